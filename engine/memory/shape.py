@@ -1,0 +1,66 @@
+"""The training job as the memory and time models see it: plain numbers, no trainer code.
+
+`profile.resolve` and `recommend.search` make these; `memory.terms` and `speed.roofline` read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingShape:
+    """One configuration of the engine's own trainer (fixed-shape packed batches, chunked loss)."""
+
+    method: str = "lora"
+    """`lora` or `full`."""
+    compute_dtype: str = "bf16"
+    """`bf16`, `fp16` or `fp32`: dtype of the base weights, activations and adapters."""
+    quantization: str = "none"
+    """`none`, `nf4`, `fp4` or `int8`."""
+    double_quant: bool = True
+    micro_batch: int = 1
+    max_length: int = 2048
+    gradient_accumulation_steps: int = 1
+    lora_r: int = 16
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    lora_dropout: float = 0.0
+    checkpoint_every: int = 1
+    """Activation checkpointing: 0 = off, 1 = every layer, n = every n-th layer."""
+    optimizer: str = "adamw_torch_fused"
+    loss_chunk_tokens: int = 1024
+    """Rows of logits alive at once in the chunked cross-entropy."""
+    device: str = "cuda"
+    """`cuda` or `cpu`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One named part of an estimate, with what it is made of in words."""
+
+    name: str
+    bytes: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Predicted memory of one process on one device. All in bytes.
+
+    `allocated_bytes` is the peak the allocator hands out, `reserved_bytes` what it keeps,
+    `device_bytes` = reserved + CUDA context: what has to be free before the run starts. On CPU the
+    last two are the process's resident memory.
+    """
+
+    terms: tuple[Term, ...]
+    allocated_bytes: int
+    reserved_bytes: int
+    device_bytes: int
+    peak_phase: str
+    """`load`, `layer`, `loss` or `optimizer`: where the peak is."""
+    trainable_parameters: int
+    total_parameters: int
+    notes: tuple[str, ...] = ()

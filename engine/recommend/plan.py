@@ -1,0 +1,73 @@
+"""A recommendation as data: what to train, how, what it takes, and why each value was chosen.
+
+`search.py` makes Plans; `profile.resolve` turns one into profile values; `engine fit`,
+`engine recommend` and the deck show them. No profile is known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.memory.shape import MemoryEstimate, TrainingShape
+from engine.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a person asked for; `None` leaves the choice to the search."""
+
+    max_length: int | None = None
+    complexity: str | None = None
+    """`simple`, `medium`, `high` or `extreme`."""
+    goal: str = "quality"
+    """`quality` or `speed`."""
+    total_batch: int = 16
+    method: str | None = None
+    compute_dtype: str | None = None
+    quantization: str | None = None
+    micro_batch: int | None = None
+    gradient_accumulation_steps: int | None = None
+    checkpoint_every: int | None = None
+    optimizer: str | None = None
+    lora_r: int = 16
+    lora_targets: tuple[str, ...] | None = None
+    """`None` = every linear layer."""
+    lora_dropout: float = 0.0
+    gpu_uuid: str | None = None
+    device: str | None = None
+    """`cuda` or `cpu` when it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A chosen value under its profile key, and the reason in a few words."""
+
+    key: str
+    """Dotted profile key: `train.per_device_train_batch_size`, `quantization.method` …"""
+    value: str | int | float | bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The best configuration of one model on one device."""
+
+    model: ModelSpec
+    shape: TrainingShape
+    device_name: str
+    device_index: int | None
+    """Position in `Machine.gpus`; `None` = CPU."""
+    available_bytes: int
+    """Free device memory less the margin's base: what the estimate is held against."""
+    estimate: MemoryEstimate
+    tokens_per_second: float | None
+    verdict: str
+    """`OK`, `TIGHT` or `NO`."""
+    choices: tuple[Choice, ...]
+    alternatives: tuple[str, ...] = ()
+    """Runner-ups and, for `NO`, the nearest changes that would fit: one line each."""
+
+    @property
+    def headroom_bytes(self) -> int:
+        """What stays free; negative when it does not fit."""
+        return self.available_bytes - self.estimate.device_bytes

@@ -1,0 +1,11 @@
+"""Settings for every test process; set before anything imports torch."""
+
+from __future__ import annotations
+
+import os
+
+# Two processes with two OpenMP threads each on two cores run a hundred times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"

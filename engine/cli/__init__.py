@@ -1,0 +1,102 @@
+"""`engine …`: the headless commands. This module only finds the command and renders its errors.
+
+Each command lives in a module of its own, imported when it is called, so that `engine --help`
+answers without loading any of them. Not here: any work; commands call `engine.api`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from engine.errors import EngineError, ExitCode
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "probe": ("engine.cli.probe:probe", "Show this machine: GPUs, processor, memory, disk."),
+    "fit": ("engine.cli.fit:fit", "Rank models on this machine, or show one model's estimate term by term."),
+    "recommend": ("engine.cli.fit:recommend", "Choose settings for this machine and write a profile."),
+    "profile": ("engine.cli.profile:profile", "Check, create, show or edit profiles."),
+    "data": ("engine.cli.data:data", "Check a data set, or preview its tokens and mask."),
+    "train": ("engine.cli.train:train", "Train from a profile."),
+    "evaluate": ("engine.cli.evaluate:evaluate", "Score base against tuned on held-out rows."),
+    "export": ("engine.cli.export:export", "Write adapter, merged model and model card, checked against each other."),
+    "runs": ("engine.cli.runs:runs", "List, show, watch, stop, resume or remove runs."),
+    "demo": ("engine.cli.demo:demo", "Probe, recommend, train, evaluate and export a small model, offline."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and one-line helps, and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of a person's work, not of the alphabet."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of `cmd_name`."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Like click's, with the nearest name for one that is not known."""
+        import difflib
+
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in _COMMANDS:
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " See 'engine --help'."
+            raise click.UsageError(f"No command '{name}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tunedeck", prog_name="engine")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:
+    """Fine-tune language models on this machine: fit, train, evaluate, export.
+
+    Every command takes --json. Results go to stdout, progress to stderr.
+    """
+
+
+def main() -> None:
+    """Entry point of the `engine` script: run a command, turn errors into one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except EngineError as error:
+        _show_error(error)
+        sys.exit(int(error.code))
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(int(ExitCode.PROFILE))
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        internal = EngineError(f"{type(error).__name__}: {error}", hint="run again with --debug for the traceback")
+        _show_error(internal)
+        sys.exit(int(ExitCode.INTERNAL))
+
+
+def _show_error(error: EngineError) -> None:
+    from engine.cli.common import print_error
+
+    if "--debug" in sys.argv and error.code is ExitCode.INTERNAL:
+        raise error
+    print_error(error, as_json="--json" in sys.argv)

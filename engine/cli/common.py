@@ -1,0 +1,99 @@
+"""What every command shares: `--json`, output streams, colour, tables and error lines.
+
+Results go to stdout (`emit`, `line`), progress and notes to stderr (`note`). Text that came from
+outside is sanitised here, once, on its way to the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from engine.errors import EngineError, Problem
+from engine.text import sanitize
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; non-finite numbers become null."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def line(text: str = "") -> None:
+    """A line of result on stdout."""
+    click.echo(sanitize(text, max_chars=4000))
+
+
+def note(text: str) -> None:
+    """A line of progress, warning or advice on stderr."""
+    click.echo(sanitize(text, max_chars=4000), err=True)
+
+
+def colour(text: str, name: str, *, err: bool = False) -> str:
+    """`text` in a colour where the stream is a terminal and `NO_COLOR` is not set.
+
+    Print it with `click.echo`: `line` and `note` would strip the escape sequences.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return text
+    return click.style(text, fg=name)
+
+
+def width(default: int = 80) -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size((default, 24)).columns
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> list[str]:
+    """Lines of left-aligned columns two spaces apart; columns in `right` align right."""
+    cells = [[sanitize(cell, single_line=True) for cell in row] for row in ([header] if header else []) + list(rows)]
+    if not cells:
+        return []
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return [
+        "  ".join(
+            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def problem_line(problem: Problem) -> str:
+    """`file.toml:12  lora.rr: unknown key - did you mean 'r'?` in one line."""
+    message = problem.message + (f" - {problem.hint}" if problem.hint else "")
+    return sanitize(f"{problem.where}: {message}" if problem.where else message, single_line=True)
+
+
+def print_error(error: EngineError, *, as_json: bool) -> None:
+    """An error as `{"error": …}` on stdout, or as one line a problem on stderr."""
+    if as_json:
+        print_json({"error": error.to_dict()})
+        return
+    if len(error.problems) > 1:
+        for problem in error.problems:
+            click.echo(problem_line(problem), err=True)
+        click.echo(sanitize(error.message, single_line=True), err=True)
+        return
+    text = " - ".join(part for part in (error.where, error.message, error.hint) if part)
+    click.echo(f"{colour('error', 'red', err=True)}: {sanitize(text, single_line=True)}", err=True)

@@ -88,8 +88,7 @@ class EngineError(Exception):
         """Rebuild an error that another process wrote with `to_dict`."""
         known = {"message", "hint", "where", "key", "line", "value"}
         problems = tuple(
-            Problem(**{key: value for key, value in item.items() if key in known})
-            for item in found.get("problems", ())
+            Problem(**{key: value for key, value in item.items() if key in known}) for item in found.get("problems", ())
         )
         name = str(found.get("code", "internal")).upper()
         code = ExitCode[name] if name in ExitCode.__members__ else ExitCode.INTERNAL
@@ -109,9 +108,5 @@ def problems_error(problems: list[Problem], code: ExitCode, subject: str) -> Eng
     """Join findings into one error; with a single finding that finding is the message."""
     if len(problems) == 1:
         only = problems[0]
-        return EngineError(
-            only.message, code=code, hint=only.hint, where=only.where, problems=(only,)
-        )
-    return EngineError(
-        f"{subject}: {len(problems)} problems", code=code, problems=tuple(problems)
-    )
+        return EngineError(only.message, code=code, hint=only.hint, where=only.where, problems=(only,))
+    return EngineError(f"{subject}: {len(problems)} problems", code=code, problems=tuple(problems))

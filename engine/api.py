@@ -1,0 +1,99 @@
+"""The only names of the engine that the deck and scripts use.
+
+Importing this loads nothing else: a name's module is imported when the name is first used, so a shell
+check never pays for pydantic, and nothing here ever reaches torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.errors import EngineError as EngineError
+    from engine.errors import ExitCode as ExitCode
+    from engine.errors import Problem as Problem
+    from engine.hardware.machine import Gpu as Gpu
+    from engine.hardware.machine import Machine as Machine
+    from engine.hardware.probe import hypothetical_machine as hypothetical_machine
+    from engine.hardware.probe import probe_machine as probe_machine
+    from engine.memory.shape import MemoryEstimate as MemoryEstimate
+    from engine.models.catalog import load_catalog as load_catalog
+    from engine.models.resolve import resolve_model as resolve_model
+    from engine.models.spec import ModelSpec as ModelSpec
+    from engine.profile.check import check_profile as check_profile
+    from engine.profile.fields import FieldSpec as FieldSpec
+    from engine.profile.fields import parse_value as parse_value
+    from engine.profile.fields import profile_fields as profile_fields
+    from engine.profile.load import LoadedProfile as LoadedProfile
+    from engine.profile.load import load_profile as load_profile
+    from engine.profile.resolve import Resolved as Resolved
+    from engine.profile.resolve import plan_to_profile as plan_to_profile
+    from engine.profile.resolve import resolve_profile as resolve_profile
+    from engine.profile.save import edit_profile as edit_profile
+    from engine.profile.save import write_profile as write_profile
+    from engine.recommend.plan import Plan as Plan
+    from engine.recommend.plan import Requirements as Requirements
+    from engine.recommend.search import plan_model as plan_model
+    from engine.recommend.search import rank_models as rank_models
+    from engine.runs.control import request as request
+    from engine.runs.events import read_events as read_events
+    from engine.runs.launch import resume_run as resume_run
+    from engine.runs.launch import run_job as run_job
+    from engine.runs.launch import start_run as start_run
+    from engine.runs.launch import wait_started as wait_started
+    from engine.runs.store import Run as Run
+    from engine.runs.store import find_run as find_run
+    from engine.runs.store import list_runs as list_runs
+    from engine.runs.store import load_run_json as load_run_json
+    from engine.runs.store import remove_run as remove_run
+    from engine.runs.store import run_state as run_state
+    from engine.runs.store import worker_pid as worker_pid
+    from engine.runs.view import RunFold as RunFold
+
+_MODULES = {
+    "engine.errors": ("EngineError", "ExitCode", "Problem"),
+    "engine.hardware.machine": ("Gpu", "Machine"),
+    "engine.hardware.probe": ("hypothetical_machine", "probe_machine"),
+    "engine.memory.shape": ("MemoryEstimate",),
+    "engine.models.catalog": ("load_catalog",),
+    "engine.models.resolve": ("resolve_model",),
+    "engine.models.spec": ("ModelSpec",),
+    "engine.profile.check": ("check_profile",),
+    "engine.profile.fields": ("FieldSpec", "parse_value", "profile_fields"),
+    "engine.profile.load": ("LoadedProfile", "load_profile"),
+    "engine.profile.resolve": ("Resolved", "plan_to_profile", "resolve_profile"),
+    "engine.profile.save": ("edit_profile", "write_profile"),
+    "engine.recommend.plan": ("Plan", "Requirements"),
+    "engine.recommend.search": ("plan_model", "rank_models"),
+    "engine.runs.control": ("request",),
+    "engine.runs.events": ("read_events",),
+    "engine.runs.launch": ("resume_run", "run_job", "start_run", "wait_started"),
+    "engine.runs.store": (
+        "Run",
+        "find_run",
+        "list_runs",
+        "load_run_json",
+        "remove_run",
+        "run_state",
+        "worker_pid",
+    ),
+    "engine.runs.view": ("RunFold",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - a computed list, so that no name stands twice
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that has `name`, once."""
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"engine.api has no name {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(_HOME)

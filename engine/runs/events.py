@@ -1,0 +1,123 @@
+"""The event stream of a run: one JSON object a line, one writer, any number of readers.
+
+`{"v": 1, "seq": n, "t": unix seconds, "type": …, …}`. The worker writes; the command line and the
+deck read from a byte offset and stop at the last newline, so a half-written line is never seen.
+Readers ignore types and keys that they do not know.
+
+Types and their fields (units in the name; every field may be missing):
+
+- `started`: run, pid, device, steps_total, resumed_from_step, tokens_per_step, versions
+- `phase`: name (load, data, check, train, evaluate, checkpoint, export …), detail
+- `progress`: phase, done, total, unit
+- `train_step`: step, steps_total, epoch, loss, learning_rate, grad_norm, tokens, step_tokens,
+  tokens_per_second, step_s, eta_s
+- `eval`: step, loss, perplexity, best, tokens
+- `memory`: device_used_bytes, device_total_bytes, process_bytes, allocated_bytes, reserved_bytes,
+  peak_allocated_bytes, peak_reserved_bytes, host_rss_bytes, predicted_bytes, limit_bytes,
+  utilization_percent, temperature_c, power_w
+- `checkpoint`: step, path, bytes, seconds, reason
+- `sample`: step, prompt, output, reference
+- `warning`: code, message
+- `control`: request, outcome
+- `error`: code, message, hint, where, problems
+- `finished`: outcome (completed, stopped, failed), step, exit_code, reason, seconds
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+EVENT_VERSION = 1
+Event = dict[str, Any]
+
+_DURABLE = frozenset({"started", "checkpoint", "error", "finished"})
+"""Types that are fsynced: what a reader must find after a power cut."""
+
+
+class EventWriter:
+    """Appends events; the only writer of its file while the run's lock is held.
+
+    Continues the numbering of an existing file, after cutting a torn last line away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._sequence = _repair(self._descriptor)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append one event. Non-finite numbers become null and are told in a `warning`."""
+        lost: list[str] = []
+        clean = {key: _finite(value, key, lost) for key, value in fields.items()}
+        self._append(kind, clean)
+        if lost:
+            names = ", ".join(sorted(set(lost)))
+            self._append("warning", {"code": "non_finite", "message": f"{kind}: {names} is not a finite number"})
+
+    def _append(self, kind: str, fields: Event) -> None:
+        event = {"v": EVENT_VERSION, "seq": self._sequence, "t": round(time.time(), 3), "type": kind, **fields}
+        line = json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=str)
+        os.write(self._descriptor, line.encode("ascii") + b"\n")
+        self._sequence += 1
+        if kind in _DURABLE:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._descriptor)
+
+
+def _finite(value: Any, key: str, lost: list[str]) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        lost.append(key)
+        return None
+    if isinstance(value, dict):
+        return {str(name): _finite(item, f"{key}.{name}", lost) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item, key, lost) for item in value]
+    return value
+
+
+def _repair(descriptor: int) -> int:
+    """Cut a torn last line; return the next sequence number."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return 0
+    start = max(0, size - 1_048_576)
+    tail = os.pread(descriptor, size - start, start)
+    whole = tail.rfind(b"\n") + 1
+    os.ftruncate(descriptor, start + whole)
+    for line in reversed(tail[:whole].splitlines()):
+        try:
+            return int(json.loads(line)["seq"]) + 1
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
+def read_events(path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024) -> tuple[list[Event], int]:
+    """Whole events from byte `offset` on, and the offset to go on from.
+
+    Lines that are not JSON objects are skipped; a missing file reads as empty. At most `limit_bytes`
+    are read at once: call again while the offset grows.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(limit_bytes)
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    events = []
+    for line in data[:end].splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("type"), str):
+            events.append(event)
+    return events, offset + end

@@ -1,0 +1,181 @@
+"""Starting workers: a training run that outlives its starter, or a job that answers its caller.
+
+Both are `python -m engine.worker DIRECTORY` with a `job.json` in the directory, streams to
+`worker.log`, never a pipe. The command line and the deck call this; the worker itself is `worker.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError, ExitCode
+from engine.runs.events import Event, read_events
+from engine.runs.files import read_json, write_json_atomic
+from engine.runs.store import Run, create_run, load_run_json, remove_run, run_state, worker_pid
+
+POLL_S = 0.1
+OnEvent = Callable[[Event], None]
+
+
+def worker_environment(run_json: dict[str, Any]) -> dict[str, str]:
+    """The worker's environment: threads, device visibility and allocator, set before torch is imported."""
+    launch = run_json.get("settings", {}).get("launch", {})
+    chosen_by = run_json.get("provenance", {}).get("launch.threads", {}).get("source", "auto")
+    environment = dict(os.environ)
+    if "OMP_NUM_THREADS" not in environment or chosen_by in ("profile", "override"):
+        environment["OMP_NUM_THREADS"] = str(launch.get("threads") or os.cpu_count() or 1)
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
+    environment["TOKENIZERS_PARALLELISM"] = "true"
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if launch.get("device") == "cuda":
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        if launch.get("gpu"):
+            environment["CUDA_VISIBLE_DEVICES"] = str(launch["gpu"])
+        # torch 2.9 and older read the first name, 2.10 and newer the second.
+        for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+            environment.setdefault(name, "expandable_segments:True")
+    elif launch.get("device") == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment
+
+
+def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a worker in a session of its own: neither a closed terminal nor our death reaches it."""
+    log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "engine.worker", str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=directory,
+            start_new_session=True,
+            close_fds=True,
+        )
+    finally:
+        os.close(log)
+
+
+def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Make a run directory and start its worker; returns at once, before anything is loaded."""
+    run = create_run(name, run_json, profile_text)
+    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": False})
+    return run, spawn_worker(run.path, worker_environment(run_json))
+
+
+def resume_run(run: Run) -> subprocess.Popen[bytes]:
+    """Start a worker that goes on from the newest whole checkpoint of `run`.
+
+    Raises EngineError(RESOURCES) when a worker lives, EngineError(PROFILE) when the run is complete.
+    """
+    pid = worker_pid(run)
+    if pid is not None:
+        raise EngineError(
+            f"run {run.id} is running already (pid {pid})", code=ExitCode.RESOURCES, hint="see 'engine runs watch'"
+        )
+    if run_state(run) == "completed":
+        raise EngineError(f"run {run.id} is complete", code=ExitCode.PROFILE, hint="start a new run for more steps")
+    for stale in (run.path / "control").iterdir():
+        stale.unlink()
+    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": True})
+    return spawn_worker(run.path, worker_environment(load_run_json(run)))
+
+
+def follow(events_path: Path, process: subprocess.Popen[bytes] | None, *, offset: int = 0) -> Iterator[Event]:
+    """Events as they come, until the worker has ended and all was read."""
+    while True:
+        over = process is not None and process.poll() is not None
+        events, offset = read_events(events_path, offset)
+        yield from events
+        if over and not events:
+            return
+        if not events:
+            time.sleep(POLL_S)
+
+
+def wait_started(run: Run, process: subprocess.Popen[bytes], on_event: OnEvent, *, offset: int = 0) -> None:
+    """Follow a run until it trains. One that cannot start is removed and its error raised."""
+    error: EngineError | None = None
+    for event in follow(run.events_path, process, offset=offset):
+        on_event(event)
+        if event["type"] == "started":
+            return
+        if event["type"] == "error":
+            error = EngineError.from_dict(event)
+    if error is None:
+        error = died(run.path, process)
+    if offset == 0:
+        remove_run(run)
+    raise error
+
+
+def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
+    """The error for a worker that ended without saying why, with the end of its log."""
+    code = process.poll()
+    how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    hint = "the kernel may have killed it for memory" if code == -signal.SIGKILL else _log_tail(directory)
+    return EngineError(f"the worker ended with {how} and no message", code=ExitCode.INTERNAL, hint=hint)
+
+
+def _log_tail(directory: Path) -> str:
+    try:
+        data = (directory / "worker.log").read_bytes()[-4000:]
+    except OSError:
+        return ""
+    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+    return "log ends: " + " | ".join(lines[-3:]) if lines else ""
+
+
+def run_job(job: dict[str, Any], on_event: OnEvent, *, directory: Path | None = None) -> dict[str, Any]:
+    """Run a job in a worker and return its result; raises the EngineError that the worker reported.
+
+    `directory` keeps job.json, events, log and result.json (evaluate, export); without one a temporary
+    folder serves and is removed. An interrupt ends the worker before it is passed on.
+    """
+    place = directory or Path(tempfile.mkdtemp(prefix="tunedeck-job-"))
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        for name in ("events.jsonl", "result.json"):
+            (place / name).unlink(missing_ok=True)
+        write_json_atomic(place / "job.json", {"v": 1, **job})
+        return _await_result(place, spawn_worker(place, worker_environment(job.get("run_json", {}))), on_event)
+    finally:
+        if directory is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEvent) -> dict[str, Any]:
+    error: EngineError | None = None
+    try:
+        for event in follow(place / "events.jsonl", process):
+            on_event(event)
+            if event["type"] == "error":
+                error = EngineError.from_dict(event)
+    except BaseException:
+        _end(process)
+        raise
+    if error is not None:
+        raise error
+    if process.returncode != 0 or not (place / "result.json").is_file():
+        raise died(place, process)
+    return read_json(place / "result.json")
+
+
+def _end(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> None:
+    process.terminate()
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

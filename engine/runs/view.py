@@ -1,0 +1,188 @@
+"""A run as it stands, folded from its events: what `engine runs` prints and the deck draws.
+
+Pure: `RunFold.apply` takes one event after the other; nothing here reads files or clocks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.runs.events import Event
+
+RECENT_LINES = 500
+
+
+def _numbers() -> array[float]:
+    return array("d")
+
+
+def _number(event: Event, key: str) -> float:
+    value = event.get(key)
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+@dataclass(slots=True)
+class Curve:
+    """Points of one quantity over optimizer steps."""
+
+    steps: array[float] = field(default_factory=_numbers)
+    values: array[float] = field(default_factory=_numbers)
+
+    def append(self, step: float, value: float) -> None:
+        """Add a point; one that is not a number is left out."""
+        if value == value and step == step:
+            self.steps.append(step)
+            self.values.append(value)
+
+    def cut_after(self, step: float) -> None:
+        """Drop points behind `step`: a resumed run draws them anew."""
+        while self.steps and self.steps[-1] > step:
+            self.steps.pop()
+            self.values.pop()
+
+
+@dataclass(slots=True)
+class RunFold:
+    """Everything known of a run after the events applied so far."""
+
+    started: Event = field(default_factory=dict)
+    phase: str = ""
+    phase_detail: str = ""
+    progress: Event = field(default_factory=dict)
+    step: int = 0
+    steps_total: int = 0
+    last_step: Event = field(default_factory=dict)
+    last_eval: Event = field(default_factory=dict)
+    best_eval: Event = field(default_factory=dict)
+    last_memory: Event = field(default_factory=dict)
+    last_checkpoint: Event = field(default_factory=dict)
+    finished: Event = field(default_factory=dict)
+    error: Event = field(default_factory=dict)
+    loss: Curve = field(default_factory=Curve)
+    eval_loss: Curve = field(default_factory=Curve)
+    learning_rate: Curve = field(default_factory=Curve)
+    grad_norm: Curve = field(default_factory=Curve)
+    tokens_per_second: Curve = field(default_factory=Curve)
+    lines: list[tuple[float, str, str]] = field(default_factory=list)
+    """(unix time, event type, text) of what a log pane shows; not sanitised."""
+    warnings: int = 0
+    last_time: float = 0.0
+
+    def apply(self, event: Event) -> None:
+        """Take one event; unknown types only move the clock."""
+        self.last_time = float(event.get("t") or self.last_time)
+        handler = _HANDLERS.get(str(event.get("type")))
+        if handler is not None:
+            handler(self, event)
+        text = describe(event)
+        if text:
+            self.lines.append((self.last_time, str(event["type"]), text))
+            if len(self.lines) > 2 * RECENT_LINES:
+                del self.lines[:RECENT_LINES]
+
+
+def _started(fold: RunFold, event: Event) -> None:
+    fold.started = event
+    fold.finished, fold.error = {}, {}
+    fold.steps_total = int(event.get("steps_total") or 0)
+    resumed = event.get("resumed_from_step")
+    if resumed is not None:
+        fold.step = int(resumed)
+        for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
+            curve.cut_after(float(resumed))
+
+
+def _phase(fold: RunFold, event: Event) -> None:
+    fold.phase, fold.phase_detail = str(event.get("name", "")), str(event.get("detail", ""))
+    fold.progress = {}
+
+
+def _progress(fold: RunFold, event: Event) -> None:
+    fold.progress = event
+
+
+def _train_step(fold: RunFold, event: Event) -> None:
+    fold.last_step = event
+    fold.phase, fold.phase_detail, fold.progress = "train", "", {}
+    fold.step = int(event.get("step") or fold.step)
+    fold.steps_total = int(event.get("steps_total") or fold.steps_total)
+    fold.loss.append(fold.step, _number(event, "loss"))
+    fold.learning_rate.append(fold.step, _number(event, "learning_rate"))
+    fold.grad_norm.append(fold.step, _number(event, "grad_norm"))
+    fold.tokens_per_second.append(fold.step, _number(event, "tokens_per_second"))
+
+
+def _eval(fold: RunFold, event: Event) -> None:
+    fold.last_eval = event
+    fold.eval_loss.append(_number(event, "step"), _number(event, "loss"))
+    if event.get("best"):
+        fold.best_eval = event
+
+
+def _memory(fold: RunFold, event: Event) -> None:
+    fold.last_memory = event
+
+
+def _checkpoint(fold: RunFold, event: Event) -> None:
+    fold.last_checkpoint = event
+
+
+def _warning(fold: RunFold, event: Event) -> None:
+    fold.warnings += 1
+
+
+def _error(fold: RunFold, event: Event) -> None:
+    fold.error = event
+
+
+def _finished(fold: RunFold, event: Event) -> None:
+    fold.finished = event
+    fold.phase, fold.progress = "", {}
+
+
+_HANDLERS: dict[str, Any] = {
+    "started": _started,
+    "phase": _phase,
+    "progress": _progress,
+    "train_step": _train_step,
+    "eval": _eval,
+    "memory": _memory,
+    "checkpoint": _checkpoint,
+    "warning": _warning,
+    "error": _error,
+    "finished": _finished,
+}
+
+
+def describe(event: Event) -> str:
+    """One line of log for an event, empty for those that only move numbers. Not sanitised."""
+    kind = event.get("type")
+    if kind == "eval":
+        best = ", best so far" if event.get("best") else ""
+        return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{best}"
+    if kind == "checkpoint":
+        size_mib = (event.get("bytes") or 0) / 2**20
+        return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
+    if kind == "started":
+        resumed = event.get("resumed_from_step")
+        return f"training on {event.get('device')}" + (f", resumed from step {resumed}" if resumed is not None else "")
+    if kind == "sample":
+        return f"sample {event.get('prompt')!r} -> {event.get('output')!r}"
+    templates = {
+        "phase": "{name} {detail}",
+        "warning": "warning: {message}",
+        "error": "error: {message}",
+        "control": "{request}: {outcome}",
+        "finished": "{outcome} at step {step}",
+    }
+    template = templates.get(str(kind))
+    if template is None:
+        return ""
+    known = {"name": "", "detail": "", "message": "", "request": "", "outcome": "", "step": ""}
+    return template.format(**{**known, **{key: value for key, value in event.items() if key in known}}).strip()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, (int, float)) else "n/a"

@@ -1,0 +1,63 @@
+"""The shipped list of models, read from `catalog.toml`.
+
+Read by `resolve.py`, `engine.recommend` and `engine fit`; loading it is on the path of a cold
+`engine fit`, so it is one small file and nothing but the standard library. Not here: models on disk.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.models.spec import ModelSpec
+
+CATALOG_PATH = Path(__file__).with_name("catalog.toml")
+
+
+@lru_cache(maxsize=1)
+def load_catalog() -> tuple[ModelSpec, ...]:
+    """Every shipped model, in the order of the file."""
+    with CATALOG_PATH.open("rb") as file:
+        catalog = tomllib.load(file)
+    architectures = catalog["architecture"]
+    return tuple(_spec(name, entry, architectures[entry["architecture"]]) for name, entry in catalog["models"].items())
+
+
+@lru_cache(maxsize=1)
+def catalog_index() -> dict[str, ModelSpec]:
+    """Lower-case hub id, and id without its owner, to model."""
+    index: dict[str, ModelSpec] = {}
+    for spec in load_catalog():
+        index[spec.name.lower()] = spec
+        index.setdefault(spec.name.rpartition("/")[2].lower(), spec)
+    return index
+
+
+def _spec(name: str, entry: dict[str, Any], architecture: dict[str, Any]) -> ModelSpec:
+    hidden, inner, layers, heads, key_heads, head_dim, vocabulary = architecture["sizes"]
+    experts, active = architecture.get("experts", (0, 0))
+    return ModelSpec(
+        name=name,
+        family=architecture["family"],
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        head_dim=head_dim,
+        vocab_size=vocabulary,
+        max_position_embeddings=entry["context"],
+        tie_word_embeddings=architecture.get("tied", False),
+        attention_bias=architecture.get("bias", False),
+        fused_projections=architecture.get("fused", False),
+        sliding_window=architecture.get("window"),
+        num_experts=experts,
+        num_experts_per_token=active,
+        parameters=entry["parameters"],
+        licence=entry["licence"],
+        gated=entry.get("gated", False),
+        use_cases=tuple(entry["use_cases"]),
+        quality=entry["quality"],
+    )

@@ -1,0 +1,100 @@
+"""Counting parameters from the headers of safetensors files, without reading a tensor.
+
+Called by `resolve.py`. Not here: loading weights (the worker does, with the safetensors library,
+which brings numpy or torch with it). The format: 8 bytes of little-endian length, then JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError, ExitCode
+from engine.text import sanitize
+
+MAX_HEADER_BYTES = 100 * 1024**2
+_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+_NOT_TEXT = ("vision", "visual", "multi_modal_projector", "audio", "rotary_emb", "attention.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the headers say: parameters of the text model, their commonest dtype, output head stored or not."""
+
+    parameters: int
+    dtype: str
+    has_output_head: bool
+
+
+def count_parameters(directory: Path) -> Counted | None:
+    """Sum over all *.safetensors in `directory`; None when there are none. EngineError for a damaged file."""
+    files = sorted(directory.glob("*.safetensors"))
+    sizes: Counter[str] = Counter()
+    head = False
+    for file in files:
+        for name, tensor in read_header(file).items():
+            if name == "__metadata__" or any(part in name for part in _NOT_TEXT):
+                continue
+            dtype, shape = _tensor(tensor, file)
+            sizes[dtype] += prod(shape)
+            head = head or name.endswith("lm_head.weight")
+    if not sizes:
+        return None
+    common = sizes.most_common(1)[0][0]
+    return Counted(sum(sizes.values()), _DTYPES.get(common, common.lower()), head)
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The JSON header of one file, after its length was held against the file's size."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            start = stream.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise _damaged(file, f"its header says {length} bytes and the file has {size}")
+            header = json.loads(stream.read(length))
+    except OSError as error:
+        raise _damaged(file, f"it cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise _damaged(file, "its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise _damaged(file, "its header is not a JSON object")
+    _check_length(file, header, size - 8 - length)
+    return header
+
+
+def _check_length(file: Path, header: dict[str, Any], data_bytes: int) -> None:
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__" and _offsets(entry)]
+    if ends and max(ends) > data_bytes:
+        raise _damaged(file, f"it is cut short: {data_bytes} of {max(ends)} bytes of tensors are there")
+
+
+def _offsets(entry: Any) -> bool:
+    found = entry.get("data_offsets") if isinstance(entry, dict) else None
+    return isinstance(found, list) and len(found) == 2 and all(isinstance(item, int) for item in found)
+
+
+def _tensor(tensor: Any, file: Path) -> tuple[str, list[int]]:
+    shape = tensor.get("shape") if isinstance(tensor, dict) else None
+    dtype = tensor.get("dtype") if isinstance(tensor, dict) else None
+    valid = isinstance(shape, list) and all(isinstance(item, int) and item >= 0 for item in shape)
+    if not valid or dtype not in _WIDTHS:
+        raise _damaged(file, "a tensor's entry has no known dtype and shape")
+    assert isinstance(shape, list)
+    return str(dtype), shape
+
+
+def _damaged(file: Path, problem: str) -> EngineError:
+    return EngineError(
+        f"the weight file is damaged: {problem}",
+        code=ExitCode.MODEL,
+        where=sanitize(str(file), single_line=True),
+        hint="download it again",
+    )

@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ _DURABLE = frozenset({"started", "checkpoint", "error", "finished"})
 
 
 class EventWriter:
-    """Appends events; the only writer of its file while the run's lock is held.
+    """Appends events; the only writer of its file while the run's lock is held. Safe between threads.
 
     Continues the numbering of an existing file, after cutting a torn last line away.
     """
@@ -48,15 +49,17 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._sequence = _repair(self._descriptor)
+        self._turn = threading.Lock()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event. Non-finite numbers become null and are told in a `warning`."""
         lost: list[str] = []
         clean = {key: _finite(value, key, lost) for key, value in fields.items()}
-        self._append(kind, clean)
-        if lost:
-            names = ", ".join(sorted(set(lost)))
-            self._append("warning", {"code": "non_finite", "message": f"{kind}: {names} is not a finite number"})
+        with self._turn:
+            self._append(kind, clean)
+            if lost:
+                names = ", ".join(sorted(set(lost)))
+                self._append("warning", {"code": "non_finite", "message": f"{kind}: {names} is not a finite number"})
 
     def _append(self, kind: str, fields: Event) -> None:
         event = {"v": EVENT_VERSION, "seq": self._sequence, "t": round(time.time(), 3), "type": kind, **fields}

@@ -1,0 +1,117 @@
+"""LoRA adapters on a base model, and which of its modules they may go on.
+
+Adapters live in the compute dtype (fp32 only for fp16, whose gradients need it); the optimizer keeps
+fp32 masters of what is 16-bit. `prepare_model_for_kbit_training` is never called: it would cast
+embeddings, head and residual stream to fp32. Called by `train`, `evaluate` and `export`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode, Problem, problems_error
+from engine.profile.schema import Profile
+
+
+def attach(model: Any, settings: Profile) -> Any:
+    """`model` wrapped with fresh adapters as `lora` says; everything else is frozen.
+
+    Raises EngineError(PROFILE) for names that are no module of this model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lora = settings.lora
+    check_names(model, settings)
+    torch.manual_seed(settings.train.seed)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        modules_to_save=list(lora.modules_to_save) or None,
+        bias=lora.bias,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    set_trainable_dtype(wrapped, settings)
+    return wrapped
+
+
+def set_trainable_dtype(model: Any, settings: Profile) -> None:
+    """Cast what learns: to the compute dtype, but fp32 for fp16 (the scaler cannot unscale fp16)."""
+    dtype = torch.bfloat16 if settings.model.dtype == "bf16" else torch.float32
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
+def load_adapter(model: Any, adapter_dir: Path) -> Any:
+    """`model` with the trained adapter of `adapter_dir`. Raises EngineError(MODEL)."""
+    from peft import PeftModel
+
+    if not (adapter_dir / "adapter_model.safetensors").is_file():
+        raise EngineError(
+            "no adapter there", code=ExitCode.MODEL, where=str(adapter_dir), hint="the run has not saved one; resume it"
+        )
+    try:
+        return PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise EngineError(
+            f"the adapter does not fit the model: {(str(error).splitlines() or [''])[0]}",
+            code=ExitCode.MODEL,
+            where=str(adapter_dir),
+        ) from error
+
+
+def linear_names(model: Any) -> list[str]:
+    """Last parts of the names of linear layers inside the blocks, as `lora.target_modules` takes them."""
+    head = model.get_output_embeddings()
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    return sorted(names)
+
+
+def check_names(model: Any, settings: Profile) -> None:
+    """Raise EngineError(PROFILE) that lists every name which matches no module of the model."""
+    everything = {name for name, _ in model.named_modules() if name}
+    targets = settings.lora.target_modules
+    asked = [] if targets == "all-linear" else [("lora.target_modules", name) for name in targets]
+    asked += [("lora.modules_to_save", name) for name in settings.lora.modules_to_save]
+    problems = []
+    for key, name in asked:
+        if any(full == name or full.endswith(f".{name}") for full in everything):
+            continue
+        known = sorted({full.rpartition(".")[2] for full in everything if not full.rpartition(".")[2].isdigit()})
+        near = difflib.get_close_matches(name, known, n=1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        problems.append(
+            Problem(
+                f"the model has no module '{name}'",
+                hint=f"{guess}its linear layers are: {', '.join(linear_names(model))}",
+                where=key,
+                key=key,
+                value=name,
+            )
+        )
+    if problems:
+        raise problems_error(problems, ExitCode.PROFILE, "module names")
+
+
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """(trainable, total) parameters; packed 4-bit weights count by the values they hold."""
+    trainable = total = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        size = int(torch.Size(state.shape).numel()) if state is not None else parameter.numel()
+        total += size
+        trainable += size if parameter.requires_grad else 0
+    return trainable, total

@@ -1,0 +1,92 @@
+"""Turning a GGUF file into an ordinary model directory, once, in the cache.
+
+Everything after (fit, quantization, merge, evaluation, export) then sees one kind of model. The
+weights come out in bf16 from whatever the file stores. Called by `load.model_directory`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError, ExitCode
+from engine.runs.files import sync_directory, sync_tree
+from engine.worker_job import Warn
+
+_HEAD_BYTES = 4 * 1024 * 1024
+
+
+def cache_home() -> Path:
+    """Tunedeck's cache, honouring XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "tunedeck" / "models"
+
+
+def cache_directory(path: Path) -> Path:
+    """Where the conversion of `path` lies: named by its stem, size and head."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(str(size).encode() + file.read(_HEAD_BYTES)).hexdigest()[:12]
+    return cache_home() / f"{path.stem[:80]}-{digest}"
+
+
+def import_gguf(path: Path, warn: Warn) -> Path:
+    """The converted directory of a GGUF file, made now if it is not there.
+
+    Raises EngineError(MODEL) for a file or an architecture that transformers cannot read.
+    """
+    target = cache_directory(path)
+    if (target / "config.json").is_file():
+        return target
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True, mode=0o700)
+    try:
+        _convert(path, beside)
+        sync_tree(beside)
+        os.replace(beside, target)
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        raise EngineError(
+            f"the GGUF file cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            code=ExitCode.MODEL,
+            where=str(path),
+            hint="use a GGUF of an architecture that transformers reads, or the original safetensors",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    sync_directory(target.parent)
+    warn("gguf_converted", f"{path.name} was converted to bf16 safetensors; its own quantization loss stays in them")
+    return target
+
+
+def _convert(path: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
+    _apply_tokens(model, _token_metadata(path))
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _token_metadata(path: Path) -> dict[str, Any]:
+    """Token ids that the file's own metadata gives; transformers leaves the Llama defaults in place."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+    found = {}
+    for name in ("bos_token_id", "eos_token_id", "padding_token_id"):
+        field = reader.get_field(f"tokenizer.ggml.{name}")
+        if field is not None:
+            found[name.replace("padding", "pad")] = int(field.contents())
+    return found
+
+
+def _apply_tokens(model: Any, tokens: dict[str, Any]) -> None:
+    for name, value in tokens.items():
+        setattr(model.config, name, value)
+        setattr(model.generation_config, name, value)

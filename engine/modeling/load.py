@@ -1,0 +1,193 @@
+"""Loading a tokenizer and a model as a profile says, in the worker: built-in, directory, GGUF or hub.
+
+Only safetensors weights are read (a pickle can run code), remote code only when the profile allows
+it, and no file outside the model's directory. Called by `train`, `evaluate`, `export` and the data
+jobs; adapters are `adapters.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+from engine.modeling import attention
+from engine.modeling.gguf_import import import_gguf
+from engine.profile.schema import Profile
+from engine.runs.files import read_json
+from engine.worker_job import Warn
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "merges.txt"]
+
+
+def model_directory(settings: Profile, base_dir: Path, warn: Warn) -> Path:
+    """A directory with the model's files, converting or downloading them once where needed.
+
+    Raises EngineError(MODEL) for what cannot be found or is not a model.
+    """
+    reference = settings.model.name_or_path
+    if reference == "demo":
+        from engine.demo.paths import model_dir
+
+        return model_dir()
+    path = Path(reference).expanduser()
+    path = path if path.is_absolute() else base_dir / path
+    if path.suffix == ".gguf" and path.is_file():
+        return import_gguf(path, warn)
+    if path.is_dir():
+        return _checked(path)
+    return _checked(_from_hub(settings))
+
+
+def _from_hub(settings: Profile) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name = settings.model.name_or_path
+    try:
+        try:
+            return Path(snapshot_download(name, revision=settings.model.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(snapshot_download(name, revision=settings.model.revision, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EngineError(
+            f"model '{name}' is not here and cannot be fetched: {first}",
+            code=ExitCode.MODEL,
+            where="model.name_or_path",
+            hint="give a directory with config.json and safetensors, or log in with 'hf auth login' for a gated model",
+        ) from error
+
+
+def _checked(path: Path) -> Path:
+    """`path` after looking at what it holds; raises EngineError(MODEL)."""
+    if not (path / "config.json").is_file():
+        raise EngineError(
+            "no config.json there",
+            code=ExitCode.MODEL,
+            where=str(path),
+            hint="model.name_or_path must be a directory in the Hugging Face layout",
+        )
+    tokenizer_config = path / "tokenizer_config.json"
+    if tokenizer_config.is_file():
+        _refuse_outside(tokenizer_config, path)
+    return path
+
+
+def _refuse_outside(tokenizer_config: Path, home: Path) -> None:
+    """A tokenizer that names files elsewhere would read, and later publish, a stranger's files."""
+    try:
+        settings = read_json(tokenizer_config)
+    except ValueError as error:
+        raise EngineError(f"not valid JSON: {error}", code=ExitCode.MODEL, where=str(tokenizer_config)) from error
+    for key, value in settings.items():
+        if (
+            key.endswith("_file")
+            and isinstance(value, str)
+            and not (home / value).resolve().is_relative_to(home.resolve())
+        ):
+            raise EngineError(
+                f"'{key}' points outside the model's directory",
+                code=ExitCode.MODEL,
+                where=str(tokenizer_config),
+                hint="do not use this model, or remove the key",
+            )
+
+
+def load_tokenizer(settings: Profile, base_dir: Path, warn: Warn) -> Any:
+    """The model's fast tokenizer, with a padding token. Raises EngineError(MODEL)."""
+    from transformers import AutoTokenizer
+
+    path = model_directory(settings, base_dir, warn)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=settings.model.trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"the tokenizer cannot be loaded: {(str(error).splitlines() or [''])[0]}",
+            code=ExitCode.MODEL,
+            where=str(path),
+            hint="the directory needs tokenizer.json and tokenizer_config.json",
+        ) from error
+    if not tokenizer.is_fast:
+        raise EngineError(
+            "the model has no fast tokenizer", code=ExitCode.MODEL, where=str(path), hint="convert it to tokenizer.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_base(
+    settings: Profile, base_dir: Path, *, quantized: bool, device: str, warn: Warn, packed: bool = False
+) -> Any:
+    """The base model on `device` in `model.dtype`, frozen layers quantized when `quantized`.
+
+    `packed` picks the attention over packed documents (training); otherwise transformers' sdpa
+    (generation). Raises EngineError(MODEL).
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    attention.register()
+    path = model_directory(settings, base_dir, warn)
+    kernel = attention_name(settings, packed)
+    dtype = DTYPES[settings.model.dtype]
+    trust = settings.model.trust_remote_code
+    try:
+        if settings.model.initialise == "random":
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True)
+            torch.manual_seed(settings.train.seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=kernel)
+            return model.to(device)
+        return AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=kernel,
+            trust_remote_code=trust,
+            local_files_only=True,
+            use_safetensors=True,
+            quantization_config=quantization_config(settings) if quantized else None,
+            device_map={"": device},
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise EngineError(
+            f"the model cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            code=ExitCode.MODEL,
+            where=str(path),
+            hint="it must be a causal language model with safetensors weights that this transformers knows",
+        ) from error
+    except Exception as error:
+        # safetensors raises an exception type of its own for damaged files.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise EngineError(
+            f"damaged weights: {error}", code=ExitCode.MODEL, where=str(path), hint="download the model again"
+        ) from error
+
+
+def attention_name(settings: Profile, packed: bool) -> str:
+    """transformers' name of the attention to use."""
+    if settings.model.attention in ("sdpa", "eager"):
+        return str(settings.model.attention)
+    return attention.NAME if packed else "sdpa"
+
+
+def quantization_config(settings: Profile) -> Any:
+    """bitsandbytes settings for the frozen base, None when it is not quantized."""
+    method = settings.quantization.method
+    if method == "none":
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if method == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=method,
+        bnb_4bit_use_double_quant=settings.quantization.double_quant,
+        bnb_4bit_compute_dtype=DTYPES[settings.model.dtype],
+    )

@@ -1,0 +1,99 @@
+"""The optimizer: AdamW that keeps fp32 masters of 16-bit weights, or one of bitsandbytes'.
+
+A bf16 weight cannot take an update below 2^-9 of its size, and a bf16 second moment with beta2 = 0.999
+never decays. So weights and gradients stay 16-bit for speed and memory, while masters and moments are
+fp32: 16 bytes per trained parameter, as fp32 training takes, with 16-bit activations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from engine.profile.schema import Profile
+from engine.worker_job import Warn
+
+Groups = list[dict[str, Any]]
+
+
+class MasterAdamW(torch.optim.AdamW):
+    """AdamW over fp32 copies of `groups`' 16-bit parameters, written back after each step.
+
+    `param_groups` hold the masters, so that learning-rate schedules work unchanged.
+    """
+
+    def __init__(self, groups: Groups, **options: Any) -> None:
+        self._weights: list[torch.Tensor] = [weight for group in groups for weight in group["params"]]
+        masters = iter([weight.detach().float().clone() for weight in self._weights])
+        super().__init__([{**group, "params": [next(masters) for _ in group["params"]]} for group in groups], **options)
+        self._masters: list[torch.Tensor] = [master for group in self.param_groups for master in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of masters and weights from the weights' gradients."""
+        for weight, master in zip(self._weights, self._masters, strict=True):
+            master.grad = None if weight.grad is None else weight.grad.float()
+        result = super().step(closure)
+        torch._foreach_copy_(self._weights, self._masters)
+        for master in self._masters:
+            master.grad = None
+        return result
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the weights' gradients."""
+        for weight in self._weights:
+            weight.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """AdamW's state with the masters, without which a resumed run would differ."""
+        return {**super().state_dict(), "masters": [master.detach() for master in self._masters]}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore moments and masters; the weights themselves come with the model."""
+        state = dict(state_dict)
+        masters = state.pop("masters")
+        super().load_state_dict(state)
+        for master, saved in zip(self._masters, masters, strict=True):
+            master.copy_(saved)
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> Groups:
+    """Trainable parameters in two groups: matrices decay, vectors (norms, biases, magnitudes) do not."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(model: torch.nn.Module, settings: Profile, warn: Warn) -> torch.optim.Optimizer:
+    """The optimizer that `train.optim` names; a fall-back is told through `warn`."""
+    train = settings.train
+    options: dict[str, Any] = {
+        "lr": float(train.learning_rate),
+        "betas": (train.adam_beta1, train.adam_beta2),
+        "eps": train.adam_epsilon,
+    }
+    groups = parameter_groups(model, train.weight_decay)
+    if train.optim in ("adamw_bnb_8bit", "paged_adamw_8bit"):
+        eight_bit = _eight_bit(train.optim, groups, options, settings, warn)
+        if eight_bit is not None:
+            return eight_bit
+    options["fused"] = train.optim != "adamw_torch"
+    sixteen_bit = any(weight.dtype == torch.bfloat16 for group in groups for weight in group["params"])
+    return MasterAdamW(groups, **options) if sixteen_bit else torch.optim.AdamW(groups, **options)
+
+
+def _eight_bit(name: str, groups: Groups, options: dict[str, Any], settings: Profile, warn: Warn) -> Any:
+    if settings.launch.device != "cuda":
+        warn("optimizer_fallback", f"{name} needs a GPU: AdamW with fp32 states is used")
+        return None
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        warn("optimizer_fallback", f"{name} needs bitsandbytes ({error}): AdamW with fp32 states is used")
+        return None
+    kind = bitsandbytes.optim.AdamW8bit if name == "adamw_bnb_8bit" else bitsandbytes.optim.PagedAdamW8bit
+    return kind(groups, **options)

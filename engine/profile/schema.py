@@ -2,14 +2,15 @@
 
 TOML files, `engine profile schema`, `--set`, the deck's form and docs/profile.md all derive from
 these classes. Not here: reading files (`load.py`), turning validation errors into problems with
-lines (`check.py`), filling in `"auto"` (`resolve.py`).
+lines (`schema_problems.py`), checks across fields (`check.py`), filling in `"auto"` (`resolve.py`).
 
-A field that may be left to the machine has the type `… | Auto` and the default `"auto"`.
+A field that may be left to the machine has the type `… | Auto` and the default `"auto"`. Its limits
+stand in the `Annotated` number: pydantic would hold limits of the whole field against "auto" itself.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +18,12 @@ SCHEMA_VERSION = 1
 Auto = Literal["auto"]
 
 MAX_LENGTH_LIMIT = 1_048_576
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Strings that end up in paths and on terminals: no control characters."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT)]
+PathText = Annotated[str, Field(min_length=1, max_length=4096, pattern=PLAIN_TEXT)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Table(BaseModel):
@@ -27,19 +34,17 @@ class Table(BaseModel):
 
 def setting(default: Any, description: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
     """A field with what the form needs beside its type: meaning, unit, basic or advanced."""
-    extra = {"unit": unit, "advanced": advanced}
+    extra: dict[str, Any] = {"unit": unit, "advanced": advanced}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 class Model(Table):
     """Which model, and how much text it sees at once."""
 
-    name_or_path: str = setting(
-        ..., "Directory, hub id, .gguf file, or 'demo' for the built-in model.", min_length=1, max_length=4096
-    )
-    revision: str | None = setting(None, "Hub revision: branch, tag or commit.", advanced=True)
-    max_length: int | Auto = setting(
-        "auto", "Tokens of one packed sequence; longer examples are cut and counted.", unit="tokens", ge=16, le=MAX_LENGTH_LIMIT
+    name_or_path: PathText = setting(..., "Directory, hub id, .gguf file, or 'demo' for the built-in model.")
+    revision: Name | None = setting(None, "Hub revision: branch, tag or commit.", advanced=True)
+    max_length: Annotated[int, Field(ge=16, le=MAX_LENGTH_LIMIT)] | Auto = setting(
+        "auto", "Tokens of one packed sequence; longer examples are cut and counted.", unit="tokens"
     )
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = setting(
         "auto", "Compute precision. bf16 on Ampere and newer, else fp16; on CPU whichever is faster."
@@ -76,10 +81,12 @@ class Lora(Table):
     r: int = setting(16, "Rank of the adapters.", ge=1, le=1024)
     alpha: float = setting(32.0, "Scale: the adapter is multiplied by alpha / r.", gt=0, le=8192)
     dropout: float = setting(0.0, "Dropout on adapter inputs. Above 0 costs memory and time.", ge=0, lt=1)
-    target_modules: Literal["all-linear"] | list[str] = setting(
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1, max_length=512)] = setting(
         "all-linear", "Which linear layers get adapters: all-linear, or a list of module names."
     )
-    modules_to_save: list[str] = setting([], "Modules trained whole beside the adapters.", advanced=True)
+    modules_to_save: list[Name] = setting(
+        [], "Modules trained whole beside the adapters.", advanced=True, max_length=512
+    )
     bias: Literal["none", "lora_only", "all"] = setting("none", "Which biases train.", advanced=True)
     use_rslora: bool = setting(False, "Scale by alpha / sqrt(r).", advanced=True)
     use_dora: bool = setting(False, "Weight-decomposed adapters: slower, sometimes better.", advanced=True)
@@ -88,25 +95,31 @@ class Lora(Table):
 class Dataset(Table):
     """One file of training examples."""
 
-    path: str = setting(..., "json, jsonl, csv or parquet file; relative to the profile.", min_length=1, max_length=4096)
+    path: PathText = setting(
+        ..., "json, jsonl, csv or parquet file, relative to the profile; 'demo:NAME' for a built-in one."
+    )
     format: Literal["auto", "alpaca", "messages", "prompt-completion"] = setting(
         "auto", "Row layout; auto recognises it from the columns and says what it took."
     )
-    columns: dict[str, str] = setting({}, "Own column names: role = column, e.g. instruction = 'question'.", advanced=True)
+    columns: dict[Name, Name] = setting(
+        {}, "Own column names: role = column, e.g. instruction = 'question'.", advanced=True
+    )
 
 
 class Data(Table):
     """Where examples come from and how they become tokens."""
 
-    datasets: list[Dataset] = setting(..., "Files of examples.", min_length=1)
-    template: str = setting(
-        "auto", "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3.", max_length=64
+    datasets: list[Dataset] = setting(..., "Files of examples.", min_length=1, max_length=1000)
+    template: Name = setting(
+        "auto", "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3."
     )
-    system: str = setting("", "System message put before each conversation that has none.", advanced=True, max_length=8192)
+    system: str = setting(
+        "", "System message put before each conversation that has none.", advanced=True, max_length=8192
+    )
     packing: bool = setting(True, "Put several short examples into one sequence, kept apart in attention.")
     validation_fraction: float = setting(0.05, "Share of examples held out for evaluation.", ge=0, lt=0.9)
-    validation_path: str | None = setting(None, "File of held-out examples; replaces validation_fraction.")
-    max_samples: int | None = setting(None, "Use only the first n examples.", unit="rows", ge=1)
+    validation_path: PathText | None = setting(None, "File of held-out examples; replaces validation_fraction.")
+    max_samples: Positive | None = setting(None, "Use only the first n examples.", unit="rows")
     max_bad_fraction: float = setting(
         0.01, "Refuse to start when more than this share of rows is unusable.", ge=0, le=1, advanced=True
     )
@@ -116,18 +129,24 @@ class Data(Table):
 class Train(Table):
     """The optimization."""
 
-    per_device_train_batch_size: int | Auto = setting("auto", "Sequences per micro-batch.", unit="sequences", ge=1, le=4096)
-    gradient_accumulation_steps: int | Auto = setting("auto", "Micro-batches per optimizer step.", ge=1, le=65536)
-    total_batch_size: int | Auto = setting(
-        "auto", "Sequences per optimizer step = micro-batch x accumulation.", unit="sequences", ge=1, le=1_048_576
+    per_device_train_batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
+        "auto", "Sequences per micro-batch.", unit="sequences"
     )
-    learning_rate: float | Auto = setting("auto", "Peak learning rate: 2e-4 for LoRA, 2e-5 for full.", gt=0, le=1)
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=65536)] | Auto = setting(
+        "auto", "Micro-batches per optimizer step."
+    )
+    total_batch_size: Annotated[int, Field(ge=1, le=1_048_576)] | Auto = setting(
+        "auto", "Sequences per optimizer step = micro-batch x accumulation.", unit="sequences"
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = setting(
+        "auto", "Peak learning rate: 2e-4 for LoRA, 2e-5 for full."
+    )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = setting(
         "cosine", "Shape of the learning rate over the run."
     )
     warmup_ratio: float = setting(0.03, "Share of steps that warm up.", ge=0, le=1)
     num_train_epochs: float = setting(3.0, "Passes over the data.", gt=0, le=1000)
-    max_steps: int | None = setting(None, "Stop after this many optimizer steps; overrides epochs.", unit="steps", ge=1)
+    max_steps: Positive | None = setting(None, "Stop after this many optimizer steps; overrides epochs.", unit="steps")
     weight_decay: float = setting(0.0, "AdamW weight decay.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Clip the gradient to this norm; 0 = off.", ge=0, le=1e6)
     optim: Literal["auto", "adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit"] = setting(
@@ -136,16 +155,22 @@ class Train(Table):
     adam_beta1: float = setting(0.9, "AdamW first-moment decay.", ge=0, lt=1, advanced=True)
     adam_beta2: float = setting(0.999, "AdamW second-moment decay.", ge=0, lt=1, advanced=True)
     adam_epsilon: float = setting(1e-8, "AdamW denominator guard.", gt=0, le=1, advanced=True)
-    activation_checkpointing: bool | Auto | int = setting(
+    activation_checkpointing: bool | Annotated[int, Field(ge=1, le=1000)] | Auto = setting(
         "auto", "Recompute activations: false, true (every layer) or n (every n-th layer)."
     )
     seed: int = setting(42, "Seed of data order, adapters and dropout.", ge=0, le=2**31 - 1, advanced=True)
-    logging_steps: int = setting(1, "Write a train_step event every n steps.", unit="steps", ge=1, advanced=True)
-    eval_steps: int | Auto = setting("auto", "Evaluate every n steps; auto = ten times a run.", unit="steps", ge=1)
-    save_steps: int | Auto = setting("auto", "Checkpoint every n steps; auto = as evaluation.", unit="steps", ge=1)
-    save_total_limit: int = setting(3, "Checkpoints kept, newest by step; the best is kept too.", ge=1, le=1000, advanced=True)
+    logging_steps: Positive = setting(1, "Write a train_step event every n steps.", unit="steps", advanced=True)
+    eval_steps: Positive | Auto = setting(
+        "auto", "Evaluate every n steps; auto = ten times a run, once its length is known.", unit="steps"
+    )
+    save_steps: Positive | Auto = setting("auto", "Checkpoint every n steps; auto = as evaluation.", unit="steps")
+    save_total_limit: int = setting(
+        3, "Checkpoints kept, newest by step; the best is kept too.", ge=1, le=1000, advanced=True
+    )
     load_best_model_at_end: bool = setting(True, "Export the weights of the best evaluation.")
-    early_stopping_patience: int | None = setting(None, "Stop after n evaluations without gain.", ge=1, le=1000)
+    early_stopping_patience: Annotated[int, Field(ge=1, le=1000)] | None = setting(
+        None, "Stop after n evaluations without gain."
+    )
     dataloader_num_workers: int = setting(0, "Processes that feed batches.", ge=0, le=64, advanced=True)
 
 
@@ -172,15 +197,21 @@ class Launch(Table):
     """Where the run happens."""
 
     device: Literal["auto", "cuda", "cpu"] = setting("auto", "auto = the GPU with the most free memory, else the CPU.")
-    gpu: str | None = setting(None, "UUID (or its start) of the GPU to use.", advanced=True, max_length=128)
-    threads: int | Auto = setting("auto", "CPU threads; auto = physical cores.", ge=1, le=1024, advanced=True)
+    gpu: Name | None = setting(None, "UUID (or its start) of the GPU to use.", advanced=True)
+    threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting(
+        "auto", "CPU threads; auto = physical cores.", advanced=True
+    )
 
 
 class Profile(Table):
     """A whole profile. Sparse: what is left out takes its default or is chosen for the machine."""
 
-    schema_version: Literal[1] = setting(1, "Version of this format.")
-    name: str | None = setting(None, "Short name of runs made from this profile.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    schema_version: int = setting(1, "Version of this format.", ge=SCHEMA_VERSION, le=SCHEMA_VERSION, advanced=True)
+    name: str | None = setting(
+        None,
+        "Short name of runs made from this profile: letters, digits, . _ -",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    )
     description: str | None = setting(None, "What this profile is for.", max_length=2000)
     model: Model
     quantization: Quantization = Field(default_factory=Quantization)

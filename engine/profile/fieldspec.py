@@ -1,0 +1,43 @@
+"""One setting as the form, the messages and the reference see it: plain data, no pydantic.
+
+Made by `fields.py` from the schema; its limits are put in words by `values.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """A leaf of the profile, such as `train.learning_rate` or `data.datasets.0.path`."""
+
+    key: str
+    """Dotted; entries of a list of tables carry their number, here always 0."""
+    table: str
+    """First part of the key, empty for top-level settings."""
+    name: str
+    label: str
+    kind: str
+    """`text`, `int`, `float`, `bool`, `switch` (bool or int), `choice`, `list` or `map`."""
+    choices: tuple[str, ...] = ()
+    """Words that are allowed; for a list, of its items (or in its place, as `all-linear`)."""
+    minimum: float | None = None
+    maximum: float | None = None
+    unit: str = ""
+    description: str = ""
+    default: Any = None
+    advanced: bool = False
+    auto: bool = False
+    """`"auto"` leaves the choice to the machine."""
+    required: bool = False
+    optional: bool = False
+    """May stay unset."""
+    above: bool = False
+    """The minimum itself is excluded."""
+    below: bool = False
+    """The maximum itself is excluded."""
+    min_chars: int = 0
+    max_chars: int | None = None
+    pattern: str = ""

@@ -23,6 +23,10 @@ _NAMES = {
     "num_attention_heads": ("num_attention_heads", "n_head"),
     "vocab_size": ("vocab_size",),
 }
+KNOWN_FAMILIES = frozenset(
+    {"llama", "smollm3", "qwen2", "qwen3", "qwen3_moe", "mistral", "gemma2", "gemma3_text", "phi3", "olmo2", "granite"}
+)
+"""Families whose arithmetic was held against published parameter counts."""
 _PLAIN_MLP = frozenset({"opt", "gpt_neox", "phi", "starcoder2", "gptj", "falcon", "nemotron", "gpt2", "gpt_neo"})
 _FUSED = frozenset({"phi3", "phi4", "glm4"})
 _QKV_BIAS = frozenset({"qwen2", "qwen2_moe", "phi", "starcoder2"})

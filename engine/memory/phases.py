@@ -1,0 +1,127 @@
+"""The moments of a training step at which memory peaks, in closed form.
+
+A step has four: the loss, the first backward layer, the last one (all gradients there), the optimizer;
+loading takes less than any. `peak` returns the highest as named parts; `terms.py` puts words to them, `engine.recommend` calls
+`peak` thousands of times. Not here: what each part is made of (the modules beside this one).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.hardware.machine import Gpu
+from engine.memory import activations, device, loss
+from engine.memory.shape import TrainingShape
+from engine.memory.states import States, states
+from engine.memory.weights import compute_width, largest_matrix_bytes, weight_bytes
+from engine.models.parameters import linear_parameters
+from engine.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment's transient bytes, on top of weights, adapters and optimizer states."""
+
+    phase: str
+    gradients: int = 0
+    activations: int = 0
+    loss: int = 0
+    workspace: int = 0
+
+    @property
+    def total(self) -> int:
+        """All transient bytes."""
+        return self.gradients + self.activations + self.loss + self.workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The highest moment of a run, all parts in bytes; `device_bytes` is their sum."""
+
+    moment: Moment
+    weights: int
+    adapters: int
+    optimizer: int
+    context: int
+    reserve: int
+    load_bytes: int
+    states: States
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the allocator has handed out at the peak."""
+        return self.weights + self.adapters + self.optimizer + self.moment.total
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What the allocator holds then."""
+        return self.allocated_bytes + self.reserve
+
+    @property
+    def device_bytes(self) -> int:
+        """What the process takes from the device."""
+        return self.reserved_bytes + self.context
+
+
+def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None) -> Peak:
+    """The highest moment of training `spec` with `shape` on `gpu` (or on CPU by `shape.device`)."""
+    learned = states(spec, shape)
+    weights = base_bytes(spec, shape)
+    optimizer = learned.masters_bytes + learned.moments_bytes
+    moments = _moments(spec, shape, gpu, learned)
+    highest = max(moments, key=_total)
+    cublas = device.cublas_bytes(gpu, shape.device)
+    reserve = device.reserve_bytes(weights + learned.weights_bytes + optimizer, highest.total - cublas)
+    load = weights + largest_matrix_bytes(spec, compute_width(shape))
+    return Peak(
+        moment=highest,
+        weights=weights,
+        adapters=learned.weights_bytes,
+        optimizer=optimizer,
+        context=device.context_bytes(gpu, shape.device),
+        reserve=reserve,
+        load_bytes=load,
+        states=learned,
+    )
+
+
+def base_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Weights of the base model as this shape stores them; full fp16 training keeps fp32 weights."""
+    width = 4 if shape.method == "full" and shape.compute_dtype == "fp16" else compute_width(shape)
+    quantization = "none" if shape.method == "full" else shape.quantization
+    return weight_bytes(spec, quantization, shape.double_quant, width)
+
+
+def _total(moment: Moment) -> int:
+    return moment.total
+
+
+def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States) -> tuple[Moment, ...]:
+    shares = device.shares_key_heads(gpu, shape.device)
+    cost = activations.cost_of(spec, shape, repeats_keys=not shares)
+    tokens = shape.micro_batch * shape.max_length
+    kept = activations.kept_bytes(spec, shape, cost) + (0 if shares else activations.mask_bytes(shape))
+    always = device.cublas_bytes(gpu, shape.device)
+    working = always + _cast_cache_bytes(spec, shape, learned)
+    dequantize = device.dequantize_bytes(spec, shape)
+    hidden = loss.hidden_gradient_bytes(spec, shape)
+    head = loss.head_gradient_bytes(spec, shape)
+    held = learned.gradients_bytes if shape.gradient_accumulation_steps > 1 else 0
+    first = held or head + (learned.gradients_bytes - head) // spec.num_hidden_layers
+    in_loss = loss.final_norm_bytes(spec, shape) + hidden + loss.chunk_bytes(spec, shape) + head
+    last = tokens * (cost.boundary + cost.saved + cost.transient)
+    return (
+        Moment("loss", held, kept, in_loss, working),
+        Moment("layer", first, kept + activations.backward_bytes(spec, shape, cost), hidden, working + dequantize),
+        Moment("layer", learned.gradients_bytes, last, 0, working + dequantize),
+        Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),
+    )
+
+
+def _cast_cache_bytes(spec: ModelSpec, shape: TrainingShape, learned: States) -> int:
+    """Autocast's 16-bit copies of fp32 trainables, which fp16 training needs."""
+    if shape.compute_dtype != "fp16":
+        return 0
+    return 2 * (linear_parameters(spec) if shape.method == "full" else learned.parameters)
+
+

@@ -1,0 +1,78 @@
+"""Bytes that follow from what learns: adapters, gradients, optimizer states, fp32 masters.
+
+Used by `phases.py` and `terms.py`. Not here: the frozen base (`weights.py`). Describes the engine's
+optimizer: trainables in the compute dtype with fp32 masters and Adam states for bf16; fp32
+trainables under autocast for fp16; 8-bit Adam keeps neither master nor fp32 states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from engine.memory.shape import TrainingShape
+from engine.models.parameters import linear_shapes, total_parameters
+from engine.models.spec import ModelSpec
+
+_EIGHT_BIT = frozenset({"adamw_bnb_8bit", "paged_adamw_8bit"})
+_FUSED_PARTS = {
+    "qkv_proj": frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}),
+    "gate_up_proj": frozenset({"gate_proj", "up_proj", "gate_up_proj"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Sizes in bytes; `weights_bytes` is 0 for full fine-tuning, where the base itself learns."""
+
+    parameters: int
+    weights_bytes: int
+    gradients_bytes: int
+    masters_bytes: int
+    moments_bytes: int
+    paged_bytes: int
+    """Optimizer states in CUDA managed memory, which may move to RAM."""
+    step_bytes: int
+    """fp32 copies of the gradients, alive during the optimizer step only."""
+
+
+@lru_cache(maxsize=2048)
+def targeted_shapes(spec: ModelSpec, targets: tuple[str, ...]) -> tuple[tuple[str, int, int], ...]:
+    """(name, in, out) of the linear layers that carry an adapter, by the last part of each target."""
+    wanted = {target.rpartition(".")[2] for target in targets}
+    return tuple(
+        (name, n_in, n_out)
+        for name, (n_in, n_out) in linear_shapes(spec).items()
+        if wanted & _FUSED_PARTS.get(name, frozenset({name}))
+    )
+
+
+def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
+    """r x (in + out) for each targeted layer."""
+    layer = sum(n_in + n_out for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
+    return spec.num_hidden_layers * shape.lora_r * layer
+
+
+def trainable_width(shape: TrainingShape) -> int:
+    """Bytes of one trainable weight: bf16 trains in bf16, fp16 and fp32 in fp32."""
+    return 2 if shape.compute_dtype == "bf16" else 4
+
+
+def states(spec: ModelSpec, shape: TrainingShape) -> States:
+    """What learning costs, per device."""
+    full = shape.method == "full"
+    count = total_parameters(spec) if full else adapter_parameters(spec, shape)
+    width = trainable_width(shape)
+    eight_bit = shape.optimizer in _EIGHT_BIT
+    moments = 2 * count + 8 * -(-count // 256) if eight_bit else 8 * count
+    paged = shape.optimizer.startswith("paged") and shape.device == "cuda"
+    master = width == 2 and not eight_bit
+    return States(
+        parameters=count,
+        weights_bytes=0 if full else count * width,
+        gradients_bytes=count * width,
+        masters_bytes=4 * count if master else 0,
+        moments_bytes=0 if paged else moments,
+        paged_bytes=moments if paged else 0,
+        step_bytes=4 * count if master else 0,
+    )

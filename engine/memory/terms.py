@@ -1,0 +1,146 @@
+"""The memory estimate a person sees: the peak of `phases.py` as named terms with words.
+
+`estimate_memory` is the one entry point for the recommender, `engine fit` and the deck. The terms
+add up to `device_bytes`: they describe one moment, not the largest each could ever be.
+"""
+
+from __future__ import annotations
+
+from engine.hardware.machine import Gpu
+from engine.memory.activations import checkpointed_layers
+from engine.memory.phases import Peak, peak
+from engine.memory.shape import MemoryEstimate, Term, TrainingShape
+from engine.memory.states import targeted_shapes
+from engine.memory.weights import quantized_bytes
+from engine.models.config import KNOWN_FAMILIES
+from engine.models.parameters import total_parameters
+from engine.models.spec import ModelSpec
+from engine.text import format_bytes, format_count
+
+TERM_NAMES = (
+    "weights",
+    "adapters",
+    "gradients",
+    "optimizer",
+    "activations",
+    "loss",
+    "workspace",
+    "context",
+    "reserve",
+)
+
+
+def estimate_memory(spec: ModelSpec, shape: TrainingShape, *, gpu: Gpu | None = None) -> MemoryEstimate:
+    """Predicted memory of training `spec` with `shape`: named terms, peak, phase. Under a millisecond.
+
+    `gpu` settles context, workspaces and attention kernels; without it a current card is assumed.
+    """
+    found = peak(spec, shape, gpu)
+    moment = found.moment
+    sizes = {
+        "weights": (found.weights, _weights_detail(spec, shape)),
+        "adapters": (found.adapters, _adapters_detail(spec, shape, found)),
+        "gradients": (moment.gradients, _gradients_detail(shape, found)),
+        "optimizer": (found.optimizer, _optimizer_detail(shape, found)),
+        "activations": (moment.activations, _activations_detail(spec, shape, moment.phase)),
+        "loss": (moment.loss, _loss_detail(spec, shape, moment.phase)),
+        "workspace": (moment.workspace, _workspace_detail(shape)),
+        "context": (found.context, "CUDA context and kernels" if shape.device == "cuda" else "Python and libraries"),
+        "reserve": (found.reserve, "kept by the allocator above its peak (fragmentation)"),
+    }
+    return MemoryEstimate(
+        terms=tuple(Term(name, *sizes[name]) for name in TERM_NAMES),
+        allocated_bytes=found.allocated_bytes,
+        reserved_bytes=found.reserved_bytes,
+        device_bytes=found.device_bytes,
+        peak_phase=moment.phase,
+        trainable_parameters=found.states.parameters,
+        total_parameters=total_parameters(spec),
+        notes=_notes(spec, shape, found),
+    )
+
+
+def _weights_detail(spec: ModelSpec, shape: TrainingShape) -> str:
+    count = format_count(total_parameters(spec))
+    if shape.quantization == "none" or shape.method == "full":
+        width = "fp32" if shape.method == "full" and shape.compute_dtype == "fp16" else shape.compute_dtype
+        return f"{count} in {width}"
+    nested = " double-quantized" if shape.double_quant and shape.quantization in ("nf4", "fp4") else ""
+    packed = format_bytes(quantized_bytes(spec, shape.quantization, shape.double_quant))
+    return f"{count}: linear layers {packed} in {shape.quantization}{nested}, the rest in {shape.compute_dtype}"
+
+
+def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
+    if shape.method == "full":
+        return "none: the weights themselves learn"
+    names = [name.removesuffix("_proj") for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
+    width = "bf16" if shape.compute_dtype == "bf16" else "fp32"
+    return f"{format_count(found.states.parameters)} in {width}, rank {shape.lora_r} on {' '.join(names)}"
+
+
+def _gradients_detail(shape: TrainingShape, found: Peak) -> str:
+    whole = format_bytes(found.states.gradients_bytes)
+    if found.moment.phase == "optimizer":
+        return f"all ({whole})" + (", with fp32 copies for the step" if found.states.step_bytes else "")
+    if shape.gradient_accumulation_steps > 1:
+        return f"all, kept over {shape.gradient_accumulation_steps} micro-batches"
+    return f"those made by then; {whole} at the end of the backward pass"
+
+
+def _optimizer_detail(shape: TrainingShape, found: Peak) -> str:
+    parts = []
+    if found.states.masters_bytes:
+        parts.append(f"fp32 master weights {format_bytes(found.states.masters_bytes)}")
+    if found.states.moments_bytes:
+        eight = "8-bit" in shape.optimizer or "8bit" in shape.optimizer
+        parts.append(f"{'8-bit' if eight else 'fp32'} Adam moments {format_bytes(found.states.moments_bytes)}")
+    if found.states.paged_bytes:
+        parts.append(f"paged moments {format_bytes(found.states.paged_bytes)}, not counted")
+    return ", ".join(parts)
+
+
+def _activations_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
+    tokens = f"{shape.micro_batch} x {shape.max_length} tokens"
+    if phase == "optimizer":
+        return f"none left at the peak ({tokens})"
+    few = checkpointed_layers(spec, shape)
+    if few == 0:
+        return f"{tokens}, all {spec.num_hidden_layers} layers kept"
+    if few == spec.num_hidden_layers:
+        return f"{tokens}, inputs of {few} layers, one layer recomputed"
+    return f"{tokens}, {few} of {spec.num_hidden_layers} layers checkpointed, the others kept"
+
+
+def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
+    rows = min(shape.micro_batch * shape.max_length, shape.loss_chunk_tokens)
+    chunk = f"chunks of {rows} x {spec.vocab_size:,} logits"
+    if phase == "loss":
+        return f"{chunk}, final norm and gradient of the hidden states"
+    return f"gradient of the hidden states; {chunk} are gone" if phase == "layer" else f"{chunk} are gone"
+
+
+def _workspace_detail(shape: TrainingShape) -> str:
+    parts = ["matrix-multiplication workspaces"] if shape.device == "cuda" else []
+    if shape.quantization != "none" and shape.method != "full":
+        parts.append("one matrix dequantized")
+    if shape.compute_dtype == "fp16":
+        parts.append("autocast copies of the trainables")
+    return ", ".join(parts) or "none"
+
+
+def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
+    notes = [f"loading peaks at {format_bytes(found.load_bytes)}: weights and the matrix being placed"]
+    if shape.method != "full" and not targeted_shapes(spec, shape.lora_targets):
+        notes.append("no linear layer matches the adapter targets: nothing would learn")
+    if spec.num_experts and shape.quantization != "none":
+        kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
+        notes.append(f"experts are not quantized by bitsandbytes: {kept} stay in {shape.compute_dtype}")
+    if spec.family not in KNOWN_FAMILIES:
+        notes.append(f"family '{spec.family}' is not one this model was checked for: expect a larger error")
+    if found.states.paged_bytes:
+        notes.append(f"paged optimizer: up to {format_bytes(found.states.paged_bytes)} of RAM or GPU memory more")
+    if shape.quantization == "int8":
+        notes.append("int8 sizes follow bitsandbytes' source and were not measured")
+    if shape.quantization != "none" and shape.method == "full":
+        notes.append("full fine-tuning does not quantize: every weight learns")
+    return tuple(notes)

@@ -100,7 +100,9 @@ def _varlen(
     elif groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     batch, length = query.shape[0], query.shape[2]
-    out: torch.Tensor = varlen_attn(_flat(query), _flat(key), _flat(value), offsets, offsets, longest, longest, **options)  # type: ignore[assignment]
+    out: torch.Tensor = varlen_attn(
+        _flat(query), _flat(key), _flat(value), offsets, offsets, longest, longest, **options
+    )  # type: ignore[assignment]
     return out.unflatten(0, (batch, length))
 
 

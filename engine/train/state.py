@@ -26,7 +26,9 @@ OPTIMIZER_JSON, RANDOM_JSON, SCHEDULER_JSON, SCALER_JSON = (
 
 def save_trainable(model: torch.nn.Module, folder: Path) -> None:
     """Every parameter that learns, under its own name."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.named_parameters() if value.requires_grad}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.named_parameters() if value.requires_grad
+    }
     save_file(tensors, folder / WEIGHTS)
 
 

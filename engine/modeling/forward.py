@@ -1,0 +1,83 @@
+"""One forward pass of packed documents to a summed loss, without full logits.
+
+Shared by the trainer and by evaluation, so that both measure the same thing. Also here: activation
+checkpointing under the name that the installed transformers gives it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from engine.modeling.loss import head_loss_sum, shifted, softcap_of
+
+LOSS_CHUNK_ROWS = 1024
+"""Rows of logits alive at once; the memory model counts on this number."""
+
+Batch = dict[str, Any]
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
+    """Last hidden states [B, S, h] of a packed batch; documents do not see each other.
+
+    No attention mask and no cache are passed: with either, transformers would let documents of one row
+    attend to each other.
+    """
+    offsets, longest = batch["cu_seq_lens"], batch["max_doc_length"]
+    output = base_of(model).get_decoder()(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        use_cache=False,
+        cu_seq_lens_q=offsets,
+        cu_seq_lens_k=offsets,
+        max_length_q=longest,
+        max_length_k=longest,
+    )
+    states: torch.Tensor = output.last_hidden_state
+    return states
+
+
+def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
+    """Negative log likelihood summed over the trained tokens of a packed batch; fp32 scalar."""
+    base = base_of(model)
+    rows, targets = shifted(hidden_states(model, batch), batch["labels"])
+    return head_loss_sum(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
+
+
+def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """The same from the model's own full logits: slower and larger, for heads that do more than a product."""
+    offsets, longest = batch["cu_seq_lens"], batch["max_doc_length"]
+    output = model(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        use_cache=False,
+        cu_seq_lens_q=offsets,
+        cu_seq_lens_k=offsets,
+        max_length_q=longest,
+        max_length_k=longest,
+    )
+    rows, targets = shifted(output.logits.float(), batch["labels"])
+    return torch.nn.functional.cross_entropy(rows, targets, reduction="sum")
+
+
+def enable_checkpointing(model: Any, every_n_layers: int) -> None:
+    """Recompute activations of every n-th layer in the backward pass (0 = of none), non-reentrant."""
+    base = base_of(model)
+    if not every_n_layers:
+        return
+    options = {"use_reentrant": False}
+    if hasattr(base, "activation_checkpointing_enable"):
+        base.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for index, layer in enumerate(layers):
+        layer.gradient_checkpointing = index % every_n_layers == 0

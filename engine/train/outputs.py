@@ -1,0 +1,70 @@
+"""What a run leaves behind for evaluation and export: data used, adapter or model, tokenizer, summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.profile.schema import Profile
+from engine.runs.files import sync_directory, sync_tree, write_json_atomic, write_text_atomic
+
+
+def write_data_record(run_dir: Path, report: dict[str, Any], validation: list[Any]) -> None:
+    """`data/report.json` and the held-out conversations as they were used, `data/validation.jsonl`."""
+    folder = run_dir / "data"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    write_json_atomic(folder / "report.json", report)
+    rows = [
+        {"messages": [{"role": message.role, "content": message.content} for message in example.messages]}
+        for example in validation
+    ]
+    write_text_atomic(folder / "validation.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def replace_directory(target: Path, fill: Callable[[Path], Any]) -> None:
+    """Fill a directory beside `target`, fsync, and swap it in: readers see the old or the new one."""
+    beside = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700)
+    try:
+        fill(beside)
+        sync_tree(beside)
+        if target.exists():
+            old = target.with_name(f".{target.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+            os.replace(beside, target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    sync_directory(target.parent)
+
+
+def save_weights(run_dir: Path, model: Any, tokenizer: Any, settings: Profile) -> str:
+    """`adapter/` or `model/`, and `tokenizer/`; returns the name of the first."""
+    name = "adapter" if settings.tuning.method == "lora" else "model"
+
+    def fill(folder: Path) -> None:
+        model.save_pretrained(folder, safe_serialization=True)
+        if name == "adapter":
+            _name_base(folder, settings)
+
+    replace_directory(run_dir / name, fill)
+    replace_directory(run_dir / "tokenizer", tokenizer.save_pretrained)
+    return name
+
+
+def _name_base(folder: Path, settings: Profile) -> None:
+    """PEFT writes the directory that was loaded, a path of this machine; the profile's name travels better."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = settings.model.name_or_path
+    config["revision"] = settings.model.revision
+    write_json_atomic(path, config, mode=0o644)
+    (folder / "README.md").unlink(missing_ok=True)

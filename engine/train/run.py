@@ -1,0 +1,189 @@
+"""A training job from run.json to saved weights, told in events. Called by the worker only."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.data.batch import PackedDataset, collate
+from engine.data.prepare import Prepared, prepare
+from engine.errors import EngineError, ExitCode
+from engine.modeling import adapters, load
+from engine.modeling.forward import base_of, enable_checkpointing
+from engine.profile.resolve import from_run_json
+from engine.profile.schema import Profile
+from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
+from engine.runs.files import read_json, write_json_atomic
+from engine.train import outputs
+from engine.train.arguments import training_arguments
+from engine.train.schedule import plan_schedule
+from engine.train.selfcheck import choose_loss
+from engine.train.telemetry import Telemetry
+from engine.train.trainer import EngineTrainer
+from engine.worker_job import Job
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train the run in `job.directory`; returns outcome, step and the summary's numbers."""
+    run_json = read_json(job.directory / "run.json")
+    settings, _, base_dir = from_run_json(run_json)
+    resume = _choose_checkpoint(job) if job.params.get("resume") else None
+    tokenizer, prepared = _load_data(job, settings, base_dir)
+    model = _load_model(job, settings, base_dir)
+    trainer = _build_trainer(job, settings, model, prepared)
+    telemetry = Telemetry(job.events, run_json.get("estimate", {}).get("device_bytes"))
+    _tell_start(job, trainer, run_json, resume)
+    began = time.monotonic()
+    telemetry.start()
+    try:
+        _train(trainer, resume)
+        return _finish(job, trainer, tokenizer, settings, time.monotonic() - began)
+    finally:
+        telemetry.stop()
+
+
+def _choose_checkpoint(job: Job) -> Checkpoint | None:
+    folder = job.directory / "checkpoints"
+    if not list_checkpoints(folder):
+        job.warn("no_checkpoint", "the run had saved nothing yet: it starts from step 0")
+        return None
+    chosen = newest_whole(
+        folder,
+        lambda bad, wrong: job.warn("checkpoint_damaged", f"checkpoint step {bad.step} is not used: {wrong}"),
+    )
+    if chosen is None:
+        raise EngineError(
+            "every checkpoint of this run is damaged",
+            code=ExitCode.MODEL,
+            where=str(folder),
+            hint="start a new run from its profile.toml",
+        )
+    return chosen
+
+
+def _load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepared]:
+    job.phase("data", "reading and packing")
+    tokenizer = load.load_tokenizer(settings, base_dir, job.warn)
+    prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    for warning in prepared.report.warnings:
+        job.warn("data", warning)
+    outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.validation_examples)
+    return tokenizer, prepared
+
+
+def _load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
+    job.phase("load", settings.model.name_or_path)
+    device = settings.launch.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EngineError(
+            "torch finds no CUDA device",
+            code=ExitCode.ENVIRONMENT,
+            hint="check the driver against torch with 'engine probe'",
+        )
+    quantized = settings.quantization.method != "none"
+    model = load.load_base(settings, base_dir, quantized=quantized, device=device, warn=job.warn, packed=True)
+    model.config.use_cache = False
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    if settings.tuning.method == "lora":
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        model = adapters.attach(model, settings)
+    else:
+        adapters.set_trainable_dtype(model, settings)
+    enable_checkpointing(model, int(settings.train.activation_checkpointing))
+    return model
+
+
+def _build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -> EngineTrainer:
+    train_set = PackedDataset(prepared.train)
+    validation_set = PackedDataset(prepared.validation) if prepared.validation is not None else None
+    schedule = plan_schedule(settings, len(train_set), has_validation=validation_set is not None)
+    trainer = EngineTrainer(
+        job=job,
+        settings=settings,
+        schedule=schedule,
+        arguments=training_arguments(settings, schedule, job.directory),
+        model=model,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        collator=collate,
+    )
+    job.phase("check", "packed and chunked against plain")
+    batch = trainer._prepare_inputs(collate([train_set[0]]))
+    with trainer._autocast():
+        trainer.loss_sum = choose_loss(trainer.model, batch, job.warn)
+    return trainer
+
+
+def _tell_start(job: Job, trainer: EngineTrainer, run_json: dict[str, Any], resume: Checkpoint | None) -> None:
+    trainable, total = adapters.parameter_counts(trainer.model)
+    settings, schedule = trainer.settings, trainer.schedule
+    job.events.write(
+        "started",
+        run=job.directory.name,
+        device=_device_name(settings),
+        steps_total=schedule.steps_total,
+        steps_per_epoch=schedule.steps_per_epoch,
+        eval_steps=schedule.eval_steps,
+        save_steps=schedule.save_steps,
+        resumed_from_step=resume.step if resume else None,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        sequences=len(trainer.train_dataset),
+        threads=torch.get_num_threads(),
+        versions=run_json.get("versions", {}),
+    )
+
+
+def _device_name(settings: Profile) -> str:
+    return torch.cuda.get_device_name() if settings.launch.device == "cuda" else "CPU"
+
+
+def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
+    job = trainer.job
+    job.phase("train")
+    job.stoppable.set()
+    try:
+        if resume is None and trainer.validation is not None:
+            trainer._evaluate(None, None)
+        trainer.meter.restart()
+        trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
+    finally:
+        job.stoppable.clear()
+
+
+def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile, seconds: float) -> dict[str, Any]:
+    job.phase("save", "weights and tokenizer")
+    state = trainer.state
+    used_step = trainer.load_best()
+    weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
+    trainable, total = adapters.parameter_counts(trainer.model)
+    summary = {
+        "outcome": "stopped" if job.stop else "completed",
+        "reason": job.stop.reason,
+        "step": state.global_step,
+        "steps_total": state.max_steps,
+        "epochs": state.epoch,
+        "best_step": state.best_global_step,
+        "best_eval_loss": state.best_metric,
+        "weights": weights,
+        "weights_step": used_step,
+        "tokens": trainer.meter.tokens_total,
+        "seconds": round(seconds, 3),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "device": _device_name(settings),
+        "peak_allocated_bytes": torch.cuda.max_memory_allocated() if settings.launch.device == "cuda" else None,
+    }
+    write_json_atomic(job.directory / "summary.json", summary)
+    return summary
+
+
+def _as_saved(model: Any) -> Any:
+    """The model with generation caching as it was: a saved configuration must not carry our switch."""
+    base_of(model).config.use_cache = True
+    return model

@@ -1,0 +1,33 @@
+"""How many steps a run has, and when it evaluates and saves. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from engine.profile.schema import Profile
+
+EVALUATIONS_PER_RUN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Optimizer steps of a run and its rhythm; 0 = never."""
+
+    steps_total: int
+    steps_per_epoch: int
+    eval_steps: int
+    save_steps: int
+    warmup_steps: int
+
+
+def plan_schedule(settings: Profile, sequences: int, *, has_validation: bool) -> Schedule:
+    """Steps for `sequences` packed sequences; counts as transformers does: partial batches are steps."""
+    train = settings.train
+    micro_batches = math.ceil(sequences / int(train.per_device_train_batch_size))
+    per_epoch = max(1, math.ceil(micro_batches / int(train.gradient_accumulation_steps)))
+    total = train.max_steps or max(1, math.ceil(per_epoch * train.num_train_epochs))
+    rhythm = max(1, math.ceil(total / EVALUATIONS_PER_RUN))
+    evaluate = rhythm if train.eval_steps == "auto" else int(train.eval_steps)
+    save = evaluate if train.save_steps == "auto" else int(train.save_steps)
+    return Schedule(total, per_epoch, evaluate if has_validation else 0, save, math.ceil(total * train.warmup_ratio))

@@ -1,0 +1,83 @@
+"""Does the fast path compute what the plain path does? Asked of one small batch before a run starts.
+
+The packed, chunked loss is held against the model's own logits, and documents packed together against
+each alone. A head that does more than a product falls back loudly; documents that see each other stop
+the run. Called by `train.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+from engine.modeling import forward
+from engine.modeling.forward import Batch
+from engine.modeling.loss import IGNORE
+
+CHECK_TOKENS = 512
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 3e-2}
+"""Largest relative difference of the summed loss; 16-bit products round differently in other shapes."""
+
+
+@torch.no_grad()
+def choose_loss(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Callable[[Any, Batch], torch.Tensor]:
+    """The loss function to train with. Raises EngineError(MODEL) when packing is not exact."""
+    model.eval()
+    pieces = _documents(batch)
+    packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
+    tolerance = TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+    fast, plain = float(forward.loss_sum(model, packed)), float(forward.loss_sum_from_logits(model, packed))
+    chosen = forward.loss_sum
+    if _differ(fast, plain, tolerance):
+        warn("loss_fallback", f"chunked loss {fast:.4f} is not the model's own {plain:.4f}: full logits are used")
+        chosen = forward.loss_sum_from_logits
+    alone = sum(float(chosen(model, _batch([ids], [labels], ids.device))) for ids, labels in pieces)
+    together = float(chosen(model, packed))
+    if _differ(alone, together, tolerance):
+        raise EngineError(
+            f"packed documents see each other in this model (loss {together:.4f} packed, {alone:.4f} alone)",
+            code=ExitCode.MODEL,
+            where="data.packing",
+            hint="set data.packing = false",
+        )
+    return chosen
+
+
+def _plain_dtype(model: Any) -> bool:
+    return next(model.parameters()).dtype in TOLERANCE
+
+
+def _differ(one: float, other: float, tolerance: float) -> bool:
+    return not abs(one - other) <= tolerance * max(abs(one), abs(other), 1.0)
+
+
+def _documents(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Up to three first documents that hold trained tokens, cut to a few hundred tokens."""
+    ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
+    bounds = batch["cu_seq_lens"].tolist()
+    found = []
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        end = min(end, start + CHECK_TOKENS)
+        if bool((labels[start + 1 : end] != IGNORE).any()):
+            found.append((ids[start:end], labels[start:end]))
+        if len(found) == 3:
+            break
+    return found
+
+
+def _batch(ids: list[torch.Tensor], labels: list[torch.Tensor], device: torch.device) -> Batch:
+    sizes = [len(part) for part in ids]
+    firsts = [part.clone() for part in labels]
+    for part in firsts:
+        part[0] = IGNORE
+    offsets = torch.tensor([0, *sizes], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
+    return {
+        "input_ids": torch.cat(ids)[None],
+        "labels": torch.cat(firsts)[None],
+        "position_ids": torch.cat([torch.arange(size, device=device) for size in sizes])[None],
+        "cu_seq_lens": offsets,
+        "max_doc_length": max(sizes, default=0),
+    }

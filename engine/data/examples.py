@@ -1,0 +1,91 @@
+"""Rows of training data as plain values: messages, examples, and rows that could not be used.
+
+Made by `formats.py`, carried through `split.py`, `mask.py` and `report.py`. Nothing here reads files
+or knows tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `role` is system, user or assistant; `train` marks an answer that the loss sees."""
+
+    role: str
+    content: str
+    train: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One usable row. `kind` text = one assistant message without a prompt, trained on whole.
+
+    `row` counts from 1 within its file; `dataset` is the position in `data.datasets`, -1 for the
+    validation file.
+    """
+
+    messages: tuple[Message, ...]
+    row: int
+    kind: Literal["chat", "text"] = "chat"
+    dataset: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """Digest of the content: equal for exact duplicates, whatever their file and row."""
+        digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
+        for message in self.messages:
+            for text in (message.role, message.content):
+                data = text.encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be used: `cause` groups, `detail` says what exactly. `line` where the file has lines."""
+
+    row: int
+    cause: str
+    detail: str = ""
+    line: int | None = None
+
+    def where(self, path: Path) -> str:
+        """`file.jsonl, row 7 (line 9)`."""
+        line = f" (line {self.line})" if self.line is not None else ""
+        return f"{path.name}, row {self.row}{line}"
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.detail}" if self.detail else self.cause
+
+
+class RowProblem(Exception):
+    """Raised where one row cannot be used; caught by whoever collects bad rows."""
+
+    def __init__(self, cause: str, detail: str = "") -> None:
+        super().__init__(cause, detail)
+        self.cause = cause
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What one file gave: usable rows in file order, unusable ones with causes, and how it was read."""
+
+    path: Path
+    format: str
+    why: str
+    rows_read: int
+    examples: tuple[Example, ...]
+    bad: tuple[BadRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Bad rows by cause, most frequent first."""
+        return dict(Counter(row.cause for row in self.bad).most_common())

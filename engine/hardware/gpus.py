@@ -14,9 +14,24 @@ from typing import Any
 
 MIB = 1024**2
 _TABLE = os.path.join(os.path.dirname(__file__), "gpus.toml")
-_FILLER = frozenset("nvidia tesla geforce gpu graphics generation edition jetson tm r with design card nvgpu".split())
+_FILLER = frozenset(
+    (
+        "nvidia",
+        "tesla",
+        "geforce",
+        "jetson",
+        "gpu",
+        "graphics",
+        "generation",
+        "edition",
+        "with",
+        "design",
+        "card",
+        "nvgpu",
+    )
+)
 # Words that make a different card of the same number; a name without one never means a card with it.
-_DISTINCT = frozenset("laptop ti super d ada pro quadro titan max s".split())
+_DISTINCT = frozenset(("laptop", "ti", "super", "d", "ada", "pro", "quadro", "titan", "max", "s"))
 _NAME_ALTERATIONS = (
     (r"\(r\)|\(tm\)", " "),
     (r"max-?\s?q\s+design|\bmobile\b|\bnotebook\b", "laptop"),

@@ -58,10 +58,10 @@ def _meminfo(root: str) -> tuple[int, int]:
         if key in ("MemTotal", "MemAvailable", "MemFree"):
             values[key] = int(rest.split()[0]) * 1024
     if "MemTotal" not in values:
-        import psutil
+        import psutil  # type: ignore[import-untyped, unused-ignore]
 
         memory = psutil.virtual_memory()
-        return memory.total, memory.available
+        return int(memory.total), int(memory.available)
     return values["MemTotal"], values.get("MemAvailable", values.get("MemFree", 0))
 
 

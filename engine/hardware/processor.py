@@ -13,7 +13,20 @@ from engine.hardware.files import read_text
 from engine.hardware.machine import Cpu
 
 _FEATURES = (
-    "avx2 avx512f avx512_bf16 avx512_fp16 avx512_vnni amx_tile amx_bf16 amx_fp16 asimd bf16 i8mm sve sve2 sme".split()
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx512_vnni",
+    "amx_tile",
+    "amx_bf16",
+    "amx_fp16",
+    "asimd",
+    "bf16",
+    "i8mm",
+    "sve",
+    "sve2",
+    "sme",
 )
 _BF16 = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 _ARM_PARTS = {
@@ -92,6 +105,6 @@ def _physical_cores(root: str, allowed: list[int]) -> int:
         return len(cores)
     if read_text(root, "proc/cpuinfo", 64):
         return len(allowed)
-    import psutil
+    import psutil  # type: ignore[import-untyped, unused-ignore]
 
-    return psutil.cpu_count(logical=False) or len(allowed)
+    return int(psutil.cpu_count(logical=False) or len(allowed))

@@ -82,7 +82,9 @@ def _capability_notes(torch: TorchBuild, gpus: tuple[Gpu, ...]) -> list[str]:
         if cuda >= (13, 0) and capability < (7, 5):
             found.append(f"torch builds for CUDA {torch.cuda_version} leave out {label}: install one for CUDA 12.6")
         elif cuda < (12, 8) and capability >= (10, 0):
-            found.append(f"torch for CUDA {torch.cuda_version} is too old for {label}: install one for CUDA 12.8 or later")
+            found.append(
+                f"torch for CUDA {torch.cuda_version} is too old for {label}: install one for CUDA 12.8 or later"
+            )
     return list(dict.fromkeys(found))
 
 

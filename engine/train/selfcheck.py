@@ -7,6 +7,7 @@ the run. Called by `train.run`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ def _documents(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
     bounds = batch["cu_seq_lens"].tolist()
     found = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         end = min(end, start + CHECK_TOKENS)
         if bool((labels[start + 1 : end] != IGNORE).any()):
             found.append((ids[start:end], labels[start:end]))

@@ -1,0 +1,93 @@
+"""Progress of a worker on stderr: one line that rewrites itself on a terminal, plain lines elsewhere.
+
+Fed with events by `train`, `runs watch`, `evaluate`, `export` and `demo`. What a person must not miss
+(warnings, checkpoints, evaluations, errors) gets a line of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from engine.cli.common import width
+from engine.runs.events import Event
+from engine.runs.view import RunFold, describe
+from engine.text import format_duration, sanitize
+
+_LINE_EVERY_S = 10.0
+_DRAW_EVERY_S = 0.1
+_LASTING = frozenset({"warning", "eval", "checkpoint", "started", "control", "finished", "error"})
+
+
+class Progress:
+    """Shows events as they come; `close` leaves the cursor on a fresh line."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.fold = RunFold()
+        self._quiet = quiet
+        self._live = sys.stderr.isatty()
+        self._drawn = 0.0
+        self._shown = ""
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self.fold.apply(event)
+        if self._quiet:
+            return
+        kind = str(event["type"])
+        if kind in _LASTING and kind != "error":
+            self._lasting(describe(event))
+        elif kind == "phase":
+            self._draw(force=True)
+        else:
+            self._draw(force=False)
+
+    def _lasting(self, text: str) -> None:
+        self._wipe()
+        click.echo(sanitize(text, single_line=True), err=True)
+
+    def _draw(self, *, force: bool) -> None:
+        now = time.monotonic()
+        every = _DRAW_EVERY_S if self._live else _LINE_EVERY_S
+        if not force and now - self._drawn < every:
+            return
+        self._drawn = now
+        text = sanitize(status_line(self.fold), single_line=True)
+        if not text or text == self._shown:
+            return
+        if self._live:
+            self._wipe()
+            click.echo(text[: width() - 1], err=True, nl=False)
+        else:
+            click.echo(text, err=True)
+        self._shown = text
+
+    def _wipe(self) -> None:
+        if self._live and self._shown:
+            click.echo("\r" + " " * min(len(self._shown), width() - 1) + "\r", err=True, nl=False)
+        self._shown = ""
+
+    def close(self) -> None:
+        """Wipe the live line."""
+        self._wipe()
+
+
+def status_line(fold: RunFold) -> str:
+    """One line for where a run is: its step and numbers, or how far its phase is."""
+    if fold.phase == "train" and fold.last_step:
+        numbers = fold.last_step
+        speed, left = numbers.get("tokens_per_second"), numbers.get("eta_s")
+        loss, rate = numbers.get("loss"), numbers.get("learning_rate")
+        parts = [
+            f"step {fold.step}/{fold.steps_total}",
+            f"loss {loss:.4f}" if isinstance(loss, (int, float)) else "loss n/a",
+            f"lr {rate:.2e}" if isinstance(rate, (int, float)) else "",
+            f"{speed:,.0f} tok/s" if isinstance(speed, (int, float)) else "",
+            f"eta {format_duration(left)}" if isinstance(left, (int, float)) else "",
+        ]
+        return "  ".join(part for part in parts if part)
+    done, total = fold.progress.get("done"), fold.progress.get("total")
+    counted = f"  {done} of {total} {fold.progress.get('unit', '')}" if fold.progress else ""
+    return f"{fold.phase} {fold.phase_detail}{counted}".strip()

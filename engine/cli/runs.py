@@ -1,0 +1,233 @@
+"""`engine runs list|show|watch|stop|resume|rm`: what the deck's run screens show, as plain text."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.progress import Progress, status_line
+from engine.cli.train import finish, tell_summary
+from engine.errors import EngineError
+from engine.runs import control, launch, store
+from engine.runs.events import read_events
+from engine.runs.files import read_json
+from engine.runs.store import Run
+from engine.runs.view import RunFold
+from engine.text import format_bytes
+
+_OVER = ("completed", "stopped", "failed", "lost")
+
+
+@click.group()
+def runs() -> None:
+    """List, show, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
+
+
+@runs.command("list")
+@click.option("--limit", default=20, show_default=True, help="Newest n runs; 0 = all.")
+@json_option
+def list_(limit: int, as_json: bool) -> None:
+    """Runs, newest first."""
+    found = store.list_runs()
+    found = found[:limit] if limit else found
+    rows = [_row(run) for run in found]
+    if as_json:
+        print_json({"runs": rows})
+        return
+    if not rows:
+        note(f"no runs in {store.runs_root()}")
+        return
+    cells = [[row["run"], row["state"], row["model"], _steps(row), _number(row.get("best_eval_loss"))] for row in rows]
+    for text in table(cells, header=("run", "state", "model", "steps", "best eval")):
+        line(text)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run.id, "state": store.run_state(run), "model": "?"}
+    try:
+        row["model"] = str(store.load_run_json(run)["settings"]["model"]["name_or_path"])
+    except (EngineError, KeyError, TypeError):
+        row["state"] = "damaged"
+    try:
+        summary = read_json(run.path / "summary.json")
+    except (OSError, ValueError):
+        summary = _last_step(run)
+    return {**row, **{key: summary.get(key) for key in ("step", "steps_total", "best_eval_loss")}}
+
+
+def _last_step(run: Run) -> dict[str, Any]:
+    size = run.events_path.stat().st_size if run.events_path.exists() else 0
+    events = read_events(run.events_path, max(0, size - 65536))[0]
+    return next((event for event in reversed(events) if event["type"] == "train_step"), {})
+
+
+def _steps(row: dict[str, Any]) -> str:
+    return f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
+
+
+def fold_run(run: Run) -> tuple[RunFold, int]:
+    """All events of a run folded, and the offset behind the last."""
+    fold, offset = RunFold(), 0
+    while True:
+        events, after = read_events(run.events_path, offset)
+        for event in events:
+            fold.apply(event)
+        if after == offset:
+            return fold, offset
+        offset = after
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def show(run_id: str, as_json: bool) -> None:
+    """State, numbers, predicted against measured memory, and files of a run."""
+    run = store.find_run(run_id)
+    fold, _ = fold_run(run)
+    run_json = store.load_run_json(run)
+    facts = {
+        "run": run.id,
+        "state": store.run_state(run),
+        "path": str(run.path),
+        "model": run_json.get("settings", {}).get("model", {}).get("name_or_path"),
+        "step": fold.step,
+        "steps_total": fold.steps_total,
+        "loss": fold.last_step.get("loss"),
+        "eval_loss": fold.last_eval.get("loss"),
+        "best_eval_loss": fold.best_eval.get("loss"),
+        "tokens_per_second": fold.last_step.get("tokens_per_second"),
+        "memory": _memory(fold, run_json),
+        "error": fold.error or None,
+        "warnings": fold.warnings,
+    }
+    if as_json:
+        print_json({**facts, "settings": run_json.get("settings"), "provenance": run_json.get("provenance")})
+        return
+    _print_facts(facts, fold)
+
+
+def _memory(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
+    """Predicted and measured bytes of the same thing: the card's where there is one, else the process's."""
+    memory = fold.last_memory
+    on_card = "peak_reserved_bytes" in memory
+    predicted = run_json.get("estimate", {}).get("reserved_bytes" if on_card else "device_bytes")
+    measured = memory.get("peak_reserved_bytes" if on_card else "host_rss_bytes")
+    error = (predicted / measured - 1) if predicted and measured else None
+    return {"predicted_bytes": predicted, "measured_bytes": measured, "relative_error": error}
+
+
+def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
+    line(f"{facts['run']}  {facts['state']}")
+    line(f"model    {facts['model']}")
+    line(f"steps    {facts['step']} of {facts['steps_total']}")
+    loss, held_out, best = (_number(facts[key]) for key in ("loss", "eval_loss", "best_eval_loss"))
+    line(f"loss     {loss}  eval {held_out}  best {best}")
+    memory = facts["memory"]
+    measured, predicted = format_bytes(memory["measured_bytes"]), format_bytes(memory["predicted_bytes"])
+    error = memory["relative_error"]
+    suffix = f" ({error:+.1%})" if error is not None else ""
+    line(f"memory   measured {measured}, predicted {predicted}{suffix}")
+    line(f"files    {facts['path']}")
+    if facts["error"]:
+        line(f"error    {EngineError.from_dict(facts['error'])}")
+    for _, _, text in fold.lines[-8:]:
+        line(f"  {text}")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def watch(run_id: str, as_json: bool) -> None:
+    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it."""
+    run = store.find_run(run_id)
+    fold, offset = fold_run(run)
+    if not as_json:
+        for _, _, text in fold.lines[-10:]:
+            line(text)
+        line(status_line(fold))
+    progress = Progress(quiet=as_json)
+    progress.fold = fold
+    while True:
+        over = store.run_state(run) in _OVER
+        events, offset = read_events(run.events_path, offset)
+        for event in events:
+            print_json(event) if as_json else progress(event)
+        if over and not events:
+            break
+        time.sleep(0.5)
+    progress.close()
+    if (run.path / "summary.json").is_file() and not as_json:
+        tell_summary(run, as_json=False)
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--now", is_flag=True, help="Do not wait for a checkpoint.")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
+@json_option
+def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
+    """Save a checkpoint and stop a run after its current step."""
+    run = store.find_run(run_id)
+    pid = store.worker_pid(run)
+    if pid is None:
+        note(f"run {run.id} is not running ({store.run_state(run)})")
+    elif now:
+        _end_now(run, pid)
+    else:
+        control.request(run.path, "stop")
+    deadline = time.monotonic() + wait
+    while store.worker_pid(run) is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    state = store.run_state(run)
+    print_json({"run": run.id, "state": state}) if as_json else line(f"{run.id}  {state}")
+
+
+def _end_now(run: Run, pid: int) -> None:
+    """Two SIGTERMs: the worker's word for 'at once'. Only ever sent to the holder of the run's lock."""
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(0.2)
+    if store.worker_pid(run) == pid:
+        os.kill(pid, signal.SIGTERM)
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--detach", is_flag=True, help="Return when training has started again.")
+@json_option
+def resume(run_id: str, detach: bool, as_json: bool) -> None:
+    """Go on from the newest whole checkpoint."""
+    run = store.find_run(run_id)
+    offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+    process = launch.resume_run(run)
+    if not detach:
+        finish(run, process, as_json=as_json, offset=offset, keep=True)
+        return
+    progress = Progress(quiet=as_json)
+    launch.wait_started(run, process, progress, offset=offset)
+    progress.close()
+    print_json({"run": run.id, "path": str(run.path)}) if as_json else line(run.id)
+
+
+@runs.command("rm")
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete runs with their checkpoints and exports."""
+    found = [store.find_run(run_id) for run_id in run_ids]
+    for run in found:
+        size = sum(path.stat().st_size for path in Path(run.path).rglob("*") if path.is_file())
+        if not yes:
+            click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
+        store.remove_run(run)
+    print_json({"removed": [run.id for run in found]}) if as_json else note(f"removed {len(found)}")

@@ -1,0 +1,128 @@
+"""`engine train PROFILE`: resolve, start a detached worker, follow it or leave it running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json
+from engine.cli.progress import Progress
+from engine.errors import EngineError, ExitCode
+from engine.runs import control, launch, store
+from engine.runs.store import Run
+from engine.text import format_bytes, format_duration
+
+
+@click.command()
+@click.argument("profile", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@click.option("--name", help="Name of the run; default: the profile's.")
+@click.option("--detach", is_flag=True, help="Return when training has started; it goes on by itself.")
+@json_option
+def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: bool, as_json: bool) -> None:
+    """Train from PROFILE. The run outlives this terminal; Ctrl-C saves a checkpoint and stops it."""
+    from engine.hardware.probe import probe_machine
+    from engine.profile.load import load_profile
+    from engine.profile.resolve import resolve_profile
+
+    loaded = load_profile(profile, overrides)
+    resolved = resolve_profile(loaded, probe_machine(processes=False))
+    if not as_json:
+        _tell_plan(resolved)
+    title = name or resolved.settings.name or profile.stem
+    run, process = launch.start_run(title, resolved.to_run_json(), loaded.text)
+    if detach:
+        progress = Progress(quiet=as_json)
+        _guarded(run, process, lambda: launch.wait_started(run, process, progress))
+        progress.close()
+        _tell_detached(run, as_json)
+        return
+    finish(run, process, as_json=as_json)
+
+
+def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
+    """Follow a run to its end and print its summary; raises its error, or Exit for a stopped run.
+
+    A run that never started leaves no directory behind, unless `keep` (it had started before).
+    """
+    progress = Progress(quiet=as_json)
+    error: EngineError | None = None
+    started = keep
+
+    def follow() -> None:
+        nonlocal error, started
+        for event in launch.follow(run.events_path, process, offset=offset):
+            progress(event)
+            started = started or event["type"] == "started"
+            if event["type"] == "error":
+                error = EngineError.from_dict(event)
+
+    _guarded(run, process, follow)
+    progress.close()
+    if error is None and not progress.fold.finished:
+        error = launch.died(run.path, process)
+    if not started:
+        store.remove_run(run)
+    if error is not None:
+        raise error
+    if not started:
+        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
+    tell_summary(run, as_json=as_json)
+    if progress.fold.finished.get("outcome") == "stopped":
+        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
+
+
+def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Any) -> None:
+    """Run `follow` again after Ctrl-C: the first asks the run to save and stop, the second ends it now."""
+    asked = False
+    while True:
+        try:
+            follow()
+            return
+        except KeyboardInterrupt:
+            if asked:
+                os.kill(process.pid, signal.SIGTERM)
+                note("ending the worker now")
+            else:
+                control.request(run.path, "stop")
+                os.kill(process.pid, signal.SIGTERM)
+                note("stopping after this step with a checkpoint; Ctrl-C again ends it at once")
+            asked = True
+
+
+def _tell_plan(resolved: Any) -> None:
+    estimate, plan = resolved.plan.estimate, resolved.plan
+    needed, there = format_bytes(estimate.device_bytes), format_bytes(plan.available_bytes)
+    note(f"{plan.model.name} on {plan.device_name}: {needed} of {there}")
+    for key, entry in resolved.provenance.items():
+        if str(entry.get("source", "")).startswith("auto") and entry.get("reason"):
+            note(f"  {key} = {entry['value']}  ({entry['reason']})")
+
+
+def _tell_detached(run: Run, as_json: bool) -> None:
+    if as_json:
+        print_json({"run": run.id, "path": str(run.path), "pid": store.worker_pid(run)})
+        return
+    line(run.id)
+    note(f"training goes on without this terminal; watch: engine runs watch {run.id}   stop: engine runs stop {run.id}")
+
+
+def tell_summary(run: Run, *, as_json: bool) -> None:
+    """The end of a run: losses, steps, time, where its weights are."""
+    from engine.runs.files import read_json
+
+    summary = read_json(run.path / "summary.json")
+    if as_json:
+        print_json({"run": run.id, "path": str(run.path), **summary})
+        return
+    line(f"{summary['outcome']} {run.id}")
+    line(f"steps    {summary['step']} of {summary['steps_total']} in {format_duration(summary['seconds'])}")
+    if summary.get("best_eval_loss") is not None:
+        line(f"best     evaluation loss {summary['best_eval_loss']:.4f} at step {summary['best_step']}")
+    line(f"weights  {run.path / summary['weights']} (step {summary['weights_step']})")
+    note(f"next: engine evaluate {run.id}   then: engine export {run.id}")

@@ -1,0 +1,1 @@
+"""The built-in demonstration: a very small language model, a task it must learn, and how both were made."""

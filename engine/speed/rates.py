@@ -8,6 +8,7 @@ own measured rate replaces them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.hardware.machine import Cpu, Gpu
 
@@ -33,6 +34,7 @@ class Rates:
     low_confidence: bool
 
 
+@lru_cache(maxsize=64)
 def gpu_rates(gpu: Gpu, dtype: str) -> Rates | None:
     """Rates of a card from the driver's or the table's figures; None when neither knows it."""
     flops, bandwidth, capability = gpu.tensor_flops, gpu.memory_bandwidth_bytes_s, gpu.compute_capability

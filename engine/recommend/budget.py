@@ -1,0 +1,108 @@
+"""How much memory a run may take, on which device, and who holds the rest.
+
+Called by `search.py` and `engine fit`. Budgets start from *free* memory, never from the card's size:
+what other processes hold is gone. Not here: what a run needs (`engine.memory`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.errors import EngineError, ExitCode
+from engine.hardware.machine import Gpu, GpuProcess, Machine
+from engine.memory.shape import MIB
+from engine.recommend.plan import Requirements
+from engine.text import format_bytes
+
+_MARGIN_BYTES = 256 * MIB
+_MARGIN_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The device a plan is made for. `index` is the position in `Machine.gpus`; None = CPU."""
+
+    device: str
+    name: str
+    index: int | None
+    gpu: Gpu | None
+    available_bytes: int
+    reason: str
+    """Why this device."""
+
+
+def available_bytes(machine: Machine, gpu: Gpu | None) -> int:
+    """Free bytes of `gpu` (of RAM for None) less a one-sided margin of 256 MiB and 1 % of the total.
+
+    The margin covers what other processes take between now and the run. A card that does not tell
+    what is free counts as 0: `usable_gpus` does not offer it.
+    """
+    if gpu is None:
+        free, total = machine.ram_available_bytes, machine.ram_total_bytes
+    else:
+        free, total = gpu.free_bytes or 0, gpu.total_bytes or 0
+    return max(0, free - _MARGIN_BYTES - int(total * _MARGIN_SHARE))
+
+
+def choose_target(machine: Machine, requirements: Requirements) -> Target:
+    """The asked device, else the usable GPU with the most free memory, else the CPU.
+
+    Raises EngineError(RESOURCES) when a GPU was asked for that is not there.
+    """
+    if requirements.device == "cpu":
+        return _cpu(machine, "asked for")
+    targets = gpu_targets(machine)
+    if requirements.gpu_uuid:
+        return _asked_gpu(targets, requirements.gpu_uuid)
+    if targets:
+        return max(targets, key=lambda target: target.available_bytes)
+    if requirements.device == "cuda":
+        raise EngineError(
+            "no usable GPU on this machine",
+            code=ExitCode.RESOURCES,
+            hint="see 'engine probe' for the reason, or set launch.device = 'cpu'",
+        )
+    return _cpu(machine, "no usable GPU")
+
+
+def gpu_targets(machine: Machine) -> tuple[Target, ...]:
+    """Every GPU that can be trained on, as the driver orders them."""
+    from engine.hardware.capabilities import usable_gpus
+
+    usable = usable_gpus(machine)
+    return tuple(_gpu(machine, index, gpu, len(usable)) for index, gpu in enumerate(machine.gpus) if gpu in usable)
+
+
+def holders(processes: tuple[GpuProcess, ...]) -> str:
+    """`python 4711 (anna) 20.1 GiB, …`: who holds a card's memory, largest first; empty when nobody."""
+    ordered = sorted(processes, key=lambda process: -(process.used_bytes or 0))
+    return ", ".join(_holder(process) for process in ordered[:4]) + (" …" if len(ordered) > 4 else "")
+
+
+def _holder(process: GpuProcess) -> str:
+    user = f" ({process.user})" if process.user else ""
+    return f"{process.name or 'process'} {process.pid}{user} {format_bytes(process.used_bytes)}"
+
+
+def _asked_gpu(targets: tuple[Target, ...], uuid: str) -> Target:
+    for target in targets:
+        if target.gpu and target.gpu.uuid and target.gpu.uuid.lower().startswith(uuid.lower()):
+            return target
+    known = ", ".join(target.gpu.uuid for target in targets if target.gpu and target.gpu.uuid) or "none"
+    raise EngineError(
+        f"no usable GPU with UUID '{uuid[:64]}'",
+        code=ExitCode.RESOURCES,
+        where="launch.gpu",
+        hint=f"usable here: {known}",
+    )
+
+
+def _gpu(machine: Machine, index: int, gpu: Gpu, count: int) -> Target:
+    reason = "the GPU with the most free memory" if count > 1 else "the only usable GPU"
+    if gpu.hypothetical:
+        reason = "named, not found here" + (f"; one of {count} is used" if count > 1 else "")
+    return Target("cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason)
+
+
+def _cpu(machine: Machine, reason: str) -> Target:
+    return Target("cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason)

@@ -1,0 +1,170 @@
+"""The search itself: configurations of one model on one device, and the best of them.
+
+Order of preference: the asked length before shorter ones; plain 16-bit weights before quantized
+ones; a comfortable fit before a tight one; then speed, and less memory among equals. Fields that a
+person set are never varied. Called by `search.py` and `alternatives.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from engine.hardware.machine import Cpu
+from engine.memory.phases import peak
+from engine.memory.shape import TrainingShape
+from engine.models.parameters import linear_shapes
+from engine.models.spec import ModelSpec
+from engine.recommend.budget import Target
+from engine.recommend.plan import Requirements
+from engine.speed.rates import Rates
+from engine.speed.roofline import device_rates, speed_at
+
+HEADROOM = 0.10
+"""Share of the available memory that has to stay free for an OK."""
+DEFAULT_LENGTH = 2048
+SHORTEST_LENGTH = 512
+SLOW_TOKENS_PER_SECOND = 30.0
+"""Below this a CPU run is not comfortable: a million tokens take over nine hours."""
+_SPEED_TIE = 0.98
+_CHECKPOINTING = (0, 4, 2, 1)
+_LARGEST_MICRO_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One configuration with what it takes."""
+
+    shape: TrainingShape
+    device_bytes: int
+    tokens_per_second: float | None
+    verdict: str
+
+
+def verdict_of(device_bytes: int, available: int) -> str:
+    """`OK` with at least 10 % headroom, `TIGHT` when it fits, else `NO`."""
+    if device_bytes > available:
+        return "NO"
+    return "OK" if device_bytes <= available * (1 - HEADROOM) else "TIGHT"
+
+
+def evaluate(spec: ModelSpec, shape: TrainingShape, target: Target, rates: Rates | None) -> Candidate:
+    """Memory, speed and verdict of one shape."""
+    needed = peak(spec, shape, target.gpu).device_bytes
+    speed = speed_at(spec, shape, rates) if rates else None
+    verdict = verdict_of(needed, target.available_bytes)
+    if verdict == "OK" and target.device == "cpu" and speed is not None and speed < SLOW_TOKENS_PER_SECOND:
+        verdict = "TIGHT"
+    if shape.max_length > spec.max_position_embeddings:
+        verdict = "NO"
+    return Candidate(shape, needed, speed, verdict)
+
+
+def find_best(spec: ModelSpec, target: Target, cpu: Cpu, dtype: str, requirements: Requirements) -> Candidate:
+    """The best configuration; when none fits, the one that takes the least."""
+    rates = device_rates(_base_shape(spec, target, dtype, requirements, 1), target.gpu, cpu)
+    smallest: Candidate | None = None
+    for length in lengths(spec, requirements):
+        base = _base_shape(spec, target, dtype, requirements, length)
+        found = [_best_with(spec, storage, target, rates, requirements) for storage in _storages(base, requirements)]
+        for wanted in ("OK", "TIGHT"):
+            for candidate in found:
+                if candidate.verdict == wanted:
+                    return candidate
+        least = min(found, key=lambda candidate: candidate.device_bytes)
+        smallest = smallest or least
+    assert smallest is not None
+    return smallest
+
+
+def lengths(spec: ModelSpec, requirements: Requirements) -> tuple[int, ...]:
+    """Sequence lengths to try: the asked one alone, else 2048 (or the model's context) and shorter."""
+    if requirements.max_length is not None:
+        return (requirements.max_length,)
+    first = min(DEFAULT_LENGTH, spec.max_position_embeddings)
+    shorter = [length for length in (first // 2, first // 4) if length >= SHORTEST_LENGTH]
+    return (first, *shorter)
+
+
+def batches(requirements: Requirements) -> tuple[tuple[int, int], ...]:
+    """(micro-batch, accumulation) pairs, smallest micro-batch first; their product is the asked total."""
+    micro, steps, total = requirements.micro_batch, requirements.gradient_accumulation_steps, requirements.total_batch
+    if micro is not None:
+        return ((micro, steps if steps is not None else max(1, round(total / micro))),)
+    if steps is not None:
+        return ((max(1, round(total / steps)), steps),)
+    sizes = [size for size in range(1, min(total, _LARGEST_MICRO_BATCH) + 1) if total % size == 0]
+    return tuple((size, total // size) for size in sizes)
+
+
+def _base_shape(
+    spec: ModelSpec, target: Target, dtype: str, requirements: Requirements, length: int
+) -> TrainingShape:
+    return TrainingShape(
+        method=requirements.method or "lora",
+        compute_dtype=dtype,
+        max_length=length,
+        lora_r=requirements.lora_r,
+        lora_targets=requirements.lora_targets or tuple(linear_shapes(spec)),
+        lora_dropout=requirements.lora_dropout,
+        optimizer=requirements.optimizer or ("adamw_torch_fused" if target.device == "cuda" else "adamw_torch"),
+        device=target.device,
+    )
+
+
+def _storages(base: TrainingShape, requirements: Requirements) -> Iterator[TrainingShape]:
+    """Ways to store weights and optimizer, most exact first."""
+    if requirements.quantization is not None:
+        base = replace(base, quantization=requirements.quantization)
+    yield base
+    if base.device == "cpu":
+        return
+    if base.method == "full":
+        if requirements.optimizer is None:
+            yield replace(base, optimizer="adamw_bnb_8bit")
+    elif requirements.quantization is None:
+        yield replace(base, quantization="nf4")
+
+
+def _best_with(
+    spec: ModelSpec, base: TrainingShape, target: Target, rates: Rates | None, requirements: Requirements
+) -> Candidate:
+    """Best micro-batch and checkpointing for one way of storing the model."""
+    pairs = batches(requirements)
+    every = (requirements.checkpoint_every,) if requirements.checkpoint_every is not None else _CHECKPOINTING
+    fits: list[Candidate] = []
+    fastest = 0.0
+    for checkpoint_every in every:
+        if fastest and rates and speed_at(spec, _shape(base, pairs[-1], checkpoint_every), rates) <= fastest:
+            continue
+        for pair in pairs:
+            candidate = evaluate(spec, _shape(base, pair, checkpoint_every), target, rates)
+            if candidate.verdict == "NO":
+                break
+            fits.append(candidate)
+            if candidate.verdict == "OK":
+                fastest = max(fastest, _speed(candidate))
+    if not fits:
+        return evaluate(spec, _shape(base, pairs[0], every[-1]), target, rates)
+    return _pick(fits)
+
+
+def _shape(base: TrainingShape, pair: tuple[int, int], checkpoint_every: int) -> TrainingShape:
+    return replace(
+        base, micro_batch=pair[0], gradient_accumulation_steps=pair[1], checkpoint_every=checkpoint_every
+    )
+
+
+def _pick(fits: list[Candidate]) -> Candidate:
+    comfortable = [candidate for candidate in fits if candidate.verdict == "OK"] or fits
+    fastest = max(_speed(candidate) for candidate in comfortable)
+    near = [candidate for candidate in comfortable if _speed(candidate) >= _SPEED_TIE * fastest]
+    return min(near, key=lambda candidate: candidate.device_bytes)
+
+
+def _speed(candidate: Candidate) -> float:
+    """Tokens per second, or without known rates a stand-in with the same order: less recomputing first."""
+    if candidate.tokens_per_second is not None:
+        return candidate.tokens_per_second
+    every = candidate.shape.checkpoint_every
+    return 1.0 - (0.2 / every if every else 0.0)

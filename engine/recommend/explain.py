@@ -1,0 +1,140 @@
+"""Every chosen value with its reason, in the words that `engine fit`, profiles and the deck show.
+
+Called by `search.py`. Not here: choosing (`candidates.py`) and what else would fit (`alternatives.py`).
+"""
+
+from __future__ import annotations
+
+from engine.hardware.capabilities import best_dtype
+from engine.hardware.machine import Machine
+from engine.memory.shape import TrainingShape
+from engine.models.parameters import total_parameters
+from engine.models.spec import ModelSpec
+from engine.recommend.budget import Target
+from engine.recommend.candidates import Candidate, lengths
+from engine.recommend.plan import Choice, Requirements
+from engine.text import format_bytes, format_duration
+
+_ASKED = "asked for"
+_SMALL_MODEL = 1_000_000_000
+_RATES = {("lora", False): 2e-4, ("lora", True): 5e-4, ("full", False): 2e-5, ("full", True): 5e-5}
+
+
+def choose_dtype(spec: ModelSpec, machine: Machine, target: Target, asked: str | None) -> tuple[str, str]:
+    """Compute dtype and why; an impossible wish is replaced and the reason says so."""
+    best, reason = best_dtype(machine, target.gpu)
+    reason = reason.removeprefix(f"{best}: ")
+    if best == "fp16" and spec.family.startswith("gemma") and asked is None:
+        return "fp32", "Gemma's activations overflow fp16 and the card has no bf16"
+    if asked is None or asked == best:
+        return best, reason if asked is None else f"{_ASKED}; {reason}"
+    if asked == "bf16" and target.gpu is not None:
+        return best, f"bf16 was asked for and is not possible: {reason}"
+    if asked == "fp16" and target.gpu is None:
+        return best, f"fp16 was asked for, which processors do not train in: {reason}"
+    return asked, _ASKED
+
+
+def choices(spec: ModelSpec, target: Target, chosen: Candidate, dtype_reason: str, asked: Requirements) -> tuple[Choice, ...]:
+    """The values of a plan under their profile keys."""
+    shape = chosen.shape
+    rate, rate_reason = _learning_rate(spec, shape)
+    return (
+        Choice("model.max_length", shape.max_length, _length_reason(spec, shape, asked)),
+        Choice("model.dtype", shape.compute_dtype, dtype_reason),
+        Choice("quantization.method", shape.quantization, _quantization_reason(shape, chosen.verdict, asked)),
+        Choice("tuning.method", shape.method, _ASKED if asked.method else "adapters learn well and take little memory"),
+        Choice("train.per_device_train_batch_size", shape.micro_batch, _micro_reason(chosen, target, asked)),
+        Choice("train.gradient_accumulation_steps", shape.gradient_accumulation_steps, _steps_reason(shape, asked)),
+        Choice("train.total_batch_size", shape.micro_batch * shape.gradient_accumulation_steps, _total_reason(shape, asked)),
+        Choice("train.activation_checkpointing", checkpointing_value(shape.checkpoint_every), _checkpoint_reason(shape, chosen, asked)),
+        Choice("train.optim", shape.optimizer, _optimizer_reason(shape, asked)),
+        Choice("train.learning_rate", rate, rate_reason),
+        Choice("launch.device", target.device, _device_reason(target, chosen)),
+    )
+
+
+def checkpointing_value(checkpoint_every: int) -> bool | int:
+    """The profile's `train.activation_checkpointing`: false, true or n."""
+    return checkpoint_every if checkpoint_every > 1 else checkpoint_every == 1
+
+
+def _length_reason(spec: ModelSpec, shape: TrainingShape, asked: Requirements) -> str:
+    if asked.max_length is not None:
+        over = asked.max_length > spec.max_position_embeddings
+        return f"{_ASKED}, but the model reads only {spec.max_position_embeddings} tokens" if over else _ASKED
+    first = lengths(spec, asked)[0]
+    if shape.max_length < first:
+        return f"{first} does not fit"
+    limit = "the model's whole context" if first == spec.max_position_embeddings else "covers most instruction data"
+    return limit
+
+
+def _quantization_reason(shape: TrainingShape, verdict: str, asked: Requirements) -> str:
+    if asked.quantization is not None:
+        return _ASKED
+    if shape.method == "full":
+        return "full fine-tuning needs plain weights"
+    if shape.quantization != "none":
+        return f"{shape.compute_dtype} weights do not fit with headroom" if verdict != "NO" else "the smallest there is"
+    if shape.device == "cpu":
+        return "nf4 is slow on processors"
+    return f"{shape.compute_dtype} weights fit: exact, and no time goes into dequantizing"
+
+
+def _micro_reason(chosen: Candidate, target: Target, asked: Requirements) -> str:
+    if asked.micro_batch is not None:
+        return _ASKED
+    if chosen.verdict == "NO":
+        return "the smallest there is"
+    return f"fastest that fits {format_bytes(target.available_bytes)}"
+
+
+def _steps_reason(shape: TrainingShape, asked: Requirements) -> str:
+    if asked.gradient_accumulation_steps is not None:
+        return _ASKED
+    return f"{shape.micro_batch} x {shape.gradient_accumulation_steps} sequences make a step"
+
+
+def _total_reason(shape: TrainingShape, asked: Requirements) -> str:
+    total = shape.micro_batch * shape.gradient_accumulation_steps
+    if total == asked.total_batch:
+        return "steady gradients at common learning rates" if total == Requirements().total_batch else _ASKED
+    if asked.micro_batch is not None and asked.gradient_accumulation_steps is not None:
+        return f"{shape.micro_batch} x {shape.gradient_accumulation_steps}, as asked for"
+    return f"{asked.total_batch} is no multiple of what was asked for; {total} is the nearest"
+
+
+def _checkpoint_reason(shape: TrainingShape, chosen: Candidate, asked: Requirements) -> str:
+    if asked.checkpoint_every is not None:
+        return _ASKED
+    if chosen.verdict == "NO":
+        return "takes the least memory"
+    if shape.checkpoint_every == 0:
+        return "activations fit, and recomputing them costs about a fifth of the speed"
+    return "keeping all activations does not fit" if shape.checkpoint_every == 1 else "as few layers recomputed as fit"
+
+
+def _optimizer_reason(shape: TrainingShape, asked: Requirements) -> str:
+    if asked.optimizer is not None:
+        return _ASKED
+    if shape.optimizer == "adamw_bnb_8bit":
+        return "fp32 states do not fit"
+    return "fastest AdamW with fp32 states" if shape.device == "cuda" else "plain AdamW with fp32 states"
+
+
+def _learning_rate(spec: ModelSpec, shape: TrainingShape) -> tuple[float, str]:
+    small = total_parameters(spec) < _SMALL_MODEL
+    kind = "adapters" if shape.method == "lora" else "full fine-tuning"
+    return _RATES[(shape.method, small)], f"usual for {kind}" + (" of models below 1 B" if small else "")
+
+
+def _device_reason(target: Target, chosen: Candidate) -> str:
+    if target.device == "cuda":
+        return target.reason
+    speed = chosen.tokens_per_second
+    if not speed:
+        return target.reason
+    million = format_duration(1e6 / speed)
+    slow = "slow: " if chosen.verdict != "OK" else ""
+    return f"{target.reason}; {slow}about {speed:,.0f} tokens/s, {million} for a million tokens"

@@ -1,0 +1,80 @@
+"""Plans: the best configuration of a model on a machine, and models in the order worth trying.
+
+Called by `engine fit`, `engine.profile.resolve` and the deck. Torch-free and quick: a plan takes
+under a millisecond, its alternatives a few. Not here: profiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.hardware.machine import Machine
+from engine.memory.shape import MemoryEstimate
+from engine.memory.terms import estimate_memory
+from engine.models.catalog import load_catalog
+from engine.models.spec import ModelSpec
+from engine.recommend.alternatives import alternatives
+from engine.recommend.budget import Target, choose_target
+from engine.recommend.candidates import find_best
+from engine.recommend.explain import choices, choose_dtype
+from engine.recommend.plan import Plan, Requirements
+
+_VERDICTS = {"OK": 0, "TIGHT": 1, "NO": 2}
+_ENOUGH = {"simple": 45, "medium": 60, "high": 75, "extreme": 100}
+"""Capability that a task of this complexity needs; more earns no higher place, speed does."""
+_FLOOR = {"simple": 20, "medium": 40, "high": 55, "extreme": 70}
+"""Capability below which speed does not make up for it."""
+
+
+def plan_model(spec: ModelSpec, machine: Machine, requirements: Requirements | None = None) -> Plan:
+    """The best configuration of `spec` on `machine`, with reasons and alternatives.
+
+    Fields set in `requirements` are kept as they are, even when the verdict is then `NO`; a dtype
+    the device cannot do is replaced, and the choice's reason says so. Raises EngineError(RESOURCES)
+    for a device that is not there.
+    """
+    asked = requirements or Requirements()
+    return _plan(spec, machine, choose_target(machine, asked), asked, explain=True)
+
+
+def rank_models(
+    machine: Machine, requirements: Requirements | None = None, models: Sequence[ModelSpec] | None = None
+) -> list[Plan]:
+    """A plan for every model (default: the catalogue), best first, without alternatives.
+
+    OK before TIGHT before NO; then by capability up to what the complexity needs and speed (goal
+    `quality`), or by speed among models above the complexity's floor (goal `speed`).
+    """
+    asked = requirements or Requirements()
+    target = choose_target(machine, asked)
+    plans = [_plan(spec, machine, target, asked, explain=False) for spec in models or load_catalog()]
+    return sorted(plans, key=lambda plan: _rank(plan, asked))
+
+
+def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements, *, explain: bool) -> Plan:
+    dtype, reason = choose_dtype(spec, machine, target, asked.compute_dtype)
+    best = find_best(spec, target, machine.cpu, dtype, asked)
+    estimate: MemoryEstimate = estimate_memory(spec, best.shape, gpu=target.gpu)
+    return Plan(
+        model=spec,
+        shape=best.shape,
+        device_name=target.name,
+        device_index=target.index,
+        available_bytes=target.available_bytes,
+        estimate=estimate,
+        tokens_per_second=best.tokens_per_second,
+        verdict=best.verdict,
+        choices=choices(spec, target, best, reason, asked),
+        alternatives=alternatives(spec, machine, target, best, asked) if explain else (),
+    )
+
+
+def _rank(plan: Plan, asked: Requirements) -> tuple[float, ...]:
+    verdict, speed, quality = _VERDICTS[plan.verdict], plan.tokens_per_second or 0.0, plan.model.quality
+    if plan.verdict == "NO":
+        return (verdict, plan.estimate.device_bytes)
+    if asked.goal == "speed":
+        below = quality < _FLOOR.get(asked.complexity or "", 0)
+        return (verdict, below, -speed, -quality)
+    enough = _ENOUGH.get(asked.complexity or "extreme", 100)
+    return (verdict, -min(quality, enough), -speed, -quality)

@@ -55,21 +55,23 @@ def mismatch_notes(
 
 
 def _driver_note(torch: TorchBuild, driver: str | None, cuda_driver: tuple[int, int] | None) -> str | None:
-    """The driver's CUDA version decides where it is known (compatibility packages raise it), else its number."""
     wanted = _cuda(torch)[0]
     least = _MINIMUM_DRIVER.get(wanted)
-    branch = int(match.group()) if (match := re.match(r"\d+", driver or "")) else None
-    if cuda_driver is not None:
-        fits = cuda_driver[0] >= wanted
-    else:
-        fits = least is None or branch is None or branch >= least
-    if fits:
+    if _driver_fits(wanted, least, driver, cuda_driver):
         return None
     needs = f"driver {least} or newer" if least else "a newer driver"
     return (
         f"torch {torch.version} is built for CUDA {torch.cuda_version} and needs {needs}, this is driver "
         f"{driver or 'unknown'}: update the driver, or install a torch build for an older CUDA"
     )
+
+
+def _driver_fits(wanted: int, least: int | None, driver: str | None, cuda_driver: tuple[int, int] | None) -> bool:
+    """The driver's CUDA version decides where it is known (compatibility packages raise it), else its number."""
+    if cuda_driver is not None:
+        return cuda_driver[0] >= wanted
+    branch = re.match(r"\d+", driver or "")
+    return least is None or branch is None or int(branch.group()) >= least
 
 
 def _capability_notes(torch: TorchBuild, gpus: tuple[Gpu, ...]) -> list[str]:

@@ -1,0 +1,89 @@
+"""Measuring a model on held-out rows, and base held against tuned.
+
+`measure` scores one model; `compare` turns two measurements into the numbers of the report: scores,
+changes with intervals, verdict. Called by `run.py`. Not here: loading models, writing files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.evaluate.bootstrap import Change, paired_change, verdict
+from engine.evaluate.generate import Answer, counts
+from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, perplexity_of
+from engine.evaluate.perplexity import RowLoss
+
+READABLE = {"nll": "perplexity", "rougeL": "ROUGE-L", "exact_match": "exact match", "token_f1": "token F1"}
+"""Scores that decide the verdict, as a person calls them."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """One model on the rows: losses of every row, answers of those with a prompt, scores and row scores."""
+
+    losses: list[RowLoss] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    row_scores: dict[str, list[float]] = field(default_factory=dict)
+    tokenizers: dict[str, int] = field(default_factory=dict)
+    """Rows by the BLEU tokenizer that their script took."""
+
+
+def add_losses(measured: Measured, losses: list[RowLoss]) -> None:
+    """Token-weighted mean loss and perplexity over the trained tokens of all rows."""
+    measured.losses = losses
+    nll, tokens = math.fsum(row.nll for row in losses), sum(row.tokens for row in losses)
+    if tokens:
+        measured.scores |= {"loss": nll / tokens, "perplexity": perplexity_of(nll, tokens)}
+
+
+def add_answers(measured: Measured, answers: list[Answer], references: Sequence[str], metrics: Sequence[str]) -> None:
+    """Scores of the answers against their references, for the `metrics` asked for."""
+    measured.answers = answers
+    texts = [answer.text.strip() for answer in answers]
+    truths = [reference.strip() for reference in references]
+    pairs = {"predictions": texts, "references": truths}
+    if not texts:
+        return
+    if "rouge" in metrics:
+        measured.scores |= Rouge().compute(**pairs)
+        measured.row_scores["rougeL"] = Rouge().compute(**pairs, use_aggregator=False)["rougeL"]
+    if "bleu" in metrics:
+        found = Bleu().compute(**pairs)
+        measured.tokenizers = found.pop("tokenizers")
+        measured.scores |= found
+    if "exact_match" in metrics:
+        measured.scores |= ExactMatch().compute(**pairs) | TokenF1().compute(**pairs)
+        measured.row_scores |= {"exact_match": ExactMatch().compute(**pairs, use_aggregator=False)["exact_match"]}
+        measured.row_scores |= TokenF1().compute(**pairs, use_aggregator=False)
+
+
+def changes(base: Measured, tuned: Measured) -> list[Change]:
+    """What decides the verdict: loss per token, and each row score that was measured."""
+    found = []
+    tokens = [row.tokens for row in base.losses]
+    if sum(tokens):
+        rows = [(one.nll, other.nll, size) for one, other, size in zip(base.losses, tuned.losses, tokens, strict=True)]
+        kept = [row for row in rows if row[2]]
+        found.append(paired_change("nll", *(list(part) for part in zip(*kept, strict=True)), better=-1))
+    for name, values in base.row_scores.items():
+        found.append(paired_change(name, values, tuned.row_scores[name]))
+    return found
+
+
+def compare(base: Measured, tuned: Measured, rows: int) -> dict[str, Any]:
+    """`base`, `tuned`, `delta`, `intervals`, `verdict` and `counts` of the report."""
+    found = changes(base, tuned)
+    word, reason = verdict(found, rows, READABLE)
+    return {
+        "base": base.scores,
+        "tuned": tuned.scores,
+        "delta": {name: tuned.scores[name] - value for name, value in base.scores.items() if name in tuned.scores},
+        "intervals": {change.name: [change.low, change.high] for change in found},
+        "verdict": word,
+        "verdict_reason": reason,
+        "counts": {"base": counts(base.answers), "tuned": counts(tuned.answers)},
+    }

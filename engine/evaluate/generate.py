@@ -1,0 +1,144 @@
+"""Answers of a model to prompts: greedy, batched, with a KV cache, and what is wrong with them.
+
+Prompts come as token ids, so that they are to the token what training showed. Used by `compare.py` and
+by the check of an export. Not here: templates and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.modeling.forward import base_of
+from engine.worker_job import Warn
+
+LONGEST_PERIOD = 48
+FEWEST_REPEATS = 4
+FEWEST_REPEATED_TOKENS = 16
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One generated answer. `stopped` = it ended by itself, not at the limit of new tokens."""
+
+    text: str
+    tokens: int
+    stopped: bool
+    degenerate: bool
+
+    @property
+    def empty(self) -> bool:
+        """Nothing but white space."""
+        return not self.text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are made: new tokens at most, prompts at once, and the ids that end or pad."""
+
+    max_new_tokens: int
+    batch_size: int
+    stop_ids: tuple[int, ...]
+    pad_id: int
+
+
+def stop_ids(tokenizer: Any, model: Any, last_trained: Iterable[int]) -> tuple[int, ...]:
+    """Every token that ends an answer: the tokenizer's, the model's, and those that training put last."""
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    own = base_of(model).generation_config.eos_token_id
+    listed = own if isinstance(own, list) else [own]
+    found = {tokenizer.eos_token_id, *listed, *(token for token in last_trained if token in special)}
+    return tuple(sorted(token for token in found if token is not None))
+
+
+@torch.inference_mode()
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], how: Sampling, on_progress: OnProgress, warn: Warn
+) -> list[Answer]:
+    """One Answer a prompt, in the order given; prompts of like length share a batch.
+
+    When the device's memory does not suffice, the batch is halved and a warning told.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    found: dict[int, Answer] = {}
+    size = how.batch_size
+    with _greedy(model, how) as generator:
+        while len(found) < len(prompts):
+            batch = order[len(found) : len(found) + size]
+            try:
+                outputs = _run(generator, [prompts[index] for index in batch], how)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = max(1, size // 2)
+                torch.cuda.empty_cache()
+                warn("generate_batch", f"out of memory: {size} prompts at once instead of {how.batch_size}")
+                continue
+            found |= {index: _answer(tokenizer, ids, how) for index, ids in zip(batch, outputs, strict=True)}
+            on_progress(len(found), len(prompts))
+    return [found[index] for index in range(len(prompts))]
+
+
+@contextmanager
+def _greedy(model: Any, how: Sampling) -> Iterator[Any]:
+    """The model with plain greedy settings: a repetition penalty or sampling of its own would not compare."""
+    from transformers import GenerationConfig
+
+    base = base_of(model)
+    kept = base.generation_config
+    base.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=how.max_new_tokens,
+        eos_token_id=list(how.stop_ids) or None,
+        pad_token_id=how.pad_id,
+    )
+    try:
+        yield base
+    finally:
+        base.generation_config = kept
+
+
+def _run(base: Any, prompts: Sequence[Sequence[int]], how: Sampling) -> list[list[int]]:
+    """New token ids of each prompt, with whatever stands after the stop token."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = [[how.pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    output = base.generate(
+        input_ids=torch.tensor(ids, device=base.device), attention_mask=torch.tensor(mask, device=base.device)
+    )
+    new: list[list[int]] = output[:, longest:].tolist()
+    return new
+
+
+def _answer(tokenizer: Any, new: list[int], how: Sampling) -> Answer:
+    end = next((place for place, token in enumerate(new) if token in how.stop_ids), None)
+    kept = new if end is None else new[:end]
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    return Answer(text, len(kept), end is not None, is_degenerate(kept))
+
+
+def is_degenerate(tokens: Sequence[int]) -> bool:
+    """Whether the end repeats one short run of tokens at least four times over sixteen tokens or more."""
+    for period in range(1, LONGEST_PERIOD + 1):
+        needed = max(FEWEST_REPEATS * period, FEWEST_REPEATED_TOKENS)
+        if needed > len(tokens):
+            continue
+        tail = tokens[-needed:]
+        if all(tail[place] == tail[place - period] for place in range(period, needed)):
+            return True
+    return False
+
+
+def counts(answers: Sequence[Answer]) -> dict[str, int]:
+    """How many answers are empty, repeat themselves, or ran into the limit."""
+    return {
+        "empty": sum(answer.empty for answer in answers),
+        "degenerate": sum(answer.degenerate for answer in answers),
+        "unstopped": sum(not answer.stopped for answer in answers),
+    }

@@ -1,0 +1,87 @@
+"""The held-out conversations of a run: reading them back and choosing those that are scored.
+
+`data/validation.jsonl` holds what training held out, as it was used. Used by `compare.py` and by the
+parity check of `export`. Not here: tokens (`encode.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data.examples import Example, Message
+from engine.errors import EngineError, ExitCode
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """One held-out conversation that ends with an answer."""
+
+    example: Example
+
+    @property
+    def has_prompt(self) -> bool:
+        """False for plain text, which is scored but cannot be answered."""
+        return self.example.kind == "chat" and any(message.role == "user" for message in self.example.messages[:-1])
+
+    @property
+    def reference(self) -> str:
+        """The answer that a model should give to the turns before it."""
+        return self.example.messages[-1].content
+
+    @property
+    def prompt(self) -> str:
+        """The last question, for showing."""
+        asked = [message.content for message in self.example.messages[:-1] if message.role == "user"]
+        return asked[-1] if asked else ""
+
+
+def read_held_out(run_dir: Path) -> list[HeldOut]:
+    """Every held-out conversation of a run, in file order; empty when nothing was held out.
+
+    Raises EngineError(DATA) for a file that is missing or damaged, naming the line.
+    """
+    path = run_dir / "data" / "validation.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EngineError(
+            f"the held-out rows cannot be read: {error}",
+            code=ExitCode.DATA,
+            where=str(path),
+            hint="train again; the run keeps what it held out",
+        ) from error
+    return [_parsed(text, number, path) for number, text in enumerate(lines, 1) if text.strip()]
+
+
+def _parsed(text: str, number: int, path: Path) -> HeldOut:
+    try:
+        row = json.loads(text)
+        messages = tuple(_message(item) for item in row["messages"])
+        if not messages or messages[-1].role != "assistant":
+            raise ValueError("it does not end with an answer")
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"damaged row: {error}", code=ExitCode.DATA, where=f"{path}:{number}", hint="remove the line or train again"
+        ) from error
+    return HeldOut(Example(messages, number, "text" if row.get("kind") == "text" else "chat"))
+
+
+def _message(item: Any) -> Message:
+    role, content = item["role"], item["content"]
+    if role not in ROLES or not isinstance(content, str):
+        raise ValueError(f"unknown role or content that is not text: {str(role)[:40]!r}")
+    # Half a surrogate pair has no UTF-8 form: Arrow, the tokenizer and the report would all refuse it.
+    clean = content.encode("utf-8", "replace").decode("utf-8")
+    return Message(role, clean, bool(item.get("train", role == "assistant")))
+
+
+def choose(rows: list[HeldOut], count: int) -> list[HeldOut]:
+    """`count` rows spread evenly over all of them, so that every data file keeps its share."""
+    if count >= len(rows):
+        return rows
+    return [rows[position * len(rows) // count] for position in range(count)]

@@ -1,0 +1,148 @@
+"""A finished run opened for evaluation or export: settings, tokenizer, trained weights, models.
+
+Raises what a person can act on when the run still trains or left nothing. Used by `evaluate.run` and
+`export.run`.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+from engine.modeling import adapters, load
+from engine.profile.resolve import from_run_json
+from engine.profile.schema import Profile
+from engine.runs.files import read_json
+from engine.runs.lock import holder_pid
+from engine.worker_job import Job, Warn
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A run with weights. `weights` is `adapter/` or, after full tuning, `model/`."""
+
+    run_dir: Path
+    run_json: dict[str, Any]
+    settings: Profile
+    base_dir: Path
+    weights: Path
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the weights stand on a base model."""
+        return self.weights.name == "adapter"
+
+
+def open_run(job: Job) -> Trained:
+    """The run named in the job.
+
+    Raises EngineError: RESOURCES while it trains, MODEL when it left no weights, PROFILE when run.json is
+    damaged.
+    """
+    run_dir = Path(str(job.params["run_dir"]))
+    pid = holder_pid(run_dir / "lock")
+    if pid is not None:
+        raise EngineError(
+            f"run {run_dir.name} is still training (pid {pid})",
+            code=ExitCode.RESOURCES,
+            hint="wait for its end, or stop it: 'engine runs stop' saves what it has learnt",
+        )
+    try:
+        run_json = read_json(run_dir / "run.json")
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"run.json cannot be read: {error}",
+            code=ExitCode.PROFILE,
+            where=str(run_dir),
+            hint="the run cannot be used",
+        ) from error
+    settings, _, base_dir = from_run_json(run_json)
+    return Trained(run_dir, run_json, settings, base_dir, _weights(run_dir, settings))
+
+
+def _weights(run_dir: Path, settings: Profile) -> Path:
+    lora = settings.tuning.method == "lora"
+    path = run_dir / ("adapter" if lora else "model")
+    found = (path / "adapter_model.safetensors").is_file() if lora else any(path.glob("*.safetensors"))
+    if not found:
+        raise EngineError(
+            "the run left no trained weights",
+            code=ExitCode.MODEL,
+            where=str(path),
+            hint=f"it ended before it saved any: go on with 'engine runs resume {run_dir.name}'",
+        )
+    return path
+
+
+def load_tokenizer(trained: Trained, warn: Warn) -> Any:
+    """The tokenizer as it was trained with; the base model's, told as a warning, when that is missing."""
+    from transformers import AutoTokenizer
+
+    path = trained.run_dir / "tokenizer"
+    if not (path / "tokenizer.json").is_file():
+        warn("tokenizer", "the run has no tokenizer of its own: the base model's is used")
+        return load.load_tokenizer(trained.settings, trained.base_dir, warn)
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EngineError(
+            f"the run's tokenizer cannot be loaded: {first}", code=ExitCode.MODEL, where=str(path)
+        ) from error
+
+
+def device_of(settings: Profile, warn: Warn) -> str:
+    """Where the run trained; the CPU, told as a warning, when this machine has no such device."""
+    if settings.launch.device == "cuda" and not torch.cuda.is_available():
+        warn("device", "the run trained on CUDA, which torch does not find here: the CPU is used")
+        return "cpu"
+    return "cuda" if settings.launch.device == "cuda" else "cpu"
+
+
+def models(trained: Trained, device: str, warn: Warn) -> Iterator[tuple[str, Any]]:
+    """(`base`, model) and then (`tuned`, model), loaded as in training; the first is unusable after.
+
+    The base is measured before the adapter is put on: switching an adapter off again would leave trained
+    biases behind. After full tuning the two are loaded one after the other.
+    """
+    settings = trained.settings
+    quantized = settings.quantization.method != "none"
+    model = load.load_base(settings, trained.base_dir, quantized=quantized, device=device, warn=warn)
+    yield "base", model.eval()
+    if trained.is_adapter:
+        yield "tuned", load_adapter(model, trained).eval()
+        return
+    del model
+    gc.collect()
+    yield "tuned", load_full(trained, device, warn).eval()
+
+
+def load_adapter(model: Any, trained: Trained) -> Any:
+    """`model` with the run's adapter. Raises EngineError(MODEL) for one that is damaged or does not fit."""
+    try:
+        return adapters.load_adapter(model, trained.weights)
+    except Exception as error:
+        # safetensors raises an exception type of its own for damaged files.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise EngineError(
+            f"damaged adapter: {error}",
+            code=ExitCode.MODEL,
+            where=str(trained.weights),
+            hint=f"resume the run from a checkpoint: 'engine runs resume {trained.run_dir.name}'",
+        ) from error
+
+
+def load_full(trained: Trained, device: str, warn: Warn) -> Any:
+    """The model that full tuning saved, in `model.dtype`."""
+    own = trained.settings.model.model_copy(
+        update={"name_or_path": str(trained.weights.resolve()), "initialise": "pretrained", "revision": None}
+    )
+    settings = trained.settings.model_copy(update={"model": own})
+    return load.load_base(settings, trained.base_dir, quantized=False, device=device, warn=warn)

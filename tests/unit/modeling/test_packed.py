@@ -1,0 +1,170 @@
+"""Packed documents do not see each other, for each attention, and the model computes what it should."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from engine.errors import EngineError
+from engine.modeling import attention, forward
+from engine.train.selfcheck import choose_loss
+
+attention.register()
+SIZES = [10, 3, 19, 1, 31]
+
+
+def llama(implementation, **more):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        **more,
+    )
+    return LlamaForCausalLM._from_config(config, attn_implementation=implementation).eval()
+
+
+def packed_batch(rows=2):
+    """`rows` rows of 32 tokens; documents of `SIZES` lie end to end over both."""
+    torch.manual_seed(1)
+    ids = torch.randint(5, 60, (rows, 32))
+    labels = ids.clone().flatten()
+    offsets = [0]
+    for size in SIZES:
+        offsets.append(offsets[-1] + size)
+    assert offsets[-1] == rows * 32
+    labels[offsets[:-1]] = -100
+    return {
+        "input_ids": ids,
+        "labels": labels.reshape(rows, 32),
+        "position_ids": torch.cat([torch.arange(size) for size in SIZES]).reshape(rows, 32),
+        "cu_seq_lens": torch.tensor(offsets, dtype=torch.int32),
+        "max_doc_length": max(SIZES),
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_packed_hidden_states_equal_those_of_each_document_alone(use_cache):
+    model = llama(attention.NAME)
+    model.config.use_cache = use_cache
+    batch = packed_batch()
+    # Documents cross the row's end here: rows are one flat sequence to this attention.
+    together = forward.hidden_states(model, batch).flatten(0, 1)
+    plain = llama("sdpa")
+    bounds = batch["cu_seq_lens"].tolist()
+    for start, end in pairwise(bounds):
+        alone = plain.model(batch["input_ids"].flatten()[None, start:end]).last_hidden_state[0]
+        torch.testing.assert_close(together[start:end], alone, atol=2e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["sdpa", "eager", attention.NAME])
+def test_each_attention_keeps_documents_apart_inside_a_row(implementation):
+    model = llama(implementation)
+    model.config.use_cache = True
+    ids = torch.randint(5, 60, (1, 32), generator=torch.Generator().manual_seed(2))
+    batch = {
+        "input_ids": ids,
+        "labels": ids.clone(),
+        "position_ids": torch.cat([torch.arange(12), torch.arange(20)])[None],
+        "cu_seq_lens": torch.tensor([0, 12, 32], dtype=torch.int32),
+        "max_doc_length": 20,
+    }
+    before = forward.hidden_states(model, batch)[0, 12:]
+    batch["input_ids"] = torch.cat([(ids[:, :12] + 1) % 60, ids[:, 12:]], dim=1)
+    after = forward.hidden_states(model, batch)[0, 12:]
+    torch.testing.assert_close(before, after, atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_sliding_window_counts_tokens_of_the_document():
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        sliding_window=6,
+    )
+    torch.manual_seed(0)
+    ours = MistralForCausalLM._from_config(config, attn_implementation=attention.NAME).eval()
+    plain = MistralForCausalLM._from_config(config, attn_implementation="eager").eval()
+    plain.load_state_dict(ours.state_dict())
+    batch = packed_batch()
+    together = forward.hidden_states(ours, batch).flatten(0, 1)[13:32]
+    alone = plain.model(batch["input_ids"].flatten()[None, 13:32]).last_hidden_state[0]
+    torch.testing.assert_close(together, alone, atol=2e-6, rtol=1e-5)
+
+
+def test_loss_equals_the_models_own_for_one_document():
+    model = llama(attention.NAME)
+    ids = torch.randint(5, 60, (1, 24), generator=torch.Generator().manual_seed(3))
+    labels = ids.clone()
+    labels[0, :7] = -100
+    batch = {
+        "input_ids": ids,
+        "labels": labels,
+        "position_ids": torch.arange(24)[None],
+        "cu_seq_lens": torch.tensor([0, 24], dtype=torch.int32),
+        "max_doc_length": 24,
+    }
+    own = model(ids, labels=labels).loss * 17
+    torch.testing.assert_close(forward.loss_sum(model, batch), own, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(forward.loss_sum_from_logits(model, batch), own, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_activation_checkpointing_changes_no_gradient(every):
+    grads = []
+    for layers in (0, every):
+        model = llama(attention.NAME).train()
+        forward.enable_checkpointing(model, layers)
+        forward.loss_sum(model, packed_batch()).backward()
+        grads.append([parameter.grad.clone() for parameter in model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_every_n_layers_checkpoints_just_those():
+    model = llama(attention.NAME)
+    forward.enable_checkpointing(model, 2)
+    assert [layer.gradient_checkpointing for layer in model.model.layers] == [True, False, True]
+
+
+def test_the_self_check_passes_a_sound_model_without_a_word():
+    told = []
+    assert choose_loss(llama(attention.NAME), packed_batch(), lambda *words: told.append(words)) is forward.loss_sum
+    assert told == []
+
+
+def test_the_self_check_falls_back_loudly_when_the_head_does_more(monkeypatch):
+    model = llama(attention.NAME)
+    own = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda rows: own(rows) * 0.25)
+    told = []
+    chosen = choose_loss(model, packed_batch(), lambda code, text: told.append(code))
+    assert chosen is forward.loss_sum_from_logits
+    assert told == ["loss_fallback"]
+
+
+def test_the_self_check_stops_a_run_whose_documents_mix(monkeypatch):
+    def mixing(module, query, key, value, mask, **options):
+        options.pop("cu_seq_lens_q", None)
+        return attention.packed_attention(module, query, key, value, mask, **options)
+
+    from transformers import AttentionInterface
+
+    AttentionInterface.register("mixing", mixing)
+    model = llama(attention.NAME)
+    model.config._attn_implementation = "mixing"
+    with pytest.raises(EngineError, match="see each other"):
+        choose_loss(model, packed_batch(), lambda *words: None)

@@ -1,8 +1,8 @@
 """The moments of a training step at which memory peaks, in closed form.
 
 A step has four: the loss, the first backward layer, the last one (all gradients there), the optimizer;
-loading takes less than any. `peak` returns the highest as named parts; `terms.py` puts words to them, `engine.recommend` calls
-`peak` thousands of times. Not here: what each part is made of (the modules beside this one).
+loading takes less than any. `peak` returns the highest as named parts; `terms.py` puts words to
+them, `engine.recommend` calls `peak` thousands of times. Not here: what each part is made of (the modules beside this one).
 """
 
 from __future__ import annotations
@@ -123,5 +123,3 @@ def _cast_cache_bytes(spec: ModelSpec, shape: TrainingShape, learned: States) ->
     if shape.compute_dtype != "fp16":
         return 0
     return 2 * (linear_parameters(spec) if shape.method == "full" else learned.parameters)
-
-

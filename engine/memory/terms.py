@@ -44,7 +44,7 @@ def estimate_memory(spec: ModelSpec, shape: TrainingShape, *, gpu: Gpu | None = 
         "optimizer": (found.optimizer, _optimizer_detail(shape, found)),
         "activations": (moment.activations, _activations_detail(spec, shape, moment.phase)),
         "loss": (moment.loss, _loss_detail(spec, shape, moment.phase)),
-        "workspace": (moment.workspace, _workspace_detail(shape)),
+        "workspace": (moment.workspace, _workspace_detail(shape, moment.phase)),
         "context": (found.context, "CUDA context and kernels" if shape.device == "cuda" else "Python and libraries"),
         "reserve": (found.reserve, "kept by the allocator above its peak (fragmentation)"),
     }
@@ -119,11 +119,11 @@ def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
     return f"gradient of the hidden states; {chunk} are gone" if phase == "layer" else f"{chunk} are gone"
 
 
-def _workspace_detail(shape: TrainingShape) -> str:
+def _workspace_detail(shape: TrainingShape, phase: str) -> str:
     parts = ["matrix-multiplication workspaces"] if shape.device == "cuda" else []
-    if shape.quantization != "none" and shape.method != "full":
+    if shape.quantization != "none" and shape.method != "full" and phase == "layer":
         parts.append("one matrix dequantized")
-    if shape.compute_dtype == "fp16":
+    if shape.compute_dtype == "fp16" and phase != "optimizer":
         parts.append("autocast copies of the trainables")
     return ", ".join(parts) or "none"
 

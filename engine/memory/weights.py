@@ -45,7 +45,8 @@ def matrix_bytes(count: int, rows: int, quantization: str, double_quant: bool) -
 @lru_cache(maxsize=2048)
 def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> int:
     """All layers' linear matrices under `nf4`, `fp4` or `int8`."""
-    layer = sum(matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for n_in, n_out in linear_shapes(spec).values())
+    shapes = linear_shapes(spec).values()
+    layer = sum(matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for n_in, n_out in shapes)
     return spec.num_hidden_layers * layer
 
 

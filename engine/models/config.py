@@ -28,10 +28,14 @@ KNOWN_FAMILIES = frozenset(
 )
 """Families whose arithmetic was held against published parameter counts."""
 _PLAIN_MLP = frozenset({"opt", "gpt_neox", "phi", "starcoder2", "gptj", "falcon", "nemotron", "gpt2", "gpt_neo"})
+_FOURFOLD_MLP = frozenset({"gpt2", "gptj", "gpt_neo", "falcon"})
+"""Families whose feed-forward width is four times the hidden size unless it is named."""
 _FUSED = frozenset({"phi3", "phi4", "glm4"})
 _QKV_BIAS = frozenset({"qwen2", "qwen2_moe", "phi", "starcoder2"})
 _TIED_BY_DEFAULT = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
-_NOT_CAUSAL = frozenset({"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert", "vit", "clip", "whisper"})
+_NOT_CAUSAL = frozenset(
+    "bert roberta xlm-roberta distilbert albert electra deberta deberta-v2 modernbert vit clip whisper".split()
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -111,9 +115,11 @@ def _text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _check_layers(text: dict[str, Any], where: str) -> None:
     kinds = text.get("layer_types")
-    other = {str(kind)[:40] for kind in kinds if kind not in ("full_attention", "sliding_attention")} if isinstance(
-        kinds, list
-    ) else set()
+    other = (
+        {str(kind)[:40] for kind in kinds if kind not in ("full_attention", "sliding_attention")}
+        if isinstance(kinds, list)
+        else set()
+    )
     if other or "kv_lora_rank" in text or "ssm_cfg" in text or "state_size" in text:
         what = ", ".join(sorted(other)) or "state-space or latent attention"
         raise _refuse(f"has {what} layers, which this trainer does not know", where, "use a Llama-like model")
@@ -142,7 +148,7 @@ def _inner_size(text: dict[str, Any], family: str, hidden: int, where: str) -> i
         expert = _optional(text, "moe_intermediate_size", where)
         if expert:
             return expert
-    if family in ("gpt2", "gptj", "gpt_neo", "falcon") and not any(text.get(key) for key in _NAMES["intermediate_size"]):
+    if family in _FOURFOLD_MLP and not any(text.get(key) for key in _NAMES["intermediate_size"]):
         return 4 * hidden
     return _number(text, "intermediate_size", where)
 

@@ -119,7 +119,5 @@ def active_parameters(spec: ModelSpec) -> int:
     experts = 0
     if spec.num_experts:
         one = sum(rows * columns for rows, columns in mlp_shapes(spec).values())
-        experts = spec.num_hidden_layers * (
-            spec.num_experts_per_token * one + spec.num_experts * spec.hidden_size
-        )
+        experts = spec.num_hidden_layers * (spec.num_experts_per_token * one + spec.num_experts * spec.hidden_size)
     return linear_parameters(spec) + experts + spec.vocab_size * spec.hidden_size

@@ -51,7 +51,7 @@ def read_directory(directory: Path, *, name: str, source: str) -> ModelSpec:
     """Spec of a directory with config.json; parameters counted where safetensors files are there."""
     if not (directory / "config.json").is_file():
         where = sanitize(str(directory), single_line=True)
-        raise _error("the directory holds no config.json", where, "give the directory that holds config.json and weights")
+        raise _error("the directory holds no config.json", where, "give the directory with config.json and weights")
     config_path = directory / "config.json"
     path = str(directory.resolve())
     spec = spec_from_config(read_config(config_path), name, sanitize(str(config_path)), source=source, path=path)
@@ -149,5 +149,3 @@ def describe_parameters(spec: ModelSpec) -> str:
     if spec.parameters is None:
         return "computed from its configuration"
     return "published" if spec.source == "catalogue" else "counted in its files"
-
-

@@ -18,7 +18,7 @@ from engine.errors import EngineError, ExitCode
 from engine.text import sanitize
 
 MAX_HEADER_BYTES = 100 * 1024**2
-_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+_KNOWN = frozenset("F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split())
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _NOT_TEXT = ("vision", "visual", "multi_modal_projector", "audio", "rotary_emb", "attention.bias")
 
@@ -85,7 +85,7 @@ def _tensor(tensor: Any, file: Path) -> tuple[str, list[int]]:
     shape = tensor.get("shape") if isinstance(tensor, dict) else None
     dtype = tensor.get("dtype") if isinstance(tensor, dict) else None
     valid = isinstance(shape, list) and all(isinstance(item, int) and item >= 0 for item in shape)
-    if not valid or dtype not in _WIDTHS:
+    if not valid or dtype not in _KNOWN:
         raise _damaged(file, "a tensor's entry has no known dtype and shape")
     assert isinstance(shape, list)
     return str(dtype), shape

@@ -36,9 +36,7 @@ def alternatives(
     return tuple(lines[:_MOST])
 
 
-def _variants(
-    spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, asked: Requirements
-) -> Iterator[str]:
+def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, asked: Requirements) -> Iterator[str]:
     shape = chosen.shape
     rates = device_rates(shape, target.gpu, cpu)
     every = 1 if shape.checkpoint_every == 0 else 0
@@ -128,6 +126,7 @@ def _device_that_fits(chosen: Candidate, target: Target) -> str:
     size = format_bytes(needed)
     if target.device == "cpu":
         return f"a machine with {size} of free memory"
-    enough = [card for card in known_gpus() if card.usable_bytes * 0.99 - 256 * MIB >= needed and not card.unified_memory]
+    cards = [card for card in known_gpus() if not card.unified_memory]
+    enough = [card for card in cards if card.usable_bytes * 0.99 - 256 * MIB >= needed]
     smallest = min(enough, key=lambda card: card.usable_bytes, default=None)
     return f"a GPU with {size} free" + (f", such as {smallest.name}" if smallest else "; no single card has that")

@@ -97,9 +97,7 @@ def batches(requirements: Requirements) -> tuple[tuple[int, int], ...]:
     return tuple((size, total // size) for size in sizes)
 
 
-def _base_shape(
-    spec: ModelSpec, target: Target, dtype: str, requirements: Requirements, length: int
-) -> TrainingShape:
+def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requirements, length: int) -> TrainingShape:
     return TrainingShape(
         method=requirements.method or "lora",
         compute_dtype=dtype,
@@ -150,9 +148,7 @@ def _best_with(
 
 
 def _shape(base: TrainingShape, pair: tuple[int, int], checkpoint_every: int) -> TrainingShape:
-    return replace(
-        base, micro_batch=pair[0], gradient_accumulation_steps=pair[1], checkpoint_every=checkpoint_every
-    )
+    return replace(base, micro_batch=pair[0], gradient_accumulation_steps=pair[1], checkpoint_every=checkpoint_every)
 
 
 def _pick(fits: list[Candidate]) -> Candidate:

@@ -35,9 +35,13 @@ def choose_dtype(spec: ModelSpec, machine: Machine, target: Target, asked: str |
     return asked, _ASKED
 
 
-def choices(spec: ModelSpec, target: Target, chosen: Candidate, dtype_reason: str, asked: Requirements) -> tuple[Choice, ...]:
+def choices(
+    spec: ModelSpec, target: Target, chosen: Candidate, dtype_reason: str, asked: Requirements
+) -> tuple[Choice, ...]:
     """The values of a plan under their profile keys."""
     shape = chosen.shape
+    total = shape.micro_batch * shape.gradient_accumulation_steps
+    checkpointing = checkpointing_value(shape.checkpoint_every)
     rate, rate_reason = _learning_rate(spec, shape)
     return (
         Choice("model.max_length", shape.max_length, _length_reason(spec, shape, asked)),
@@ -46,8 +50,8 @@ def choices(spec: ModelSpec, target: Target, chosen: Candidate, dtype_reason: st
         Choice("tuning.method", shape.method, _ASKED if asked.method else "adapters learn well and take little memory"),
         Choice("train.per_device_train_batch_size", shape.micro_batch, _micro_reason(chosen, target, asked)),
         Choice("train.gradient_accumulation_steps", shape.gradient_accumulation_steps, _steps_reason(shape, asked)),
-        Choice("train.total_batch_size", shape.micro_batch * shape.gradient_accumulation_steps, _total_reason(shape, asked)),
-        Choice("train.activation_checkpointing", checkpointing_value(shape.checkpoint_every), _checkpoint_reason(shape, chosen, asked)),
+        Choice("train.total_batch_size", total, _total_reason(shape, asked)),
+        Choice("train.activation_checkpointing", checkpointing, _checkpoint_reason(shape, chosen, asked)),
         Choice("train.optim", shape.optimizer, _optimizer_reason(shape, asked)),
         Choice("train.learning_rate", rate, rate_reason),
         Choice("launch.device", target.device, _device_reason(target, chosen)),

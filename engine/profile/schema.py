@@ -96,7 +96,7 @@ class Dataset(Table):
     """One file of training examples."""
 
     path: PathText = setting(
-        ..., "json, jsonl, csv or parquet file, relative to the profile; 'demo:NAME' for a built-in one."
+        ..., "json, jsonl, csv, tsv or parquet file, relative to the profile; 'demo:NAME' for a built-in one."
     )
     format: Literal["auto", "alpaca", "messages", "prompt-completion"] = setting(
         "auto", "Row layout; auto recognises it from the columns and says what it took."
@@ -139,7 +139,7 @@ class Train(Table):
         "auto", "Sequences per optimizer step = micro-batch x accumulation.", unit="sequences"
     )
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = setting(
-        "auto", "Peak learning rate: 2e-4 for LoRA, 2e-5 for full."
+        "auto", "Peak learning rate; auto goes by method and model size."
     )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = setting(
         "cosine", "Shape of the learning rate over the run."
@@ -163,7 +163,9 @@ class Train(Table):
     eval_steps: Positive | Auto = setting(
         "auto", "Evaluate every n steps; auto = ten times a run, once its length is known.", unit="steps"
     )
-    save_steps: Positive | Auto = setting("auto", "Checkpoint every n steps; auto = as evaluation.", unit="steps")
+    save_steps: Positive | Auto = setting(
+        "auto", "Checkpoint every n steps; auto = with each evaluation.", unit="steps"
+    )
     save_total_limit: int = setting(
         3, "Checkpoints kept, newest by step; the best is kept too.", ge=1, le=1000, advanced=True
     )

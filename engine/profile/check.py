@@ -1,0 +1,112 @@
+"""Everything that would keep a profile from running on a machine, found at once.
+
+Schema, combinations, data files, model, fit. Called by `engine profile check`, the deck's list of
+problems, and `resolve.py`, which starts from the same `Examination`. Not here: reading the file
+(`load.py`), content of data (`engine.data`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.errors import EngineError, ExitCode, Problem
+from engine.hardware.machine import Machine
+from engine.models.spec import ModelSpec
+from engine.profile.cross import Context, chosen_gpu, cross_findings
+from engine.profile.datafiles import check_data_files
+from engine.profile.findings import Finding, error_of, finding
+from engine.profile.load import LoadedProfile
+from engine.profile.requirements import requirements_of
+from engine.profile.warnings import warning_findings
+from engine.recommend.plan import Plan
+from engine.text import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found, with the model and plan that came up on the way."""
+
+    findings: tuple[Finding, ...]
+    spec: ModelSpec | None
+    plan: Plan | None
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """Findings that keep a run from starting."""
+        return tuple(item for item in self.findings if not item.is_warning)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Findings that do not."""
+        return tuple(item for item in self.findings if item.is_warning)
+
+
+def check_profile(loaded: LoadedProfile, machine: Machine | None) -> list[Problem]:
+    """All problems; empty when a run could start. Without a machine, what depends on one is not checked."""
+    return [item.problem for item in examine(loaded, machine).problems]
+
+
+def check_error(loaded: LoadedProfile, machine: Machine | None) -> EngineError | None:
+    """The same as one error: PROFILE, or DATA, MODEL or RESOURCES where all problems are of that kind."""
+    return error_of(examine(loaded, machine).problems, loaded)
+
+
+def examine(loaded: LoadedProfile, machine: Machine | None) -> Examination:
+    """All findings, problems before warnings, in the order of the file."""
+    found = [Finding(problem) for problem in loaded.problems]
+    profile = loaded.partial
+    if profile is None:
+        return Examination(tuple(found), None, None)
+    spec = _resolve_model(loaded, found)
+    context = Context(loaded, profile, machine, spec)
+    found += cross_findings(context)
+    found += check_data_files(loaded)
+    plan = _plan(context, found)
+    found += warning_findings(context)
+    found.sort(key=lambda item: (item.is_warning, item.problem.line or 0))
+    return Examination(tuple(found), spec, plan)
+
+
+def _resolve_model(loaded: LoadedProfile, found: list[Finding]) -> ModelSpec | None:
+    from engine.models.resolve import resolve_model
+
+    key = "model.name_or_path"
+    if loaded.partial is None or not loaded.is_sound(key, "model.revision"):
+        return None
+    model = loaded.partial.model
+    try:
+        return resolve_model(model.name_or_path, model.revision, loaded.base_dir)
+    except EngineError as error:
+        found.append(_from_error(loaded, key, error))
+        return None
+
+
+def _plan(context: Context, found: list[Finding]) -> Plan | None:
+    """The plan that fills `"auto"`, unless a finding makes it pointless; adds one where nothing fits."""
+    from engine.recommend.search import plan_model
+
+    spec, machine, profile = context.spec, context.machine, context.profile
+    if spec is None or machine is None or any(item.code is ExitCode.PROFILE and not item.is_warning for item in found):
+        return None
+    named = chosen_gpu(machine, profile.launch.gpu) if profile.launch.gpu else ()
+    try:
+        plan = plan_model(spec, machine, requirements_of(profile, named[0].uuid if named else None))
+    except EngineError as error:
+        found.append(_from_error(context.loaded, "launch.device", error))
+        return None
+    if plan.verdict == "NO":
+        found.append(_no_fit(context.loaded, plan))
+    return plan
+
+
+def _no_fit(loaded: LoadedProfile, plan: Plan) -> Finding:
+    needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
+    message = f"{plan.model.name} needs {needed} with these settings; {there} are free on {plan.device_name}"
+    near = "; or ".join(plan.alternatives[:3])
+    hint = f"this would fit: {near}" if near else "choose a smaller model, see 'engine fit'"
+    return finding(loaded, "model.name_or_path", message, hint, code=ExitCode.RESOURCES)
+
+
+def _from_error(loaded: LoadedProfile, key: str, error: EngineError) -> Finding:
+    where = f" ({error.where})" if error.where and error.where != key else ""
+    return finding(loaded, key, f"{error.message}{where}", error.hint, code=error.code)

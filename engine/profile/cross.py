@@ -1,0 +1,201 @@
+"""Settings that are fine alone and impossible together, and settings that would do nothing.
+
+Each check yields findings about settings that validated; `check.py` calls them all. Machine and
+model may be unknown (None): checks that need them are then silent. Not here: files, and the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.hardware.machine import Gpu, Machine
+from engine.models.spec import ModelSpec
+from engine.profile.findings import Finding, finding
+from engine.profile.load import LoadedProfile
+from engine.profile.schema import Profile
+
+_RESERVED_NAMES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the checks look at."""
+
+    loaded: LoadedProfile
+    profile: Profile
+    machine: Machine | None
+    spec: ModelSpec | None
+
+    def runs_on_cpu(self) -> bool:
+        """Whether it is certain that no GPU will be used."""
+        if not self.loaded.is_sound("launch.device"):
+            return False
+        device = self.profile.launch.device
+        return device == "cpu" or (device == "auto" and self.machine is not None and not gpus(self.machine))
+
+    def holds_out(self) -> bool:
+        """Whether there will be examples to evaluate on."""
+        data = self.profile.data
+        sound = self.loaded.is_sound("data.validation_fraction", "data.validation_path")
+        return not sound or data.validation_path is not None or data.validation_fraction > 0
+
+
+def gpus(machine: Machine) -> tuple[Gpu, ...]:
+    """GPUs that a run can use."""
+    from engine.hardware.capabilities import usable_gpus
+
+    return tuple(usable_gpus(machine))
+
+
+def chosen_gpu(machine: Machine, uuid_start: str) -> tuple[Gpu, ...]:
+    """GPUs whose UUID begins like this, case ignored."""
+    wanted = uuid_start.lower()
+    return tuple(gpu for gpu in gpus(machine) if (gpu.uuid or "").lower().startswith(wanted))
+
+
+def cross_findings(context: Context) -> Iterator[Finding]:
+    """Everything that does not go together."""
+    for check in CHECKS:
+        yield from check(context)
+
+
+def _quantized_full(context: Context) -> Iterator[Finding]:
+    quantization, tuning = context.profile.quantization.method, context.profile.tuning.method
+    given = context.loaded.is_given("quantization.method") and context.loaded.is_given("tuning.method")
+    if given and tuning == "full" and quantization not in ("none", "auto"):
+        message = f"'{quantization}' does not go with tuning.method = 'full': quantized weights cannot be trained"
+        hint = "set tuning.method = 'lora', or quantization.method = 'none'"
+        yield finding(context.loaded, "quantization.method", message, hint, value=quantization)
+
+
+def _quantized_random(context: Context) -> Iterator[Finding]:
+    method = context.profile.quantization.method
+    sound = context.loaded.is_given("model.initialise") and context.loaded.is_given("quantization.method")
+    if sound and context.profile.model.initialise == "random" and method not in ("none", "auto"):
+        message = f"'{method}' does not go with model.initialise = 'random'"
+        yield finding(context.loaded, "quantization.method", message, "set it to 'none'", value=method)
+
+
+def _batch(context: Context) -> Iterator[Finding]:
+    train, loaded = context.profile.train, context.loaded
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    total = train.total_batch_size
+    if total == "auto" or not loaded.is_sound("train.total_batch_size"):
+        return
+    parts = [getattr(train, name) for name in names if loaded.is_sound(f"train.{name}")]
+    factors = [part for part in parts if part != "auto"]
+    if len(factors) == 2 and factors[0] * factors[1] != total:
+        message = f"{total} is not {factors[0]} sequences x {factors[1]} accumulation steps = {factors[0] * factors[1]}"
+        hint = "leave one of the three out; it follows from the other two"
+        yield finding(loaded, "train.total_batch_size", message, hint, value=total)
+    elif len(factors) == 1 and total % factors[0]:
+        name = next(name for name in names if getattr(train, name) == factors[0])
+        message = f"{total} cannot be divided by {name} = {factors[0]}"
+        yield finding(loaded, "train.total_batch_size", message, f"use a multiple of {factors[0]}", value=total)
+
+
+def _device(context: Context) -> Iterator[Finding]:
+    launch, loaded = context.profile.launch, context.loaded
+    if context.machine is None or not loaded.is_sound("launch.device", "launch.gpu"):
+        return
+    if launch.device == "cuda" and not gpus(context.machine):
+        hint = "use 'auto' or 'cpu'; see 'engine probe' for what was found"
+        yield finding(loaded, "launch.device", "this machine has no usable CUDA GPU", hint, value="cuda")
+    if launch.gpu is not None and launch.device == "cpu":
+        yield finding(loaded, "launch.gpu", "names a GPU while launch.device is 'cpu'", "remove one of the two")
+    elif launch.gpu is not None:
+        yield from _named_gpu(context.machine, launch.gpu, loaded)
+
+
+def _named_gpu(machine: Machine, wanted: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    found = chosen_gpu(machine, wanted)
+    if len(found) == 1:
+        return
+    known = ", ".join(gpu.uuid or "?" for gpu in (found or gpus(machine))) or "none"
+    message = f"{len(found)} GPUs have a UUID that begins so" if found else "no usable GPU has a UUID that begins so"
+    yield finding(loaded, "launch.gpu", message, f"UUIDs here: {known}", value=wanted)
+
+
+def _cpu_only(context: Context) -> Iterator[Finding]:
+    loaded, profile = context.loaded, context.profile
+    if not context.runs_on_cpu():
+        return
+    if loaded.is_given("model.dtype") and profile.model.dtype == "fp16":
+        message = "'fp16' cannot be trained on a CPU"
+        yield finding(loaded, "model.dtype", message, "use 'bf16', 'fp32' or 'auto'", value="fp16")
+    if loaded.is_given("train.optim") and "8bit" in profile.train.optim:
+        message = f"'{profile.train.optim}' needs a GPU"
+        yield finding(loaded, "train.optim", message, "use 'adamw_torch' or 'auto'", value=profile.train.optim)
+
+
+def _held_out(context: Context) -> Iterator[Finding]:
+    loaded, train = context.loaded, context.profile.train
+    if context.holds_out():
+        return
+    needs = {
+        "train.load_best_model_at_end": train.load_best_model_at_end,
+        "train.early_stopping_patience": train.early_stopping_patience,
+        "train.eval_steps": train.eval_steps != "auto",
+    }
+    for key, is_on in needs.items():
+        if is_on and loaded.is_given(key):
+            hint = "set data.validation_fraction = 0.05 or data.validation_path, or leave this out"
+            yield finding(loaded, key, "needs held-out examples, and data.validation_fraction is 0", hint)
+
+
+def _context_length(context: Context) -> Iterator[Finding]:
+    spec, length = context.spec, context.profile.model.max_length
+    if spec is None or length == "auto" or not context.loaded.is_sound("model.max_length", "model.name_or_path"):
+        return
+    if length > spec.max_position_embeddings:
+        message = f"{length:,} is longer than the model's context of {spec.max_position_embeddings:,} tokens"
+        hint = f"use at most {spec.max_position_embeddings}"
+        yield finding(context.loaded, "model.max_length", message, hint, value=length)
+
+
+def _module_names(context: Context) -> Iterator[Finding]:
+    from engine.models.parameters import linear_shapes
+
+    wanted, spec = context.profile.lora.target_modules, context.spec
+    sound = context.loaded.is_sound("lora.target_modules", "model.name_or_path", "tuning.method")
+    if spec is None or isinstance(wanted, str) or not sound or context.profile.tuning.method == "full":
+        return
+    known = tuple(linear_shapes(spec))
+    for name in wanted:
+        if name.rpartition(".")[2] not in known:
+            message = f"{spec.name} has no linear layer '{name}'"
+            yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
+
+
+def _remote_code(context: Context) -> Iterator[Finding]:
+    model, spec = context.profile.model, context.spec
+    if (
+        model.trust_remote_code
+        and model.revision is None
+        and spec is not None
+        and spec.source in ("cache", "catalogue")
+    ):
+        hint = "set model.revision to the commit whose code you have read"
+        yield finding(context.loaded, "model.trust_remote_code", "would run code that can change at any time", hint)
+
+
+def _run_name(context: Context) -> Iterator[Finding]:
+    name = context.profile.name
+    if name is not None and name.lower().partition(".")[0] in _RESERVED_NAMES:
+        hint = "choose another; some systems cannot have such a file"
+        yield finding(context.loaded, "name", f"'{name}' is a reserved name", hint, value=name)
+
+
+CHECKS = (
+    _quantized_full,
+    _quantized_random,
+    _batch,
+    _device,
+    _cpu_only,
+    _held_out,
+    _context_length,
+    _module_names,
+    _remote_code,
+    _run_name,
+)

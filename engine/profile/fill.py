@@ -1,0 +1,120 @@
+"""Open settings of a profile filled in from a plan, each with its source and reason.
+
+Called by `resolve.py`. Not here: the choice of any value that a plan carries.
+
+Some settings keep the word "auto" because what decides them is not known before the data is read:
+those in `DECIDED_BY_DATA`; the worker settles them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import Problem
+from engine.hardware.machine import Machine
+from engine.profile.fields import canonical
+from engine.profile.findings import finding
+from engine.profile.load import LoadedProfile
+from engine.profile.schema import Profile
+from engine.recommend.plan import Plan
+
+DECIDED_BY_DATA = {
+    "train.eval_steps": "ten times a run, once the number of steps is known",
+    "train.save_steps": "with each evaluation, once the number of steps is known",
+    "data.template": "the model's own template, once its tokenizer is read",
+    "data.datasets.0.format": "recognised from the columns when the file is read",
+}
+Provenance = dict[str, dict[str, Any]]
+Choices = dict[str, tuple[Any, str]]
+"""Key -> (value, reason)."""
+
+
+_CORRECTED = ("model.dtype", "train.total_batch_size")
+"""Keys where the plan's word stands against the profile's, aloud."""
+_COMPLETED = ("launch.gpu", "model.name_or_path")
+"""Keys that a person may abbreviate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Settings with nothing left open. `provenance`: key -> {"value", "source", "reason"}."""
+
+    settings: Profile
+    provenance: Provenance
+    warnings: tuple[Problem, ...]
+
+
+def fill(loaded: LoadedProfile, profile: Profile, plan: Plan, machine: Machine) -> Filled:
+    """Explicit settings stay; open ones take the plan's values and what follows from it."""
+    choices: Choices = {choice.key: (choice.value, choice.reason) for choice in plan.choices}
+    choices |= _consequences(profile, plan, machine, choices)
+    tree = profile.model_dump()
+    warnings: list[Problem] = []
+    changed = _put_choices(tree, choices, loaded, warnings)
+    settings = Profile.model_validate(tree)
+    return Filled(settings, dict(_provenance(settings, loaded, choices, changed)), tuple(warnings))
+
+
+def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choices) -> Choices:
+    """What is no part of a plan and follows from it, from the model's name or from the machine."""
+    dtype, spec = planned["model.dtype"][0], plan.model
+    own: Choices = {
+        "model.attention": ("packed", "documents in one sequence never see each other"),
+        "export.dtype": (dtype, "as it was trained"),
+        "launch.threads": (max(1, machine.cpu.physical_cores), "physical cores"),
+    }
+    if plan.device_index is not None:
+        own["launch.gpu"] = (machine.gpus[plan.device_index].uuid, planned["launch.device"][1])
+    if spec.source in ("catalogue", "cache") and spec.name != profile.model.name_or_path:
+        own["model.name_or_path"] = (spec.name, f"the model that '{profile.model.name_or_path}' names")
+    if profile.data.validation_path is None and profile.data.validation_fraction == 0:
+        own["train.load_best_model_at_end"] = (False, "no held-out examples")
+    return own
+
+
+def _put_choices(tree: dict[str, Any], choices: Choices, loaded: LoadedProfile, warnings: list[Problem]) -> set[str]:
+    """Put the choices into `tree`; answers the keys whose value is not the person's own."""
+    changed: set[str] = set()
+    for key, (value, reason) in choices.items():
+        table, _, name = key.rpartition(".")
+        asked = tree[table][name]
+        is_open = asked == "auto" or key not in loaded.given
+        if not is_open and asked != value and key in _CORRECTED:
+            warnings.append(finding(loaded, key, f"'{asked}' became '{value}'", reason, is_warning=True).problem)
+        elif not is_open and key not in _COMPLETED:
+            continue
+        changed.add(key)
+        tree[table][name] = value
+    return changed
+
+
+def _provenance(
+    settings: Profile, loaded: LoadedProfile, choices: Choices, changed: set[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, value in leaves(settings.model_dump(mode="json")):
+        reason = choices[key][1] if key in changed else ""
+        source = "default"
+        if key in changed:
+            source = "auto"
+        elif value == "auto" and canonical(key) in DECIDED_BY_DATA:
+            source, reason = "auto", DECIDED_BY_DATA[canonical(key)]
+        elif any(key == name or key.startswith(f"{name}.") for name in loaded.overridden):
+            source = "override"
+        elif key in loaded.given:
+            source = "profile"
+        yield key, {"value": value, "source": source, "reason": reason}
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting; `columns` is one setting."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and name != "columns":
+            yield from leaves(value, f"{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            for number, item in enumerate(value):
+                yield from leaves(item, f"{key}.{number}.")
+        else:
+            yield key, value

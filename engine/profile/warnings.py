@@ -1,0 +1,65 @@
+"""Settings that are allowed and probably not meant: without effect, or far from what works.
+
+Called by `check.py`; never keeps a run from starting. Not here: problems (`cross.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.profile.cross import Context
+from engine.profile.findings import Finding, finding
+
+_USUAL_SCALE = (0.25, 8.0)
+
+
+def warning_findings(context: Context) -> Iterator[Finding]:
+    """Everything that deserves a second look."""
+    for check in (_without_effect, _lora_scale, _dora, _not_here):
+        yield from check(context)
+
+
+def _without_effect(context: Context) -> Iterator[Finding]:
+    profile, loaded = context.profile, context.loaded
+    train, method = profile.train, profile.quantization.method
+    given = loaded.is_given
+    idle = [
+        (key, f"no effect: tuning.method is '{profile.tuning.method}'")
+        for key in sorted(loaded.given)
+        if key.startswith("lora.") and profile.tuning.method == "full"
+    ]
+    if given("train.max_steps") and given("train.num_train_epochs"):
+        idle.append(("train.num_train_epochs", "no effect: train.max_steps decides how long it runs"))
+    if given("data.validation_path") and given("data.validation_fraction"):
+        idle.append(("data.validation_fraction", "no effect: data.validation_path holds the held-out examples"))
+    if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:
+        idle.append(("train.warmup_ratio", "no effect: use lr_scheduler_type = 'constant_with_warmup'"))
+    if given("quantization.double_quant") and method in ("none", "int8"):
+        idle.append(("quantization.double_quant", f"no effect: quantization.method is '{method}'"))
+    for key, message in idle:
+        yield finding(loaded, key, message, "remove it", is_warning=True)
+
+
+def _lora_scale(context: Context) -> Iterator[Finding]:
+    lora = context.profile.lora
+    if not context.loaded.is_sound("lora.r", "lora.alpha") or lora.use_rslora:
+        return
+    scale = lora.alpha / lora.r
+    if not _USUAL_SCALE[0] <= scale <= _USUAL_SCALE[1]:
+        message = f"alpha / r is {scale:g}, far from the usual 1 to 2"
+        key = "lora.alpha" if "lora.alpha" in context.loaded.given else "lora.r"
+        yield finding(context.loaded, key, message, f"try alpha = {2 * lora.r}", value=lora.alpha, is_warning=True)
+
+
+def _dora(context: Context) -> Iterator[Finding]:
+    if context.profile.lora.use_dora and context.profile.tuning.method != "full":
+        message = "the memory estimate does not count what DoRA adds"
+        yield finding(context.loaded, "lora.use_dora", message, "leave some room", is_warning=True)
+
+
+def _not_here(context: Context) -> Iterator[Finding]:
+    spec = context.spec
+    if spec is not None and spec.path is None:
+        message = f"the files of {spec.name} are not on this machine"
+        hint = f"training fetches them from the hub; to do it before: hf download {spec.name}"
+        yield finding(context.loaded, "model.name_or_path", message, hint, value=spec.name, is_warning=True)

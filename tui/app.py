@@ -1,0 +1,192 @@
+"""The deck as a Textual app: four screens as modes, one command table, clean ends.
+
+Reached from `main.py`, `shots.py` and tests. Screens are made on their first visit, so that the first
+frame waits for nothing that it does not show. What a screen does is in `tui.screens`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segments
+from rich.text import Text
+from textual.app import App
+from textual.filter import LineFilter
+from textual.screen import Screen
+
+from tui.ascii_only import AsciiFilter
+from tui.commands import BY_ID, bindings
+from tui.options import Options
+from tui.palette import DeckCommands
+from tui.state import DeckState
+from tui.themes import THEMES, default_theme
+
+if TYPE_CHECKING:
+    from engine.runs.store import Run
+    from tui.form import Form
+
+
+def _fit() -> Screen[None]:
+    from tui.screens.fit import FitScreen
+
+    return FitScreen()
+
+
+def _profile() -> Screen[None]:
+    from tui.screens.profile import ProfileScreen
+
+    return ProfileScreen()
+
+
+def _run() -> Screen[None]:
+    from tui.screens.run import RunScreen
+
+    return RunScreen()
+
+
+def _runs() -> Screen[None]:
+    from tui.screens.runs import RunsScreen
+
+    return RunsScreen()
+
+
+class DeckApp(App[None]):
+    """`tunedeck`."""
+
+    TITLE = "tunedeck"
+    CSS_PATH = "styles/deck.tcss"
+    MODES = {"fit": _fit, "profile": _profile, "run": _run, "runs": _runs}  # noqa: RUF012 - Textual's own declaration
+    DEFAULT_MODE = "fit"
+    BINDINGS: ClassVar = bindings("")
+    COMMANDS = {DeckCommands}  # noqa: RUF012
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (24, "-mid"), (34, "-tall")]
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__()
+        self.options = options or Options()
+        self.deck = DeckState()
+        self._ascii = AsciiFilter() if self.options.ascii_only else None
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = default_theme(os.environ, self.available_themes)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's filters, and ours for ASCII."""
+        filters = super().get_line_filters()
+        return [*filters, self._ascii] if self._ascii else filters
+
+    def on_mount(self) -> None:
+        """Leave cleanly when the terminal hangs up or someone asks us to end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
+                loop.add_signal_handler(number, self.exit, None, 128 + number)
+
+    def action_command(self, command_id: str) -> None:
+        """Carry out a command of the table, or say why that is not possible."""
+        command = BY_ID[command_id]
+        reason = command.available(self.deck)
+        if reason is not None:
+            self.notify(f"{command.label}: {reason}", severity="warning", timeout=4, markup=False)
+            return
+        owner = self.screen_stack[0] if command.screen else self
+        getattr(owner, f"do_{command.id}")()
+
+    def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Show `run` on the run screen."""
+        self.deck.run, self.deck.process, self.deck.snapshot = run, process, None
+        self.switch_mode("run")
+
+    def open_form(self, form: Form) -> None:
+        """Show `form` on the profile screen, asking first when edits of another would be lost."""
+        before = self.deck.form
+
+        def take(yes: bool | None) -> None:
+            if yes:
+                self.deck.form = form
+                self.switch_mode("profile")
+
+        if before is None or not before.dirty:
+            take(True)
+            return
+        from tui.screens.modals import Confirm
+
+        self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them"), take)
+
+    def do_fit(self) -> None:
+        """Go to the fit screen."""
+        self.switch_mode("fit")
+
+    def do_profile(self) -> None:
+        """Go to the profile screen."""
+        self.switch_mode("profile")
+
+    def do_run(self) -> None:
+        """Go to the run screen."""
+        self.switch_mode("run")
+
+    def do_runs(self) -> None:
+        """Go to the runs screen."""
+        self.switch_mode("runs")
+
+    def do_palette(self) -> None:
+        """Open the command palette."""
+        self.action_command_palette()
+
+    def do_theme(self) -> None:
+        """Choose a theme."""
+        self.search_themes()
+
+    def do_help(self) -> None:
+        """Show the keys of this screen."""
+        from tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.current_mode))
+
+    def do_back(self) -> None:
+        """Let the screen step back, or go to the fit screen."""
+        step = getattr(self.screen_stack[0], "step_back", None)
+        if step is None or not step():
+            self.switch_mode("fit")
+
+    def do_quit(self) -> None:
+        """Close the deck, asking first when edits would be lost."""
+        form = self.deck.form
+        if form is None or not form.dirty:
+            self.exit()
+            return
+        from tui.screens.modals import Confirm
+
+        question = Confirm(f"{form.name} has edits that are not saved.", "quit without saving")
+        self.push_screen(question, lambda yes: self.exit() if yes else None)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Report without local variables, restore the terminal, end with code 1."""
+        from tui.crash import crash_line, write_report
+
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+            text = crash_line(error, write_report(error))
+            rendered = self.error_console.render(Text(text), self.error_console.options)
+            self._exit_renderables.append(Segments(list(rendered)))
+        self._close_messages_no_wait()
+
+
+class AttachedDeckApp(DeckApp):
+    """`tunedeck RUN`: the same deck, opened on its run."""
+
+    DEFAULT_MODE = "run"
+
+    def __init__(self, options: Options, run: Run) -> None:
+        super().__init__(options)
+        self.deck.run = run

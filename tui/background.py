@@ -1,0 +1,79 @@
+"""Work off the screen's loop: probing, ranking, resolving, starting.
+
+Daemon threads, not Textual's thread workers: those are waited for at exit, and a driver that hangs
+or a worker that loads for a minute must not keep the deck from closing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from textual.message_pump import MessagePump
+
+T = TypeVar("T")
+Job = tuple[Callable[[], Any], Callable[[Any], None], Callable[[Exception], None]]
+
+
+def in_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Run `target` in a daemon thread that knows the running app."""
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(target,), name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+class Lane:
+    """One job at a time for one owner; a newer job takes the place of one that still waits.
+
+    Results and errors come back on the owner's loop. A job that was replaced while it ran reports
+    nothing, so an old answer never overwrites a new question.
+    """
+
+    def __init__(self, owner: MessagePump, name: str) -> None:
+        self._owner = owner
+        self._name = name
+        self._lock = threading.Lock()
+        self._waiting: Job | None = None
+        self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        return self._busy
+
+    def submit(self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        """Run `work` in a thread, then `done(result)` or `failed(error)` on the owner's loop."""
+        with self._lock:
+            self._waiting = (work, done, failed)
+            if self._busy:
+                return
+            self._busy = True
+        in_thread(self._run, self._name)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                job, self._waiting = self._waiting, None
+                if job is None:
+                    self._busy = False
+                    return
+            self._one(*job)
+
+    def _one(
+        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]
+    ) -> None:
+        try:
+            result = work()
+        except Exception as error:
+            self._report(failed, error)
+            return
+        self._report(done, result)
+
+    def _report(self, callback: Callable[[Any], None], value: Any) -> None:
+        with self._lock:
+            stale = self._waiting is not None
+        if not stale:
+            self._owner.call_later(callback, value)

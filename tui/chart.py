@@ -1,0 +1,204 @@
+"""Drawing curves with braille dots: pure functions from points to rows of characters.
+
+Two dots wide and four high per character. The widget is `widgets/chart.py`; ASCII output is made of
+the same characters by `ascii_only.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tui.decimate import Point
+
+Run = tuple[str, str]
+"""Characters and their style."""
+
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+RAW_STYLE, LINE_STYLE, MARK_STYLE, AXIS_STYLE = "dim", "$accent", "bold $warning", "dim"
+
+
+@dataclass(frozen=True, slots=True)
+class ChartData:
+    """What a chart shows: raw values as dots, a smoothed line, single marks."""
+
+    raw: tuple[Point, ...] = ()
+    line: tuple[Point, ...] = ()
+    marks: tuple[tuple[float, float], ...] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An axis from `low` to `high` with labels every `step`."""
+
+    low: float
+    high: float
+    step: float
+
+    def ticks(self) -> list[float]:
+        """Multiples of `step` within the axis."""
+        first = math.ceil(self.low / self.step - 1e-9)
+        last = math.floor(self.high / self.step + 1e-9)
+        return [index * self.step for index in range(first, last + 1)][:50]
+
+    def label(self, value: float) -> str:
+        """`value` with the digits that tell neighbours apart."""
+        if self.high >= 10_000:
+            return f"{value / 1000:,.{0 if self.step >= 1000 else 1}f}k"
+        if max(abs(self.high), abs(self.low)) < 1e-2:
+            return f"{value:.1e}" if value else "0"
+        digits = max(0, min(6, -math.floor(math.log10(self.step) + 1e-9)))
+        return f"{value:,.{digits}f}"
+
+
+def nice_range(low: float, high: float, ticks: int) -> Range:
+    """An axis that holds `low` to `high` with about `ticks` labels at 1, 2 or 5 times a power of ten."""
+    if not high > low:
+        margin = abs(low) * 0.05 or 0.5
+        low, high = low - margin, high + margin
+    raw = (high - low) / max(1, ticks)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next((factor * power for factor in (1, 2, 5) if factor * power >= raw), 10 * power)
+    return Range(low, high, step)
+
+
+def value_range(data: ChartData) -> tuple[float, float] | None:
+    """Lowest and highest value worth showing: the outermost 2 % of raw spikes may leave the picture."""
+    lows = sorted(point.low for point in data.raw)
+    highs = sorted(point.high for point in data.raw)
+    kept = [point.mean for point in data.line] + [value for _, value in data.marks]
+    if lows:
+        cut = len(lows) // 50
+        kept += [lows[cut], highs[-1 - cut]]
+    return (min(kept), max(kept)) if kept else None
+
+
+class Canvas:
+    """Braille dots with a style per cell; later drawing takes the cell's style."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self._bits = [[0] * width for _ in range(height)]
+        self._glyphs: list[list[str]] = [[""] * width for _ in range(height)]
+        self._styles = [[""] * width for _ in range(height)]
+
+    def dot(self, x: int, y: int, style: str) -> None:
+        """Set one dot; (0, 0) is top left, dots outside are ignored."""
+        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
+            self._bits[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
+            self._styles[y // 4][x // 2] = style
+
+    def column(self, x: int, top: int, bottom: int, style: str) -> None:
+        """Set the dots of a column from `top` to `bottom`."""
+        for y in range(max(0, top), min(self.height * 4 - 1, bottom) + 1):
+            self.dot(x, y, style)
+
+    def glyph(self, x: int, y: int, character: str, style: str) -> None:
+        """Put a character into the cell of dot (x, y)."""
+        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
+            self._glyphs[y // 4][x // 2] = character
+            self._styles[y // 4][x // 2] = style
+
+    def rows(self) -> list[list[Run]]:
+        """Rows of runs of equal style."""
+        return [self._row(y) for y in range(self.height)]
+
+    def _row(self, y: int) -> list[Run]:
+        runs: list[Run] = []
+        for bits, glyph, style in zip(self._bits[y], self._glyphs[y], self._styles[y], strict=True):
+            character = glyph or (chr(0x2800 + bits) if bits else " ")
+            if runs and runs[-1][1] == style:
+                runs[-1] = (runs[-1][0] + character, style)
+            else:
+                runs.append((character, style))
+        return runs
+
+
+def _scale(value: float, low: float, high: float, dots: int) -> int:
+    return round((value - low) / (high - low) * (dots - 1)) if high > low else 0
+
+
+def plot(canvas: Canvas, data: ChartData, x_axis: Range, y_axis: Range) -> None:
+    """Draw raw dots, then the line, then the marks."""
+    dots_x, dots_y = canvas.width * 2, canvas.height * 4
+
+    def across(value: float) -> int:
+        return _scale(value, x_axis.low, x_axis.high, dots_x)
+
+    def down(value: float) -> int:
+        return dots_y - 1 - _scale(value, y_axis.low, y_axis.high, dots_y)
+
+    for point in data.raw:
+        canvas.column(across(point.x), down(point.high), down(point.low), RAW_STYLE)
+    _connect(canvas, [(across(point.x), down(point.mean)) for point in data.line])
+    for x, y in data.marks:
+        canvas.glyph(across(x), down(y), "○", MARK_STYLE)
+
+
+def _connect(canvas: Canvas, places: Sequence[tuple[int, int]]) -> None:
+    for index, (x, y) in enumerate(places):
+        if index == 0:
+            canvas.dot(x, y, LINE_STYLE)
+            continue
+        before_x, before_y = places[index - 1]
+        steps = max(abs(x - before_x), abs(y - before_y), 1)
+        for step in range(1, steps + 1):
+            share = step / steps
+            at = (round(before_x + (x - before_x) * share), round(before_y + (y - before_y) * share))
+            canvas.dot(*at, LINE_STYLE)
+
+
+def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
+    """A chart in `width` x `height` characters: labels at the left, steps below; empty when there is no room."""
+    values = value_range(data)
+    if values is None or width < 16 or height < 3:
+        return []
+    xs = [point.x for point in data.raw or data.line] + [x for x, _ in data.marks]
+    plot_height = height - 2
+    y_axis = nice_range(*values, max(2, plot_height // 3))
+    labels = {value: y_axis.label(value) for value in y_axis.ticks()}
+    gutter = max((len(text) for text in labels.values()), default=1)
+    canvas = Canvas(width - gutter - 2, plot_height)
+    x_axis = nice_range(min(xs), max(xs), max(1, canvas.width // 12)) if min(xs) < max(xs) else _single(xs[0])
+    plot(canvas, data, x_axis, y_axis)
+    at_row = {plot_height - 1 - _scale(value, y_axis.low, y_axis.high, plot_height): labels[value] for value in labels}
+    rows = []
+    for index, runs in enumerate(canvas.rows()):
+        label = at_row.get(index)
+        rows.append([(f"{label or '':>{gutter}} {'┤' if label else '│'}", AXIS_STYLE), *runs])
+    return rows + _foot(x_axis, canvas.width, gutter)
+
+
+def _single(x: float) -> Range:
+    return Range(x - 1, x + 1, 1)
+
+
+def _foot(axis: Range, width: int, gutter: int) -> list[list[Run]]:
+    line, text = ["─"] * width, [" "] * (width + gutter + 2)
+    end = 0
+    for value in axis.ticks():
+        column = _scale(value, axis.low, axis.high, width)
+        label = axis.label(value)
+        start = min(max(end, gutter + 2 + column - len(label) // 2), len(text) - len(label))
+        if start < end or not 0 <= column < width:
+            continue
+        line[column] = "┬"
+        text[start : start + len(label)] = label
+        end = start + len(label) + 1
+    return [[(" " * (gutter + 1) + "└" + "".join(line), AXIS_STYLE)], [("".join(text), AXIS_STYLE)]]
+
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def spark(points: Sequence[Point], width: int) -> str:
+    """The means of `points` as a row of `width` blocks; empty when there is nothing to show."""
+    if not points or width < 1:
+        return ""
+    columns = min(width, len(points))
+    groups = [points[index * len(points) // columns : (index + 1) * len(points) // columns] for index in range(columns)]
+    means = [sum(point.mean for point in group) / len(group) for group in groups]
+    low, high = min(means), max(means)
+    return "".join(_LEVELS[round((mean - low) / (high - low) * 7) if high > low else 3] for mean in means)

@@ -1,0 +1,53 @@
+"""What is left when the deck itself breaks: a report file without any values, and one line.
+
+Textual would print local variables: tokens, prompts, rows of data. Called by `app.py` only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from engine.runs.files import write_text_atomic
+from engine.runs.store import state_home
+from engine.text import sanitize
+
+_SECRET = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-)[A-Za-z0-9_-]{6,}")
+
+
+def redact(text: str) -> str:
+    """`text` without what looks like an access token or a home directory."""
+    home = os.path.expanduser("~")
+    shown = text.replace(home, "~") if len(home) > 1 else text
+    return _SECRET.sub(r"\1…", shown)
+
+
+def report_text(error: BaseException) -> str:
+    """The report: versions, and the traceback without local variables."""
+    frames = "".join(traceback.format_exception(error, limit=-40, chain=True))
+    head = f"tunedeck crash report\npython {platform.python_version()} on {sys.platform}\n\n"
+    return redact(head + sanitize(frames, max_chars=40_000))
+
+
+def write_report(error: BaseException) -> Path | None:
+    """Write the report into the state directory; None when even that fails."""
+    folder = state_home() / "crashes"
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}.txt"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_text_atomic(path, report_text(error))
+    except OSError:
+        return None
+    return path
+
+
+def crash_line(error: BaseException, path: Path | None) -> str:
+    """What the person sees after the terminal is restored."""
+    what = redact(sanitize(f"{type(error).__name__}: {error}", max_chars=200, single_line=True))
+    where = f"report: {path}" if path else "no report could be written"
+    return f"tunedeck broke: {what}. Runs go on without it. {where}"

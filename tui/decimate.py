@@ -1,0 +1,87 @@
+"""Curves of any length in a fixed number of points, kept up to date point by point.
+
+Neighbouring points are merged in pairs when the buffer is full, so a spike is never lost and a million
+steps cost what a thousand do. Fed by `tail.py`, drawn by `chart.py`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One or more neighbouring values: where they begin, their range and their mean."""
+
+    x: float
+    low: float
+    high: float
+    mean: float
+
+
+class Buckets:
+    """At most `capacity` points; each stands for `per` values, the last may still be filling."""
+
+    def __init__(self, capacity: int = 512) -> None:
+        if capacity < 2 or capacity % 2:
+            raise ValueError("capacity must be even and at least 2")
+        self._capacity = capacity
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.per = 1
+        self._x, self._low, self._high, self._sum = (array("d") for _ in range(4))
+        self._filled = 0
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def add(self, x: float, y: float) -> None:
+        """Take the next value; `x` must not fall."""
+        if self._x and self._filled < self.per:
+            self._low[-1] = min(self._low[-1], y)
+            self._high[-1] = max(self._high[-1], y)
+            self._sum[-1] += y
+            self._filled += 1
+            return
+        if len(self._x) == self._capacity:
+            self._merge()
+        for values, value in ((self._x, x), (self._low, y), (self._high, y), (self._sum, y)):
+            values.append(value)
+        self._filled = 1
+
+    def _merge(self) -> None:
+        pairs = range(0, self._capacity, 2)
+        self._x = self._x[::2]
+        self._low = array("d", (min(self._low[i], self._low[i + 1]) for i in pairs))
+        self._high = array("d", (max(self._high[i], self._high[i + 1]) for i in pairs))
+        self._sum = array("d", (self._sum[i] + self._sum[i + 1] for i in pairs))
+        self.per *= 2
+
+    def points(self) -> tuple[Point, ...]:
+        """What is kept, oldest first."""
+        last = len(self._x) - 1
+        return tuple(
+            Point(self._x[i], self._low[i], self._high[i], self._sum[i] / (self._filled if i == last else self.per))
+            for i in range(len(self._x))
+        )
+
+
+class Smooth:
+    """Exponential moving average that starts unbiased."""
+
+    def __init__(self, keep: float = 0.9) -> None:
+        self._keep = keep
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sum, self._weight = 0.0, 0.0
+
+    def add(self, value: float) -> float:
+        """Take a value, return the average."""
+        self._sum = self._keep * self._sum + (1 - self._keep) * value
+        self._weight = self._keep * self._weight + (1 - self._keep)
+        return self._sum / self._weight

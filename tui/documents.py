@@ -1,0 +1,85 @@
+"""Profile texts as the form needs them: parsed, edited with comments kept, read, written.
+
+The only module of the deck that imports `engine.profile` (and with it pydantic), always at call time:
+the fit screen must come up without it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.profile.load import LoadedProfile
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; tables in lists carry their number. Own column names stay one value."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and name != "columns":
+            yield from flatten(value, f"{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for number, item in enumerate(value):
+                yield from flatten(item, f"{key}.{number}.")
+        else:
+            yield key, value
+
+
+def values_of(text: str) -> dict[str, Any]:
+    """What a profile's text sets; empty where it is not TOML."""
+    try:
+        return dict(flatten(tomllib.loads(text)))
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return {}
+
+
+def edited(text: str, changes: Mapping[str, Any], path: Path) -> str:
+    """`text` with dotted keys changed, None removing one. Raises EngineError."""
+    from engine.profile.save import edited_text
+
+    return edited_text(text, changes, path) if changes else text
+
+
+def loaded(text: str, path: Path) -> LoadedProfile:
+    """A validated profile of `text`, as if it stood in `path`."""
+    from engine.profile.load import load_text
+
+    return load_text(text, path)
+
+
+def save(path: Path, text: str) -> None:
+    """Validate and write. Raises EngineError and leaves the file as it was."""
+    from engine.profile.save import save_text
+
+    save_text(path, text)
+
+
+def toml_of(settings: Mapping[str, Any]) -> str:
+    """TOML of nested settings."""
+    from engine.profile.save import profile_text
+
+    return profile_text(settings)
+
+
+def read(path: Path) -> str:
+    """The text of a profile. Raises EngineError when it cannot be read."""
+    from engine.errors import ExitCode, problems_error
+    from engine.profile.tomltext import BadToml, read_text
+
+    try:
+        return read_text(path)
+    except BadToml as error:
+        raise problems_error([error.problem], ExitCode.PROFILE, str(path)) from None
+
+
+def shipped() -> list[tuple[str, str]]:
+    """Names and texts of the profiles that come with the program."""
+    found = []
+    for entry in sorted(resources.files("profiles").iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".toml"):
+            found.append((entry.name.removesuffix(".toml"), entry.read_text(encoding="utf-8")))
+    return found

@@ -1,0 +1,147 @@
+"""The open profile: a base text, the edits on top of it, and what that resolves to. No widgets.
+
+Edits are values by dotted key; the text they make is the base text with only those keys changed, so a
+person's comments survive. `preview` is the slow part and runs in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import api
+from engine.errors import EngineError, Problem
+from engine.hardware.machine import Machine
+from engine.recommend.plan import Plan
+from tui import documents
+
+if TYPE_CHECKING:
+    from engine.profile.fieldspec import FieldSpec
+
+
+@dataclass(slots=True)
+class Form:
+    """A profile being edited. `path` is where it is saved and where its relative paths start."""
+
+    path: Path
+    base_text: str
+    on_disk: bool = False
+    shipped: bool = False
+    edits: dict[str, Any] = field(default_factory=dict)
+    """Dotted key -> new value; None = left out again."""
+    _undo: list[dict[str, Any]] = field(default_factory=list)
+    _base: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the screen calls it."""
+        return f"{self.path.stem} (shipped)" if self.shipped and not self.on_disk else self.path.name
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something would be lost: edits, or a new profile that was never saved."""
+        return bool(self.edits) or not (self.on_disk or self.shipped)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to take back."""
+        return bool(self._undo)
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What the base text sets."""
+        if self._base is None:
+            self._base = documents.values_of(self.base_text)
+        return self._base
+
+    def given(self, key: str) -> Any:
+        """The value that file and edits give, None when they leave it out."""
+        return self.edits[key] if key in self.edits else self.base.get(key)
+
+    def set(self, key: str, value: Any) -> bool:
+        """Edit one key; False when that changes nothing."""
+        if value == self.given(key) and type(value) is type(self.given(key)):
+            return False
+        self._undo.append(dict(self.edits))
+        if value == self.base.get(key) and type(value) is type(self.base.get(key)):
+            self.edits.pop(key, None)
+        else:
+            self.edits[key] = value
+        return True
+
+    def undo(self) -> str:
+        """Take the last edit back; the key it was about."""
+        before = self._undo.pop()
+        changed = [key for key in {*self.edits, *before} if self.edits.get(key, ...) != before.get(key, ...)]
+        self.edits = before
+        return changed[0] if changed else ""
+
+    def text(self, extra: Mapping[str, Any] | None = None) -> str:
+        """The profile's text with all edits, and `extra` on top. Raises EngineError."""
+        return documents.edited(self.base_text, {**self.edits, **(extra or {})}, self.path)
+
+    def save(self) -> str:
+        """Write the profile; gives a notice for the person. Raises EngineError.
+
+        Edits go onto what is in the file now, so a change made elsewhere meanwhile is kept.
+        """
+        notice = f"saved {self.path.name}"
+        if self.on_disk and self.path.exists():
+            text = documents.read(self.path)
+            if text != self.base_text:
+                notice += "; the file had changed, its other lines were kept"
+            self.base_text = text
+        elif self.path.exists():
+            from tui.newprofile import free_path
+
+            self.path = free_path(self.path.stem, self.path.parent)
+            notice = f"saved {self.path.name}"
+        text = self.text()
+        documents.save(self.path, text)
+        self.base_text, self._base, self.edits, self._undo = text, None, {}, []
+        self.on_disk = True
+        return notice
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a profile's text comes to on this machine."""
+
+    problems: tuple[Problem, ...] = ()
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plan: Plan | None = None
+
+
+def preview(text: str, path: Path, machine: Machine) -> Preview:
+    """Validate, check and resolve; never raises for a person's mistake."""
+    profile = documents.loaded(text, path)
+    if profile.problems:
+        return Preview(problems=profile.problems)
+    problems = tuple(api.check_profile(profile, machine))
+    try:
+        resolved = api.resolve_profile(profile, machine)
+    except EngineError as error:
+        found = problems or error.problems or (Problem(error.message, error.hint, error.where),)
+        return Preview(problems=found)
+    return Preview(problems, resolved.provenance, resolved.plan)
+
+
+def form_fields(form: Form) -> list[FieldSpec]:
+    """The settings that the form shows, with one set of data fields per data set of the file."""
+    from dataclasses import replace
+
+    fields = list(api.profile_fields())
+    numbers = {key.split(".")[2] for key in (*form.base, *form.edits) if key.startswith("data.datasets.")}
+    shown: list[FieldSpec] = []
+    first = [spec for spec in fields if spec.key.startswith("data.datasets.0.")]
+    for spec in fields:
+        if spec not in first:
+            shown.append(spec)
+        elif spec is first[0]:
+            for number in sorted(numbers | {"0"}, key=int):
+                prefix = f"data.datasets.{number}."
+                label = "" if number == "0" else f" {int(number) + 1}"
+                shown += [replace(one, key=prefix + one.name, label=one.label + label) for one in first]
+    return [spec for spec in shown if spec.key != "schema_version"]

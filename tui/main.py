@@ -1,0 +1,91 @@
+"""The `tunedeck` command: reads options, prepares the environment, then opens the deck.
+
+Answers `--help`, `--version` and a wrong run name without importing Textual. What the deck does is in
+`app.py`; every screen has a twin in the shell (`engine …`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.errors import EngineError, ExitCode
+from engine.text import sanitize
+from tui.options import Options
+
+if TYPE_CHECKING:
+    from engine.runs.store import Run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Open the deck and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    run: Run | None = None
+    if arguments.run:
+        from engine import api
+
+        try:
+            run = api.find_run(arguments.run)
+        except EngineError as error:
+            sys.stderr.write(sanitize(f"error: {error}", single_line=True) + "\n")
+            return int(error.code)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        sys.stderr.write("error: tunedeck needs a terminal - 'engine fit' and 'engine runs list' print the same\n")
+        return int(ExitCode.ENVIRONMENT)
+    options = Options(arguments.refresh, arguments.ascii, not arguments.no_mouse)
+    prepare_environment()
+    return _open(options, run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tunedeck", description="The deck: what this machine can fine-tune, with which settings, how it is going."
+    )
+    parser.add_argument("run", nargs="?", metavar="RUN", help="attach to a run: its id, a part of it, or 'last'")
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
+    parser.add_argument(
+        "--refresh", type=_seconds, default=1.0, metavar="S", help="seconds between updates, 0.5 to 60 (default 1)"
+    )
+    parser.add_argument("--version", action="version", version=f"tunedeck {_version()}")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.5 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"must be a number from 0.5 to 60; got {text!r}")
+    return value
+
+
+def _version() -> str:
+    if "--version" not in sys.argv:
+        return ""  # reading package metadata costs more than parsing everything else
+    from importlib.metadata import version
+
+    return version("tunedeck")
+
+
+def prepare_environment() -> None:
+    """Settings that Textual reads when it is imported: nothing moves that carries no news."""
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+    os.environ.setdefault("TEXTUAL_FPS", "30")
+
+
+def _open(options: Options, run: Run | None) -> int:
+    from tui.app import AttachedDeckApp, DeckApp
+
+    app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
+    app.run(mouse=options.mouse)
+    return app.return_code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

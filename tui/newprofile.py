@@ -1,0 +1,89 @@
+"""Where an open profile comes from: a file, a shipped text, a plan, or the built-in demo."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engine import api
+from engine.errors import EngineError, ExitCode
+from engine.recommend.plan import Plan
+from tui import documents
+from tui.form import Form
+
+_DATA = (".json", ".jsonl", ".csv", ".parquet")
+_DEMO = """\
+# The built-in demo model on its own data: trains in about a minute, anywhere.
+schema_version = 1
+name = "demo"
+
+[model]
+name_or_path = "demo"
+
+[[data.datasets]]
+path = "demo:train"
+"""
+
+
+def free_path(stem: str, folder: Path | None = None) -> Path:
+    """`STEM.toml` in `folder` (default: here), or the first numbered one that is not there yet."""
+    place = folder or Path.cwd()
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._").lower()[:48] or "profile"
+    names = [f"{clean}.toml", *(f"{clean}-{number}.toml" for number in range(2, 1000))]
+    return next((place / name for name in names if not (place / name).exists()), place / names[0])
+
+
+def file_form(path: Path) -> Form:
+    """The profile in `path`. Raises EngineError when it cannot be read."""
+    return Form(path, documents.read(path), on_disk=True)
+
+
+def shipped_form(name: str, text: str) -> Form:
+    """A profile that comes with the program; saving writes a copy into this folder."""
+    return Form(free_path(name), text, shipped=True)
+
+
+def demo_form() -> Form:
+    """The shipped demo profile: model and data are built in."""
+    for name, text in documents.shipped():
+        if name == "demo":
+            return shipped_form(name, text)
+    return shipped_form("demo", _DEMO)
+
+
+def plan_form(plan: Plan, data_path: str) -> Form:
+    """A new profile from a plan and a file of examples; it is not on disk until it is saved."""
+    path = free_path(plan.model.name.rpartition("/")[2])
+    return Form(path, documents.toml_of(api.plan_to_profile(plan, _relative(data_path, path.parent))))
+
+
+def data_path_problem(text: str) -> str:
+    """Why a typed data path cannot be used, or nothing."""
+    if not text:
+        return "type the path of your examples"
+    if text.startswith("demo:"):
+        return ""
+    path = Path(text).expanduser()
+    if not path.exists():
+        return f"there is no {path}"
+    if path.is_dir():
+        return "that is a folder: give one file"
+    return "" if path.suffix in _DATA else "must end in " + ", ".join(_DATA)
+
+
+def _relative(data_path: str, folder: Path) -> str:
+    if data_path.startswith("demo:"):
+        return data_path
+    path = Path(data_path).expanduser().absolute()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def nearby() -> list[Path]:
+    """Profiles in this folder, newest first."""
+    found = [path for path in Path.cwd().glob("*.toml") if path.name not in ("pyproject.toml",)]
+    return sorted(found, key=lambda path: -path.stat().st_mtime)[:50]
+
+
+def missing(path: Path) -> EngineError:
+    """The error for a profile that went away between listing and opening."""
+    return EngineError("there is no such profile", code=ExitCode.PROFILE, where=str(path))

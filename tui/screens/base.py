@@ -1,0 +1,80 @@
+"""What every screen of the deck has: its name, a tab line, the key bar, and a word when it is too small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+
+from tui.text import Part
+from tui.widgets.lines import KeyBar
+
+if TYPE_CHECKING:
+    from tui.app import DeckApp
+    from tui.state import DeckState
+
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"))
+
+
+class TooSmall(Widget):
+    """Shown in place of a screen that has no room."""
+
+    def render(self) -> Content:
+        """How much room there is and how much is needed."""
+        width, height = self.app.size
+        return Content(f"too small: {width}x{height}\nneeds {MIN_WIDTH}x{MIN_HEIGHT}")
+
+
+class DeckScreen(Screen[None]):
+    """Base of the four screens; a subclass gives `NAME` and `compose_body`."""
+
+    NAME: ClassVar[str] = ""
+    AUTO_FOCUS = ""
+
+    @property
+    def deck_app(self) -> DeckApp:
+        """The app, by its own type."""
+        return cast("DeckApp", self.app)
+
+    @property
+    def deck(self) -> DeckState:
+        """What the screens share."""
+        return self.deck_app.deck
+
+    def compose(self) -> ComposeResult:
+        """The body, the key bar, and the message for a tiny terminal."""
+        yield TooSmall()
+        yield from self.compose_body()
+        yield KeyBar(self.NAME)
+
+    def compose_body(self) -> ComposeResult:
+        """The widgets of the screen."""
+        raise NotImplementedError
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Swap to the message and back."""
+        self.set_class(event.size.width < MIN_WIDTH or event.size.height < MIN_HEIGHT, "-tiny")
+
+    def refresh_keys(self) -> None:
+        """Repaint the key bar: what is possible may have changed."""
+        self.query_one(KeyBar).refresh()
+
+    def tabs(self) -> list[Part]:
+        """The names of the screens, this one marked."""
+        parts: list[Part] = [("tunedeck", "bold"), "  "]
+        for name, label in TABS:
+            parts += [" ", (label, "bold $accent underline") if name == self.NAME else (label, "dim")]
+        return parts
+
+    def step_back(self) -> bool:
+        """Leave the innermost thing that is open; False when there was none."""
+        return False
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A short notice that goes by itself; never read as markup."""
+        self.app.notify(text, severity="error" if error else "information", timeout=6 if error else 3, markup=False)

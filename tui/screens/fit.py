@@ -1,0 +1,324 @@
+"""Screen 1: what this machine can fine-tune. Machine, ranked models, and the reasons for one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Input, OptionList
+
+from engine import api
+from engine.errors import EngineError
+from engine.hardware.machine import Machine
+from engine.recommend.plan import Plan, Requirements
+from tui.background import Lane
+from tui.commands import bindings
+from tui.fitview import (
+    CONTEXTS,
+    heading,
+    how,
+    long_detail,
+    machine_lines,
+    matches,
+    model_row,
+    short_detail,
+    short_model,
+    task_parts,
+)
+from tui.ranking import Ranking, devices, explain, imagine, rank
+from tui.screens.base import DeckScreen
+from tui.screens.modals import Ask
+from tui.text import safe
+from tui.widgets.lines import Ends, Line, Rule
+from tui.widgets.rows import Row, Rows
+
+PROBE_EVERY_S = 2.0
+_RERANK_BYTES = 512 * 1024**2
+
+
+class FitScreen(DeckScreen):
+    """See the module."""
+
+    NAME = "fit"
+    BINDINGS: ClassVar = bindings("fit")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requirements = Requirements()
+        self.device = "auto"
+        self.ranking: Ranking | None = None
+        self.words = ""
+        self._probe = Lane(self, "probe")
+        self._rank = Lane(self, "rank")
+        self._explain = Lane(self, "explain")
+        self._explained: dict[str, Plan] = {}
+        self._shown: dict[str, Plan] = {}
+        self._timer: Timer | None = None
+        self._what_if: tuple[Machine, str] | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """Machine above; models and details below, beside each other where there is room."""
+        yield Ends(id="top")
+        yield Line("looking at the machine …", id="machine")
+        yield Rule()
+        with Horizontal(id="work"):
+            with Vertical(id="list"):
+                yield Ends(id="task")
+                field = Input(placeholder="words of a name, how or verdict; esc clears", compact=True, id="filter")
+                field.cursor_blink = False
+                yield field
+                yield Line(id="heading")
+                yield Rows(id="models")
+            with Vertical(id="detail"):
+                yield Rule(id="detail-rule")
+                with VerticalScroll(can_focus=False):
+                    yield Line(id="plan")
+
+    def on_mount(self) -> None:
+        """Paint first, then look."""
+        self.query_one(Rows).focus()
+        self._timer = self.set_interval(PROBE_EVERY_S, self._look, pause=True)
+        self.call_after_refresh(self._look)
+
+    def on_screen_resume(self) -> None:
+        """Look at the machine while the screen is seen."""
+        if self._timer:
+            self._timer.resume()
+        self._show_top()
+
+    def on_screen_suspend(self) -> None:
+        """Rest while it is not."""
+        if self._timer:
+            self._timer.pause()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines are laid out for the width."""
+        super().on_resize(event)
+        self.call_after_refresh(self._show_all)
+
+    # Looking and ranking
+
+    def _look(self) -> None:
+        if not self._probe.busy:
+            self._probe.submit(api.probe_machine, self._seen, self._failed)
+
+    def _seen(self, machine: Machine) -> None:
+        before, self.deck.machine = self.deck.machine, machine
+        if self._what_if is None and (before is None or _free_changed(before, machine)):
+            self._rank_now()
+        self._show_top()
+        self._show_machine()
+
+    def _rank_now(self) -> None:
+        machine, name = self._what_if or (self.deck.machine, "")
+        if machine is not None:
+            self._rank.submit(partial(rank, machine, self.requirements, name), self._ranked, self._failed)
+
+    def _ranked(self, ranking: Ranking) -> None:
+        self.ranking = ranking
+        self._explained.clear()
+        self._show_all()
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, EngineError):
+            raise error
+        self.say(safe(error, 400), error=True)
+
+    # Showing
+
+    def _show_all(self) -> None:
+        self._show_top()
+        self._show_machine()
+        self._show_models()
+        self._show_plan()
+
+    def _show_top(self) -> None:
+        machine = self.deck.machine
+        facts = [safe(machine.hostname, 30)] if machine else []
+        if machine and machine.driver_version:
+            facts.append(f"driver {safe(machine.driver_version, 20)}")
+        self.query_one("#top", Ends).show(self.tabs(), [(" · ".join(facts), "dim")])
+        self.query_one("#task", Ends).show(task_parts(self.requirements, self.device), self._count())
+
+    def _count(self) -> list[str | tuple[str, str]]:
+        if self.ranking is None:
+            return []
+        fits = sum(plan.verdict != "NO" for plan in self.ranking.plans)
+        return [(f"{fits} of {len(self.ranking.plans)} fit", "dim")]
+
+    def _show_machine(self) -> None:
+        machine, name = self._what_if or (self.deck.machine, "")
+        if machine is not None:
+            most = 2 if self.size.height < 20 else 4 if self.size.height < 34 else 10
+            widget = self.query_one("#machine", Line)
+            widget.show(machine_lines(machine, widget.size.width, most, name))
+
+    def _show_models(self) -> None:
+        rows = self.query_one(Rows)
+        plans = [plan for plan in self.ranking.plans if matches(plan, self.words)] if self.ranking else []
+        self._shown = {plan.model.name: plan for plan in plans}
+        rows.set_rows([Row(plan.model.name, partial(model_row, plan)) for plan in plans])
+        head = heading(rows.room) if plans or self.ranking is None else Content.styled("  no model has these words", "dim")
+        self.query_one("#heading", Line).show(head)
+        if not plans:
+            self._highlight(None)
+
+    def _show_plan(self) -> None:
+        widget = self.query_one("#plan", Line)
+        plan = self.deck.plan
+        if plan is None:
+            widget.show(Content(""))
+            return
+        shown = self._explained.get(plan.model.name, plan)
+        width = max(20, self.query_one("#detail").scrollable_content_region.width - 2)
+        tall = self.has_class("-wide") or self.size.height >= 44
+        widget.show(long_detail(shown, width) if tall else short_detail(shown, width))
+
+    def _highlight(self, plan: Plan | None) -> None:
+        if plan is not self.deck.plan:
+            self.deck.plan = plan
+            self.refresh_keys()
+        if plan is not None and self.ranking is not None and plan.model.name not in self._explained:
+            work = partial(explain, plan, self.ranking.machine, self.requirements)
+            self._explain.submit(work, self._explained_one, self._failed)
+        self._show_plan()
+
+    def _explained_one(self, plan: Plan) -> None:
+        self._explained[plan.model.name] = plan
+        self._show_plan()
+
+    @on(OptionList.OptionHighlighted, "#models")
+    def _moved(self) -> None:
+        current = self.query_one(Rows).current
+        self._highlight(self._shown.get(current.key) if current else None)
+
+    @on(OptionList.OptionSelected, "#models")
+    def _chosen(self) -> None:
+        self.deck_app.action_command("open")
+
+    # Commands
+
+    def do_probe(self) -> None:
+        """Rank anew with what is free now."""
+        self._look()
+        self._rank_now()
+        self.say("looked again: ranked by what is free now")
+
+    def do_goal(self) -> None:
+        """Quality or speed."""
+        goal = "speed" if self.requirements.goal == "quality" else "quality"
+        self._ask_for(replace(self.requirements, goal=goal))
+
+    def do_context(self) -> None:
+        """The next context length."""
+        now = self.requirements.max_length
+        index = CONTEXTS.index(now) if now in CONTEXTS else 0
+        self._ask_for(replace(self.requirements, max_length=CONTEXTS[(index + 1) % len(CONTEXTS)]))
+
+    def do_device(self) -> None:
+        """The next device of this machine."""
+        machine = self._what_if[0] if self._what_if else self.deck.machine
+        known = devices(machine) if machine else ()
+        if len(known) < 2:
+            self.say("this machine has one device to train on")
+            return
+        names = [name for name, _ in known]
+        index = names.index(self.device) if self.device in names else 0
+        self.device, asked = known[(index + 1) % len(known)]
+        self._ask_for(replace(self.requirements, gpu_uuid=asked.gpu_uuid, device=asked.device))
+
+    def _ask_for(self, requirements: Requirements) -> None:
+        self.requirements = requirements
+        self._show_top()
+        self._rank_now()
+
+    def do_what_if(self) -> None:
+        """Ask for a card; nothing typed goes back to this machine."""
+
+        def check(text: str) -> str:
+            try:
+                if text:
+                    imagine(text)
+            except EngineError as error:
+                return safe(f"{error.message} - {error.hint}")
+            return ""
+
+        note = "RTX 4090 · 2 x A100 80GB · H100; empty = this machine"
+        value = "" if self._what_if is None else self._what_if[1]
+        self.app.push_screen(Ask("What if the card were", note, value.replace("×", "x"), check), self._imagine)
+
+    def _imagine(self, text: str | None) -> None:
+        if text is not None:
+            self._what_if = imagine(text) if text else None
+            self.device = "auto"
+            self._ask_for(replace(self.requirements, gpu_uuid=None, device=None))
+            self._show_machine()
+
+    def do_filter(self) -> None:
+        """Type words to filter by."""
+        self.add_class("-filtering")
+        self.query_one("#filter", Input).focus()
+
+    @on(Input.Changed, "#filter")
+    def _filtered(self, event: Input.Changed) -> None:
+        self.words = event.value
+        self._show_models()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self) -> None:
+        self.set_class(bool(self.words), "-filtering")
+        self.query_one(Rows).focus()
+
+    def step_back(self) -> bool:
+        """Clear the filter, then leave the imagined machine."""
+        if self.has_class("-filtering"):
+            self.query_one("#filter", Input).value = ""
+            self.remove_class("-filtering")
+            self.query_one(Rows).focus()
+        elif self._what_if is not None:
+            self._imagine("")
+        return True
+
+    def do_open(self) -> None:
+        """A new profile from the plan under the cursor."""
+        from tui.newprofile import demo_form, plan_form
+
+        plan = self.deck.plan
+        if plan is None:
+            return
+        if plan.model.name == "demo":
+            self._open_form(demo_form)
+            return
+
+        def make(path: str | None) -> None:
+            if path is not None:
+                self._open_form(partial(plan_form, plan, path))
+
+        from tui.newprofile import data_path_problem
+
+        title = f"Data for {short_model(plan.model.name)}, {how(plan.shape)}"
+        self.app.push_screen(Ask(title, "path of a json, jsonl, csv or parquet file", "", data_path_problem), make)
+
+    def _open_form(self, make: object) -> None:
+        try:
+            form = make()  # type: ignore[operator]
+        except EngineError as error:
+            self.say(safe(error, 400), error=True)
+            return
+        self.deck_app.open_form(form)
+
+
+def _free_changed(before: Machine, now: Machine) -> bool:
+    """Whether what is free changed enough to rank again."""
+    if len(before.gpus) != len(now.gpus):
+        return True
+    if now.gpus:
+        pairs = zip(before.gpus, now.gpus, strict=True)
+        return any(abs((a.free_bytes or 0) - (b.free_bytes or 0)) > _RERANK_BYTES for a, b in pairs)
+    return abs(before.ram_available_bytes - now.ram_available_bytes) > 2 * _RERANK_BYTES

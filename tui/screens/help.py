@@ -1,0 +1,53 @@
+"""The keys of a screen, from the command table."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from tui.commands import Command, commands_of, key_label
+from tui.screens.modals import Reader
+from tui.text import Part, fit, line
+
+EXTRA = {
+    "fit": (("up down", "choose a model"),),
+    "profile": (
+        ("up down", "go from field to field"),
+        ("enter", "edit the field, or choose from its values"),
+        ("space", "next value of a choice, or on and off"),
+        ("esc", "give an edit up"),
+    ),
+    "run": (("up down", "scroll the log; it stops following"),),
+    "runs": (("up down", "choose a run"),),
+}
+MARKS = {
+    "fit": "OK fits with room · TIGHT fits, little room · NO does not fit, +GiB says by how much",
+    "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
+    "run": "dots: loss of each step · line: smoothed · o: evaluation",
+    "runs": "lost: the worker died without a word; it can be resumed",
+}
+
+
+def _rows(commands: list[Command]) -> list[Part]:
+    parts: list[Part] = []
+    for command in commands:
+        keys = key_label(command) if command.key else "^p"
+        parts += [(fit(f"  {keys}", 12), "bold $accent"), f"{command.help}\n"]
+    return parts
+
+
+def help_text(screen: str) -> Content:
+    """Everything the hands can do on `screen`."""
+    commands = commands_of(screen)
+    parts: list[Part] = _rows([command for command in commands if command.screen])
+    for keys, text in EXTRA.get(screen, ()):
+        parts += [(fit(f"  {keys}", 12), "bold $accent"), f"{text}\n"]
+    parts += [("\neverywhere\n", "dim"), *_rows([command for command in commands if not command.screen])]
+    parts += [("\nwhat the words mean\n", "dim"), f"  {MARKS.get(screen, '')}\n"]
+    return line(*parts)
+
+
+class HelpScreen(Reader):
+    """`?`."""
+
+    def __init__(self, screen: str) -> None:
+        super().__init__(f"Keys: {screen}", help_text(screen))

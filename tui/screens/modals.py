@@ -1,0 +1,136 @@
+"""Small questions over a screen: confirm, type one line, pick one of several, read a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from tui.text import line
+from tui.widgets.lines import Line
+
+Check = Callable[[str], str]
+"""Gives the reason why a typed line cannot be taken, or an empty string."""
+
+
+class Confirm(ModalScreen[bool]):
+    """Ask before something that cannot be undone. Closes with True or False."""
+
+    BINDINGS: ClassVar = [("y,enter", "answer(True)", "yes"), ("n,escape,q", "answer(False)", "no")]
+
+    def __init__(self, text: str, action: str) -> None:
+        super().__init__()
+        self._text, self._action = text, action
+
+    def compose(self) -> ComposeResult:
+        """The text and the two answers."""
+        with Vertical(classes="box"):
+            yield Line(Content(self._text))
+            yield Line(line(("y", "bold $accent"), f" {self._action}   ", ("n", "bold $accent"), " no"), classes="keys")
+
+    def action_answer(self, answer: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(answer)
+
+
+class Ask(ModalScreen[str | None]):
+    """Ask for one line of text. Closes with it, or None when it was given up."""
+
+    BINDINGS: ClassVar = [("escape", "give_up", "cancel")]
+
+    def __init__(self, title: str, note: str = "", value: str = "", check: Check | None = None) -> None:
+        super().__init__()
+        self._title, self._note, self._value, self._check = title, note, value, check
+
+    def compose(self) -> ComposeResult:
+        """Title, field, and a line that first explains and then says what is wrong."""
+        with Vertical(classes="box"):
+            yield Line(Content.styled(self._title, "bold"))
+            field = Input(self._value, compact=True)
+            field.cursor_blink = False
+            yield field
+            yield Line(Content.styled(self._note, "dim"), id="note")
+            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Type at once."""
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the line, or say why not."""
+        event.stop()
+        problem = self._check(event.value.strip()) if self._check else ""
+        if problem:
+            self.query_one("#note", Line).show(Content.styled(problem, "$error"))
+        else:
+            self.dismiss(event.value.strip())
+
+    def action_give_up(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class Pick(ModalScreen[int | None]):
+    """Pick one of several lines. Closes with its number, or None."""
+
+    BINDINGS: ClassVar = [("escape,q", "give_up", "cancel")]
+
+    def __init__(self, title: str, choices: Sequence[Content], highlighted: int = 0, note: str = "") -> None:
+        super().__init__()
+        self._title, self._choices, self._highlighted, self._note = title, choices, highlighted, note
+
+    def compose(self) -> ComposeResult:
+        """Title and list."""
+        with Vertical(classes="box"):
+            yield Line(Content.styled(self._title, "bold"))
+            yield OptionList(*(Option(choice) for choice in self._choices), compact=True)
+            if self._note:
+                yield Line(Content.styled(self._note, "dim"))
+            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Start on the present value."""
+        options = self.query_one(OptionList)
+        options.highlighted = self._highlighted if self._choices else None
+        options.focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Close with the number of the line."""
+        event.stop()
+        self.dismiss(event.option_index)
+
+    def action_give_up(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class Reader(ModalScreen[None]):
+    """Show a text that may be longer than the screen."""
+
+    BINDINGS: ClassVar = [("escape,q,enter", "close", "close")]
+
+    def __init__(self, title: str, text: Content) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        """Title and scrolled text."""
+        with Vertical(classes="box"):
+            yield Line(Content.styled(self._title, "bold"))
+            with VerticalScroll():
+                yield Line(self._text)
+            yield Line(line(("esc", "bold $accent"), " close"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Arrows scroll at once."""
+        self.query_one(VerticalScroll).focus()
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss(None)

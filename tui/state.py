@@ -1,0 +1,37 @@
+"""What the screens share: the machine, what is highlighted, what is open, what is attached.
+
+Held by the app, written by the screen that owns the fact, read by the command table. No truth lives
+here: everything can be read again from the probe, the profile file or the run directory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.hardware.machine import Machine
+    from engine.recommend.plan import Plan
+    from engine.runs.store import Run
+    from tui.form import Form
+    from tui.runlist import RunRow
+    from tui.snapshot import RunSnapshot
+
+
+@dataclass(slots=True)
+class DeckState:
+    """The deck's shared facts; `None` = not known or nothing chosen."""
+
+    machine: Machine | None = None
+    plan: Plan | None = None
+    """The plan under the cursor of the fit screen."""
+    form: Form | None = None
+    """The open profile."""
+    run: Run | None = None
+    """The run that the run screen shows."""
+    process: subprocess.Popen[bytes] | None = None
+    """Its worker, when this deck started it."""
+    snapshot: RunSnapshot | None = None
+    row: RunRow | None = None
+    """The run under the cursor of the runs screen."""

@@ -1,0 +1,192 @@
+"""Following a run: a thread that reads new events, folds them, and posts what there is to see.
+
+Reading, folding and sanitising happen here, never on the screen's loop. One immutable snapshot is
+posted an interval, and only when something changed. Any number of decks may follow one run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from engine.errors import EngineError
+from engine.runs.control import pending
+from engine.runs.events import Event, read_events
+from engine.runs.store import Run, load_run_json, run_state, worker_pid
+from engine.runs.view import RunFold
+from tui.background import in_thread
+from tui.decimate import Buckets, Smooth
+from tui.snapshot import Curves, Facts, LogLine, RunSnapshot, make_error, make_facts, make_progress
+from tui.text import safe
+
+CHUNK_BYTES = 1024 * 1024
+KEPT_LINES = 1000
+HIDDEN_INTERVAL_S = 5.0
+Post = Callable[[RunSnapshot], object]
+
+
+class RunReader:
+    """The fold and the curves of one run, advanced by `read`; used by one thread."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.fold = RunFold()
+        self.facts: Facts | None = None
+        self._offset = 0
+        self._phases: list[str] = []
+        self._lines: list[LogLine] = []
+        self._lines_total = 0
+        self._smooth = Smooth()
+        self._taken = 0
+        self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
+
+    def read(self) -> bool:
+        """Take at most one chunk of new events; True when there were any."""
+        events, offset = read_events(self.run.events_path, self._offset, limit_bytes=CHUNK_BYTES)
+        changed, self._offset = offset != self._offset, offset
+        for event in events:
+            self._apply(event)
+        return changed
+
+    def _apply(self, event: Event) -> None:
+        before = self.fold.lines[-1] if self.fold.lines else None
+        self.fold.apply(event)
+        if self.fold.lines and self.fold.lines[-1] is not before:
+            time, kind, text = self.fold.lines[-1]
+            self._lines.append(LogLine(time, safe(kind, 20), safe(text, 1000)))
+            self._lines_total += 1
+            if len(self._lines) > 2 * KEPT_LINES:
+                del self._lines[:KEPT_LINES]
+        if event["type"] == "started":
+            self._rebuild()
+        elif event["type"] == "train_step":
+            self._take()
+        elif event["type"] == "phase" and self.fold.phase and self.fold.phase not in self._phases:
+            self._phases.append(safe(self.fold.phase, 30))
+
+    def _rebuild(self) -> None:
+        """A resumed run cuts its curves: draw them from the beginning."""
+        for buckets in (self._loss, self._ema, self._rate, self._speed, self._grad):
+            buckets.clear()
+        self._smooth.clear()
+        self._taken = 0
+        fold = self.fold
+        for curve, buckets in (
+            (fold.learning_rate, self._rate),
+            (fold.tokens_per_second, self._speed),
+            (fold.grad_norm, self._grad),
+        ):
+            for step, value in zip(curve.steps, curve.values, strict=True):
+                buckets.add(step, value)
+        self._take_loss()
+
+    def _take_loss(self) -> None:
+        loss = self.fold.loss
+        for index in range(self._taken, len(loss.steps)):
+            self._loss.add(loss.steps[index], loss.values[index])
+            self._ema.add(loss.steps[index], self._smooth.add(loss.values[index]))
+        self._taken = len(loss.steps)
+
+    def _take(self) -> None:
+        self._take_loss()
+        fold = self.fold
+        for curve, buckets in (
+            (fold.learning_rate, self._rate),
+            (fold.tokens_per_second, self._speed),
+            (fold.grad_norm, self._grad),
+        ):
+            if curve.steps and curve.steps[-1] == fold.step:
+                buckets.add(curve.steps[-1], curve.values[-1])
+
+    def state(self) -> str:
+        """The run's state without reading its file again where the fold knows."""
+        if worker_pid(self.run) is not None:
+            if not self.fold.started:
+                return "starting"
+            return "stopping" if pending(self.run.path, "stop") else "running"
+        if self.fold.finished:
+            return safe(self.fold.finished.get("outcome") or "failed", 20)
+        return run_state(self.run) if self.run.path.is_dir() else "removed"
+
+    def snapshot(self, state: str) -> RunSnapshot:
+        """What there is to see now."""
+        fold = self.fold
+        if self.facts is None:
+            self.facts = self._read_facts()
+        evals = fold.eval_loss
+        return RunSnapshot(
+            facts=self.facts,
+            state=state,
+            phase=safe(fold.phase, 30),
+            phase_detail=safe(fold.phase_detail, 200),
+            phases=tuple(self._phases),
+            progress=make_progress(fold),
+            step=fold.step,
+            steps_total=fold.steps_total,
+            last_step=fold.last_step or None,
+            last_eval=fold.last_eval or None,
+            best_eval=fold.best_eval or None,
+            memory=fold.last_memory or None,
+            checkpoint_step=fold.last_checkpoint.get("step"),
+            curves=Curves(
+                loss=self._loss.points(),
+                smooth=self._ema.points(),
+                evals=tuple(zip(evals.steps[-200:], evals.values[-200:], strict=True)),
+                learning_rate=self._rate.points(),
+                tokens_per_second=self._speed.points(),
+                grad_norm=self._grad.points(),
+            ),
+            lines=tuple(self._lines[-KEPT_LINES:]),
+            lines_total=self._lines_total,
+            warnings=fold.warnings,
+            last_time=fold.last_time,
+            error=make_error(fold),
+            finished=fold.finished or None,
+        )
+
+    def _read_facts(self) -> Facts:
+        try:
+            return make_facts(self.run.id, load_run_json(self.run))
+        except EngineError:
+            return make_facts(self.run.id, {})
+
+
+class RunTail:
+    """The thread around a `RunReader`: posts snapshots until stopped."""
+
+    def __init__(self, run: Run, post: Post, interval_s: float) -> None:
+        self.run = run
+        self._post = post
+        self._interval_s = interval_s
+        self._hidden = False
+        self._wake = threading.Event()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to follow."""
+        in_thread(self._loop, f"tail {self.run.id}")
+
+    def stop(self) -> None:
+        """End the thread; nothing is posted afterwards."""
+        self._stopped = True
+        self._wake.set()
+
+    def hide(self, hidden: bool) -> None:
+        """Slow down while nobody looks; look at once when somebody does."""
+        self._hidden = hidden
+        if not hidden:
+            self._wake.set()
+
+    def _loop(self) -> None:
+        reader = RunReader(self.run)
+        posted = ""
+        while not self._stopped:
+            self._wake.clear()
+            changed = reader.read()
+            more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
+            state = reader.state()
+            if (changed or state != posted) and not self._stopped:
+                self._post(reader.snapshot(state))
+                posted = state
+            if not more:
+                self._wake.wait(HIDDEN_INTERVAL_S if self._hidden else self._interval_s)

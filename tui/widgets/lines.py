@@ -1,0 +1,90 @@
+"""Small quiet widgets: a line that repaints only when it changed, a rule, the key bar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual.content import Content
+from textual.style import Style
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui.commands import key_bar, key_label
+from tui.text import Part, spread
+
+if TYPE_CHECKING:
+    from tui.app import DeckApp
+
+
+class Line(Static):
+    """Content that is set often and repainted only when it differs."""
+
+    def __init__(self, content: Content | str = "", *, id: str | None = None, classes: str | None = None) -> None:
+        shown = Content(content) if isinstance(content, str) else content
+        super().__init__(shown, id=id, classes=classes, markup=False)
+        self.shown = shown
+
+    def show(self, content: Content) -> None:
+        """Replace the content."""
+        if not content.is_same(self.shown):
+            height_changes = content.plain.count("\n") != self.shown.plain.count("\n")
+            self.shown = content
+            self.update(content, layout=height_changes)
+
+
+class Ends(Widget):
+    """One line with a left and a right part, laid out for the width it has."""
+
+    DEFAULT_CSS = "Ends { height: 1; width: 1fr; }"
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._left: list[Part] = []
+        self._right: list[Part] = []
+
+    def show(self, left: list[Part], right: list[Part]) -> None:
+        """Replace both parts."""
+        if (left, right) != (self._left, self._right):
+            self._left, self._right = left, right
+            self.refresh()
+
+    def render(self) -> Content:
+        """The line."""
+        return spread(self._left, self._right, self.size.width)
+
+
+class Rule(Widget):
+    """A thin line between parts of a screen."""
+
+    DEFAULT_CSS = "Rule { height: 1; width: 1fr; color: $border-blurred; }"
+
+    def render(self) -> Content:
+        """As many dashes as the screen is wide."""
+        return Content.styled("─" * self.size.width, "dim")
+
+
+class KeyBar(Widget):
+    """The last line: what the hands can do here, `?` first, never more than fits."""
+
+    DEFAULT_CSS = "KeyBar { height: 1; dock: bottom; width: 1fr; padding: 0 1; }"
+
+    def __init__(self, screen: str) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def render(self) -> Content:
+        """Keys and labels of this screen; those not possible now are dim, those that do not fit are left out."""
+        deck = cast("DeckApp", self.app).deck
+        shown: list[Content] = []
+        room = self.size.width
+        for command in key_bar(self._screen):
+            click = Style.from_meta({"@click": f"app.command('{command.id}')"})
+            possible = command.available(deck) is None
+            item = Content.assemble(
+                (key_label(command), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")
+            ).stylize(click)
+            if item.cell_length > room:
+                break
+            shown.append(item)
+            room -= item.cell_length + 2
+        return Content("  ").join(shown)

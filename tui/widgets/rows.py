@@ -1,0 +1,89 @@
+"""A list of one-line rows, drawn for the width there is; the current one is marked and uncoloured.
+
+An OptionList underneath: arrows, page keys, mouse and scrolling are Textual's. A row is a function of
+width and of whether it is current, so columns line up at any size and colours never clash with the
+cursor. Used by the fit and the runs screens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from textual import events
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+Draw = Callable[[int, bool], Content]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row by its key; `draw(width, current)` gives exactly one line."""
+
+    key: str
+    draw: Draw
+
+
+class Rows(OptionList):
+    """See the module. Posts OptionList's own messages."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, compact=True, markup=False)
+        self.rows: list[Row] = []
+        self._marked: int | None = None
+        self._drawn: list[Content] = []
+
+    @property
+    def room(self) -> int:
+        """Columns that a row may fill."""
+        return max(10, self.scrollable_content_region.width or self.size.width)
+
+    @property
+    def current(self) -> Row | None:
+        """The row under the cursor."""
+        index = self.highlighted
+        return self.rows[index] if index is not None and index < len(self.rows) else None
+
+    def set_rows(self, rows: Sequence[Row]) -> None:
+        """Replace all rows; the cursor stays on the row with the same key, else on the same line."""
+        before = self.current.key if self.current else None
+        keys = [row.key for row in rows]
+        line = min(self.highlighted or 0, len(rows) - 1)
+        target = keys.index(before) if before in keys else line
+        same = keys == [row.key for row in self.rows]
+        self.rows = list(rows)
+        if same:
+            self.redraw()
+            return
+        with self.prevent(OptionList.OptionHighlighted):
+            self._drawn = [row.draw(self.room, index == target) for index, row in enumerate(self.rows)]
+            self.set_options([Option(shown) for shown in self._drawn])
+            self._marked = target if rows else None
+            self.highlighted = self._marked
+        if rows:
+            self.post_message(self.OptionHighlighted(self, self.get_option_at_index(target), target))
+
+    def redraw(self) -> None:
+        """Draw rows that look different now."""
+        for index, row in enumerate(self.rows):
+            self._draw_row(index, row.draw(self.room, index == self.highlighted))
+        self._marked = self.highlighted
+
+    def _draw_row(self, index: int, shown: Content) -> None:
+        if not shown.is_same(self._drawn[index]):
+            self._drawn[index] = shown
+            self.replace_option_prompt_at_index(index, shown)
+
+    def watch_highlighted(self, highlighted: int | None) -> None:
+        """Move the mark with the cursor."""
+        super().watch_highlighted(highlighted)
+        for index in (self._marked, highlighted):
+            if index is not None and index < len(self.rows) and index < len(self._drawn):
+                self._draw_row(index, self.rows[index].draw(self.room, index == highlighted))
+        self._marked = highlighted
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Columns depend on the width."""
+        self.call_after_refresh(self.redraw)

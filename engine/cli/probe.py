@@ -137,5 +137,6 @@ def _wrapped(label: str, text: str, columns: int) -> list[str]:
         columns,
         initial_indent=label.ljust(_LABEL_COLUMNS),
         subsequent_indent=" " * _LABEL_COLUMNS,
+        break_long_words=False,
         break_on_hyphens=False,
     ) or [label]

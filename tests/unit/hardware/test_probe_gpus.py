@@ -221,9 +221,7 @@ def test_without_a_usable_driver_the_note_says_what_to_do(replay: Any, recording
     assert says in machine.notes[0]
 
 
-def test_without_the_package_the_note_names_it(
-    replay: Any, host: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_package_the_note_names_it(replay: Any, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.hardware.probe import read_machine
 
     monkeypatch.setitem(sys.modules, "pynvml", None)

@@ -67,10 +67,23 @@ def _convert(path: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.bfloat16, **_dense_options(path)
+    )
+    if getattr(model.config, "quantization_config", None) is not None:
+        del model.config.quantization_config
     _apply_tokens(model, _token_metadata(path))
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+def _dense_options(path: Path) -> dict[str, Any]:
+    """transformers 5.2x keeps GGUF blocks packed unless told; older ones always unpack."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(gguf_file=str(path), dequantize=True)}
 
 
 def _token_metadata(path: Path) -> dict[str, Any]:

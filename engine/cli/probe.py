@@ -73,11 +73,11 @@ def _gpu_lines(machine: Machine, gpu: Gpu, columns: int) -> Iterator[str]:
 def _gpu_memory(gpu: Gpu) -> str:
     if gpu.total_bytes is None or gpu.free_bytes is None:
         return "not known"
-    used = gpu.total_bytes - gpu.free_bytes
-    reserved = f", {format_bytes(gpu.reserved_bytes)} of it the driver's" if gpu.reserved_bytes else ""
+    taken = gpu.total_bytes - gpu.free_bytes
+    reserved = f", driver {format_bytes(gpu.reserved_bytes)}" if gpu.reserved_bytes else ""
     shared = " (shared with the processor)" if gpu.unified_memory else ""
     free = f"{format_bytes(gpu.free_bytes)} free of {format_bytes(gpu.total_bytes)}{shared}"
-    return f"{_bar(used, gpu.total_bytes)} {free}, {format_bytes(used)} taken{reserved}"
+    return f"{_bar(taken, gpu.total_bytes)} {free}, {format_bytes(gpu.used_bytes)} used{reserved}"
 
 
 def _rates(gpu: Gpu) -> str:

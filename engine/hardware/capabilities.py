@@ -42,7 +42,7 @@ def best_dtype(machine: Machine, gpu: Gpu | None) -> tuple[str, str]:
         return "fp16", "fp16: the card does not tell its capability, bf16 needs 8.0"
     shown = f"{capability[0]}.{capability[1]}"
     if capability >= _BF16_FROM:
-        return "bf16", f"bf16: capability {shown} ({generation(capability)}), bf16 needs 8.0"
+        return "bf16", f"bf16: capability {shown} ({generation(capability)})"
     if capability >= _FP16_FROM:
         return "fp16", f"fp16: capability {shown} ({generation(capability) or 'Maxwell'}), bf16 needs 8.0"
     return "fp32", f"fp32: capability {shown}, fp16 needs 5.3 and bf16 8.0"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import importlib.resources
 import os
 import stat
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import BinaryIO
 
 from engine.errors import EngineError, ExitCode
 
-DEMO_PREFIX = "demo:"
 KINDS = {
     ".json": "json",
     ".jsonl": "jsonl",
@@ -37,24 +35,6 @@ _MAGIC = (
 def data_error(message: str, *, where: str = "", hint: str = "") -> EngineError:
     """An EngineError with the exit code of data."""
     return EngineError(message, code=ExitCode.DATA, where=where, hint=hint)
-
-
-def resolve_path(path: str, base_dir: Path) -> Path:
-    """The file a profile means: `demo:NAME` = a data file of the package, else relative to `base_dir`.
-
-    Raises EngineError(DATA) for a demo name that the package lacks.
-    """
-    if not path.startswith(DEMO_PREFIX):
-        return base_dir / Path(path).expanduser()
-    wanted = path.removeprefix(DEMO_PREFIX)
-    folder = Path(str(importlib.resources.files("engine.demo"))) / "data"
-    found = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()} if folder.is_dir() else {}
-    for name, file in found.items():
-        if wanted in (name, Path(name).stem):
-            return file
-    near = difflib.get_close_matches(wanted, list(found), n=1, cutoff=0.3)
-    hint = f"did you mean '{DEMO_PREFIX}{near[0]}'?" if near else f"the package has: {', '.join(found) or 'none'}"
-    raise data_error(f"no demo data named '{wanted}'", where=path, hint=hint)
 
 
 def open_data(path: Path) -> BinaryIO:

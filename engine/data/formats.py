@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.data.examples import BadRow, Example, Examples, Message, RowProblem
 from engine.data.convert import to_example
-from engine.data.files import data_error, resolve_path
+from engine.data.examples import BadRow, Example, Examples, Message, RowProblem
+from engine.data.files import data_error
 from engine.data.layouts import Layout, recognise
 from engine.data.rows import RawRow, read_rows
 from engine.errors import EngineError, ExitCode, Problem
+from engine.profile.datafiles import data_path
 
 if TYPE_CHECKING:
     from engine.profile.schema import Dataset
@@ -35,7 +36,7 @@ def read_examples(dataset: Dataset, base_dir: Path, *, index: int = 0, limit: in
     examples; reading stops after `limit` usable rows. Raises EngineError(DATA) when the file itself
     cannot be read or its format is not known.
     """
-    path = resolve_path(dataset.path, base_dir)
+    path = data_path(dataset.path, base_dir)
     kind, rows = read_rows(path)
     first = list(itertools.islice(rows, PEEK_ROWS))
     if not first:
@@ -99,6 +100,8 @@ def check_bad_fraction(files: Sequence[Examples], max_bad_fraction: float) -> No
     told = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
     message = f"{bad} of {total} rows cannot be used ({bad / total:.1%}; allowed: {max_bad_fraction:.1%}): {told}"
     hint = "correct these rows, or raise data.max_bad_fraction to leave them out"
+    if any("template" in cause for cause in causes):
+        hint = "choose another data.template, or leave out a data.system that this template cannot hold"
     shown = [(file.path, row) for file in files for row in file.bad][:SHOWN_BAD_ROWS]
     problems = tuple(Problem(str(row), where=row.where(path), line=row.line) for path, row in shown)
     remedy = Problem(hint, key="data.max_bad_fraction")

@@ -1,0 +1,149 @@
+"""`engine data check|preview`: what a profile's data becomes, before anything trains.
+
+Both resolve the profile here and run in a worker, the only process that loads a tokenizer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.common import colour, json_option, line, note, print_json, table
+from engine.text import format_count, sanitize
+
+_SHOWN_TOKEN_CHARS = 60
+
+profile_argument = click.argument("profile", type=click.Path(path_type=Path))
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable."
+)
+
+
+@click.group()
+def data() -> None:
+    """Check a data set, or preview its tokens and mask."""
+
+
+@data.command()
+@profile_argument
+@set_option
+@json_option
+def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Read, tokenize and pack the data of PROFILE as training would, and report every row's fate."""
+    result = _run("data_check", profile, overrides, as_json)
+    report = result["report"]
+    if as_json:
+        print_json(report)
+        return
+    for text in report_lines(report):
+        line(text)
+    for warning in report["warnings"]:
+        note(f"warning: {warning}")
+
+
+@data.command()
+@profile_argument
+@set_option
+@click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
+@click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")
+@json_option
+def preview(profile: Path, overrides: tuple[str, ...], rows: int, by_token: bool, as_json: bool) -> None:
+    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses what is trained on."""
+    result = _run("data_preview", profile, overrides, as_json, rows=rows)
+    if as_json:
+        print_json(result)
+        return
+    line(f"template  {result['template']['name']} ({result['template']['why']})")
+    for document in result["documents"]:
+        _show_document(document, result["max_length"], by_token=by_token)
+    for problem in result["problems"]:
+        note(f"{problem['path']}, row {problem['row']}: {problem['cause']} {problem['detail']}")
+    for warning in result["warnings"]:
+        note(f"warning: {warning}")
+
+
+def _run(job: str, profile: Path, overrides: tuple[str, ...], as_json: bool, **params: Any) -> dict[str, Any]:
+    from engine.cli.progress import Progress
+    from engine.hardware.probe import probe_machine
+    from engine.profile.load import load_profile
+    from engine.profile.resolve import resolve_profile
+    from engine.runs.launch import run_job
+
+    resolved = resolve_profile(load_profile(profile, overrides), probe_machine(processes=False))
+    progress = Progress(quiet=as_json)
+    try:
+        return run_job({"job": job, "run_json": resolved.to_run_json(), **params}, progress)
+    finally:
+        progress.close()
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """The report for a terminal: files, what was dropped and why, sets, lengths."""
+    lines: list[str] = []
+    for dataset in report["datasets"]:
+        lines += _dataset_lines(dataset)
+    header = ("", "rows", "sequences", "tokens", "trained on", "filled")
+    sets = [_set_row("train", report["train"])]
+    if report["validation"]:
+        sets.append(_set_row("validation", report["validation"]))
+    lines += ["", *table(sets, header=header, right=(1, 2, 3, 4, 5)), ""]
+    lines.append(f"template    {report['template']} ({report['template_why']}); ends: {' '.join(report['ends'])}")
+    spread = "  ".join(f"{name} {value}" for name, value in report["lengths"]["percentiles"].items())
+    lines.append(f"lengths     {spread}  (max_length {report['max_length']})")
+    lines.append(f"duplicates  {report['duplicates']}")
+    lines.append(f"held out    {report['validation_source'] if report['validation'] else 'nothing'}")
+    return lines
+
+
+def _dataset_lines(dataset: dict[str, Any]) -> list[str]:
+    lost = sum(drop["rows"] for drop in dataset["dropped"])
+    counts = f"{dataset['rows_read']} rows read, {dataset['kept']} kept, {dataset['cut']} of them cut, {lost} dropped"
+    lines = [dataset["path"], f"  {dataset['why']}", f"  {counts}"]
+    for drop in dataset["dropped"]:
+        rows = ", ".join(map(str, drop["first_rows"])) + (", …" if drop["rows"] > len(drop["first_rows"]) else "")
+        detail = f" ({drop['detail']})" if drop["detail"] else ""
+        lines.append(f"  {drop['rows']} dropped: {drop['cause']}{detail}: row {rows}")
+    return lines + [f"  {text}" for text in dataset["notes"]]
+
+
+def _set_row(name: str, part: dict[str, Any]) -> tuple[str, ...]:
+    tokens, trained = part["tokens"], part["trained_tokens"]
+    return (
+        name,
+        str(part["rows"]),
+        str(part["sequences"]),
+        format_count(tokens),
+        f"{format_count(trained)} ({trained / max(tokens, 1):.0%})",
+        f"{part['packing_efficiency']:.1%}",
+    )
+
+
+def _show_document(document: dict[str, Any], max_length: int, *, by_token: bool) -> None:
+    line()
+    over = f", cut to {max_length}" if document["length"] > max_length else ""
+    counts = f"{document['length']} tokens{over}, {document['trained_tokens']} trained on"
+    line(f"{Path(document['path']).name}, row {document['row']}: {counts}")
+    tokens = [token for token in document["tokens"] if token["kept"]]
+    if by_token:
+        rows = [("⟦⟧" if token["trained"] else "", str(token["id"]), _visible(token["text"])) for token in tokens]
+        for text in table(rows, header=("trained", "id", "text"), right=(1,)):
+            line(text)
+        return
+    shown = [
+        _run_text("".join(token["text"] for token in run), trained)
+        for trained, run in itertools.groupby(tokens, key=lambda token: bool(token["trained"]))
+    ]
+    click.echo("".join(shown))
+
+
+def _run_text(text: str, trained: bool) -> str:
+    clean = sanitize(text, max_chars=100_000)
+    return colour(f"⟦{clean}⟧", "green") if trained else clean
+
+
+def _visible(text: str) -> str:
+    """A token in quotes, so that blanks show; nothing for the later bytes of one character."""
+    return repr(text[:_SHOWN_TOKEN_CHARS]) if text else "(part of the character before)"

@@ -1,0 +1,105 @@
+"""The data jobs of a worker: check a profile's data, or show the tokens and mask of its first rows.
+
+`engine data check` and `engine data preview` ask for them through `engine.runs.launch.run_job`; the
+results are plain values that go into result.json.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.data.accounts import VALIDATION
+from engine.data.chat import Tokenizer, choose_template
+from engine.data.encode import IGNORED, backend_of, tokenize
+from engine.data.examples import Example, RowProblem
+from engine.data.files import data_error
+from engine.data.formats import read_examples, with_system
+from engine.data.mask import Masker, Rendered
+from engine.data.prepare import prepare
+from engine.profile.runjson import from_run_json
+from engine.profile.schema import Profile
+from engine.worker_job import Job
+
+PREVIEW_ROWS = 2
+
+
+def run_check(job: Job) -> dict[str, Any]:
+    """Prepare the data as training would; returns the report as plain values."""
+    settings, tokenizer, base_dir = _open(job)
+    job.phase("data", "reading and packing")
+    done = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    return {"report": done.report.to_dict()}
+
+
+def run_preview(job: Job) -> dict[str, Any]:
+    """The first rows (`params["rows"]`) as tokens, each marked as trained on or not."""
+    settings, tokenizer, base_dir = _open(job)
+    return preview(settings, tokenizer, base_dir, int(job.params.get("rows", PREVIEW_ROWS)))
+
+
+def _open(job: Job) -> tuple[Profile, Tokenizer, Path]:
+    from engine.modeling.load import load_tokenizer
+
+    settings, _, base_dir = from_run_json(job.params["run_json"])
+    return settings, load_tokenizer(settings, base_dir, job.warn), base_dir
+
+
+def preview(settings: Profile, tokenizer: Tokenizer, base_dir: Path, rows: int) -> dict[str, Any]:
+    """Template, and per document of the first `rows` usable rows its text and tokens.
+
+    A token is {"id", "text", "trained", "kept"}; not kept = beyond max_length. Raises
+    EngineError(DATA) when no row can be used.
+    """
+    examples, paths = _first_examples(settings, base_dir, rows)
+    template = choose_template(tokenizer, settings.data.template)
+    masker = Masker(tokenizer, template)
+    shown, problems = [], []
+    for example, found in zip(examples, masker.render_examples(examples), strict=True):
+        place = {"path": paths[example.dataset], "row": example.row}
+        if isinstance(found, RowProblem):
+            problems.append({**place, "cause": found.cause, "detail": found.detail})
+            continue
+        limit = int(settings.model.max_length)
+        shown += [{**place, **_document(tokenizer, document, limit)} for document in found]
+    notes = [f"{count} {note}" for note, count in masker.notes.counts.items() if count]
+    return {
+        "template": {"name": template.name, "why": template.why, "source": template.source},
+        "max_length": int(settings.model.max_length),
+        "documents": shown,
+        "problems": problems,
+        "warnings": [*template.warnings, *notes],
+    }
+
+
+def _first_examples(settings: Profile, base_dir: Path, rows: int) -> tuple[list[Example], dict[int, str]]:
+    found: list[Example] = []
+    paths: dict[int, str] = {VALIDATION: settings.data.validation_path or ""}
+    causes: dict[str, int] = {}
+    for number, dataset in enumerate(settings.data.datasets):
+        if len(found) >= rows:
+            break
+        file = read_examples(dataset, base_dir, index=number, limit=rows - len(found))
+        paths[number] = str(file.path)
+        found += file.examples
+        causes |= file.causes
+    if not found:
+        told = ", ".join(f"{count} x {cause}" for cause, count in causes.items())
+        raise data_error(f"no row can be used: {told}", where=paths[0])
+    return with_system(found, settings.data.system), paths
+
+
+def _document(tokenizer: Tokenizer, document: Rendered, max_length: int) -> dict[str, Any]:
+    ids, labels, begins = tokenize(backend_of(tokenizer), [document])[0]
+    ends = [*begins[1:], len(document.text)]
+    tokens = [
+        {
+            "id": int(token),
+            "text": document.text[begin:end],
+            "trained": bool(label != IGNORED),
+            "kept": position < max_length,
+        }
+        for position, (token, label, begin, end) in enumerate(zip(ids, labels, begins, ends, strict=True))
+    ]
+    trained = int((labels[:max_length] != IGNORED).sum())
+    return {"text": document.text, "length": len(tokens), "trained_tokens": trained, "tokens": tokens}

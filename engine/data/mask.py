@@ -1,0 +1,205 @@
+"""Which characters of a rendered conversation the loss sees: the answers and the mark that ends each.
+
+A turn's answer is what `render(messages up to it)` has beyond `render(messages before it, with the
+start of an answer)`. Where a template writes earlier turns differently from the last one, each answer
+becomes a document of its own, rendered as it will be at inference. `encode.py` turns the spans into
+token labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.data.chat import ChatTemplate, Tokenizer, Turns, bos_text, render
+from engine.data.examples import Example, RowProblem
+from engine.errors import EngineError, ExitCode
+
+_OPEN, _CLOSE = "\U000f4a1e", "\U000f4a1f"
+"""Private-use characters around special tokens that data spells out, while a template renders."""
+
+SEPARATE = "rows became one document an answer: the template writes earlier turns differently from the last"
+PARTIAL = "rows: the template starts an answer differently in training text than at generation"
+ALTERED = "answers are changed by the template (trimmed inside, or thinking removed)"
+UNCLOSED = "answers in mid-conversation have no end mark in this template; only the last one teaches to stop"
+POISONED = "rows spell out special tokens; they are encoded as plain text"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One document of text. `spans` = trained (start, end) characters; `plain` = characters that must
+    not become special tokens although they spell one."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    plain: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(slots=True)
+class MaskNotes:
+    """What was met on the way, counted: notes for the report, and which tokens end an answer."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A trained answer: its prompt and the conversation up to its end, both rendered."""
+
+    prompt: str
+    whole: str
+    content: str
+    before: Turns
+
+
+class Masker:
+    """Renders examples with one tokenizer and template, and finds their trained spans."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.notes = MaskNotes()
+        self.bos = bos_text(tokenizer)
+        added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
+        special = {text for text, is_special in added.items() if is_special} | set(tokenizer.all_special_tokens)
+        self.end_marks = tuple(special | {text for text in added if text in template.source})
+        longest_first = sorted(special, key=len, reverse=True)
+        self.special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self.marked = re.compile(f"{_OPEN}({self.special.pattern}){_CLOSE}")
+
+    def render_examples(self, examples: Sequence[Example]) -> list[list[Rendered] | RowProblem]:
+        """Documents of each example, mostly one; a RowProblem where the template refuses the example."""
+        turns = [self._messages(example) for example in examples]
+        wanted = [
+            (number, index)
+            for number, example in enumerate(examples)
+            if example.kind == "chat"
+            for index, message in enumerate(example.messages)
+            if message.train
+        ]
+        befores = [turns[number][:index] for number, index in wanted]
+        prompts = render(self.tokenizer, self.template, befores, generation=True)
+        wholes = render(
+            self.tokenizer, self.template, [turns[number][: index + 1] for number, index in wanted], generation=False
+        )
+        found: list[list[Turn] | RowProblem] = [[] for _ in examples]
+        for (number, index), before, prompt, whole in zip(wanted, befores, prompts, wholes, strict=True):
+            answers = found[number]
+            if isinstance(answers, RowProblem):
+                continue
+            if isinstance(prompt, RowProblem) or isinstance(whole, RowProblem):
+                found[number] = prompt if isinstance(prompt, RowProblem) else whole  # type: ignore[assignment]
+                continue
+            answers.append(Turn(prompt, whole, turns[number][index]["content"], before))
+        return [self._finish(example, answers) for example, answers in zip(examples, found, strict=True)]
+
+    def _messages(self, example: Example) -> list[dict[str, str]]:
+        """Messages for the template, with special tokens in them marked as mere text."""
+        turns = [{"role": message.role, "content": message.content} for message in example.messages]
+        poisoned = False
+        for turn in turns:
+            marked = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", turn["content"])
+            poisoned = poisoned or marked != turn["content"]
+            turn["content"] = marked
+        self.notes.counts[POISONED] += poisoned
+        return turns
+
+    def _finish(self, example: Example, answers: list[Turn] | RowProblem) -> list[Rendered] | RowProblem:
+        if isinstance(answers, RowProblem):
+            return answers
+        if example.kind == "text":
+            return [self._text_document(example)]
+        try:
+            documents = self._documents(answers)
+        except RowProblem as problem:
+            return problem
+        return [self._unmark(document) for document in documents]
+
+    def _text_document(self, example: Example) -> Rendered:
+        content = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", example.messages[0].content)
+        text = self.bos + content + self._eos()
+        return self._unmark(Rendered(text, ((0, len(text)),)))
+
+    def _documents(self, answers: list[Turn]) -> list[Rendered]:
+        starts = [self._start(turn) for turn in answers]
+        ends = [self._end(turn, start) for turn, start in zip(answers, starts, strict=True)]
+        for turn, start, (end, _) in zip(answers, starts, ends, strict=True):
+            self.notes.counts[ALTERED] += turn.content.strip() not in turn.whole[start:end]
+        last = answers[-1].whole
+        if all(last.startswith(turn.whole[:end]) for turn, (end, _) in zip(answers, ends, strict=True)):
+            spans = [(start, end) for start, (end, _) in zip(starts, ends, strict=True)]
+            self.notes.counts[UNCLOSED] += sum(not closed for _, closed in ends[:-1])
+            return [self._closed(last, spans, ends[-1][1])]
+        self.notes.counts[SEPARATE] += 1
+        return [
+            self._closed(turn.whole, [(start, end)], closed)
+            for turn, start, (end, closed) in zip(answers, starts, ends, strict=True)
+        ]
+
+    def _closed(self, text: str, spans: list[tuple[int, int]], closed: bool) -> Rendered:
+        """Cut after the last answer; where the template ends it with no special token, add the EOS token."""
+        start, end = spans[-1]
+        text = text[:end]
+        if not closed:
+            text += self._eos()
+            self.notes.ends[self._eos()] += 1
+        return Rendered(text, (*spans[:-1], (start, len(text))))
+
+    def _start(self, turn: Turn) -> int:
+        """First character of the answer: where the prompt ends, if the rendered conversation begins with it."""
+        if turn.whole.startswith(turn.prompt):
+            return len(turn.prompt)
+        base = render(self.tokenizer, self.template, [turn.before], generation=False)[0]
+        if isinstance(base, RowProblem) or not turn.whole.startswith(base):
+            detail = "the text before an answer changes when the answer is added; set data.template"
+            raise RowProblem("the chat template is not consistent", detail)
+        self.notes.counts[PARTIAL] += 1
+        shared = next(
+            (at for at, (one, other) in enumerate(zip(turn.prompt, turn.whole, strict=False)) if one != other),
+            len(turn.whole),
+        )
+        content = turn.whole.find(turn.content.strip(), len(base))
+        return min(shared, content) if content >= 0 else shared
+
+    def _end(self, turn: Turn, start: int) -> tuple[int, bool]:
+        """End of the answer with its end mark, without whitespace after it; and whether there is a mark."""
+        end = len(turn.whole.rstrip())
+        mark = next((mark for mark in self.end_marks if turn.whole.endswith(mark, start, end)), "")
+        content = turn.content.strip()
+        position = turn.whole.rfind(content, start, end)
+        if not mark or (position >= 0 and position + len(content) > end - len(mark)):
+            return max(end, start), False
+        self.notes.ends[mark] += 1
+        return end, True
+
+    def _eos(self) -> str:
+        eos = self.tokenizer.eos_token
+        if not eos:
+            hint = "add eos_token to its tokenizer_config.json, or choose a data.template with end marks it knows"
+            raise EngineError(
+                "the tokenizer has no end-of-sequence token, so no answer could end", code=ExitCode.MODEL, hint=hint
+            )
+        return str(eos)
+
+    def _unmark(self, document: Rendered) -> Rendered:
+        """Remove the private marks again and remember what they enclosed."""
+        if _OPEN not in document.text:
+            return document
+        pieces, plain, cuts, position, length = [], [], [], 0, 0
+        for match in self.marked.finditer(document.text):
+            pieces += [document.text[position : match.start()], match[1]]
+            length += match.start() - position
+            plain.append((length, length + len(match[1])))
+            length += len(match[1])
+            cuts += [match.start(), match.end() - 1]
+            position = match.end()
+        text = "".join([*pieces, document.text[position:]])
+        spans = tuple((_moved(start, cuts), _moved(end, cuts)) for start, end in document.spans)
+        return Rendered(text, spans, tuple(plain))
+
+
+def _moved(position: int, cuts: list[int]) -> int:
+    return position - sum(cut < position for cut in cuts)

@@ -1,0 +1,134 @@
+"""Documents into sequences of one fixed shape: packed best-fit, or one document a sequence.
+
+Every sequence is `max_length` long, so that memory and speed do not depend on the data. Documents keep
+apart through position ids that restart and through `cu_seq_lens`; a padding tail counts as a document
+of its own. `batch.py` feeds the result to the trainer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.encode import IGNORED, Document, Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Sequences ready to train on, n of them, each S tokens long.
+
+    `input_ids` and `labels` are int32 [n, S]. Labels are aligned with the ids as transformers wants
+    them (the token at t is predicted from t - 1); the first token of every document and all padding
+    are -100. `lengths[i]` are the documents of sequence i, padding tail included, and sum to S;
+    `padding` is the length of each tail (int32 [n]).
+    """
+
+    input_ids: Ids
+    labels: Ids
+    lengths: tuple[Ids, ...]
+    padding: Ids
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def max_length(self) -> int:
+        """S, in tokens."""
+        return int(self.input_ids.shape[1])
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.input_ids.size - self.padding.sum())
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that the loss sees."""
+        return int((self.labels != IGNORED).sum())
+
+    @property
+    def efficiency(self) -> float:
+        """Share of all positions that is not padding; 0 without sequences."""
+        return self.real_tokens / self.input_ids.size if self.input_ids.size else 0.0
+
+    def position_ids(self, row: int) -> NDArray[np.int64]:
+        """Positions of one sequence, int64 [S], from 0 in every document."""
+        lengths = self.lengths[row]
+        starts = np.cumsum(lengths) - lengths
+        return np.arange(self.max_length) - np.repeat(starts, lengths)
+
+
+def fit_document(document: Document, max_length: int, overlong: str) -> Document | str:
+    """The document within `max_length`, or the cause why it has to go. Cutting keeps the start."""
+    if len(document.ids) > max_length:
+        if overlong == "drop":
+            return "longer than max_length"
+        document = Document(document.ids[:max_length], document.labels[:max_length], document.example)
+        if document.trained_tokens == 0:
+            return "no answer left within max_length"
+    return document if document.trained_tokens else "no trained token"
+
+
+def pack(documents: Sequence[Document], max_length: int, pad_token_id: int, *, packing: bool, seed: int) -> Packed:
+    """Shuffle by `seed` and put documents, none longer than `max_length`, into sequences.
+
+    The same documents and seed give the same sequences. ValueError for a document that is too long.
+    """
+    if any(len(document.ids) > max_length for document in documents):
+        raise ValueError("a document is longer than max_length")
+    random = np.random.default_rng(seed)
+    order = [int(index) for index in random.permutation(len(documents))]
+    if packing:
+        bins = best_fit([len(documents[index].ids) for index in order], max_length)
+        bins = [bins[int(index)] for index in random.permutation(len(bins))]
+    else:
+        bins = [[position] for position in range(len(order))]
+    return _fill([[documents[order[position]] for position in one] for one in bins], max_length, pad_token_id)
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Best-fit decreasing: each item, longest first, into the fullest bin that still has room."""
+    bins: list[list[int]] = []
+    free: dict[int, list[int]] = {}
+    spaces: list[int] = []
+    for item in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        place = bisect_left(spaces, lengths[item])
+        if place == len(spaces):
+            number, space = len(bins), capacity
+            bins.append([])
+        else:
+            space = spaces[place]
+            number = free[space].pop()
+            if not free[space]:
+                del free[space], spaces[place]
+        bins[number].append(item)
+        left = space - lengths[item]
+        if left:
+            if left not in free:
+                insort(spaces, left)
+            free.setdefault(left, []).append(number)
+    return bins
+
+
+def _fill(rows: Sequence[Sequence[Document]], max_length: int, pad_token_id: int) -> Packed:
+    ids = np.full((len(rows), max_length), pad_token_id, dtype=np.int32)
+    labels = np.full((len(rows), max_length), IGNORED, dtype=np.int32)
+    lengths, padding = [], np.zeros(len(rows), dtype=np.int32)
+    for number, documents in enumerate(rows):
+        position = 0
+        for document in documents:
+            end = position + len(document.ids)
+            ids[number, position:end] = document.ids
+            labels[number, position:end] = document.labels
+            labels[number, position] = IGNORED
+            position = end
+        padding[number] = max_length - position
+        parts = [len(document.ids) for document in documents] + (
+            [max_length - position] if position < max_length else []
+        )
+        lengths.append(np.array(parts, dtype=np.int32))
+    return Packed(ids, labels, tuple(lengths), padding)

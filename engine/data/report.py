@@ -1,0 +1,118 @@
+"""What became of the data: every row read is kept, cut or dropped, and each drop has a cause.
+
+Filled by `prepare.py`; stored with a run, printed by `engine data check`, shown by the deck.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+FIRST_ROWS = 5
+PERCENTILES = (50, 90, 99, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Rows left out for one cause, with the first of them."""
+
+    cause: str
+    rows: int
+    first_rows: tuple[int, ...]
+    detail: str = ""
+    """Of the first row."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetReport:
+    """One file. rows_read = kept + the sum of dropped; cut rows are among the kept."""
+
+    path: str
+    format: str
+    why: str
+    rows_read: int
+    kept: int
+    cut: int
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Documents by length in tokens, before anything is cut. `histogram`: (upper bound, documents)."""
+
+    percentiles: dict[str, int]
+    histogram: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetReport:
+    """One packed set. Tokens count without padding; trained tokens are those the loss sees."""
+
+    rows: int
+    documents: int
+    sequences: int
+    tokens: int
+    trained_tokens: int
+    packing_efficiency: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """Everything that a person should know about the data of a run."""
+
+    datasets: tuple[DatasetReport, ...]
+    train: SetReport
+    validation: SetReport | None
+    validation_source: str
+    duplicates: int
+    max_length: int
+    lengths: Lengths
+    template: str
+    template_why: str
+    ends: tuple[str, ...]
+    """Tokens that end an answer."""
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts what happens to the rows of one file while it is prepared."""
+
+    kept: int = 0
+    cut: int = 0
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    def drop(self, row: int, cause: str, detail: str = "") -> None:
+        """Note that a row is left out."""
+        self.rows.setdefault(cause, []).append(row)
+        self.details.setdefault(cause, detail)
+
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Causes, most frequent first."""
+        causes = sorted(self.rows, key=lambda cause: -len(self.rows[cause]))
+        return tuple(
+            Dropped(cause, len(rows), tuple(sorted(rows)[:FIRST_ROWS]), self.details[cause])
+            for cause in causes
+            for rows in [self.rows[cause]]
+        )
+
+
+def summarise_lengths(lengths: Sequence[int]) -> Lengths:
+    """Percentiles and a histogram over powers of two."""
+    if not lengths:
+        return Lengths({}, ())
+    values = np.percentile(np.array(lengths), PERCENTILES, method="higher")
+    percentiles = {f"p{rank}": int(value) for rank, value in zip(PERCENTILES, values, strict=True)}
+    buckets = Counter(max(16, 1 << (length - 1).bit_length()) for length in lengths)
+    return Lengths(percentiles, tuple(sorted(buckets.items())))

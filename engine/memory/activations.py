@@ -12,11 +12,11 @@ from functools import lru_cache
 
 from engine.memory.shape import TrainingShape
 from engine.memory.states import targeted_shapes
-from engine.memory.weights import compute_width
-from engine.models.parameters import key_width, normalises_heads, norms_per_layer, query_width
+from engine.models.parameters import key_width, normalises_heads, normalises_whole_width, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
 
 _ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
+_WIDE_PRODUCT = ("gemma", "olmo2")
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
@@ -41,14 +41,14 @@ def layer_cost(
     targets: tuple[str, ...],
     r: int,
     dropout: bool,
-    repeats_keys: bool,
+    kernel: str,
 ) -> LayerCost:
-    """Cost of one layer; `repeats_keys` where attention cannot share key heads between query heads."""
+    """Cost of one layer; `kernel` as in `device.attention_kernel`."""
     width = 4 if dtype == "fp32" else 2
     full = method == "full"
     adapters = () if full else targeted_shapes(spec, targets)
     names = {name for name, _, _ in adapters}
-    attention = _attention_bytes(spec, width, full, repeats_keys)
+    attention = _attention_bytes(spec, width, kernel, full or int8 or "o_proj" in names)
     mlp = _mlp_bytes(spec, width, full or int8 or "down_proj" in names)
     norms = _norm_bytes(spec, width, full)
     inputs = _input_bytes(spec, width, full or int8, names)
@@ -62,7 +62,7 @@ def layer_cost(
     return LayerCost(saved, _transient_bytes(spec, dtype, mlp), width * spec.hidden_size)
 
 
-def cost_of(spec: ModelSpec, shape: TrainingShape, *, repeats_keys: bool) -> LayerCost:
+def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
     """`layer_cost` for a shape."""
     return layer_cost(
         spec,
@@ -72,7 +72,7 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, *, repeats_keys: bool) -> Lay
         shape.lora_targets,
         shape.lora_r,
         shape.lora_dropout > 0,
-        repeats_keys,
+        kernel,
     )
 
 
@@ -97,18 +97,14 @@ def backward_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> in
     return tokens * (cost.transient + (cost.saved if last_is_checkpointed else 0))
 
 
-def mask_bytes(shape: TrainingShape) -> int:
-    """Block mask of packed documents where attention has no variable-length kernel."""
-    return shape.micro_batch * shape.max_length**2 * (1 + compute_width(shape))
-
-
 def _norm_bytes(spec: ModelSpec, width: int, full: bool) -> int:
     count, hidden = norms_per_layer(spec), spec.hidden_size
-    normed = hidden * (4 if spec.family.startswith("gemma") else width) if full else 0
-    size = count * (4 * hidden + 4 + normed)
+    # A trained norm keeps what it multiplies its weight with; these families do that in fp32.
+    normed = (4 if spec.family.startswith(_WIDE_PRODUCT) else width) if full else 0
+    size = count * ((4 + normed) * hidden + 4)
     if normalises_heads(spec):
-        heads = spec.num_attention_heads + spec.num_key_value_heads
-        size += (4 + (width if full else 0)) * (query_width(spec) + key_width(spec)) + 4 * heads
+        heads = 2 if normalises_whole_width(spec) else spec.num_attention_heads + spec.num_key_value_heads
+        size += (4 + normed) * (query_width(spec) + key_width(spec)) + 4 * heads
     return size
 
 
@@ -125,13 +121,16 @@ def _copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], 
     return sum(2 * n_in for _, n_in, _ in adapters)
 
 
-def _attention_bytes(spec: ModelSpec, width: int, full: bool, repeats_keys: bool) -> int:
+def _attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
     query, key = query_width(spec), key_width(spec)
     size = width * (2 * query + 2 * key) + 4 * spec.num_attention_heads
     if spec.fused_projections:
         # The value heads are a view that keeps the whole fused projection alive.
         size += width * (query + key)
-    if repeats_keys and query != key:
+    if kernel != "varlen" and output_needed:
+        # One call per document: the joined output is a copy beside what each call keeps.
+        size += width * query
+    if kernel == "repeated" and query != key:
         size += 2 * width * query
     return size
 

@@ -63,9 +63,14 @@ def reserve_bytes(static_bytes: int, dynamic_bytes: int) -> int:
     return static + int(dynamic_bytes * _DYNAMIC_SHARE) + _FLOOR_BYTES
 
 
-def shares_key_heads(gpu: Gpu | None, device: str) -> bool:
-    """Whether attention reads grouped key heads as they are: the flash kernels of Ampere and newer."""
-    if device == "cpu":
-        return False
+def attention_kernel(gpu: Gpu | None, shape: TrainingShape) -> str:
+    """How packed documents are attended to.
+
+    `varlen`: torch's variable-length flash kernel (Ampere and newer, 16-bit). `split`: one call per
+    document (CPU). `repeated`: one call per document with key heads repeated for every query head.
+    """
+    if shape.device == "cpu":
+        return "split"
     capability = gpu.compute_capability if gpu else None
-    return capability is None or capability >= (8, 0)
+    flash = shape.compute_dtype != "fp32" and (capability is None or capability >= (8, 0))
+    return "varlen" if flash else "repeated"

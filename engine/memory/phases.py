@@ -2,7 +2,8 @@
 
 A step has four: the loss, the first backward layer, the last one (all gradients there), the optimizer;
 loading takes less than any. `peak` returns the highest as named parts; `terms.py` puts words to
-them, `engine.recommend` calls `peak` thousands of times. Not here: what each part is made of (the modules beside this one).
+them, `engine.recommend` calls `peak` thousands of times. Not here: what each part is made of (the
+modules beside this one).
 """
 
 from __future__ import annotations
@@ -97,10 +98,9 @@ def _total(moment: Moment) -> int:
 
 
 def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States) -> tuple[Moment, ...]:
-    shares = device.shares_key_heads(gpu, shape.device)
-    cost = activations.cost_of(spec, shape, repeats_keys=not shares)
+    cost = activations.cost_of(spec, shape, device.attention_kernel(gpu, shape))
     tokens = shape.micro_batch * shape.max_length
-    kept = activations.kept_bytes(spec, shape, cost) + (0 if shares else activations.mask_bytes(shape))
+    kept = activations.kept_bytes(spec, shape, cost)
     always = device.cublas_bytes(gpu, shape.device)
     working = always + _cast_cache_bytes(spec, shape, learned)
     dequantize = device.dequantize_bytes(spec, shape)
@@ -108,7 +108,8 @@ def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: St
     head = loss.head_gradient_bytes(spec, shape)
     held = learned.gradients_bytes if shape.gradient_accumulation_steps > 1 else 0
     first = held or head + (learned.gradients_bytes - head) // spec.num_hidden_layers
-    in_loss = loss.final_norm_bytes(spec, shape) + hidden + loss.chunk_bytes(spec, shape) + head
+    logits = max(loss.chunk_bytes(spec, shape) + loss.head_bytes(spec, shape), loss.head_backward_bytes(spec, shape))
+    in_loss = loss.final_norm_bytes(spec, shape) + hidden + logits
     last = tokens * (cost.boundary + cost.saved + cost.transient)
     return (
         Moment("loss", held, kept, in_loss, working),

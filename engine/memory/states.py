@@ -33,7 +33,7 @@ class States:
     paged_bytes: int
     """Optimizer states in CUDA managed memory, which may move to RAM."""
     step_bytes: int
-    """fp32 copies of the gradients, alive during the optimizer step only."""
+    """Alive during the optimizer step only: fp32 copies of the gradients, unfused AdamW's denominators."""
 
 
 @lru_cache(maxsize=2048)
@@ -74,5 +74,5 @@ def states(spec: ModelSpec, shape: TrainingShape) -> States:
         masters_bytes=4 * count if master else 0,
         moments_bytes=0 if paged else moments,
         paged_bytes=moments if paged else 0,
-        step_bytes=4 * count if master else 0,
+        step_bytes=4 * count * (master + (shape.optimizer == "adamw_torch" and shape.device == "cuda")),
     )

@@ -81,7 +81,7 @@ def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
 def _gradients_detail(shape: TrainingShape, found: Peak) -> str:
     whole = format_bytes(found.states.gradients_bytes)
     if found.moment.phase == "optimizer":
-        return f"all ({whole})" + (", with fp32 copies for the step" if found.states.step_bytes else "")
+        return f"all ({whole})" + (", with copies for the step" if found.states.step_bytes else "")
     if shape.gradient_accumulation_steps > 1:
         return f"all, kept over {shape.gradient_accumulation_steps} micro-batches"
     return f"those made by then; {whole} at the end of the backward pass"

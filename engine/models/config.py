@@ -34,7 +34,8 @@ _FUSED = frozenset({"phi3", "phi4", "glm4"})
 _QKV_BIAS = frozenset({"qwen2", "qwen2_moe", "phi", "starcoder2"})
 _TIED_BY_DEFAULT = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
 _NOT_CAUSAL = frozenset(
-    "bert roberta xlm-roberta distilbert albert electra deberta deberta-v2 modernbert vit clip whisper".split()
+    {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert"}
+    | {"vit", "clip", "whisper"}
 )
 
 

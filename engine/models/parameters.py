@@ -39,6 +39,11 @@ def normalises_heads(spec: ModelSpec) -> bool:
     return spec.family in _HEAD_NORMS or spec.family in _WIDE_NORMS
 
 
+def normalises_whole_width(spec: ModelSpec) -> bool:
+    """Whether that norm spans all heads at once instead of each on its own."""
+    return spec.family in _WIDE_NORMS
+
+
 def attention_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
     """(in, out) of the attention projections of one layer."""
     hidden, query, key = spec.hidden_size, query_width(spec), key_width(spec)

@@ -42,5 +42,4 @@ def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> 
         average_tokens_across_devices=False,
         dataloader_num_workers=train.dataloader_num_workers,
         dataloader_pin_memory=on_gpu,
-        dataloader_persistent_workers=train.dataloader_num_workers > 0,
     )

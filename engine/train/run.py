@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from engine.data.batch import PackedDataset, collate_packed
+from engine.data.batch import PackedDataset, collate
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
 from engine.modeling import adapters, load
@@ -110,10 +110,10 @@ def _build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) 
         model=model,
         train_dataset=train_set,
         eval_dataset=validation_set,
-        collator=collate_packed,
+        collator=collate,
     )
     job.phase("check", "packed and chunked against plain")
-    batch = trainer._prepare_inputs(collate_packed([train_set[0]]))
+    batch = trainer._prepare_inputs(collate([train_set[0]]))
     with trainer._autocast():
         trainer.loss_sum = choose_loss(trainer.model, batch, job.warn)
     return trainer

@@ -1,0 +1,54 @@
+"""The shipped catalogue: counts, names, no gaps."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.models.catalog import catalog_index, load_catalog
+from engine.models.config import KNOWN_FAMILIES
+from engine.models.parameters import active_parameters, computed_parameters, linear_shapes
+from engine.models.spec import ModelSpec
+
+
+@pytest.mark.parametrize("spec", load_catalog(), ids=lambda spec: spec.name)
+def test_computed_parameters_match_the_published_count(spec: ModelSpec) -> None:
+    assert spec.parameters is not None
+    assert computed_parameters(spec) == pytest.approx(spec.parameters, rel=0.005)
+
+
+@pytest.mark.parametrize("spec", load_catalog(), ids=lambda spec: spec.name)
+def test_every_entry_says_what_a_person_chooses_by(spec: ModelSpec) -> None:
+    assert spec.family in KNOWN_FAMILIES
+    assert spec.licence
+    assert spec.use_cases
+    assert 0 < spec.quality <= 100
+    assert spec.max_position_embeddings >= 2048
+    assert spec.num_attention_heads % spec.num_key_value_heads == 0
+
+
+def test_at_least_forty_models_with_distinct_short_names() -> None:
+    names = [spec.name.rpartition("/")[2].lower() for spec in load_catalog()]
+    assert len(names) >= 40
+    assert len(set(names)) == len(names)
+    assert catalog_index()["qwen3-8b"].name == "Qwen/Qwen3-8B"
+
+
+def test_head_dim_apart_from_hidden_size() -> None:
+    qwen = catalog_index()["qwen3-0.6b"]
+    assert linear_shapes(qwen)["q_proj"] == (1024, 2048)
+    assert linear_shapes(qwen)["o_proj"] == (2048, 1024)
+
+
+def test_fused_projections_keep_the_count() -> None:
+    assert linear_shapes(catalog_index()["phi-4"]) == {
+        "qkv_proj": (5120, 7680),
+        "o_proj": (5120, 5120),
+        "gate_up_proj": (5120, 35840),
+        "down_proj": (17920, 5120),
+    }
+
+
+def test_a_mixture_of_experts_has_few_active_parameters_and_no_linear_experts() -> None:
+    spec = catalog_index()["qwen3-30b-a3b"]
+    assert active_parameters(spec) == pytest.approx(3.04e9, rel=0.02)
+    assert set(linear_shapes(spec)) == {"q_proj", "k_proj", "v_proj", "o_proj"}

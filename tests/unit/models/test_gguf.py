@@ -19,7 +19,9 @@ def number(key: str, value: int) -> bytes:
     return text(key) + struct.pack("<II", 4, value)
 
 
-def gguf(version: int = 3, pairs: list[bytes] | None = None, tensors: dict[str, tuple[int, ...]] | None = None) -> bytes:
+def gguf(
+    version: int = 3, pairs: list[bytes] | None = None, tensors: dict[str, tuple[int, ...]] | None = None
+) -> bytes:
     pairs = default_pairs() if pairs is None else pairs
     tensors = {"token_embd.weight": (64, 3), "blk.0.attn_q.bias": (64,)} if tensors is None else tensors
     raw = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(pairs)) + b"".join(pairs)

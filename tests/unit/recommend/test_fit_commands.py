@@ -1,0 +1,131 @@
+"""`engine fit` and `engine recommend` as a person and a script meet them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from engine.cli.fit import fit, recommend
+from engine.errors import EngineError, ExitCode
+
+
+def run(*arguments: str, command: Any = fit) -> Result:
+    return CliRunner().invoke(command, list(arguments), env={"COLUMNS": "80"})
+
+
+def test_the_table_stays_within_80_columns_and_says_what_is_left_out() -> None:
+    result = run("--gpu", "RTX 4090")
+    lines = result.output.splitlines()
+    assert result.exit_code == 0
+    assert max(len(text) for text in lines) <= 80
+    assert "RTX 4090 (named)" in lines[0]
+    assert "more: --limit 0 shows all" in lines[-1]
+    assert "more:" not in run("--gpu", "RTX 4090", "--limit", "0").output
+
+
+def test_one_model_shows_terms_that_add_up_reasons_and_alternatives() -> None:
+    result = run("qwen3-8b", "--gpu", "RTX 4090")
+    assert result.exit_code == 0
+    assert max(len(text) for text in result.output.splitlines()) <= 80
+    for word in ("weights", "reserve", "model.dtype = bf16", "alternatives", "tokens/s"):
+        assert word in result.output
+    document = json.loads(run("qwen3-8b", "--gpu", "RTX 4090", "--json").output)
+    model = document["models"][0]
+    assert sum(term["bytes"] for term in model["terms"].values()) == model["device_bytes"]
+    assert model["choices"]["train.total_batch_size"]["value"] == 16
+
+
+def test_an_asked_model_that_does_not_fit_exits_with_1() -> None:
+    result = run("Llama-3.3-70B-Instruct", "--gpu", "T4")
+    assert result.exit_code == 1
+    assert "NO" in result.output
+    assert "nearest changes that fit" in result.output
+    assert run("Llama-3.3-70B-Instruct", "qwen3-0.6b", "--gpu", "T4").exit_code == 1
+
+
+def test_filters_reach_the_plan() -> None:
+    arguments = ("qwen3-8b", "--gpu", "A100-SXM4-80GB", "--context", "4096", "--batch", "8", "--quantization", "nf4")
+    model = json.loads(run(*arguments, "--json").output)["models"][0]
+    assert model["choices"]["model.max_length"] == {"value": 4096, "reason": "asked for"}
+    assert model["choices"]["train.total_batch_size"]["value"] == 8
+    assert model["quantization"] == "nf4"
+
+
+def test_json_ranks_everything_unless_limited() -> None:
+    assert len(json.loads(run("--gpu", "H200", "--json").output)["models"]) >= 40
+    limited = json.loads(run("--gpu", "H200", "--json", "--limit", "3").output)
+    assert len(limited["models"]) == 3
+    assert limited["total"] >= 40
+
+
+def test_count_without_gpu_is_a_usage_error() -> None:
+    assert run("--count", "2").exit_code == 2
+
+
+def test_unknown_names_are_errors_with_hints() -> None:
+    result = run("qwen3-8", "--gpu", "T4")
+    assert isinstance(result.exception, EngineError)
+    assert result.exception.code is ExitCode.MODEL
+    assert isinstance(run("--gpu", "RTX 9999").exception, EngineError)
+
+
+def test_recommend_prints_choices() -> None:
+    result = run("qwen3-8b", "--gpu", "RTX 4090", command=recommend)
+    assert result.exit_code == 0
+    assert "train.learning_rate = 0.0002" in result.output
+
+
+def test_recommend_never_overwrites(tmp_path: Path) -> None:
+    target = tmp_path / "p.toml"
+    target.write_text("mine")
+    result = run("qwen3-8b", "--gpu", "RTX 4090", "--write", str(target), command=recommend)
+    assert isinstance(result.exception, EngineError)
+    assert target.read_text() == "mine"
+
+
+def test_recommend_writes_nothing_for_what_does_not_fit(tmp_path: Path) -> None:
+    target = tmp_path / "p.toml"
+    result = run("Llama-3.3-70B-Instruct", "--gpu", "T4", "--write", str(target), command=recommend)
+    assert isinstance(result.exception, EngineError)
+    assert result.exception.code is ExitCode.RESOURCES
+    assert not target.exists()
+
+
+def test_recommend_refuses_missing_data(tmp_path: Path) -> None:
+    arguments = ("qwen3-8b", "--gpu", "RTX 4090", "--write", str(tmp_path / "p.toml"), "--data", str(tmp_path / "no"))
+    result = run(*arguments, command=recommend)
+    assert isinstance(result.exception, EngineError)
+    assert result.exception.code is ExitCode.DATA
+
+
+def test_a_written_profile_is_loaded_back(tmp_path: Path) -> None:
+    load = pytest.importorskip("engine.profile.load")
+    data, target = tmp_path / "data" / "rows.jsonl", tmp_path / "profiles" / "p.toml"
+    data.parent.mkdir()
+    target.parent.mkdir()
+    data.write_text('{"instruction": "a", "input": "", "output": "b"}\n')
+    result = run("demo", "--gpu", "RTX 4090", "--write", str(target), "--data", str(data), command=recommend)
+    assert result.exit_code == 0, result.exception
+    loaded = load.load_profile(target)
+    assert loaded.problems == ()
+    assert loaded.profile.data.datasets[0].path == "../data/rows.jsonl"
+
+
+def test_fit_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; sys.argv = ['engine', 'fit', '--gpu', 'RTX 4090', '--json', '--why', '--limit', '5']\n"
+        "from engine.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'pydantic', 'datasets', 'textual', 'rich'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+    assert len(json.loads(done.stdout)["models"]) == 5

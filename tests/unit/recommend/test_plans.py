@@ -1,0 +1,256 @@
+"""Plans: what is chosen, why, what else would fit, and in which order models come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.errors import EngineError, ExitCode
+from engine.hardware.gpus import GpuSpec, known_gpus
+from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
+from engine.hardware.probe import hypothetical_machine
+from engine.memory.shape import GIB
+from engine.models.catalog import catalog_index, load_catalog
+from engine.recommend.budget import available_bytes, holders
+from engine.recommend.plan import Plan, Requirements
+from engine.recommend.search import plan_model, rank_models
+
+MODELS = catalog_index()
+QWEN_8B = MODELS["qwen3-8b"]
+KEYS = {
+    "model.max_length",
+    "model.dtype",
+    "quantization.method",
+    "tuning.method",
+    "train.per_device_train_batch_size",
+    "train.gradient_accumulation_steps",
+    "train.total_batch_size",
+    "train.activation_checkpointing",
+    "train.optim",
+    "train.learning_rate",
+    "launch.device",
+}
+
+
+def machine(*gpus: Gpu, ram_gib: int = 32, bf16: bool = False) -> Machine:
+    cpu = Cpu("Test CPU", physical_cores=8, logical_cores=16, bf16_native=bf16)
+    return Machine("box", cpu, ram_gib * GIB, ram_gib * GIB, "/", 100 * GIB, gpus=gpus)
+
+
+def card(free_gib: float, total_gib: float = 80, uuid: str = "GPU-a", capability: tuple[int, int] = (8, 0)) -> Gpu:
+    return Gpu(
+        "NVIDIA A100-SXM4-80GB",
+        uuid=uuid,
+        total_bytes=int(total_gib * GIB),
+        free_bytes=int(free_gib * GIB),
+        compute_capability=capability,
+        tensor_flops=312e12,
+        memory_bandwidth_bytes_s=2e12,
+    )
+
+
+def value(plan: Plan, key: str) -> object:
+    return next(choice.value for choice in plan.choices if choice.key == key)
+
+
+def reason(plan: Plan, key: str) -> str:
+    return next(choice.reason for choice in plan.choices if choice.key == key)
+
+
+@pytest.mark.parametrize("gpu", known_gpus(), ids=lambda gpu: gpu.name)
+def test_every_model_plans_on_every_known_card(gpu: GpuSpec) -> None:
+    plans = rank_models(hypothetical_machine(gpu.name))
+    assert len(plans) == len(load_catalog())
+    for plan in plans:
+        shape = plan.shape
+        assert plan.verdict == ("NO" if plan.headroom_bytes < 0 else plan.verdict)
+        assert shape.micro_batch * shape.gradient_accumulation_steps == 16
+        assert {choice.key for choice in plan.choices} == KEYS
+        assert all(choice.reason for choice in plan.choices)
+
+
+def test_free_memory_counts_and_not_the_cards_size() -> None:
+    empty, busy = plan_model(QWEN_8B, machine(card(79))), plan_model(QWEN_8B, machine(card(12)))
+    assert empty.shape.quantization == "none"
+    assert busy.shape.quantization == "nf4"
+    assert busy.available_bytes < 12 * GIB
+    assert busy.verdict != "NO"
+    assert plan_model(QWEN_8B, machine(card(2))).verdict == "NO"
+
+
+def test_the_margin_is_taken_from_free_memory() -> None:
+    box = machine(card(40, 80))
+    assert available_bytes(box, box.gpus[0]) == 40 * GIB - 256 * 1024**2 - int(0.01 * 80 * GIB)
+
+
+def test_holders_name_the_largest_first() -> None:
+    processes = (GpuProcess(7, 1 * GIB, "small"), GpuProcess(4711, 20 * GIB, "python", "anna"))
+    assert holders(processes) == "python 4711 (anna) 20.0 GiB, small 7 1.0 GiB"
+    assert holders(()) == ""
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("B200", "bf16"), ("RTX 5090", "bf16"), ("H100", "bf16"), ("T4", "fp16")])
+def test_precision_by_capability(name: str, dtype: str) -> None:
+    box = hypothetical_machine("NVIDIA H100 80GB HBM3" if name == "H100" else name)
+    assert plan_model(MODELS["qwen3-0.6b"], box).shape.compute_dtype == dtype
+
+
+def test_bf16_on_a_t4_becomes_fp16_and_says_so() -> None:
+    plan = plan_model(MODELS["qwen3-1.7b"], hypothetical_machine("T4"), Requirements(compute_dtype="bf16"))
+    assert value(plan, "model.dtype") == "fp16"
+    assert "bf16 was asked for and is not possible" in reason(plan, "model.dtype")
+    assert "7.5" in reason(plan, "model.dtype")
+
+
+def test_fp16_is_never_chosen_on_a_processor() -> None:
+    plan = plan_model(MODELS["smollm2-135m-instruct"], machine(), Requirements(compute_dtype="fp16"))
+    assert plan.shape.compute_dtype == "fp32"
+    assert "fp16 was asked for" in reason(plan, "model.dtype")
+
+
+def test_gemma_without_bf16_computes_in_fp32() -> None:
+    plan = plan_model(MODELS["gemma-3-1b-it"], hypothetical_machine("T4"))
+    assert plan.shape.compute_dtype == "fp32"
+    assert "overflow" in reason(plan, "model.dtype")
+
+
+def test_plain_weights_come_before_quantized_ones() -> None:
+    plan = plan_model(QWEN_8B, hypothetical_machine("RTX 4090"))
+    assert (plan.verdict, plan.shape.quantization, plan.shape.compute_dtype) == ("OK", "none", "bf16")
+    assert any(text.startswith("nf4:") for text in plan.alternatives)
+
+
+def test_checkpointing_is_off_where_it_fits() -> None:
+    roomy = plan_model(MODELS["qwen3-0.6b"], hypothetical_machine("A100-SXM4-80GB"))
+    assert value(roomy, "train.activation_checkpointing") is False
+    narrow = plan_model(MODELS["qwen3-14b"], hypothetical_machine("RTX 4090"))
+    assert value(narrow, "train.activation_checkpointing") is True
+
+
+def test_partial_checkpointing_has_a_number() -> None:
+    plan = plan_model(QWEN_8B, machine(card(79)), Requirements(checkpoint_every=2))
+    assert value(plan, "train.activation_checkpointing") == 2
+    assert reason(plan, "train.activation_checkpointing") == "asked for"
+
+
+@pytest.mark.parametrize("total", [1, 6, 16, 48, 7])
+def test_the_asked_batch_is_met_exactly(total: int) -> None:
+    plan = plan_model(MODELS["qwen3-1.7b"], machine(card(79)), Requirements(total_batch=total))
+    assert plan.shape.micro_batch * plan.shape.gradient_accumulation_steps == total
+    assert value(plan, "train.total_batch_size") == total
+
+
+def test_an_indivisible_wish_is_told() -> None:
+    plan = plan_model(QWEN_8B, machine(card(79)), Requirements(micro_batch=3, total_batch=16))
+    assert value(plan, "train.total_batch_size") == 15
+    assert "16 is no multiple" in reason(plan, "train.total_batch_size")
+
+
+def test_what_was_asked_is_kept_even_when_it_does_not_fit() -> None:
+    asked = Requirements(max_length=8192, micro_batch=8, quantization="none", checkpoint_every=0, method="lora")
+    plan = plan_model(QWEN_8B, hypothetical_machine("RTX 4090"), asked)
+    shape = plan.shape
+    assert plan.verdict == "NO"
+    assert (shape.max_length, shape.micro_batch, shape.quantization, shape.checkpoint_every) == (8192, 8, "none", 0)
+    assert plan.alternatives
+
+
+def test_a_refusal_names_changes_that_really_fit() -> None:
+    asked = Requirements(checkpoint_every=0, quantization="none", max_length=4096)
+    box = hypothetical_machine("RTX 4090")
+    plan = plan_model(QWEN_8B, box, asked)
+    assert plan.verdict == "NO"
+    assert plan.alternatives[0].startswith("checkpointing on: ")
+    changed = plan_model(QWEN_8B, box, replace(asked, checkpoint_every=1))
+    assert changed.verdict in plan.alternatives[0]
+    assert plan.alternatives[-1].startswith("a GPU with")
+
+
+def test_a_refusal_without_a_way_out_names_a_card() -> None:
+    plan = plan_model(MODELS["llama-3.3-70b-instruct"], hypothetical_machine("T4"))
+    assert plan.verdict == "NO"
+    assert "such as" in plan.alternatives[-1]
+
+
+def test_full_fine_tuning_takes_the_8_bit_optimizer_only_where_it_must() -> None:
+    asked = Requirements(method="full")
+    roomy = plan_model(MODELS["qwen3-0.6b"], machine(card(79)), asked)
+    assert (roomy.shape.optimizer, roomy.shape.quantization) == ("adamw_torch_fused", "none")
+    assert value(roomy, "train.learning_rate") == 5e-5
+    narrow = plan_model(MODELS["qwen3-4b"], machine(card(79)), asked)
+    assert narrow.shape.optimizer == "adamw_bnb_8bit"
+    assert "do not fit" in reason(narrow, "train.optim")
+    assert narrow.verdict == "OK"
+
+
+def test_shorter_sequences_before_giving_up() -> None:
+    plan = plan_model(MODELS["qwen3-32b"], hypothetical_machine("RTX 4090"))
+    assert plan.verdict == "TIGHT"
+    assert plan.shape.max_length < 2048
+    assert "2048 does not fit" in reason(plan, "model.max_length")
+
+
+def test_a_length_beyond_the_models_context_is_no() -> None:
+    plan = plan_model(MODELS["tinyllama-1.1b-chat-v1.0"], machine(card(79)), Requirements(max_length=4096))
+    assert plan.verdict == "NO"
+    assert "only 2048 tokens" in reason(plan, "model.max_length")
+    assert plan.alternatives[0].startswith("max_length 2048: ")
+
+
+def test_the_gpu_with_most_free_memory_is_taken_unless_one_is_asked_for() -> None:
+    box = machine(card(20, uuid="GPU-aaa"), card(70, uuid="GPU-bbb"))
+    plan = plan_model(QWEN_8B, box)
+    assert plan.device_index == 1
+    assert any(text.startswith("on GPU 0: ") for text in plan.alternatives)
+    assert plan_model(QWEN_8B, box, Requirements(gpu_uuid="gpu-a")).device_index == 0
+    with pytest.raises(EngineError) as raised:
+        plan_model(QWEN_8B, box, Requirements(gpu_uuid="GPU-c"))
+    assert raised.value.code is ExitCode.RESOURCES
+    assert "GPU-aaa" in raised.value.hint
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_a_processor_is_not() -> None:
+    with pytest.raises(EngineError) as raised:
+        plan_model(QWEN_8B, machine(), Requirements(device="cuda"))
+    assert raised.value.code is ExitCode.RESOURCES
+    assert plan_model(QWEN_8B, machine(card(70)), Requirements(device="cpu")).device_index is None
+
+
+def test_processors_are_for_small_models() -> None:
+    box = machine(ram_gib=256)
+    small, large = plan_model(MODELS["smollm2-135m-instruct"], box), plan_model(MODELS["qwen3-32b"], box)
+    assert (small.verdict, small.shape.quantization, small.shape.device) == ("OK", "none", "cpu")
+    assert large.verdict == "TIGHT"
+    assert "slow" in reason(large, "launch.device")
+    assert plan_model(MODELS["qwen3-32b"], machine(ram_gib=16)).verdict == "NO"
+
+
+def test_order_by_verdict_then_quality() -> None:
+    plans = rank_models(hypothetical_machine("RTX 4090"))
+    order = ["OK", "TIGHT", "NO"]
+    verdicts = [order.index(plan.verdict) for plan in plans]
+    assert verdicts == sorted(verdicts)
+    fitting = [plan.model.quality for plan in plans if plan.verdict == "OK"]
+    assert fitting == sorted(fitting, reverse=True)
+
+
+def test_goal_speed_orders_by_speed_above_the_floor() -> None:
+    plans = rank_models(hypothetical_machine("RTX 4090"), Requirements(goal="speed", complexity="high"))
+    capable = [plan for plan in plans if plan.verdict == "OK" and plan.model.quality >= 55]
+    assert plans[: len(capable)] == capable
+    speeds = [plan.tokens_per_second or 0 for plan in capable]
+    assert speeds == sorted(speeds, reverse=True)
+
+
+def test_a_simple_task_prefers_fast_models_to_larger_ones() -> None:
+    box = hypothetical_machine("A100-SXM4-80GB")
+    simple, extreme = (rank_models(box, Requirements(complexity=name))[0].model for name in ("simple", "extreme"))
+    assert (simple.parameters or 0) < (extreme.parameters or 0)
+    assert simple.quality >= 45
+
+
+def test_a_ranking_takes_models_that_are_given() -> None:
+    plans = rank_models(machine(card(70)), None, [QWEN_8B])
+    assert [plan.model for plan in plans] == [QWEN_8B]
+    assert plans[0].alternatives == ()

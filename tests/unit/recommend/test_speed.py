@@ -1,0 +1,88 @@
+"""The roofline against published runs that state configuration and tokens per second."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.hardware.machine import Cpu, Gpu
+from engine.memory.shape import TrainingShape
+from engine.models.catalog import catalog_index
+from engine.speed.roofline import device_rates, tokens_per_second
+
+MODELS = catalog_index()
+A100 = Gpu("A100", compute_capability=(8, 0), tensor_flops=312e12, memory_bandwidth_bytes_s=2.039e12)
+RTX_4090 = Gpu("4090", compute_capability=(8, 9), tensor_flops=165e12, memory_bandwidth_bytes_s=1.008e12)
+T4 = Gpu("T4", compute_capability=(7, 5), tensor_flops=65e12, memory_bandwidth_bytes_s=0.32e12)
+LLAMA_8B, LLAMA_3B, QWEN_7B = "llama-3.1-8b", "llama-3.2-3b-instruct", "qwen2.5-7b-instruct"
+
+PUBLISHED = [
+    ("torchtune, compiled", RTX_4090, LLAMA_8B, {"micro_batch": 2}, 3083),
+    ("torchtune, compiled", RTX_4090, LLAMA_8B, {"micro_batch": 2, "quantization": "nf4"}, 2413),
+    (
+        "torchtune",
+        A100,
+        LLAMA_3B,
+        {"micro_batch": 2, "max_length": 4096, "method": "full", "checkpoint_every": 0},
+        7075,
+    ),
+    ("torchtune, compiled", A100, LLAMA_3B, {"micro_batch": 2, "max_length": 4096}, 8210),
+    ("torchtune, compiled", A100, LLAMA_3B, {"micro_batch": 2, "max_length": 4096, "quantization": "nf4"}, 8035),
+    ("Qwen", A100, QWEN_7B, {"max_length": 256}, 1707),
+    ("Qwen", A100, QWEN_7B, {"max_length": 512}, 2731),
+    ("Qwen", A100, QWEN_7B, {"max_length": 2048}, 3151),
+    ("Qwen", A100, QWEN_7B, {"max_length": 8192}, 3077),
+    ("fitcheck", T4, "smollm2-1.7b-instruct", {"micro_batch": 4, "max_length": 1024, "compute_dtype": "fp16"}, 1223),
+]
+
+
+def speed(gpu: Gpu, model: str, **shape: object) -> float:
+    found = tokens_per_second(MODELS[model], TrainingShape(**shape), gpu, None)  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("source", "gpu", "model", "shape", "published"), PUBLISHED)
+def test_within_thirty_percent_of_published_runs(
+    source: str, gpu: Gpu, model: str, shape: dict[str, object], published: float
+) -> None:
+    assert speed(gpu, model, **shape) == pytest.approx(published, rel=0.30)
+
+
+def test_the_order_of_configurations_is_that_of_the_published_ones() -> None:
+    plain = speed(A100, QWEN_7B)
+    assert plain > speed(A100, QWEN_7B, quantization="nf4"), "dequantizing costs time"
+    assert speed(A100, QWEN_7B, checkpoint_every=0) > plain, "recomputing costs time"
+    assert speed(A100, QWEN_7B, checkpoint_every=2) > plain
+    assert speed(A100, QWEN_7B, max_length=256) < plain, "small micro-batches wait for launches"
+    assert speed(A100, QWEN_7B, method="full") < plain
+    assert speed(RTX_4090, QWEN_7B) < plain
+
+
+def test_the_price_of_quantization_falls_with_the_micro_batch() -> None:
+    shares = [
+        speed(A100, QWEN_7B, max_length=length, quantization="nf4") / speed(A100, QWEN_7B, max_length=length)
+        for length in (256, 2048, 8192)
+    ]
+    assert shares == sorted(shares)
+
+
+def test_a_card_known_by_name_only_takes_its_rates_from_the_table() -> None:
+    assert speed(Gpu("NVIDIA GeForce RTX 4090"), LLAMA_8B) == pytest.approx(speed(RTX_4090, LLAMA_8B), rel=0.05)
+
+
+def test_an_unknown_card_has_no_speed() -> None:
+    assert tokens_per_second(MODELS[LLAMA_8B], TrainingShape(), Gpu("Unheard Of 1"), None) is None
+    assert tokens_per_second(MODELS[LLAMA_8B], TrainingShape(device="cpu"), None, None) is None
+
+
+def test_processors_are_rough_and_say_so() -> None:
+    cpu = Cpu("x", 2, 4)
+    rates = device_rates(TrainingShape(device="cpu", compute_dtype="fp32"), None, cpu)
+    assert rates is not None
+    assert rates.low_confidence
+    shape = TrainingShape(device="cpu", compute_dtype="fp32", max_length=256)
+    small = tokens_per_second(MODELS["smollm2-135m-instruct"], shape, None, cpu)
+    large = tokens_per_second(MODELS[LLAMA_8B], shape, None, cpu)
+    assert small is not None
+    assert large is not None
+    assert small > 30 * large

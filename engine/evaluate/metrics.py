@@ -57,9 +57,7 @@ class Units:
 class Rouge(OfflineMetric):
     """ROUGE-1, -2, -L and -Lsum, F measure, 0 to 100 (Lin 2004, rouge_score)."""
 
-    def _compute(
-        self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True
-    ) -> Scores:
+    def _compute(self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True) -> Scores:
         scorer = rouge_scorer.RougeScorer(list(ROUGE_TYPES), tokenizer=Units())
         rows = [scorer.score(ref, text) for text, ref in zip(predictions, references, strict=True)]
         found = {kind: [100 * row[kind].fmeasure for row in rows] for kind in ROUGE_TYPES}
@@ -86,9 +84,7 @@ class Bleu(OfflineMetric):
 class ExactMatch(OfflineMetric):
     """Share of answers equal to the reference: after normalisation, and to the letter."""
 
-    def _compute(
-        self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True
-    ) -> Scores:
+    def _compute(self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True) -> Scores:
         pairs = list(zip(predictions, references, strict=True))
         found = {
             "exact_match": [float(normalise(text) == normalise(ref)) for text, ref in pairs],
@@ -100,9 +96,7 @@ class ExactMatch(OfflineMetric):
 class TokenF1(OfflineMetric):
     """Harmonic mean of precision and recall over shared units, order ignored, 0 to 1 (as SQuAD's F1)."""
 
-    def _compute(
-        self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True
-    ) -> Scores:
+    def _compute(self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True) -> Scores:
         rows = [token_f1(text, ref) for text, ref in zip(predictions, references, strict=True)]
         return {"token_f1": mean(rows) if use_aggregator else rows}
 

@@ -97,7 +97,5 @@ def _columns(rows: list[tuple[str, str, str, str]]) -> list[str]:
 def sample_lines(number: int, sample: dict[str, Any]) -> list[str]:
     """One prompt with the reference and both answers."""
     parts = (("prompt", "prompt"), ("reference", "wanted"), ("base", "base"), ("tuned", "tuned"))
-    return [
-        f"{number if key == 'prompt' else ' ':>3}  {label:<7} {sanitize(str(sample[key]), max_chars=TEXT_CHARS, single_line=True)}"
-        for key, label in parts
-    ]
+    shown = [(label, sanitize(str(sample[key]), max_chars=TEXT_CHARS, single_line=True)) for key, label in parts]
+    return [f"{number if not place else '':>3}  {label:<7} {text}" for place, (label, text) in enumerate(shown)]

@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache, lru_cache
 from typing import Any
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 _LETTER = r"[\p{L}\p{N}\p{M}]"
 _UNSPACED = (

@@ -16,7 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.modeling import adapters, load
-from engine.profile.resolve import from_run_json
+from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
 from engine.runs.files import read_json
 from engine.runs.lock import holder_pid
@@ -37,6 +37,17 @@ class Trained:
     def is_adapter(self) -> bool:
         """Whether the weights stand on a base model."""
         return self.weights.name == "adapter"
+
+    def summary(self) -> dict[str, Any]:
+        """What training wrote of its end; empty when it wrote nothing that can be read."""
+        return self.read("summary.json")
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run, empty when it is missing or damaged: for what is shown, never for what counts."""
+        try:
+            return read_json(self.run_dir / name)
+        except (OSError, ValueError):
+            return {}
 
 
 def open_run(job: Job) -> Trained:

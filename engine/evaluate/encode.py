@@ -1,0 +1,93 @@
+"""Held-out conversations as tokens: what is scored, with training's mask, and what is asked.
+
+Templates, masks and tokens are `engine.data`'s own, so that evaluation measures what training taught.
+The prompt is rendered and tokenized as an application would do it. Called by `run.py` and by the
+parity check of `export`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.data.chat import choose_template, render
+from engine.data.encode import IGNORED, encode_examples
+from engine.data.examples import RowProblem
+from engine.errors import EngineError, ExitCode
+from engine.evaluate.perplexity import Encoded, RowLoss
+from engine.evaluate.rows import HeldOut
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Documents with the row that each belongs to, prompts by row, and what had to be left out.
+
+    A row has one document, or one an answer where the template asks for it.
+    """
+
+    documents: list[Encoded]
+    owners: list[int]
+    prompts: dict[int, list[int]]
+    cut: int
+    """Documents longer than `max_length`, scored up to it as in training."""
+    too_long: int
+    """Rows whose prompt leaves no room for an answer."""
+
+    @property
+    def last_trained(self) -> set[int]:
+        """The last trained token of every document that was not cut: what ends an answer."""
+        return {document.labels[-1] for document in self.documents if document.labels[-1] != IGNORED}
+
+    def by_row(self, losses: Sequence[RowLoss], rows: int) -> list[RowLoss]:
+        """Losses of documents added up by row."""
+        nll, tokens = [0.0] * rows, [0] * rows
+        for owner, loss in zip(self.owners, losses, strict=True):
+            nll[owner] += loss.nll
+            tokens[owner] += loss.tokens
+        return [RowLoss(*pair) for pair in zip(nll, tokens, strict=True)]
+
+
+def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, room_tokens: int) -> EncodedRows:
+    """Tokens of `rows`; prompts of at most `room_tokens`.
+
+    Raises EngineError(MODEL) when the run's template refuses a row that training accepted.
+    """
+    template = choose_template(tokenizer)
+    encoded = encode_examples([row.example for row in rows], tokenizer, template, lambda done, total: None)
+    if encoded.refused:
+        number, problem = encoded.refused[0]
+        raise EngineError(
+            f"held-out row {rows[number].example.row}: {problem.cause}: {problem.detail}",
+            code=ExitCode.MODEL,
+            where="chat template",
+            hint="the tokenizer of the run is not the one it was trained with",
+        )
+    documents = [
+        Encoded(tuple(document.ids[:max_length].tolist()), tuple(document.labels[:max_length].tolist()))
+        for document in encoded.documents
+    ]
+    prompts = _prompts(rows, tokenizer)
+    fitting = {number: ids for number, ids in prompts.items() if len(ids) <= room_tokens}
+    return EncodedRows(
+        documents,
+        [document.example for document in encoded.documents],
+        fitting,
+        cut=sum(len(document.ids) > max_length for document in encoded.documents),
+        too_long=len(prompts) - len(fitting),
+    )
+
+
+def _prompts(rows: Sequence[HeldOut], tokenizer: Any) -> dict[int, list[int]]:
+    """Token ids of every row that has a prompt, with the start of the answer."""
+    asked = [number for number, row in enumerate(rows) if row.has_prompt]
+    turns = [
+        [{"role": message.role, "content": message.content} for message in rows[number].example.messages[:-1]]
+        for number in asked
+    ]
+    texts = render(tokenizer, choose_template(tokenizer), turns, generation=True)
+    found = {number: text for number, text in zip(asked, texts, strict=True) if not isinstance(text, RowProblem)}
+    if not found:
+        return {}
+    ids = tokenizer(list(found.values()), add_special_tokens=False).input_ids
+    return dict(zip(found, ids, strict=True))

@@ -1,0 +1,190 @@
+"""The sections of a model card as markdown. Pure text; every value from outside is escaped and redacted.
+
+Called by `card.py` only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.evaluate.page import score_rows
+from engine.export.clean import DEMO_NAME, cell, plain
+from engine.text import format_bytes, format_count, format_duration
+
+if TYPE_CHECKING:
+    from engine.export.card import Facts
+
+_HIDDEN = ("data.datasets", "data.validation_path", "data.columns", "model.name_or_path", "data.system")
+"""Settings that name files of this machine, or that have a line of their own."""
+_TABLES = ("model", "quantization", "tuning", "lora", "data", "train")
+
+MERGED_CODE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+path = "."  # this directory, or the model's name on the hub
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+
+messages = [{"role": "user", "content": "Hello!"}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
+output = model.generate(**inputs, max_new_tokens=128)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
+
+_ADAPTER_HEAD = """from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+path = "."  # this directory, or the adapter's name on the hub
+base = {base}
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+model = PeftModel.from_pretrained(model, path)"""
+
+
+def summary(facts: Facts) -> str:
+    """What this is, in two sentences, and what one must know of its base."""
+    how = "LoRA adapters on" if facts.trained.is_adapter else "full fine-tuning of"
+    if facts.trained.settings.quantization.method != "none" and facts.trained.is_adapter:
+        how = f"LoRA adapters on a {facts.trained.settings.quantization.method}-quantized"
+    what = "The adapter alone" if facts.kind == "adapter" else "The whole model, adapter merged in"
+    if not facts.trained.is_adapter:
+        what = "The whole model"
+    where = f"[{plain(facts.base)}](https://huggingface.co/{facts.base})" if facts.base_on_hub else cell(facts.base)
+    lines = [f"Made by {how} {where}. {what}: {facts.dtype}, {format_bytes(facts.size_bytes)} of safetensors."]
+    if not facts.base_on_hub:
+        origin = "comes with Tunedeck" if facts.base == DEMO_NAME else "was a local directory"
+        load = " To load the adapter, give the directory of that model." if facts.kind == "adapter" else ""
+        lines.append(f"The base model {cell(facts.base)} {origin}.{load}")
+    lines.append(_licence(facts))
+    return "\n\n".join(line.strip() for line in lines)
+
+
+def _licence(facts: Facts) -> str:
+    known = str(facts.trained.run_json.get("model", {}).get("licence") or "")
+    if known:
+        return f"Licence of the base model: {plain(known)}. It governs this model too."
+    return "The licence of the base model is not known here: look it up before you pass this model on."
+
+
+def usage(facts: Facts) -> str:
+    """Code that runs as it stands, from inside the directory."""
+    if facts.kind == "merged":
+        code = MERGED_CODE
+    else:
+        base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
+        code = _ADAPTER_HEAD.format(base=base) + MERGED_CODE.partition('dtype="auto")')[2]
+    system = facts.trained.settings.data.system
+    note = f"\n\nIt was trained with the system message {plain(system, 1000)}" if system.strip() else ""
+    return f"## Use\n\n```python\n{code}\n```{note}"
+
+
+def evaluation(facts: Facts) -> str:
+    """Base against tuned, when the run was evaluated."""
+    report = facts.report
+    if not report:
+        return ""
+    rows = [
+        f"| {name} | {base} | {tuned} | {plain(change)} |"
+        for name, base, tuned, change in _finite_rows(score_rows(report))
+    ]
+    head = f"On {report['rows']} of {report['rows_held_out']} rows held out from training, greedy answers."
+    verdict = f"Verdict: {plain(report['verdict'])} ({plain(report['verdict_reason'])})."
+    table = ["| score | base | tuned | change (95 % interval) |", "|---|---:|---:|---:|", *rows]
+    return "\n".join(["## Evaluation", "", head, "", *table, "", verdict])
+
+
+def _finite_rows(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    return [(plain(name), plain(base), plain(tuned), change) for name, base, tuned, change in rows]
+
+
+def check(facts: Facts) -> str:
+    """How the written files compared with base and adapter when they were loaded again."""
+    found = facts.parity
+    if not found or facts.kind != "merged":
+        return ""
+    against = "base + adapter" if facts.trained.is_adapter else "the tuned model"
+    stop = "ended by itself" if found["generation"]["stopped"] else "ran to the limit of new tokens"
+    return "\n".join(
+        [
+            "## Check of the files",
+            "",
+            f"Loaded again by plain transformers {plain(found['transformers'])} and compared with {against} over "
+            f"{found['positions']} positions of {found['rows']} texts:",
+            "",
+            f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
+            f"({found['relative_rms']:.2g} of their spread; {found['tolerance']:g} is allowed for {facts.dtype})",
+            f"- same next token in {found['top1_agreement']:.1%} of places",
+            f"- stored as {plain(', '.join(found['stored']))}; a generated answer {stop}",
+        ]
+    )
+
+
+def training(facts: Facts) -> str:
+    """Every setting with where its value came from."""
+    provenance = facts.trained.run_json.get("provenance", {})
+    rows = [
+        f"| {cell(key)} | {cell(value)} | {_source(provenance.get(key, {}))} |"
+        for key, value in _settings(facts)
+        if key not in _HIDDEN
+    ]
+    end = facts.trained.summary()
+    told = []
+    if end.get("step"):
+        told.append(f"{end['step']} steps, {format_count(end.get('tokens'))} tokens")
+    if isinstance(end.get("best_eval_loss"), (int, float)):
+        told.append(f"best evaluation loss {end['best_eval_loss']:.4f} at step {end.get('best_step')}")
+    if end.get("trainable_parameters"):
+        told.append(
+            f"{format_count(end['trainable_parameters'])} of {format_count(end['total_parameters'])} parameters trained"
+        )
+    line = [f"{'; '.join(told)}.", ""] if told else []
+    return "\n".join(["## Training", "", *line, "| setting | value | from |", "|---|---|---|", *rows])
+
+
+def _settings(facts: Facts) -> list[tuple[str, Any]]:
+    tables = [name for name in _TABLES if name != "lora" or facts.trained.is_adapter]
+    dumped = facts.trained.settings.model_dump(mode="json")
+    return [
+        (f"{name}.{key}", value)
+        for name in tables
+        for key, value in dumped[name].items()
+        if value is not None and value != []
+    ]
+
+
+def _source(entry: dict[str, Any]) -> str:
+    source, reason = str(entry.get("source", "")), str(entry.get("reason", ""))
+    return plain(f"{source}: {reason}" if reason and reason not in source else source)
+
+
+def data(facts: Facts) -> str:
+    """Numbers of the data report; never the files' names."""
+    report = facts.trained.read("data/report.json")
+    lines = []
+    for number, part in enumerate(report.get("datasets", []), 1):
+        dropped = "; ".join(f"{item['rows']} {item['cause']}" for item in part.get("dropped", []))
+        lines.append(
+            f"- file {number} ({plain(part.get('format'))}): {part.get('rows_read')} rows read, "
+            f"{part.get('kept')} kept, {part.get('cut')} cut" + (f"; left out: {plain(dropped)}" if dropped else "")
+        )
+    for name in ("train", "validation"):
+        part = report.get(name)
+        if part:
+            lines.append(
+                f"- {name}: {part.get('rows')} rows, {format_count(part.get('tokens'))} tokens, "
+                f"{format_count(part.get('trained_tokens'))} of them in answers"
+            )
+    if not lines:
+        return ""
+    return "\n".join(["## Data", "", *lines, "", "Loss on the answers only, end of turn included."])
+
+
+def environment(facts: Facts) -> str:
+    """Processor or GPU by model, time, versions."""
+    run_json, end = facts.trained.run_json, facts.trained.summary()
+    device = end.get("device") or facts.trained.settings.launch.device
+    if str(device).upper() == "CPU":
+        device = run_json.get("machine", {}).get("cpu", {}).get("name") or "CPU"
+    took = f" in {format_duration(end['seconds'])}" if isinstance(end.get("seconds"), (int, float)) else ""
+    versions = [f"{plain(name)} {plain(value)}" for name, value in run_json.get("versions", {}).items() if value]
+    return f"## Hardware and software\n\nTrained on {plain(device)}{took}. {', '.join(versions)}."

@@ -1,0 +1,130 @@
+"""Is the written model the trained one? Reloaded from disk by plain transformers and compared.
+
+Reference = the unquantized base with the adapter beside it, on the CPU, in the export's dtype; 16-bit
+products accumulate in fp32 there. Called by `run.py`; a failed comparison is an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+
+ROWS = 4
+ROW_TOKENS = 192
+LOGITS_BYTES = 192 * 1024 * 1024
+"""fp32 logits kept of one model: fewer positions a row for a large vocabulary."""
+
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 6e-2}
+"""Largest error of the logits, root mean square relative to their spread.
+
+Adding the adapter into a weight rounds it once to the storage dtype, by at most half a unit in the last
+place: 6e-8, 5e-4 and 4e-3 of its size. The forward pass of base + adapter rounds as often again, and
+both grow through the layers, about tenfold in deep models. A forgotten or doubled adapter, a wrong scale
+or a layer out of place moves the logits by far more, unless the adapter does next to nothing: for that
+case `closer_to_base` looks from the other side.
+"""
+MAX_FACTOR = 20.0
+"""The largest single error may be this many times the tolerance: some six deviations are normal among
+millions of logits; one broken row of the head or the embedding shows as far more."""
+
+NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far apart two sets of logits are; the relative ones are in units of the first's RMS spread."""
+
+    max_abs: float
+    mean_abs: float
+    relative: float
+    max_relative: float
+    top1: float
+    positions: int
+
+
+@torch.inference_mode()
+def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """fp32 logits of the last positions of each row: [positions, vocabulary] on the CPU."""
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    keep = max(4, LOGITS_BYTES // (4 * vocabulary * max(1, len(rows))))
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    limited = {"logits_to_keep": keep} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    found = []
+    for row in rows:
+        ids = torch.tensor([list(row)], device=base.device)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **limited).logits
+        found.append(logits[0, -keep:].float().cpu())
+    return found
+
+
+def distance(reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> Distance:
+    """Differences over all positions of all rows. Not-a-number anywhere makes every field NaN or 0."""
+    wanted, found = torch.cat(list(reference)).double(), torch.cat(list(other)).double()
+    error = found - wanted
+    spread = (wanted - wanted.mean(dim=-1, keepdim=True)).square().mean().sqrt().clamp_min(1e-12)
+    return Distance(
+        float(error.abs().max()),
+        float(error.abs().mean()),
+        float(error.square().mean().sqrt() / spread),
+        float(error.abs().max() / spread),
+        float((wanted.argmax(-1) == found.argmax(-1)).double().mean()),
+        len(wanted),
+    )
+
+
+def stored_dtypes(folder: Path) -> dict[str, int]:
+    """Values in the safetensors files of `folder` by stored dtype, read from the files' headers."""
+    from safetensors import safe_open
+
+    found: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                part = file.get_slice(name)
+                size = 1
+                for side in part.get_shape():
+                    size *= side
+                found[NAMES.get(part.get_dtype(), part.get_dtype())] += size
+    return dict(found)
+
+
+def judge(
+    dtype: str, to_tuned: Distance, adapter_effect: Distance | None, to_base: Distance | None, stored: dict[str, int]
+) -> list[str]:
+    """What is wrong with the export, one finding a line; empty when it is right."""
+    problems = []
+    if not to_tuned.relative <= TOLERANCE[dtype]:
+        problems.append(
+            f"its logits are off by {to_tuned.relative:.2g} of their spread (allowed for {dtype}: {TOLERANCE[dtype]:g})"
+        )
+    if not to_tuned.max_relative <= MAX_FACTOR * TOLERANCE[dtype]:
+        problems.append(f"one logit is off by {to_tuned.max_abs:.2g}, {to_tuned.max_relative:.2g} of their spread")
+    if adapter_effect and to_base and adapter_effect.relative > 0 and to_base.relative == 0:
+        problems.append("it is the base model: nothing of the adapter is in it")
+    total = sum(stored.values())
+    if stored.get(dtype, 0) < 0.9 * total or not total:
+        problems.append(f"it is stored as {', '.join(stored) or 'nothing'}, not {dtype}")
+    return problems
+
+
+def closer_to_base(to_tuned: Distance, adapter_effect: Distance | None, to_base: Distance | None) -> bool:
+    """Whether rounding took most of a weak adapter's change away."""
+    return bool(adapter_effect and to_base and adapter_effect.relative > 0 and to_base.relative < to_tuned.relative)
+
+
+def failed(problems: Sequence[str], folder: Path) -> EngineError:
+    """The error for an export that is not what was trained."""
+    return EngineError(
+        f"the merged model is not the tuned one: {'; '.join(problems)}",
+        code=ExitCode.MODEL,
+        where=folder.name,
+        hint="export with --dtype fp32; an earlier export stands as it was",
+    )

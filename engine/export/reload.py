@@ -1,0 +1,48 @@
+"""A written model loaded as a stranger would: plain transformers, nothing of the engine.
+
+Called by `run.py` for the parity check. Raises what a stranger would see, as EngineError(MODEL).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+
+
+def load_again(folder: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) from the files alone, in the dtype that they store."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EngineError(
+            f"the written model cannot be loaded again: {first}",
+            code=ExitCode.MODEL,
+            where=folder.name,
+            hint="an earlier export stands as it was; please report this with the run's log",
+        ) from error
+    return model.eval(), tokenizer
+
+
+@torch.inference_mode()
+def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_tokens: int) -> dict[str, Any]:
+    """One greedy answer with the model's own stop tokens: its text, tokens, and whether it ended by itself."""
+    inputs = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    ).to(model.device)
+    own = model.generation_config.eos_token_id
+    stops = own if isinstance(own, list) else [own]
+    output = model.generate(
+        **inputs, max_new_tokens=max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None
+    )
+    new = output[0, inputs["input_ids"].shape[1] :].tolist()
+    stopped = bool(new) and new[-1] in stops
+    text = tokenizer.decode(new, skip_special_tokens=True)
+    return {"text": text, "tokens": len(new), "stopped": stopped}

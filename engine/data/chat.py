@@ -7,6 +7,7 @@ stores `ChatTemplate.source` with it, so that inference writes what training saw
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ RENDER_EXTRA_BYTES = 1024**3
 MAX_ADDED_CHARS = 1024 * 1024
 """What a template may add to the messages of one conversation."""
 _FIXED_DATE = datetime(2025, 1, 1)
+_NOW = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ def render(
 ) -> list[str | RowProblem]:
     """Each conversation as text; a RowProblem where the template refuses it.
 
-    `generation` appends the start of an answer. Dates that a template writes are fixed, so that a
-    resumed run sees the same tokens. Raises EngineError(MODEL) for a template that is broken, takes
+    `generation` appends the start of an answer. A date of today that the template writes is fixed here,
+    so that a run resumed tomorrow sees the same tokens. Raises EngineError(MODEL) for a template that is broken, takes
     too long, or writes far more than the messages hold.
     """
     try:
@@ -130,14 +132,15 @@ def _render_all(
 ) -> list[str | RowProblem]:
     import jinja2
 
+    source = _NOW.sub(lambda found: repr(_FIXED_DATE.strftime(found[2])), template.source)
+
     def apply(some: Sequence[Turns]) -> list[str | RowProblem]:
         return list(
             tokenizer.apply_chat_template(
                 [list(turns) for turns in some],
-                chat_template=template.source,
+                chat_template=source,
                 add_generation_prompt=generation,
                 tokenize=False,
-                strftime_now=_FIXED_DATE.strftime,
             )
         )
 

@@ -19,7 +19,8 @@ def split_examples(examples: Sequence[Example], fraction: float, seed: int) -> t
     At least one content is held out and one stays when there are two different ones; with fewer, or
     fraction 0, validation is empty.
     """
-    counts = Counter(example.key for example in examples)
+    keys = [example.key for example in examples]
+    counts = Counter(keys)
     if fraction <= 0 or len(counts) < 2:
         return list(examples), []
     wanted = max(1, round(fraction * len(examples)))
@@ -33,8 +34,8 @@ def split_examples(examples: Sequence[Example], fraction: float, seed: int) -> t
         held.add(key)
         rows += counts[key]
     return (
-        [example for example in examples if example.key not in held],
-        [example for example in examples if example.key in held],
+        [example for example, key in zip(examples, keys, strict=True) if key not in held],
+        [example for example, key in zip(examples, keys, strict=True) if key in held],
     )
 
 

@@ -73,12 +73,12 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """Entry point of the `engine` script: run a command, turn errors into one line and an exit code."""
     try:
-        cli.main(standalone_mode=False)
+        # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except EngineError as error:
         _show_error(error)
         sys.exit(int(error.code))
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(int(ExitCode.PROFILE))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ import click
 from engine.cli.common import json_option, line, note, print_json
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
-from engine.runs import control, launch, store
+from engine.runs import launch, store
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
@@ -46,11 +47,22 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
 
 
 def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
-    """Follow a run to its end and print its summary; raises its error, or Exit for a stopped run.
+    """Follow a run to its end and print its summary; Exit(8) for a stopped one, so that scripts can tell."""
+    outcome = follow_to_end(run, process, quiet=as_json, offset=offset, keep=keep)
+    if outcome:
+        tell_summary(run, as_json=as_json)
+    if outcome != "completed":
+        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
 
-    A run that never started leaves no directory behind, unless `keep` (it had started before).
+
+def follow_to_end(
+    run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
+) -> str:
+    """Follow a run until its worker ends; `completed`, `stopped`, or empty when it never started.
+
+    Raises the run's error. One that never started leaves no directory, unless `keep` (it had before).
     """
-    progress = Progress(quiet=as_json)
+    progress = Progress(quiet=quiet)
     error: EngineError | None = None
     started = keep
 
@@ -70,29 +82,24 @@ def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset:
         store.remove_run(run)
     if error is not None:
         raise error
-    if not started:
-        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
-    tell_summary(run, as_json=as_json)
-    if progress.fold.finished.get("outcome") == "stopped":
-        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
+    return str(progress.fold.finished.get("outcome")) if started else ""
 
 
-def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Any) -> None:
-    """Run `follow` again after Ctrl-C: the first asks the run to save and stop, the second ends it now."""
-    asked = False
-    while True:
-        try:
-            follow()
-            return
-        except KeyboardInterrupt:
-            if asked:
-                os.kill(process.pid, signal.SIGTERM)
-                note("ending the worker now")
-            else:
-                control.request(run.path, "stop")
-                os.kill(process.pid, signal.SIGTERM)
-                note("stopping after this step with a checkpoint; Ctrl-C again ends it at once")
-            asked = True
+def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Callable[[], None]) -> None:
+    """Run `follow` with Ctrl-C meant for the worker: the first asks it to save and stop, the second ends it."""
+    asked = 0
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        process.terminate()
+        note("stopping after this step; Ctrl-C again ends it at once" if asked == 1 else "ending the worker now")
+
+    before = signal.signal(signal.SIGINT, pass_on)
+    try:
+        follow()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _tell_plan(resolved: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from engine.train.schedule import Schedule
 from engine.worker_job import Job
 
 TRAINER_STATE = "trainer_state.json"
+LossFunction = Callable[[Any, forward.Batch], torch.Tensor]
 
 
 class EngineTrainer(Trainer):
@@ -56,7 +58,7 @@ class EngineTrainer(Trainer):
         self.job, self.settings, self.schedule = job, settings, schedule
         self.validation, self.collator = eval_dataset, collator
         self.meter = Meter()
-        self.loss_sum = forward.loss_sum
+        self.loss_sum: LossFunction = forward.loss_sum
         self.save_reason = "schedule"
 
     # loss -------------------------------------------------------------------------------------------
@@ -79,8 +81,7 @@ class EngineTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with fp32 masters, or what `train.optim` says."""
-        if self.optimizer is None:
-            self.optimizer = build_optimizer(self.model, self.settings, self.job.warn)
+        self.optimizer = build_optimizer(self.model, self.settings, self.job.warn)
         return self.optimizer
 
     # telling ----------------------------------------------------------------------------------------

@@ -82,8 +82,10 @@ def fit(account: Account, documents: Sequence[Document], examples: Sequence[Exam
     return kept
 
 
-def check_result(account: Account, train: Packed, validation: Packed | None, template: ChatTemplate) -> None:
-    """Refuse an empty training set; turn what happened into warnings."""
+def check_result(
+    account: Account, train: Packed, validation: Packed | None, template: ChatTemplate, held_out: int
+) -> None:
+    """Refuse an empty training set; turn what happened into warnings. `held_out`: rows meant for validation."""
     limit = int(account.settings.model.max_length)
     if len(train) == 0:
         longest = max(account.lengths, default=0)
@@ -99,8 +101,8 @@ def check_result(account: Account, train: Packed, validation: Packed | None, tem
         account.warnings.append(f"{dropped} rows are left out; see the causes in the report")
     if cut:
         account.warnings.append(f"{cut} rows are cut to max_length = {limit} tokens and lose the end of their answers")
-    if VALIDATION in account.files and validation is None:
-        account.warnings.append("the validation file holds no usable row: nothing is evaluated")
+    if held_out and validation is None:
+        account.warnings.append(f"none of the {held_out} held-out rows fits max_length: nothing is evaluated")
     account.warnings += [f"{count} {note} (template {template.name})" for note, count in account.notes.items() if count]
     strange = sum(
         any(_CONTROL.search(message.content) for message in example.messages)

@@ -65,7 +65,7 @@ def prepare(
     train_set = _pack_side(account, [document for document in kept if document.example < len(train)], pad)
     held = [document for document in kept if document.example >= len(train)]
     validation_set = _pack_side(account, held, pad) if held else None
-    check_result(account, train_set, validation_set, template)
+    check_result(account, train_set, validation_set, template, len(validation))
     rows = sorted({document.example for document in held})
     return Prepared(
         train=train_set,

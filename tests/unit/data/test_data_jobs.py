@@ -15,7 +15,7 @@ from engine.runs.events import EventWriter, read_events
 from engine.worker_job import Job
 
 ROWS = [
-    {"instruction": "Name a colour.", "input": "", "output": "Blue \x1b[31mand 東京 🙂"},
+    {"instruction": "Name a colour.", "input": "", "output": "Blue \x1b[31mand ☃"},
     {"instruction": "Name another.", "input": "", "output": "Green and green and green and green and green."},
 ]
 
@@ -70,7 +70,7 @@ def test_check_prints_every_rows_fate(run_job: Any, monkeypatch: pytest.MonkeyPa
 
 def test_preview_brackets_what_is_trained_on_and_sanitises(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = cli(run_job, monkeypatch, "preview", "p.toml", "--rows", "1").stdout
-    assert "<|im_start|>assistant\n⟦Blue \ufffd[31mand 東京 🙂<|im_end|>⟧" in shown
+    assert "<|im_start|>assistant\n⟦Blue \ufffd[31mand ☃<|im_end|>⟧" in shown
     assert "\x1b" not in shown
 
 

@@ -153,6 +153,16 @@ def test_a_validation_file_replaces_the_split(
     assert [Path(dataset.path).name for dataset in done.report.datasets] == ["rows.jsonl", "held.jsonl"]
 
 
+def test_held_out_rows_that_do_not_fit_are_told(
+    tmp_path: Path, tokenizer: Any, write_rows: Write, make_settings: Make
+) -> None:
+    train = write_rows([row(number) for number in range(5)])
+    held = write_rows([{**row(9), "instruction": "why " * 300}], "held.jsonl")
+    done = run(make_settings(train, validation_path=held), tokenizer, tmp_path)
+    assert (done.validation, done.validation_examples) == (None, [])
+    assert any("none of the 1 held-out rows fits" in warning for warning in done.report.warnings)
+
+
 def test_max_samples_counts_over_all_files(
     tmp_path: Path, tokenizer: Any, write_rows: Write, make_settings: Make
 ) -> None:

@@ -66,8 +66,8 @@ class DeckApp(App[None]):
     BINDINGS: ClassVar = bindings("")
     COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (24, "-mid"), (34, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-mid"), (34, "-tall")]  # noqa: RUF012
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()

@@ -62,9 +62,7 @@ class Lane:
                     return
             self._one(*job)
 
-    def _one(
-        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]
-    ) -> None:
+    def _one(self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
         try:
             result = work()
         except Exception as error:

@@ -48,7 +48,7 @@ class Range:
         if self.high >= 10_000:
             return f"{value / 1000:,.{0 if self.step >= 1000 else 1}f}k"
         if max(abs(self.high), abs(self.low)) < 1e-2:
-            return f"{value:.1e}" if value else "0"
+            return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if value else "0"
         digits = max(0, min(6, -math.floor(math.log10(self.step) + 1e-9)))
         return f"{value:,.{digits}f}"
 
@@ -76,11 +76,12 @@ def value_range(data: ChartData) -> tuple[float, float] | None:
 
 
 class Canvas:
-    """Braille dots with a style per cell; later drawing takes the cell's style."""
+    """Braille dots with a style per cell. Where a line runs, the haze of raw values gives way to it."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self._bits = [[0] * width for _ in range(height)]
+        self._lines = [[0] * width for _ in range(height)]
         self._glyphs: list[list[str]] = [[""] * width for _ in range(height)]
         self._styles = [[""] * width for _ in range(height)]
 
@@ -89,6 +90,12 @@ class Canvas:
         if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
             self._bits[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
             self._styles[y // 4][x // 2] = style
+
+    def line_dot(self, x: int, y: int) -> None:
+        """Set one dot of a line."""
+        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
+            self._lines[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
+            self._styles[y // 4][x // 2] = LINE_STYLE
 
     def column(self, x: int, top: int, bottom: int, style: str) -> None:
         """Set the dots of a column from `top` to `bottom`."""
@@ -107,8 +114,9 @@ class Canvas:
 
     def _row(self, y: int) -> list[Run]:
         runs: list[Run] = []
-        for bits, glyph, style in zip(self._bits[y], self._glyphs[y], self._styles[y], strict=True):
-            character = glyph or (chr(0x2800 + bits) if bits else " ")
+        cells = zip(self._bits[y], self._lines[y], self._glyphs[y], self._styles[y], strict=True)
+        for haze, bits, glyph, style in cells:
+            character = glyph or (chr(0x2800 + (bits or haze)) if bits or haze else " ")
             if runs and runs[-1][1] == style:
                 runs[-1] = (runs[-1][0] + character, style)
             else:
@@ -140,14 +148,14 @@ def plot(canvas: Canvas, data: ChartData, x_axis: Range, y_axis: Range) -> None:
 def _connect(canvas: Canvas, places: Sequence[tuple[int, int]]) -> None:
     for index, (x, y) in enumerate(places):
         if index == 0:
-            canvas.dot(x, y, LINE_STYLE)
+            canvas.line_dot(x, y)
             continue
         before_x, before_y = places[index - 1]
         steps = max(abs(x - before_x), abs(y - before_y), 1)
         for step in range(1, steps + 1):
             share = step / steps
             at = (round(before_x + (x - before_x) * share), round(before_y + (y - before_y) * share))
-            canvas.dot(*at, LINE_STYLE)
+            canvas.line_dot(*at)
 
 
 def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
@@ -157,11 +165,12 @@ def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
         return []
     xs = [point.x for point in data.raw or data.line] + [x for x, _ in data.marks]
     plot_height = height - 2
-    y_axis = nice_range(*values, max(2, plot_height // 3))
+    y_axis = nice_range(*values, max(3, plot_height // 2))
     labels = {value: y_axis.label(value) for value in y_axis.ticks()}
     gutter = max((len(text) for text in labels.values()), default=1)
     canvas = Canvas(width - gutter - 2, plot_height)
-    x_axis = nice_range(min(xs), max(xs), max(1, canvas.width // 12)) if min(xs) < max(xs) else _single(xs[0])
+    low = 0.0 if min(xs) < 0.1 * max(xs) else min(xs)
+    x_axis = nice_range(low, max(xs), max(1, canvas.width // 10)) if low < max(xs) else _single(xs[0])
     plot(canvas, data, x_axis, y_axis)
     at_row = {plot_height - 1 - _scale(value, y_axis.low, y_axis.high, plot_height): labels[value] for value in labels}
     rows = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 from tui.state import DeckState
 
@@ -151,7 +151,7 @@ def key_label(command: Command) -> str:
     return _KEY_NAMES.get(key, key.replace("ctrl+", "^"))
 
 
-def bindings(screen: str) -> list[Binding]:
+def bindings(screen: str) -> list[BindingType]:
     """Textual bindings of one screen (empty = of the app); ids allow remapping through a keymap."""
     return [
         Binding(command.key, f"app.command('{command.id}')", command.label, show=False, id=f"deck.{command.id}")

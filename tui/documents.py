@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.hardware.machine import Machine
+    from engine.profile.check import Examination
+    from engine.profile.fieldspec import FieldSpec
     from engine.profile.load import LoadedProfile
 
 
@@ -49,6 +52,27 @@ def loaded(text: str, path: Path) -> LoadedProfile:
     from engine.profile.load import load_text
 
     return load_text(text, path)
+
+
+def examine(profile: LoadedProfile, machine: Machine | None) -> Examination:
+    """Problems, warnings and, where the settings allow one, the plan: also one that does not fit."""
+    from engine.profile.check import examine as check
+
+    return check(profile, machine)
+
+
+def value_text(value: Any) -> str:
+    """A value as the form shows and reads it."""
+    from engine.profile.fields import format_value
+
+    return format_value(value)
+
+
+def allowed(field: FieldSpec) -> str:
+    """What a setting accepts, in words."""
+    from engine.profile.values import allowed as words
+
+    return words(field)
 
 
 def save(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ Drawn by `screens/fit.py`. Not here: probing and ranking.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from textual.content import Content
 
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.shape import GIB, TrainingShape
-from engine.recommend.plan import Plan, Requirements
+from engine.recommend.plan import Choice, Plan, Requirements
 from engine.text import format_bytes, format_count
 from tui.text import VERDICT_STYLES, Part, bar, clip, fit, fit_right, gib, line, rate, safe
 
@@ -33,12 +34,12 @@ class Columns:
 
 def columns(width: int) -> Columns:
     """Columns for a row of `width` characters (two go to the cursor's mark)."""
-    if width < 70:
+    if width < 62:
         how, bar_width, tokens = 10, 6, 0
-    elif width < 100:
-        how, bar_width, tokens = 11, 12, 8
+    elif width < 74:
+        how, bar_width, tokens = 10, 7, 8
     else:
-        how, bar_width, tokens = 11, 20, 9
+        how, bar_width, tokens = 11, 12 if width < 100 else 20, 9
     predicted = 17
     return Columns(max(12, width - 2 - how - bar_width - predicted - tokens - 2), how, bar_width, predicted, tokens)
 
@@ -46,8 +47,8 @@ def columns(width: int) -> Columns:
 def heading(width: int) -> Content:
     """The names of the columns."""
     at = columns(width)
-    text = fit("  model", at.model + 2) + fit("how", at.how) + fit("predicted", at.bar + 1)
-    text += " " * at.predicted + (fit_right("tokens/s", at.rate) if at.rate else "")
+    text = fit("  model", at.model + 2) + fit("how", at.how) + fit("predicted", at.bar + 1 + at.predicted)
+    text += fit_right("tokens/s", at.rate) if at.rate else ""
     return Content.styled(clip(text, width), "dim")
 
 
@@ -66,7 +67,11 @@ def short_model(name: str) -> str:
 def verdict_text(plan: Plan) -> str:
     """`OK     38.0 GiB`, `NO    +11.0 GiB`."""
     missing = -plan.headroom_bytes
-    amount = f"+{format_bytes(missing)}" if plan.verdict == "NO" and missing > 0 else format_bytes(plan.estimate.device_bytes)
+    amount = (
+        f"+{format_bytes(missing)}"
+        if plan.verdict == "NO" and missing > 0
+        else format_bytes(plan.estimate.device_bytes)
+    )
     return f"{fit(plan.verdict, 6)}{fit_right(amount, 9)}"
 
 
@@ -88,11 +93,17 @@ def model_row(plan: Plan, width: int, current: bool) -> Content:
     return Content(shown.plain) if current else shown
 
 
-def machine_lines(machine: Machine, width: int, most: int, what_if: str = "") -> Content:
+def machine_height(machine: Machine, most: int, what_if: str) -> int:
+    """Lines that `machine_lines` takes."""
+    return machine_lines(machine, most, what_if, 80).plain.count("\n") + 1
+
+
+def machine_lines(machine: Machine, most: int, what_if: str, width: int) -> Content:
     """The machine in at most `most` lines: one or two per GPU, or processor and memory."""
     lines = _gpu_lines(machine, width, most) if machine.gpus else _cpu_lines(machine, width)
     if what_if:
-        lines.insert(0, line((clip(f"what if: {what_if}, empty, not this machine (w and enter to leave)", width), "$warning")))
+        text = f"what if: {what_if}, empty, not this machine (w and enter to leave)"
+        lines.insert(0, Content.styled(clip(text, width), "$warning"))
     if len(lines) > most:
         lines = [*lines[: most - 1], Content.styled(f"… {len(lines) - most + 1} more: engine probe", "dim")]
     return Content("\n").join(lines)
@@ -147,7 +158,7 @@ def _cpu_lines(machine: Machine, width: int) -> list[Content]:
         line(("RAM   ", "bold"), *bar(used / max(1, machine.ram_total_bytes), room), amount),
     ]
     notes = [note for note in machine.notes if note]
-    return lines + [Content.styled(clip(safe(notes[0]), width), "dim")] if notes else lines
+    return [*lines, Content.styled(clip(safe(notes[0]), width), "dim")] if notes else lines
 
 
 def task_parts(requirements: Requirements, device: str) -> list[Part]:
@@ -187,10 +198,11 @@ def short_detail(plan: Plan, width: int) -> Content:
     shape, model = plan.shape, plan.model
     facts = [format_count(plan.estimate.total_parameters), safe(model.licence), "gated" if model.gated else ""]
     facts += [f"trains {format_count(plan.estimate.trainable_parameters)}", "on this disk" if model.path else ""]
+    storage = shape.quantization if shape.quantization != "none" else "not quantized"
     batch = f"{shape.micro_batch} × {shape.gradient_accumulation_steps} sequences of {shape.max_length:,}"
     lines = [
         line((safe(model.name), "bold"), ("  " + " · ".join(fact for fact in facts if fact), "dim")),
-        line(f"{shape.compute_dtype}, {shape.quantization if shape.quantization != 'none' else 'not quantized'}: ", (_choice(plan, "quantization.method"), "dim")),
+        line(f"{shape.compute_dtype}, {storage}: ", (_choice(plan, "quantization.method"), "dim")),
         line(f"{batch}: ", (_choice(plan, "train.per_device_train_batch_size"), "dim")),
         line(f"{checkpointing(shape)}: ", (_choice(plan, "train.activation_checkpointing"), "dim")),
         line(f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free:  ", *terms_parts(plan)),
@@ -199,24 +211,73 @@ def short_detail(plan: Plan, width: int) -> Content:
     return Content("\n").join([item.truncate(width, ellipsis=True) for item in lines])
 
 
+_NAMES = {
+    "model.max_length": "context",
+    "model.dtype": "precision",
+    "quantization.method": "storage",
+    "tuning.method": "method",
+    "train.per_device_train_batch_size": "micro-batch",
+    "train.gradient_accumulation_steps": "accumulate",
+    "train.total_batch_size": "total batch",
+    "train.activation_checkpointing": "checkpointing",
+    "train.optim": "optimizer",
+    "train.learning_rate": "rate",
+    "launch.device": "device",
+}
+_NAME_CELLS, _VALUE_CELLS = 14, 9
+
+
+def _value(choice: Choice) -> str:
+    if isinstance(choice.value, bool):
+        return "on" if choice.value else "off"
+    return safe(choice.value).removeprefix("adamw_")
+
+
 def long_detail(plan: Plan, width: int) -> Content:
-    """A plan in full: every choice with its reason, every term with its detail, what else would work."""
-    shown: list[Content] = [line((safe(plan.model.name), "bold"), (f"  on {safe(plan.device_name)}", "dim")), Content("")]
-    for choice in plan.choices:
-        name = choice.key.rpartition(".")[2].replace("_", " ").replace("per device train ", "micro-").replace("gradient ", "")
-        shown.append(line((fit(name, 25), "dim"), fit(safe(choice.value), 10), (safe(choice.reason), "dim")))
-    shown += [Content(""), line(("predicted", "bold"), f"  {gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free  ", (plan.verdict, VERDICT_STYLES[plan.verdict]))]
-    for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
-        share = term.bytes / max(1, plan.estimate.device_bytes)
-        shown.append(line((fit(safe(term.name), 13), "dim"), fit_right(gib(term.bytes, 2), 6), " ", *bar(share, 10), " ", (safe(term.detail), "dim")))
-    shown += _section("what else would work", plan.alternatives) + _section("notes", plan.estimate.notes)
+    """A plan in full: every term, what else would work, every choice with its reason."""
+    facts = [
+        format_count(plan.estimate.total_parameters),
+        safe(plan.model.licence),
+        "gated" if plan.model.gated else "",
+    ]
+    shown = [
+        Content.styled(clip(safe(plan.model.name), width), "bold"),
+        Content.styled(" · ".join(fact for fact in facts if fact), "dim"),
+        Content(""),
+        *_prediction(plan, width),
+        *_section("what else would work", plan.alternatives, width),
+        Content(""),
+        *(text for choice in plan.choices for text in _choice_lines(choice, width)),
+        *_section("notes", plan.estimate.notes, width),
+    ]
     return Content("\n").join([item.truncate(width, ellipsis=True) for item in shown])
 
 
-def _section(title: str, items: Sequence[str]) -> list[Content]:
-    if not items:
+def _prediction(plan: Plan, width: int) -> list[Content]:
+    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free  "
+    style = f"bold {VERDICT_STYLES[plan.verdict]}"
+    lines = [line(("predicted  ", "bold"), amount, (plan.verdict, style))]
+    for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
+        cells = round(term.bytes / max(1, plan.estimate.device_bytes) * 16)
+        name, size = (fit(safe(term.name), 13), "dim"), fit_right(gib(term.bytes, 2), 6)
+        detail = safe(term.detail) if width >= 56 else ""
+        lines.append(line(name, size, " ", (fit("█" * cells, 17), "$accent"), (detail, "dim")))
+    return lines
+
+
+def _choice_lines(choice: Choice, width: int) -> list[Content]:
+    name = fit(_NAMES.get(choice.key, choice.key.rpartition(".")[2]), _NAME_CELLS)
+    indent = _NAME_CELLS + _VALUE_CELLS
+    reason = textwrap.wrap(safe(choice.reason), max(16, width - indent)) or [""]
+    first = line((name, "dim"), fit(_value(choice), _VALUE_CELLS), (reason[0], "dim"))
+    return [first, *(Content.styled(" " * indent + more, "dim") for more in reason[1:])]
+
+
+def _section(title: str, items: Sequence[str], width: int) -> list[Content]:
+    lines = [more for item in items for more in textwrap.wrap(safe(item), max(20, width - 2), subsequent_indent="  ")]
+    if not lines:
         return []
-    return [Content(""), Content.styled(title, "bold"), *(line(("· ", "dim"), safe(item)) for item in items)]
+    return [Content(""), Content.styled(title, "bold"), *(Content.styled(text, "dim") for text in lines)]
 
 
 def matches(plan: Plan, words: str) -> bool:

@@ -6,6 +6,7 @@ person's comments survive. `preview` is the slow part and runs in a thread.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from tui import documents
 
 if TYPE_CHECKING:
     from engine.profile.fieldspec import FieldSpec
+    from engine.runs.store import Run
 
 
 @dataclass(slots=True)
@@ -110,22 +112,35 @@ class Preview:
     """What a profile's text comes to on this machine."""
 
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plan: Plan | None = None
+
+    @property
+    def findings(self) -> tuple[Problem, ...]:
+        """Problems, then warnings."""
+        return self.problems + self.warnings
 
 
 def preview(text: str, path: Path, machine: Machine) -> Preview:
     """Validate, check and resolve; never raises for a person's mistake."""
     profile = documents.loaded(text, path)
-    if profile.problems:
-        return Preview(problems=profile.problems)
-    problems = tuple(api.check_profile(profile, machine))
+    seen = documents.examine(profile, machine)
+    problems = tuple(item.problem for item in seen.problems)
+    if problems:
+        return Preview(problems, tuple(item.problem for item in seen.warnings), {}, seen.plan)
     try:
         resolved = api.resolve_profile(profile, machine)
     except EngineError as error:
-        found = problems or error.problems or (Problem(error.message, error.hint, error.where),)
-        return Preview(problems=found)
-    return Preview(problems, resolved.provenance, resolved.plan)
+        return Preview(error.problems or (Problem(error.message, error.hint, error.where),), (), {}, seen.plan)
+    return Preview((), resolved.warnings, resolved.provenance, resolved.plan)
+
+
+def launch(text: str, path: Path) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Start a detached run of a profile's text on what the machine has free now. Raises EngineError."""
+    resolved = api.resolve_profile(documents.loaded(text, path), api.probe_machine())
+    name = resolved.settings.name or path.stem
+    return api.start_run(name, resolved.to_run_json(), text)
 
 
 def form_fields(form: Form) -> list[FieldSpec]:
@@ -144,4 +159,5 @@ def form_fields(form: Form) -> list[FieldSpec]:
                 prefix = f"data.datasets.{number}."
                 label = "" if number == "0" else f" {int(number) + 1}"
                 shown += [replace(one, key=prefix + one.name, label=one.label + label) for one in first]
-    return [spec for spec in shown if spec.key != "schema_version"]
+    named = [spec for spec in shown if spec.table]
+    return named + [spec for spec in shown if not spec.table and spec.key != "schema_version"]

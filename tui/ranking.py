@@ -51,7 +51,9 @@ def devices(machine: Machine) -> tuple[tuple[str, Requirements], ...]:
     """Devices that plans may be asked for: the best, each GPU, the processor."""
     found = [("auto", Requirements())]
     if len(machine.gpus) > 1:
-        found += [(f"GPU {gpu.index}", Requirements(gpu_uuid=gpu.uuid, device="cuda")) for gpu in machine.gpus if gpu.uuid]
+        found += [
+            (f"GPU {gpu.index}", Requirements(gpu_uuid=gpu.uuid, device="cuda")) for gpu in machine.gpus if gpu.uuid
+        ]
     if machine.gpus:
         found.append(("CPU", Requirements(device="cpu")))
     return tuple(found)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
@@ -24,6 +24,7 @@ from tui.fitview import (
     heading,
     how,
     long_detail,
+    machine_height,
     machine_lines,
     matches,
     model_row,
@@ -35,7 +36,7 @@ from tui.ranking import Ranking, devices, explain, imagine, rank
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask
 from tui.text import safe
-from tui.widgets.lines import Ends, Line, Rule
+from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
 PROBE_EVERY_S = 2.0
@@ -65,7 +66,7 @@ class FitScreen(DeckScreen):
     def compose_body(self) -> ComposeResult:
         """Machine above; models and details below, beside each other where there is room."""
         yield Ends(id="top")
-        yield Line("looking at the machine …", id="machine")
+        yield Drawn(id="machine")
         yield Rule()
         with Horizontal(id="work"):
             with Vertical(id="list"):
@@ -73,12 +74,11 @@ class FitScreen(DeckScreen):
                 field = Input(placeholder="words of a name, how or verdict; esc clears", compact=True, id="filter")
                 field.cursor_blink = False
                 yield field
-                yield Line(id="heading")
+                yield Drawn(id="heading")
                 yield Rows(id="models")
             with Vertical(id="detail"):
                 yield Rule(id="detail-rule")
-                with VerticalScroll(can_focus=False):
-                    yield Line(id="plan")
+                yield Drawn(id="plan")
 
     def on_mount(self) -> None:
         """Paint first, then look."""
@@ -156,29 +156,30 @@ class FitScreen(DeckScreen):
         machine, name = self._what_if or (self.deck.machine, "")
         if machine is not None:
             most = 2 if self.size.height < 20 else 4 if self.size.height < 34 else 10
-            widget = self.query_one("#machine", Line)
-            widget.show(machine_lines(machine, widget.size.width, most, name))
+            widget = self.query_one("#machine", Drawn)
+            widget.styles.height = machine_height(machine, most, name)
+            widget.show(machine_lines, machine, most, name)
+        else:
+            self.query_one("#machine", Drawn).show(_looking)
 
     def _show_models(self) -> None:
         rows = self.query_one(Rows)
         plans = [plan for plan in self.ranking.plans if matches(plan, self.words)] if self.ranking else []
         self._shown = {plan.model.name: plan for plan in plans}
         rows.set_rows([Row(plan.model.name, partial(model_row, plan)) for plan in plans])
-        head = heading(rows.room) if plans or self.ranking is None else Content.styled("  no model has these words", "dim")
-        self.query_one("#heading", Line).show(head)
+        found = bool(plans) or self.ranking is None
+        self.query_one("#heading", Drawn).show(heading if found else _none_found)
         if not plans:
             self._highlight(None)
 
     def _show_plan(self) -> None:
-        widget = self.query_one("#plan", Line)
+        widget = self.query_one("#plan", Drawn)
         plan = self.deck.plan
         if plan is None:
-            widget.show(Content(""))
+            widget.show(_nothing)
             return
-        shown = self._explained.get(plan.model.name, plan)
-        width = max(20, self.query_one("#detail").scrollable_content_region.width - 2)
-        tall = self.has_class("-wide") or self.size.height >= 44
-        widget.show(long_detail(shown, width) if tall else short_detail(shown, width))
+        tall = self.has_class("-wide") or self.size.height >= 50
+        widget.show(long_detail if tall else short_detail, self._explained.get(plan.model.name, plan))
 
     def _highlight(self, plan: Plan | None) -> None:
         if plan is not self.deck.plan:
@@ -322,3 +323,15 @@ def _free_changed(before: Machine, now: Machine) -> bool:
         pairs = zip(before.gpus, now.gpus, strict=True)
         return any(abs((a.free_bytes or 0) - (b.free_bytes or 0)) > _RERANK_BYTES for a, b in pairs)
     return abs(before.ram_available_bytes - now.ram_available_bytes) > 2 * _RERANK_BYTES
+
+
+def _looking(width: int) -> Content:
+    return Content.styled("looking at the machine …", "dim")
+
+
+def _none_found(width: int) -> Content:
+    return Content.styled("  no model has these words", "dim")
+
+
+def _nothing(width: int) -> Content:
+    return Content("")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.content import Content
 from textual.style import Style
@@ -50,7 +51,28 @@ class Ends(Widget):
 
     def render(self) -> Content:
         """The line."""
-        return spread(self._left, self._right, self.size.width)
+        return spread(self._left, self._right, self.content_size.width)
+
+
+class Drawn(Widget):
+    """Content made by a function of some data and the width there is; drawn again when either changes."""
+
+    DEFAULT_CSS = "Drawn { height: 1; width: 1fr; text-wrap: nowrap; }"
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._draw: Callable[..., Content] | None = None
+        self._data: tuple[Any, ...] = ()
+
+    def show(self, draw: Callable[..., Content], *data: Any) -> None:
+        """Show `draw(*data, width)`."""
+        if draw is not self._draw or data != self._data:
+            self._draw, self._data = draw, data
+            self.refresh()
+
+    def render(self) -> Content:
+        """What the function makes of the data."""
+        return self._draw(*self._data, self.content_size.width) if self._draw else Content("")
 
 
 class Rule(Widget):
@@ -76,7 +98,7 @@ class KeyBar(Widget):
         """Keys and labels of this screen; those not possible now are dim, those that do not fit are left out."""
         deck = cast("DeckApp", self.app).deck
         shown: list[Content] = []
-        room = self.size.width
+        room = self.content_size.width
         for command in key_bar(self._screen):
             click = Style.from_meta({"@click": f"app.command('{command.id}')"})
             possible = command.available(deck) is None

@@ -1,0 +1,30 @@
+"""Copying from a terminal that may be far away: OSC 52, tmux's buffer, and always a file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from textual.app import App
+
+from engine.runs.files import write_text_atomic
+
+
+def copy_text(app: App[None], text: str, path: Path) -> str:
+    """Copy `text`; gives a sentence that says where it went. Raises OSError when the file cannot be written.
+
+    tmux drops OSC 52 unless told otherwise, so its own buffer is loaded too.
+    """
+    write_text_atomic(path, text)
+    app.copy_to_clipboard(text)
+    places = ["the clipboard"]
+    if os.environ.get("TMUX"):
+        try:
+            subprocess.run(
+                ["tmux", "load-buffer", "-w", "-"], input=text.encode(), check=True, timeout=2, capture_output=True
+            )
+            places.append("tmux's buffer")
+        except (OSError, subprocess.SubprocessError):
+            pass  # the file below holds the text in any case
+    return f"copied to {' and '.join(places)}, and to {path}"

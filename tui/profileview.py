@@ -1,0 +1,184 @@
+"""What the profile screen says: the state of each row, the prediction, findings as lines. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textual.content import Content
+
+from engine.errors import Problem
+from engine.recommend.plan import Plan
+from engine.text import format_bytes
+from tui import documents
+from tui.fitview import how
+from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe
+
+if TYPE_CHECKING:
+    from engine.profile.fieldspec import FieldSpec
+    from tui.form import Form, Preview
+
+GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20
+GROUPS = {
+    "": "profile",
+    "quantization": "storage",
+    "lora": "LoRA",
+    "train": "training",
+}
+LABELS = {
+    "train.per_device_train_batch_size": "micro-batch",
+    "train.gradient_accumulation_steps": "accumulation steps",
+    "train.activation_checkpointing": "checkpointing",
+    "train.early_stopping_patience": "early stopping",
+    "train.load_best_model_at_end": "keep the best",
+    "train.dataloader_num_workers": "loader processes",
+    "train.lr_scheduler_type": "schedule",
+    "train.num_train_epochs": "epochs",
+}
+SOURCE_STYLES = {"edited": "$warning", "override": "$warning"}
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """What one row shows."""
+
+    group: str
+    label: str
+    value: str
+    source: str
+    """`auto: reason`, `profile`, `default` or `edited`."""
+    style: str = "dim"
+    message: str = ""
+    """What is wrong, below the row."""
+    severity: str = "$error"
+
+
+def label_of(spec: FieldSpec) -> str:
+    """The short name of a setting."""
+    return safe(LABELS.get(spec.key, spec.label))
+
+
+def group_of(spec: FieldSpec) -> str:
+    """The name of a setting's table."""
+    return GROUPS.get(spec.table, spec.table)
+
+
+def row_state(spec: FieldSpec, form: Form, found: Preview, group: str) -> RowState:
+    """Value and provenance of a setting, from edits, file and what it resolved to."""
+    resolved: Mapping[str, Any] = found.provenance.get(spec.key, {})
+    given = form.given(spec.key)
+    edited = spec.key in form.edits
+    if given is not None and given != "auto":
+        value, source = given, "edited" if edited else "profile"
+    else:
+        value = resolved.get("value", spec.default)
+        source = _source(spec, resolved, edited)
+    message, severity = _finding(spec.key, found)
+    style = SOURCE_STYLES.get(source.partition(":")[0], "dim")
+    return RowState(group, label_of(spec), safe(documents.value_text(value)) or "–", source, style, message, severity)
+
+
+def _source(spec: FieldSpec, resolved: Mapping[str, Any], edited: bool) -> str:
+    reason = safe(resolved.get("reason") or "")
+    if resolved.get("source") == "auto" or (not resolved and spec.auto):
+        return f"auto: {reason}" if reason else "auto"
+    return "edited: left out" if edited else "default"
+
+
+def _finding(key: str, found: Preview) -> tuple[str, str]:
+    for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
+        for problem in problems:
+            if problem.key == key:
+                return safe(problem.message), severity
+    return "", "$error"
+
+
+def row_content(state: RowState, width: int) -> Content:
+    """A row: group, label, value, source; a message below when there is one."""
+    source = clip(state.source, max(8, width - GROUP_CELLS - LABEL_CELLS - 10))
+    left = width - GROUP_CELLS - LABEL_CELLS
+    room = max(VALUE_CELLS, left - len(source) - 2)
+    value = clip(state.value, room - 2)
+    cells = max(VALUE_CELLS if width >= 76 else 14, len(value) + 2)
+    rest = clip(state.source, max(0, left - cells))
+    shown = line(
+        (fit(state.group, GROUP_CELLS), "bold"),
+        (fit(state.label, LABEL_CELLS), "dim"),
+        fit(value, cells),
+        (rest, state.style),
+    )
+    if not state.message:
+        return shown
+    indent = " " * GROUP_CELLS
+    return Content("\n").join([shown, line(indent, (clip(state.message, width - GROUP_CELLS), state.severity))])
+
+
+def answer_parts(plan: Plan | None, problems: int, checking: bool) -> list[Part]:
+    """Does it fit? The right end of the first line."""
+    if plan is None:
+        return [("checking …" if checking else f"{problems} to settle before it can be predicted", "dim")]
+    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free"
+    missing = f", {format_bytes(-plan.headroom_bytes)} short" if plan.headroom_bytes < 0 else ""
+    return [(plan.verdict, f"bold {VERDICT_STYLES[plan.verdict]}"), f"  {amount}{missing}"]
+
+
+SHADES = (("█", "$accent"), ("▓", "$accent"), ("▒", "$accent"))
+
+
+def memory_lines(plan: Plan | None, width: int) -> Content:
+    """The prediction as a bar of its largest terms, and the terms by name."""
+    if plan is None:
+        return Content("\n")
+    terms = sorted(plan.estimate.terms, key=lambda term: -term.bytes)
+    shown = [(safe(term.name), term.bytes) for term in terms[:2]]
+    shown.append(("rest", max(0, plan.estimate.device_bytes - sum(size for _, size in shown))))
+    full = max(plan.available_bytes, plan.estimate.device_bytes, 1)
+    bar: list[Part] = []
+    legend: list[Part] = []
+    used = 0
+    for (name, size), (glyph, style) in zip(shown, SHADES, strict=True):
+        cells = min(width - used, round(size / full * width))
+        bar.append((glyph * cells, style))
+        used += cells
+        legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}   "]
+    bar.append(("░" * (width - used), "dim"))
+    facts = f"{how(plan.shape)} on {safe(plan.device_name, 30)} · {rate(plan.tokens_per_second)} tokens/s"
+    return Content("\n").join([line(*bar), line(*legend, (facts, "dim")).truncate(width, ellipsis=True)])
+
+
+def hint(spec: FieldSpec) -> Content:
+    """What a setting is, and what it takes."""
+    default = documents.value_text(spec.default)
+    words = "" if spec.kind == "text" else safe(documents.allowed(spec), 200)
+    words += f"; default {safe(default)}" if default and default != "auto" else ""
+    return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
+
+
+def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> Content:
+    """A line of the problems list."""
+    where = problem.key or problem.where
+    text = f"{problem.message} - {problem.hint}" if problem.hint else problem.message
+    word, style = ("warning", "$warning") if warning else ("problem", "$error")
+    shown = line((f"{word}  ", style), (f"{safe(where, 60)}  ", "bold"), safe(text, 500)).truncate(width, ellipsis=True)
+    return Content(shown.plain) if current else shown
+
+
+def side_content(plan: Plan | None, found: Preview, width: int) -> Content:
+    """The right column of a wide screen: terms, findings in full."""
+    import textwrap
+
+    parts: list[Part] = []
+    if plan is not None:
+        parts.append(("predicted, GiB\n", "bold"))
+        for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
+            cells = max(0, round(term.bytes / max(1, plan.available_bytes) * (width - 20)))
+            parts += [(fit(safe(term.name), 13), "dim"), f"{gib(term.bytes, 2):>6} ", ("█" * cells, "$accent"), "\n"]
+            parts += [(f"  {text}\n", "dim") for text in textwrap.wrap(safe(term.detail), max(10, width - 2))]
+        parts.append("\n")
+    for problem in found.findings:
+        style = "$error" if problem in found.problems else "$warning"
+        parts += [(safe(problem.key or problem.where) + "\n", f"bold {style}")]
+        for text in (problem.message, problem.hint):
+            parts += [f"  {wrapped}\n" for wrapped in textwrap.wrap(safe(text, 600), max(10, width - 2))]
+    return line(*parts)

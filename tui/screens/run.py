@@ -1,0 +1,328 @@
+"""Screen 3: a run, live. Is it learning, does it fit, when is it done?
+
+A pure projection of the newest `RunSnapshot`; the run goes on without it. Following happens in
+`tail.py`, texts in `runview.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.message_pump import MessagePump
+from textual.widgets import Log
+
+from engine import api
+from engine.errors import EngineError
+from engine.runs.store import Run
+from tui.background import in_thread
+from tui.chart import ChartData
+from tui.clipboard import copy_text
+from tui.commands import bindings
+from tui.runview import failure, headline, log_text, memory_lines, numbers, preparation, status
+from tui.screens.base import DeckScreen
+from tui.screens.modals import Confirm
+from tui.snapshot import RunSnapshot, error_lines, make_facts
+from tui.tail import RunTail
+from tui.text import safe
+from tui.widgets.chart import LineChart
+from tui.widgets.lines import Drawn, Ends, Line, Rule
+
+KEPT_LOG_LINES = 2000
+NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
+
+
+class SnapshotMessage(Message):
+    """The newest snapshot of a run; an older one that still waits is dropped."""
+
+    def __init__(self, run: Run, snapshot: RunSnapshot) -> None:
+        super().__init__()
+        self.run, self.snapshot = run, snapshot
+
+    def can_replace(self, message: MessagePump | Message) -> bool:
+        """Only the last one counts."""
+        return isinstance(message, SnapshotMessage)
+
+
+class StartFailed(Message):
+    """A run that this deck started ended before it trained; its directory is gone."""
+
+    def __init__(self, run: Run, error: EngineError) -> None:
+        super().__init__()
+        self.run, self.error = run, error
+
+
+class RunScreen(DeckScreen):
+    """See the module."""
+
+    NAME = "run"
+    BINDINGS: ClassVar = bindings("run")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = False
+        self._tail: RunTail | None = None
+        self._run: Run | None = None
+        self._latest: RunSnapshot | None = None
+        self._lines_seen = 0
+
+    def compose_body(self) -> ComposeResult:
+        """Headline and numbers, curves beside memory, log."""
+        yield Ends(id="headline")
+        yield Drawn(id="numbers")
+        yield Rule(id="stage-rule")
+        with Horizontal(id="stage"):
+            with Vertical(id="charts"):
+                yield LineChart(id="loss")
+                with Horizontal(id="small"):
+                    yield LineChart(id="rate")
+                    yield LineChart(id="speed")
+            yield Line(id="message")
+            yield Drawn(id="memory")
+        yield Rule(id="log-rule")
+        log = Log(max_lines=KEPT_LOG_LINES, id="log")
+        yield log
+        yield Ends(id="status")
+
+    def on_mount(self) -> None:
+        """The clock of 'last event … ago'."""
+        self.query_one(Log).focus()
+        self.set_interval(max(1.0, self.deck_app.options.refresh_s), self._tick)
+
+    def on_screen_resume(self) -> None:
+        """Follow the attached run; at full pace again."""
+        if self._run is not self.deck.run:
+            self._follow(self.deck.run)
+        elif self._tail:
+            self._tail.hide(False)
+        self._show()
+
+    def on_screen_suspend(self) -> None:
+        """Nobody looks: read less often."""
+        if self._tail:
+            self._tail.hide(True)
+
+    def on_unmount(self) -> None:
+        """End the thread."""
+        if self._tail:
+            self._tail.stop()
+
+    def on_app_blur(self) -> None:
+        """The terminal lost the keyboard."""
+        if self._tail:
+            self._tail.hide(True)
+
+    def on_app_focus(self) -> None:
+        """The terminal has the keyboard again."""
+        if self._tail:
+            self._tail.hide(False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines are laid out for the width."""
+        super().on_resize(event)
+        self.call_after_refresh(self._show)
+
+    # Following
+
+    def _follow(self, run: Run | None) -> None:
+        if self._tail:
+            self._tail.stop()
+        self._run, self._latest, self._lines_seen, self.paused = run, None, 0, False
+        self.query_one(Log).clear()
+        if run is None:
+            return
+        interval_s = self.deck_app.options.refresh_s
+        self._tail = RunTail(run, lambda shot: self.post_message(SnapshotMessage(run, shot)), interval_s)
+        self._tail.start()
+        if self.deck.process is not None:
+            self._watch_start(run)
+
+    def _watch_start(self, run: Run) -> None:
+        process = self.deck.process
+        offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+
+        def wait() -> None:
+            try:
+                if process is not None:
+                    api.wait_started(run, process, lambda event: None, offset=offset)
+            except EngineError as error:
+                self.post_message(StartFailed(run, error))
+
+        in_thread(wait, f"start {run.id}")
+
+    @on(SnapshotMessage)
+    def _on_snapshot(self, message: SnapshotMessage) -> None:
+        # A run that could not start is removed: what it said stays on the screen.
+        told = self._latest is not None and self._latest.state == "failed" and message.snapshot.state == "removed"
+        if message.run is self._run and not told:
+            self._latest = message.snapshot
+            if not self.paused:
+                self.deck.snapshot = message.snapshot
+                self._show()
+
+    @on(StartFailed)
+    def _on_start_failed(self, message: StartFailed) -> None:
+        if message.run is self._run:
+            if self._tail:
+                self._tail.stop()
+            base = self._latest or RunSnapshot(make_facts(message.run.id, {}))
+            self._latest = replace(base, state="failed", error=error_lines(message.error))
+            self.deck.snapshot = self._latest
+            self._show()
+
+    # Showing
+
+    def _tick(self) -> None:
+        if self.deck.process is not None:
+            self.deck.process.poll()
+        if self.is_current and not self.paused:
+            self._show_status()
+
+    def _show(self) -> None:
+        shot = self.deck.snapshot
+        with self.app.batch_update():
+            if self._run is None or shot is None:
+                self._show_nothing()
+                return
+            width = max(20, self.size.width - 2)
+            self.query_one("#headline", Ends).show(*headline(shot, width))
+            self.query_one("#numbers", Drawn).show(numbers, shot)
+            self._show_stage(shot)
+            self._show_log(shot)
+            self._show_status()
+        self.refresh_keys()
+
+    def _show_nothing(self) -> None:
+        self.query_one("#headline", Ends).show(self.tabs(), [])
+        text = (
+            "reading the run …" if self._run else "no run is attached: start one on screen 2, or choose one on screen 4"
+        )
+        self.query_one("#numbers", Drawn).show(_dim, text)
+
+    def _show_stage(self, shot: RunSnapshot) -> None:
+        message = self.query_one("#message", Line)
+        memory = self.query_one("#memory", Drawn)
+        memory.show(memory_lines, shot)
+        room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
+        learned = bool(shot.curves.loss or shot.curves.evals)
+        if shot.error:
+            message.show(failure(shot, safe(self._run.path / "worker.log" if self._run else "")))
+        elif not learned:
+            message.show(preparation(shot, room))
+        self.set_class(bool(shot.error) or not learned, "-message")
+        curves = shot.curves
+        title = "" if self.size.height < 24 else "loss   dots: each step   line: smoothed   ○: evaluation"
+        self.query_one("#loss", LineChart).show(ChartData(curves.loss, curves.smooth, curves.evals, title))
+        self.query_one("#rate", LineChart).show(ChartData(line=curves.learning_rate, title="learning rate"))
+        self.query_one("#speed", LineChart).show(ChartData(line=curves.tokens_per_second, title="tokens per second"))
+
+    def _show_log(self, shot: RunSnapshot) -> None:
+        new = shot.lines_total - self._lines_seen
+        if new <= 0:
+            return
+        fresh = shot.lines[-new:] if new < len(shot.lines) else shot.lines
+        lines = [log_text(item) for item in fresh]
+        missing = new - len(fresh)
+        if missing > 0:
+            lines.insert(0, f"… {missing:,} earlier lines are in {safe(self._run.events_path if self._run else '')}")
+        self._lines_seen = shot.lines_total
+        self.query_one(Log).write_lines(lines)
+
+    def _show_status(self) -> None:
+        shot = self.deck.snapshot
+        if shot is None:
+            return
+        log = self.query_one(Log)
+        following = log.is_vertical_scroll_end or log.line_count <= log.size.height
+        notes = ["view held still (p)" if self.paused else "", "" if following else "log not following (G)"]
+        if shot.warnings:
+            notes.append(f"{shot.warnings} warning{'s' if shot.warnings > 1 else ''}")
+        self.query_one("#status", Ends).show(*status(shot, time.time(), notes))
+
+    # Commands
+
+    def _request(self, what: str, done: str) -> None:
+        if self._run is None:
+            return
+        try:
+            api.request(self._run.path, what)
+        except OSError as error:
+            self.say(f"the run cannot be asked: {error.strerror}", error=True)
+            return
+        self.say(done)
+
+    def do_checkpoint(self) -> None:
+        """Ask for a checkpoint."""
+        self._request("checkpoint", "asked for a checkpoint after this step")
+
+    def do_evaluate(self) -> None:
+        """Ask for an evaluation."""
+        self._request("evaluate", "asked for an evaluation after this step")
+
+    def do_stop(self) -> None:
+        """Ask, then stop."""
+        shot = self.deck.snapshot
+        if shot is None:
+            return
+        when = f"saves a checkpoint at step {shot.step + 1}, then ends" if shot.step else "ends before training begins"
+        text = f"Stop {shot.facts.name}? It {when}. What it learned is kept; it can be resumed."
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self._request("stop", "asked to stop")
+
+        self.app.push_screen(Confirm(text, "stop it"), answer)
+
+    def do_log(self) -> None:
+        """The log on the whole screen, and back."""
+        self.remove_class("-zoom")
+        self.toggle_class("-log")
+        self.query_one(Log).focus()
+
+    def do_zoom(self) -> None:
+        """The curve on the whole screen, and back."""
+        self.remove_class("-log")
+        self.toggle_class("-zoom")
+
+    def step_back(self) -> bool:
+        """Out of a zoom; else to the list of runs."""
+        if self.has_class("-zoom") or self.has_class("-log"):
+            self.remove_class("-zoom", "-log")
+        else:
+            self.app.switch_mode("runs")
+        return True
+
+    def do_pause(self) -> None:
+        """Hold the picture still, and go on."""
+        self.paused = not self.paused
+        if not self.paused and self._latest is not None:
+            self.deck.snapshot = self._latest
+            self._show()
+        self._show_status()
+
+    def do_follow(self) -> None:
+        """To the end of the log."""
+        self.query_one(Log).scroll_end(animate=False)
+        self.call_after_refresh(self._show_status)
+
+    def do_copy(self) -> None:
+        """The log to the clipboard and to a file."""
+        if self._run is None:
+            return
+        text = "\n".join(self.query_one(Log).lines) + "\n"
+        try:
+            where = copy_text(self.app, text, self._run.path / "deck-log.txt")
+        except OSError as error:
+            self.say(f"the log cannot be written: {error.strerror}", error=True)
+            return
+        self.say(safe(where))
+
+
+def _dim(text: str, width: int) -> Content:
+    return Content.styled(text, "dim").truncate(width, ellipsis=True)

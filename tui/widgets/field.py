@@ -1,0 +1,163 @@
+"""One setting of the form: a row that reads like a table and becomes a field when it is edited.
+
+Posts `Typed` while somebody types, `Committed` when a value was taken and `Left` when an edit was given
+up. Not here: what a value means (`profileview.py`), choosing from a list (the screen does that).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events, on
+from textual.binding import Binding
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from engine import api
+from tui.profileview import GROUP_CELLS, LABEL_CELLS, RowState, row_content
+from tui.text import safe
+
+if TYPE_CHECKING:
+    from engine.profile.fieldspec import FieldSpec
+
+
+class FieldRow(Widget, can_focus=True):
+    """See the module."""
+
+    BINDINGS: ClassVar = [
+        Binding("enter", "edit", "edit", show=False),
+        Binding("space,right", "cycle(1)", "next value", show=False),
+        Binding("left", "cycle(-1)", "previous value", show=False),
+    ]
+
+    class Typed(Message):
+        """A text that could be taken was typed; not taken yet."""
+
+        def __init__(self, row: FieldRow, value: Any) -> None:
+            super().__init__()
+            self.row, self.value = row, value
+
+    class Committed(Message):
+        """A value was taken. `step`: where to go next, in rows."""
+
+        def __init__(self, row: FieldRow, value: Any, step: int = 0) -> None:
+            super().__init__()
+            self.row, self.value, self.step = row, value, step
+
+    class Left(Message):
+        """An edit was given up."""
+
+        def __init__(self, row: FieldRow) -> None:
+            super().__init__()
+            self.row = row
+
+    class Pick(Message):
+        """A choice wants its list of values."""
+
+        def __init__(self, row: FieldRow) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(self, spec: FieldSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.state = RowState("", "", "", "")
+        self._complaint = ""
+
+    def show(self, state: RowState) -> None:
+        """Replace what the row shows."""
+        if state != self.state:
+            taller = bool(state.message) != bool(self.state.message)
+            self.state = state
+            self.refresh(layout=taller)
+
+    @property
+    def editing(self) -> bool:
+        """Whether the row is a field now."""
+        return bool(self.query(Input))
+
+    def render(self) -> Content:
+        """The row, with what is wrong with the typed text below it."""
+        state = self.state
+        if self._complaint:
+            state = RowState(state.group, state.label, "", "", "dim", self._complaint)
+        return row_content(state, self.content_size.width)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Two lines when there is something to say."""
+        return 2 if self._complaint or self.state.message else 1
+
+    def action_edit(self) -> None:
+        """Become a field; on and off just flips."""
+        if self.spec.kind == "bool":
+            self.action_cycle(1)
+        elif self.spec.kind == "choice":
+            self.post_message(self.Pick(self))
+        elif not self.editing:
+            text = "" if self.state.value == "–" else self.state.value
+            field = Input(text, compact=True)
+            field.cursor_blink = False
+            field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS)
+            field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS)
+            self.mount(field)
+            field.focus()
+
+    def action_cycle(self, step: int) -> None:
+        """The next value of a choice, or the other of two."""
+        if self.spec.kind == "bool":
+            self.post_message(self.Committed(self, self.state.value != "true"))
+        elif self.spec.kind == "choice":
+            choices = self.spec.choices
+            now = "auto" if self.state.source.startswith("auto") else self.state.value
+            index = choices.index(now) if now in choices else -1
+            self.post_message(self.Committed(self, choices[(index + step) % len(choices)]))
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        try:
+            value = api.parse_value(self.spec, event.value)
+        except ValueError as error:
+            self._complain(safe(error))
+            return
+        self._complain("")
+        self.post_message(self.Typed(self, value))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.take(1)
+
+    def take(self, step: int) -> None:
+        """Take what was typed, if it can be taken."""
+        try:
+            value = api.parse_value(self.spec, self.query_one(Input).value)
+        except ValueError as error:
+            self._complain(safe(error))
+            return
+        self._close()
+        self.post_message(self.Committed(self, value, step))
+
+    def on_key(self, event: events.Key) -> None:
+        """Keys that end an edit: escape gives up, up and down take and go on."""
+        if self.editing and event.key in ("escape", "up", "down"):
+            event.stop()
+            event.prevent_default()
+            if event.key == "escape":
+                self._close()
+                self.post_message(self.Left(self))
+            else:
+                self.take(1 if event.key == "down" else -1)
+
+    def _close(self) -> None:
+        self.focus()
+        self.query(Input).remove()
+        self._complain("")
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            self.refresh(layout=True)

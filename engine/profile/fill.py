@@ -54,7 +54,7 @@ def fill(loaded: LoadedProfile, profile: Profile, plan: Plan, machine: Machine) 
     warnings: list[Problem] = []
     changed = _put_choices(tree, choices, loaded, warnings)
     settings = Profile.model_validate(tree)
-    return Filled(settings, dict(_provenance(settings, loaded, choices, changed)), tuple(warnings))
+    return Filled(settings, provenance_of(settings, loaded, choices, changed), tuple(warnings))
 
 
 def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choices) -> Choices:
@@ -90,21 +90,25 @@ def _put_choices(tree: dict[str, Any], choices: Choices, loaded: LoadedProfile, 
     return changed
 
 
-def _provenance(
-    settings: Profile, loaded: LoadedProfile, choices: Choices, changed: set[str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def provenance_of(settings: Profile, loaded: LoadedProfile, choices: Choices, changed: set[str]) -> Provenance:
+    """Value, source and reason of every setting; `changed` holds the keys that `choices` filled."""
+    found: Provenance = {}
     for key, value in leaves(settings.model_dump(mode="json")):
-        reason = choices[key][1] if key in changed else ""
-        source = "default"
+        source, reason = _source(key, value, loaded), ""
         if key in changed:
-            source = "auto"
-        elif value == "auto" and canonical(key) in DECIDED_BY_DATA:
-            source, reason = "auto", DECIDED_BY_DATA[canonical(key)]
-        elif any(key == name or key.startswith(f"{name}.") for name in loaded.overridden):
-            source = "override"
-        elif key in loaded.given:
-            source = "profile"
-        yield key, {"value": value, "source": source, "reason": reason}
+            source, reason = "auto", choices[key][1]
+        elif source == "auto":
+            reason = DECIDED_BY_DATA.get(canonical(key), "chosen for the machine when a run starts")
+        found[key] = {"value": value, "source": source, "reason": reason}
+    return found
+
+
+def _source(key: str, value: Any, loaded: LoadedProfile) -> str:
+    if value == "auto":
+        return "auto"
+    if any(key == name or key.startswith(f"{name}.") for name in loaded.overridden):
+        return "override"
+    return "profile" if key in loaded.given else "default"
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

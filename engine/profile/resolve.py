@@ -11,19 +11,29 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import Problem
+from engine.errors import ExitCode, Problem, problems_error
 from engine.hardware.machine import Machine
 from engine.models.spec import ModelSpec
 from engine.profile.check import examine
-from engine.profile.fill import DECIDED_BY_DATA, Provenance, fill, leaves
+from engine.profile.fill import DECIDED_BY_DATA, Provenance, fill, leaves, provenance_of
 from engine.profile.findings import error_of
 from engine.profile.load import LoadedProfile
 from engine.profile.overrides import put
 from engine.profile.runjson import SCHEMA_VERSION, from_run_json, package_versions
 from engine.profile.schema import Profile
+from engine.profile.tomltext import shown_path
 from engine.recommend.plan import Plan
 
-__all__ = ["DECIDED_BY_DATA", "Resolved", "from_run_json", "leaves", "plan_to_profile", "resolve_profile"]
+__all__ = [
+    "DECIDED_BY_DATA",
+    "Resolved",
+    "as_written",
+    "from_run_json",
+    "leaves",
+    "model_reference",
+    "plan_to_profile",
+    "resolve_profile",
+]
 
 _LEFT_TO_A_PERSON = ("model.name_or_path", "data.datasets", "launch.device")
 """Keys of a plan that a written profile spells out differently or leaves to the machine."""
@@ -80,9 +90,16 @@ def resolve_profile(loaded: LoadedProfile, machine: Machine) -> Resolved:
     )
 
 
+def as_written(loaded: LoadedProfile) -> Provenance:
+    """Every setting with its source before anything is chosen. Raises EngineError for an invalid profile."""
+    if loaded.profile is None:
+        raise problems_error(list(loaded.problems), ExitCode.PROFILE, shown_path(loaded.path))
+    return provenance_of(loaded.profile, loaded, {}, set())
+
+
 def plan_to_profile(plan: Plan, data_path: str) -> dict[str, Any]:
     """Nested settings of a new profile that pins what the plan chose, for `write_profile`."""
-    tree: dict[str, Any] = {"schema_version": 1, "model": {"name_or_path": _reference(plan.model)}}
+    tree: dict[str, Any] = {"schema_version": 1, "model": {"name_or_path": model_reference(plan.model)}}
     for choice in plan.choices:
         if choice.key not in _LEFT_TO_A_PERSON:
             put(tree, choice.key, choice.value)
@@ -94,7 +111,7 @@ def plan_to_profile(plan: Plan, data_path: str) -> dict[str, Any]:
     return tree
 
 
-def _reference(spec: ModelSpec) -> str:
+def model_reference(spec: ModelSpec) -> str:
     """What names the model from any folder: the path of local files, else its name."""
     return spec.path if spec.path and spec.source in ("directory", "gguf") else spec.name
 

@@ -24,7 +24,19 @@ _NEW_FILE_MODE = 0o644
 
 def profile_text(settings: Mapping[str, Any]) -> str:
     """TOML of nested settings; unset (None) ones are left out, as TOML has no null."""
-    return tomli_w.dumps(_without_none(settings))
+    tree = _without_none(settings)
+    data = dict(tree.get("data", {}))
+    entries = data.pop("datasets", [])
+    tree = {name: table for name, table in {**tree, "data": data}.items() if table != {}}
+    return tomli_w.dumps(tree) + "".join(_entry_text(entry) for entry in entries)
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    """A `[[data.datasets]]` block: tomli_w would write short ones as inline tables, which are harder to edit."""
+    plain = {name: value for name, value in entry.items() if not isinstance(value, dict)}
+    text = "\n[[data.datasets]]\n" + tomli_w.dumps(plain)
+    tables = {name: value for name, value in entry.items() if isinstance(value, dict) and value}
+    return text + "".join(f"\n[data.datasets.{name}]\n{tomli_w.dumps(value)}" for name, value in tables.items())
 
 
 def write_profile(path: Path, settings: Mapping[str, Any]) -> None:

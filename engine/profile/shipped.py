@@ -27,7 +27,7 @@ class ShippedProfile:
 def shipped_profiles() -> tuple[ShippedProfile, ...]:
     """All of them, sorted by name."""
     folder = Path(str(files("profiles")))
-    return tuple(_describe(path) for path in sorted(folder.glob("*.toml")))
+    return tuple(_describe(path) for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem))
 
 
 def shipped_profile(name: str) -> ShippedProfile:

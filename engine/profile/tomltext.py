@@ -17,8 +17,10 @@ from engine.errors import Problem
 from engine.text import sanitize
 
 MAX_BYTES = 256 * 1024
+MAX_LINES = 5000
 MAX_LINE_CHARS = 8 * 1024
 MAX_LINE_DOTS = 32
+MAX_DOTS = 4000
 MAX_DEPTH = 40
 
 _QUOTED = re.compile(
@@ -108,10 +110,15 @@ def _decode(raw: bytes, shown: str) -> str:
 def _guard(text: str, shown: str) -> None:
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise _bad(shown, f"is larger than {MAX_BYTES // 1024} KiB", "a profile is a page of settings, not data")
-    for number, line in enumerate(text.split("\n"), 1):
+    lines = text.split("\n")
+    if len(lines) > MAX_LINES:
+        raise _bad(shown, f"has more than {MAX_LINES} lines", "a profile is a page of settings, not data")
+    for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE_CHARS:
             raise _bad(shown, f"the line is longer than {MAX_LINE_CHARS} characters", "break it up", number)
     bare = _QUOTED.sub(lambda found: "\n" * found.group().count("\n"), text)
+    if bare.count(".") > MAX_DOTS:
+        raise _bad(shown, f"has more than {MAX_DOTS} dots outside quotes", "a profile is a page of settings, not data")
     for number, line in enumerate(bare.split("\n"), 1):
         if line.count(".") > MAX_LINE_DOTS:
             message = f"the line has more than {MAX_LINE_DOTS} dots outside quotes"

@@ -52,7 +52,7 @@ def allowed(field: FieldSpec) -> str:
     if field.kind == "list" and len(words) > 1:
         return "a list of " + ", ".join(words)
     basis = {
-        "int": f"a whole number {_limits(field)}",
+        "int": f"a whole number {_limits(field)}" if field.minimum != field.maximum else f"the number {_limits(field)}",
         "float": f"a number {_limits(field)}",
         "switch": f"true, false or a whole number {_limits(field)}",
         "bool": "true or false",

@@ -1,0 +1,184 @@
+"""`engine profile …`: check, show, make and edit profiles.
+
+Only arguments and layout; the work is in `engine.profile`, imported when a command runs because
+pydantic costs more than the whole of `--help`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json, problem_line, table
+from engine.errors import EngineError, ExitCode
+from engine.text import format_bytes
+
+if TYPE_CHECKING:
+    from engine.profile.load import LoadedProfile
+
+set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
+_FILE = click.Path(path_type=Path)
+_SUMMARY = (
+    "tuning.method",
+    "quantization.method",
+    "model.dtype",
+    "model.max_length",
+    "train.per_device_train_batch_size",
+    "train.gradient_accumulation_steps",
+    "train.learning_rate",
+)
+
+
+@click.group()
+def profile() -> None:
+    """Check, create, show or edit profiles."""
+
+
+@profile.command()
+@click.argument("file", type=_FILE)
+@set_option
+@json_option
+def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """List everything that would keep FILE from running here; FILE may be a shipped profile's name.
+
+    Exit code 2, or 3 (data), 4 (model), 5 (does not fit) when all problems are of that kind.
+    """
+    from engine.hardware.probe import probe_machine
+    from engine.profile.resolve import resolve_profile
+
+    resolved = resolve_profile(_load(file, overrides), probe_machine(processes=False))
+    plan, chosen = resolved.plan, {key: resolved.provenance[key]["value"] for key in _SUMMARY}
+    if as_json:
+        warnings = [problem.to_dict() for problem in resolved.warnings]
+        fit = {"verdict": plan.verdict, "device": plan.device_name, "device_bytes": plan.estimate.device_bytes}
+        print_json({"ok": True, "path": str(file), **fit, "settings": chosen, "warnings": warnings})
+        return
+    for problem in resolved.warnings:
+        note(f"warning: {problem_line(problem)}")
+    needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
+    settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in list(chosen.items())[2:])
+    what = f"{chosen['tuning.method']}, quantization {chosen['quantization.method']}, {settings}"
+    line(f"ok: {plan.model.name} on {plan.device_name}, {needed} of {there}: {what}")
+
+
+@profile.command()
+def schema() -> None:
+    """Print the JSON Schema of a profile."""
+    from engine.profile.fields import json_schema
+
+    print_json(json_schema())
+
+
+@profile.command()
+@click.argument("file", type=_FILE)
+@click.option("--resolved", is_flag=True, help="Fill in what is chosen for this machine, with the reasons.")
+@set_option
+@json_option
+def show(file: Path, resolved: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print every setting of FILE with its source: profile, override, default or auto."""
+    from engine.profile.values import format_value
+
+    found = _provenance(_load(file, overrides), resolved)
+    if as_json:
+        print_json({"path": str(file), "resolved": resolved, "settings": found})
+        return
+    rows = [(key, format_value(entry["value"]), entry["source"], entry["reason"]) for key, entry in found.items()]
+    for text in table(rows, header=("key", "value", "source", "reason")):
+        line(text)
+
+
+@profile.command()
+@click.argument("file", type=_FILE)
+@click.option("--from", "source", metavar="NAME", help="Start from a shipped profile, see 'engine profile list'.")
+@click.option("--model", help="Directory, hub id, .gguf file or 'demo'.")
+@click.option("--data", type=_FILE, help="File of training examples.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@json_option
+def new(file: Path, source: str | None, model: str | None, data: Path | None, force: bool, as_json: bool) -> None:
+    """Write a profile to FILE: from a shipped one, or with settings chosen for this machine and MODEL."""
+    from engine.profile.create import from_model, from_shipped
+    from engine.profile.save import save_text
+
+    if source is None and model is None:
+        raise click.UsageError("Give --from NAME (see 'engine profile list') or --model MODEL.")
+    if file.exists() and not force:
+        hint = "name another, or replace it with --force"
+        raise EngineError("the file is there already", code=ExitCode.PROFILE, where=str(file), hint=hint)
+    path = _data_reference(data, file)
+    text = from_shipped(source, model, path, file) if source else from_model(model or "", path or "train.jsonl")
+    save_text(file, text)
+    if as_json:
+        print_json({"path": str(file)})
+        return
+    line(str(file))
+    note(f"next: engine profile check {file}")
+
+
+@profile.command("set")
+@click.argument("file", type=_FILE)
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
+@json_option
+def set_(file: Path, settings: tuple[str, ...], as_json: bool) -> None:
+    """Change settings in FILE; comments stay. KEY= with nothing behind it removes a setting.
+
+    Nothing is written if the result would not be a valid profile.
+    """
+    from engine.profile.overrides import split_override
+    from engine.profile.save import edit_profile
+    from engine.profile.values import format_value
+
+    changes: dict[str, Any] = {}
+    for text in settings:
+        try:
+            key, value = split_override(text)
+        except ValueError as error:
+            hint = "write it as table.name=value"
+            raise EngineError(str(error), code=ExitCode.PROFILE, hint=hint) from None
+        changes[key] = value if text.partition("=")[2].strip() else None
+    edit_profile(file, changes)
+    if as_json:
+        print_json({"path": str(file), "changes": changes})
+        return
+    for key, value in changes.items():
+        line(f"{key} removed" if value is None else f"{key} = {format_value(value)}")
+
+
+@profile.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the profiles that come with the package."""
+    from engine.profile.shipped import shipped_profiles
+
+    found = shipped_profiles()
+    if as_json:
+        rows = [{"name": item.name, "description": item.description, "path": str(item.path)} for item in found]
+        print_json({"profiles": rows})
+        return
+    for text in table([(item.name, item.description) for item in found]):
+        line(text)
+
+
+def _data_reference(data: Path | None, file: Path) -> str | None:
+    """The data path as the profile has to name it: relative to its own folder, built-in names as they are."""
+    if data is None or str(data).startswith("demo:"):
+        return str(data) if data else None
+    return os.path.relpath(data, file.parent)
+
+
+def _load(file: Path, overrides: tuple[str, ...]) -> LoadedProfile:
+    from engine.profile.load import load_profile
+    from engine.profile.shipped import find_profile
+
+    return load_profile(find_profile(file), overrides)
+
+
+def _provenance(loaded: LoadedProfile, resolved: bool) -> dict[str, dict[str, Any]]:
+    from engine.hardware.probe import probe_machine
+    from engine.profile.resolve import as_written, resolve_profile
+
+    if not resolved:
+        return as_written(loaded)
+    return resolve_profile(loaded, probe_machine(processes=False)).provenance

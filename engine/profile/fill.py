@@ -69,6 +69,8 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         own["launch.gpu"] = (machine.gpus[plan.device_index].uuid, planned["launch.device"][1])
     if spec.source in ("catalogue", "cache") and spec.name != profile.model.name_or_path:
         own["model.name_or_path"] = (spec.name, f"the model that '{profile.model.name_or_path}' names")
+    if profile.model.initialise == "random":
+        own["quantization.method"] = ("none", "random weights have to learn, which quantized ones cannot")
     if profile.data.validation_path is None and profile.data.validation_fraction == 0:
         own["train.load_best_model_at_end"] = (False, "no held-out examples")
     return own

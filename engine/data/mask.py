@@ -21,7 +21,7 @@ _OPEN, _CLOSE = "\U000f4a1e", "\U000f4a1f"
 """Private-use characters around special tokens that data spells out, while a template renders."""
 
 SEPARATE = "rows became one document an answer: the template writes earlier turns differently from the last"
-PARTIAL = "rows: the template starts an answer differently in training text than at generation"
+PARTIAL = "answers begin differently in the template's training text than at generation"
 ALTERED = "answers are changed by the template (trimmed inside, or thinking removed)"
 UNCLOSED = "answers in mid-conversation have no end mark in this template; only the last one teaches to stop"
 POISONED = "rows spell out special tokens; they are encoded as plain text"
@@ -65,7 +65,10 @@ class Masker:
         self.bos = bos_text(tokenizer)
         added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
         special = {text for text, is_special in added.items() if is_special} | set(tokenizer.all_special_tokens)
-        self.end_marks = tuple(special | {text for text in added if text in template.source})
+        self.end_marks = tuple(sorted(special | {text for text in added if text in template.source}, key=len))[::-1]
+        marks = "|".join(map(re.escape, self.end_marks)) or "(?!)"
+        self.last_mark = re.compile(marks)
+        self.after_answer = re.compile(rf"\s*(?:{marks})+")
         longest_first = sorted(special, key=len, reverse=True)
         self.special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self.marked = re.compile(f"{_OPEN}({self.special.pattern}){_CLOSE}")
@@ -165,13 +168,23 @@ class Masker:
         return min(shared, content) if content >= 0 else shared
 
     def _end(self, turn: Turn, start: int) -> tuple[int, bool]:
-        """End of the answer with its end mark, without whitespace after it; and whether there is a mark."""
-        end = len(turn.whole.rstrip())
-        mark = next((mark for mark in self.end_marks if turn.whole.endswith(mark, start, end)), "")
+        """End of the answer with the end marks right behind it; and whether there is a mark.
+
+        Text after the marks (a line break, another end-of-sequence token) is the template's, not the answer's.
+        """
         content = turn.content.strip()
-        position = turn.whole.rfind(content, start, end)
-        if not mark or (position >= 0 and position + len(content) > end - len(mark)):
-            return max(end, start), False
+        position = turn.whole.rfind(content, start)
+        while position >= 0:
+            match = self.after_answer.match(turn.whole, position + len(content))
+            if match:
+                self.notes.ends[self.last_mark.findall(match[0])[-1]] += 1
+                return match.end(), True
+            position = turn.whole.rfind(content, start, position + len(content) - 1)
+        end = max(start, len(turn.whole.rstrip()))
+        mark = next((mark for mark in self.end_marks if turn.whole.endswith(mark, start, end)), "")
+        first = turn.whole.find(content, start)
+        if not mark or (first >= 0 and first + len(content) > end - len(mark)):
+            return end, False
         self.notes.ends[mark] += 1
         return end, True
 

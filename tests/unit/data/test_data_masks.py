@@ -141,7 +141,7 @@ def test_an_answer_start_that_only_generation_writes_is_told(make_tokenizer: Cal
     found = encode(tokenizer, TURNS[:3])
     assert trained_runs(tokenizer, found.documents[0]) == ["It is cold.<|im_end|>"]
     assert [note for note, count in found.notes.counts.items() if count] == [
-        "rows: the template starts an answer differently in training text than at generation"
+        "answers begin differently in the template's training text than at generation"
     ]
 
 
@@ -160,6 +160,21 @@ def test_an_answer_that_ends_in_a_special_token_is_not_taken_for_an_end(make_tok
     ids = found.documents[0].ids.tolist()
     assert ids.count(tokenizer.eos_token_id) == 1
     assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_what_a_template_writes_behind_the_end_mark_is_left_out(make_tokenizer: Callable[..., Any]) -> None:
+    source = "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+    closing = "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+    tokenizer = make_tokenizer(chat_template=source + closing)
+    (document,) = encode(tokenizer).documents
+    assert trained_runs(tokenizer, document) == [m.content + "<|end|>" for m in TURNS if m.train]
+
+
+@pytest.mark.parametrize("answer", ["end", "s", "|", "<", "end<", "x end", "user"])
+def test_an_answer_that_looks_like_its_end_mark(tokenizer: Any, answer: str) -> None:
+    for name, mark in END.items():
+        document = encode(tokenizer, [TURNS[1], Message("assistant", answer, True)], name).documents[0]
+        assert [run.strip() for run in trained_runs(tokenizer, document)] == [answer + mark]
 
 
 def test_no_end_of_sequence_token_is_an_error(make_tokenizer: Callable[..., Any]) -> None:

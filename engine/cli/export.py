@@ -1,0 +1,76 @@
+"""`engine export RUN`: adapter, merged model and card, checked against base + adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.progress import Progress
+from engine.runs import launch, store
+from engine.runs.store import Run
+from engine.text import format_bytes, format_duration
+
+
+@click.command()
+@click.argument("run")
+@click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
+@click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
+@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="dtype of the merged weights.")
+@json_option
+def export(run: str, output: Path | None, no_merged: bool, dtype: str | None, as_json: bool) -> None:
+    """Write what RUN has learnt: an id, a part of one, or 'last'. An older export stands until this one is right."""
+    found = store.find_run(run)
+    result = export_run(found, output=output, merged=False if no_merged else None, dtype=dtype, quiet=as_json)
+    if as_json:
+        print_json(result)
+        return
+    show(result)
+
+
+def export_run(
+    run: Run,
+    *,
+    output: Path | None = None,
+    merged: bool | None = None,
+    dtype: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
+    job = {
+        "job": "export",
+        "run_dir": str(run.path),
+        "run_json": store.load_run_json(run),
+        "output": str(output.expanduser().absolute()) if output else None,
+        "merged": merged,
+        "dtype": dtype,
+    }
+    progress = Progress(quiet=quiet)
+    try:
+        return launch.run_job(job, progress, directory=run.path / "export-job")
+    finally:
+        progress.close()
+
+
+def show(result: dict[str, Any]) -> None:
+    """Paths, sizes and how the files compared."""
+    rows = [
+        (kind, str(result[kind]), format_bytes(result.get(f"{kind}_bytes")))
+        for kind in ("adapter", "merged")
+        if result.get(kind)
+    ]
+    for text in table([*rows, ("card", str(result["card"]), "")]):
+        line(text)
+    parity = result.get("parity")
+    if parity:
+        line(
+            f"parity   {parity['dtype']}, {parity['positions']} positions of {parity['rows']} texts: largest logit "
+            f"difference {parity['max_abs_diff']:.3g}, mean {parity['mean_abs_diff']:.3g}, "
+            f"same next token {parity['top1_agreement']:.1%}"
+        )
+        generation = parity["generation"]
+        end = "ended by itself" if generation["stopped"] else "did not end by itself"
+        line(f"answer   {generation['text'][:200]!r} ({generation['tokens']} tokens, {end})")
+    note(f"done in {format_duration(result['seconds'])}")

@@ -18,26 +18,42 @@ if TYPE_CHECKING:
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
     from engine.hardware.probe import probe_machine as probe_machine
     from engine.memory.shape import MemoryEstimate as MemoryEstimate
+    from engine.memory.shape import TrainingShape as TrainingShape
     from engine.models.catalog import load_catalog as load_catalog
     from engine.models.resolve import resolve_model as resolve_model
     from engine.models.spec import ModelSpec as ModelSpec
+    from engine.profile.check import Examination as Examination
     from engine.profile.check import check_profile as check_profile
-    from engine.profile.fields import FieldSpec as FieldSpec
+    from engine.profile.check import examine as examine
+    from engine.profile.fields import field_at as field_at
+    from engine.profile.fields import format_value as format_value
     from engine.profile.fields import parse_value as parse_value
     from engine.profile.fields import profile_fields as profile_fields
+    from engine.profile.fieldspec import FieldSpec as FieldSpec
     from engine.profile.load import LoadedProfile as LoadedProfile
     from engine.profile.load import load_profile as load_profile
+    from engine.profile.load import load_text as load_text
     from engine.profile.resolve import Resolved as Resolved
+    from engine.profile.resolve import as_written as as_written
     from engine.profile.resolve import plan_to_profile as plan_to_profile
     from engine.profile.resolve import resolve_profile as resolve_profile
     from engine.profile.save import edit_profile as edit_profile
+    from engine.profile.save import edited_text as edited_text
+    from engine.profile.save import profile_text as profile_text
+    from engine.profile.save import save_text as save_text
     from engine.profile.save import write_profile as write_profile
+    from engine.profile.shipped import find_profile as find_profile
+    from engine.profile.shipped import shipped_profile as shipped_profile
+    from engine.profile.shipped import shipped_profiles as shipped_profiles
+    from engine.profile.values import allowed as allowed
+    from engine.recommend.plan import Choice as Choice
     from engine.recommend.plan import Plan as Plan
     from engine.recommend.plan import Requirements as Requirements
     from engine.recommend.search import plan_model as plan_model
     from engine.recommend.search import rank_models as rank_models
     from engine.runs.control import request as request
     from engine.runs.events import read_events as read_events
+    from engine.runs.files import write_text_atomic as write_text_atomic
     from engine.runs.launch import resume_run as resume_run
     from engine.runs.launch import run_job as run_job
     from engine.runs.launch import start_run as start_run
@@ -48,27 +64,86 @@ if TYPE_CHECKING:
     from engine.runs.store import load_run_json as load_run_json
     from engine.runs.store import remove_run as remove_run
     from engine.runs.store import run_state as run_state
+    from engine.runs.store import runs_root as runs_root
+    from engine.runs.store import state_home as state_home
     from engine.runs.store import worker_pid as worker_pid
     from engine.runs.view import RunFold as RunFold
 
 _MODULES = {
-    "engine.errors": ("EngineError", "ExitCode", "Problem"),
-    "engine.hardware.machine": ("Gpu", "Machine"),
-    "engine.hardware.probe": ("hypothetical_machine", "probe_machine"),
-    "engine.memory.shape": ("MemoryEstimate",),
+    "engine.errors": (
+        "EngineError",
+        "ExitCode",
+        "Problem",
+    ),
+    "engine.hardware.machine": (
+        "Gpu",
+        "Machine",
+    ),
+    "engine.hardware.probe": (
+        "hypothetical_machine",
+        "probe_machine",
+    ),
+    "engine.memory.shape": (
+        "MemoryEstimate",
+        "TrainingShape",
+    ),
     "engine.models.catalog": ("load_catalog",),
     "engine.models.resolve": ("resolve_model",),
     "engine.models.spec": ("ModelSpec",),
-    "engine.profile.check": ("check_profile",),
-    "engine.profile.fields": ("FieldSpec", "parse_value", "profile_fields"),
-    "engine.profile.load": ("LoadedProfile", "load_profile"),
-    "engine.profile.resolve": ("Resolved", "plan_to_profile", "resolve_profile"),
-    "engine.profile.save": ("edit_profile", "write_profile"),
-    "engine.recommend.plan": ("Plan", "Requirements"),
-    "engine.recommend.search": ("plan_model", "rank_models"),
+    "engine.profile.check": (
+        "Examination",
+        "check_profile",
+        "examine",
+    ),
+    "engine.profile.fields": (
+        "field_at",
+        "format_value",
+        "parse_value",
+        "profile_fields",
+    ),
+    "engine.profile.fieldspec": ("FieldSpec",),
+    "engine.profile.load": (
+        "LoadedProfile",
+        "load_profile",
+        "load_text",
+    ),
+    "engine.profile.resolve": (
+        "Resolved",
+        "as_written",
+        "plan_to_profile",
+        "resolve_profile",
+    ),
+    "engine.profile.save": (
+        "edit_profile",
+        "edited_text",
+        "profile_text",
+        "save_text",
+        "write_profile",
+    ),
+    "engine.profile.shipped": (
+        "find_profile",
+        "shipped_profile",
+        "shipped_profiles",
+    ),
+    "engine.profile.values": ("allowed",),
+    "engine.recommend.plan": (
+        "Choice",
+        "Plan",
+        "Requirements",
+    ),
+    "engine.recommend.search": (
+        "plan_model",
+        "rank_models",
+    ),
     "engine.runs.control": ("request",),
     "engine.runs.events": ("read_events",),
-    "engine.runs.launch": ("resume_run", "run_job", "start_run", "wait_started"),
+    "engine.runs.files": ("write_text_atomic",),
+    "engine.runs.launch": (
+        "resume_run",
+        "run_job",
+        "start_run",
+        "wait_started",
+    ),
     "engine.runs.store": (
         "Run",
         "find_run",
@@ -76,13 +151,15 @@ _MODULES = {
         "load_run_json",
         "remove_run",
         "run_state",
+        "runs_root",
+        "state_home",
         "worker_pid",
     ),
     "engine.runs.view": ("RunFold",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605 - a computed list, so that no name stands twice
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

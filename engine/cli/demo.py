@@ -7,7 +7,6 @@ same way with a real model. The run stays in the store, where the deck and `engi
 from __future__ import annotations
 
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +52,14 @@ def _prepare(model: str | None, overrides: tuple[str, ...]) -> tuple[Any, Any, s
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
     from engine.profile.resolve import resolve_profile
+    from engine.profile.shipped import shipped_profile
 
-    profile = Path(str(files("profiles").joinpath("demo.toml")))
     changes = list(overrides)
     if model is not None:
         local = Path(model).expanduser()
         name = str(local.resolve()) if local.exists() else model
         changes = [f"model.name_or_path={_quoted(name)}", *_REAL_MODEL, *overrides]
-    loaded = load_profile(profile, changes)
+    loaded = load_profile(shipped_profile("demo").path, changes)
     machine = probe_machine(processes=False)
     return machine, resolve_profile(loaded, machine), loaded.text
 

@@ -26,13 +26,19 @@ from engine.text import format_bytes, format_duration
 @click.option("--detach", is_flag=True, help="Return when training has started; it goes on by itself.")
 @json_option
 def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: bool, as_json: bool) -> None:
-    """Train from PROFILE. The run outlives this terminal; Ctrl-C saves a checkpoint and stops it."""
+    """Train from PROFILE, a file or the name of a shipped one.
+
+    The run outlives this terminal; Ctrl-C saves a checkpoint and stops it.
+    """
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
     from engine.profile.resolve import resolve_profile
+    from engine.profile.shipped import find_profile
 
-    loaded = load_profile(profile, overrides)
+    loaded = load_profile(find_profile(str(profile)), overrides)
     resolved = resolve_profile(loaded, probe_machine(processes=False))
+    for warning in resolved.warnings:
+        note(f"warning: {warning}")
     if not as_json:
         _tell_plan(resolved)
     title = name or resolved.settings.name or profile.stem

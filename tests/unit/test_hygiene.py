@@ -1,0 +1,76 @@
+"""What a shell command or the deck loads: never torch, never what it does not need."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "numpy", "transformers", "datasets", "peft", "accelerate", "pydantic", "textual", "rich"}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules in `sys.modules` after `code` ran in a fresh interpreter."""
+    script = (
+        f"import sys\n{code}\nsys.stderr.write(' '.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import engine.api",
+        "import engine.cli",
+        "import engine.runs.launch, engine.runs.view, engine.runs.checkpoint",
+        "import engine.hardware.probe, engine.recommend.search, engine.memory.terms",
+        "import tui.main",
+    ],
+)
+def test_imports_stay_light(code):
+    assert not loaded_by(code) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["probe", "--json"], ["fit", "--gpu", "RTX 4090", "--json"], ["runs", "list", "--json"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_shell_commands_stay_light(arguments):
+    code = (
+        f"sys.argv = ['engine', *{arguments!r}]\nfrom engine.cli import main\n"
+        "import io, contextlib\ntry:\n with contextlib.redirect_stdout(io.StringIO()): main()\nexcept SystemExit: pass"
+    )
+    assert not loaded_by(code) & HEAVY
+
+
+def test_every_name_of_the_api_is_there():
+    import engine.api
+
+    for name in engine.api.__all__:
+        assert getattr(engine.api, name) is not None
+    with pytest.raises(AttributeError, match="no name 'nothing'"):
+        _ = engine.api.nothing
+
+
+def tracked(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+def test_no_metric_is_loaded_from_the_working_directory():
+    for path in tracked("engine", "tui"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "load" and isinstance(node.value, ast.Name):
+                assert node.value.id not in ("evaluate", "pickle"), f"{path}:{node.lineno}"
+
+
+def test_nothing_unpickles():
+    for path in tracked("engine", "tui"):
+        text = path.read_text()
+        assert "torch.load" not in text, path
+        assert "import pickle" not in text, path

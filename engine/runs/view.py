@@ -168,6 +168,9 @@ def describe(event: Event) -> str:
     if kind == "started":
         resumed = event.get("resumed_from_step")
         return f"training on {event.get('device')}" + (f", resumed from step {resumed}" if resumed is not None else "")
+    if kind == "finished":
+        at = f" at step {event['step']}" if event.get("step") is not None else ""
+        return f"{event.get('outcome')}{at}"
     if kind == "sample":
         return f"sample {event.get('prompt')!r} -> {event.get('output')!r}"
     templates = {
@@ -175,12 +178,11 @@ def describe(event: Event) -> str:
         "warning": "warning: {message}",
         "error": "error: {message}",
         "control": "{request}: {outcome}",
-        "finished": "{outcome} at step {step}",
     }
     template = templates.get(str(kind))
     if template is None:
         return ""
-    known = {"name": "", "detail": "", "message": "", "request": "", "outcome": "", "step": ""}
+    known = {"name": "", "detail": "", "message": "", "request": "", "outcome": ""}
     return template.format(**{**known, **{key: value for key, value in event.items() if key in known}}).strip()
 
 

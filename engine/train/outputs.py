@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ def write_data_record(run_dir: Path, report: dict[str, Any], validation: list[An
     folder.mkdir(exist_ok=True, mode=0o700)
     write_json_atomic(folder / "report.json", report)
     rows = [
-        {"messages": [{"role": message.role, "content": message.content} for message in example.messages]}
-        for example in validation
+        {"kind": example.kind, "messages": [asdict(message) for message in example.messages]} for example in validation
     ]
-    write_text_atomic(folder / "validation.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text_atomic(folder / "validation.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def replace_directory(target: Path, fill: Callable[[Path], Any]) -> None:

@@ -72,7 +72,7 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None) -> Peak:
     moments = _moments(spec, shape, gpu, learned)
     highest = max(moments, key=_total)
     cublas = device.cublas_bytes(gpu, shape.device)
-    reserve = device.reserve_bytes(weights + learned.weights_bytes + optimizer, highest.total - cublas)
+    reserve = device.reserve_bytes(shape, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     load = weights + largest_matrix_bytes(spec, compute_width(shape))
     return Peak(
         moment=highest,

@@ -219,11 +219,10 @@ def _machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
     from engine.recommend.budget import available_bytes, holders
 
     lines = []
-    for index, gpu in enumerate(machine.gpus):
-        used = "  <- used" if plans and plans[0].device_index == index and len(machine.gpus) > 1 else ""
+    for number, gpu in enumerate(machine.gpus):
         memory = _free_memory(gpu.free_bytes, gpu.total_bytes, available_bytes(machine, gpu))
         found = " (named)" if gpu.hypothetical else ""
-        lines.append(f"GPU {index}  {gpu.name.removeprefix('NVIDIA ')}{found}  {memory}{used}")
+        lines.append(f"GPU {number}  {gpu.name.removeprefix('NVIDIA ')}{found}  {memory}")
         if gpu.processes:
             lines.append(f"       held by {holders(gpu.processes)}")
     if not plans or plans[0].device_index is None:
@@ -232,7 +231,8 @@ def _machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
         lines.append(f"RAM  {_free_memory(machine.ram_available_bytes, machine.ram_total_bytes, usable)}")
         lines.append("     practical for small models only; TIGHT here also means under 30 tokens/s")
     if len(machine.gpus) > 1:
-        lines.append("a run uses one GPU")
+        index = plans[0].device_index if plans else None
+        lines.append("a run uses one GPU" + (f": GPU {index} here" if index is not None else ""))
     return lines
 
 

@@ -18,7 +18,9 @@ SECRET = re.compile(
     r"|AKIA[A-Z0-9]{16}|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
 )
 """Tokens of the hub, of other services, and passwords in addresses."""
-_PATH = re.compile(r"(?<![\w.:/])(?:~(?:/[\w.+@~-]+)+|(?:file:/)?(?:/[\w.+@~-]+){2,})/?|(?<!\w)[A-Za-z]:\\[^\s\"']+")
+_PATH = re.compile(
+    r"(?<![\w.:/])(?:~(?:/[\w.+@~-]+)+|(?:file:(?://)?)?(?:/[\w.+@~-]+){2,})/?|(?<!\w)[A-Za-z]:\\[^\s\"']+"
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~&$])")
 DEMO_NAME = "tunedeck-demo"

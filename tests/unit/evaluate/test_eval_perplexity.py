@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from engine.evaluate import perplexity
 from engine.evaluate.perplexity import Encoded, batches, score
@@ -48,7 +55,9 @@ def reference(network: Any, row: Encoded) -> tuple[float, int]:
         logits = network(input_ids=torch.tensor([row.ids])).logits[0].float()
     targets = torch.tensor(row.labels[1:])
     kept = targets != -100
-    return float(F.cross_entropy(logits[:-1][kept], targets[kept], reduction="sum")) if kept.any() else 0.0, int(kept.sum())
+    return float(F.cross_entropy(logits[:-1][kept], targets[kept], reduction="sum")) if kept.any() else 0.0, int(
+        kept.sum()
+    )
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
@@ -67,7 +76,9 @@ def test_equals_an_unpadded_reference(kind: str, chunk_bytes: int, monkeypatch: 
 def test_a_head_that_scales_falls_back_loudly_and_stays_exact() -> None:
     network, told = model("granite"), []
     found = score(network, rows(), 0, lambda *_: None, lambda *what: told.append(what))
-    assert [row.nll for row in found] == pytest.approx([reference(network, row)[0] for row in rows()], rel=1e-5, abs=1e-4)
+    assert [row.nll for row in found] == pytest.approx(
+        [reference(network, row)[0] for row in rows()], rel=1e-5, abs=1e-4
+    )
     assert [code for code, _ in told] == ["loss_fallback"]
 
 

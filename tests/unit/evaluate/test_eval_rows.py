@@ -92,7 +92,12 @@ def report(**more: Any) -> dict[str, Any]:
 def test_page_shows_scores_with_intervals() -> None:
     lines = page(report()).splitlines()
     assert "8 of 80 held-out rows" in lines[0]
-    assert next(line for line in lines if line.startswith("perplexity")).split() == ["perplexity", "n/a", "2.700", "n/a"]
+    assert next(line for line in lines if line.startswith("perplexity")).split() == [
+        "perplexity",
+        "n/a",
+        "2.700",
+        "n/a",
+    ]
     exact = next(line for line in lines if line.startswith("exact match"))
     assert exact.split() == ["exact", "match", "%", "12.5", "100.0", "+87.5", "[+75.0,", "+100.0]"]
     assert not any("repeating" in line for line in lines)

@@ -1,0 +1,160 @@
+"""The model card: metadata that reads back, numbers of the run, nothing of the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from engine.evaluate.trained import Trained
+from engine.export.card import Facts, card_text
+from engine.profile.schema import Profile
+
+TOKEN = "hf_" + "Canary0" * 5
+
+
+def facts(
+    tmp_path: Path, *, kind: str = "merged", base: str = "meta-llama/Llama-3.1-8B", hub: bool = True, **more: Any
+) -> Facts:
+    profile = {
+        "name": more.get("name", "my-run"),
+        "model": {"name_or_path": base, "max_length": 512, "dtype": "bf16"},
+        "quantization": {"method": "nf4"},
+        "tuning": {"method": more.get("method", "lora")},
+        "data": {"datasets": [{"path": "/home/alice/secret.jsonl"}], "system": more.get("system", "")},
+        "launch": {"device": "cuda", "gpu": "GPU-1234-uuid"},
+    }
+    run_json = {
+        "provenance": {
+            "train.learning_rate": {"value": 2e-4, "source": "auto", "reason": "LoRA | see /home/alice/notes.txt"},
+            "lora.r": {"value": 16, "source": "profile", "reason": ""},
+        },
+        "machine": {"hostname": "alices-box", "cpu": {"name": "Xeon"}, "gpus": [{"uuid": "GPU-1234-uuid"}]},
+        "model": {"licence": more.get("licence", "llama3.1"), "path": "/home/alice/llama"},
+        "versions": {"torch": "2.13.0", "tunedeck": "0.1.0", "bitsandbytes": None},
+        "profile_path": "/home/alice/p.toml",
+        "base_dir": "/home/alice",
+    }
+    (tmp_path / "data").mkdir(exist_ok=True)
+    summary = {"step": 60, "tokens": 123456, "seconds": 754.0, "device": "NVIDIA RTX 4090", "best_eval_loss": 1.25}
+    summary |= {"best_step": 50, "trainable_parameters": 4_000_000, "total_parameters": 8_000_000_000}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    part = {"path": "/home/alice/secret.jsonl", "format": "alpaca", "rows_read": 1000, "kept": 990, "cut": 3}
+    part["dropped"] = [{"cause": "empty answer", "rows": 10}]
+    numbers = {"rows": 940, "tokens": 90000, "trained_tokens": 50000}
+    (tmp_path / "data" / "report.json").write_text(json.dumps({"datasets": [part], "train": numbers}))
+    weights = tmp_path / ("model" if more.get("method") == "full" else "adapter")
+    trained = Trained(tmp_path, run_json, Profile.model_validate(profile), tmp_path, weights)
+    return Facts(kind, trained, base, hub, "bf16", 2**31, more.get("parity"), more.get("report"))
+
+
+PARITY = {
+    "transformers": "5.23.0",
+    "positions": 158,
+    "rows": 4,
+    "max_abs_diff": 0.125,
+    "mean_abs_diff": 0.005,
+    "relative_rms": 0.0035,
+    "tolerance": 0.06,
+    "top1_agreement": 1.0,
+    "stored": {"bf16": 10},
+    "generation": {"text": "hi", "tokens": 2, "stopped": True},
+}
+REPORT = {
+    "base": {"perplexity": 9.0, "rougeL": 20.0, "exact_match": 0.1},
+    "tuned": {"perplexity": 4.5, "rougeL": 40.0, "exact_match": 0.9},
+    "delta": {"perplexity": -4.5, "rougeL": 20.0, "exact_match": 0.8},
+    "intervals": {"rougeL": [15.0, 25.0]},
+    "rows": 64,
+    "rows_held_out": 200,
+    "verdict": "better",
+    "verdict_reason": "ROUGE-L better",
+}
+
+
+def head(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text.split("---\n")[1])
+    return found
+
+
+def test_metadata_of_a_hub_base(tmp_path: Path) -> None:
+    text = card_text(facts(tmp_path, parity=PARITY, report=REPORT))
+    found = head(text)
+    assert found["base_model"] == "meta-llama/Llama-3.1-8B"
+    assert found["base_model_relation"] == "finetune"
+    assert found["license"] == "llama3.1"
+    assert found["library_name"] == "transformers"
+    assert found["pipeline_tag"] == "text-generation"
+    assert {"tunedeck", "lora", "qlora"} <= set(found["tags"])
+    assert "datasets" not in found
+    metrics = {item["type"]: item["value"] for item in found["model-index"][0]["results"][0]["metrics"]}
+    assert metrics == {"perplexity": 4.5, "rouge": 40.0, "exact_match": 0.9}
+    assert ModelCard(text).data.eval_results is not None
+
+
+def test_the_text_holds_the_numbers(tmp_path: Path) -> None:
+    text = card_text(facts(tmp_path, parity=PARITY, report=REPORT))
+    for wanted in (
+        "| ROUGE-L | 20.0 | 40.0 | +20.0  \\[+15.0, +25.0\\] |",
+        "largest difference of a logit: 0.125",
+        "a generated answer ended by itself",
+        "| `lora.r` | `16` | profile |",
+        "1000 rows read, 990 kept, 3 cut; left out: 10 empty answer",
+        "60 steps, 123,456 tokens",
+        "Trained on NVIDIA RTX 4090 in 12 min. torch 2.13.0, tunedeck 0.1.0.",
+        "nf4-quantized",
+    ):
+        assert wanted in text, wanted
+
+
+@pytest.mark.parametrize("kind", ["merged", "adapter"])
+def test_nothing_of_the_machine_is_in_it(tmp_path: Path, kind: str) -> None:
+    made = facts(tmp_path, kind=kind, parity=PARITY, report=REPORT, system=f"key {TOKEN} in /home/alice/x")
+    text = card_text(made)
+    for hidden in ("alice", "GPU-1234", "secret.jsonl", TOKEN, str(tmp_path), "launch."):
+        assert hidden not in text, hidden
+    assert "[secret]" in text.replace("\\", "")
+
+
+def test_names_cannot_break_out_of_the_card(tmp_path: Path) -> None:
+    made = facts(tmp_path, base="local", hub=False, licence="custom: |\n---\nx: y", name=None)
+    made = dataclasses.replace(made, base="evil: <b>`x`</b> --- \x1b[2J")
+    text = card_text(made)
+    assert head(text)["license"] == "other"
+    assert text.count("\n---\n") == 1
+    assert "\x1b" not in text
+    assert "<b>" not in text.split("---\n", 2)[2].replace("\\<b\\>", "")
+
+
+def test_local_bases_are_not_given_as_hub_models(tmp_path: Path) -> None:
+    text = card_text(facts(tmp_path, kind="adapter", base="my-base", hub=False, licence=""))
+    found = head(text)
+    assert "base_model" not in found
+    assert "license" not in found
+    assert found["library_name"] == "peft"
+    assert "give the directory of that model" in text
+    assert "base = 'my-base'" in text
+    assert "licence of the base model is not known" in text
+
+
+def test_unknown_licences_go_out_by_name(tmp_path: Path) -> None:
+    found = head(card_text(facts(tmp_path, licence="qwen-research")))
+    assert (found["license"], found["license_name"]) == ("other", "qwen-research")
+
+
+def test_full_tuning_names_no_adapter(tmp_path: Path) -> None:
+    text = card_text(facts(tmp_path, method="full", parity=PARITY))
+    assert "full-fine-tuning" in head(text)["tags"]
+    assert "lora.r" not in text
+    assert "compared with the tuned model" in text
+
+
+def test_an_infinite_score_stays_out_of_the_metadata(tmp_path: Path) -> None:
+    report = REPORT | {"tuned": {"perplexity": None, "rougeL": 40.0}, "delta": {"perplexity": None, "rougeL": 20.0}}
+    metrics = head(card_text(facts(tmp_path, report=report)))["model-index"][0]["results"][0]["metrics"]
+    assert [item["type"] for item in metrics] == ["rouge"]

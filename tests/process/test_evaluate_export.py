@@ -1,0 +1,445 @@
+"""Evaluating and exporting a finished run: a tiny random Llama with an adapter, made here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.demo.paths import model_dir
+from engine.errors import EngineError, ExitCode
+from engine.evaluate.run import run as evaluate
+from engine.export import merge, place
+from engine.export.run import run as export
+from engine.models.resolve import resolve_model
+from engine.profile.runjson import SCHEMA_VERSION
+from engine.profile.schema import Profile
+from engine.runs.events import EventWriter, read_events
+from engine.runs.launch import run_job
+from engine.worker_job import Job
+
+CANARY = "hf_" + "Canary7" * 5
+ROWS = [(f"What comes after {number}?", str(number + 1)) for number in range(12)]
+
+
+def make_base(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """A Llama that knows nothing, with the demo's tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    known = json.loads((model_dir() / "config.json").read_text())
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens = {key: known[key] for key in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(0)
+    config = LlamaConfig(**sizes, **tokens, num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2)
+    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(model_dir() / name, folder / name)
+    return folder
+
+
+def make_run(folder: Path, base: Path, *, method: str = "lora", dtype: str = "fp32", **tables: Any) -> Path:
+    """A run directory as training leaves it; the adapter is random, so it changes every answer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for name in ("data", "control", "checkpoints"):
+        (folder / name).mkdir(parents=True)
+    settings = Profile.model_validate(
+        {
+            "model": {"name_or_path": str(base), "max_length": 128, "dtype": dtype, "attention": "sdpa"},
+            "tuning": {"method": method},
+            "quantization": {"method": tables.pop("quantization", "none")},
+            "data": {"datasets": [{"path": "rows.jsonl"}]},
+            "evaluate": {"max_samples": 8, "max_new_tokens": 8, "batch_size": 3},
+            "launch": {"device": "cpu", "threads": 1},
+            **tables,
+        }
+    )
+    run_json = {
+        "schema_version": SCHEMA_VERSION,
+        "settings": settings.model_dump(mode="json"),
+        "provenance": {"lora.r": {"value": 16, "source": "profile", "reason": f"see {base}"}},
+        "model": asdict(resolve_model(str(base))),
+        "machine": {"hostname": "alices-box", "cpu": {"name": "Test CPU"}},
+        "base_dir": str(base.parent),
+        "versions": {"torch": torch.__version__},
+    }
+    (folder / "run.json").write_text(json.dumps(run_json))
+    turns = [[{"role": "user", "content": ask}, {"role": "assistant", "content": reply}] for ask, reply in ROWS]
+    (folder / "data" / "validation.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    (folder / "data" / "report.json").write_text("{}")
+    (folder / "summary.json").write_text(json.dumps({"step": 7, "weights_step": 6, "device": "CPU", "seconds": 1.0}))
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder / "tokenizer")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    torch.manual_seed(1)
+    if method == "full":
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(folder / "model")
+    else:
+        _save_adapter(model, settings, folder / "adapter")
+    return folder
+
+
+def _save_adapter(model: Any, settings: Profile, folder: Path) -> None:
+    from engine.modeling import adapters
+
+    adapted = adapters.attach(model, settings)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.1)
+    adapted.save_pretrained(folder)
+
+
+def job(run: Path, **params: Any) -> Job:
+    """A job as the worker hands it over."""
+    folder = run / "job"
+    folder.mkdir(exist_ok=True)
+    return Job(folder, {"run_dir": str(run), **params}, EventWriter(folder / "events.jsonl"))
+
+
+def told(run: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(run / "job" / "events.jsonl")[0] if event["type"] == kind]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "finished", base)
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished: Path) -> Path:
+    """A run of one's own to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def plain_loss(run: Path, base: Path) -> tuple[float, int]:
+    """Mean loss over the answers of the tuned model, row by row, by transformers and PEFT alone."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(run / "tokenizer")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), run / "adapter").eval()
+    nll, tokens = 0.0, 0
+    for ask, reply in ROWS:
+        turns = [{"role": "user", "content": ask}, {"role": "assistant", "content": reply}]
+        before = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(turns, tokenize=False).rstrip()
+        start = len(tokenizer(before, add_special_tokens=False).input_ids)
+        ids = torch.tensor([tokenizer(whole, add_special_tokens=False).input_ids])
+        with torch.inference_mode():
+            loss = torch.log_softmax(model(input_ids=ids).logits[0, :-1].float(), -1)
+        nll -= float(loss.gather(1, ids[0, 1:, None])[start - 1 :].sum())
+        tokens += ids.shape[1] - start
+    return nll / tokens, tokens
+
+
+def test_evaluation_compares_base_and_tuned(run: Path, base: Path) -> None:
+    report = evaluate(job(run, rows=len(ROWS)))
+    loss, tokens = plain_loss(run, base)
+    assert report["tuned"]["loss"] == pytest.approx(loss, rel=1e-5)
+    assert report["tokens"] == tokens
+    assert report["base"]["loss"] != pytest.approx(loss, rel=1e-3)
+    assert report["delta"]["loss"] == pytest.approx(report["tuned"]["loss"] - report["base"]["loss"])
+    wanted = {"perplexity", "rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match", "token_f1"}
+    assert wanted <= set(report["tuned"])
+    assert report["verdict"] in ("better", "no different", "worse")
+    assert (report["rows"], report["rows_held_out"], report["rows_answered"]) == (12, 12, 12)
+    assert [sample["prompt"] for sample in report["samples"]] == [ask for ask, _ in ROWS[:6]]
+    assert report["counts"]["tuned"]["unstopped"] > 0
+    stored = json.loads((run / "eval" / "report.json").read_text())
+    assert stored["tuned"] == report["tuned"]
+    assert "verdict: " in (run / "eval" / "report.txt").read_text()
+    assert [(event["model"], event["step"]) for event in told(run, "eval")] == [("base", 0), ("tuned", 6)]
+    assert {event["unit"] for event in told(run, "progress")} == {"rows", "answers"}
+    assert len(told(run, "sample")) == 12
+
+
+def test_evaluation_of_full_tuning_loads_both_models(tmp_path: Path, base: Path) -> None:
+    full = make_run(tmp_path / "full", base, method="full", evaluate={"metrics": ["perplexity"], "max_samples": 4})
+    report = evaluate(job(full))
+    assert set(report["tuned"]) == {"loss", "perplexity"}
+    assert report["tuned"]["loss"] != report["base"]["loss"]
+    assert len(report["samples"]) == 4
+
+
+def test_long_rows_are_cut_or_left_out_and_told(run: Path) -> None:
+    turns = [{"role": "user", "content": "word " * 400}, {"role": "assistant", "content": "yes"}]
+    with (run / "data" / "validation.jsonl").open("a") as file:
+        file.write(json.dumps({"messages": turns}) + "\n")
+    report = evaluate(job(run, rows=13))
+    assert (report["rows"], report["rows_answered"], report["rows_cut"], report["rows_too_long"]) == (13, 12, 1, 1)
+    assert {event["code"] for event in told(run, "warning")} == {"rows_cut", "rows_too_long"}
+
+
+def test_no_held_out_rows(run: Path) -> None:
+    (run / "data" / "validation.jsonl").write_text("")
+    with pytest.raises(EngineError, match="held no rows out") as caught:
+        evaluate(job(run))
+    assert caught.value.code is ExitCode.DATA
+    assert "validation_fraction" in caught.value.hint
+
+
+@pytest.mark.parametrize("work", [evaluate, export])
+def test_a_run_without_weights(run: Path, work: Any) -> None:
+    shutil.rmtree(run / "adapter")
+    with pytest.raises(EngineError, match="left no trained weights") as caught:
+        work(job(run))
+    assert caught.value.code is ExitCode.MODEL
+    assert f"engine runs resume {run.name}" in caught.value.hint
+
+
+@pytest.mark.parametrize("work", [evaluate, export])
+def test_a_damaged_adapter(run: Path, work: Any) -> None:
+    path = run / "adapter" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(EngineError) as caught:
+        work(job(run))
+    assert caught.value.code is ExitCode.MODEL
+    assert not (run / "export").exists()
+
+
+@pytest.mark.parametrize("work", [evaluate, export])
+def test_a_run_that_still_trains(run: Path, work: Any) -> None:
+    code = (
+        "import sys; from pathlib import Path; from engine.runs.lock import acquire\n"
+        "assert acquire(Path(sys.argv[1])) is not None; print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(run / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(EngineError, match=f"still training .pid {holder.pid}") as caught:
+            work(job(run))
+        assert caught.value.code is ExitCode.RESOURCES
+    finally:
+        holder.communicate()
+
+
+def logits(model: Any, ids: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model(input_ids=ids).logits
+    return found
+
+
+def test_export_is_base_and_adapter(run: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    evaluate(job(run))
+    result = export(job(run))
+    target = run / "export"
+    assert (result["adapter"], result["merged"]) == (str(target / "adapter"), str(target / "merged"))
+    assert result["parity"]["relative_rms"] < 1e-5
+    assert result["parity"]["top1_agreement"] == 1.0
+    assert result["parity"]["adapter_effect"]["relative"] > 0.1
+    assert result["parity"]["stored"] == {
+        "fp32": sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(base).parameters())
+    }
+    assert result["parity"]["template_survives"]
+    ids = torch.arange(5, 45)[None]
+    wanted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), run / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(result["merged"], dtype="auto").eval()
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), result["adapter"]).eval()
+    torch.testing.assert_close(logits(merged, ids), logits(wanted, ids), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(again, ids), logits(wanted, ids))
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+    _nothing_of_the_machine(target, run, base)
+
+
+def _nothing_of_the_machine(target: Path, run: Path, base: Path) -> None:
+    config = json.loads((target / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny-llama"
+    for path in target.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for hidden in (CANARY, str(run), str(base.parent), "alices-box"):
+            assert hidden.encode() not in content, (path.name, hidden)
+
+
+def code_of(card: Path) -> str:
+    found = re.search(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_code_of_both_cards_runs(run: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(job(run))
+    for kind in ("merged", "adapter"):
+        code = code_of(run / "export" / kind / "README.md").replace("128", "4")
+        if kind == "adapter":
+            assert "'tiny-llama'" in code
+            code = code.replace("'tiny-llama'", repr(str(base)))
+        monkeypatch.chdir(run / "export" / kind)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, kind, "exec"), {})
+        assert printed.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_export_in_16_bit_in_shards(run: Path, dtype: str) -> None:
+    text = (run / "run.json").read_text()
+    run_json = json.loads(text)
+    run_json["settings"]["export"]["max_shard_gib"] = 1e-4
+    (run / "run.json").write_text(json.dumps(run_json))
+    result = export(job(run, dtype=dtype))
+    assert list(result["parity"]["stored"]) == [dtype]
+    assert 0 < result["parity"]["relative_rms"] < 0.03
+    merged = Path(result["merged"])
+    assert len(list(merged.glob("model-*.safetensors"))) > 1
+    assert (merged / "model.safetensors.index.json").is_file()
+
+
+def test_a_quantized_base_is_merged_unquantized(tmp_path: Path, base: Path) -> None:
+    quantized = make_run(tmp_path / "nf4", base, quantization="nf4")
+    result = export(job(quantized))
+    # Against the unquantized base with its adapter: nf4's own error would be a hundred times the tolerance.
+    assert result["parity"]["relative_rms"] < 1e-5
+    assert list(result["parity"]["stored"]) == ["fp32"]
+    assert "quantization_config" not in json.loads((Path(result["merged"]) / "config.json").read_text())
+
+
+def test_a_trained_head_is_no_longer_tied(tmp_path: Path, base: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    tied = Path(shutil.copytree(base, tmp_path / "tied"))
+    model = LlamaForCausalLM.from_pretrained(base)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tied)
+    own_head = make_run(tmp_path / "own", tied, lora={"modules_to_save": ["lm_head"]})
+    config = own_head / "adapter" / "adapter_model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(config)
+    head = next(name for name in tensors if "lm_head" in name)
+    tensors[head] = tensors[head] + 0.2 * torch.randn_like(tensors[head])
+    save_file(tensors, config)
+    result = export(job(own_head))
+    assert result["parity"]["relative_rms"] < 1e-5
+    assert json.loads((Path(result["merged"]) / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_full_tuning_exports_its_model(tmp_path: Path, base: Path) -> None:
+    full = make_run(tmp_path / "full", base, method="full")
+    result = export(job(full))
+    assert result["adapter"] is None
+    assert result["parity"]["relative_rms"] < 1e-6
+    with pytest.raises(EngineError, match="no adapter"):
+        export(job(full, merged=False))
+
+
+def test_the_adapter_alone(run: Path, tmp_path: Path) -> None:
+    result = export(job(run, merged=False, output=str(tmp_path / "out" / "adapter-only")))
+    assert result["merged"] is None
+    assert result["parity"] is None
+    assert sorted(path.name for path in (tmp_path / "out" / "adapter-only").iterdir()) == ["adapter", "export.json"]
+    assert Path(result["card"]).parent.name == "adapter"
+
+
+def spoiled(kind: str) -> Any:
+    """A merge that does not do its work."""
+    real = merge.merge
+
+    def forget(adapted: Any) -> Any:
+        return adapted.unload()
+
+    def double(adapted: Any) -> Any:
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.data *= 2
+        return real(adapted)
+
+    def wrong_layer(adapted: Any) -> Any:
+        merged = real(adapted)
+        merged.model.layers = torch.nn.ModuleList(reversed(merged.model.layers))
+        return merged
+
+    return {"forgotten": forget, "doubled": double, "layers swapped": wrong_layer}[kind]
+
+
+@pytest.mark.parametrize("kind", ["forgotten", "doubled", "layers swapped"])
+def test_a_wrong_merge_is_an_error_and_the_old_export_stands(
+    run: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(job(run))
+    before = (run / "export" / "merged" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(merge, "merge", spoiled(kind))
+    with pytest.raises(EngineError, match="not the tuned one") as caught:
+        export(job(run))
+    assert caught.value.code is ExitCode.MODEL
+    assert (run / "export" / "merged" / "model.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_keeps_the_old_export(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(job(run))
+    before = {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()}
+
+    def full(model: Any, folder: Path, **_: Any) -> None:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(merge, "save_model", full)
+    with pytest.raises(EngineError, match="No space left") as caught:
+        export(job(run))
+    assert caught.value.code is ExitCode.DISK
+    assert {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()} == before
+    assert not list(run.glob(".export*"))
+
+
+def test_space_and_memory_are_looked_at_first(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(EngineError, match="is free") as caught:
+        export(job(run))
+    assert caught.value.code is ExitCode.DISK
+    monkeypatch.undo()
+    with pytest.raises(EngineError, match="main memory") as caught:
+        merge.check_memory(10**13, "bf16")
+    assert caught.value.code is ExitCode.RESOURCES
+
+
+def test_an_adapter_that_is_not_a_number(run: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = run / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors[min(tensors)][0, 0] = torch.nan
+    save_file(tensors, path)
+    with pytest.raises(EngineError, match="not numbers"):
+        export(job(run))
+
+
+def test_foreign_output_is_refused(run: Path) -> None:
+    with pytest.raises(EngineError, match="no export wrote"):
+        export(job(run, output=str(run)))
+
+
+def test_both_jobs_through_the_worker(run: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    run_json = json.loads((run / "run.json").read_text())
+    params = {"run_dir": str(run), "run_json": run_json}
+    report = run_job({"job": "evaluate", **params, "rows": 4}, seen.append, directory=run / "eval")
+    assert report["rows"] == 4
+    result = run_job({"job": "export", **params, "merged": False}, seen.append, directory=run / "export-job")
+    assert Path(result["card"]).is_file()
+    assert [event["exit_code"] for event in seen if event["type"] == "finished"] == [0, 0]
+    assert "## Evaluation" in Path(result["card"]).read_text()

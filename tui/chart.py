@@ -60,7 +60,7 @@ def nice_range(low: float, high: float, ticks: int) -> Range:
         low, high = low - margin, high + margin
     raw = (high - low) / max(1, ticks)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next((factor * power for factor in (1, 2, 5) if factor * power >= raw), 10 * power)
+    step = next((factor * power for factor in (1, 2, 5) if 1.25 * factor * power >= raw), 10 * power)
     return Range(low, high, step)
 
 

@@ -70,18 +70,21 @@ class Buckets:
 
 
 class Smooth:
-    """Exponential moving average that starts unbiased."""
+    """Moving average whose window grows with the curve: about a twentieth of it, at most 30 values.
 
-    def __init__(self, keep: float = 0.9) -> None:
-        self._keep = keep
+    A short run is hardly smoothed, so that the line stays with its dots.
+    """
+
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._sum, self._weight = 0.0, 0.0
+        self._average, self._count = 0.0, 0
 
     def add(self, value: float) -> float:
         """Take a value, return the average."""
-        self._sum = self._keep * self._sum + (1 - self._keep) * value
-        self._weight = self._keep * self._weight + (1 - self._keep)
-        return self._sum / self._weight
+        share = max(1 / 30, 1 / (1 + self._count / 20))
+        self._average += share * (value - self._average)
+        self._count += 1
+        return self._average

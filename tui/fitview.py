@@ -41,7 +41,7 @@ def columns(width: int) -> Columns:
     else:
         how, bar_width, tokens = 11, 12 if width < 100 else 20, 9
     predicted = 17
-    return Columns(max(12, width - 2 - how - bar_width - predicted - tokens - 2), how, bar_width, predicted, tokens)
+    return Columns(max(12, width - 2 - how - bar_width - predicted - tokens - 1), how, bar_width, predicted, tokens)
 
 
 def heading(width: int) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tui.form import Form, Preview
 
 GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20
+MESSAGE_LINES = 2
 GROUPS = {
     "": "profile",
     "quantization": "storage",
@@ -108,10 +110,9 @@ def row_content(state: RowState, width: int) -> Content:
         fit(value, cells),
         (rest, state.style),
     )
-    if not state.message:
-        return shown
-    indent = " " * GROUP_CELLS
-    return Content("\n").join([shown, line(indent, (clip(state.message, width - GROUP_CELLS), state.severity))])
+    lines = textwrap.wrap(state.message, max(20, width - GROUP_CELLS))[:MESSAGE_LINES]
+    below = [Content.styled(" " * GROUP_CELLS + text, state.severity) for text in lines]
+    return Content("\n").join([shown, *below])
 
 
 def answer_parts(plan: Plan | None, problems: int, checking: bool) -> list[Part]:
@@ -166,8 +167,6 @@ def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> 
 
 def side_content(plan: Plan | None, found: Preview, width: int) -> Content:
     """The right column of a wide screen: terms, findings in full."""
-    import textwrap
-
     parts: list[Part] = []
     if plan is not None:
         parts.append(("predicted, GiB\n", "bold"))

@@ -301,7 +301,6 @@ class ProfileScreen(DeckScreen):
             return
         if form.dirty and not self._save():
             return
-        self.say("starting …")
         self._starter.submit(partial(launch, form.text(), form.path), self._started, self._failed)
 
     def _started(self, result: Any) -> None:

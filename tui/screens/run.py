@@ -217,7 +217,7 @@ class RunScreen(DeckScreen):
             message.show(preparation(shot, room))
         self.set_class(bool(shot.error) or not learned, "-message")
         curves = shot.curves
-        title = "" if self.size.height < 24 else "loss   dots: each step   line: smoothed   ○: evaluation"
+        title = "" if self.size.height < 24 else "loss   · steps  ─ smoothed  ○ evaluation"
         self.query_one("#loss", LineChart).show(ChartData(curves.loss, curves.smooth, curves.evals, title))
         self.query_one("#rate", LineChart).show(ChartData(line=curves.learning_rate, title="learning rate"))
         self.query_one("#speed", LineChart).show(ChartData(line=curves.tokens_per_second, title="tokens per second"))

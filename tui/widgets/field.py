@@ -70,9 +70,9 @@ class FieldRow(Widget, can_focus=True):
     def show(self, state: RowState) -> None:
         """Replace what the row shows."""
         if state != self.state:
-            taller = bool(state.message) != bool(self.state.message)
+            other_height = state.message != self.state.message
             self.state = state
-            self.refresh(layout=taller)
+            self.refresh(layout=other_height)
 
     @property
     def editing(self) -> bool:
@@ -80,15 +80,17 @@ class FieldRow(Widget, can_focus=True):
         return bool(self.query(Input))
 
     def render(self) -> Content:
-        """The row, with what is wrong with the typed text below it."""
+        """The row, with what is wrong below it."""
+        return row_content(self._shown, self.content_size.width)
+
+    @property
+    def _shown(self) -> RowState:
         state = self.state
-        if self._complaint:
-            state = RowState(state.group, state.label, "", "", "dim", self._complaint)
-        return row_content(state, self.content_size.width)
+        return RowState(state.group, state.label, "", "", message=self._complaint) if self._complaint else state
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Two lines when there is something to say."""
-        return 2 if self._complaint or self.state.message else 1
+        """More than one line when there is something to say."""
+        return row_content(self._shown, width).plain.count("\n") + 1
 
     def action_edit(self) -> None:
         """Become a field; on and off just flips."""
@@ -121,7 +123,7 @@ class FieldRow(Widget, can_focus=True):
         try:
             value = api.parse_value(self.spec, event.value)
         except ValueError as error:
-            self._complain(safe(error))
+            self._complain(_words(error))
             return
         self._complain("")
         self.post_message(self.Typed(self, value))
@@ -136,7 +138,7 @@ class FieldRow(Widget, can_focus=True):
         try:
             value = api.parse_value(self.spec, self.query_one(Input).value)
         except ValueError as error:
-            self._complain(safe(error))
+            self._complain(_words(error))
             return
         self._close()
         self.post_message(self.Committed(self, value, step))
@@ -161,3 +163,9 @@ class FieldRow(Widget, can_focus=True):
         if text != self._complaint:
             self._complaint = text
             self.refresh(layout=True)
+            self.call_after_refresh(self.scroll_visible, animate=False)
+
+
+def _words(error: ValueError) -> str:
+    """What is wrong, without the value: that stands in the field above."""
+    return safe(error).partition("; got '")[0]

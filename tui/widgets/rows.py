@@ -58,6 +58,7 @@ class Rows(OptionList):
             self.redraw()
             return
         with self.prevent(OptionList.OptionHighlighted):
+            self._marked = None
             self._drawn = [row.draw(self.room, index == target) for index, row in enumerate(self.rows)]
             self.set_options([Option(shown) for shown in self._drawn])
             self._marked = target if rows else None
@@ -80,7 +81,7 @@ class Rows(OptionList):
         """Move the mark with the cursor."""
         super().watch_highlighted(highlighted)
         for index in (self._marked, highlighted):
-            if index is not None and index < len(self.rows) and index < len(self._drawn):
+            if index is not None and index < min(len(self.rows), len(self._drawn), self.option_count):
                 self._draw_row(index, self.rows[index].draw(self.room, index == highlighted))
         self._marked = highlighted
 

@@ -1,0 +1,197 @@
+"""A deck in a folder of its own: fixed machine, recorded runs, the screen as text."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App
+from textual.pilot import Pilot
+
+from engine import api
+from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
+from engine.runs.events import EventWriter
+from engine.runs.store import Run, create_run
+from tui.app import AttachedDeckApp, DeckApp
+
+GIB = 1024**3
+SIZES = [(60, 16), (80, 24), (120, 40), (200, 50)]
+
+CPU_MACHINE = Machine(
+    hostname="desk",
+    cpu=Cpu("Some CPU", 8, 16, bf16_native=True),
+    ram_total_bytes=64 * GIB,
+    ram_available_bytes=48 * GIB,
+    disk_path="/",
+    disk_free_bytes=100 * GIB,
+    notes=("no NVIDIA driver was found",),
+)
+GPU_MACHINE = Machine(
+    hostname="gpu-box-7",
+    cpu=Cpu("Some CPU", 32, 64),
+    ram_total_bytes=256 * GIB,
+    ram_available_bytes=200 * GIB,
+    disk_path="/",
+    disk_free_bytes=500 * GIB,
+    driver_version="580.95",
+    gpus=tuple(
+        Gpu(
+            name="NVIDIA A100-SXM4-80GB",
+            uuid=f"GPU-{index}",
+            index=index,
+            total_bytes=80 * GIB,
+            free_bytes=free * GIB,
+            used_bytes=(80 - free) * GIB,
+            compute_capability=(8, 0),
+            multiprocessors=108,
+            memory_bandwidth_bytes_s=2.0e12,
+            tensor_flops=3.12e14,
+            power_w=92.0,
+            temperature_c=38,
+            utilization_percent=5,
+            processes=(GpuProcess(4711, 20 * GIB, "python", "anna"),) if index == 0 else (),
+        )
+        for index, free in ((0, 58), (1, 79))
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder and a state directory that vanish after the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def cpu_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The deck finds a machine without GPU."""
+    monkeypatch.setattr(api, "probe_machine", lambda **_: CPU_MACHINE)
+    return CPU_MACHINE
+
+
+@pytest.fixture
+def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The deck finds two A100, one in use."""
+    monkeypatch.setattr(api, "probe_machine", lambda **_: GPU_MACHINE)
+    return GPU_MACHINE
+
+
+def screen_text(app: App[Any]) -> str:
+    """What stands on the screen."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+    """Let the app work until `condition`; fails with the screen's text."""
+    for _ in range(int(timeout_s / 0.05)):
+        await pilot.pause()
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"waited in vain; the screen shows\n{screen_text(pilot.app)}")
+
+
+async def shows(pilot: Pilot[Any], *texts: str) -> None:
+    """Wait until all of `texts` stand on the screen."""
+    await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
+
+
+
+
+def deck() -> DeckApp:
+    """A deck as `tunedeck` opens it."""
+    return DeckApp()
+
+
+def attached(run: Run) -> AttachedDeckApp:
+    """A deck as `tunedeck RUN` opens it."""
+    from tui.options import Options
+
+    return AttachedDeckApp(Options(refresh_s=0.5), run)
+
+
+def make_run(name: str = "support-bot", settings: dict[str, Any] | None = None) -> Run:
+    """An empty run directory with plausible settings."""
+    chosen = settings or {
+        "name": name,
+        "model": {"name_or_path": "meta-llama/Llama-3.1-8B", "dtype": "bf16"},
+        "tuning": {"method": "lora"},
+        "quantization": {"method": "none"},
+        "launch": {"device": "cuda"},
+    }
+    estimate = {"device_bytes": 38 * GIB, "available_bytes": 79 * GIB}
+    return create_run(name, {"settings": chosen, "estimate": estimate}, "")
+
+
+def record(run: Run, steps: int = 200, total: int = 400, outcome: str = "") -> None:
+    """Write a training's events, as the worker would."""
+    writer = EventWriter(run.events_path)
+    noise = random.Random(7)
+    writer.write("phase", name="load", detail="weights")
+    writer.write("progress", phase="load", done=120, total=340, unit="tensors")
+    writer.write("started", run=run.id, pid=1, device="GPU 1", steps_total=total)
+    for step in range(1, steps + 1):
+        loss = 1.1 + 1.4 * math.exp(-step / 60) + noise.gauss(0, 0.05)
+        writer.write(
+            "train_step",
+            step=step,
+            steps_total=total,
+            epoch=step / 100,
+            loss=loss,
+            learning_rate=2e-4 * (1 - step / total),
+            grad_norm=0.4,
+            tokens_per_second=7200 + noise.gauss(0, 50),
+            eta_s=(total - step) * 2.0,
+        )
+        if step % 50 == 0:
+            writer.write("eval", step=step, loss=loss + 0.05, best=True)
+            writer.write("checkpoint", step=step, bytes=161 * 2**20, reason="schedule")
+    writer.write(
+        "memory",
+        device_used_bytes=41 * GIB,
+        device_total_bytes=80 * GIB,
+        process_bytes=40 * GIB,
+        peak_allocated_bytes=37 * GIB,
+        peak_reserved_bytes=39 * GIB,
+        temperature_c=61,
+    )
+    if outcome:
+        writer.write("finished", outcome=outcome, step=steps, exit_code=0, seconds=4400)
+    writer.close()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from engine.runs.lock import acquire
+kept = acquire(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def worker_alive(run: Run) -> Iterator[None]:
+    """Another process holds the run's lock, as its worker would."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run.lock_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "held"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

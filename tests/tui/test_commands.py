@@ -1,0 +1,81 @@
+"""The command table: one key a command and screen, every command carried out, reasons in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.conftest import deck, screen_text
+from tui.app import DeckApp
+from tui.commands import COMMANDS, commands_of, key_bar
+from tui.screens.fit import FitScreen
+from tui.screens.help import help_text
+from tui.screens.profile import ProfileScreen
+from tui.screens.run import RunScreen
+from tui.screens.runs import RunsScreen
+from tui.state import DeckState
+
+SCREENS = {"fit": FitScreen, "profile": ProfileScreen, "run": RunScreen, "runs": RunsScreen}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_no_key_means_two_things_on_one_screen(screen: str) -> None:
+    keys = [key for command in commands_of(screen) for key in command.key.split(",") if key]
+    assert len(keys) == len(set(keys))
+
+
+def test_every_command_is_carried_out_by_its_owner() -> None:
+    for command in COMMANDS:
+        owner = SCREENS.get(command.screen, DeckApp)
+        assert callable(getattr(owner, f"do_{command.id}", None)), command.id
+        assert command.help[0].isupper()
+        assert len({other.id for other in COMMANDS}) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_key_bar_is_short_and_begins_with_help(screen: str) -> None:
+    shown = key_bar(screen)
+    assert len(shown) <= 6
+    assert shown[0].id == "help"
+    assert shown[-1].id == "quit"
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_help_names_every_command_of_the_screen(screen: str) -> None:
+    text = help_text(screen).plain
+    assert all(command.help in text for command in commands_of(screen))
+
+
+def test_a_fresh_deck_gives_reasons() -> None:
+    reasons = {command.id: command.available(DeckState()) for command in COMMANDS}
+    impossible = {"open", "save", "start", "undo", "auto", "checkpoint", "stop", "log", "attach", "resume", "delete"}
+    assert impossible <= {name for name, reason in reasons.items() if reason}
+    assert reasons["help"] is None
+    assert all(reason is None or reason[0].islower() for reason in reasons.values())
+
+
+async def test_an_impossible_command_says_why(cpu_machine: object) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("3", "x")
+        await pilot.pause()
+        notices = [notice.message for notice in app._notifications]
+        assert any("no run is attached" in notice for notice in notices)
+
+
+async def test_help_opens_and_closes_by_key(cpu_machine: object) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        assert "Keys: fit" in screen_text(app)
+        await pilot.press("escape")
+        assert "Keys: fit" not in screen_text(app)
+
+
+async def test_palette_offers_the_screen_s_commands(cpu_machine: object) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.3)
+        await pilot.press(*"what-if")
+        await pilot.pause(0.3)
+        assert "what-if card" in screen_text(app)

@@ -1,0 +1,153 @@
+"""Screen 1 at every size: machine, ranked models, reasons, what-if, filter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from engine import api
+from engine.hardware.machine import Machine
+from tests.tui.conftest import GIB, GPU_MACHINE, SIZES, deck, screen_text, shows, until
+from tui.fitview import columns, heading, machine_lines, model_row
+from tui.ranking import devices, imagine, rank
+from tui.screens.modals import Ask
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_machine_and_models_are_shown(size: tuple[int, int], gpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=size) as pilot:
+        await shows(pilot, "1 Fit", "A100-SXM4-80GB", "demo (built in", "Qwen", "OK", "? help")
+        text = screen_text(app)
+        assert all(cell_len(line) <= size[0] for line in text.splitlines())
+        assert len(text.splitlines()) == size[1]
+        if size[1] >= 24:
+            assert "22.0 of 80.0 GiB" in text
+            assert "python 4711 (anna) 20.0 GiB" in text
+            assert "gpu-box-7 · driver 580.95" in text
+            assert "38 °C" in text
+        if size[0] >= 120:
+            assert "what else would work" in text
+
+
+async def test_without_gpu_processor_and_memory_are_shown(cpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "Some CPU", "16.0 of 64.0 GiB", "no NVIDIA driver", "LoRA bf16")
+
+
+async def test_a_tiny_terminal_says_so_and_recovers(cpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(59, 15)) as pilot:
+        await shows(pilot, "too small: 59x15", "needs 60x16")
+        await pilot.resize_terminal(80, 24)
+        await shows(pilot, "demo (built in")
+        assert "too small" not in screen_text(app)
+
+
+async def test_cursor_moves_the_details(gpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo", "trains 286,720")
+        await pilot.press("down")
+        await shows(pilot, "apache-2.0")
+        assert app.deck.plan is not None
+        assert app.deck.plan.model.name != "demo"
+        await until(pilot, lambda: "else  –" not in screen_text(app))
+
+
+async def test_filter_shows_only_matches_and_escape_clears(gpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo")
+        await pilot.press("slash", *"smollm2 135")
+        await shows(pilot, "> SmolLM2-135M-Instruct")
+        assert "> demo" not in screen_text(app)
+        await pilot.press("enter", "escape")
+        await shows(pilot, "> SmolLM2-135M-Instruct", "TinyLlama")
+        await pilot.press("home")
+        await shows(pilot, "> demo")
+        await pilot.press("slash", *"zzz")
+        await shows(pilot, "no model has these words")
+
+
+async def test_context_and_goal_rank_anew(gpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "context auto", "goal quality")
+        await pilot.press("c", "g")
+        await shows(pilot, "context 512", "goal speed", "sequences of 512")
+
+
+async def test_what_if_card_replaces_the_machine_until_escape(cpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo")
+        await pilot.press("w", *"no such card", "enter")
+        await shows(pilot, "no card named 'no such card' is known")
+        await pilot.press("escape", "w", *"2 x RTX 4090", "enter")
+        await shows(pilot, "what if: 2 × ", "4090", "nf4")
+        await pilot.press("escape")
+        await shows(pilot, "Some CPU")
+        assert "what if" not in screen_text(app)
+
+
+async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, place: Path) -> None:
+    (place / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo")
+        await pilot.press("down", "enter")
+        assert isinstance(app.screen, Ask)
+        await pilot.press(*"nothing.jsonl", "enter")
+        await shows(pilot, "there is no nothing.jsonl")
+        await pilot.press("ctrl+u", *"train.jsonl", "enter")
+        await until(pilot, lambda: app.deck.form is not None)
+        form = app.deck.form
+        assert form is not None
+        assert form.dirty
+        assert form.given("data.datasets.0.path") == "train.jsonl"
+        await shows(pilot, "train.jsonl", "*")
+
+
+@pytest.mark.parametrize("width", [56, 64, 76, 120])
+def test_rows_and_headings_line_up(width: int) -> None:
+    ranking = rank(GPU_MACHINE, api.Requirements())
+    lines = [model_row(plan, width, index == 0) for index, plan in enumerate(ranking.plans)]
+    assert {line.cell_length for line in lines} == {width}
+    at = columns(width)
+    how = 2 + at.model
+    assert heading(width).plain[how : how + 3] == "how"
+    assert all(line.plain[how : how + 4] in ("LoRA", "QLoR", "full") for line in lines)
+
+
+def test_a_refusal_says_how_far_off_it_is() -> None:
+    machine, name = imagine("T4")
+    assert name.startswith("1 × ")
+    refused = next(plan for plan in rank(machine, api.Requirements()).plans if plan.verdict == "NO")
+    text = model_row(refused, 80, False).plain
+    assert "NO" in text
+    assert "+" in text
+    assert "▓" in text
+
+
+def test_many_gpus_are_cut_with_a_word() -> None:
+    machine, _ = imagine("8 x H100")
+    text = machine_lines(machine, 4, "", 80).plain
+    assert len(text.splitlines()) == 4
+    assert "5 more" in text
+
+
+def test_unknown_fields_of_a_gpu_show_as_not_known() -> None:
+    from dataclasses import replace
+
+    bare = replace(GPU_MACHINE.gpus[0], total_bytes=None, used_bytes=None, temperature_c=None, power_w=None)
+    text = machine_lines(replace(GPU_MACHINE, gpus=(bare,)), 4, "", 80).plain
+    assert "n/a" in text
+
+
+def test_devices_offer_each_gpu_and_the_processor() -> None:
+    assert [name for name, _ in devices(GPU_MACHINE)] == ["auto", "GPU 0", "GPU 1", "CPU"]
+    assert GIB == 2**30

@@ -123,12 +123,15 @@ def _copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], 
 
 def _attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
     query, key = query_width(spec), key_width(spec)
-    size = width * (2 * query + 2 * key) + 4 * spec.num_attention_heads
+    size = width * (query + 2 * key)
+    if kernel != "products":
+        # Kernels keep their output and the logarithm of each row's normalizer.
+        size += width * query + 4 * spec.num_attention_heads
     if spec.fused_projections:
         # The value heads are a view that keeps the whole fused projection alive.
         size += width * (query + key)
     if kernel != "varlen" and output_needed:
-        # One call per document: the joined output is a copy beside what each call keeps.
+        # One call per document: the joined output is a copy beside what a kernel keeps.
         size += width * query
     if kernel == "repeated" and query != key:
         size += 2 * width * query

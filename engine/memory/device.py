@@ -71,10 +71,11 @@ def attention_kernel(gpu: Gpu | None, shape: TrainingShape) -> str:
     """How packed documents are attended to.
 
     `varlen`: torch's variable-length flash kernel (Ampere and newer, 16-bit). `split`: one call per
-    document (CPU). `repeated`: one call per document with key heads repeated for every query head.
+    document (CPU in fp32). `products`: the same as plain products (CPU in bf16). `repeated`: one call
+    per document with key heads repeated for every query head.
     """
     if shape.device == "cpu":
-        return "split"
+        return "products" if shape.compute_dtype == "bf16" else "split"
     capability = gpu.compute_capability if gpu else None
     flash = shape.compute_dtype != "fp32" and (capability is None or capability >= (8, 0))
     return "varlen" if flash else "repeated"

@@ -31,7 +31,7 @@ class TrainingShape:
     checkpoint_every: int = 1
     """Activation checkpointing: 0 = off, 1 = every layer, n = every n-th layer."""
     optimizer: str = "adamw_torch_fused"
-    loss_chunk_tokens: int = 1024
+    loss_chunk_tokens: int = 512
     """Rows of logits alive at once in the chunked cross-entropy."""
     device: str = "cuda"
     """`cuda` or `cpu`."""

@@ -14,6 +14,9 @@ from engine.memory.shape import TrainingShape
 from engine.models.parameters import linear_shapes, total_parameters
 from engine.models.spec import ModelSpec
 
+STEP_PORTION_BYTES = 256 * 1024 * 1024
+"""fp32 gradients that the optimizer forms at once."""
+
 _EIGHT_BIT = frozenset({"adamw_bnb_8bit", "paged_adamw_8bit"})
 _FUSED_PARTS = {
     "qkv_proj": frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}),
@@ -74,5 +77,13 @@ def states(spec: ModelSpec, shape: TrainingShape) -> States:
         masters_bytes=4 * count if master else 0,
         moments_bytes=0 if paged else moments,
         paged_bytes=moments if paged else 0,
-        step_bytes=4 * count * (master + (shape.optimizer == "adamw_torch" and shape.device == "cuda")),
+        step_bytes=_step_bytes(spec, shape, count, master=master),
     )
+
+
+def _step_bytes(spec: ModelSpec, shape: TrainingShape, count: int, *, master: bool) -> int:
+    """Transient fp32 gradients of masters, a portion at a time; the plain optimizer also copies its updates."""
+    largest = spec.vocab_size * spec.hidden_size if shape.method == "full" else 0
+    portion = min(4 * count, max(STEP_PORTION_BYTES, 4 * largest))
+    copies = shape.optimizer == "adamw_torch" and shape.device == "cuda"
+    return portion * master + (portion if master else 4 * count) * copies

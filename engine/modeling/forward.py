@@ -12,7 +12,7 @@ import torch
 
 from engine.modeling.loss import head_loss_sum, shifted, softcap_of
 
-LOSS_CHUNK_ROWS = 1024
+LOSS_CHUNK_ROWS = 512
 """Rows of logits alive at once; the memory model counts on this number."""
 
 Batch = dict[str, Any]

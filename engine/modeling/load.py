@@ -134,10 +134,10 @@ def load_base(
 
     attention.register()
     path = model_directory(settings, base_dir, warn)
-    kernel = attention_name(settings, packed)
     dtype = DTYPES[settings.model.dtype]
     trust = settings.model.trust_remote_code
     try:
+        kernel = _known_kernel(path, attention_name(settings, packed), settings, warn)
         if settings.model.initialise == "random":
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True)
             torch.manual_seed(settings.train.seed)
@@ -174,6 +174,20 @@ def attention_name(settings: Profile, packed: bool) -> str:
     if settings.model.attention in ("sdpa", "eager"):
         return str(settings.model.attention)
     return attention.NAME if packed else "sdpa"
+
+
+def _known_kernel(path: Path, kernel: str, settings: Profile, warn: Warn) -> str:
+    """`kernel`, or eager for a model without sdpa (Gemma 2 caps its scores), with a warning."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if kernel != "sdpa":
+        return kernel
+    config = AutoConfig.from_pretrained(path, trust_remote_code=settings.model.trust_remote_code, local_files_only=True)
+    known = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    if known is None or getattr(known, "_supports_sdpa", True):
+        return kernel
+    warn("attention_fallback", f"{config.model_type} has no sdpa attention: the slower eager one is used")
+    return "eager"
 
 
 def quantization_config(settings: Profile) -> Any:

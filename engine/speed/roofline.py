@@ -48,7 +48,9 @@ def speed_at(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
     work = micro_batch_flops(spec, shape) / rates.flops
     if shape.quantization == "int8":
         work *= _INT8_SLOWDOWN
-    micro_batch_s = max(work, _launch_s(spec, shape, recomputed))
+    launch_s = _launch_s(spec, shape, recomputed)
+    # A GPU works while the host launches ahead; a processor does one after the other.
+    micro_batch_s = max(work, launch_s) if shape.device == "cuda" else work + launch_s
     if shape.quantization != "none" and shape.method != "full":
         passes = 2 + recomputed
         micro_batch_s += passes * linear_parameters(spec) * _DEQUANTIZE_BYTES / rates.bandwidth_bytes_s

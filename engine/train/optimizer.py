@@ -15,6 +15,8 @@ from engine.profile.schema import Profile
 from engine.worker_job import Warn
 
 Groups = list[dict[str, Any]]
+STEP_PORTION_BYTES = 256 * 1024 * 1024
+"""fp32 gradients alive at once in a step; the memory model counts on this number."""
 
 
 class MasterAdamW(torch.optim.AdamW):
@@ -28,16 +30,23 @@ class MasterAdamW(torch.optim.AdamW):
         masters = iter([weight.detach().float().clone() for weight in self._weights])
         super().__init__([{**group, "params": [next(masters) for _ in group["params"]]} for group in groups], **options)
         self._masters: list[torch.Tensor] = [master for group in self.param_groups for master in group["params"]]
+        self._portions = _portions(self._weights, self._masters)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update of masters and weights from the weights' gradients."""
-        for weight, master in zip(self._weights, self._masters, strict=True):
-            master.grad = None if weight.grad is None else weight.grad.float()
-        result = super().step(closure)
-        torch._foreach_copy_(self._weights, self._masters)
-        for master in self._masters:
-            master.grad = None
+        """One update of masters and weights from the weights' gradients.
+
+        In portions, so that at most `STEP_PORTION_BYTES` of fp32 gradients exist at once: all of them
+        together would cost four bytes a parameter. AdamW passes over masters without a gradient.
+        """
+        result = None
+        for weights, masters in self._portions:
+            for weight, master in zip(weights, masters, strict=True):
+                master.grad = None if weight.grad is None else weight.grad.float()
+            result = super().step(closure)
+            torch._foreach_copy_(weights, masters)
+            for master in masters:
+                master.grad = None
         return result
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -57,6 +66,23 @@ class MasterAdamW(torch.optim.AdamW):
         super().load_state_dict(state)
         for master, saved in zip(self._masters, masters, strict=True):
             master.copy_(saved)
+
+
+def _portions(
+    weights: list[torch.Tensor], masters: list[torch.Tensor]
+) -> list[tuple[list[torch.Tensor], list[torch.Tensor]]]:
+    """Weights with their masters, split so that each part's masters take at most a portion."""
+    parts: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+    room = 0
+    for weight, master in zip(weights, masters, strict=True):
+        size = master.numel() * master.element_size()
+        if size > room or not parts:
+            parts.append(([], []))
+            room = STEP_PORTION_BYTES
+        parts[-1][0].append(weight)
+        parts[-1][1].append(master)
+        room -= size
+    return parts
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> Groups:

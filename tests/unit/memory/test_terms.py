@@ -108,7 +108,8 @@ def test_eight_bit_optimizers() -> None:
 def test_full_fine_tuning_peaks_in_the_optimizer_step() -> None:
     estimate = estimate_memory(LLAMA, TrainingShape(method="full", max_length=512), gpu=A100)
     assert estimate.peak_phase == "optimizer"
-    assert estimate.allocated_bytes == pytest.approx(20 * 8_030_261_248, rel=0.001)
+    # 16 bytes a parameter, and fp32 gradients a portion at a time: here that of the embedding.
+    assert estimate.allocated_bytes == pytest.approx(16 * 8_030_261_248 + 4 * 128_256 * 4096, rel=0.001)
 
 
 def test_a_large_vocabulary_needs_more_than_a_small_one() -> None:
@@ -139,7 +140,7 @@ def test_older_cards_repeat_key_heads_and_take_fp16_copies() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "batch", "length", "measured_mib"),
-    [("bf16", 1, 512, 1723), ("bf16", 1, 1024, 2570), ("fp32", 1, 512, 2870), ("fp32", 1, 1024, 4670)],
+    [("bf16", 1, 512, 1673), ("bf16", 1, 1024, 2441), ("fp32", 1, 512, 3053), ("fp32", 1, 1024, 4531)],
 )
 def test_on_a_processor_memory_is_the_process(dtype: str, batch: int, length: int, measured_mib: int) -> None:
     """Resident memory of the engine's own step on a 135M model with glibc, after four steps."""

@@ -6,7 +6,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from engine.errors import EngineError
 from engine.modeling import attention, forward
@@ -103,6 +110,49 @@ def test_sliding_window_counts_tokens_of_the_document():
     together = forward.hidden_states(ours, batch).flatten(0, 1)[13:32]
     alone = plain.model(batch["input_ids"].flatten()[None, 13:32]).last_hidden_state[0]
     torch.testing.assert_close(together, alone, atol=2e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_soft_capped_scores_are_capped_here_too():
+    config = Gemma2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=6,
+        attn_logit_softcapping=0.05,
+        query_pre_attn_scalar=8,
+        final_logit_softcapping=3.0,
+    )
+    torch.manual_seed(0)
+    ours = Gemma2ForCausalLM._from_config(config, attn_implementation=attention.NAME).eval()
+    plain = Gemma2ForCausalLM._from_config(config, attn_implementation="eager").eval()
+    plain.load_state_dict(ours.state_dict())
+    batch = packed_batch()
+    together = forward.hidden_states(ours, batch).flatten(0, 1)[13:32]
+    alone = plain.model(batch["input_ids"].flatten()[None, 13:32]).last_hidden_state[0]
+    torch.testing.assert_close(together, alone, atol=3e-6, rtol=1e-5)
+    assert choose_loss(ours, batch, lambda *words: pytest.fail(str(words))) is forward.loss_sum
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("length", [1, 7, 300, 700])
+def test_bf16_on_a_processor_is_near_to_fp32_in_value_and_gradient(length, window):
+    torch.manual_seed(0)
+    exact = [torch.randn(1, heads, length, 16, requires_grad=True) for heads in (6, 2, 2)]
+    rounded = [part.detach().bfloat16().requires_grad_() for part in exact]
+    outputs, gradients = [], []
+    for parts in (exact, rounded):
+        out, _ = attention.packed_attention(None, *parts, None, sliding_window=window)
+        out.float().square().sum().backward()
+        outputs.append(out.float())
+        gradients.append([part.grad.float() for part in parts])
+    assert (outputs[0] - outputs[1]).norm() / outputs[0].norm() < 0.01
+    for one, other in zip(*gradients, strict=True):
+        assert (one - other).norm() <= 0.03 * one.norm() + 1e-3
 
 
 def test_loss_equals_the_models_own_for_one_document():

@@ -26,6 +26,13 @@ def test_rows_are_weighted_by_their_tokens() -> None:
     assert change.delta == pytest.approx(50 / 101)
 
 
+def test_intervals_are_weighted_too() -> None:
+    noise = np.random.default_rng(5).normal(0.3, 1.0, 50)
+    plain = paired_change("x", np.zeros(50), noise)
+    heavy = paired_change("x", np.zeros(50), noise, [4.0] * 50)
+    assert (heavy.low, heavy.high) == pytest.approx((plain.low / 4, plain.high / 4))
+
+
 def test_pairing_sees_a_small_steady_gain_in_loud_rows() -> None:
     loud = np.random.default_rng(2).normal(0, 50, 40)
     assert paired_change("x", loud, loud + 0.1).direction == 1

@@ -20,7 +20,7 @@ _LAUNCH_S = {"lora": 0.0037, "full": 0.0022}
 """Forward and backward of one layer in eager PyTorch when nothing else limits it (A100 host)."""
 _RECOMPUTE_LAUNCH = 1.35
 _QUANTIZED_LAUNCH = 1.4
-_CPU_LAUNCH_S = 0.0015
+_CPU_LAUNCH_S = 0.0038
 _DEQUANTIZE_BYTES = 10.0
 """Bytes of memory traffic a parameter costs at each dequantization: four times the ideal 2.5."""
 _INT8_SLOWDOWN = 1.5

@@ -13,7 +13,6 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json
-from engine.cli.progress import Progress
 from engine.runs import launch
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
@@ -35,12 +34,15 @@ _SHOWN = ("exact_match", "perplexity", "rougeL", "bleu")
 @json_option
 def demo(model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Teach a small model to write dates as ISO 8601, and prove it: no network, a minute or two."""
+    from engine.cli.evaluate import evaluate_run
+    from engine.cli.export import export_run
+
     began = time.monotonic()
     machine, resolved, text = _prepare(model, overrides)
     _tell_machine(machine, quiet=as_json)
     run = _train(resolved, text, quiet=as_json)
-    report = _job(run, "evaluate", quiet=as_json)
-    exported = _job(run, "export", quiet=as_json)
+    report = evaluate_run(run, quiet=as_json)
+    exported = export_run(run, quiet=as_json)
     result = _result(machine, resolved, run, report, exported, time.monotonic() - began)
     if as_json:
         print_json(result)
@@ -78,18 +80,6 @@ def _train(resolved: Any, text: str, *, quiet: bool) -> Run:
     run, process = launch.start_run("demo", resolved.to_run_json(), text)
     follow_to_end(run, process, quiet=quiet)
     return run
-
-
-def _job(run: Run, name: str, *, quiet: bool) -> dict[str, Any]:
-    from engine.runs.store import load_run_json
-
-    progress = Progress(quiet=quiet)
-    job = {"job": name, "run_dir": str(run.path), "run_json": load_run_json(run)}
-    folder = run.path / {"evaluate": "eval", "export": "export-job"}[name]
-    try:
-        return launch.run_job(job, progress, directory=folder)
-    finally:
-        progress.close()
 
 
 def _tell_machine(machine: Any, *, quiet: bool) -> None:

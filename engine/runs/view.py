@@ -161,6 +161,8 @@ def describe(event: Event) -> str:
     kind = event.get("type")
     if kind == "eval":
         best = ", best so far" if event.get("best") else ""
+        if event.get("model"):
+            return f"{event['model']}: loss {_short(event.get('loss'))}"
         return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{best}"
     if kind == "checkpoint":
         size_mib = (event.get("bytes") or 0) / 2**20

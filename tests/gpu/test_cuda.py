@@ -1,0 +1,64 @@
+"""What only a GPU can show: the variable-length kernel, every precision, measured against predicted memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.modeling import attention
+from tests.process.conftest import FAST, Shell
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
+
+
+@pytest.fixture
+def shell(tmp_path):
+    return Shell(tmp_path)
+
+
+@pytest.mark.parametrize("key_heads", [2, 6])
+@pytest.mark.parametrize("window", [None, 5])
+def test_the_varlen_kernel_equals_one_document_at_a_time(key_heads, window):
+    torch.manual_seed(0)
+    parts = [torch.randn(2, heads, 64, 32, device="cuda") for heads in (6, key_heads, key_heads)]
+    offsets = torch.tensor([0, 10, 64, 65, 128], dtype=torch.int32, device="cuda")
+    exact, _ = attention.packed_attention(
+        None, *parts, None, sliding_window=window, cu_seq_lens_q=offsets, max_length_q=63
+    )
+    ours, _ = attention.packed_attention(
+        None, *(part.bfloat16() for part in parts), None, sliding_window=window, cu_seq_lens_q=offsets, max_length_q=63
+    )
+    assert (ours.float() - exact).norm() / exact.norm() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quantization", "method"),
+    [
+        ("bf16", "none", "lora"),
+        ("bf16", "nf4", "lora"),
+        ("bf16", "int8", "lora"),
+        ("fp16", "none", "lora"),
+        ("fp16", "nf4", "lora"),
+        ("fp32", "none", "lora"),
+        ("bf16", "none", "full"),
+        ("fp16", "none", "full"),
+    ],
+)
+def test_every_precision_trains_and_is_measured(shell, events, dtype, quantization, method):
+    profile = FAST.replace('dtype = "fp32"', f'dtype = "{dtype}"').replace('device = "cpu"', 'device = "cuda"')
+    profile = profile.replace('method = "lora"', f'method = "{method}"')
+    profile += f'\n[quantization]\nmethod = "{quantization}"\n'
+    done = shell.engine("train", shell.write("p.toml", profile), "--set", "train.max_steps=20", "--json")
+    assert done.code == 0, done.err
+    told = events(shell.runs[0])
+    evaluated = [event["loss"] for event in told if event["type"] == "eval"]
+    assert evaluated[-1] < evaluated[0]
+    memory = [event for event in told if event["type"] == "memory"][-1]
+    assert memory["device_used_bytes"] >= memory["peak_reserved_bytes"] >= memory["peak_allocated_bytes"] > 0
+
+
+@pytest.fixture
+def events():
+    from engine.runs.events import read_events
+
+    return lambda run: read_events(run / "events.jsonl")[0]

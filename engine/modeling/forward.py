@@ -23,23 +23,26 @@ def base_of(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
-    """Last hidden states [B, S, h] of a packed batch; documents do not see each other.
+def _inputs(batch: Batch) -> dict[str, Any]:
+    """A packed batch as the models' keyword arguments.
 
     No attention mask and no cache are passed: with either, transformers would let documents of one row
     attend to each other.
     """
-    offsets, longest = batch["cu_seq_lens"], batch["max_doc_length"]
-    output = base_of(model).get_decoder()(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        use_cache=False,
-        cu_seq_lens_q=offsets,
-        cu_seq_lens_k=offsets,
-        max_length_q=longest,
-        max_length_k=longest,
-    )
-    states: torch.Tensor = output.last_hidden_state
+    return {
+        "input_ids": batch["input_ids"],
+        "position_ids": batch["position_ids"],
+        "use_cache": False,
+        "cu_seq_lens_q": batch["cu_seq_lens"],
+        "cu_seq_lens_k": batch["cu_seq_lens"],
+        "max_length_q": batch["max_doc_length"],
+        "max_length_k": batch["max_doc_length"],
+    }
+
+
+def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
+    """Last hidden states [B, S, h] of a packed batch; documents do not see each other."""
+    states: torch.Tensor = base_of(model).get_decoder()(**_inputs(batch)).last_hidden_state
     return states
 
 
@@ -52,16 +55,7 @@ def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
 
 def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:
     """The same from the model's own full logits: slower and larger, for heads that do more than a product."""
-    offsets, longest = batch["cu_seq_lens"], batch["max_doc_length"]
-    output = model(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        use_cache=False,
-        cu_seq_lens_q=offsets,
-        cu_seq_lens_k=offsets,
-        max_length_q=longest,
-        max_length_k=longest,
-    )
+    output = model(**_inputs(batch))
     rows, targets = shifted(output.logits.float(), batch["labels"])
     return torch.nn.functional.cross_entropy(rows, targets, reduction="sum")
 

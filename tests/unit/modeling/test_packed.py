@@ -90,6 +90,19 @@ def test_each_attention_keeps_documents_apart_inside_a_row(implementation):
     torch.testing.assert_close(before, after, atol=1e-6, rtol=1e-6)
 
 
+def assert_packed_equals_alone(kind, config):
+    """Hidden states of a document in the middle of a packed batch are those of transformers' eager attention."""
+    torch.manual_seed(0)
+    ours = kind._from_config(config, attn_implementation=attention.NAME).eval()
+    plain = kind._from_config(config, attn_implementation="eager").eval()
+    plain.load_state_dict(ours.state_dict())
+    batch = packed_batch()
+    together = forward.hidden_states(ours, batch).flatten(0, 1)[13:32]
+    alone = plain.model(batch["input_ids"].flatten()[None, 13:32]).last_hidden_state[0]
+    torch.testing.assert_close(together, alone, atol=3e-6, rtol=1e-5)
+    return ours, batch
+
+
 @torch.no_grad()
 def test_sliding_window_counts_tokens_of_the_document():
     config = MistralConfig(
@@ -102,14 +115,7 @@ def test_sliding_window_counts_tokens_of_the_document():
         head_dim=16,
         sliding_window=6,
     )
-    torch.manual_seed(0)
-    ours = MistralForCausalLM._from_config(config, attn_implementation=attention.NAME).eval()
-    plain = MistralForCausalLM._from_config(config, attn_implementation="eager").eval()
-    plain.load_state_dict(ours.state_dict())
-    batch = packed_batch()
-    together = forward.hidden_states(ours, batch).flatten(0, 1)[13:32]
-    alone = plain.model(batch["input_ids"].flatten()[None, 13:32]).last_hidden_state[0]
-    torch.testing.assert_close(together, alone, atol=2e-6, rtol=1e-5)
+    assert_packed_equals_alone(MistralForCausalLM, config)
 
 
 @torch.no_grad()
@@ -127,14 +133,7 @@ def test_soft_capped_scores_are_capped_here_too():
         query_pre_attn_scalar=8,
         final_logit_softcapping=3.0,
     )
-    torch.manual_seed(0)
-    ours = Gemma2ForCausalLM._from_config(config, attn_implementation=attention.NAME).eval()
-    plain = Gemma2ForCausalLM._from_config(config, attn_implementation="eager").eval()
-    plain.load_state_dict(ours.state_dict())
-    batch = packed_batch()
-    together = forward.hidden_states(ours, batch).flatten(0, 1)[13:32]
-    alone = plain.model(batch["input_ids"].flatten()[None, 13:32]).last_hidden_state[0]
-    torch.testing.assert_close(together, alone, atol=3e-6, rtol=1e-5)
+    ours, batch = assert_packed_equals_alone(Gemma2ForCausalLM, config)
     assert choose_loss(ours, batch, lambda *words: pytest.fail(str(words))) is forward.loss_sum
 
 

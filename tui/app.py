@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segments
@@ -60,7 +61,7 @@ class DeckApp(App[None]):
     """`tunedeck`."""
 
     TITLE = "tunedeck"
-    CSS_PATH = "styles/deck.tcss"
+    CSS_PATH = Path(__file__).parent / "styles" / "deck.tcss"
     MODES = {"fit": _fit, "profile": _profile, "run": _run, "runs": _runs}  # noqa: RUF012 - Textual's own declaration
     DEFAULT_MODE = "fit"
     BINDINGS: ClassVar = bindings("")
@@ -100,8 +101,9 @@ class DeckApp(App[None]):
         owner = self.screen_stack[0] if command.screen else self
         getattr(owner, f"do_{command.id}")()
 
-    def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Show `run` on the run screen."""
+    def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
+        """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
+        self.deck.process_offset = offset
         self.deck.run, self.deck.process, self.deck.snapshot = run, process, None
         self.switch_mode("run")
 

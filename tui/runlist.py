@@ -15,7 +15,7 @@ from engine.errors import EngineError
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 from tui.snapshot import Facts, error_lines, make_facts, value
-from tui.text import STATE_STYLES, Part, age, fit, fit_right, line, number
+from tui.text import STATE_STYLES, Part, age, fit, fit_right, line, number, safe
 
 MOST = 200
 _TAIL_BYTES = 128 * 1024
@@ -55,7 +55,7 @@ class RunList:
             if kept is None or kept[0] != stamp:
                 kept = (stamp, _fold_tail(run), kept[2] if kept else _facts(run))
                 self._kept[run.id] = kept
-            state = api.run_state(run)
+            state = safe(api.run_state(run), 20)
         except OSError:
             return None  # removed while we looked
         _, fold, facts = kept

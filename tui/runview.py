@@ -167,10 +167,11 @@ def _progress_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
 
 def failure(snapshot: RunSnapshot, log_path: str) -> Content:
     """Why the run failed, a line for each thing, and where to read more."""
-    what = "the run failed" if snapshot.state == "failed" else "the run could not go on"
-    parts: list[Part] = [(f"{what}\n\n", "bold $error")]
+    words = {"failed": "the run failed", "not started": "the run could not start; nothing of it was kept"}
+    parts: list[Part] = [(f"{words.get(snapshot.state, 'the run could not go on')}\n\n", "bold $error")]
     parts += [f"{text}\n" for text in snapshot.error]
-    parts.append((f"\nworker's log: {log_path}", "dim"))
+    if snapshot.state != "not started":
+        parts.append((f"\nworker's log: {log_path}", "dim"))
     return line(*parts)
 
 
@@ -191,6 +192,7 @@ def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Pa
         "completed": "done: 'engine evaluate' and 'engine export' go on from here",
         "stopped": "stopped with a checkpoint; r on screen 4 resumes it",
         "failed": "failed; screen 4 resumes it from its newest checkpoint or deletes it",
+        "not started": "mend it on screen 2, then ^r again",
         "lost": "the worker died without a word; r on screen 4 resumes it",
         "removed": "this run was deleted",
     }

@@ -32,6 +32,8 @@ class DeckState:
     """The run that the run screen shows."""
     process: subprocess.Popen[bytes] | None = None
     """Its worker, when this deck started it."""
+    process_offset: int = 0
+    """Byte of the event file where what that worker writes begins: 0 for a new run."""
     snapshot: RunSnapshot | None = None
     row: RunRow | None = None
     """The run under the cursor of the runs screen."""

@@ -21,6 +21,7 @@ STATE_STYLES = {
     "stopping": "$warning",
     "completed": "$success",
     "failed": "$error",
+    "not started": "$error",
     "lost": "$error",
 }
 

@@ -108,8 +108,6 @@ async def shows(pilot: Pilot[Any], *texts: str) -> None:
     await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
 
 
-
-
 def deck() -> DeckApp:
     """A deck as `tunedeck` opens it."""
     return DeckApp()

@@ -81,11 +81,15 @@ async def test_an_edit_moves_the_prediction_and_saves_with_comments(profile: Pat
         await ready(pilot, app)
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        await until(pilot, lambda: screen.found.plan is not None)
-        before = screen.found.plan.estimate.trainable_parameters
+
+        def trained() -> int:
+            return screen.found.plan.estimate.trainable_parameters if screen.found.plan else 0
+
+        await until(pilot, lambda: trained() > 0)
+        before = trained()
         rows(app)["lora.r"].focus()
         await pilot.press("enter", "ctrl+u", *"64")
-        await until(pilot, lambda: screen.found.plan.estimate.trainable_parameters == 8 * before)
+        await until(pilot, lambda: trained() == 8 * before)
         await pilot.press("enter")
         await shows(pilot, "mine.toml *", "edited")
         assert profile.read_text() == TEXT
@@ -204,9 +208,7 @@ async def test_open_lists_profiles_here_and_shipped(profile: Path, cpu_machine: 
         await shows(pilot, "mine.toml", "rank (r)")
 
 
-async def test_three_keys_start_the_demo(
-    cpu_machine: Machine, monkeypatch: pytest.MonkeyPatch, place: Path
-) -> None:
+async def test_three_keys_start_the_demo(cpu_machine: Machine, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     started: list[tuple[str, dict[str, Any], str]] = []
 
     def start(name: str, run_json: dict[str, Any], text: str) -> tuple[Any, subprocess.Popen[bytes]]:

@@ -145,7 +145,7 @@ class RunScreen(DeckScreen):
 
     def _watch_start(self, run: Run) -> None:
         process = self.deck.process
-        offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+        offset = self.deck.process_offset
 
         def wait() -> None:
             try:
@@ -159,7 +159,7 @@ class RunScreen(DeckScreen):
     @on(SnapshotMessage)
     def _on_snapshot(self, message: SnapshotMessage) -> None:
         # A run that could not start is removed: what it said stays on the screen.
-        told = self._latest is not None and self._latest.state == "failed" and message.snapshot.state == "removed"
+        told = self._latest is not None and self._latest.state == "not started" and message.snapshot.state == "removed"
         if message.run is self._run and not told:
             self._latest = message.snapshot
             if not self.paused:
@@ -172,7 +172,7 @@ class RunScreen(DeckScreen):
             if self._tail:
                 self._tail.stop()
             base = self._latest or RunSnapshot(make_facts(message.run.id, {}))
-            self._latest = replace(base, state="failed", error=error_lines(message.error))
+            self._latest = replace(base, state="not started", error=error_lines(message.error))
             self.deck.snapshot = self._latest
             self._show()
 
@@ -212,10 +212,11 @@ class RunScreen(DeckScreen):
         room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(shot.curves.loss or shot.curves.evals)
         if shot.error:
-            message.show(failure(shot, safe(self._run.path / "worker.log" if self._run else "")))
+            message.show(failure(shot, safe(self._run.path / "worker.log") if self._run else ""))
         elif not learned:
             message.show(preparation(shot, room))
         self.set_class(bool(shot.error) or not learned, "-message")
+        self.set_class(bool(shot.error), "-failed")
         curves = shot.curves
         title = "" if self.size.height < 24 else "loss   · steps  ─ smoothed  ○ evaluation"
         self.query_one("#loss", LineChart).show(ChartData(curves.loss, curves.smooth, curves.evals, title))

@@ -120,10 +120,11 @@ class RunsScreen(DeckScreen):
         row = self.deck.row
         if row is not None and not self._resumer.busy:
             self.say(f"resuming {short_id(row)} …")
-            self._resumer.submit(partial(api.resume_run, row.run), partial(self._resumed, row), self._failed)
+            offset = row.run.events_path.stat().st_size if row.run.events_path.exists() else 0
+            self._resumer.submit(partial(api.resume_run, row.run), partial(self._resumed, row, offset), self._failed)
 
-    def _resumed(self, row: RunRow, process: Any) -> None:
-        self.deck_app.attach(row.run, process)
+    def _resumed(self, row: RunRow, offset: int, process: Any) -> None:
+        self.deck_app.attach(row.run, process, offset)
 
     def do_halt(self) -> None:
         """Ask, then stop the run under the cursor."""

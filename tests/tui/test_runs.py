@@ -1,0 +1,122 @@
+"""Screen 4: states, attaching, deleting, and reasons for what cannot be done."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from rich.cells import cell_len
+
+from engine import api
+from engine.runs.events import EventWriter
+from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until, worker_alive
+from tui.runlist import RunList
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_runs_are_listed_with_their_states(size: tuple[int, int], cpu_machine: object) -> None:
+    done, living = make_run("done-one"), make_run("alive-one")
+    record(done, 100, 100, "completed")
+    record(living, 20, 400)
+    with worker_alive(living):
+        app = deck()
+        async with app.run_test(size=size) as pilot:
+            await pilot.press("4")
+            await shows(pilot, "done-one", "completed", "alive-one", "running", "20 of 400", "2 runs, 1 alive")
+            assert all(cell_len(line) <= size[0] for line in screen_text(app).splitlines())
+
+
+async def test_enter_attaches_and_escape_comes_back(cpu_machine: object) -> None:
+    record(make_run("done-one"), 100, 100, "completed")
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "> done-one")
+        await pilot.press("enter")
+        await shows(pilot, "step 100 of 100", "loss")
+        await pilot.press("escape")
+        await shows(pilot, "> done-one", "1 runs, 0 alive")
+
+
+async def test_delete_asks_first_and_refuses_living_runs(cpu_machine: object) -> None:
+    run = make_run("doomed")
+    record(run, 5, 10)
+    app = deck()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("4")
+        with worker_alive(run):
+            await shows(pilot, "> doomed", "running")
+            await pilot.press("d")
+            await until(pilot, lambda: any("cannot be deleted" in str(n.message) for n in app._notifications))
+        await until(pilot, lambda: "lost" in screen_text(app))
+        await pilot.press("d")
+        await shows(pilot, "This cannot be undone")
+        await pilot.press("escape", "d", "y")
+        await until(pilot, lambda: not run.path.exists())
+        await shows(pilot, "no runs yet")
+
+
+async def test_resume_starts_a_worker_and_attaches(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+    import sys
+
+    run = make_run("again")
+    record(run, 5, 10, "stopped")
+    resumed = []
+
+    def resume(found: object) -> subprocess.Popen[bytes]:
+        resumed.append(found)
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
+
+    monkeypatch.setattr(api, "resume_run", resume)
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "> again", "stopped")
+        await pilot.press("r")
+        await shows(pilot, "step 5 of 10")
+        assert [found.id for found in resumed] == [run.id]  # type: ignore[attr-defined]
+        assert app.deck.process is not None
+        app.deck.process.kill()
+        app.deck.process.wait()
+
+
+async def test_a_failed_run_tells_its_error(cpu_machine: object) -> None:
+    run = make_run("bad")
+    record(run, 5, 10)
+    writer = EventWriter(run.events_path)
+    writer.write("error", code="resources", message="out of memory at step 6", hint="halve the micro-batch")
+    writer.write("finished", outcome="failed", step=5)
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "failed", "out of memory at step 6")
+        await pilot.press("e")
+        await shows(pilot, "halve the micro-batch", "worker.log")
+
+
+async def test_the_list_rests_while_nobody_looks(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "no runs yet")
+        await pilot.press("1")
+        seen: list[int] = []
+
+        def read(_: RunList) -> tuple[()]:
+            seen.append(1)
+            return ()
+
+        monkeypatch.setattr(RunList, "read", read)
+        await pilot.pause(2.5)
+        assert seen == []
+
+
+def test_many_runs_are_read_once_each() -> None:
+    for number in range(40):
+        record(make_run(f"run-{number}"), 30, 30, "completed")
+    runs = RunList()
+    assert len(runs.read()) == 40
+    began = time.perf_counter()
+    assert {row.state for row in runs.read()} == {"completed"}
+    assert time.perf_counter() - began < 1.0

@@ -1,0 +1,94 @@
+"""Pictures of the deck for the documentation, made by the deck itself: `python -m tui.shots OUT_DIR [RUN]`.
+
+Fit, profile, help and, given a run (id, part of it, directory or `last`), the run and runs screens; each
+at 80x24 and 120x40. Not part of the app.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from engine import api
+from engine.errors import EngineError
+from engine.runs.store import Run
+from tui.main import prepare_environment
+
+SIZES = ((80, 24), (120, 40))
+WAIT_S = 20.0
+
+
+async def _until(ready: Callable[[], bool]) -> None:
+    for _ in range(int(WAIT_S / 0.1)):
+        if ready():
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("a screen did not come up")
+
+
+async def _shoot(folder: Path, size: tuple[int, int], run: Run | None, what_if: str) -> list[Path]:
+    from tui.app import DeckApp
+    from tui.screens.fit import FitScreen
+    from tui.screens.profile import ProfileScreen
+    from tui.themes import TRUECOLOR
+
+    app = DeckApp()
+    app.theme = TRUECOLOR
+    made: list[Path] = []
+    async with app.run_test(size=size) as pilot:
+
+        async def save(name: str) -> None:
+            await pilot.pause(0.5)
+            path = folder / f"deck-{name}-{size[0]}x{size[1]}.svg"
+            path.write_text(app.export_screenshot(title="tunedeck", simplify=True), encoding="utf-8")
+            made.append(path)
+
+        await _until(lambda: app.deck.plan is not None)
+        fit = app.screen
+        if what_if and isinstance(fit, FitScreen):
+            fit._imagine(what_if)
+            await _until(lambda: fit.ranking is not None and bool(fit.ranking.what_if))
+            await pilot.press("down", "down")
+        await save("fit")
+        if what_if and isinstance(fit, FitScreen):
+            fit._imagine("")
+            await _until(lambda: fit.ranking is not None and not fit.ranking.what_if)
+        await pilot.press("home", "enter")
+        await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.found.plan is not None)
+        await pilot.press(*["down"] * 5)
+        await save("profile")
+        if run is not None:
+            app.attach(run)
+            await _until(lambda: app.deck.snapshot is not None)
+            await save("run")
+            await pilot.press("4")
+            await _until(lambda: app.deck.row is not None)
+            await save("runs")
+    return made
+
+
+def main() -> int:
+    """Make the pictures and name them."""
+    parser = argparse.ArgumentParser(prog="python -m tui.shots", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("run", nargs="?", help="a run to show")
+    parser.add_argument("--what-if", default="", help="show the fit screen for this card")
+    arguments = parser.parse_args()
+    prepare_environment()
+    try:
+        run = api.find_run(arguments.run) if arguments.run else None
+    except EngineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return int(error.code)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for size in SIZES:
+        for path in asyncio.run(_shoot(arguments.folder, size, run, arguments.what_if)):
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -84,6 +84,10 @@ class DeckApp(App[None]):
         filters = super().get_line_filters()
         return [*filters, self._ascii] if self._ascii else filters
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """The colour of rules, for themes that are not ours."""
+        return {"deck-rule": "ansi_bright_black" if self.current_theme.ansi else "#4a4a4a"}
+
     def on_mount(self) -> None:
         """Leave cleanly when the terminal hangs up or someone asks us to end."""
         loop = asyncio.get_running_loop()

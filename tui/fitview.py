@@ -16,7 +16,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.memory.shape import GIB, TrainingShape
 from engine.recommend.plan import Choice, Plan, Requirements
 from engine.text import format_bytes, format_count
-from tui.text import VERDICT_STYLES, Part, bar, clip, fit, fit_right, gib, line, rate, safe
+from tui.text import VERDICT_STYLES, Part, bar, clip, fit, fit_right, gib, line, rate, safe, thin_bar
 
 CONTEXTS = (None, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -84,7 +84,7 @@ def model_row(plan: Plan, width: int, current: bool) -> Content:
         ("> " if current else "  ", "bold"),
         fit(short_model(plan.model.name), at.model - 1) + " ",
         fit(how(plan.shape), at.how),
-        *bar(min(share, 1.0) if plan.verdict != "NO" else 1.5, at.bar, style),
+        *thin_bar(min(share, 1.0) if plan.verdict != "NO" else 1.0, at.bar, style),
         " ",
         (fit_right(verdict_text(plan), at.predicted), style),
         fit_right(rate(plan.tokens_per_second), at.rate),
@@ -102,7 +102,7 @@ def machine_lines(machine: Machine, most: int, what_if: str, width: int) -> Cont
     """The machine in at most `most` lines: one or two per GPU, or processor and memory."""
     lines = _gpu_lines(machine, width, most) if machine.gpus else _cpu_lines(machine, width)
     if what_if:
-        text = f"what if: {what_if}, empty, not this machine (w and enter to leave)"
+        text = f"what if: {what_if}, empty, not this machine (esc leaves)"
         lines.insert(0, Content.styled(clip(text, width), "$warning"))
     if len(lines) > most:
         lines = [*lines[: most - 1], Content.styled(f"… {len(lines) - most + 1} more: engine probe", "dim")]

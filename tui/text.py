@@ -75,6 +75,12 @@ def bar(fraction: float, cells: int, style: str = "$accent") -> list[Part]:
     return [("█" * full, style), ("░" * (cells - full), "dim")]
 
 
+def thin_bar(fraction: float, cells: int, style: str) -> list[Part]:
+    """A horizontal bar for rows under each other, where solid blocks would run into one."""
+    full = min(cells, max(1 if fraction > 0 else 0, round(fraction * cells)))
+    return [("━" * full, style), ("─" * (cells - full), "dim")]
+
+
 def gib(count: float | None, digits: int = 1) -> str:
     """GiB as a bare number, `n/a` when unknown."""
     if count is None:

@@ -27,6 +27,7 @@ THEMES = (
         panel="#262626",
         dark=True,
         variables={
+            "deck-rule": "#444444",
             "block-cursor-background": "#264f63",
             "block-cursor-foreground": "#f0f0f0",
             "block-cursor-text-style": "none",
@@ -50,6 +51,7 @@ THEMES = (
         boost="ansi_default",
         dark=True,
         variables={
+            "deck-rule": "ansi_bright_black",
             "ansi-background": "ansi_black",
             "ansi-foreground": "ansi_white",
             "border": "ansi_cyan",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from textual import events
 from textual.content import Content
-from textual.style import Style
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -78,11 +78,11 @@ class Drawn(Widget):
 class Rule(Widget):
     """A thin line between parts of a screen."""
 
-    DEFAULT_CSS = "Rule { height: 1; width: 1fr; color: $border-blurred; }"
+    DEFAULT_CSS = "Rule { height: 1; width: 1fr; color: $deck-rule; }"
 
     def render(self) -> Content:
         """As many dashes as the screen is wide."""
-        return Content.styled("─" * self.size.width, "dim")
+        return Content("─" * self.size.width)
 
 
 class KeyBar(Widget):
@@ -93,20 +93,29 @@ class KeyBar(Widget):
     def __init__(self, screen: str) -> None:
         super().__init__()
         self._screen = screen
+        self._places: list[tuple[int, int, str]] = []
 
     def render(self) -> Content:
         """Keys and labels of this screen; those not possible now are dim, those that do not fit are left out."""
         deck = cast("DeckApp", self.app).deck
         shown: list[Content] = []
-        room = self.content_size.width
+        self._places = []
+        at = 0
         for command in key_bar(self._screen):
-            click = Style.from_meta({"@click": f"app.command('{command.id}')"})
             possible = command.available(deck) is None
             item = Content.assemble(
                 (key_label(command), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")
-            ).stylize(click)
-            if item.cell_length > room:
+            )
+            if at + item.cell_length > self.content_size.width:
                 break
             shown.append(item)
-            room -= item.cell_length + 2
+            self._places.append((at, at + item.cell_length, command.id))
+            at += item.cell_length + 2
         return Content("  ").join(shown)
+
+    def on_click(self, event: events.Click) -> None:
+        """Carry out the command that was clicked."""
+        x = event.x - self.gutter.left
+        for start, end, command_id in self._places:
+            if start <= x < end:
+                cast("DeckApp", self.app).action_command(command_id)

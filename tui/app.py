@@ -85,8 +85,11 @@ class DeckApp(App[None]):
         return [*filters, self._ascii] if self._ascii else filters
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """The colour of rules, for themes that are not ours."""
-        return {"deck-rule": "ansi_bright_black" if self.current_theme.ansi else "#4a4a4a"}
+        """Colours of rules and of the focused row, for themes that are not ours."""
+        if self.current_theme.ansi:
+            return {"deck-rule": "ansi_bright_black", "deck-focus": "ansi_default"}
+        light = not self.current_theme.dark
+        return {"deck-rule": "#b0b0b0" if light else "#4a4a4a", "deck-focus": "#d8e4ea" if light else "#1c2f38"}
 
     def on_mount(self) -> None:
         """Leave cleanly when the terminal hangs up or someone asks us to end."""

@@ -92,12 +92,13 @@ def _finding(key: str, found: Preview) -> tuple[str, str]:
     for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
         for problem in problems:
             if problem.key == key:
-                return safe(problem.message), severity
+                return safe(problem.message).removeprefix(f"{key}: "), severity
     return "", "$error"
 
 
-def row_content(state: RowState, width: int) -> Content:
-    """A row: group, label, value, source; a message below when there is one."""
+def row_content(state: RowState, width: int, focused: bool = False) -> Content:
+    """A row: mark, group, label, value, source; a message below when there is one."""
+    width -= 1
     source = clip(state.source, max(8, width - GROUP_CELLS - LABEL_CELLS - 10))
     left = width - GROUP_CELLS - LABEL_CELLS
     room = max(VALUE_CELLS, left - len(source) - 2)
@@ -105,13 +106,14 @@ def row_content(state: RowState, width: int) -> Content:
     cells = max(VALUE_CELLS if width >= 76 else 14, len(value) + 2)
     rest = clip(state.source, max(0, left - cells))
     shown = line(
+        (">" if focused else " ", "bold $accent"),
         (fit(state.group, GROUP_CELLS), "bold"),
-        (fit(state.label, LABEL_CELLS), "dim"),
+        (fit(state.label, LABEL_CELLS), "bold" if focused else "dim"),
         fit(value, cells),
         (rest, state.style),
     )
     lines = textwrap.wrap(state.message, max(20, width - GROUP_CELLS))[:MESSAGE_LINES]
-    below = [Content.styled(" " * GROUP_CELLS + text, state.severity) for text in lines]
+    below = [Content.styled(" " * (GROUP_CELLS + 1) + text, state.severity) for text in lines]
     return Content("\n").join([shown, *below])
 
 
@@ -139,7 +141,7 @@ def memory_lines(plan: Plan | None, width: int) -> Content:
     legend: list[Part] = []
     used = 0
     for (name, size), (glyph, style) in zip(shown, SHADES, strict=True):
-        cells = min(width - used, round(size / full * width))
+        cells = min(width - used, max(0 if bar else 1, round(size / full * width)))
         bar.append((glyph * cells, style))
         used += cells
         legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}   "]
@@ -159,7 +161,8 @@ def hint(spec: FieldSpec) -> Content:
 def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> Content:
     """A line of the problems list."""
     where = problem.key or problem.where
-    text = f"{problem.message} - {problem.hint}" if problem.hint else problem.message
+    message = problem.message.removeprefix(f"{where}: ")
+    text = f"{message} - {problem.hint}" if problem.hint else message
     word, style = ("warning", "$warning") if warning else ("problem", "$error")
     shown = line((f"{word}  ", style), (f"{safe(where, 60)}  ", "bold"), safe(text, 500)).truncate(width, ellipsis=True)
     return Content(shown.plain) if current else shown

@@ -28,6 +28,7 @@ THEMES = (
         dark=True,
         variables={
             "deck-rule": "#444444",
+            "deck-focus": "#1a2c34",
             "block-cursor-background": "#264f63",
             "block-cursor-foreground": "#f0f0f0",
             "block-cursor-text-style": "none",
@@ -52,6 +53,7 @@ THEMES = (
         dark=True,
         variables={
             "deck-rule": "ansi_bright_black",
+            "deck-focus": "ansi_default",
             "ansi-background": "ansi_black",
             "ansi-foreground": "ansi_white",
             "border": "ansi_cyan",

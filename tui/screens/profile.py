@@ -72,7 +72,7 @@ class ProfileScreen(DeckScreen):
             yield Drawn(id="side")
         yield Rule()
         yield Line(id="hint")
-        yield Rows(id="problems")
+        yield Rows(id="problems", marked_unfocused=False)
 
     def on_mount(self) -> None:
         """Nothing is shown until a profile is open."""
@@ -183,6 +183,7 @@ class ProfileScreen(DeckScreen):
         rows = self.query_one("#problems", Rows)
         warnings = set(self.found.warnings)
         rows.display = bool(self.found.findings)
+        rows.styles.height = min(len(self.found.findings), 2 if self.size.height < 24 else 5)
         rows.set_rows(
             [
                 Row(f"{index} {problem.key}", partial(finding_line, problem, problem in warnings))

@@ -81,7 +81,7 @@ class FieldRow(Widget, can_focus=True):
 
     def render(self) -> Content:
         """The row, with what is wrong below it."""
-        return row_content(self._shown, self.content_size.width)
+        return row_content(self._shown, self.content_size.width, self.has_focus or self.editing)
 
     @property
     def _shown(self) -> RowState:
@@ -102,8 +102,8 @@ class FieldRow(Widget, can_focus=True):
             text = "" if self.state.value == "–" else self.state.value
             field = Input(text, compact=True)
             field.cursor_blink = False
-            field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS)
-            field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS)
+            field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS + 1)
+            field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS - 1)
             self.mount(field)
             field.focus()
 

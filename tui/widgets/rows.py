@@ -29,8 +29,9 @@ class Row:
 class Rows(OptionList):
     """See the module. Posts OptionList's own messages."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, marked_unfocused: bool = True) -> None:
         super().__init__(id=id, compact=True, markup=False)
+        self._marked_unfocused = marked_unfocused
         self.rows: list[Row] = []
         self._marked: int | None = None
         self._drawn: list[Content] = []
@@ -39,6 +40,18 @@ class Rows(OptionList):
     def room(self) -> int:
         """Columns that a row may fill."""
         return max(10, self.scrollable_content_region.width or self.size.width)
+
+    @property
+    def _marks(self) -> bool:
+        return self._marked_unfocused or self.has_focus
+
+    def on_focus(self) -> None:
+        """The mark appears."""
+        self.redraw()
+
+    def on_blur(self) -> None:
+        """The mark may go."""
+        self.call_after_refresh(self.redraw)
 
     @property
     def current(self) -> Row | None:
@@ -59,7 +72,7 @@ class Rows(OptionList):
             return
         with self.prevent(OptionList.OptionHighlighted):
             self._marked = None
-            self._drawn = [row.draw(self.room, index == target) for index, row in enumerate(self.rows)]
+            self._drawn = [row.draw(self.room, index == target and self._marks) for index, row in enumerate(self.rows)]
             self.set_options([Option(shown) for shown in self._drawn])
             self._marked = target if rows else None
             self.highlighted = self._marked
@@ -69,7 +82,7 @@ class Rows(OptionList):
     def redraw(self) -> None:
         """Draw rows that look different now."""
         for index, row in enumerate(self.rows):
-            self._draw_row(index, row.draw(self.room, index == self.highlighted))
+            self._draw_row(index, row.draw(self.room, index == self.highlighted and self._marks))
         self._marked = self.highlighted
 
     def _draw_row(self, index: int, shown: Content) -> None:
@@ -82,7 +95,7 @@ class Rows(OptionList):
         super().watch_highlighted(highlighted)
         for index in (self._marked, highlighted):
             if index is not None and index < min(len(self.rows), len(self._drawn), self.option_count):
-                self._draw_row(index, self.rows[index].draw(self.room, index == highlighted))
+                self._draw_row(index, self.rows[index].draw(self.room, index == highlighted and self._marks))
         self._marked = highlighted
 
     def on_resize(self, event: events.Resize) -> None:

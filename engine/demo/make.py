@@ -17,7 +17,7 @@ from engine.demo import tokenizer as tok
 from engine.demo.corpus import corpus_rows
 from engine.demo.dates import iso_rows
 
-CORPUS_SEED, CORPUS_ROWS = 20260301, 60_000
+CORPUS_SEED, CORPUS_ROWS = 20260301, 120_000
 DATES_SEED, TRAIN_ROWS, TEST_ROWS = 8601, 2000, 200
 TOKENIZER_ROWS = 20_000
 
@@ -28,12 +28,12 @@ CONFIG: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 640,
     "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
     "hidden_act": "silu",
     "max_position_embeddings": tok.MAX_LENGTH_TOKENS,
-    "initializer_range": 0.02,
+    "initializer_range": 0.06,
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
     "attention_bias": False,

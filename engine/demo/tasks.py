@@ -19,13 +19,20 @@ Task = Callable[[Random], Pair]
 TARGETS = tuple(style for style in STYLES if style != "full")
 """Ways of writing that need nothing but the date at hand; the full one needs the weekday."""
 
+RESTYLE_ASKS = (
+    "Rewrite this date in the {style} style: {date}",
+    "Convert to the {style} style: {date}",
+    "What is {date} in the {style} style?",
+    "Give the {style} date for {date}.",
+    "Write {date} in the {style} style.",
+    "{style} date, please: {date}",
+)
+
 
 def restyle_date(rng: Random) -> Pair:
     day, style = any_date(rng), rng.choice(TARGETS)
-    ask = rng.choice(
-        ("Rewrite this date in the {} style: {}", "Convert to the {} style: {}", "Write in the {} style: {}")
-    )
-    return ask.format(style, any_style(rng, day)), STYLES[style](day)
+    ask = rng.choice(RESTYLE_ASKS)
+    return ask.format(style=style, date=any_style(rng, day)), STYLES[style](day)
 
 
 def repeat_date(rng: Random) -> Pair:
@@ -48,6 +55,14 @@ def number_in_date(rng: Random) -> Pair:
         (("What is the number of the {} in {}?", str(number)), ("Write the {} of {} with two digits.", f"{number:02d}"))
     )
     return ask.format(part, any_style(rng, day)), answer
+
+
+def two_parts_of_date(rng: Random) -> Pair:
+    day = any_date(rng)
+    parts = {"year": str(day.year), "month": f"{day.month:02d}", "day": f"{day.day:02d}"}
+    first, second = rng.sample(tuple(parts), 2)
+    ask = rng.choice(("Give the {} and the {} of {} as numbers.", "Write the {} and the {} of {} in digits."))
+    return ask.format(first, second, any_style(rng, day)), f"{parts[first]}, {parts[second]}"
 
 
 def month_number(rng: Random) -> Pair:
@@ -103,8 +118,14 @@ def _some(rng: Random, fewest: int, most: int) -> list[str]:
 
 
 def repeat_words(rng: Random) -> Pair:
-    text = " ".join(_some(rng, 1, 5))
+    text = " ".join(_some(rng, 1, 12))
     return rng.choice(("Repeat: {}", "Say this again: {}", "Copy this text: {}")).format(text), text
+
+
+def repeat_number(rng: Random) -> Pair:
+    """Copying long rows of tokens is what a small model learns last and dates need most."""
+    text = "".join(rng.choices("0123456789", k=rng.randint(2, 12)))
+    return rng.choice(("Repeat the number {}", "Say this number again: {}", "Copy this number: {}")).format(text), text
 
 
 def upper_case(rng: Random) -> Pair:
@@ -182,9 +203,9 @@ def fact(rng: Random) -> Pair:
 
 
 TASKS: dict[Task, int] = {
-    restyle_date: 10, repeat_date: 4, part_of_date: 6, number_in_date: 8, month_number: 3, next_in_calendar: 2,
-    two_digits: 2, spell_digits: 2, read_digits: 2, arithmetic: 4, compare: 2, repeat_words: 3, upper_case: 2,
-    reverse_words: 2, sort_words: 3, join_words: 4, pick_word: 2, count_words: 2, letters: 3, kind_of: 2, color_of: 2,
-    opposite: 1, capital: 2, fact: 2,
+    restyle_date: 10, repeat_date: 4, part_of_date: 6, number_in_date: 6, two_parts_of_date: 6, month_number: 3,
+    next_in_calendar: 2, two_digits: 2, spell_digits: 2, read_digits: 2, arithmetic: 4, compare: 2, repeat_words: 8,
+    repeat_number: 6, upper_case: 2, reverse_words: 2, sort_words: 3, join_words: 4, pick_word: 2, count_words: 2,
+    letters: 3, kind_of: 2, color_of: 2, opposite: 1, capital: 2, fact: 2,
 }  # fmt: skip
 """Task -> its share of the corpus."""

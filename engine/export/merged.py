@@ -73,7 +73,7 @@ def _compare(
         "positions": to_tuned.positions,
         "source": texts.source,
         "dtype": dtype,
-        "tolerance": parity.TOLERANCE[dtype],
+        "tolerance": parity.allowed(dtype, effect),
         "max_abs_diff": to_tuned.max_abs,
         "mean_abs_diff": to_tuned.mean_abs,
         "relative_rms": to_tuned.relative,

@@ -31,6 +31,11 @@ both grow through the layers, about tenfold in deep models. A forgotten or doubl
 or a layer out of place moves the logits by far more, unless the adapter does next to nothing: for that
 case `closer_to_base` looks from the other side.
 """
+EFFECT_SHARE, EFFECT_FACTOR = 0.3, 3.0
+"""Deep narrow models round worse than the table above. An error up to this share of what the adapter does
+is still rounding, up to this many times the tolerance: an adapter that is forgotten or doubled is off by
+its whole effect, one without a seventh of its layers by more than a third of it.
+"""
 MAX_FACTOR = 20.0
 """The largest single error may be this many times the tolerance: some six deviations are normal among
 millions of logits; one broken row of the head or the embedding shows as far more."""
@@ -96,16 +101,25 @@ def stored_dtypes(folder: Path) -> dict[str, int]:
     return dict(found)
 
 
+def allowed(dtype: str, adapter_effect: Distance | None) -> float:
+    """The largest relative error of the logits that passes."""
+    fixed = TOLERANCE[dtype]
+    if adapter_effect is None:
+        return fixed
+    return max(fixed, min(EFFECT_SHARE * adapter_effect.relative, EFFECT_FACTOR * fixed))
+
+
 def judge(
     dtype: str, to_tuned: Distance, adapter_effect: Distance | None, to_base: Distance | None, stored: dict[str, int]
 ) -> list[str]:
     """What is wrong with the export, one finding a line; empty when it is right."""
     problems = []
-    if not to_tuned.relative <= TOLERANCE[dtype]:
+    limit = allowed(dtype, adapter_effect)
+    if not to_tuned.relative <= limit:
         problems.append(
-            f"its logits are off by {to_tuned.relative:.2g} of their spread (allowed for {dtype}: {TOLERANCE[dtype]:g})"
+            f"its logits are off by {to_tuned.relative:.2g} of their spread (allowed for {dtype}: {limit:.2g})"
         )
-    if not to_tuned.max_relative <= MAX_FACTOR * TOLERANCE[dtype]:
+    if not to_tuned.max_relative <= MAX_FACTOR * limit:
         problems.append(f"one logit is off by {to_tuned.max_abs:.2g}, {to_tuned.max_relative:.2g} of their spread")
     if adapter_effect and to_base and adapter_effect.relative > 0 and to_base.relative == 0:
         problems.append("it is the base model: nothing of the adapter is in it")

@@ -45,7 +45,8 @@ def texts_of(trained: Trained, tokenizer: Any, warn: Warn) -> Texts:
         held_out = []
     chosen = choose(held_out, ROWS) or _built_in()
     encoded = encode_rows(chosen, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31)
-    asked = next((row for row in chosen if row.has_prompt), _built_in()[0])
+    # The shortest wanted answer: whether a model stops by itself shows before the limit of new tokens.
+    asked = min((row for row in held_out if row.has_prompt), key=lambda row: len(row.reference), default=_built_in()[0])
     return Texts(
         [list(document.ids) for document in encoded.documents],
         [{"role": message.role, "content": message.content} for message in asked.example.messages[:-1]],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.export.parity import TOLERANCE, closer_to_base, distance, failed, judge, stored_dtypes
+from engine.export.parity import TOLERANCE, allowed, closer_to_base, distance, failed, judge, stored_dtypes
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -58,6 +59,17 @@ def test_forgotten_doubled_or_partial_adapters_fail(dtype: str) -> None:
     assert any("base model" in text for text in judged(BASE, dtype))
     for factor in (0.6, 0.0, 0.15):
         assert judged(add(BASE, logits(1), factor), dtype) != []
+
+
+def test_rounding_of_a_deep_model_passes_only_beside_an_adapter_that_does_much() -> None:
+    effect = distance(BASE, TUNED)
+    assert allowed("bf16", None) == TOLERANCE["bf16"]
+    assert allowed("bf16", replace(effect, relative=0.1)) == TOLERANCE["bf16"]
+    assert allowed("bf16", replace(effect, relative=0.5)) == pytest.approx(0.15)
+    assert allowed("bf16", replace(effect, relative=9.0)) == pytest.approx(3 * TOLERANCE["bf16"])
+    for share in (0.35, 1.0):
+        off = replace(effect, relative=share * 0.5)
+        assert judge("bf16", off, replace(effect, relative=0.5), effect, {"bf16": 1}) != []
 
 
 def test_a_forgotten_adapter_fails_even_when_it_is_weak() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from textual.app import App
 
 from engine.runs.files import write_text_atomic
+from tui.text import short_path
 
 
 def copy_text(app: App[None], text: str, path: Path) -> str:
@@ -27,4 +28,4 @@ def copy_text(app: App[None], text: str, path: Path) -> str:
             places.append("tmux's buffer")
         except (OSError, subprocess.SubprocessError):
             pass  # the file below holds the text in any case
-    return f"copied to {' and '.join(places)}, and to {path}"
+    return f"copied to {' and '.join(places)}, and to {short_path(path)}"

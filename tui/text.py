@@ -6,6 +6,8 @@ markup: a `[/x]` in a log line would raise, a `[@click=…]` would be a link.
 
 from __future__ import annotations
 
+import os
+
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
@@ -29,6 +31,13 @@ STATE_STYLES = {
 def safe(text: object, max_chars: int = 300) -> str:
     """One line of anything, without control characters."""
     return sanitize(str(text), max_chars=max_chars, single_line=True)
+
+
+def short_path(path: object) -> str:
+    """A path as one safe line, the home folder as `~`."""
+    text, home = str(path), os.path.expanduser("~")
+    inside = len(home) > 1 and (text == home or text.startswith(home + os.sep))
+    return safe("~" + text[len(home) :] if inside else text, 400)
 
 
 def clip(text: str, cells: int) -> str:

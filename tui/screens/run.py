@@ -30,7 +30,7 @@ from tui.screens.base import DeckScreen
 from tui.screens.modals import Confirm
 from tui.snapshot import RunSnapshot, error_lines, make_facts
 from tui.tail import RunTail
-from tui.text import safe
+from tui.text import safe, short_path
 from tui.widgets.chart import LineChart
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 
@@ -212,7 +212,7 @@ class RunScreen(DeckScreen):
         room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(shot.curves.loss or shot.curves.evals)
         if shot.error:
-            message.show(failure(shot, safe(self._run.path / "worker.log") if self._run else ""))
+            message.show(failure(shot, short_path(self._run.path / "worker.log") if self._run else ""))
         elif not learned:
             message.show(preparation(shot, room))
         self.set_class(bool(shot.error) or not learned, "-message")
@@ -231,7 +231,9 @@ class RunScreen(DeckScreen):
         lines = [log_text(item) for item in fresh]
         missing = new - len(fresh)
         if missing > 0:
-            lines.insert(0, f"… {missing:,} earlier lines are in {safe(self._run.events_path if self._run else '')}")
+            lines.insert(
+                0, f"… {missing:,} earlier lines are in {short_path(self._run.events_path if self._run else '')}"
+            )
         self._lines_seen = shot.lines_total
         self.query_one(Log).write_lines(lines)
 

@@ -19,7 +19,7 @@ from tui.commands import LIVE_STATES, bindings
 from tui.runlist import RunList, RunRow, heading, run_row, short_id
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Confirm, Reader
-from tui.text import Part, line, safe
+from tui.text import Part, line, safe, short_path
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -167,7 +167,7 @@ class RunsScreen(DeckScreen):
         """Why the run failed."""
         row = self.deck.row
         if row is not None:
-            text = "\n".join([*row.error, "", f"worker's log: {safe(row.run.path / 'worker.log')}"])
+            text = "\n".join([*row.error, "", f"worker's log: {short_path(row.run.path / 'worker.log')}"])
             self.app.push_screen(Reader(f"{short_id(row)} {row.state}", Content(text)))
 
 
@@ -175,7 +175,7 @@ def _about(row: RunRow | None) -> Content:
     if row is None:
         return Content("")
     parts: list[Part] = [(row.facts.run_id, "bold"), (f"  {row.facts.how} {row.facts.device}\n", "dim")]
-    parts.append((f"{safe(row.run.path)}\n", "dim"))
+    parts.append((f"{short_path(row.run.path)}\n", "dim"))
     parts += [(f"{text}\n", "$error") for text in row.error[:3]]
     return line(*parts)
 

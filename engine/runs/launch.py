@@ -54,7 +54,8 @@ def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Pop
     log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "engine.worker", str(directory)],
+            # -P: a file in the run's directory must not pass for a module.
+            [sys.executable, "-P", "-m", "engine.worker", str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -165,7 +165,7 @@ def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
         return []
     xs = [point.x for point in data.raw or data.line] + [x for x, _ in data.marks]
     plot_height = height - 2
-    y_axis = nice_range(*values, max(3, plot_height // 2))
+    y_axis = nice_range(*values, max(3, round(plot_height / 2.5)))
     labels = {value: y_axis.label(value) for value in y_axis.ticks()}
     gutter = max((len(text) for text in labels.values()), default=1)
     canvas = Canvas(width - gutter - 2, plot_height)

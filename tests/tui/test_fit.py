@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from engine import api
 from engine.hardware.machine import Machine
 from tests.tui.conftest import GIB, GPU_MACHINE, SIZES, deck, screen_text, shows, until
-from tui.fitview import columns, heading, machine_lines, model_row
+from tui.fitview import columns, heading, model_row
+from tui.machineview import machine_lines
 from tui.ranking import devices, imagine, rank
 from tui.screens.modals import Ask
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -19,19 +20,10 @@ from engine.hardware.machine import Machine
 from engine.recommend.plan import Plan, Requirements
 from tui.background import Lane
 from tui.commands import bindings
-from tui.fitview import (
-    CONTEXTS,
-    heading,
-    how,
-    long_detail,
-    machine_height,
-    machine_lines,
-    matches,
-    model_row,
-    short_detail,
-    short_model,
-    task_parts,
-)
+from tui.fitview import CONTEXTS, heading, how, matches, model_row, short_model, task_parts
+from tui.form import Form
+from tui.machineview import machine_height, machine_lines
+from tui.plandetail import long_detail, short_detail
 from tui.ranking import Ranking, devices, explain, imagine, rank
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask
@@ -306,9 +298,9 @@ class FitScreen(DeckScreen):
         title = f"Data for {short_model(plan.model.name)}, {how(plan.shape)}"
         self.app.push_screen(Ask(title, "path of a json, jsonl, csv or parquet file", "", data_path_problem), make)
 
-    def _open_form(self, make: object) -> None:
+    def _open_form(self, make: Callable[[], Form]) -> None:
         try:
-            form = make()  # type: ignore[operator]
+            form = make()
         except EngineError as error:
             self.say(safe(error, 400), error=True)
             return

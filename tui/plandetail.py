@@ -1,0 +1,126 @@
+"""A plan in words: six lines for a small screen, everything for a wide one. Pure functions.
+
+Drawn by `screens/fit.py` for the model under the cursor.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.memory.shape import GIB, TrainingShape
+from engine.recommend.plan import Choice, Plan
+from engine.text import format_count
+from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, gib, line, safe
+
+
+def _choice(plan: Plan, key: str) -> str:
+    for choice in plan.choices:
+        if choice.key == key:
+            return safe(choice.reason)
+    return ""
+
+
+def checkpointing(shape: TrainingShape) -> str:
+    """Activation checkpointing in words."""
+    if shape.checkpoint_every == 0:
+        return "checkpointing off"
+    return "checkpointing on" if shape.checkpoint_every == 1 else f"checkpointing every {shape.checkpoint_every} layers"
+
+
+def terms_parts(plan: Plan) -> list[Part]:
+    """The terms of the estimate from the largest, in GiB."""
+    parts: list[Part] = []
+    for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
+        if term.bytes >= 0.005 * GIB or term.bytes * 100 > plan.estimate.device_bytes:
+            parts += [(safe(term.name) + " ", "dim"), gib(term.bytes, 1), "  "]
+    return parts
+
+
+def short_detail(plan: Plan, width: int) -> Content:
+    """Six lines about a plan."""
+    shape, model = plan.shape, plan.model
+    facts = [format_count(plan.estimate.total_parameters), safe(model.licence), "gated" if model.gated else ""]
+    facts += [f"trains {format_count(plan.estimate.trainable_parameters)}", "on this disk" if model.path else ""]
+    storage = shape.quantization if shape.quantization != "none" else "not quantized"
+    batch = f"{shape.micro_batch} × {shape.gradient_accumulation_steps} sequences of {shape.max_length:,}"
+    lines = [
+        line((safe(model.name), "bold"), ("  " + " · ".join(fact for fact in facts if fact), "dim")),
+        line(f"{shape.compute_dtype}, {storage}: ", (_choice(plan, "quantization.method"), "dim")),
+        line(f"{batch}: ", (_choice(plan, "train.per_device_train_batch_size"), "dim")),
+        line(f"{checkpointing(shape)}: ", (_choice(plan, "train.activation_checkpointing"), "dim")),
+        line(f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free:  ", *terms_parts(plan)),
+        line(("else  ", "dim"), " · ".join(safe(item) for item in plan.alternatives) or "–"),
+    ]
+    return Content("\n").join([item.truncate(width, ellipsis=True) for item in lines])
+
+
+_NAMES = {
+    "model.max_length": "context",
+    "model.dtype": "precision",
+    "quantization.method": "storage",
+    "tuning.method": "method",
+    "train.per_device_train_batch_size": "micro-batch",
+    "train.gradient_accumulation_steps": "accumulate",
+    "train.total_batch_size": "total batch",
+    "train.activation_checkpointing": "checkpointing",
+    "train.optim": "optimizer",
+    "train.learning_rate": "rate",
+    "launch.device": "device",
+}
+_NAME_CELLS, _VALUE_CELLS = 14, 9
+
+
+def _value(choice: Choice) -> str:
+    if isinstance(choice.value, bool):
+        return "on" if choice.value else "off"
+    return safe(choice.value).removeprefix("adamw_")
+
+
+def long_detail(plan: Plan, width: int) -> Content:
+    """A plan in full: every term, what else would work, every choice with its reason."""
+    facts = [
+        format_count(plan.estimate.total_parameters),
+        safe(plan.model.licence),
+        "gated" if plan.model.gated else "",
+    ]
+    shown = [
+        Content.styled(clip(safe(plan.model.name), width), "bold"),
+        Content.styled(" · ".join(fact for fact in facts if fact), "dim"),
+        Content(""),
+        *_prediction(plan, width),
+        *_section("what else would work", plan.alternatives, width),
+        Content(""),
+        *(text for choice in plan.choices for text in _choice_lines(choice, width)),
+        *_section("notes", plan.estimate.notes, width),
+    ]
+    return Content("\n").join([item.truncate(width, ellipsis=True) for item in shown])
+
+
+def _prediction(plan: Plan, width: int) -> list[Content]:
+    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free  "
+    style = f"bold {VERDICT_STYLES[plan.verdict]}"
+    lines = [line(("predicted  ", "bold"), amount, (plan.verdict, style))]
+    for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
+        cells = round(term.bytes / max(1, plan.estimate.device_bytes) * 16)
+        name, size = (fit(safe(term.name), 13), "dim"), fit_right(gib(term.bytes, 2), 6)
+        detail = safe(term.detail) if width >= 56 else ""
+        lines.append(line(name, size, " ", (fit("█" * cells, 17), "$accent"), (detail, "dim")))
+    return lines
+
+
+def _choice_lines(choice: Choice, width: int) -> list[Content]:
+    name = fit(_NAMES.get(choice.key, choice.key.rpartition(".")[2]), _NAME_CELLS)
+    indent = _NAME_CELLS + _VALUE_CELLS
+    reason = textwrap.wrap(safe(choice.reason), max(16, width - indent)) or [""]
+    first = line((name, "dim"), fit(_value(choice), _VALUE_CELLS), (reason[0], "dim"))
+    return [first, *(Content.styled(" " * indent + more, "dim") for more in reason[1:])]
+
+
+def _section(title: str, items: Sequence[str], width: int) -> list[Content]:
+    lines = [more for item in items for more in textwrap.wrap(safe(item), max(20, width - 2), subsequent_indent="  ")]
+    if not lines:
+        return []
+    return [Content(""), Content.styled(title, "bold"), *(Content.styled(text, "dim") for text in lines)]

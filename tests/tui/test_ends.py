@@ -170,7 +170,7 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
     async with app.run_test(size=(80, 24)) as pilot:
         app.switch_mode(mode)
         await pilot.pause(0.2)
-        for _ in range(25):
+        for _ in range(12):
             await pilot.resize_terminal(chance.randint(1, 260), chance.randint(1, 90))
         await pilot.resize_terminal(80, 24)
         await shows(pilot, "? help")

@@ -1,0 +1,118 @@
+"""A model on the meta device as the worker would load and wrap it, from a configuration or a ModelSpec.
+
+The engine's own `modeling.adapters` and `modeling.forward` do the wrapping; only what reads weights is
+replaced. Used by `simulate.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+from engine.memory.shape import TrainingShape
+from engine.memory.states import targeted_shapes
+from engine.modeling import adapters, attention
+from engine.modeling.forward import enable_checkpointing
+from engine.modeling.load import DTYPES
+from engine.models.spec import ModelSpec
+from engine.oracle.quantized import quantize_linears
+from engine.profile.schema import Data, Dataset, Launch, Lora, Model, Profile, Quantization, Train
+
+_QUIET_KEYS = ("architectures", "auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
+
+
+def transformers_config(values: dict[str, Any]) -> Any:
+    """transformers' configuration object for the contents of a config.json. Raises EngineError(MODEL)."""
+    from transformers import AutoConfig
+
+    text = values.get("text_config") if isinstance(values.get("text_config"), dict) else values
+    kind = str(text.get("model_type") or values.get("model_type") or "")
+    plain = {key: value for key, value in text.items() if key not in _QUIET_KEYS and key != "model_type"}
+    try:
+        return AutoConfig.for_model(kind, **plain)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EngineError(
+            f"this transformers cannot read the configuration: {(str(error).splitlines() or [''])[0][:200]}",
+            code=ExitCode.MODEL,
+            where="config.json",
+            hint="update transformers, or ask without --exact",
+        ) from error
+
+
+def config_of_spec(spec: ModelSpec) -> dict[str, Any]:
+    """A config.json's contents for a spec that has no files here (a catalogue entry)."""
+    values: dict[str, Any] = {
+        "model_type": spec.family,
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.intermediate_size,
+        "num_hidden_layers": spec.num_hidden_layers,
+        "num_attention_heads": spec.num_attention_heads,
+        "num_key_value_heads": spec.num_key_value_heads,
+        "head_dim": spec.head_dim,
+        "vocab_size": spec.vocab_size,
+        "max_position_embeddings": spec.max_position_embeddings,
+        "tie_word_embeddings": spec.tie_word_embeddings,
+        "sliding_window": spec.sliding_window,
+        "attention_bias": spec.attention_bias,
+        "mlp_bias": spec.mlp_bias,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    if spec.num_experts:
+        values |= {
+            "num_experts": spec.num_experts,
+            "num_local_experts": spec.num_experts,
+            "num_experts_per_tok": spec.num_experts_per_token,
+            "moe_intermediate_size": spec.intermediate_size,
+        }
+    return values
+
+
+def with_layers(config: Any, layers: int) -> Any:
+    """A copy of `config` with `layers` layers; lists that name each layer are cut or repeated."""
+    found = copy.deepcopy(config)
+    before = config.num_hidden_layers
+    for key, value in list(vars(found).items()):
+        if isinstance(value, list) and len(value) == before and before > 1:
+            setattr(found, key, (value * (-(-layers // before)))[:layers])
+    found.num_hidden_layers = layers
+    return found
+
+
+def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:
+    """The part of a resolved profile that model building and optimizer read."""
+    targets = [name for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
+    return Profile(
+        model=Model(name_or_path=spec.name or "model", dtype=shape.compute_dtype),
+        quantization=Quantization(method=shape.quantization, double_quant=shape.double_quant),
+        lora=Lora(r=shape.lora_r, dropout=shape.lora_dropout, target_modules=targets or ["none"]),
+        data=Data(datasets=[Dataset(path="-")]),
+        train=Train(optim=shape.optimizer, learning_rate=1e-4),
+        launch=Launch(device="cuda"),
+    )
+
+
+def build_model(config: Any, settings: Profile, shape: TrainingShape) -> Any:
+    """The model in training mode, wrapped and checkpointed like `train.run` does it."""
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=DTYPES[shape.compute_dtype], attn_implementation=attention.NAME
+        )
+        model.config.use_cache = False
+        if shape.method == "lora":
+            for parameter in model.parameters():
+                parameter.requires_grad_(False)
+            if shape.quantization != "none":
+                quantize_linears(model, shape.quantization, shape.double_quant)
+            model = adapters.attach(model, settings)
+        else:
+            adapters.set_trainable_dtype(model, settings)
+    enable_checkpointing(model, shape.checkpoint_every)
+    return model.train()

@@ -1,0 +1,98 @@
+"""bitsandbytes' quantized linear layers on the meta device, with their scales, as its loader leaves them.
+
+Used by `build.py`. bitsandbytes quantizes while weights move to a GPU; here weights and states are made by
+hand in the shapes of its functional.py (0.50).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+BLOCK, NESTED_BLOCK = 64, 256
+INT8_THRESHOLD = 6.0
+
+
+def quantize_linears(model: Any, method: str, double_quant: bool) -> None:
+    """Replace every linear layer but the output head, as transformers' loader does."""
+    import logging
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    head = model.get_output_embeddings()
+    found = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear and child is not head
+    ]
+    for parent, name, child in found:
+        made = int8_linear(child) if method == "int8" else four_bit_linear(child, method, double_quant)
+        setattr(parent, name, made)
+    setattr(model, "is_loaded_in_8bit" if method == "int8" else "is_loaded_in_4bit", True)
+
+
+def four_bit_linear(layer: nn.Linear, method: str, double_quant: bool) -> nn.Module:
+    """A Linear4bit with packed weights and absmax, the latter nested when `double_quant`."""
+    import bitsandbytes as bnb
+    from bitsandbytes.functional import QuantState
+
+    rows, columns, dtype, device = layer.out_features, layer.in_features, layer.weight.dtype, layer.weight.device
+    made = bnb.nn.Linear4bit(
+        columns, rows, bias=layer.bias is not None, compute_dtype=dtype, quant_type=method, device=device
+    )
+    groups = -(-rows * columns // BLOCK)
+    scales: dict[str, Any] = {"absmax": torch.empty(groups, dtype=torch.float32, device=device)}
+    if double_quant:
+        nested = QuantState(
+            absmax=torch.empty(-(-groups // NESTED_BLOCK), dtype=torch.float32, device=device),
+            code=torch.empty(256, dtype=torch.float32, device=device),
+            blocksize=NESTED_BLOCK,
+            dtype=torch.float32,
+        )
+        scales = {
+            "absmax": torch.empty(groups, dtype=torch.uint8, device=device),
+            "offset": torch.empty((), dtype=torch.float32, device=device),
+            "state2": nested,
+        }
+    state = QuantState(
+        shape=torch.Size((rows, columns)),
+        code=torch.empty(16, dtype=torch.float32, device=device),
+        blocksize=BLOCK,
+        quant_type=method,
+        dtype=dtype,
+        **scales,
+    )
+    made.weight = bnb.nn.Params4bit(
+        torch.empty((-(-rows * columns // 2), 1), dtype=torch.uint8, device=device),
+        requires_grad=False,
+        quant_state=state,
+        quant_type=method,
+        compress_statistics=double_quant,
+        bnb_quantized=True,
+        module=made,
+    )
+    made.bias = layer.bias
+    made.compute_type_is_set = True
+    return made
+
+
+def int8_linear(layer: nn.Linear) -> nn.Module:
+    """A Linear8bitLt with int8 rows and one fp32 scale a row."""
+    import bitsandbytes as bnb
+
+    rows, columns, device = layer.out_features, layer.in_features, layer.weight.device
+    made = bnb.nn.Linear8bitLt(
+        columns,
+        rows,
+        bias=layer.bias is not None,
+        has_fp16_weights=False,
+        threshold=INT8_THRESHOLD,
+        device=device,
+    )
+    codes = torch.empty((rows, columns), dtype=torch.int8, device=device)
+    scales = torch.empty(rows, dtype=torch.float32, device=device)
+    made.weight = bnb.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+    made.bias = layer.bias
+    return made

@@ -1,0 +1,226 @@
+"""Simulates training steps on the meta device and tells the peaks a GPU would see.
+
+`simulate` runs the engine's own step (model building, packed attention, chunked loss, optimizer) under the
+storage tracker. A full-depth model takes seconds, so two shallow ones are run and extended: every section
+of a step grows by the same bytes with each period of layers, which a test holds at full depth. Used by
+`python -m engine.oracle`, tests and `bench/memory.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from engine.errors import EngineError, ExitCode
+from engine.hardware.machine import Gpu
+from engine.memory import device
+from engine.memory.allocator import Event, replay
+from engine.memory.shape import TrainingShape
+from engine.modeling import forward
+from engine.modeling.forward import base_of
+from engine.models.spec import ModelSpec
+from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
+from engine.oracle.kernels import REPLACEMENTS, SCRATCH
+from engine.oracle.meta import as_on_cuda
+from engine.oracle.tracker import StorageTracker, model_tensors
+from engine.train.optimizer import build_optimizer
+
+STEPS = 2
+"""The optimizer's states exist from the first step's end: the second one shows the peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class OracleResult:
+    """Peaks in bytes of one process on one GPU, by part of the step, and what the allocator reserves."""
+
+    load_bytes: int
+    forward_bytes: int
+    loss_bytes: int
+    backward_bytes: int
+    optimizer_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    """With `expandable_segments`, which the launcher sets."""
+    reserved_default_bytes: int
+    """With the allocator's default segments."""
+    layers_run: tuple[int, ...]
+    """Depths that were simulated; one that is not the model's own was extended from."""
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One simulated depth."""
+
+    layers: int
+    load_bytes: int
+    peaks: dict[str, int]
+    trace: tuple[Event, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def simulate(
+    spec: ModelSpec,
+    shape: TrainingShape,
+    *,
+    config: dict[str, Any] | None = None,
+    gpu: Gpu | None = None,
+    whole: bool = False,
+) -> OracleResult:
+    """Peaks of training `spec` (or the architecture in `config`, a config.json's contents) with `shape`.
+
+    `whole` runs the full depth instead of extending. Raises EngineError for what cannot be simulated.
+    """
+    began = time.monotonic()
+    check_shape(shape)
+    model_config = transformers_config(config or config_of_spec(spec))
+    depth = model_config.num_hidden_layers
+    depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every)
+    runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
+    return _result(runs, depth, time.monotonic() - began)
+
+
+def check_shape(shape: TrainingShape) -> None:
+    """Raise EngineError for what the meta device cannot show."""
+    if shape.device != "cuda":
+        raise EngineError("the oracle simulates GPUs only", code=ExitCode.USAGE, hint="ask without --exact")
+    if shape.compute_dtype == "fp16":
+        raise EngineError(
+            "fp16 training casts automatically, which the meta device does not show",
+            code=ExitCode.USAGE,
+            hint="ask without --exact, or for bf16 or fp32",
+        )
+
+
+def depths_for(depth: int, every: int) -> tuple[int, ...]:
+    """Two small depths with the same pattern of checkpointed layers as `depth`, or `depth` itself."""
+    period = max(1, every)
+    first = 2 + (depth - 2) % period
+    return (depth,) if depth <= first + period else (first, first + period)
+
+
+def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | None) -> Run:
+    """All sections of `STEPS` optimizer steps at the depth of `config`."""
+    settings = settings_for(spec, shape)
+    warnings: list[str] = []
+    tracker = StorageTracker(SCRATCH, REPLACEMENTS)
+    with as_on_cuda(device.attention_kernel(gpu, shape)):
+        model = build_model(config, settings, shape)
+        for name, tensor in model_tensors(model):
+            tracker.add(tensor, name)
+        load = tracker.live_bytes
+        optimizer = build_optimizer_on_meta(model, settings, tracker, warnings)
+        _mark_sections(model, tracker)
+        workspace = device.cublas_bytes(gpu, "cuda") // 2
+        with tracker:
+            for step in range(STEPS):
+                _step(model, optimizer, shape, tracker, workspace if step == 0 else 0)
+    tracker.section("end")
+    return Run(config.num_hidden_layers, load, dict(tracker.peaks), tuple(tracker.trace), tuple(warnings))
+
+
+def build_optimizer_on_meta(model: Any, settings: Any, tracker: StorageTracker, warnings: list[str]) -> Any:
+    """The trainer's optimizer; its masters count from now on."""
+    with tracker:
+        return build_optimizer(model, settings, lambda _, message: warnings.append(message))
+
+
+def _step(model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTracker, workspace: int) -> None:
+    for micro in range(min(shape.gradient_accumulation_steps, 2)):
+        tracker.section("forward")
+        batch = _batch(shape)
+        if micro == 0:
+            tracker.hold(workspace)
+        loss = forward.loss_sum(model, batch) / 2.0
+        del batch
+        tracker.section("head")
+        if micro == 0:
+            tracker.hold(workspace)
+        torch.autograd.backward(loss)
+        del loss
+    tracker.section("optimizer")
+    torch.nn.utils.clip_grad_norm_([each for each in model.parameters() if each.requires_grad], 1.0, foreach=False)
+    optimizer.step()
+    optimizer.zero_grad()
+    model.zero_grad()
+
+
+def _batch(shape: TrainingShape) -> dict[str, Any]:
+    rows, length = shape.micro_batch, shape.max_length
+    tokens = {name: torch.empty((rows, length), dtype=torch.int64, device="meta") for name in ("input_ids", "labels")}
+    borders = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32)
+    positions = torch.empty((rows, length), dtype=torch.int64, device="meta")
+    return {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": length}
+
+
+def _mark_sections(model: Any, tracker: StorageTracker) -> None:
+    """Tell the tracker when the decoder is done and when the backward pass enters each layer."""
+    decoder = base_of(model).get_decoder()
+    decoder.register_forward_hook(lambda *_: tracker.section("loss"))
+    layers = list(decoder.layers)
+
+    def entering(index: int) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            states = output[0] if isinstance(output, tuple) else output
+            if states.requires_grad:
+                states.register_hook(lambda _: tracker.section(f"layer {index - len(layers)}"))
+
+        return hook
+
+    for index, layer in enumerate(layers):
+        layer.register_forward_hook(entering(index))
+
+
+def _result(runs: list[Run], depth: int, seconds: float) -> OracleResult:
+    peaks = _extended([_named(run.peaks) for run in runs], [run.layers for run in runs], depth)
+    reserved = _extended([_reserved(run) for run in runs], [run.layers for run in runs], depth)
+    allocated = max(value for name, value in peaks.items() if name != "load")
+    backward = max(value for name, value in peaks.items() if name in ("head", "first layer", "middle", "last layer"))
+    return OracleResult(
+        load_bytes=_extended([{"load": run.load_bytes} for run in runs], [run.layers for run in runs], depth)["load"],
+        forward_bytes=peaks["forward"],
+        loss_bytes=peaks["loss"],
+        backward_bytes=backward,
+        optimizer_bytes=peaks["optimizer"],
+        allocated_bytes=allocated,
+        reserved_bytes=max(reserved["expandable"], allocated),
+        reserved_default_bytes=max(reserved["default"], allocated),
+        layers_run=tuple(run.layers for run in runs),
+        seconds=seconds,
+        warnings=runs[0].warnings,
+    )
+
+
+def _named(peaks: dict[str, int]) -> dict[str, int]:
+    """Peaks under names that are alike at every depth: the backward pass by first, middle and last layer."""
+    layers = sorted((name for name in peaks if name.startswith("layer ")), key=lambda name: int(name.split()[1]))
+    named = {name: peaks[name] for name in ("forward", "loss", "head", "optimizer")}
+    named["first layer"], named["last layer"] = peaks[layers[-1]], peaks[layers[0]]
+    if len(layers) > 2:
+        named["middle"] = max(peaks[name] for name in layers[1:-1])
+    return named
+
+
+def _reserved(run: Run) -> dict[str, int]:
+    return {
+        "expandable": replay(run.trace, expandable=True).peak_reserved_bytes,
+        "default": replay(run.trace).peak_reserved_bytes,
+    }
+
+
+def _extended(found: list[dict[str, int]], layers: list[int], depth: int) -> dict[str, int]:
+    """Each figure at `depth`, on the line through the two simulated ones."""
+    if len(found) == 1:
+        return found[0]
+    few, more = found
+    grown = {name: (more[name] - few[name]) / (layers[1] - layers[0]) for name in few}
+    return {name: round(few[name] + grown[name] * (depth - layers[0])) for name in few}
+
+
+def at_depth(spec: ModelSpec, layers: int) -> ModelSpec:
+    """`spec` with another number of layers, its parameters counted anew."""
+    return replace(spec, num_hidden_layers=layers, parameters=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import os
 import signal
 import sys
 import time
@@ -33,8 +34,12 @@ JOBS = {
 }
 
 
-class Stopped(Exception):
-    """A signal ended the work before it could be stopped at a step."""
+_DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded")
+"""Signs of a full disk in any library's message: torch and safetensors raise types of their own."""
+
+
+class Stopped(BaseException):
+    """A signal ended the work before it could be stopped at a step; no `except Exception` may keep it."""
 
 
 def main(arguments: list[str]) -> int:
@@ -71,9 +76,19 @@ def _run(job: Job) -> int:
         failure = _as_engine_error(error)
         code = failure.code
         outcome["reason"] = failure.message
-        job.events.write("error", **failure.to_dict())
-    job.events.write("finished", **outcome, exit_code=int(code), seconds=round(time.monotonic() - began, 3))
+        _tell(job, "error", **failure.to_dict())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    _tell(job, "finished", **outcome, exit_code=int(code), seconds=round(time.monotonic() - began, 3))
     return int(code)
+
+
+def _tell(job: Job, kind: str, **fields: Any) -> None:
+    """An event at the end; on a full disk the exit code and the log have to do."""
+    try:
+        job.events.write(kind, **fields)
+    except OSError:
+        traceback.print_exc()
 
 
 def _entry(name: str) -> Callable[[Job], dict[str, Any]]:
@@ -89,31 +104,42 @@ def _as_engine_error(error: BaseException) -> EngineError:
     traceback.print_exc()
     if isinstance(error, EngineError):
         return error
-    kind = type(error).__name__
-    if kind in ("OutOfMemoryError", "MemoryError"):
+    kind, text = type(error).__name__, str(error)
+    if (
+        kind in ("OutOfMemoryError", "MemoryError")
+        or "DefaultCPUAllocator" in text
+        or "CUDA error: out of memory" in text
+    ):
         return EngineError(
-            f"out of memory: {str(error).splitlines()[0] if str(error) else kind}",
+            f"out of memory: {(text.splitlines() or [kind])[0]}",
             code=ExitCode.RESOURCES,
             hint="lower train.per_device_train_batch_size or model.max_length, or use activation checkpointing",
         )
-    if isinstance(error, OSError) and error.errno in (28, 122):
+    if any(sign in text for sign in _DISK_FULL):
         return EngineError(
-            f"no space left on the disk: {error.strerror}",
+            f"no space left on the disk: {(text.splitlines() or [kind])[0]}",
             code=ExitCode.DISK,
-            where=str(error.filename or ""),
+            where=str(getattr(error, "filename", None) or ""),
             hint="free space and resume the run",
         )
-    first = (str(error).splitlines() or [""])[0]
-    return EngineError(f"{kind}: {first}", hint="the traceback is in worker.log")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return EngineError(
+        f"{kind}: {(text.splitlines() or [''])[0]}", hint=f"in {Path(frame.filename).name}:{frame.lineno}"
+    )
 
 
 def _install_signals(job: Job) -> None:
     """SIGTERM and SIGINT: stop at the next step and save; a second one, or one before training: at once."""
 
+    worker = os.getpid()
+
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        if os.getpid() != worker:
+            os._exit(128 + number)  # a forked data loader: it has nothing to save
         if job.stop or not job.stoppable.is_set():
             job.stoppable.clear()
+            job.stop.ask(name)
             raise Stopped(f"{name} ended the work at once")
         job.stop.ask(name)
 

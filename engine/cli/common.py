@@ -25,7 +25,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; non-finite numbers become null."""
-    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json
+from engine.errors import ExitCode
 from engine.runs import launch
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
@@ -78,7 +79,8 @@ def _train(resolved: Any, text: str, *, quiet: bool) -> Run:
     from engine.cli.train import follow_to_end
 
     run, process = launch.start_run("demo", resolved.to_run_json(), text)
-    follow_to_end(run, process, quiet=quiet)
+    if follow_to_end(run, process, quiet=quiet) != "completed":
+        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
     return run
 
 

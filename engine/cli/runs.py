@@ -13,7 +13,7 @@ import click
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.cli.progress import Progress, status_line
 from engine.cli.train import finish, tell_summary
-from engine.errors import EngineError
+from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch, store
 from engine.runs.events import read_events
 from engine.runs.files import read_json
@@ -194,6 +194,12 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
 
 def _end_now(run: Run, pid: int) -> None:
     """Two SIGTERMs: the worker's word for 'at once'. Only ever sent to the holder of the run's lock."""
+    if pid <= 0:
+        raise EngineError(
+            f"run {run.id} runs in another container or on another host: it cannot be signalled from here",
+            code=ExitCode.RESOURCES,
+            hint=f"leave --now out: engine runs stop {run.id}",
+        )
     os.kill(pid, signal.SIGTERM)
     time.sleep(0.2)
     if store.worker_pid(run) == pid:
@@ -213,7 +219,7 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
         finish(run, process, as_json=as_json, offset=offset, keep=True)
         return
     progress = Progress(quiet=as_json)
-    launch.wait_started(run, process, progress, offset=offset)
+    launch.wait_started(run, process, progress, offset=offset, keep=True)
     progress.close()
     print_json({"run": run.id, "path": str(run.path)}) if as_json else line(run.id)
 

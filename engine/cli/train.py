@@ -55,7 +55,7 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
 def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
     """Follow a run to its end and print its summary; Exit(8) for a stopped one, so that scripts can tell."""
     outcome = follow_to_end(run, process, quiet=as_json, offset=offset, keep=keep)
-    if outcome:
+    if outcome and (run.path / "summary.json").is_file():
         tell_summary(run, as_json=as_json)
     if outcome != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))

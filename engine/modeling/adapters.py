@@ -102,8 +102,27 @@ def check_names(model: Any, settings: Profile) -> None:
                 value=name,
             )
         )
+    problems += _tied_problem(model, asked)
     if problems:
         raise problems_error(problems, ExitCode.PROFILE, "module names")
+
+
+def _tied_problem(model: Any, asked: list[tuple[str, str]]) -> list[Problem]:
+    """An adapter on a tied embedding would reach the output head only when it is merged."""
+    if not getattr(model.config, "tie_word_embeddings", False):
+        return []
+    embeddings = [name for name, module in model.named_modules() if module is model.get_input_embeddings()]
+    return [
+        Problem(
+            f"'{name}' is tied to the output head: an adapter on it cannot be merged",
+            hint="put it into lora.modules_to_save, or leave it out",
+            where=key,
+            key=key,
+            value=name,
+        )
+        for key, name in asked
+        if key == "lora.target_modules" and any(full == name or full.endswith(f".{name}") for full in embeddings)
+    ]
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from engine.errors import EngineError, ExitCode
+
 NAME = "tunedeck_packed"
 MAX_HEAD_DIM = 256
 """Largest head that the flash kernels take."""
@@ -49,6 +51,7 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int | None = None,
     **_: Any,
@@ -56,8 +59,15 @@ def packed_attention(
     """Causal attention within each document.
 
     `query` [B, H, S, D], `key` and `value` [B, KV, S, D] -> [B, S, H, D]. Without `cu_seq_lens_q` each
-    row is one document.
+    row is one document. Raises EngineError(MODEL) for attention sinks (`s_aux`), which it does not have.
     """
+    if s_aux is not None:
+        raise EngineError(
+            "this model has attention sinks, which packed attention does not",
+            code=ExitCode.MODEL,
+            where="model.attention",
+            hint='set model.attention = "eager"',
+        )
     if cu_seq_lens_q is None:
         batch, length = query.shape[0], query.shape[2]
         cu_seq_lens_q = torch.arange(0, (batch + 1) * length, length, dtype=torch.int32, device=query.device)

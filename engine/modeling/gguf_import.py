@@ -16,7 +16,7 @@ from engine.errors import EngineError, ExitCode
 from engine.runs.files import sync_directory, sync_tree
 from engine.worker_job import Warn
 
-_HEAD_BYTES = 4 * 1024 * 1024
+_SAMPLES, _SAMPLE_BYTES = 33, 64 * 1024
 
 
 def cache_home() -> Path:
@@ -26,11 +26,14 @@ def cache_home() -> Path:
 
 
 def cache_directory(path: Path) -> Path:
-    """Where the conversion of `path` lies: named by its stem, size and head."""
+    """Where the conversion of `path` lies: named by its stem, size, and samples from head to end."""
     size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        digest = hashlib.sha256(str(size).encode() + file.read(_HEAD_BYTES)).hexdigest()[:12]
-    return cache_home() / f"{path.stem[:80]}-{digest}"
+        for sample in range(_SAMPLES):
+            file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return cache_home() / f"{path.stem[:80]}-{digest.hexdigest()[:12]}"
 
 
 def import_gguf(path: Path, warn: Warn) -> Path:
@@ -47,7 +50,8 @@ def import_gguf(path: Path, warn: Warn) -> Path:
     try:
         _convert(path, beside)
         sync_tree(beside)
-        os.replace(beside, target)
+        if not target.exists():
+            os.replace(beside, target)
     except (OSError, ValueError, KeyError, NotImplementedError) as error:
         raise EngineError(
             f"the GGUF file cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",

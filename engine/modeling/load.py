@@ -7,6 +7,7 @@ jobs; adapters are `adapters.py`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,16 @@ def _from_hub(settings: Profile) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name = settings.model.name_or_path
+    patterns = [*_HUB_FILES, "*.py"] if settings.model.trust_remote_code else _HUB_FILES
+    wanted: dict[str, Any] = {"repo_id": name, "revision": settings.model.revision, "allow_patterns": patterns}
     try:
         try:
-            return Path(snapshot_download(name, revision=settings.model.revision, local_files_only=True))
+            found = Path(snapshot_download(**wanted, local_files_only=True))
+            if any(found.glob("*.safetensors")):
+                return found
         except LocalEntryNotFoundError:
-            return Path(snapshot_download(name, revision=settings.model.revision, allow_patterns=_HUB_FILES))
+            pass
+        return Path(snapshot_download(**wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EngineError(
@@ -84,11 +90,10 @@ def _refuse_outside(tokenizer_config: Path, home: Path) -> None:
     except ValueError as error:
         raise EngineError(f"not valid JSON: {error}", code=ExitCode.MODEL, where=str(tokenizer_config)) from error
     for key, value in settings.items():
-        if (
-            key.endswith("_file")
-            and isinstance(value, str)
-            and not (home / value).resolve().is_relative_to(home.resolve())
-        ):
+        if not key.endswith("_file") or not isinstance(value, str):
+            continue
+        # By name, not by link: the files of a hub snapshot are links into the cache beside it.
+        if not Path(os.path.normpath(home / value)).is_relative_to(os.path.normpath(home)):
             raise EngineError(
                 f"'{key}' points outside the model's directory",
                 code=ExitCode.MODEL,
@@ -141,7 +146,9 @@ def load_base(
         if settings.model.initialise == "random":
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True)
             torch.manual_seed(settings.train.seed)
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=kernel)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=dtype, attn_implementation=kernel, trust_remote_code=trust
+            )
             return model.to(device)
         return AutoModelForCausalLM.from_pretrained(
             path,

@@ -25,6 +25,7 @@ Types and their fields (units in the name; every field may be missing):
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -64,10 +65,18 @@ class EventWriter:
     def _append(self, kind: str, fields: Event) -> None:
         event = {"v": EVENT_VERSION, "seq": self._sequence, "t": round(time.time(), 3), "type": kind, **fields}
         line = json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=str)
-        os.write(self._descriptor, line.encode("ascii") + b"\n")
+        self._write_whole(line.encode("ascii") + b"\n")
         self._sequence += 1
         if kind in _DURABLE:
             os.fsync(self._descriptor)
+
+    def _write_whole(self, data: bytes) -> None:
+        """All of `data` or nothing: half a line would swallow the next one."""
+        before = os.fstat(self._descriptor).st_size
+        written = os.write(self._descriptor, data)
+        if written != len(data):
+            os.ftruncate(self._descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "events.jsonl")
 
     def close(self) -> None:
         """Release the file."""

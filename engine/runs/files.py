@@ -31,7 +31,7 @@ def write_text_atomic(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 def write_json_atomic(path: Path, value: Any, *, mode: int = 0o600) -> None:
     """`write_bytes_atomic` for a JSON document; raises ValueError on NaN or infinity."""
-    write_text_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", mode=mode)
+    write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n", mode=mode)
 
 
 def read_json(path: Path) -> dict[str, Any]:

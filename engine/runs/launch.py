@@ -20,6 +20,7 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.runs.events import Event, read_events
 from engine.runs.files import read_json, write_json_atomic
+from engine.runs.lock import holder_pid
 from engine.runs.store import Run, create_run, load_run_json, remove_run, run_state, worker_pid
 
 POLL_S = 0.1
@@ -105,8 +106,10 @@ def follow(events_path: Path, process: subprocess.Popen[bytes] | None, *, offset
             time.sleep(POLL_S)
 
 
-def wait_started(run: Run, process: subprocess.Popen[bytes], on_event: OnEvent, *, offset: int = 0) -> None:
-    """Follow a run until it trains. One that cannot start is removed and its error raised."""
+def wait_started(
+    run: Run, process: subprocess.Popen[bytes], on_event: OnEvent, *, offset: int = 0, keep: bool = False
+) -> None:
+    """Follow a run until it trains. One that cannot start is removed, unless `keep`, and its error raised."""
     error: EngineError | None = None
     for event in follow(run.events_path, process, offset=offset):
         on_event(event)
@@ -114,9 +117,11 @@ def wait_started(run: Run, process: subprocess.Popen[bytes], on_event: OnEvent, 
             return
         if event["type"] == "error":
             error = EngineError.from_dict(event)
+        if event["type"] == "finished" and event.get("outcome") == "stopped":
+            error = EngineError("stopped before training began", code=ExitCode.INTERRUPTED)
     if error is None:
         error = died(run.path, process)
-    if offset == 0:
+    if not keep:
         remove_run(run)
     raise error
 
@@ -146,6 +151,14 @@ def run_job(job: dict[str, Any], on_event: OnEvent, *, directory: Path | None = 
     """
     place = directory or Path(tempfile.mkdtemp(prefix="tunedeck-job-"))
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pid = holder_pid(place / "lock")
+    if pid is not None:
+        raise EngineError(
+            f"the same job is at work already (pid {pid})",
+            code=ExitCode.RESOURCES,
+            where=str(place),
+            hint="wait for it",
+        )
     try:
         for name in ("events.jsonl", "result.json"):
             (place / name).unlink(missing_ok=True)

@@ -121,5 +121,7 @@ def _eight_bit(name: str, groups: Groups, options: dict[str, Any], settings: Pro
     except ImportError as error:
         warn("optimizer_fallback", f"{name} needs bitsandbytes ({error}): AdamW with fp32 states is used")
         return None
+    if settings.model.dtype == "bf16":
+        warn("no_masters", f"{name} updates bf16 weights in place: updates below 0.4 % of a weight are rounded away")
     kind = bitsandbytes.optim.AdamW8bit if name == "adamw_bnb_8bit" else bitsandbytes.optim.PagedAdamW8bit
     return kind(groups, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
 from engine.modeling import adapters, load
 from engine.modeling.forward import base_of, enable_checkpointing
-from engine.profile.resolve import from_run_json
+from engine.profile.runjson import from_run_json, package_versions
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
 from engine.runs.files import read_json, write_json_atomic
@@ -29,8 +31,11 @@ from engine.worker_job import Job
 def run(job: Job) -> dict[str, Any]:
     """Train the run in `job.directory`; returns outcome, step and the summary's numbers."""
     run_json = read_json(job.directory / "run.json")
+    (job.directory / "summary.json").unlink(missing_ok=True)
     settings, _, base_dir = from_run_json(run_json)
     resume = _choose_checkpoint(job) if job.params.get("resume") else None
+    if resume is not None:
+        _warn_versions(job, run_json)
     tokenizer, prepared = _load_data(job, settings, base_dir)
     model = _load_model(job, settings, base_dir)
     trainer = _build_trainer(job, settings, model, prepared)
@@ -50,10 +55,7 @@ def _choose_checkpoint(job: Job) -> Checkpoint | None:
     if not list_checkpoints(folder):
         job.warn("no_checkpoint", "the run had saved nothing yet: it starts from step 0")
         return None
-    chosen = newest_whole(
-        folder,
-        lambda bad, wrong: job.warn("checkpoint_damaged", f"checkpoint step {bad.step} is not used: {wrong}"),
-    )
+    chosen = newest_whole(folder, lambda bad, wrong: _set_aside(job, bad, wrong))
     if chosen is None:
         raise EngineError(
             "every checkpoint of this run is damaged",
@@ -62,6 +64,21 @@ def _choose_checkpoint(job: Job) -> Checkpoint | None:
             hint="start a new run from its profile.toml",
         )
     return chosen
+
+
+def _warn_versions(job: Job, run_json: dict[str, Any]) -> None:
+    for name, now in package_versions().items():
+        before = run_json.get("versions", {}).get(name)
+        if before != now:
+            job.warn("version_changed", f"{name} was {before} when the run began and is {now} now: numbers may differ")
+
+
+def _set_aside(job: Job, damaged: Checkpoint, wrong: str) -> None:
+    """Out of the way under another name: rotation must not keep it in place of a whole one."""
+    job.warn("checkpoint_damaged", f"checkpoint step {damaged.step} is not used: {wrong}")
+    aside = damaged.path.with_name(f".damaged-{damaged.path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    damaged.path.rename(aside)
 
 
 def _load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepared]:
@@ -111,12 +128,23 @@ def _build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) 
         train_dataset=train_set,
         eval_dataset=validation_set,
         collator=collate,
+        data_digest=_digest(prepared),
     )
     job.phase("check", "packed and chunked against plain")
     batch = trainer._prepare_inputs(collate([train_set[0]]))
     with trainer._autocast():
         trainer.loss_sum = choose_loss(trainer.model, batch, job.warn)
+    if settings.launch.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     return trainer
+
+
+def _digest(prepared: Prepared) -> str:
+    """What the training rows are, token by token: a resumed run must see the same."""
+    digest = hashlib.sha256(prepared.train.input_ids.tobytes())
+    digest.update(prepared.train.labels.tobytes())
+    return digest.hexdigest()
 
 
 def _tell_start(job: Job, trainer: EngineTrainer, run_json: dict[str, Any], resume: Checkpoint | None) -> None:
@@ -151,7 +179,10 @@ def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
         if resume is None and trainer.validation is not None:
             trainer._evaluate(None, None)
         trainer.meter.restart()
-        trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
+        if resume is not None and resume.step >= trainer.schedule.steps_total:
+            trainer.restore(resume.path)
+        else:
+            trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
     finally:
         job.stoppable.clear()
 

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
-from engine.modeling import forward
+from engine.modeling import attention, forward
 from engine.modeling.forward import Batch
 from engine.modeling.loss import IGNORE
 
-CHECK_TOKENS = 512
+CHECK_TOKENS = 256
+CHECK_DOCUMENTS = 2
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 3e-2}
 """Largest relative difference of the summed loss; 16-bit products round differently in other shapes."""
 
@@ -35,6 +36,7 @@ def choose_loss(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> C
     if _differ(fast, plain, tolerance):
         warn("loss_fallback", f"chunked loss {fast:.4f} is not the model's own {plain:.4f}: full logits are used")
         chosen = forward.loss_sum_from_logits
+    _check_attention(model, pieces[0], chosen, tolerance)
     alone = sum(float(chosen(model, _batch([ids], [labels], ids.device))) for ids, labels in pieces)
     together = float(chosen(model, packed))
     if _differ(alone, together, tolerance):
@@ -47,6 +49,30 @@ def choose_loss(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> C
     return chosen
 
 
+def _check_attention(
+    model: Any, piece: tuple[torch.Tensor, torch.Tensor], loss: Callable[[Any, Batch], torch.Tensor], tolerance: float
+) -> None:
+    """One document through transformers' eager attention: does the packed one leave out what this model needs?"""
+    base = forward.base_of(model)
+    own = base.config._attn_implementation
+    if own != attention.NAME:
+        return
+    batch = _batch([piece[0]], [piece[1]], piece[0].device)
+    packed = float(loss(model, batch))
+    base.set_attn_implementation("eager")
+    try:
+        eager = float(loss(model, batch))
+    finally:
+        base.set_attn_implementation(own)
+    if _differ(packed, eager, tolerance):
+        raise EngineError(
+            f"packed attention is not this model's own (loss {packed:.4f}, eager {eager:.4f})",
+            code=ExitCode.MODEL,
+            where="model.attention",
+            hint='set model.attention = "eager"',
+        )
+
+
 def _plain_dtype(model: Any) -> bool:
     return next(model.parameters()).dtype in TOLERANCE
 
@@ -56,15 +82,18 @@ def _differ(one: float, other: float, tolerance: float) -> bool:
 
 
 def _documents(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Up to three first documents that hold trained tokens, cut to a few hundred tokens."""
+    """The first documents, each cut to the tokens around its first trained one."""
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
     bounds = batch["cu_seq_lens"].tolist()
     found = []
     for start, end in itertools.pairwise(bounds):
-        end = min(end, start + CHECK_TOKENS)
-        if bool((labels[start + 1 : end] != IGNORE).any()):
-            found.append((ids[start:end], labels[start:end]))
-        if len(found) == 3:
+        trained = (labels[start + 1 : end] != IGNORE).nonzero()
+        if not len(trained):
+            continue
+        first = start + 1 + int(trained[0])
+        cut = slice(max(start, first - CHECK_TOKENS // 2), min(end, first + CHECK_TOKENS // 2))
+        found.append((ids[cut], labels[cut]))
+        if len(found) == CHECK_DOCUMENTS:
             break
     return found
 

@@ -1,4 +1,4 @@
-"""Memory of a running worker, once a second, as `memory` events; a driver that fails costs nothing.
+"""Memory of a running worker, every second and later every five, as `memory` events; a driver that fails costs nothing.
 
 Started by `train.run` around the training; CUDA's own counters, NVML's view of the card and of this
 process, and the host's resident memory.
@@ -16,10 +16,12 @@ import torch
 from engine.runs.events import EventWriter
 
 PERIOD_S = 1.0
+CLOSE_SAMPLES, LATER_PERIODS = 600, 5
+"""After ten minutes memory has settled: a sample every five seconds keeps a night's events small."""
 
 
 class Telemetry(threading.Thread):
-    """Writes a `memory` event every second until stopped."""
+    """Writes `memory` events until stopped."""
 
     def __init__(self, events: EventWriter, predicted_bytes: int | None, period_s: float = PERIOD_S) -> None:
         super().__init__(name="telemetry", daemon=True)
@@ -32,8 +34,10 @@ class Telemetry(threading.Thread):
 
     def run(self) -> None:
         """Sample until `stop`."""
-        while not self._over.wait(self._period_s):
+        samples = 0
+        while not self._over.wait(self._period_s if samples < CLOSE_SAMPLES else LATER_PERIODS * self._period_s):
             self._events.write("memory", **self.sample())
+            samples += 1
 
     def stop(self) -> None:
         """End, with a last sample."""

@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 from engine.errors import EngineError, ExitCode
 from engine.modeling import forward
 from engine.profile.schema import Profile
-from engine.runs.checkpoint import rotate, write_checkpoint
+from engine.runs.checkpoint import flaw, rotate, write_checkpoint
 from engine.runs.control import take_requests
 from engine.runs.files import read_json, write_json_atomic
 from engine.train import state as saved
@@ -30,7 +30,9 @@ from engine.train.optimizer import build_optimizer
 from engine.train.schedule import Schedule
 from engine.worker_job import Job
 
-TRAINER_STATE = "trainer_state.json"
+TRAINER_STATE, PROGRESS = "trainer_state.json", "progress.json"
+MAX_SKIPPED_STEPS = 20
+"""fp16 steps in a row that the scaler may skip: it halves its scale each time, so these are enough."""
 LossFunction = Callable[[Any, forward.Batch], torch.Tensor]
 
 
@@ -48,6 +50,7 @@ class EngineTrainer(Trainer):
         train_dataset: Any,
         eval_dataset: Any,
         collator: Any,
+        data_digest: str = "",
     ) -> None:
         super().__init__(
             model=model, args=arguments, train_dataset=train_dataset, data_collator=collator, callbacks=[Reins(self)]
@@ -60,6 +63,8 @@ class EngineTrainer(Trainer):
         self.meter = Meter()
         self.loss_sum: LossFunction = forward.loss_sum
         self.save_reason = "schedule"
+        self.data_digest = data_digest
+        self.skipped_steps = 0
 
     # loss -------------------------------------------------------------------------------------------
 
@@ -97,7 +102,9 @@ class EngineTrainer(Trainer):
             "train_step", step=step, steps_total=self.state.max_steps, epoch=self.state.epoch, **fields, **measured
         )
         bad = [key for key in ("loss", "grad_norm") if not math.isfinite(fields[key] or 0.0)]
-        if bad and not (bad == ["grad_norm"] and self.args.fp16):
+        # fp16 overflows now and then: the scaler skips the step and halves its scale.
+        self.skipped_steps = self.skipped_steps + 1 if bad == ["grad_norm"] and self.args.fp16 else 0
+        if bad and (not self.skipped_steps or self.skipped_steps > MAX_SKIPPED_STEPS):
             raise EngineError(
                 f"{bad[0]} is not a finite number at step {step}",
                 code=ExitCode.DIVERGED,
@@ -117,6 +124,9 @@ class EngineTrainer(Trainer):
             return {}
         step = self.state.global_step
         loss, tokens = self.validation_loss()
+        if self.job.stop:
+            self.job.warn("evaluation_cut", f"the evaluation at step {step} was ended by the request to stop")
+            return {}
         best = bool(step) and loss < (self.state.best_metric if self.state.best_metric is not None else math.inf)
         if best:
             self.state.best_metric, self.state.best_global_step = loss, step
@@ -143,6 +153,8 @@ class EngineTrainer(Trainer):
         tokens = 0
         batch_size = self.args.per_device_train_batch_size
         for batch in DataLoader(self.validation, batch_size=batch_size, collate_fn=self.collator):
+            if self.job.stop:
+                break
             tokens += int((batch["labels"][:, 1:] != -100).sum())
             with self._autocast():
                 total += self.loss_sum(self.model, self._prepare_inputs(batch)).double()
@@ -179,11 +191,26 @@ class EngineTrainer(Trainer):
         write_json_atomic(folder / saved.SCHEDULER_JSON, self.lr_scheduler.state_dict())
         if self.accelerator.scaler is not None:
             write_json_atomic(folder / saved.SCALER_JSON, self.accelerator.scaler.state_dict())
-        write_json_atomic(folder / "meter.json", {"tokens_total": self.meter.tokens_total})
+        progress = {"tokens_total": self.meter.tokens_total, "data_digest": self.data_digest}
+        write_json_atomic(folder / PROGRESS, progress)
         self.state.save_to_json(str(folder / TRAINER_STATE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved.load_trainable(self.model, Path(resume_from_checkpoint))
+        folder = Path(resume_from_checkpoint)
+        if read_json(folder / PROGRESS)["data_digest"] != self.data_digest:
+            raise EngineError(
+                "the training data is not what it was when the run began",
+                code=ExitCode.DATA,
+                where="data.datasets",
+                hint="put the old files back, or start a new run",
+            )
+        saved.load_trainable(self.model, folder)
+
+    def restore(self, folder: Path) -> None:
+        """Stand where a checkpoint stands without training on: for a run that has all its steps."""
+        self._load_from_checkpoint(str(folder))
+        self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE))
+        self.meter.tokens_total = int(read_json(folder / PROGRESS)["tokens_total"])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -191,7 +218,7 @@ class EngineTrainer(Trainer):
         folder = Path(checkpoint)
         saved.load_optimizer(self.optimizer, folder)
         self.lr_scheduler.load_state_dict(read_json(folder / saved.SCHEDULER_JSON))
-        self.meter.tokens_total = int(read_json(folder / "meter.json")["tokens_total"])
+        self.meter.tokens_total = int(read_json(folder / PROGRESS)["tokens_total"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:
@@ -207,8 +234,9 @@ class EngineTrainer(Trainer):
         if not self.settings.train.load_best_model_at_end or best is None or best == step:
             return step
         folder = self.job.directory / "checkpoints" / f"step-{best}"
-        if not folder.is_dir():
-            self.job.warn("best_missing", f"the checkpoint of the best step {best} is gone: the last weights are kept")
+        wrong = flaw(folder)
+        if wrong:
+            self.job.warn("best_missing", f"checkpoint step {best}, the best: {wrong}; the last weights are kept")
             return step
         saved.load_trainable(self.model, folder)
         return best

@@ -217,3 +217,29 @@ def test_the_self_check_stops_a_run_whose_documents_mix(monkeypatch):
     model.config._attn_implementation = "mixing"
     with pytest.raises(EngineError, match="see each other"):
         choose_loss(model, packed_batch(), lambda *words: None)
+
+
+def test_a_prompt_longer_than_the_check_still_has_its_answer_checked():
+    ids = torch.randint(5, 60, (1, 900), generator=torch.Generator().manual_seed(3))
+    labels = torch.full_like(ids, -100)
+    labels[0, 880:] = ids[0, 880:]
+    batch = {
+        "input_ids": ids,
+        "labels": labels,
+        "position_ids": torch.arange(900)[None],
+        "cu_seq_lens": torch.tensor([0, 900], dtype=torch.int32),
+        "max_doc_length": 900,
+    }
+    assert choose_loss(llama(attention.NAME), batch, lambda *words: pytest.fail(str(words))) is forward.loss_sum
+
+
+def test_attention_that_packing_does_not_know_is_refused():
+    with pytest.raises(EngineError, match="attention sinks"):
+        attention.packed_attention(None, *[torch.randn(1, 2, 4, 8)] * 3, None, s_aux=torch.zeros(2))
+
+
+def test_a_packed_attention_that_is_not_the_models_own_stops_the_run(monkeypatch):
+    model = llama(attention.NAME)
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda query, key, value, **_: query * 0.5)
+    with pytest.raises(EngineError, match=r"not this model's own|see each other"):
+        choose_loss(model, packed_batch(), lambda *words: None)

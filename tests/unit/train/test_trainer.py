@@ -158,3 +158,44 @@ def test_a_checkpoint_of_other_parameters_is_refused(trained, tmp_path):
     other = make_trainer(tmp_path / "full", make_settings(method="full"))
     with pytest.raises(ValueError, match="trains other parameters"):
         other.train(resume_from_checkpoint=str(tmp_path / "lora" / "checkpoints" / "step-3"))
+
+
+def test_a_run_is_not_resumed_on_other_data(trained, tmp_path):
+    trainer = trained("run")
+    trainer.data_digest = "other rows"
+    with pytest.raises(EngineError, match="training data is not what it was") as caught:
+        trainer.restore(tmp_path / "run" / "checkpoints" / "step-3")
+    assert caught.value.code is ExitCode.DATA
+
+
+def test_a_run_with_all_its_steps_is_restored_without_training_on(trained, tmp_path):
+    straight = trained("straight")
+    again = make_trainer(tmp_path / "again", make_settings())
+    again.restore(straight.job.directory / "checkpoints" / "step-8")
+    assert again.state.global_step == 8
+    ours, theirs = weights(again), weights(straight)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_damaged_best_checkpoint_is_not_put_back(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path / "run", make_settings(eval_steps=2, save_steps=100))
+    losses = iter([1.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr(trainer, "validation_loss", lambda: (next(losses), 10))
+    trainer.train()
+    before = weights(trainer)
+    file = trainer.job.directory / "checkpoints" / "step-2" / "trainable.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    assert trainer.load_best() == 8
+    now = weights(trainer)
+    assert all(torch.equal(now[name], before[name]) for name in now)
+    assert events_of(trainer, "warning")[-1]["code"] == "best_missing"
+
+
+def test_a_request_to_stop_ends_an_evaluation(tmp_path):
+    trainer = make_trainer(tmp_path / "run", make_settings())
+    trainer.job.stop.ask("SIGTERM")
+    assert trainer._evaluate(None, None) == {}
+    assert trainer.state.best_metric is None
+    assert events_of(trainer, "warning")[0]["code"] == "evaluation_cut"

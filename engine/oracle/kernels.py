@@ -48,9 +48,7 @@ def varlen_backward(
     return sizes
 
 
-def efficient_backward(
-    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any
-) -> list[int]:
+def efficient_backward(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> list[int]:
     """mem_eff_attention/kernel_backward.h: delta, and gradient accumulators where the output is 16-bit."""
     batch, heads, tokens, width = query.shape
     sizes = [4 * batch * heads * _multiple(tokens, 32)]
@@ -88,9 +86,7 @@ def int8_mixed_product(
     return x.new_empty((*codes.shape[:-1], weight.shape[0])), x.new_empty(0)
 
 
-def int8_quantized(
-    x: torch.Tensor, threshold: float = 0.0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+def int8_quantized(x: torch.Tensor, threshold: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Stands in for int8_vectorwise_quant for the same reason."""
     rows = x.numel() // x.shape[-1]
     outliers = x.new_empty(0, dtype=torch.int64) if threshold > 0 else None
@@ -102,9 +98,7 @@ def same_size(x: torch.Tensor, *_: Any, **__: Any) -> list[int]:
     return [_bytes(x)]
 
 
-def embedding_backward(
-    grad: torch.Tensor, indices: torch.Tensor, rows: int, *_: Any
-) -> list[int]:
+def embedding_backward(grad: torch.Tensor, indices: torch.Tensor, rows: int, *_: Any) -> list[int]:
     """Embedding.cu, more than 3,072 tokens: sorted indices with their origins, and fp32 partial sums."""
     count = indices.numel()
     if count <= 3072:

@@ -6,7 +6,7 @@ Each says which check it answers. Used by `simulate.py`, in the oracle's own pro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -59,8 +59,18 @@ def as_on_cuda(kernel: str) -> Iterator[None]:
         # torch knows the fused optimizer's shapes on meta, but refuses the device by name.
         stack.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused", _allow))
         if not varlen:
-            stack.enter_context(LikeCuda())
+            stack.enter_context(mock.patch.object(attention, "_document", _under_mode(attention._document)))
         yield
+
+
+def _under_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` under the mode, wherever it is called from: recomputation in the backward pass would lose it."""
+
+    def inside(*arguments: Any) -> Any:
+        with LikeCuda():
+            return function(*arguments)
+
+    return inside
 
 
 def _no_packing(*_: Any, **__: Any) -> None:

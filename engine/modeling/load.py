@@ -150,7 +150,7 @@ def load_base(
                 config, dtype=dtype, attn_implementation=kernel, trust_remote_code=trust
             )
             return model.to(device)
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             attn_implementation=kernel,
@@ -160,6 +160,9 @@ def load_base(
             quantization_config=quantization_config(settings) if quantized else None,
             device_map={"": device},
         )
+        if packed:
+            keep_plain_layout(model)
+        return model
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EngineError(
             f"the model cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}",
@@ -174,6 +177,17 @@ def load_base(
         raise EngineError(
             f"damaged weights: {error}", code=ExitCode.MODEL, where=str(path), hint="download the model again"
         ) from error
+
+
+def keep_plain_layout(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for the processor at the first evaluation.
+
+    The repacked layout is read right in the forward pass and wrong in the backward pass (seen with
+    0.50.2): after one evaluation the gradients of everything below were those of other weights.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def attention_name(settings: Profile, packed: bool) -> str:

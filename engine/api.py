@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.hardware.machine import Machine as Machine
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
     from engine.hardware.probe import probe_machine as probe_machine
+    from engine.memory.shape import GIB as GIB
     from engine.memory.shape import MemoryEstimate as MemoryEstimate
     from engine.memory.shape import TrainingShape as TrainingShape
     from engine.models.catalog import load_catalog as load_catalog
@@ -45,13 +46,17 @@ if TYPE_CHECKING:
     from engine.profile.shipped import find_profile as find_profile
     from engine.profile.shipped import shipped_profile as shipped_profile
     from engine.profile.shipped import shipped_profiles as shipped_profiles
+    from engine.profile.tomltext import BadToml as BadToml
+    from engine.profile.tomltext import read_text as read_text
     from engine.profile.values import allowed as allowed
     from engine.recommend.plan import Choice as Choice
     from engine.recommend.plan import Plan as Plan
     from engine.recommend.plan import Requirements as Requirements
     from engine.recommend.search import plan_model as plan_model
     from engine.recommend.search import rank_models as rank_models
+    from engine.runs.control import pending as pending
     from engine.runs.control import request as request
+    from engine.runs.events import Event as Event
     from engine.runs.events import read_events as read_events
     from engine.runs.files import write_text_atomic as write_text_atomic
     from engine.runs.launch import resume_run as resume_run
@@ -84,6 +89,7 @@ _MODULES = {
         "probe_machine",
     ),
     "engine.memory.shape": (
+        "GIB",
         "MemoryEstimate",
         "TrainingShape",
     ),
@@ -125,6 +131,10 @@ _MODULES = {
         "shipped_profile",
         "shipped_profiles",
     ),
+    "engine.profile.tomltext": (
+        "BadToml",
+        "read_text",
+    ),
     "engine.profile.values": ("allowed",),
     "engine.recommend.plan": (
         "Choice",
@@ -135,8 +145,14 @@ _MODULES = {
         "plan_model",
         "rank_models",
     ),
-    "engine.runs.control": ("request",),
-    "engine.runs.events": ("read_events",),
+    "engine.runs.control": (
+        "pending",
+        "request",
+    ),
+    "engine.runs.events": (
+        "Event",
+        "read_events",
+    ),
     "engine.runs.files": ("write_text_atomic",),
     "engine.runs.launch": (
         "resume_run",

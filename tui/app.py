@@ -29,7 +29,7 @@ from tui.state import DeckState
 from tui.themes import THEMES, default_theme
 
 if TYPE_CHECKING:
-    from engine.runs.store import Run
+    from engine.api import Run
     from tui.form import Form
 
 

@@ -13,8 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
-from engine.runs.files import write_text_atomic
-from engine.runs.store import state_home
+from engine.api import state_home, write_text_atomic
 from engine.text import sanitize
 
 _SECRET = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-)[A-Za-z0-9_-]{6,}")

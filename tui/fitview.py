@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from engine.memory.shape import TrainingShape
-from engine.recommend.plan import Plan, Requirements
+from engine.api import Plan, Requirements, TrainingShape
 from engine.text import format_bytes
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, rate, safe, thin_bar
 

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import api
+from engine.api import Machine, Plan
 from engine.errors import EngineError, Problem
-from engine.hardware.machine import Machine
-from engine.recommend.plan import Plan
 from tui import documents
 
 if TYPE_CHECKING:
-    from engine.profile.fieldspec import FieldSpec
-    from engine.runs.store import Run
+    from engine.api import FieldSpec, Run
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.hardware.machine import Gpu, Machine
+from engine.api import Gpu, Machine
 from engine.text import format_bytes
 from tui.text import bar, clip, fit, gib, line, safe
 

@@ -17,7 +17,7 @@ from engine.text import sanitize
 from tui.options import Options
 
 if TYPE_CHECKING:
-    from engine.runs.store import Run
+    from engine.api import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from engine import api
+from engine.api import Plan
 from engine.errors import EngineError, ExitCode
-from engine.recommend.plan import Plan
 from tui import documents
 from tui.form import Form
 

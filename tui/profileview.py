@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
+from engine.api import Plan
 from engine.errors import Problem
-from engine.recommend.plan import Plan
 from engine.text import format_bytes
 from tui import documents
 from tui.fitview import how
 from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe
 
 if TYPE_CHECKING:
-    from engine.profile.fieldspec import FieldSpec
+    from engine.api import FieldSpec
     from tui.form import Form, Preview
 
 GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20

@@ -9,9 +9,8 @@ import re
 from dataclasses import dataclass
 
 from engine import api
+from engine.api import Machine, Plan, Requirements
 from engine.errors import EngineError
-from engine.hardware.machine import Machine
-from engine.recommend.plan import Plan, Requirements
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from textual.content import Content
 
 from engine import api
+from engine.api import Run, RunFold
 from engine.errors import EngineError
-from engine.runs.store import Run
-from engine.runs.view import RunFold
 from tui.snapshot import Facts, error_lines, make_facts, value
 from tui.text import STATE_STYLES, Part, age, fit, fit_right, line, number, safe
 

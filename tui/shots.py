@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine import api
+from engine.api import Run
 from engine.errors import EngineError
-from engine.runs.store import Run
 from tui.main import prepare_environment
 
 SIZES = ((80, 24), (120, 40))

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.api import RunFold
 from engine.errors import EngineError
-from engine.runs.view import RunFold
 from tui.decimate import Point
 from tui.text import safe
 

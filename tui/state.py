@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.hardware.machine import Machine
-    from engine.recommend.plan import Plan
-    from engine.runs.store import Run
+    from engine.api import Machine, Plan, Run
     from tui.form import Form
     from tui.runlist import RunRow
     from tui.snapshot import RunSnapshot

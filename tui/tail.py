@@ -9,11 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from engine.api import Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
 from engine.errors import EngineError
-from engine.runs.control import pending
-from engine.runs.events import Event, read_events
-from engine.runs.store import Run, load_run_json, run_state, worker_pid
-from engine.runs.view import RunFold
 from tui.background import in_thread
 from tui.decimate import Buckets, Smooth
 from tui.snapshot import Curves, Facts, LogLine, RunSnapshot, make_error, make_facts, make_progress

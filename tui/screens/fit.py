@@ -15,9 +15,8 @@ from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
 from engine import api
+from engine.api import Machine, Plan, Requirements
 from engine.errors import EngineError
-from engine.hardware.machine import Machine
-from engine.recommend.plan import Plan, Requirements
 from tui.background import Lane
 from tui.commands import bindings
 from tui.fitview import CONTEXTS, heading, how, matches, model_row, short_model, task_parts

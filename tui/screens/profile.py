@@ -14,8 +14,8 @@ from textual.timer import Timer
 from textual.widgets import OptionList
 
 from engine import api
+from engine.api import Machine
 from engine.errors import EngineError, Problem
-from engine.hardware.machine import Machine
 from tui.background import Lane
 from tui.commands import bindings
 from tui.form import Form, Preview, form_fields, launch, preview

@@ -19,8 +19,8 @@ from textual.message_pump import MessagePump
 from textual.widgets import Log
 
 from engine import api
+from engine.api import Run
 from engine.errors import EngineError
-from engine.runs.store import Run
 from tui.background import in_thread
 from tui.chart import ChartData
 from tui.clipboard import copy_text

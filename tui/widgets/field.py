@@ -21,7 +21,7 @@ from tui.profileview import GROUP_CELLS, LABEL_CELLS, RowState, row_content
 from tui.text import safe
 
 if TYPE_CHECKING:
-    from engine.profile.fieldspec import FieldSpec
+    from engine.api import FieldSpec
 
 
 class FieldRow(Widget, can_focus=True):

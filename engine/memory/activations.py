@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engine.memory.loss import is_capped
 from engine.memory.shape import TrainingShape
 from engine.memory.states import targeted_shapes
 from engine.models.parameters import key_width, normalises_heads, normalises_whole_width, norms_per_layer, query_width
@@ -28,8 +29,16 @@ class LayerCost:
     """Kept from forward to backward where the layer is not checkpointed."""
     transient: int
     """Extra at the worst moment of the layer's backward pass."""
+    beside_matrix: int
+    """Extra while the feed-forward output matrix is dequantized, beside that matrix."""
     boundary: int
-    """The layer's input: all that a checkpointed layer keeps."""
+    """All that a checkpointed layer keeps: its input, and what int8 layers hold back."""
+    scores: int = 0
+    """Per token and key it may look at: squares of scores that are kept (soft caps only)."""
+    score_transient: int = 0
+    """The same, extra at the worst moment of the backward pass."""
+    freed: int = 0
+    """Of `saved`, what is gone by then: the feed-forward part."""
 
 
 @lru_cache(maxsize=4096)
@@ -42,24 +51,52 @@ def layer_cost(
     r: int,
     dropout: bool,
     kernel: str,
+    one_row: bool = False,
+    windowed: bool = False,
 ) -> LayerCost:
-    """Cost of one layer; `kernel` as in `device.attention_kernel`."""
+    """Cost of one layer.
+
+    `kernel` as in `device.attention_kernel`; `one_row` for a micro-batch of one, `windowed` when sequences are longer
+    than the model's sliding window.
+    """
     width = 4 if dtype == "fp32" else 2
     full = method == "full"
+    kernel = "capped" if is_capped(spec) else kernel
     adapters = () if full else targeted_shapes(spec, targets)
-    names = {name for name, _, _ in adapters}
+    # Dropout hands adapters copies of their inputs: the inputs themselves are needed by nothing then.
+    names = set() if dropout else {name for name, _, _ in adapters}
     attention = _attention_bytes(spec, width, kernel, full or int8 or "o_proj" in names)
-    mlp = _mlp_bytes(spec, width, full or int8 or "down_proj" in names)
+    if one_row and kernel == "varlen" and spec.fused_projections and (full or int8 or "o_proj" in names):
+        # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
+        attention += width * query_width(spec)
+    mlp = _mlp_bytes(spec, width, full or int8 or "down_proj" in names, full)
     norms = _norm_bytes(spec, width, full)
-    inputs = _input_bytes(spec, width, full or int8, names)
+    inputs = _input_bytes(spec, width, full, int8, names)
     if dtype == "fp16":
         # Autocast casts the input of every trained linear separately and keeps each copy.
         inputs = _copied_inputs(spec, adapters, full)
-        mlp = _mlp_bytes(spec, width, False)
+        mlp = _mlp_bytes(spec, width, False, full)
     saved = attention + mlp + norms + inputs + width * r * len(adapters)
     if dropout:
-        saved += sum((1 + width) * n_in for _, n_in, _ in adapters)
-    return LayerCost(saved, _transient_bytes(spec, dtype, mlp), width * spec.hidden_size)
+        # The kept values and, on a GPU, a mask of one byte each; processors keep it in the tensor's own width.
+        mask_width = width if kernel in ("products", "split") else 1
+        saved += sum((mask_width + width) * n_in for _, n_in, _ in adapters)
+    inner = spec.intermediate_size if not spec.num_experts else 0
+    product = width * inner if full or int8 or dropout or "down_proj" in names else 0
+    recomputed = max((3 * width * n_out for name, _, n_out in adapters if name == "gate_up_proj"), default=0)
+    transient = _transient_bytes(spec, dtype, (mlp, product), kernel, int8=int8, recomputed=recomputed)
+    heads = spec.num_attention_heads if kernel == "capped" else 0
+    # Kernels that take no window keep a square mask instead.
+    mask = width if windowed and kernel in ("repeated", "split") else 0
+    return LayerCost(
+        saved=saved,
+        transient=transient,
+        beside_matrix=width * inner,
+        boundary=width * (spec.hidden_size + (_held_by_int8(spec) if int8 else 0)),
+        scores=heads * 8 + mask,
+        score_transient=heads * 6,
+        freed=mlp,
+    )
 
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
@@ -68,11 +105,13 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
         spec,
         shape.method,
         shape.compute_dtype,
-        shape.quantization == "int8",
+        shape.quantization == "int8" and shape.method != "full",
         shape.lora_targets,
         shape.lora_r,
         shape.lora_dropout > 0,
         kernel,
+        shape.micro_batch == 1,
+        spec.sliding_window is not None and spec.sliding_window < shape.max_length,
     )
 
 
@@ -86,15 +125,22 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
     """All that lives between forward and backward, over all layers."""
     tokens = shape.micro_batch * shape.max_length
     few = checkpointed_layers(spec, shape)
-    return tokens * (few * cost.boundary + (spec.num_hidden_layers - few) * cost.saved)
+    kept = cost.saved + cost.scores * shape.max_length
+    # Token ids, labels and positions; rotary sines and cosines, of which Gemma 3 has two kinds.
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    shared = 24 + 2 * width * spec.head_dim * (2 if spec.family.startswith("gemma3") else 1)
+    return tokens * (shared + few * cost.boundary + (spec.num_hidden_layers - few) * kept)
 
 
-def backward_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
-    """Extra while one layer runs backward: its recomputed activations and its scratch."""
-    tokens = shape.micro_batch * shape.max_length
-    every = shape.checkpoint_every
-    last_is_checkpointed = every > 0 and (spec.num_hidden_layers - 1) % every == 0
-    return tokens * (cost.transient + (cost.saved if last_is_checkpointed else 0))
+def one_layer_bytes(shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *, recomputed: bool) -> int:
+    """One layer's scratch in the backward pass, with its activations where they are `recomputed`."""
+    tokens, length = shape.micro_batch * shape.max_length, shape.max_length
+    scratch = max(
+        tokens * cost.transient,
+        tokens * (cost.score_transient * length - cost.freed),
+        matrix_bytes + tokens * cost.beside_matrix if matrix_bytes else 0,
+    )
+    return scratch + (tokens * (cost.saved + cost.scores * length) if recomputed else 0)
 
 
 def _norm_bytes(spec: ModelSpec, width: int, full: bool) -> int:
@@ -108,9 +154,16 @@ def _norm_bytes(spec: ModelSpec, width: int, full: bool) -> int:
     return size
 
 
-def _input_bytes(spec: ModelSpec, width: int, all_needed: bool, names: set[str]) -> int:
-    needed = (all_needed or bool(names & _ATTENTION_INPUT)) + (all_needed or bool(names & _MLP_INPUT))
-    return needed * width * spec.hidden_size
+def _input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[str]) -> int:
+    attention = full or int8 or bool(names & _ATTENTION_INPUT)
+    mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
+    return (attention + mlp) * width * spec.hidden_size
+
+
+def _held_by_int8(spec: ModelSpec) -> int:
+    """Features of the inputs that int8 layers keep on their graph nodes, where checkpointing does not reach."""
+    attention = spec.hidden_size + query_width(spec)
+    return attention if spec.num_experts else attention + spec.hidden_size + spec.intermediate_size
 
 
 def _copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], full: bool) -> int:
@@ -124,33 +177,49 @@ def _copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], 
 def _attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
     query, key = query_width(spec), key_width(spec)
     size = width * (query + 2 * key)
-    if kernel != "products":
+    if kernel not in ("products", "capped"):
         # Kernels keep their output and the logarithm of each row's normalizer.
         size += width * query + 4 * spec.num_attention_heads
-    if spec.fused_projections:
+    if spec.fused_projections and kernel != "repeated":
         # The value heads are a view that keeps the whole fused projection alive.
         size += width * (query + key)
     if kernel != "varlen" and output_needed:
         # One call per document: the joined output is a copy beside what a kernel keeps.
         size += width * query
-    if kernel == "repeated" and query != key:
-        size += 2 * width * query
+    if kernel in ("repeated", "capped") and query != key:
+        # Keys and values are kept as copies for every query head, no longer as they were.
+        size += 2 * width * (query - key)
     return size
 
 
-def _mlp_bytes(spec: ModelSpec, width: int, product_needed: bool) -> int:
+def _mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool) -> int:
     inner = spec.intermediate_size
     if spec.num_experts:
-        routed = spec.num_experts_per_token
-        return routed * width * (4 * inner + 2 * spec.hidden_size) + 8 * spec.num_experts
+        # Gate and up, activation and each expert's output; trained experts also need their two inputs.
+        inners, outers = (4, 2) if full else (3, 1)
+        return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
     parts = (3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner
 
 
-def _transient_bytes(spec: ModelSpec, dtype: str, mlp_bytes: int) -> int:
-    inner = spec.intermediate_size * max(1, spec.num_experts_per_token)
-    gradient_width = {"bf16": 2.0, "fp16": 2.5, "fp32": 4.0}[dtype]
+def _transient_bytes(
+    spec: ModelSpec, dtype: str, kept: tuple[int, int], kernel: str, *, int8: bool, recomputed: int
+) -> int:
+    """`kept`: bytes of the feed-forward part, and of the product of gate and up, which is gone at its worst moment."""
+    width = 4 if dtype == "fp32" else 2
+    mlp_bytes, product = kept
+    if spec.num_experts:
+        # Gradients of all experts' outputs and inputs, and their sum by token.
+        routed = max(3 * width * spec.hidden_size, 2 * width * spec.intermediate_size)
+        inner = spec.num_experts_per_token * routed
+    else:
+        # Gradients of the product and of both its factors; int8 layers look for outliers in an fp16 copy.
+        gradients = (5 if dtype == "fp16" else 3 * width) * spec.intermediate_size - (0 if dtype == "fp16" else product)
+        inner = max(gradients, 6 * spec.intermediate_size if int8 else 0)
     # Attention's scratch (fp32 query gradient, expanded key and value gradients) comes after the
     # feed-forward part of the layer has been freed.
-    attention = 8 * query_width(spec) + 4 * spec.num_attention_heads - mlp_bytes
-    return max(int(2 * gradient_width * inner), attention)
+    query, key = query_width(spec), key_width(spec)
+    expanded = 2 * width * query if query != key and kernel == "varlen" else 0
+    attention = 4 * query + expanded + 4 * spec.num_attention_heads - mlp_bytes
+    wide = recomputed + 2 * width * spec.hidden_size - mlp_bytes if recomputed else 0
+    return max(inner, attention, wide)

@@ -7,8 +7,9 @@ Used by `phases.py` and `terms.py`. Figures are measured ones where there are an
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
+from engine.memory.loss import is_capped
 from engine.memory.shape import GIB, MIB, TrainingShape
-from engine.memory.weights import largest_matrix_bytes
+from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
 
 CPU_LIBRARIES_BYTES = 614 * MIB
@@ -16,8 +17,8 @@ CPU_LIBRARIES_BYTES = 614 * MIB
 _CONTEXT_MIB = {7: 160, 8: 430, 9: 520, 10: 600, 11: 600, 12: 600}
 _RTX_30_CONTEXT_MIB = 270
 _UNKNOWN_CONTEXT_MIB = 600
-_STATIC_SHARE, _STATIC_CAP_BYTES = 0.05, int(0.3 * GIB)
-_DYNAMIC_SHARE, _FLOOR_BYTES = 0.11, 40 * MIB
+_FLOOR_BYTES = 72 * MIB
+_CPU_STATIC_SHARE, _CPU_STATIC_CAP_BYTES, _CPU_FLOOR_BYTES = 0.05, int(0.3 * GIB), 40 * MIB
 _CPU_DYNAMIC_SHARE = {"bf16": 0.5, "fp16": 0.5, "fp32": 1.15}
 
 
@@ -40,31 +41,36 @@ def cublas_bytes(gpu: Gpu | None, device: str) -> int:
 
 
 def dequantize_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
-    """One matrix back in the compute dtype with its fp32 scales, as every backward pass needs it.
-
-    int8 also quantizes the layer's input and holds int32 results of the widest layer.
-    """
-    if shape.quantization == "none":
+    """One matrix back in the compute dtype, as every backward pass needs it: the feed-forward output's."""
+    if shape.quantization == "none" or shape.method == "full":
         return 0
     width = 4 if shape.compute_dtype == "fp32" else 2
-    largest = largest_matrix_bytes(spec, width)
-    if shape.quantization == "int8":
-        tokens = shape.micro_batch * shape.max_length
-        return largest + tokens * (spec.hidden_size + 4 * max(spec.intermediate_size, spec.hidden_size))
-    return largest + largest // width // 64 * 8
+    shapes = linear_shapes(spec)
+    n_in, n_out = shapes.get("down_proj") or max(shapes.values(), key=lambda pair: pair[0] * pair[1])
+    return n_in * n_out * width
 
 
-def reserve_bytes(shape: TrainingShape, static_bytes: int, dynamic_bytes: int) -> int:
+def reserve_bytes(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dynamic_bytes: int) -> int:
     """What the allocator keeps above the peak it handed out.
 
-    CUDA, from replays of a faithful model of its allocator: 7.7 % for a 4 x 2048 batch and 6.2 % for
-    1 x 2048 of an 8B QLoRA with chunked loss; weights fragment little, what comes and goes more.
-    On CPU glibc's heap fragments badly: resident memory of a 135M LoRA, measured, was above the live
-    tensors by 45 to 51 % of the transient ones in bf16 and 105 to 117 % in fp32.
+    CUDA with expandable segments, as the launcher sets: holes are as large as what made them, so the allowance goes by
+    the largest tensors that come and go (a chunk of logits, a feed-forward activation, a trained embedding's fp32
+    gradient, squares of capped scores). Coefficients bound replays of 288 simulated runs from above, to 2 %; no GPU
+    was measured for them. On CPU glibc's heap fragments badly: resident memory of a 135M LoRA, measured, was above the
+    live tensors by 45 to 51 % of the transient ones in bf16 and 105 to 117 % in fp32.
     """
-    share = _CPU_DYNAMIC_SHARE[shape.compute_dtype] if shape.device == "cpu" else _DYNAMIC_SHARE
-    static = min(int(static_bytes * _STATIC_SHARE), _STATIC_CAP_BYTES)
-    return static + int(dynamic_bytes * share) + _FLOOR_BYTES
+    if shape.device == "cpu":
+        static = min(int(static_bytes * _CPU_STATIC_SHARE), _CPU_STATIC_CAP_BYTES)
+        return static + int(dynamic_bytes * _CPU_DYNAMIC_SHARE[shape.compute_dtype]) + _CPU_FLOOR_BYTES
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    tokens = shape.micro_batch * shape.max_length
+    logits = 4 * min(tokens, shape.loss_chunk_tokens) * spec.vocab_size
+    holes = 0.32 * logits + 1.0 * tokens * spec.intermediate_size * width
+    if shape.method == "full":
+        holes += (1.2 if "8bit" in shape.optimizer else 0.8) * 4 * spec.vocab_size * spec.hidden_size
+    if is_capped(spec):
+        holes += 2.0 * tokens * shape.max_length * spec.num_attention_heads * width
+    return int(holes + 0.005 * static_bytes + 0.045 * dynamic_bytes) + _FLOOR_BYTES
 
 
 def attention_kernel(gpu: Gpu | None, shape: TrainingShape) -> str:

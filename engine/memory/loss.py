@@ -15,12 +15,36 @@ LOGIT_BYTES = 8
 """Per row and vocabulary entry: fp32 logits 4 and, inside logsumexp, their shifted exponentials 4."""
 CAPPED_LOGIT_BYTES = 20
 """With a soft cap (Gemma 2): logits, tanh, its square, slope and capped logits in fp32."""
+_HELD_BYTES, _CAPPED_HELD_BYTES = 4, 10
+"""Kept of the chunk before while the next is formed: fp32 logits and 16-bit gradient, less what comes after; with a
+cap also the slope."""
 
 
 def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
-    """Logits of one chunk at their worst moment."""
+    """Logits of one chunk at their worst moment, with what the chunk before leaves."""
+    tokens = shape.micro_batch * (shape.max_length - 1)
+    rows = min(tokens, shape.loss_chunk_tokens)
+    capped = is_capped(spec)
+    size = rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if capped else LOGIT_BYTES)
+    if tokens <= rows:
+        return size
+    held = _CAPPED_HELD_BYTES if capped else _HELD_BYTES
+    return size + rows * spec.vocab_size * (held - 2 * (capped and shape.compute_dtype == "fp32"))
+
+
+def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Logits of one chunk and their gradient when a trained head's gradient is added up."""
     rows = min(shape.micro_batch * shape.max_length, shape.loss_chunk_tokens)
-    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.family == "gemma2" else LOGIT_BYTES)
+    per_logit = (4 if shape.compute_dtype == "fp32" else 6) + (4 if is_capped(spec) else 0)
+    return rows * spec.vocab_size * per_logit
+
+
+_SORTED_TOKENS = 3072
+
+
+def is_capped(spec: ModelSpec) -> bool:
+    """Whether logits and attention scores pass a soft cap."""
+    return spec.family == "gemma2"
 
 
 def hidden_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -35,10 +59,13 @@ def final_norm_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 
 
 def head_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
-    """Gradient of a trained output head beside a chunk: fp32 sum 4, one chunk's product; 0 when frozen."""
-    if shape.method != "full":
-        return 0
-    return spec.vocab_size * spec.hidden_size * (4 + compute_width(shape))
+    """fp32 gradient of a trained output head, alive from the first chunk on; 0 when frozen."""
+    return 4 * spec.vocab_size * spec.hidden_size if shape.method == "full" else 0
+
+
+def head_product_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """One chunk's part of that gradient before it is added; 0 when frozen."""
+    return spec.vocab_size * spec.hidden_size * compute_width(shape) if shape.method == "full" else 0
 
 
 def head_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -51,3 +78,20 @@ def head_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 def head_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """The output head's gradient as a parameter keeps it, made first in the backward pass."""
     return spec.vocab_size * spec.hidden_size * compute_width(shape) if shape.method == "full" else 0
+
+
+def embedding_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Extra while the input embedding's gradient is formed at the end; 0 when frozen.
+
+    A tied matrix gets that gradient and the sum with the head's as tensors of their own. CUDA sorts the tokens and sums
+    them by segments in fp32 (Embedding.cu, from 3,072 tokens).
+    """
+    if shape.method != "full":
+        return 0
+    tokens, hidden = shape.micro_batch * shape.max_length, spec.hidden_size
+    segments = 0
+    if tokens > _SORTED_TOKENS:
+        segments = 24 * tokens + 4 * hidden * (-(-tokens // 10) + min(tokens, spec.vocab_size))
+    copies = 2 if spec.tie_word_embeddings else int(shape.gradient_accumulation_steps > 1)
+    gradient = 2 * tokens * hidden * compute_width(shape)
+    return gradient + segments + copies * head_gradient_bytes(spec, shape)

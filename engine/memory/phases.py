@@ -72,7 +72,7 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None) -> Peak:
     moments = _moments(spec, shape, gpu, learned)
     highest = max(moments, key=_total)
     cublas = device.cublas_bytes(gpu, shape.device)
-    reserve = device.reserve_bytes(shape, weights + learned.weights_bytes + optimizer, highest.total - cublas)
+    reserve = device.reserve_bytes(spec, shape, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     load = weights + largest_matrix_bytes(spec, compute_width(shape))
     return Peak(
         moment=highest,
@@ -99,24 +99,57 @@ def _total(moment: Moment) -> int:
 
 def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States) -> tuple[Moment, ...]:
     cost = activations.cost_of(spec, shape, device.attention_kernel(gpu, shape))
-    tokens = shape.micro_batch * shape.max_length
     kept = activations.kept_bytes(spec, shape, cost)
     always = device.cublas_bytes(gpu, shape.device)
     working = always + _cast_cache_bytes(spec, shape, learned)
-    dequantize = device.dequantize_bytes(spec, shape)
+    matrix = device.dequantize_bytes(spec, shape)
     hidden = loss.hidden_gradient_bytes(spec, shape)
-    head = loss.head_gradient_bytes(spec, shape)
-    held = learned.gradients_bytes if shape.gradient_accumulation_steps > 1 else 0
-    first = held or head + (learned.gradients_bytes - head) // spec.num_hidden_layers
-    logits = max(loss.chunk_bytes(spec, shape) + loss.head_bytes(spec, shape), loss.head_backward_bytes(spec, shape))
-    in_loss = loss.final_norm_bytes(spec, shape) + hidden + logits
-    last = tokens * (cost.boundary + cost.saved + cost.transient)
+    held, first, last = _gradients(spec, shape, learned)
+    depth, every = spec.num_hidden_layers, shape.checkpoint_every
+    top = _layer("layer", first, kept + hidden, working, (shape, cost, matrix), every > 0 and (depth - 1) % every == 0)
+    boundary = shape.micro_batch * shape.max_length * cost.boundary
+    bottom = _layer("layer", last, boundary, working, (shape, cost, matrix), True)
+    embedding = loss.embedding_backward_bytes(spec, shape)
     return (
-        Moment("loss", held, kept, in_loss, working),
-        Moment("layer", first, kept + activations.backward_bytes(spec, shape, cost), hidden, working + dequantize),
-        Moment("layer", learned.gradients_bytes, last, 0, working + dequantize),
+        Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
+        Moment("loss", held, kept, 2 * hidden + loss.head_backward_bytes(spec, shape), working),
+        top,
+        bottom,
+        Moment("layer", learned.gradients_bytes, embedding, 0, working),
         Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),
     )
+
+
+def _layer(
+    phase: str,
+    gradients: int,
+    kept: int,
+    working: int,
+    layer: tuple[TrainingShape, activations.LayerCost, int],
+    recomputed: bool,
+) -> Moment:
+    shape, cost, matrix = layer
+    plain = activations.one_layer_bytes(shape, cost, 0, recomputed=recomputed)
+    with_matrix = activations.one_layer_bytes(shape, cost, matrix, recomputed=recomputed)
+    return Moment(phase, gradients, kept + plain, 0, working + with_matrix - plain)
+
+
+def _logits(spec: ModelSpec, shape: TrainingShape) -> int:
+    """The chunked loss at its worst: inside a chunk, or when a trained head's gradient is added up."""
+    inside = loss.chunk_bytes(spec, shape)
+    adding = loss.chunk_end_bytes(spec, shape) + loss.head_product_bytes(spec, shape)
+    return loss.head_bytes(spec, shape) + (max(inside, adding) if shape.method == "full" else inside)
+
+
+def _gradients(spec: ModelSpec, shape: TrainingShape, learned: States) -> tuple[int, int, int]:
+    """Gradients alive in the forward pass, the first backward layer and the last one."""
+    head, whole, tied = loss.head_gradient_bytes(spec, shape), learned.gradients_bytes, spec.tie_word_embeddings
+    if shape.gradient_accumulation_steps > 1:
+        # A tied head's new gradient waits for the embedding's before both are added to the old one.
+        waiting = head if tied else 0
+        return whole, whole + waiting, whole + waiting
+    others = whole - head * (1 if tied else 2)
+    return 0, head + others // spec.num_hidden_layers, head + others
 
 
 def _cast_cache_bytes(spec: ModelSpec, shape: TrainingShape, learned: States) -> int:

@@ -82,8 +82,18 @@ def states(spec: ModelSpec, shape: TrainingShape) -> States:
 
 
 def _step_bytes(spec: ModelSpec, shape: TrainingShape, count: int, *, master: bool) -> int:
-    """Transient fp32 gradients of masters, a portion at a time; the plain optimizer also copies its updates."""
-    largest = spec.vocab_size * spec.hidden_size if shape.method == "full" else 0
-    portion = min(4 * count, max(STEP_PORTION_BYTES, 4 * largest))
-    copies = shape.optimizer == "adamw_torch" and shape.device == "cuda"
-    return portion * master + (portion if master else 4 * count) * copies
+    """Transient fp32 gradients of masters, a portion at a time; the plain optimizer forms two more of each tensor."""
+    if shape.optimizer in _EIGHT_BIT:
+        return 0
+    largest = largest_trainable(spec, shape)
+    portion = min(4 * count, max(STEP_PORTION_BYTES, 4 * largest)) if master else 0
+    return portion + (8 * largest if shape.optimizer == "adamw_torch" else 0)
+
+
+def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Values of the largest tensor that learns: the embedding or stacked experts, or an adapter's matrix."""
+    if shape.method == "full":
+        experts = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
+        return max(spec.vocab_size * spec.hidden_size, experts)
+    sizes = (max(n_in, n_out) for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
+    return shape.lora_r * max(sizes, default=0)

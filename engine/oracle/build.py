@@ -19,7 +19,7 @@ from engine.modeling.forward import enable_checkpointing
 from engine.modeling.load import DTYPES
 from engine.models.spec import ModelSpec
 from engine.oracle.quantized import quantize_linears
-from engine.profile.schema import Data, Dataset, Launch, Lora, Model, Profile, Quantization, Train
+from engine.profile.schema import Profile
 
 _QUIET_KEYS = ("architectures", "auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
 
@@ -28,7 +28,8 @@ def transformers_config(values: dict[str, Any]) -> Any:
     """transformers' configuration object for the contents of a config.json. Raises EngineError(MODEL)."""
     from transformers import AutoConfig
 
-    text = values.get("text_config") if isinstance(values.get("text_config"), dict) else values
+    nested = values.get("text_config")
+    text: dict[str, Any] = nested if isinstance(nested, dict) else values
     kind = str(text.get("model_type") or values.get("model_type") or "")
     plain = {key: value for key, value in text.items() if key not in _QUIET_KEYS and key != "model_type"}
     try:
@@ -86,13 +87,15 @@ def with_layers(config: Any, layers: int) -> Any:
 def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:
     """The part of a resolved profile that model building and optimizer read."""
     targets = [name for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
-    return Profile(
-        model=Model(name_or_path=spec.name or "model", dtype=shape.compute_dtype),
-        quantization=Quantization(method=shape.quantization, double_quant=shape.double_quant),
-        lora=Lora(r=shape.lora_r, dropout=shape.lora_dropout, target_modules=targets or ["none"]),
-        data=Data(datasets=[Dataset(path="-")]),
-        train=Train(optim=shape.optimizer, learning_rate=1e-4),
-        launch=Launch(device="cuda"),
+    return Profile.model_validate(
+        {
+            "model": {"name_or_path": spec.name or "model", "dtype": shape.compute_dtype},
+            "quantization": {"method": shape.quantization, "double_quant": shape.double_quant},
+            "lora": {"r": shape.lora_r, "dropout": shape.lora_dropout, "target_modules": targets or ["none"]},
+            "data": {"datasets": [{"path": "-"}]},
+            "train": {"optim": shape.optimizer, "learning_rate": 1e-4},
+            "launch": {"device": "cuda"},
+        }
     )
 
 

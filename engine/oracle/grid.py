@@ -123,7 +123,11 @@ def label(shape: TrainingShape) -> str:
     parts = [shape.method, shape.quantization if shape.quantization != "none" else "", shape.compute_dtype]
     parts += ["single" if shape.quantization in ("nf4", "fp4") and not shape.double_quant else ""]
     if shape.method == "lora":
-        parts += [f"r{shape.lora_r}", f"{len(shape.lora_targets)}t", f"p{shape.lora_dropout}" if shape.lora_dropout else ""]
+        parts += [
+            f"r{shape.lora_r}",
+            f"{len(shape.lora_targets)}t",
+            f"p{shape.lora_dropout}" if shape.lora_dropout else "",
+        ]
     parts += [f"{shape.micro_batch}x{shape.max_length}", f"c{shape.checkpoint_every}"]
     parts += [f"ga{shape.gradient_accumulation_steps}" if shape.gradient_accumulation_steps > 1 else ""]
     parts += [shape.optimizer.removeprefix("adamw_") if shape.optimizer != "adamw_torch_fused" else ""]

@@ -14,12 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-
 _IS_CUDA = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 
 class LikeCuda(TorchFunctionMode):
-    """Tensors say that they are on CUDA; fused attention is the memory-efficient kernel, as before Ampere and in fp32."""
+    """Tensors say that they are on CUDA; fused attention is the memory-efficient kernel (fp32, or before Ampere)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One call of torch's Python API."""
@@ -53,11 +52,14 @@ def as_on_cuda(kernel: str) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         varlen = kernel == "varlen"
-        stack.enter_context(mock.patch.object(attention, "_has_varlen", lambda query: varlen))
+        # A plain function: a recording mock would keep every query alive.
+        stack.enter_context(mock.patch.object(attention, "_has_varlen", _always if varlen else _never))
         # Asks for values, which meta tensors have none of; the engine's attention takes document borders instead.
         stack.enter_context(mock.patch.object(transformers.masking_utils, "find_packed_sequence_indices", _no_packing))
         # torch knows the fused optimizer's shapes on meta, but refuses the device by name.
         stack.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused", _allow))
+        # CUDA's dropout keeps a mask of one byte; meta falls back to the processor's, which keeps a scaled one.
+        stack.enter_context(mock.patch.object(F, "dropout", _fused_dropout))
         if not varlen:
             stack.enter_context(mock.patch.object(attention, "_document", _under_mode(attention._document)))
         yield
@@ -71,6 +73,18 @@ def _under_mode(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
 
     return inside
+
+
+def _fused_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
+
+
+def _always(query: torch.Tensor) -> bool:
+    return True
+
+
+def _never(query: torch.Tensor) -> bool:
+    return False
 
 
 def _no_packing(*_: Any, **__: Any) -> None:

@@ -33,7 +33,7 @@ def quantize_linears(model: Any, method: str, double_quant: bool) -> None:
     setattr(model, "is_loaded_in_8bit" if method == "int8" else "is_loaded_in_4bit", True)
 
 
-def four_bit_linear(layer: nn.Linear, method: str, double_quant: bool) -> nn.Module:
+def four_bit_linear(layer: nn.Linear, method: str, double_quant: bool) -> Any:
     """A Linear4bit with packed weights and absmax, the latter nested when `double_quant`."""
     import bitsandbytes as bnb
     from bitsandbytes.functional import QuantState
@@ -78,7 +78,7 @@ def four_bit_linear(layer: nn.Linear, method: str, double_quant: bool) -> nn.Mod
     return made
 
 
-def int8_linear(layer: nn.Linear) -> nn.Module:
+def int8_linear(layer: nn.Linear) -> Any:
     """A Linear8bitLt with int8 rows and one fp32 scale a row."""
     import bitsandbytes as bnb
 

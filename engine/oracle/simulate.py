@@ -9,7 +9,7 @@ of a step grows by the same bytes with each period of layers, which a test holds
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,10 +23,11 @@ from engine.modeling import forward
 from engine.modeling.forward import base_of
 from engine.models.spec import ModelSpec
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
+from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
 from engine.oracle.kernels import REPLACEMENTS, SCRATCH
 from engine.oracle.meta import as_on_cuda
 from engine.oracle.tracker import StorageTracker, model_tensors
-from engine.train.optimizer import build_optimizer
+from engine.train.optimizer import MasterAdamW, build_optimizer
 
 STEPS = 2
 """The optimizer's states exist from the first step's end: the second one shows the peak."""
@@ -60,6 +61,8 @@ class Run:
     load_bytes: int
     peaks: dict[str, int]
     trace: tuple[Event, ...]
+    trained: tuple[tuple[str, tuple[int, ...]], ...]
+    """Names and shapes of what the optimizer keeps fp32 masters of."""
     warnings: tuple[str, ...] = ()
 
 
@@ -87,11 +90,11 @@ def simulate(
 def check_shape(shape: TrainingShape) -> None:
     """Raise EngineError for what the meta device cannot show."""
     if shape.device != "cuda":
-        raise EngineError("the oracle simulates GPUs only", code=ExitCode.USAGE, hint="ask without --exact")
+        raise EngineError("the oracle simulates GPUs only", code=ExitCode.PROFILE, hint="ask without --exact")
     if shape.compute_dtype == "fp16":
         raise EngineError(
             "fp16 training casts automatically, which the meta device does not show",
-            code=ExitCode.USAGE,
+            code=ExitCode.PROFILE,
             hint="ask without --exact, or for bf16 or fp32",
         )
 
@@ -120,7 +123,10 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
             for step in range(STEPS):
                 _step(model, optimizer, shape, tracker, workspace if step == 0 else 0)
     tracker.section("end")
-    return Run(config.num_hidden_layers, load, dict(tracker.peaks), tuple(tracker.trace), tuple(warnings))
+    masters = isinstance(optimizer, MasterAdamW)
+    trained = [(name, tuple(each.shape)) for name, each in model.named_parameters() if each.requires_grad and masters]
+    layers, peaks = config.num_hidden_layers, named_peaks(tracker.peaks)
+    return Run(layers, load, peaks, tuple(tracker.trace), tuple(trained), tuple(warnings))
 
 
 def build_optimizer_on_meta(model: Any, settings: Any, tracker: StorageTracker, warnings: list[str]) -> Any:
@@ -176,33 +182,29 @@ def _mark_sections(model: Any, tracker: StorageTracker) -> None:
 
 
 def _result(runs: list[Run], depth: int, seconds: float) -> OracleResult:
-    peaks = _extended([_named(run.peaks) for run in runs], [run.layers for run in runs], depth)
-    reserved = _extended([_reserved(run) for run in runs], [run.layers for run in runs], depth)
-    allocated = max(value for name, value in peaks.items() if name != "load")
-    backward = max(value for name, value in peaks.items() if name in ("head", "first layer", "middle", "last layer"))
+    layers = tuple(run.layers for run in runs)
+    portions = [portion_bytes(run.trained) for run in runs]
+    steady = [
+        {**run.peaks, "load": run.load_bytes, "optimizer": run.peaks["optimizer"] - portion}
+        for run, portion in zip(runs, portions, strict=True)
+    ]
+    peaks = extended(steady, layers, depth)
+    peaks["optimizer"] += portion_bytes(trained_at_depth(runs[-1].trained, depth))
+    reserved = extended([_reserved(run) for run in runs], layers, depth)
+    allocated = max(peaks.values())
     return OracleResult(
-        load_bytes=_extended([{"load": run.load_bytes} for run in runs], [run.layers for run in runs], depth)["load"],
+        load_bytes=peaks["load"],
         forward_bytes=peaks["forward"],
         loss_bytes=peaks["loss"],
-        backward_bytes=backward,
+        backward_bytes=max(peaks.get(name, 0) for name in BACKWARD),
         optimizer_bytes=peaks["optimizer"],
         allocated_bytes=allocated,
         reserved_bytes=max(reserved["expandable"], allocated),
         reserved_default_bytes=max(reserved["default"], allocated),
-        layers_run=tuple(run.layers for run in runs),
+        layers_run=layers,
         seconds=seconds,
         warnings=runs[0].warnings,
     )
-
-
-def _named(peaks: dict[str, int]) -> dict[str, int]:
-    """Peaks under names that are alike at every depth: the backward pass by first, middle and last layer."""
-    layers = sorted((name for name in peaks if name.startswith("layer ")), key=lambda name: int(name.split()[1]))
-    named = {name: peaks[name] for name in ("forward", "loss", "head", "optimizer")}
-    named["first layer"], named["last layer"] = peaks[layers[-1]], peaks[layers[0]]
-    if len(layers) > 2:
-        named["middle"] = max(peaks[name] for name in layers[1:-1])
-    return named
 
 
 def _reserved(run: Run) -> dict[str, int]:
@@ -210,17 +212,3 @@ def _reserved(run: Run) -> dict[str, int]:
         "expandable": replay(run.trace, expandable=True).peak_reserved_bytes,
         "default": replay(run.trace).peak_reserved_bytes,
     }
-
-
-def _extended(found: list[dict[str, int]], layers: list[int], depth: int) -> dict[str, int]:
-    """Each figure at `depth`, on the line through the two simulated ones."""
-    if len(found) == 1:
-        return found[0]
-    few, more = found
-    grown = {name: (more[name] - few[name]) / (layers[1] - layers[0]) for name in few}
-    return {name: round(few[name] + grown[name] * (depth - layers[0])) for name in few}
-
-
-def at_depth(spec: ModelSpec, layers: int) -> ModelSpec:
-    """`spec` with another number of layers, its parameters counted anew."""
-    return replace(spec, num_hidden_layers=layers, parameters=None)

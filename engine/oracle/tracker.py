@@ -22,13 +22,13 @@ Replacement = Callable[..., Any]
 """Stands in for an operator that has no meta kernel."""
 
 
-class StorageTracker(TorchDispatchMode):
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Live and peak bytes by section, and the trace of allocations for `engine.memory.allocator`."""
 
     def __init__(
         self, scratch: dict[str, Scratch] | None = None, replacements: dict[str, Replacement] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace: list[Event] = []
         self.live_bytes = self.peak_bytes = 0
         self.peaks: dict[str, int] = {}

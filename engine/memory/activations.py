@@ -36,7 +36,7 @@ class LayerCost:
     scores: int = 0
     """Per token and key it may look at: squares of scores that are kept (soft caps only)."""
     score_transient: int = 0
-    """The same, extra at the worst moment of the backward pass."""
+    """The same for one document, extra at the worst moment of the backward pass."""
     freed: int = 0
     """Of `saved`, what is gone by then: the feed-forward part."""
 
@@ -64,7 +64,8 @@ def layer_cost(
     kernel = "capped" if is_capped(spec) else kernel
     adapters = () if full else targeted_shapes(spec, targets)
     # Dropout hands adapters copies of their inputs: the inputs themselves are needed by nothing then.
-    names = set() if dropout else {name for name, _, _ in adapters}
+    adapted = {name for name, _, _ in adapters}
+    names = set() if dropout else adapted
     attention = _attention_bytes(spec, width, kernel, full or int8 or "o_proj" in names)
     if one_row and kernel == "varlen" and spec.fused_projections and (full or int8 or "o_proj" in names):
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
@@ -82,8 +83,11 @@ def layer_cost(
         mask_width = width if kernel in ("products", "split") else 1
         saved += sum((mask_width + width) * n_in for _, n_in, _ in adapters)
     inner = spec.intermediate_size if not spec.num_experts else 0
-    product = width * inner if full or int8 or dropout or "down_proj" in names else 0
+    product = width * inner if full or int8 or "down_proj" in adapted else 0
     recomputed = max((3 * width * n_out for name, _, n_out in adapters if name == "gate_up_proj"), default=0)
+    if int8 and spec.fused_projections:
+        # int32 and fp16 results beside the output.
+        recomputed = max(recomputed, (6 + width) * 2 * inner)
     transient = _transient_bytes(spec, dtype, (mlp, product), kernel, int8=int8, recomputed=recomputed)
     heads = spec.num_attention_heads if kernel == "capped" else 0
     # Kernels that take no window keep a square mask instead.
@@ -137,7 +141,8 @@ def one_layer_bytes(shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *,
     tokens, length = shape.micro_batch * shape.max_length, shape.max_length
     scratch = max(
         tokens * cost.transient,
-        tokens * (cost.score_transient * length - cost.freed),
+        # Documents take turns: the worst is one that fills its row.
+        length * length * cost.score_transient - tokens * cost.freed,
         matrix_bytes + tokens * cost.beside_matrix if matrix_bytes else 0,
     )
     return scratch + (tokens * (cost.saved + cost.scores * length) if recomputed else 0)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("bitsandbytes")
-
 from engine.memory.allocator import MIB, replay
 from tests.unit.oracle.published_steps import MEASURED, simulate_row
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engine.memory import parts
 from engine.memory.loss import is_capped
 from engine.memory.shape import TrainingShape
 from engine.memory.states import targeted_shapes
-from engine.models.parameters import key_width, normalises_heads, normalises_whole_width, norms_per_layer, query_width
+from engine.models.parameters import query_width
 from engine.models.spec import ModelSpec
-
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
-_WIDE_PRODUCT = ("gemma", "olmo2")
-_MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +63,17 @@ def layer_cost(
     # Dropout hands adapters copies of their inputs: the inputs themselves are needed by nothing then.
     adapted = {name for name, _, _ in adapters}
     names = set() if dropout else adapted
-    attention = _attention_bytes(spec, width, kernel, full or int8 or "o_proj" in names)
+    attention = parts.attention_bytes(spec, width, kernel, full or int8 or "o_proj" in names)
     if one_row and kernel == "varlen" and spec.fused_projections and (full or int8 or "o_proj" in names):
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         attention += width * query_width(spec)
-    mlp = _mlp_bytes(spec, width, full or int8 or "down_proj" in names, full)
-    norms = _norm_bytes(spec, width, full)
-    inputs = _input_bytes(spec, width, full, int8, names)
+    mlp = parts.mlp_bytes(spec, width, full or int8 or "down_proj" in names, full)
+    norms = parts.norm_bytes(spec, width, full)
+    inputs = parts.input_bytes(spec, width, full, int8, names)
     if dtype == "fp16":
         # Autocast casts the input of every trained linear separately and keeps each copy.
-        inputs = _copied_inputs(spec, adapters, full)
-        mlp = _mlp_bytes(spec, width, False, full)
+        inputs = parts.copied_inputs(spec, adapters, full)
+        mlp = parts.mlp_bytes(spec, width, False, full)
     saved = attention + mlp + norms + inputs + width * r * len(adapters)
     if dropout:
         # The kept values and, on a GPU, a mask of one byte each; processors keep it in the tensor's own width.
@@ -88,7 +85,7 @@ def layer_cost(
     if int8 and spec.fused_projections:
         # int32 and fp16 results beside the output.
         recomputed = max(recomputed, (6 + width) * 2 * inner)
-    transient = _transient_bytes(spec, dtype, (mlp, product), kernel, int8=int8, recomputed=recomputed)
+    transient = parts.transient_bytes(spec, dtype, (mlp, product), kernel, int8=int8, recomputed=recomputed)
     heads = spec.num_attention_heads if kernel == "capped" else 0
     # Kernels that take no window keep a square mask instead.
     mask = width if windowed and kernel in ("repeated", "split") else 0
@@ -96,7 +93,7 @@ def layer_cost(
         saved=saved,
         transient=transient,
         beside_matrix=width * inner,
-        boundary=width * (spec.hidden_size + (_held_by_int8(spec) if int8 else 0)),
+        boundary=width * (spec.hidden_size + (parts.held_by_int8(spec) if int8 else 0)),
         scores=heads * 8 + mask,
         score_transient=heads * 6,
         freed=mlp,
@@ -146,85 +143,3 @@ def one_layer_bytes(shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *,
         matrix_bytes + tokens * cost.beside_matrix if matrix_bytes else 0,
     )
     return scratch + (tokens * (cost.saved + cost.scores * length) if recomputed else 0)
-
-
-def _norm_bytes(spec: ModelSpec, width: int, full: bool) -> int:
-    count, hidden = norms_per_layer(spec), spec.hidden_size
-    # A trained norm keeps what it multiplies its weight with; these families do that in fp32.
-    normed = (4 if spec.family.startswith(_WIDE_PRODUCT) else width) if full else 0
-    size = count * ((4 + normed) * hidden + 4)
-    if normalises_heads(spec):
-        heads = 2 if normalises_whole_width(spec) else spec.num_attention_heads + spec.num_key_value_heads
-        size += (4 + normed) * (query_width(spec) + key_width(spec)) + 4 * heads
-    return size
-
-
-def _input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[str]) -> int:
-    attention = full or int8 or bool(names & _ATTENTION_INPUT)
-    mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
-    return (attention + mlp) * width * spec.hidden_size
-
-
-def _held_by_int8(spec: ModelSpec) -> int:
-    """Features of the inputs that int8 layers keep on their graph nodes, where checkpointing does not reach."""
-    attention = spec.hidden_size + query_width(spec)
-    return attention if spec.num_experts else attention + spec.hidden_size + spec.intermediate_size
-
-
-def _copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], full: bool) -> int:
-    if full:
-        query, hidden, inner = query_width(spec), spec.hidden_size, spec.intermediate_size
-        # fp32 weights keep the residual stream and norm outputs in fp32 beside the 16-bit copies.
-        return 2 * (5 * hidden + query + inner) + 8 * hidden
-    return sum(2 * n_in for _, n_in, _ in adapters)
-
-
-def _attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
-    query, key = query_width(spec), key_width(spec)
-    size = width * (query + 2 * key)
-    if kernel not in ("products", "capped"):
-        # Kernels keep their output and the logarithm of each row's normalizer.
-        size += width * query + 4 * spec.num_attention_heads
-    if spec.fused_projections and kernel != "repeated":
-        # The value heads are a view that keeps the whole fused projection alive.
-        size += width * (query + key)
-    if kernel != "varlen" and output_needed:
-        # One call per document: the joined output is a copy beside what a kernel keeps.
-        size += width * query
-    if kernel in ("repeated", "capped") and query != key:
-        # Keys and values are kept as copies for every query head, no longer as they were.
-        size += 2 * width * (query - key)
-    return size
-
-
-def _mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool) -> int:
-    inner = spec.intermediate_size
-    if spec.num_experts:
-        # Gate and up, activation and each expert's output; trained experts also need their two inputs.
-        inners, outers = (4, 2) if full else (3, 1)
-        return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
-    parts = (3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
-    return parts * width * inner
-
-
-def _transient_bytes(
-    spec: ModelSpec, dtype: str, kept: tuple[int, int], kernel: str, *, int8: bool, recomputed: int
-) -> int:
-    """`kept`: bytes of the feed-forward part, and of the product of gate and up, which is gone at its worst moment."""
-    width = 4 if dtype == "fp32" else 2
-    mlp_bytes, product = kept
-    if spec.num_experts:
-        # Gradients of all experts' outputs and inputs, and their sum by token.
-        routed = max(3 * width * spec.hidden_size, 2 * width * spec.intermediate_size)
-        inner = spec.num_experts_per_token * routed
-    else:
-        # Gradients of the product and of both its factors; int8 layers look for outliers in an fp16 copy.
-        gradients = (5 if dtype == "fp16" else 3 * width) * spec.intermediate_size - (0 if dtype == "fp16" else product)
-        inner = max(gradients, 6 * spec.intermediate_size if int8 else 0)
-    # Attention's scratch (fp32 query gradient, expanded key and value gradients) comes after the
-    # feed-forward part of the layer has been freed.
-    query, key = query_width(spec), key_width(spec)
-    expanded = 2 * width * query if query != key and kernel == "varlen" else 0
-    attention = 4 * query + expanded + 4 * spec.num_attention_heads - mlp_bytes
-    wide = recomputed + 2 * width * spec.hidden_size - mlp_bytes if recomputed else 0
-    return max(inner, attention, wide)

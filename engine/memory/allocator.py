@@ -9,62 +9,23 @@ traces come from (`engine.oracle`). Torch-free.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+
+from engine.memory.blocks import LARGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES, Block, Pool
+from engine.memory.shape import MIB
 
 Event = tuple[int, int]
 """`(id, size in bytes)` allocates, `(-id, 0)` frees; ids are above 0 and used once."""
 
-MIB = 1024**2
 ROUND_BYTES = 512
 SMALL_BYTES = MIB
-SMALL_SEGMENT_BYTES, LARGE_SEGMENT_BYTES, HUGE_STEP_BYTES = 2 * MIB, 20 * MIB, 2 * MIB
+HUGE_STEP_BYTES = 2 * MIB
 _HUGE_FROM_BYTES = 10 * MIB
 _ENDLESS_BYTES = 1 << 62
 
 
 class OutOfMemoryError(Exception):
     """The capacity is not enough for this trace."""
-
-
-class _Block:
-    """A range of one segment: used, free or (expandable segments only) not mapped to memory."""
-
-    __slots__ = ("address", "mapped", "next", "pool", "previous", "size", "used")
-
-    def __init__(self, address: int, size: int, pool: _Pool, mapped: bool = True) -> None:
-        self.address, self.size, self.pool, self.mapped, self.used = address, size, pool, mapped, False
-        self.previous: _Block | None = None
-        self.next: _Block | None = None
-
-
-class _Pool:
-    """Free blocks of one kind, in order of size and address."""
-
-    __slots__ = ("blocks", "keys", "segment_bytes", "small", "unmapped")
-
-    def __init__(self, small: bool) -> None:
-        self.small = small
-        self.segment_bytes = SMALL_SEGMENT_BYTES if small else LARGE_SEGMENT_BYTES
-        self.keys: list[tuple[int, int]] = []
-        self.blocks: dict[int, _Block] = {}
-        self.unmapped: list[_Block] = []
-
-    def put(self, block: _Block) -> None:
-        insort(self.keys, (block.size, block.address))
-        self.blocks[block.address] = block
-
-    def drop(self, block: _Block) -> None:
-        del self.keys[bisect_left(self.keys, (block.size, block.address))]
-        del self.blocks[block.address]
-
-    def best(self, size: int) -> _Block | None:
-        """The smallest free block of at least `size`; one that could still grow comes last."""
-        for index in range(bisect_left(self.keys, (size, -1)), len(self.keys)):
-            block = self.blocks[self.keys[index][1]]
-            if block.next is None or block.next.mapped or index + 1 == len(self.keys):
-                return block
-        return None
 
 
 class CachingAllocator:
@@ -75,8 +36,8 @@ class CachingAllocator:
         self.reserved_bytes = self.peak_reserved_bytes = 0
         self.allocated_bytes = self.peak_allocated_bytes = 0
         self.retries = 0
-        self._small, self._large = _Pool(True), _Pool(False)
-        self._used: dict[int, _Block] = {}
+        self._small, self._large = Pool(True), Pool(False)
+        self._used: dict[int, Block] = {}
         self._next_address = 0
 
     def malloc(self, identity: int, size_bytes: int) -> None:
@@ -113,7 +74,7 @@ class CachingAllocator:
 
     # growing ----------------------------------------------------------------------------------------
 
-    def _grow(self, pool: _Pool, size: int) -> _Block:
+    def _grow(self, pool: Pool, size: int) -> Block:
         grow = self._grow_expandable if self.expandable else self._new_segment
         try:
             return grow(pool, size)
@@ -128,14 +89,14 @@ class CachingAllocator:
         self.reserved_bytes += size
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
 
-    def _new_segment(self, pool: _Pool, size: int) -> _Block:
+    def _new_segment(self, pool: Pool, size: int) -> Block:
         segment = _segment_bytes(size)
         self._reserve(segment)
-        block = _Block(self._next_address, segment, pool)
+        block = Block(self._next_address, segment, pool)
         self._next_address += segment + _HUGE_FROM_BYTES
         return block
 
-    def _grow_expandable(self, pool: _Pool, size: int) -> _Block:
+    def _grow_expandable(self, pool: Pool, size: int) -> Block:
         block = self._candidate(pool, size)
         if block.mapped:
             pool.drop(block)
@@ -149,7 +110,7 @@ class CachingAllocator:
             raise
         return block
 
-    def _take_following(self, block: _Block, missing: int) -> None:
+    def _take_following(self, block: Block, missing: int) -> None:
         following = block.next
         assert following is not None
         if following.mapped:
@@ -158,7 +119,7 @@ class CachingAllocator:
             self._map(following, missing)
         self._join(block, following)
 
-    def _candidate(self, pool: _Pool, size: int) -> _Block:
+    def _candidate(self, pool: Pool, size: int) -> Block:
         for block in pool.unmapped:
             before = block.previous
             first = before if before is not None and not before.used else block
@@ -168,12 +129,12 @@ class CachingAllocator:
                 at = at.next  # type: ignore[assignment]
             if room >= size:
                 return first
-        tail = _Block(self._next_address, _ENDLESS_BYTES, pool, mapped=False)
+        tail = Block(self._next_address, _ENDLESS_BYTES, pool, mapped=False)
         self._next_address += 2 * _ENDLESS_BYTES
         pool.unmapped.append(tail)
         return tail
 
-    def _map(self, block: _Block, size: int) -> _Block:
+    def _map(self, block: Block, size: int) -> Block:
         """Back the start of an unmapped block with memory, in whole pages."""
         pages = -(-size // block.pool.segment_bytes) * block.pool.segment_bytes
         pages = min(pages, block.size)
@@ -187,7 +148,7 @@ class CachingAllocator:
         block.mapped = True
         return block
 
-    def _unmap(self, block: _Block) -> None:
+    def _unmap(self, block: Block) -> None:
         pool, page = block.pool, block.pool.segment_bytes
         start = -(-block.address // page) * page
         end = (block.address + block.size) // page * page
@@ -215,27 +176,27 @@ class CachingAllocator:
 
     # blocks -----------------------------------------------------------------------------------------
 
-    def _split(self, block: _Block, size: int) -> None:
+    def _split(self, block: Block, size: int) -> None:
         rest = block.size - size
         if rest >= ROUND_BYTES if block.pool.small or self.expandable else rest > SMALL_BYTES:
             block.pool.put(self._cut(block, size))
 
-    def _cut(self, block: _Block, size: int) -> _Block:
+    def _cut(self, block: Block, size: int) -> Block:
         """Shorten `block` to `size`; the rest is a new block behind it."""
-        rest = _Block(block.address + size, block.size - size, block.pool, block.mapped)
+        rest = Block(block.address + size, block.size - size, block.pool, block.mapped)
         rest.previous, rest.next = block, block.next
         if block.next is not None:
             block.next.previous = rest
         block.next, block.size = rest, size
         return rest
 
-    def _join(self, block: _Block, following: _Block) -> None:
+    def _join(self, block: Block, following: Block) -> None:
         block.size += following.size
         block.next = following.next
         if following.next is not None:
             following.next.previous = block
 
-    def _release(self, block: _Block) -> None:
+    def _release(self, block: Block) -> None:
         following, before = block.next, block.previous
         if following is not None and following.mapped and not following.used:
             block.pool.drop(following)

@@ -8,7 +8,7 @@ modules beside this one).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
 from engine.memory import activations, device, loss
@@ -106,9 +106,11 @@ def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: St
     hidden = loss.hidden_gradient_bytes(spec, shape)
     held, first, last = _gradients(spec, shape, learned)
     depth, every = spec.num_hidden_layers, shape.checkpoint_every
-    top = _layer("layer", first, kept + hidden, working, (shape, cost, matrix), every > 0 and (depth - 1) % every == 0)
+    top = _layer(
+        Moment("layer", first, kept, hidden, working), shape, cost, matrix, every > 0 and (depth - 1) % every == 0
+    )
     boundary = shape.micro_batch * shape.max_length * cost.boundary
-    bottom = _layer("layer", last, boundary, working, (shape, cost, matrix), True)
+    bottom = _layer(Moment("layer", last, boundary, 0, working), shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
@@ -120,18 +122,11 @@ def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: St
     )
 
 
-def _layer(
-    phase: str,
-    gradients: int,
-    kept: int,
-    working: int,
-    layer: tuple[TrainingShape, activations.LayerCost, int],
-    recomputed: bool,
-) -> Moment:
-    shape, cost, matrix = layer
+def _layer(around: Moment, shape: TrainingShape, cost: activations.LayerCost, matrix: int, recomputed: bool) -> Moment:
+    """`around` with one layer running backward in it; `matrix` is what it may dequantize, in bytes."""
     plain = activations.one_layer_bytes(shape, cost, 0, recomputed=recomputed)
-    with_matrix = activations.one_layer_bytes(shape, cost, matrix, recomputed=recomputed)
-    return Moment(phase, gradients, kept + plain, 0, working + with_matrix - plain)
+    beside = activations.one_layer_bytes(shape, cost, matrix, recomputed=recomputed) - plain
+    return replace(around, activations=around.activations + plain, workspace=around.workspace + beside)
 
 
 def _logits(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -139,7 +139,9 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
         notes.append(f"family '{spec.family}' is not one this model was checked for: expect a larger error")
     if found.states.paged_bytes:
         notes.append(f"paged optimizer: up to {format_bytes(found.states.paged_bytes)} of RAM or GPU memory more")
-    if shape.quantization == "int8":
+    if shape.quantization == "int8" and shape.method != "full":
+        if shape.checkpoint_every:
+            notes.append("int8 layers keep their inputs: activation checkpointing saves less than with nf4")
         notes.append("int8 sizes follow bitsandbytes' source and were not measured")
     if shape.quantization != "none" and shape.method == "full":
         notes.append("full fine-tuning does not quantize: every weight learns")

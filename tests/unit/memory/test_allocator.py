@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from engine.memory.allocator import MIB, CachingAllocator, Event, OutOfMemoryError, minimum_capacity, replay, rounded
+from engine.memory.allocator import CachingAllocator, Event, OutOfMemoryError, minimum_capacity, replay, rounded
+from engine.memory.shape import MIB
 
 
 def test_sizes_are_rounded_to_blocks() -> None:

@@ -16,7 +16,8 @@ from unittest import mock
 import torch
 from torch import nn
 
-from engine.memory.allocator import MIB, Event
+from engine.memory.allocator import Event
+from engine.memory.shape import MIB
 from engine.oracle.kernels import SCRATCH
 from engine.oracle.quantized import four_bit_linear
 from engine.oracle.tracker import StorageTracker, model_tensors

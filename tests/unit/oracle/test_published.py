@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.memory.allocator import MIB, replay
+from engine.memory.allocator import replay
+from engine.memory.shape import MIB
 from tests.unit.oracle.published_steps import MEASURED, simulate_row
 
 

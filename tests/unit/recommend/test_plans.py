@@ -185,7 +185,7 @@ def test_full_fine_tuning_takes_the_8_bit_optimizer_only_where_it_must() -> None
 
 
 def test_shorter_sequences_before_giving_up() -> None:
-    plan = plan_model(MODELS["qwen3-32b"], hypothetical_machine("RTX 4090"))
+    plan = plan_model(MODELS["qwen3-32b"], machine(card(23)))
     assert plan.verdict == "TIGHT"
     assert plan.shape.max_length < 2048
     assert "2048 does not fit" in reason(plan, "model.max_length")

@@ -1,0 +1,41 @@
+"""Settings of the examples: where they are and how they become tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.profile.tables.base import Name, PathText, Positive, Table, setting
+
+
+class Dataset(Table):
+    """One file of training examples."""
+
+    path: PathText = setting(
+        ..., "json, jsonl, csv, tsv or parquet file, relative to the profile; 'demo:NAME' for a built-in one."
+    )
+    format: Literal["auto", "alpaca", "messages", "prompt-completion"] = setting(
+        "auto", "Row layout; auto recognises it from the columns and says what it took."
+    )
+    columns: dict[Name, Name] = setting(
+        {}, "Own column names: role = column, e.g. instruction = 'question'.", advanced=True
+    )
+
+
+class Data(Table):
+    """Where examples come from and how they become tokens."""
+
+    datasets: list[Dataset] = setting(..., "Files of examples.", min_length=1, max_length=1000)
+    template: Name = setting(
+        "auto", "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3."
+    )
+    system: str = setting(
+        "", "System message put before each conversation that has none.", advanced=True, max_length=8192
+    )
+    packing: bool = setting(True, "Put several short examples into one sequence, kept apart in attention.")
+    validation_fraction: float = setting(0.05, "Share of examples held out for evaluation.", ge=0, lt=0.9)
+    validation_path: PathText | None = setting(None, "File of held-out examples; replaces validation_fraction.")
+    max_samples: Positive | None = setting(None, "Use only the first n examples.", unit="rows")
+    max_bad_fraction: float = setting(
+        0.01, "Refuse to start when more than this share of rows is unusable.", ge=0, le=1, advanced=True
+    )
+    overlong: Literal["cut", "drop"] = setting("cut", "What to do with examples longer than max_length.", advanced=True)

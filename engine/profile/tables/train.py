@@ -1,0 +1,59 @@
+"""Settings of the optimization."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.profile.tables.base import Auto, Positive, Table, setting
+
+
+class Train(Table):
+    """The optimization."""
+
+    per_device_train_batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
+        "auto", "Sequences per micro-batch.", unit="sequences"
+    )
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=65536)] | Auto = setting(
+        "auto", "Micro-batches per optimizer step."
+    )
+    total_batch_size: Annotated[int, Field(ge=1, le=1_048_576)] | Auto = setting(
+        "auto", "Sequences per optimizer step = micro-batch x accumulation.", unit="sequences"
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = setting(
+        "auto", "Peak learning rate; auto goes by method and model size."
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = setting(
+        "cosine", "Shape of the learning rate over the run."
+    )
+    warmup_ratio: float = setting(0.03, "Share of steps that warm up.", ge=0, le=1)
+    num_train_epochs: float = setting(3.0, "Passes over the data.", gt=0, le=1000)
+    max_steps: Positive | None = setting(None, "Stop after this many optimizer steps; overrides epochs.", unit="steps")
+    weight_decay: float = setting(0.0, "AdamW weight decay.", ge=0, le=1)
+    max_grad_norm: float = setting(1.0, "Clip the gradient to this norm; 0 = off.", ge=0, le=1e6)
+    optim: Literal["auto", "adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit"] = setting(
+        "auto", "Optimizer.", advanced=True
+    )
+    adam_beta1: float = setting(0.9, "AdamW first-moment decay.", ge=0, lt=1, advanced=True)
+    adam_beta2: float = setting(0.999, "AdamW second-moment decay.", ge=0, lt=1, advanced=True)
+    adam_epsilon: float = setting(1e-8, "AdamW denominator guard.", gt=0, le=1, advanced=True)
+    activation_checkpointing: bool | Annotated[int, Field(ge=1, le=1000)] | Auto = setting(
+        "auto", "Recompute activations: false, true (every layer) or n (every n-th layer)."
+    )
+    seed: int = setting(42, "Seed of data order, adapters and dropout.", ge=0, le=2**31 - 1, advanced=True)
+    logging_steps: Positive = setting(1, "Write a train_step event every n steps.", unit="steps", advanced=True)
+    eval_steps: Positive | Auto = setting(
+        "auto", "Evaluate every n steps; auto = ten times a run, once its length is known.", unit="steps"
+    )
+    save_steps: Positive | Auto = setting(
+        "auto", "Checkpoint every n steps; auto = with each evaluation.", unit="steps"
+    )
+    save_total_limit: int = setting(
+        3, "Checkpoints kept, newest by step; the best is kept too.", ge=1, le=1000, advanced=True
+    )
+    load_best_model_at_end: bool = setting(True, "Export the weights of the best evaluation.")
+    early_stopping_patience: Annotated[int, Field(ge=1, le=1000)] | None = setting(
+        None, "Stop after n evaluations without gain."
+    )
+    dataloader_num_workers: int = setting(0, "Processes that feed batches.", ge=0, le=64, advanced=True)

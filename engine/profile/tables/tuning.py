@@ -1,0 +1,32 @@
+"""Settings of what learns: every weight, or adapters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.profile.tables.base import Name, Table, setting
+
+
+class Tuning(Table):
+    """Which parameters learn."""
+
+    method: Literal["auto", "lora", "full"] = setting("auto", "lora = adapters on a frozen base; full = every weight.")
+
+
+class Lora(Table):
+    """Low-rank adapters (PEFT)."""
+
+    r: int = setting(16, "Rank of the adapters.", ge=1, le=1024)
+    alpha: float = setting(32.0, "Scale: the adapter is multiplied by alpha / r.", gt=0, le=8192)
+    dropout: float = setting(0.0, "Dropout on adapter inputs. Above 0 costs memory and time.", ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1, max_length=512)] = setting(
+        "all-linear", "Which linear layers get adapters: all-linear, or a list of module names."
+    )
+    modules_to_save: list[Name] = setting(
+        [], "Modules trained whole beside the adapters.", advanced=True, max_length=512
+    )
+    bias: Literal["none", "lora_only", "all"] = setting("none", "Which biases train.", advanced=True)
+    use_rslora: bool = setting(False, "Scale by alpha / sqrt(r).", advanced=True)
+    use_dora: bool = setting(False, "Weight-decomposed adapters: slower, sometimes better.", advanced=True)

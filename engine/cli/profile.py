@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, problem_line, table
+from engine.cli.profile_import import import_
 from engine.errors import EngineError, ExitCode
 from engine.text import format_bytes
 
@@ -35,6 +36,9 @@ _SUMMARY = (
 @click.group()
 def profile() -> None:
     """Check, create, show or edit profiles."""
+
+
+profile.add_command(import_)
 
 
 @profile.command()

@@ -1,0 +1,61 @@
+"""`engine profile import`: a training file of LLaMA-Factory or Axolotl as a commented profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json
+from engine.errors import EngineError, ExitCode
+from engine.text import sanitize
+
+_FILE = click.Path(path_type=Path)
+_SHOWN = {"left out": "not carried over", "changed": "not quite the same"}
+
+
+@click.command("import")
+@click.argument("files", type=_FILE, nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--output", type=_FILE, help="Profile to write; default: FILE's name with .toml, here.")
+@click.option("--from", "dialect", type=click.Choice(["llamafactory", "axolotl"]), help="Default: by the keys.")
+@click.option("--model", help="Model to use in place of the file's.")
+@click.option("--data", type=_FILE, help="Training examples to use in place of the file's.")
+@click.option("--dataset-dir", type=_FILE, help="Folder of LLaMA-Factory's dataset_info.json.")
+@click.option("--force", is_flag=True, help="Replace the profile if it is there.")
+@json_option
+def import_(
+    files: tuple[Path, ...],
+    output: Path | None,
+    dialect: str | None,
+    model: str | None,
+    data: Path | None,
+    dataset_dir: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Read training FILEs of LLaMA-Factory or Axolotl (YAML) into one profile; later ones win.
+
+    Lists what could not be carried over; the profile says where each line comes from.
+    """
+    from engine.profile.foreign.read import read_draft
+    from engine.profile.foreign.write import profile_text
+    from engine.profile.save import save_text
+
+    target = output or Path(f"{files[0].stem}.toml")
+    if target.exists() and not force:
+        hint = "name another with --output, or replace it with --force"
+        raise EngineError("the file is there already", code=ExitCode.PROFILE, where=str(target), hint=hint)
+    draft = read_draft(files, dialect=dialect, dataset_dir=dataset_dir, model=model, data=data)
+    save_text(target, profile_text(draft, list(files), target))
+    if as_json:
+        notes = [{"kind": one.kind, "key": one.key, "message": one.message, "where": one.where} for one in draft.notes]
+        print_json({"path": str(target), "tool": draft.tool, "settings": draft.settings, "notes": notes})
+        return
+    for one in draft.notes:
+        if one.kind in _SHOWN:
+            where = f"{one.where}: " if one.where else ""
+            note(sanitize(f"{where}{_SHOWN[one.kind]}: {one}", single_line=True))
+    needless = sum(one.kind == "not needed" for one in draft.notes)
+    note(f"{len(draft.settings)} settings from {draft.tool}, {needless} that need no place here (--json lists them)")
+    line(str(target))
+    note(f"next: engine profile check {target}")

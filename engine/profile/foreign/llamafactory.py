@@ -1,0 +1,242 @@
+"""LLaMA-Factory's training files: which of its keys is which of ours.
+
+Key names and defaults are those of its `hparams` package and of transformers' TrainingArguments, which
+it extends. Its data sets are names in a `dataset_info.json`: see `dataset_info.py`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from engine.errors import EngineError, ExitCode
+from engine.profile.foreign import shared
+from engine.profile.foreign.draft import (
+    Draft,
+    Rules,
+    elsewhere,
+    integer,
+    is_off,
+    missing,
+    names,
+    needless,
+    number,
+    one_of,
+    shown,
+    switch,
+    to,
+)
+from engine.profile.foreign.yamltext import Entry
+
+TOOL = "LLaMA-Factory"
+_STAGES = {"sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto", "rm": "reward"}
+_TASKS = {"instruction_tuning": "sft", "sft": "sft", "continuation": "pretrain", "pretraining": "pretrain"}
+_ATTENTION = {"auto": "auto", "fa2": "packed", "flash_attention_2": "packed", "sdpa": "sdpa", "disabled": "eager"}
+_TEXT_ONLY = "only text is trained here"
+_OWN_DIRECTORY = "every run has a directory of its own"
+
+
+def finish(draft: Draft) -> None:
+    """What several keys decide together, and what the tool does when its file is silent."""
+    _objective(draft)
+    _method(draft)
+    _quantization(draft)
+    shared.precision(draft, ("fp16", "bf16", "pure_bf16"))
+    shared.schedules(draft, "eval_strategy", "evaluation_strategy")
+    for key, value in _defaults(draft).items():
+        draft.put_default(key, value)
+
+
+def _objective(draft: Draft) -> None:
+    stage, loss = str(draft.value("stage", "sft")), str(draft.value("pref_loss", "sigmoid"))
+    if stage not in _STAGES or loss not in ("sigmoid", "orpo"):
+        key, word = ("stage", stage) if stage not in _STAGES else ("pref_loss", loss)
+        known = ", ".join(_STAGES) if key == "stage" else "sigmoid, orpo"
+        raise _unknown(draft, key, word, known)
+    if "task_type" not in draft.entries or "stage" in draft.entries:
+        objective = "orpo" if stage == "dpo" and loss == "orpo" else _STAGES[stage]
+        draft.put("train.objective", objective, "stage" if "stage" in draft.entries else f"{draft.tool}'s default")
+
+
+def _method(draft: Draft) -> None:
+    word = str(draft.value("finetuning_type", "lora"))
+    if word not in ("lora", "full", "freeze"):
+        raise _unknown(draft, "finetuning_type", word, "lora, full, freeze")
+    told = "finetuning_type" if "finetuning_type" in draft.entries else f"{draft.tool}'s default"
+    draft.put("tuning.method", word, told)
+    if word == "freeze":
+        layers = integer(draft.value("freeze_trainable_layers", 2))
+        if layers <= 0:
+            draft.note("left out", "freeze_trainable_layers", f"{layers}: only the last layers can be trained here")
+        else:
+            draft.put("tuning.trainable_layers", layers, "freeze_trainable_layers")
+    if word != "lora":
+        for key in [key for key in draft.settings if key.startswith("lora.")]:
+            draft.note("not needed", draft.origins[key], f"no adapters with finetuning_type: {word}")
+            del draft.settings[key]
+
+
+def _quantization(draft: Draft) -> None:
+    bits = draft.value("quantization_bit")
+    kind = str(draft.value("quantization_type", draft.value("bnb_4bit_quant_type", "nf4")))
+    library = str(draft.value("quantization_method", "bnb"))
+    if bits is None:
+        draft.put_default("quantization.method", "none")
+        return
+    if library not in ("bnb", "bitsandbytes") or integer(bits) not in (4, 8):
+        draft.note(
+            "left out", "quantization_bit", f"{shown(bits)} bits by {shown(library)}: only bitsandbytes' 4 and 8"
+        )
+        return
+    method = "int8" if integer(bits) == 8 else one_of(kind, {"nf4": "nf4", "fp4": "fp4"})
+    draft.put("quantization.method", method, "quantization_bit")
+    if method == "int8":
+        for key in ("quantization_type", "double_quantization", "bnb_4bit_quant_type"):
+            if not is_off(draft.value(key)):
+                draft.note("not needed", key, f"{shown(draft.value(key))} is for 4 bits, and quantization_bit is 8")
+        draft.settings.pop("quantization.double_quant", None)
+
+
+def _defaults(draft: Draft) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "model.max_length": 2048,
+        "data.packing": draft.settings.get("train.objective") == "pretrain",
+        "train.per_device_train_batch_size": 8,
+        "train.gradient_accumulation_steps": 1,
+        "train.learning_rate": 5e-5,
+        "train.lr_scheduler_type": "linear",
+        "train.num_train_epochs": 3.0,
+        "train.weight_decay": 0.0,
+        "train.activation_checkpointing": True,
+    }
+    if draft.settings.get("train.warmup_steps") is None:
+        defaults["train.warmup_ratio"] = 0.0
+    if "data.validation_path" not in draft.settings:
+        defaults["data.validation_fraction"] = 0.0
+    if draft.settings["tuning.method"] == "lora":
+        rank = draft.settings.get("lora.r", 8)
+        defaults |= {"lora.r": rank, "lora.alpha": 2.0 * rank, "lora.dropout": 0.0, "lora.target_modules": "all-linear"}
+    return defaults
+
+
+def _unknown(draft: Draft, key: str, word: str, known: str) -> EngineError:
+    entry = draft.entries[key]
+    message = f"{key}: {shown(word)} cannot be trained here"
+    return EngineError(message, code=ExitCode.PROFILE, where=entry.where, hint=f"known are {known}")
+
+
+def _targets(draft: Draft, entry: Entry) -> None:
+    found = names(entry.value)
+    draft.put("lora.target_modules", "all-linear" if found == ["all"] else found, entry.key)
+
+
+def _use_lora(draft: Draft, entry: Entry) -> None:
+    if not switch(entry.value) and "finetuning_type" not in draft.entries:
+        draft.entries["finetuning_type"] = Entry("finetuning_type", "full", entry.where)
+
+
+def _pissa(draft: Draft, entry: Entry) -> None:
+    if switch(entry.value):
+        draft.put("lora.init", "pissa", entry.key)
+
+
+def _validation(draft: Draft, entry: Entry) -> None:
+    size = number(entry.value)
+    if size >= 1:
+        raise ValueError(f"{shown(entry.value)} examples: give a share such as 0.05, or a file of held-out examples")
+    draft.put("data.validation_fraction", size, entry.key)
+
+
+RULES: Rules = {
+    **shared.COMMON,
+    "model_name_or_path": to("model.name_or_path", str),
+    "model_revision": to("model.revision", str),
+    "cutoff_len": to("model.max_length", integer),
+    "model_max_length": to("model.max_length", integer),
+    "flash_attn": to("model.attention", partial(one_of, known=_ATTENTION)),
+    "use_fast_tokenizer": shared.only(True, "only fast tokenizers are used"),
+    "resize_vocab": needless("the vocabulary grows with model.additional_special_tokens"),
+    "adapter_name_or_path": missing("training goes on from a run: engine runs resume"),
+    "rope_scaling": missing("the model's own context is used"),
+    "stage": elsewhere,
+    "finetuning_type": elsewhere,
+    "use_lora": _use_lora,
+    "freeze_trainable_layers": elsewhere,
+    "freeze_trainable_modules": shared.only("all", "whole layers are trained"),
+    "freeze_extra_modules": missing("only the last layers and the final norm are trained"),
+    "quantization_bit": elsewhere,
+    "quantization_type": elsewhere,
+    "quantization_method": elsewhere,
+    "double_quantization": to("quantization.double_quant", switch),
+    "lora_rank": to("lora.r", integer),
+    "lora_target": _targets,
+    "lora_target_modules": _targets,
+    "additional_target": to("lora.modules_to_save", names),
+    "use_rslora": to("lora.use_rslora", switch),
+    "use_dora": to("lora.use_dora", switch),
+    "pissa_init": _pissa,
+    "pissa_iter": needless("a fast decomposition of PEFT's own accuracy is used"),
+    "pissa_convert": needless("the saved adapter always stands on the original base"),
+    "loraplus_lr_ratio": to("lora.plus_ratio", number),
+    "dataset": elsewhere,
+    "dataset_dir": elsewhere,
+    "eval_dataset": elsewhere,
+    "data_path": elsewhere,
+    "eval_data_path": elsewhere,
+    "val_size": _validation,
+    "max_samples": to("data.max_samples", integer),
+    "packing": to("data.packing", switch),
+    "neat_packing": to("data.packing", switch),
+    "task_type": to("train.objective", partial(one_of, known=_TASKS)),
+    "task_weights": elsewhere,
+    "instruction_template": shared.template,
+    "response_template": to("data.response_template", str),
+    "template": shared.template,
+    "train_on_prompt": shared.train_on_prompt,
+    "mask_history": shared.last_answer_only,
+    "additional_special_tokens": to("model.additional_special_tokens", names),
+    "new_special_tokens": to("model.additional_special_tokens", names),
+    "tokenizer_padding_side": to("model.padding_side", str),
+    "tokenizer_truncation_side": to("model.truncation_side", str),
+    "per_device_train_batch_size": to("train.per_device_train_batch_size", integer),
+    "per_device_eval_batch_size": needless("evaluation uses the micro-batch of training"),
+    "num_train_epochs": to("train.num_train_epochs", number),
+    "lr_scheduler_type": to("train.lr_scheduler_type", str),
+    "gradient_checkpointing": to("train.activation_checkpointing", switch),
+    "disable_gradient_checkpointing": to("train.activation_checkpointing", lambda value: not switch(value)),
+    "optim": shared.optimizer,
+    "pref_beta": to("train.beta", number),
+    "pref_loss": elsewhere,
+    "pref_ftx": missing("no supervised loss is added to the preference loss"),
+    "early_stopping_steps": to("train.early_stopping_patience", integer),
+    "eval_strategy": elsewhere,
+    "evaluation_strategy": elsewhere,
+    "do_train": shared.only(True, "training is what a profile is for"),
+    "do_eval": needless("held-out examples are evaluated when there are any"),
+    "do_predict": missing("engine evaluate RUN generates and scores"),
+    "predict_with_generate": missing("engine evaluate RUN generates and scores"),
+    "output_dir": needless(_OWN_DIRECTORY),
+    "overwrite_output_dir": needless(_OWN_DIRECTORY),
+    "plot_loss": needless("tunedeck shows the curve"),
+    "overwrite_cache": needless("prepared data are kept by their content"),
+    "tokenized_path": needless("prepared data are kept by their content"),
+    "preprocessing_num_workers": needless("tokenizing uses all processors"),
+    "ddp_timeout": needless("for several processes"),
+    "save_only_model": shared.only(False, "checkpoints are always whole, so that a run can go on exactly"),
+    "include_num_input_tokens_seen": needless("tokens are always counted"),
+    "enable_liger_kernel": needless("the loss never holds all logits in any case"),
+    "use_unsloth": needless("the engine brings its own kernels"),
+    "freeze_vision_tower": needless(_TEXT_ONLY),
+    "freeze_multi_modal_projector": needless(_TEXT_ONLY),
+    "freeze_language_model": shared.only(False, _TEXT_ONLY),
+    "image_max_pixels": missing(_TEXT_ONLY),
+    "video_max_pixels": missing(_TEXT_ONLY),
+    **{
+        key: missing("this method is not here")
+        for key in ("use_galore", "use_apollo", "use_badam", "use_muon", "use_adam_mini", "use_llama_pro", "fp8")
+    },
+    **{
+        key: missing("this loss is not here")
+        for key in ("use_dft_loss", "use_asft_loss", "use_eaft_loss", "mixture_of_depths")
+    },
+}

@@ -1,0 +1,124 @@
+"""One or more training files of another tool as a draft of a profile, with every loss named.
+
+Called by `engine profile import`. Later files win over earlier ones. Nothing here loads data or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError, ExitCode
+from engine.profile.foreign import axolotl, dataset_info, llamafactory
+from engine.profile.foreign.draft import Draft, Note, Rules, apply_rules
+from engine.profile.foreign.yamltext import Entry, read_yaml
+from engine.profile.overrides import put
+from engine.profile.schema_problems import validate
+from engine.profile.tomltext import shown_path
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one tool's files are read."""
+
+    name: str
+    tool: str
+    rules: Rules
+    attach_data: Callable[[Draft, Sequence[Path], Path | None], None]
+    finish: Callable[[Draft], None]
+
+
+DIALECTS = {
+    "llamafactory": Dialect(
+        "llamafactory", llamafactory.TOOL, llamafactory.RULES, dataset_info.attach_data, llamafactory.finish
+    ),
+    "axolotl": Dialect("axolotl", axolotl.TOOL, axolotl.RULES, axolotl.attach_data, axolotl.finish),
+}
+
+
+def read_draft(
+    files: Sequence[Path],
+    *,
+    dialect: str | None = None,
+    dataset_dir: Path | None = None,
+    model: str | None = None,
+    data: Path | None = None,
+) -> Draft:
+    """The files as a draft. `model` and `data` stand in for what they leave out or name otherwise.
+
+    Raises EngineError(PROFILE) for files that cannot be read or name no model or data.
+    """
+    entries = {entry.key: entry for file in files for entry in read_yaml(file)}
+    chosen = DIALECTS[dialect] if dialect else recognise(entries, files)
+    draft = Draft(chosen.tool, entries)
+    apply_rules(draft, chosen.rules)
+    chosen.attach_data(draft, [Path.cwd(), *(file.absolute().parent for file in files)], dataset_dir)
+    chosen.finish(draft)
+    if model is not None:
+        draft.put("model.name_or_path", model, "--model")
+    if data is not None:
+        path = str(data) if str(data).startswith("demo:") else str(data.absolute())
+        draft.put("data.datasets", [{"path": path}], "--data")
+    _refuse_incomplete(draft, files)
+    _drop_refused(draft)
+    return draft
+
+
+def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
+    """The tool whose keys these are. Raises EngineError(PROFILE) when no tool knows most of them."""
+    known = {name: sum(key in dialect.rules for key in entries) for name, dialect in DIALECTS.items()}
+    best = max(DIALECTS.values(), key=lambda dialect: known[dialect.name])
+    if 2 * known[best.name] < len(entries) or not entries:
+        raise EngineError(
+            f"{known[best.name]} of {len(entries)} keys are {best.tool}'s, the others are not known",
+            code=ExitCode.PROFILE,
+            where=shown_path(files[0]),
+            hint=f"give a training file of {' or '.join(dialect.tool for dialect in DIALECTS.values())}",
+        )
+    return best
+
+
+def _refuse_incomplete(draft: Draft, files: Sequence[Path]) -> None:
+    needs = {"model.name_or_path": "no model: give --model", "data.datasets": "no training data: give --data"}
+    lacking = [message for key, message in needs.items() if key not in draft.settings]
+    if lacking:
+        raise EngineError(
+            f"names {'; '.join(lacking)}",
+            code=ExitCode.PROFILE,
+            where=shown_path(files[0]),
+            hint="or import it together with the file that names them",
+        )
+
+
+def _drop_refused(draft: Draft) -> None:
+    """Leave out values that a profile does not take, such as a rank of 0, each with the reason."""
+    for problem in validate(tree_of(draft.settings), lambda key: (key, None)).problems:
+        message = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+        key = next((key for key in draft.settings if problem.key == key or problem.key.startswith(f"{key}.")), "")
+        if key == "data.datasets" and _drop_from_entry(draft.settings[key], problem.key):
+            draft.notes.append(Note("left out", draft.origins[key], message))
+        elif key in ("", "model.name_or_path", "data.datasets"):
+            raise EngineError(str(problem), code=ExitCode.PROFILE, hint="correct it in the other tool's file")
+        else:
+            origin = draft.origins[key]
+            draft.notes.append(Note("left out", origin if origin in draft.entries else key, message))
+            del draft.settings[key]
+
+
+def _drop_from_entry(entries: list[dict[str, Any]], key: str) -> bool:
+    """Take `data.datasets.N.name` out of its entry; False when the entry cannot do without."""
+    _, _, number, name, *_ = [*key.split("."), "", ""]
+    if name in ("", "path"):
+        return False
+    entries[int(number)].pop(name, None)
+    return True
+
+
+def tree_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested tables."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        put(tree, key, value)
+    return tree

@@ -1,12 +1,13 @@
 """The loop people write by hand: transformers + PEFT, padded batches, full logits. A process of its own.
 
-`python bench/plain_loop.py '{"model": …, "rows": …, "dtype": "fp32", …}'` trains LoRA on all linear
+`python plain.py '{"model": …, "rows": …, "dtype": "fp32", …}'` trains LoRA on all linear
 layers and prints one JSON object with real (not padding) tokens per second. `bench/training.py` calls it.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from typing import Any
@@ -72,7 +73,13 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         optimizer.zero_grad()
         losses.append(total)
     seconds = time.perf_counter() - began
-    return {"tokens_per_second": tokens / seconds, "tokens": tokens, "seconds": seconds, "losses": losses}
+    return {
+        "tokens_per_second": tokens / seconds,
+        "tokens": tokens,
+        "seconds": seconds,
+        "losses": losses,
+        "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
 if __name__ == "__main__":

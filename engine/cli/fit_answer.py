@@ -21,6 +21,8 @@ class Answer:
 
     plan: Plan
     exact: ExactMemory | None = None
+    tokens: int | None = None
+    """Tokens of the training that was asked about."""
 
     @property
     def verdict(self) -> str:
@@ -46,6 +48,8 @@ def document(machine: Machine, answers: Sequence[Answer], total: int) -> dict[st
 
 def _answer_document(answer: Answer) -> dict[str, Any]:
     found = _plan_document(answer.plan)
+    if answer.tokens:
+        found |= {"tokens": answer.tokens, "training_time_s": answer.plan.training_time_s(answer.tokens)}
     if answer.exact:
         found |= {"verdict": answer.verdict, "exact": dataclasses.asdict(answer.exact)}
     return found
@@ -69,6 +73,9 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "peak_phase": estimate.peak_phase,
         "tokens_per_second": plan.tokens_per_second,
         "speed_measured": plan.speed_measured,
+        "speed_rough": plan.speed_rough,
+        "latency": dataclasses.asdict(plan.latency) if plan.latency else None,
+        "answers_in_time": plan.answers_in_time,
         "parameters": {"total": estimate.total_parameters, "trainable": estimate.trainable_parameters},
         "method": shape.method,
         "quantization": shape.quantization,

@@ -9,9 +9,10 @@ import click
 
 from engine.cli.common import line, width
 from engine.cli.fit_answer import Answer
-from engine.cli.fit_table import bar, how, machine_lines, speed
+from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
 from engine.recommend.plan import Plan
+from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration
 
 _PHASES = {"load": "loading", "layer": "backward pass of a layer", "loss": "loss", "optimizer": "optimizer step"}
@@ -30,10 +31,8 @@ def show_detail(answer: Answer) -> None:
     where = format_bytes(plan.available_bytes)
     spare = f"{format_bytes(plan.headroom_bytes)} {'spare' if plan.headroom_bytes >= 0 else 'short'}".lstrip("-")
     line(f"  {plan.verdict}  {bar(plan, 20)}  {format_bytes(estimate.device_bytes)} of {where}, {spare}")
-    if plan.tokens_per_second and plan.verdict != "NO":
-        how_known = "by runs on this device" if plan.speed_measured else "estimated"
-        million = format_duration(1e6 / plan.tokens_per_second)
-        line(f"  about {plan.tokens_per_second:,.0f} tokens/s, {million} for a million tokens ({how_known})")
+    if plan.verdict != "NO":
+        _show_times(plan, answer.tokens)
     _show_terms(plan)
     if answer.exact:
         _show_exact(answer)
@@ -44,6 +43,22 @@ def show_detail(answer: Answer) -> None:
         for text in plan.alternatives:
             line(f"  {text}")
     line()
+
+
+def _show_times(plan: Plan, tokens: int | None) -> None:
+    """Speed of training, the time it makes, and how fast the model answers."""
+    if plan.tokens_per_second:
+        known = "estimated" + (", may be off by half" if plan.speed_rough else "")
+        how_known = "by runs on this device" if plan.speed_measured else known
+        count = tokens or 1_000_000
+        time = format_duration(plan.training_time_s(count))
+        line(f"  about {plan.tokens_per_second:,.0f} tokens/s, {time} for {format_count(count)} tokens ({how_known})")
+    if plan.latency:
+        first, each = plan.latency.first_token_s * 1000, plan.latency.per_token_s * 1000
+        late = "" if plan.answers_in_time else ": later than asked for"
+        line(
+            f"  answers a prompt of {PROMPT_TOKENS} tokens after about {first:,.0f} ms, then {each:,.0f} ms a token{late}"
+        )
 
 
 def _show_terms(plan: Plan) -> None:
@@ -100,13 +115,16 @@ def _value(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def show_choices(machine: Machine, plan: Plan, target: Path | None) -> None:
+def show_choices(machine: Machine, answer: Answer, target: Path | None) -> None:
     """A recommendation: one line of result, the settings with reasons, where it was written."""
+    plan = answer.plan
     for text in machine_lines(machine, [plan]):
         line(text)
     line()
     needed, usable = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
     line(f"{plan.model.name}  {how(plan)}  {plan.verdict}  {needed} of {usable}  {speed(plan)} tokens/s")
+    if answer.tokens and plan.verdict != "NO":
+        line(f"  {duration(plan, answer.tokens)} for {format_count(answer.tokens)} tokens")
     _show_settings(plan)
     for text in plan.alternatives:
         line(f"  or {text}")

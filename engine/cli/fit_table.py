@@ -10,24 +10,27 @@ from collections.abc import Sequence
 from engine.cli.common import line, table
 from engine.hardware.machine import Machine
 from engine.recommend.plan import Plan
-from engine.text import format_bytes
+from engine.text import format_bytes, format_duration
 
 _NAME_WIDTH = 31
 _HEADER = ("Model", "How", "Memory", "Fits", "Needs", "tok/s")
 
 
-def show_table(plans: Sequence[Plan]) -> None:
-    """A line per model."""
-    for text in table([_row(plan) for plan in plans], header=_HEADER, right=(4, 5)):
+def show_table(plans: Sequence[Plan], tokens: int | None = None) -> None:
+    """A line per model; with `tokens` the last column is the time to train on them."""
+    header = (*_HEADER[:-1], "time") if tokens else _HEADER
+    for text in table([_row(plan, tokens) for plan in plans], header=header, right=(4, 5)):
         line(text)
 
 
-def _row(plan: Plan) -> list[str]:
+def _row(plan: Plan, tokens: int | None) -> list[str]:
     short = plan.model.name.rstrip("/").rpartition("/")[2]
     name = short if len(short) <= _NAME_WIDTH else short[: _NAME_WIDTH - 1] + "…"
     missing = plan.headroom_bytes < 0
     needs = f"+{format_bytes(-plan.headroom_bytes)}" if missing else format_bytes(plan.estimate.device_bytes)
-    return [name, how(plan), bar(plan, 8), plan.verdict, needs, speed(plan)]
+    last = duration(plan, tokens) if tokens else speed(plan)
+    late = " late" if plan.verdict != "NO" and not plan.answers_in_time else ""
+    return [name, how(plan), bar(plan, 8), plan.verdict + late, needs, last]
 
 
 def how(plan: Plan) -> str:
@@ -39,9 +42,15 @@ def how(plan: Plan) -> str:
 
 
 def speed(plan: Plan) -> str:
-    """Tokens per second, or a dash where it does not run or is not known."""
+    """Tokens per second, `~` where rough, or a dash where it does not run or is not known."""
     rate = plan.tokens_per_second
-    return "–" if rate is None or plan.verdict == "NO" else f"{rate:,.0f}"
+    return "–" if rate is None or plan.verdict == "NO" else f"{'~' * plan.speed_rough}{rate:,.0f}"
+
+
+def duration(plan: Plan, tokens: int) -> str:
+    """Time to train on `tokens`, as `speed` tells the rate."""
+    seconds = plan.training_time_s(tokens)
+    return "–" if seconds is None or plan.verdict == "NO" else f"{'~' * plan.speed_rough}{format_duration(seconds)}"
 
 
 def bar(plan: Plan, cells: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from engine.memory.shape import MemoryEstimate, TrainingShape
 from engine.models.spec import ModelSpec
+from engine.speed.decode import Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Requirements:
     use_dora: bool = False
     memory_bytes: int | None = None
     """Most memory of the device that the run may take, where less than all that is free is wanted."""
+    latency_ms: float | None = None
+    """Longest wait for the first token of an answer."""
     gpu_uuid: str | None = None
     device: str | None = None
     """`cuda` or `cpu` when it was asked for."""
@@ -71,6 +74,12 @@ class Plan:
     choices: tuple[Choice, ...]
     speed_measured: bool = False
     """Whether runs on this device stand behind `tokens_per_second`, not the formula alone."""
+    speed_rough: bool = False
+    """Whether the device has no published runs like this one, so that the formula may be off by a factor."""
+    latency: Latency | None = None
+    """How fast the tuned model answers on this device; None when its rates are not known."""
+    answers_in_time: bool = True
+    """Whether the first token comes within the asked latency."""
     alternatives: tuple[str, ...] = ()
     """Runner-ups and, for `NO`, the nearest changes that would fit: one line each."""
 
@@ -78,3 +87,7 @@ class Plan:
     def headroom_bytes(self) -> int:
         """What stays free; negative when it does not fit."""
         return self.available_bytes - self.estimate.device_bytes
+
+    def training_time_s(self, tokens: float) -> float | None:
+        """Seconds to train on that many tokens, all epochs counted; None when the speed is not known."""
+        return tokens / self.tokens_per_second if self.tokens_per_second else None

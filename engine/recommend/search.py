@@ -19,6 +19,8 @@ from engine.recommend.budget import Target, choose_target
 from engine.recommend.candidates import Candidate, find_best
 from engine.recommend.explain import choices, choose_dtype
 from engine.recommend.plan import Plan, Requirements
+from engine.speed.decode import Latency, latency
+from engine.speed.roofline import device_rates
 
 _VERDICTS = {"OK": 0, "TIGHT": 1, "NO": 2}
 _ENOUGH = {"simple": 45, "medium": 60, "high": 75, "extreme": 100}
@@ -43,8 +45,9 @@ def rank_models(
 ) -> list[Plan]:
     """A plan for every model (default: the catalogue), best first, without alternatives.
 
-    OK before TIGHT before NO; then by capability up to what the complexity needs and speed (goal
-    `quality`), or by speed among models above the complexity's floor (goal `speed`).
+    OK before TIGHT before NO; then those that answer within the asked latency; then by capability up
+    to what the complexity needs and speed (goal `quality`), or by speed among models above the
+    complexity's floor (goal `speed`).
     """
     asked = requirements or Requirements()
     target = choose_target(machine, asked)
@@ -57,6 +60,8 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
     best = find_best(spec, target, machine.cpu, dtype, asked)
     estimate: MemoryEstimate = estimate_memory(spec, best.shape, gpu=target.gpu, calibration=target.calibration)
     speed, measured = _speed_here(spec, best, target)
+    rates = device_rates(best.shape, target.gpu, machine.cpu)
+    answers = latency(spec, best.shape, rates) if rates else None
     return Plan(
         model=spec,
         shape=best.shape,
@@ -66,6 +71,9 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
         estimate=estimate,
         tokens_per_second=speed,
         speed_measured=measured,
+        speed_rough=rates is not None and rates.low_confidence and not measured,
+        latency=answers,
+        answers_in_time=_in_time(answers, asked.latency_ms),
         verdict=best.verdict,
         choices=choices(spec, target, replace(best, tokens_per_second=speed), reason, asked),
         alternatives=alternatives(spec, machine, target, best, asked) if explain else (),
@@ -80,12 +88,17 @@ def _speed_here(spec: ModelSpec, best: Candidate, target: Target) -> tuple[float
     return best.tokens_per_second * ratio, True
 
 
+def _in_time(answers: Latency | None, latency_ms: float | None) -> bool:
+    return latency_ms is None or (answers is not None and answers.first_token_s * 1000 <= latency_ms)
+
+
 def _rank(plan: Plan, asked: Requirements) -> tuple[float, ...]:
     verdict, speed, quality = _VERDICTS[plan.verdict], plan.tokens_per_second or 0.0, plan.model.quality
     if plan.verdict == "NO":
         return (verdict, plan.estimate.device_bytes)
+    late = not plan.answers_in_time
     if asked.goal == "speed":
         below = quality < _FLOOR.get(asked.complexity or "", 0)
-        return (verdict, below, -speed, -quality)
+        return (verdict, late, below, -speed, -quality)
     enough = _ENOUGH.get(asked.complexity or "extreme", 100)
-    return (verdict, -min(quality, enough), -speed, -quality)
+    return (verdict, late, -min(quality, enough), -speed, -quality)

@@ -137,3 +137,33 @@ def test_fit_imports_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.strip() == "[]"
     assert len(json.loads(done.stdout)["models"]) == 5
+
+
+def test_models_that_answer_too_late_are_named_and_rank_below_those_that_do_not() -> None:
+    asked = ("--gpu", "RTX 4090", "--latency-ms", "60", "--limit", "0")
+    models = [model for model in json.loads(run(*asked, "--json").output)["models"] if model["verdict"] == "OK"]
+    in_time = [model["answers_in_time"] for model in models]
+    assert True in in_time
+    assert False in in_time
+    assert in_time == sorted(in_time, reverse=True)
+    for model in models:
+        assert model["answers_in_time"] == (model["latency"]["first_token_s"] <= 0.060)
+    table = run(*asked)
+    assert "OK late" in table.output
+    assert max(len(text) for text in table.output.splitlines()) <= 80
+    assert "later than asked for" in run("llama-3.1-8b", *asked).output
+
+
+def test_tokens_to_train_on_become_a_time() -> None:
+    asked = ("llama-3.1-8b", "--gpu", "RTX 4090", "--tokens", "12000000")
+    model = json.loads(run(*asked, "--json").output)["models"][0]
+    assert model["training_time_s"] == pytest.approx(12e6 / model["tokens_per_second"])
+    assert "for 12 M tokens" in run(*asked).output
+    assert "time" in run("--gpu", "RTX 4090", "--tokens", "12000000").output.splitlines()[2]
+
+
+def test_a_card_without_published_runs_is_called_rough() -> None:
+    table = run("--gpu", "H100 80GB HBM3", "--limit", "1").output.splitlines()
+    assert "~" in table[3]
+    assert "may be off" in run("llama-3.1-8b", "--gpu", "H100 80GB HBM3").output
+    assert "~" not in run("--gpu", "A100-SXM4-80GB", "--limit", "1").output

@@ -1,0 +1,60 @@
+"""How fast a model answers on a device: time to the first token, and per token after it, one user at a time.
+
+The first token waits for the prompt (2 FLOPs a weight and token, plus causal attention), every further
+one for reading all weights and the cache once: PaLM inference analysis, arXiv 2211.05102, section 2.
+Under both lies the time that eager transformers takes to launch a layer. Called by `engine.recommend`;
+the figure is of this engine's own generation (transformers, eager), not of a serving system.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.memory.shape import TrainingShape
+from engine.memory.weights import compute_width, weight_bytes
+from engine.models.parameters import active_parameters, key_width, query_width, total_parameters
+from engine.models.spec import ModelSpec
+from engine.speed.rates import Rates
+
+PROMPT_TOKENS = 512
+"""Prompt of the figures that are shown."""
+_BANDWIDTH_SHARE = 0.65
+"""Share of the memory rate that single-row products reach."""
+_LAUNCH_S = {"cuda": 0.00085, "cpu": 0.0004}
+"""Forward pass of one layer in eager PyTorch when nothing else limits it."""
+_QUANTIZED_LAUNCH = 1.6
+_DEQUANTIZED = {"nf4": 1.6, "fp4": 1.6, "int8": 2.5}
+"""Time of a quantized product against reading its stored bytes: the kernels are not bound by memory alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds until the first token of an answer, and for each one after it."""
+
+    first_token_s: float
+    per_token_s: float
+
+
+def latency(spec: ModelSpec, shape: TrainingShape, rates: Rates, prompt_tokens: int = PROMPT_TOKENS) -> Latency:
+    """Answer times of the base as `shape` stores it, adapters merged, batch 1."""
+    launch_s = spec.num_hidden_layers * _LAUNCH_S["cuda" if shape.device == "cuda" else "cpu"]
+    launch_s *= _QUANTIZED_LAUNCH if shape.quantization != "none" else 1.0
+    prompt = min(prompt_tokens, spec.max_position_embeddings)
+    step_s = max(_read_bytes(spec, shape, prompt) / (rates.bandwidth_bytes_s * _BANDWIDTH_SHARE), launch_s)
+    return Latency(max(_prompt_flops(spec, prompt) / rates.flops, launch_s) + step_s, step_s)
+
+
+def _read_bytes(spec: ModelSpec, shape: TrainingShape, context: int) -> float:
+    """Weights that one token meets, in their stored form, and the cache of the tokens before it."""
+    width = compute_width(shape)
+    stored = weight_bytes(spec, shape.quantization, shape.double_quant, width)
+    met = stored * active_parameters(spec) / total_parameters(spec)
+    seen = min(context, spec.sliding_window or context)
+    cache = 2 * spec.num_hidden_layers * key_width(spec) * width * seen
+    return met * _DEQUANTIZED.get(shape.quantization, 1.0) + cache
+
+
+def _prompt_flops(spec: ModelSpec, prompt: int) -> float:
+    layers = active_parameters(spec) - spec.vocab_size * spec.hidden_size
+    span = min(prompt, spec.sliding_window or prompt)
+    return prompt * (2 * layers + 2 * span * query_width(spec) * spec.num_hidden_layers)

@@ -56,9 +56,8 @@ def _show_times(plan: Plan, tokens: int | None) -> None:
     if plan.latency:
         first, each = plan.latency.first_token_s * 1000, plan.latency.per_token_s * 1000
         late = "" if plan.answers_in_time else ": later than asked for"
-        line(
-            f"  answers a prompt of {PROMPT_TOKENS} tokens after about {first:,.0f} ms, then {each:,.0f} ms a token{late}"
-        )
+        prompt = f"  answers a prompt of {PROMPT_TOKENS} tokens"
+        line(f"{prompt} after about {first:,.0f} ms, then {each:,.0f} ms a token{late}")
 
 
 def _show_terms(plan: Plan) -> None:

@@ -13,24 +13,29 @@ from engine.recommend.plan import Plan
 from engine.text import format_bytes, format_duration
 
 _NAME_WIDTH = 31
+_LATE = " late"
 _HEADER = ("Model", "How", "Memory", "Fits", "Needs", "tok/s")
 
 
 def show_table(plans: Sequence[Plan], tokens: int | None = None) -> None:
     """A line per model; with `tokens` the last column is the time to train on them."""
     header = (*_HEADER[:-1], "time") if tokens else _HEADER
-    for text in table([_row(plan, tokens) for plan in plans], header=header, right=(4, 5)):
+    width = _NAME_WIDTH - len(_LATE) * any(_is_late(plan) for plan in plans)
+    for text in table([_row(plan, tokens, width) for plan in plans], header=header, right=(4, 5)):
         line(text)
 
 
-def _row(plan: Plan, tokens: int | None) -> list[str]:
+def _is_late(plan: Plan) -> bool:
+    return plan.verdict != "NO" and not plan.answers_in_time
+
+
+def _row(plan: Plan, tokens: int | None, width: int) -> list[str]:
     short = plan.model.name.rstrip("/").rpartition("/")[2]
-    name = short if len(short) <= _NAME_WIDTH else short[: _NAME_WIDTH - 1] + "…"
+    name = short if len(short) <= width else short[: width - 1] + "…"
     missing = plan.headroom_bytes < 0
     needs = f"+{format_bytes(-plan.headroom_bytes)}" if missing else format_bytes(plan.estimate.device_bytes)
     last = duration(plan, tokens) if tokens else speed(plan)
-    late = " late" if plan.verdict != "NO" and not plan.answers_in_time else ""
-    return [name, how(plan), bar(plan, 8), plan.verdict + late, needs, last]
+    return [name, how(plan), bar(plan, 8), plan.verdict + _LATE * _is_late(plan), needs, last]
 
 
 def how(plan: Plan) -> str:

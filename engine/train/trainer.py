@@ -1,8 +1,8 @@
-"""transformers' Trainer, made predictable: chunked loss, token-weighted evaluation, whole checkpoints.
+"""transformers' Trainer, made predictable: chunked loss, token-weighted evaluation, guarded steps.
 
 What stays Trainer's: the loop, accumulation, clipping, schedules, mixed precision, exact data order on
-resume. What is ours: the loss, the optimizer, evaluation, saving and loading, and the events. Built and
-run by `train.run`.
+resume. What is ours: the loss, the optimizer, evaluation, and the events; saving is `checkpointing.py`, what comes
+after a step `reins.py`. Built and run by `train.run`.
 """
 
 from __future__ import annotations
@@ -10,34 +10,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.modeling import forward
 from engine.profile.schema import Profile
-from engine.runs.checkpoint import flaw, rotate, write_checkpoint
-from engine.runs.control import take_requests
-from engine.runs.files import read_json, write_json_atomic
-from engine.train import state as saved
+from engine.train.checkpointing import CheckpointingTrainer
 from engine.train.meter import Meter, times_due
 from engine.train.optimizer import build_optimizer
 from engine.train.peaks import PhasePeaks
+from engine.train.pieces import Pieces, release
+from engine.train.reins import Reins
 from engine.train.schedule import Schedule
+from engine.train.stepguard import MAX_BAD_STEPS, BadSteps, StepGuard
 from engine.worker_job import Job
 
-TRAINER_STATE, PROGRESS = "trainer_state.json", "progress.json"
 MAX_SKIPPED_STEPS = 20
 """fp16 steps in a row that the scaler may skip: it halves its scale each time, so these are enough."""
 LossFunction = Callable[[Any, forward.Batch], torch.Tensor]
 
 
-class EngineTrainer(Trainer):
+class EngineTrainer(CheckpointingTrainer):
     """Trains one run; `job` is told everything."""
 
     def __init__(
@@ -68,6 +66,11 @@ class EngineTrainer(Trainer):
         self.save_reason = "schedule"
         self.data_digest = data_digest
         self.skipped_steps = 0
+        self.guard: StepGuard | None = None
+        self.pieces = Pieces()
+        self.on_smaller: Callable[[BaseException, int], None] = lambda error, rows: None
+        """Told when memory ran out and smaller pieces are tried: the error, and the rows at once from now on."""
+        self._step_batches: list[tuple[forward.Batch, Any]] = []
 
     # loss -------------------------------------------------------------------------------------------
 
@@ -75,12 +78,53 @@ class EngineTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Summed loss of a packed micro-batch over the trained tokens of the whole accumulated batch."""
-        self.meter.add_tokens(inputs["real_tokens"])
         self.peaks.enter("forward", rows=len(inputs["input_ids"]))
         with self._autocast():
             total = self.loss_sum(self.model, inputs)
         self.peaks.enter("backward")
         return total / num_items_in_batch
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of a micro-batch; out of memory, the step begins again in smaller pieces."""
+        batch = self._prepare_inputs(inputs)
+        self.meter.add_tokens(batch["real_tokens"])
+        self._step_batches.append((batch, num_items_in_batch))
+        todo = self._step_batches[-1:]
+        while True:
+            try:
+                losses = [self._in_pieces(model, one, items) for one, items in todo]
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.pieces.rows_of(batch) == 1:
+                    raise
+                self.pieces.halve()
+                self.on_smaller(error, self.pieces.rows_of(batch))
+                release(error)
+            # A pass that broke off has left part of its gradients: only the whole step can be repeated.
+            model.zero_grad(set_to_none=True)
+            todo = self._step_batches
+        return torch.nan_to_num(losses[-1], nan=0.0, posinf=0.0, neginf=0.0)
+
+    def _in_pieces(self, model: Any, batch: forward.Batch, items: Any) -> torch.Tensor:
+        loss = sum(super(EngineTrainer, self).training_step(model, one, items) for one in self.pieces.of(batch))
+        self._guarding().saw(loss)
+        return torch.as_tensor(loss)
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)
+        self._guarding().saw(norm)
+        return norm
+
+    def _guarding(self) -> StepGuard:
+        if self.guard is None:
+            self.guard = StepGuard(getattr(self.optimizer, "optimizer", self.optimizer), self.args.device)
+        return self.guard
+
+    def before_step(self) -> None:
+        """Gradients are whole: the optimizer begins, unless they are not finite."""
+        self._step_batches = []
+        if not self.args.fp16:
+            self._guarding().before_step()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cuda", dtype=torch.float16, enabled=bool(self.args.fp16))
@@ -97,10 +141,13 @@ class EngineTrainer(Trainer):
     # telling ----------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """A `train_step` event; stops the run when a number is not finite, before anything is saved."""
+        """A `train_step` event; stops the run after steps in a row whose loss or gradient was not finite."""
         if "loss" not in logs:
             return
-        step = self.state.global_step
+        step, bad = self.state.global_step, self._guarding().take()
+        if bad.skipped:
+            # The mean over this log line's steps would count the skipped ones as 0.
+            logs = {**logs, "loss": math.nan}
         fields = {key: logs.get(key) for key in ("loss", "grad_norm", "learning_rate")}
         every = {"evaluate": self.schedule.eval_steps, "checkpoint": self.schedule.save_steps}
         due = {kind: times_due(steps, step, self.state.max_steps) for kind, steps in every.items()}
@@ -108,15 +155,27 @@ class EngineTrainer(Trainer):
         self.job.events.write(
             "train_step", step=step, steps_total=self.state.max_steps, epoch=self.state.epoch, **fields, **measured
         )
-        bad = [key for key in ("loss", "grad_norm") if not math.isfinite(fields[key] or 0.0)]
-        # fp16 overflows now and then: the scaler skips the step and halves its scale.
-        self.skipped_steps = self.skipped_steps + 1 if bad == ["grad_norm"] and self.args.fp16 else 0
-        if bad and (not self.skipped_steps or self.skipped_steps > MAX_SKIPPED_STEPS):
-            raise EngineError(
-                f"{bad[0]} is not a finite number at step {step}",
-                code=ExitCode.DIVERGED,
-                hint="lower train.learning_rate or raise train.warmup_ratio, then resume from the last checkpoint",
+        if self.args.fp16:
+            self._judge_scaled(step, [key for key in ("loss", "grad_norm") if not math.isfinite(fields[key] or 0.0)])
+        else:
+            self._judge(step, bad)
+
+    def _judge(self, step: int, bad: BadSteps) -> None:
+        """Say which steps were skipped; too many in a row end the run."""
+        if bad.in_a_row >= MAX_BAD_STEPS:
+            raise _diverged(f"loss or gradient was not a finite number in {bad.in_a_row} steps in a row, up to {step}")
+        if bad.skipped:
+            steps = "the step was" if bad.skipped == 1 else f"{bad.skipped} of the last steps were"
+            self.job.warn(
+                "step_skipped",
+                f"step {step}: loss or gradient is not a finite number: {steps} skipped, the weights stay as they were",
             )
+
+    def _judge_scaled(self, step: int, bad: list[str]) -> None:
+        """fp16 overflows now and then: the scaler skips the step and halves its scale."""
+        self.skipped_steps = self.skipped_steps + 1 if bad == ["grad_norm"] else 0
+        if bad and (not self.skipped_steps or self.skipped_steps > MAX_SKIPPED_STEPS):
+            raise _diverged(f"{bad[0]} is not a finite number at step {step}")
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
@@ -167,127 +226,15 @@ class EngineTrainer(Trainer):
                 break
             tokens += int((batch["labels"][:, 1:] != -100).sum())
             with self._autocast():
-                total += self.loss_sum(self.model, self._prepare_inputs(batch)).double()
+                for one in self.pieces.of(self._prepare_inputs(batch)):
+                    total += self.loss_sum(self.model, one).double()
         return float(total) / max(tokens, 1), tokens
 
-    # checkpoints ------------------------------------------------------------------------------------
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if not saved.all_finite(self.model):
-            raise EngineError(
-                f"a trained weight is not finite at step {self.state.global_step}: nothing was saved",
-                code=ExitCode.DIVERGED,
-                hint="lower train.learning_rate, then resume from the last checkpoint",
-            )
-        began = time.monotonic()
-        folder, step = self.job.directory / "checkpoints", self.state.global_step
-        written = write_checkpoint(folder, step, self._fill_checkpoint)
-        self.meter.add_pause("checkpoint", time.monotonic() - began)
-        self.job.events.write(
-            "checkpoint",
-            step=step,
-            path=f"checkpoints/{written.path.name}",
-            bytes=written.bytes,
-            seconds=round(time.monotonic() - began, 3),
-            reason=self.save_reason,
-        )
-        self.save_reason = "schedule"
-        best = self.state.best_global_step if self.settings.train.load_best_model_at_end else None
-        rotate(folder, self.settings.train.save_total_limit, best)
-
-    def _fill_checkpoint(self, folder: Path) -> None:
-        saved.save_trainable(self.model, folder)
-        saved.save_optimizer(self.optimizer, folder)
-        saved.save_random(folder)
-        write_json_atomic(folder / saved.SCHEDULER_JSON, self.lr_scheduler.state_dict())
-        if self.accelerator.scaler is not None:
-            write_json_atomic(folder / saved.SCALER_JSON, self.accelerator.scaler.state_dict())
-        progress = {"tokens_total": self.meter.tokens_total, "data_digest": self.data_digest}
-        write_json_atomic(folder / PROGRESS, progress)
-        self.state.save_to_json(str(folder / TRAINER_STATE))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        if read_json(folder / PROGRESS)["data_digest"] != self.data_digest:
-            raise EngineError(
-                "the training data is not what it was when the run began",
-                code=ExitCode.DATA,
-                where="data.datasets",
-                hint="put the old files back, or start a new run",
-            )
-        saved.load_trainable(self.model, folder)
-
-    def restore(self, folder: Path) -> None:
-        """Stand where a checkpoint stands without training on: for a run that has all its steps."""
-        self._load_from_checkpoint(str(folder))
-        self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE))
-        self.meter.tokens_total = int(read_json(folder / PROGRESS)["tokens_total"])
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        folder = Path(checkpoint)
-        saved.load_optimizer(self.optimizer, folder)
-        self.lr_scheduler.load_state_dict(read_json(folder / saved.SCHEDULER_JSON))
-        self.meter.tokens_total = int(read_json(folder / PROGRESS)["tokens_total"])
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(read_json(Path(checkpoint) / saved.SCALER_JSON))
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            saved.load_random(Path(checkpoint))
-
-    def load_best(self) -> int:
-        """Put the best evaluation's weights in place when that is asked; returns the step they are from."""
-        best, step = self.state.best_global_step, self.state.global_step
-        if not self.settings.train.load_best_model_at_end or best is None or best == step:
-            return step
-        folder = self.job.directory / "checkpoints" / f"step-{best}"
-        wrong = flaw(folder)
-        if wrong:
-            self.job.warn("best_missing", f"checkpoint step {best}, the best: {wrong}; the last weights are kept")
-            return step
-        saved.load_trainable(self.model, folder)
-        return best
-
-
-class Reins(TrainerCallback):
-    """Decides after each step what comes next: schedule, control files and signals."""
-
-    def __init__(self, trainer: EngineTrainer) -> None:
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Gradients are whole: the optimizer begins."""
-        self.trainer.peaks.enter("optimizer")
-        return control
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Evaluate, save or stop when it is due or was asked for."""
-        trainer, step = self.trainer, state.global_step
-        trainer.meter.end_step()
-        trainer.peaks.end_step()
-        last = step >= state.max_steps
-        every_eval, every_save = trainer.schedule.eval_steps, trainer.schedule.save_steps
-        control.should_evaluate = bool(every_eval) and (last or step % every_eval == 0)
-        control.should_save = last or step % every_save == 0
-        self._obey(control)
-        return control
-
-    def _obey(self, control: TrainerControl) -> None:
-        trainer = self.trainer
-        for request in take_requests(trainer.job.directory):
-            if request == "stop":
-                trainer.job.stop.ask("asked to stop")
-            control.should_evaluate |= request == "evaluate"
-            control.should_save |= request in ("checkpoint", "stop")
-            trainer.save_reason = "asked for" if request == "checkpoint" else trainer.save_reason
-            trainer.job.events.write("control", request=request, outcome="accepted")
-        if trainer.job.stop:
-            control.should_save, control.should_training_stop, trainer.save_reason = True, True, "stopping"
+def _diverged(message: str) -> EngineError:
+    return EngineError(
+        message,
+        code=ExitCode.DIVERGED,
+        hint="the last checkpoint is whole; start again with train.learning_rate a third of it or a longer warm-up,"
+        " and look for broken rows with 'engine data check'",
+    )

@@ -104,26 +104,21 @@ def test_evaluate_and_checkpoint_requests_are_obeyed(tmp_path):
     assert [event["step"] for event in events_of(trainer, "checkpoint")] == [1, 3]
 
 
-@pytest.mark.parametrize("poison", ["weight", "loss"])
-def test_a_nan_stops_the_run_and_is_never_saved(tmp_path, poison, monkeypatch):
+def test_a_nan_in_a_weight_stops_the_run_and_is_never_saved(tmp_path):
     trainer = make_trainer(tmp_path / "run", make_settings(save_steps=1, eval_steps=100))
     plain = trainer.loss_sum
 
     def poisoned(model, batch):
         if trainer.state.global_step == 2:
-            if poison == "weight":
-                with torch.no_grad():
-                    next(iter(weight for weight in model.parameters() if weight.requires_grad)).fill_(math.nan)
-            return plain(model, batch) * (math.nan if poison == "loss" else 1.0)
+            with torch.no_grad():
+                next(iter(weight for weight in model.parameters() if weight.requires_grad)).fill_(math.nan)
         return plain(model, batch)
 
     trainer.loss_sum = poisoned
-    with pytest.raises(EngineError, match=r"finite (number )?at step 3") as caught:
+    with pytest.raises(EngineError, match="not finite at step 3") as caught:
         trainer.train()
     assert caught.value.code is ExitCode.DIVERGED
-    saved = list_checkpoints(trainer.job.directory / "checkpoints")
-    assert saved[-1].step == 2
-    assert any("not a finite number" in event["message"] for event in events_of(trainer, "warning"))
+    assert list_checkpoints(trainer.job.directory / "checkpoints")[-1].step == 2
 
 
 def test_the_best_evaluation_is_kept_and_put_back(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 
+from engine.errors import EngineError
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration import Measurement, measured_shape, model_key
@@ -35,6 +36,7 @@ from engine.train.comparison import (
 )
 from engine.train.meter import Meter
 from engine.train.peaks import PhasePeaks
+from engine.train.remedies import out_of_memory_error
 from engine.train.telemetry import driver_view
 from engine.worker_job import Job
 
@@ -57,6 +59,7 @@ class Calibrator:
         # Before the CUDA context and the model: what the libraries take, and what others hold on the card.
         self._libraries_bytes = psutil.Process().memory_info().rss
         self._worst_percent = 0.0
+        self._told_shortage = False
 
     def tell(self, stage: str, peaks: PhasePeaks, meter: Meter) -> None:
         """Write the `calibration` event, warn of a promise that was too low, keep the measurement."""
@@ -75,14 +78,33 @@ class Calibrator:
         )
         self._warn(promised, measured, errors)
 
+    def tell_smaller(self, peaks: PhasePeaks, error: BaseException, rows: int, step: int) -> None:
+        """Say that memory ran out and that the step begins again with `rows` sequences at a time."""
+        promised, reached = promised_figures(self._promised).get("device_bytes"), peaks.whole().reserved
+        self._job.warn(
+            "out_of_memory",
+            f"memory ran out in step {step + 1}: {format_bytes(reached)} were reached, {format_bytes(promised)} "
+            f"predicted. It is done again with {rows} sequence{'s' * (rows > 1)} at a time; the batch stays the same",
+        )
+        self.tell_out_of_memory(peaks, error)
+
+    def no_way_on(self, peaks: PhasePeaks, error: BaseException) -> EngineError:
+        """What the run ends with when one sequence at a time does not fit: remedies with their memory."""
+        try:
+            had = self._could_have_had(peaks, error)
+        except RuntimeError:
+            had = peaks.whole().reserved
+        return out_of_memory_error(error, self._subject, self._machine, self._gpu, had)
+
     def tell_out_of_memory(self, peaks: PhasePeaks, error: BaseException) -> None:
         """Keep that this shape did not fit into what it could have had."""
-        if self._subject is None:
+        if self._subject is None or self._told_shortage:
             return
         try:
             had = self._could_have_had(peaks, error)
         except RuntimeError:  # a card in disorder says nothing any more; the error itself is told by the worker
             return
+        self._told_shortage = True
         # Less than was predicted: others held the rest, or a limit did, and the prediction stands.
         news = had >= self._predicted_bytes(self._subject)
         kept = news and self._write(self._subject, reserved=had, out_of_memory=True)

@@ -39,9 +39,10 @@ def run(job: Job) -> dict[str, Any]:
     try:
         return _run(job, run_json, settings, base_dir, calibrator, peaks)
     except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            calibrator.tell_out_of_memory(peaks, error)
-        raise
+        if not is_out_of_memory(error):
+            raise
+        calibrator.tell_out_of_memory(peaks, error)
+        raise calibrator.no_way_on(peaks, error) from error
 
 
 def _run(
@@ -57,6 +58,7 @@ def _run(
     trainer = _build_trainer(job, settings, model, prepared)
     trainer.peaks = peaks
     peaks.on_measured = lambda: calibrator.tell("first_steps", peaks, trainer.meter)
+    trainer.on_smaller = lambda error, rows: calibrator.tell_smaller(peaks, error, rows, trainer.state.global_step)
     telemetry = Telemetry(job.events, run_json.get("estimate", {}).get("device_bytes"), peaks)
     _tell_start(job, trainer, run_json, resume)
     began = time.monotonic()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from engine.errors import ExitCode
 from engine.hardware.machine import Cpu, Gpu, Machine
 from engine.memory.calibration import Measurement, model_key
 from engine.memory.calibration_record import decode
@@ -257,6 +258,24 @@ def test_the_median_warm_step_is_the_speed_that_is_kept(run, monkeypatch):
     found = known.find(SPEC, SHAPE)
     assert found.tokens_per_second == 2 * 2048 / 2.0
     assert known.speed_ratio(SPEC, SHAPE) == found.tokens_per_second / found.predicted_tokens_per_second
+
+
+def test_a_shortage_is_told_once_and_the_end_comes_with_remedies(run):
+    calibrator = run.begin()
+    run.card.mem_get_info = lambda: (2 * GIB, 80 * GIB)
+    shortage = torch.OutOfMemoryError("Tried to allocate 4 GiB")
+    calibrator.tell_smaller(run.peaks, shortage, 2, 6)
+    calibrator.tell_smaller(run.peaks, shortage, 1, 6)
+    warnings = [event["message"] for event in run.events("warning") if event["code"] == "out_of_memory"]
+    assert [("2 sequences at a time" in text, "1 sequence at a time" in text) for text in warnings] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all("step 7" in text for text in warnings)
+    assert len(run.events("calibration")) == 1
+    error = calibrator.no_way_on(run.peaks, shortage)
+    assert error.code is ExitCode.RESOURCES
+    assert error.hint
 
 
 def test_out_of_memory_keeps_what_there_was(run):

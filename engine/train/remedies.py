@@ -1,0 +1,66 @@
+"""What to change when a run does not fit even in the smallest pieces: the nearest settings that would, by prediction.
+
+Called by `train.run` at the end of a run that ran out of memory. Not here: the smaller pieces that are tried
+before (`pieces.py`).
+"""
+
+from __future__ import annotations
+
+from engine.errors import EngineError, ExitCode
+from engine.hardware.machine import Gpu, Machine
+from engine.memory.shape import TrainingShape
+from engine.recommend.plan import Requirements
+from engine.recommend.search import plan_model
+from engine.text import format_bytes
+from engine.train.comparison import Subject
+
+_OTHERWISE = "use a smaller model, a shorter model.max_length, or a device with more memory"
+
+
+def out_of_memory_error(
+    error: BaseException, subject: Subject | None, machine: Machine, gpu: Gpu | None, had_bytes: int
+) -> EngineError:
+    """The error of the run, with remedies ranked by how little they change, each with its predicted memory.
+
+    `had_bytes`: what the run could have had of the device.
+    """
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    message = f"out of memory: {first}"
+    if subject is None:
+        return EngineError(message, code=ExitCode.RESOURCES, hint=_OTHERWISE)
+    message += f" ({format_bytes(subject.closed_form.device_bytes)} were predicted, {format_bytes(had_bytes)} to have)"
+    found = remedies(subject, machine, gpu, had_bytes)
+    return EngineError(message, code=ExitCode.RESOURCES, hint="; or ".join(found) or _OTHERWISE)
+
+
+def remedies(subject: Subject, machine: Machine, gpu: Gpu | None, had_bytes: int) -> tuple[str, ...]:
+    """Changes that fit below what was not enough, such as `nf4: 5.2 GiB OK`; nearest first."""
+    # The prediction may have said that it fits: only what takes less than it can be a remedy.
+    limit = min(had_bytes, subject.closed_form.device_bytes - 1)
+    asked = _requirements(subject.shape, limit, gpu)
+    try:
+        return plan_model(subject.spec, machine, asked).alternatives
+    except EngineError:
+        return ()
+
+
+def _requirements(shape: TrainingShape, limit_bytes: int, gpu: Gpu | None) -> Requirements:
+    return Requirements(
+        max_length=shape.max_length,
+        total_batch=shape.micro_batch * shape.gradient_accumulation_steps,
+        method=shape.method,
+        compute_dtype=shape.compute_dtype,
+        quantization=shape.quantization,
+        micro_batch=1,
+        checkpoint_every=shape.checkpoint_every,
+        optimizer=shape.optimizer,
+        lora_r=shape.lora_r,
+        lora_targets=shape.lora_targets,
+        lora_dropout=shape.lora_dropout,
+        lora_bias=shape.lora_bias,
+        modules_to_save=shape.modules_to_save,
+        use_dora=shape.use_dora,
+        memory_bytes=limit_bytes,
+        gpu_uuid=gpu.uuid if gpu else None,
+        device=shape.device,
+    )

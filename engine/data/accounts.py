@@ -16,7 +16,7 @@ from engine.data.encode import Document, Encoded
 from engine.data.examples import BadRow, Example, Examples
 from engine.data.files import data_error
 from engine.data.formats import check_bad_fraction
-from engine.data.pack import Packed, fit_document
+from engine.data.pack import Packed, fit_document, split_document
 from engine.data.report import DataReport, DatasetReport, Ledger, SetReport, summarise_lengths
 from engine.data.split import count_duplicates
 from engine.profile.schema import Profile
@@ -37,6 +37,8 @@ class Account:
     ends: Counter[str] = field(default_factory=Counter)
     lengths: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    shares: dict[int, str] = field(default_factory=dict)
+    """Of each data set, where weights were given."""
 
 
 def refuse(account: Account, encoded: Encoded, examples: Sequence[Example]) -> None:
@@ -57,12 +59,16 @@ def refuse(account: Account, encoded: Encoded, examples: Sequence[Example]) -> N
 
 def fit(account: Account, documents: Sequence[Document], examples: Sequence[Example]) -> list[Document]:
     """Documents within max_length; rows are counted as kept, cut or dropped."""
-    limit, overlong = int(account.settings.model.max_length), account.settings.data.overlong
+    limit, overlong = int(account.settings.model.max_length), _overlong(account.settings)
+    side = account.settings.model.truncation_side
     account.lengths = [len(document.ids) for document in documents]
     kept: list[Document] = []
     cut, lost = set(), {}
     for document in documents:
-        fitted = fit_document(document, limit, overlong)
+        if overlong == "split" and len(document.ids) > limit and examples[document.example].kind == "text":
+            kept += split_document(document, limit)
+            continue
+        fitted = fit_document(document, limit, overlong, side)
         if isinstance(fitted, str):
             lost[document.example] = fitted
             continue
@@ -80,6 +86,12 @@ def fit(account: Account, documents: Sequence[Document], examples: Sequence[Exam
         else:
             account.notes["rows lost some of their answers to max_length"] += 1
     return kept
+
+
+def _overlong(settings: Profile) -> str:
+    """Pre-training goes on with a long text in the next sequence, unless it shall be dropped."""
+    chosen = settings.data.overlong
+    return "split" if settings.train.objective == "pretrain" and chosen == "cut" else chosen
 
 
 def check_result(
@@ -100,7 +112,9 @@ def check_result(
     if dropped:
         account.warnings.append(f"{dropped} rows are left out; see the causes in the report")
     if cut:
-        account.warnings.append(f"{cut} rows are cut to max_length = {limit} tokens and lose the end of their answers")
+        account.warnings.append(
+            f"{cut} rows are cut to max_length = {limit} tokens and lose {_lost_part(account.settings)}"
+        )
     if held_out and validation is None:
         account.warnings.append(f"none of the {held_out} held-out rows fits max_length: nothing is evaluated")
     account.warnings += [f"{count} {note} (template {template.name})" for note, count in account.notes.items() if count]
@@ -111,6 +125,10 @@ def check_result(
     )
     if strange:
         account.warnings.append(f"{strange} rows hold control or text-direction characters; they are kept as they are")
+
+
+def _lost_part(settings: Profile) -> str:
+    return "the end of their answers" if settings.model.truncation_side == "right" else "the beginning of their prompts"
 
 
 def make_report(
@@ -126,7 +144,7 @@ def make_report(
     train, held = packed
     documents = [document.example for document in kept]
     return DataReport(
-        datasets=tuple(_dataset(file, account.ledgers[number]) for number, file in account.files.items()),
+        datasets=tuple(_dataset(account, number) for number in account.files),
         train=_set(train, [row for row in documents if row < border]),
         validation=_set(held, [row for row in documents if row >= border]) if held is not None else None,
         validation_source=data.validation_path or f"{data.validation_fraction:g} of the rows",
@@ -141,9 +159,11 @@ def make_report(
     )
 
 
-def _dataset(file: Examples, ledger: Ledger) -> DatasetReport:
+def _dataset(account: Account, number: int) -> DatasetReport:
+    file, ledger = account.files[number], account.ledgers[number]
     path, dropped = str(file.path), ledger.dropped()
-    return DatasetReport(path, file.format, file.why, file.rows_read, ledger.kept, ledger.cut, dropped, file.notes)
+    notes = (*file.notes, *([account.shares[number]] if number in account.shares else []))
+    return DatasetReport(path, file.format, file.why, file.rows_read, ledger.kept, ledger.cut, dropped, notes)
 
 
 def _set(packed: Packed, rows: Sequence[int]) -> SetReport:

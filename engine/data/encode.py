@@ -52,14 +52,20 @@ class Encoded:
 
 
 def encode_examples(
-    examples: Sequence[Example], tokenizer: Tokenizer, template: ChatTemplate, on_progress: Progress
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    on_progress: Progress,
+    masker: Masker | None = None,
 ) -> Encoded:
     """Render, tokenize and mask all examples. `on_progress(done, total)` counts examples.
+
+    `masker` where the loss sees other parts than every answer.
 
     Raises EngineError(MODEL) for a tokenizer without character offsets.
     """
     backend = backend_of(tokenizer)
-    masker = Masker(tokenizer, template)
+    masker = masker or Masker(tokenizer, template)
     documents: list[Document] = []
     refused: list[tuple[int, RowProblem]] = []
     done = 0

@@ -89,6 +89,17 @@ def with_system(examples: Iterable[Example], system: str) -> list[Example]:
     ]
 
 
+def with_mask(examples: Iterable[Example], mask: str) -> list[Example]:
+    """The examples with what `data.mask` leaves to learn: `last` keeps a conversation's last trained answer."""
+    return [_last_only(example) if mask == "last" else example for example in examples]
+
+
+def _last_only(example: Example) -> Example:
+    last = max((at for at, message in enumerate(example.messages) if message.train), default=0)
+    turns = (replace(message, train=message.train and at == last) for at, message in enumerate(example.messages))
+    return replace(example, messages=tuple(turns))
+
+
 def check_bad_fraction(files: Sequence[Examples], max_bad_fraction: float) -> None:
     """EngineError(DATA) with the first bad rows and the totals when too many rows are unusable."""
     total, bad = sum(file.rows_read for file in files), sum(len(file.bad) for file in files)

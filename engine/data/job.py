@@ -14,8 +14,8 @@ from engine.data.chat import Tokenizer, choose_template
 from engine.data.encode import IGNORED, backend_of, tokenize
 from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
-from engine.data.formats import read_examples, with_system
-from engine.data.mask import Masker, Rendered
+from engine.data.formats import read_examples, with_mask, with_system
+from engine.data.mask import Rendered, masker_of
 from engine.data.prepare import prepare
 from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
@@ -53,7 +53,7 @@ def preview(settings: Profile, tokenizer: Tokenizer, base_dir: Path, rows: int) 
     """
     examples, paths = _first_examples(settings, base_dir, rows)
     template = choose_template(tokenizer, settings.data.template)
-    masker = Masker(tokenizer, template)
+    masker = masker_of(settings, tokenizer, template)
     shown, problems = [], []
     for example, found in zip(examples, masker.render_examples(examples), strict=True):
         place = {"path": paths[example.dataset], "row": example.row}
@@ -79,14 +79,14 @@ def _first_examples(settings: Profile, base_dir: Path, rows: int) -> tuple[list[
     for number, dataset in enumerate(settings.data.datasets):
         if len(found) >= rows:
             break
-        file = read_examples(dataset, base_dir, index=number, limit=rows - len(found))
+        file = read_examples(dataset, base_dir, index=number, limit=min(rows - len(found), dataset.max_samples or rows))
         paths[number] = str(file.path)
         found += file.examples
         causes |= file.causes
     if not found:
         told = ", ".join(f"{count} x {cause}" for cause, count in causes.items())
         raise data_error(f"no row can be used: {told}", where=paths[0])
-    return with_system(found, settings.data.system), paths
+    return with_mask(with_system(found, settings.data.system), settings.data.mask), paths
 
 
 def _document(tokenizer: Tokenizer, document: Rendered, max_length: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from engine.data.chat import ChatTemplate, Tokenizer, Turns, bos_text, render
 from engine.data.examples import Example, RowProblem
 from engine.errors import EngineError, ExitCode
+from engine.profile.schema import Profile
 
 _OPEN, _CLOSE = "\U000f4a1e", "\U000f4a1f"
 """Private-use characters around special tokens that data spells out, while a template renders."""
@@ -55,10 +56,20 @@ class Turn:
     before: Turns
 
 
+def masker_of(settings: Profile, tokenizer: Tokenizer, template: ChatTemplate) -> Masker:
+    """What the profile's loss sees: `data.mask`, `data.response_template`, and everything in pre-training."""
+    whole = settings.data.mask == "all" or settings.train.objective == "pretrain"
+    return Masker(tokenizer, template, whole=whole, response_mark=settings.data.response_template)
+
+
 class Masker:
     """Renders examples with one tokenizer and template, and finds their trained spans."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: ChatTemplate, *, whole: bool = False, response_mark: str | None = None
+    ) -> None:
+        """`whole`: prompts are learned too. `response_mark`: of plain text, only what stands behind its last one."""
+        self.whole, self.response_mark = whole, response_mark
         self.tokenizer = tokenizer
         self.template = template
         self.notes = MaskNotes()
@@ -114,17 +125,25 @@ class Masker:
         if isinstance(answers, RowProblem):
             return answers
         if example.kind == "text":
-            return [self._text_document(example)]
+            return self._text_document(example)
         try:
             documents = self._documents(answers)
         except RowProblem as problem:
             return problem
-        return [self._unmark(document) for document in documents]
+        return [self._unmark(self._all_of(document) if self.whole else document) for document in documents]
 
-    def _text_document(self, example: Example) -> Rendered:
+    def _all_of(self, document: Rendered) -> Rendered:
+        return Rendered(document.text, ((0, len(document.text)),), document.plain)
+
+    def _text_document(self, example: Example) -> list[Rendered] | RowProblem:
         content = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", example.messages[0].content)
-        text = self.bos + content + self._eos()
-        return self._unmark(Rendered(text, ((0, len(text)),)))
+        text, start = self.bos + content + self._eos(), 0
+        if self.response_mark is not None:
+            mark = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", self.response_mark)
+            start = text.rfind(mark) + len(mark)
+            if start < len(mark):
+                return RowProblem("no response mark", f"the text does not hold {self.response_mark[:40]!r}")
+        return [self._unmark(Rendered(text, ((start, len(text)),)))]
 
     def _documents(self, answers: list[Turn]) -> list[Rendered]:
         starts = [self._start(turn) for turn in answers]

@@ -62,15 +62,25 @@ class Packed:
         return np.arange(self.max_length) - np.repeat(starts, lengths)
 
 
-def fit_document(document: Document, max_length: int, overlong: str) -> Document | str:
-    """The document within `max_length`, or the cause why it has to go. Cutting keeps the start."""
+def fit_document(document: Document, max_length: int, overlong: str, side: str = "right") -> Document | str:
+    """The document within `max_length`, or the cause why it has to go. Tokens are cut off on `side`."""
     if len(document.ids) > max_length:
         if overlong == "drop":
             return "longer than max_length"
-        document = Document(document.ids[:max_length], document.labels[:max_length], document.example)
+        kept = slice(max_length) if side == "right" else slice(-max_length, None)
+        document = Document(document.ids[kept], document.labels[kept], document.example)
         if document.trained_tokens == 0:
             return "no answer left within max_length"
     return document if document.trained_tokens else "no trained token"
+
+
+def split_document(document: Document, max_length: int) -> list[Document]:
+    """A long text as documents of at most `max_length`, one after the other; nothing is lost."""
+    starts = range(0, len(document.ids), max_length)
+    return [
+        Document(document.ids[at : at + max_length], document.labels[at : at + max_length], document.example)
+        for at in starts
+    ]
 
 
 def pack(documents: Sequence[Document], max_length: int, pad_token_id: int, *, packing: bool, seed: int) -> Packed:

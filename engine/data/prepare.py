@@ -15,7 +15,9 @@ from engine.data.accounts import VALIDATION, Account, check_result, fit, make_re
 from engine.data.chat import ChatTemplate, Tokenizer, choose_template
 from engine.data.encode import Document, encode_examples
 from engine.data.examples import Example, Examples
-from engine.data.formats import check_bad_fraction, read_examples, with_system
+from engine.data.formats import check_bad_fraction, read_examples, with_mask, with_system
+from engine.data.mask import masker_of
+from engine.data.mix import weigh
 from engine.data.pack import Packed, pack
 from engine.data.report import DataReport, Ledger
 from engine.data.split import count_shared, split_examples
@@ -57,12 +59,14 @@ def prepare(
         for bad in file.bad:
             account.ledgers[number].drop(bad.row, bad.cause, bad.detail)
     train, validation = _sides(account)
-    encoded = encode_examples([*train, *validation], tokenizer, template, on_progress)
+    masker = masker_of(settings, tokenizer, template)
+    encoded = encode_examples([*train, *validation], tokenizer, template, on_progress, masker)
     account.notes, account.ends = encoded.notes.counts, encoded.notes.ends
     refuse(account, encoded, [*train, *validation])
     kept = fit(account, encoded.documents, [*train, *validation])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-    train_set = _pack_side(account, [document for document in kept if document.example < len(train)], pad)
+    learned = weigh(account, [document for document in kept if document.example < len(train)], train)
+    train_set = _pack_side(account, learned, pad)
     held = [document for document in kept if document.example >= len(train)]
     validation_set = _pack_side(account, held, pad) if held else None
     check_result(account, train_set, validation_set, template, len(validation))
@@ -71,7 +75,9 @@ def prepare(
         train=train_set,
         validation=validation_set,
         validation_examples=[example for row in rows if (example := validation[row - len(train)]).kind == "chat"],
-        report=make_report(account, (train_set, validation_set), kept, (train, validation), template, began),
+        report=make_report(
+            account, (train_set, validation_set), [*learned, *held], (train, validation), template, began
+        ),
         template=template,
         end_token_ids=tuple(tokenizer.convert_tokens_to_ids(list(account.ends))),
     )
@@ -84,7 +90,8 @@ def read_files(settings: Profile, base_dir: Path) -> dict[int, Examples]:
     for number, dataset in enumerate(data.datasets):
         if left == 0:
             break
-        files[number] = read_examples(dataset, base_dir, index=number, limit=left)
+        limits = [limit for limit in (left, dataset.max_samples) if limit is not None]
+        files[number] = read_examples(dataset, base_dir, index=number, limit=min(limits, default=None))
         left = None if left is None else left - len(files[number].examples)
     if data.validation_path is not None:
         held_out = data.datasets[0].model_copy(update={"path": data.validation_path})
@@ -95,7 +102,7 @@ def read_files(settings: Profile, base_dir: Path) -> dict[int, Examples]:
 def _sides(account: Account) -> tuple[list[Example], list[Example]]:
     data = account.settings.data
     given = [example for number, file in account.files.items() if number != VALIDATION for example in file.examples]
-    examples = with_system(given, data.system)
+    examples = with_mask(with_system(_distinct(account, given), data.system), data.mask)
     if len(account.files) - (VALIDATION in account.files) < len(data.datasets):
         account.warnings.append(
             f"data.max_samples = {data.max_samples} was reached before the last file: not all were read"
@@ -105,13 +112,28 @@ def _sides(account: Account) -> tuple[list[Example], list[Example]]:
         if data.validation_fraction > 0 and not held:
             account.warnings.append("no rows are held out: the data holds fewer than two different examples")
         return train, held
-    held = with_system(account.files[VALIDATION].examples, data.system)
+    held = with_mask(with_system(account.files[VALIDATION].examples, data.system), data.mask)
     shared = count_shared(examples, held)
     if shared:
         account.warnings.append(
             f"{shared} of {len(held)} validation rows are also trained on: their scores prove nothing"
         )
     return examples, held
+
+
+def _distinct(account: Account, examples: list[Example]) -> list[Example]:
+    """Without exact duplicates of earlier rows where that was asked; each one left out is in its ledger."""
+    if not account.settings.data.deduplicate:
+        return examples
+    seen: set[bytes] = set()
+    kept = []
+    for example in examples:
+        if example.key in seen:
+            account.ledgers[example.dataset].drop(example.row, "exact duplicate of an earlier row")
+        else:
+            seen.add(example.key)
+            kept.append(example)
+    return kept
 
 
 def _pack_side(account: Account, documents: Sequence[Document], pad_token_id: int) -> Packed:

@@ -124,7 +124,23 @@ def load_tokenizer(settings: Profile, base_dir: Path, warn: Warn) -> Any:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if settings.model.additional_special_tokens:
+        tokenizer.add_special_tokens({"additional_special_tokens": settings.model.additional_special_tokens})
+    if settings.model.padding_side is not None:
+        tokenizer.padding_side = settings.model.padding_side
+    tokenizer.truncation_side = settings.model.truncation_side
     return tokenizer
+
+
+@torch.no_grad()
+def grow_vocabulary(model: Any, size: int) -> None:
+    """Rows for tokens that the model has none for, each the mean of those it has: the same at every loading."""
+    old = model.get_input_embeddings().num_embeddings
+    if size <= old:
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        module.weight[old:] = module.weight[:old].float().mean(dim=0).to(module.weight.dtype)
 
 
 def load_base(
@@ -149,7 +165,7 @@ def load_base(
             model = AutoModelForCausalLM.from_config(
                 config, dtype=dtype, attn_implementation=kernel, trust_remote_code=trust
             )
-            return model.to(device)
+            return _grown(model.to(device), settings, base_dir, warn)
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
@@ -162,7 +178,7 @@ def load_base(
         )
         if packed:
             keep_plain_layout(model)
-        return model
+        return _grown(model, settings, base_dir, warn)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EngineError(
             f"the model cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}",
@@ -177,6 +193,12 @@ def load_base(
         raise EngineError(
             f"damaged weights: {error}", code=ExitCode.MODEL, where=str(path), hint="download the model again"
         ) from error
+
+
+def _grown(model: Any, settings: Profile, base_dir: Path, warn: Warn) -> Any:
+    if settings.model.additional_special_tokens:
+        grow_vocabulary(model, len(load_tokenizer(settings, base_dir, warn)))
+    return model
 
 
 def keep_plain_layout(model: Any) -> None:

@@ -15,7 +15,7 @@ _USUAL_SCALE = (0.25, 8.0)
 
 def warning_findings(context: Context) -> Iterator[Finding]:
     """Everything that deserves a second look."""
-    for check in (_without_effect, _lora_scale, _dora, _not_here):
+    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _not_here):
         yield from check(context)
 
 
@@ -32,6 +32,8 @@ def _without_effect(context: Context) -> Iterator[Finding]:
         idle.append(("train.num_train_epochs", "no effect: train.max_steps decides how long it runs"))
     if given("data.validation_path") and given("data.validation_fraction"):
         idle.append(("data.validation_fraction", "no effect: data.validation_path holds the held-out examples"))
+    if given("train.warmup_steps") and given("train.warmup_ratio"):
+        idle.append(("train.warmup_ratio", "no effect: train.warmup_steps decides"))
     if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:
         idle.append(("train.warmup_ratio", "no effect: use lr_scheduler_type = 'constant_with_warmup'"))
     if given("quantization.double_quant") and method in ("none", "int8"):
@@ -55,6 +57,17 @@ def _dora(context: Context) -> Iterator[Finding]:
     if context.profile.lora.use_dora and context.profile.tuning.method != "full":
         message = "DoRA is slower than the predicted speed, which does not count it; predicted memory does"
         yield finding(context.loaded, "lora.use_dora", message, "expect a longer run", is_warning=True)
+
+
+def _untrained_tokens(context: Context) -> Iterator[Finding]:
+    profile, key = context.profile, "model.additional_special_tokens"
+    if not context.loaded.is_given(key) or profile.tuning.method == "full":
+        return
+    lacking = [name for name in ("embed_tokens", "lm_head") if name not in profile.lora.modules_to_save]
+    if lacking:
+        message = f"the new tokens keep their first embedding: {' and '.join(lacking)} do not learn"
+        hint = 'set lora.modules_to_save = ["embed_tokens", "lm_head"], or use marks that the model knows'
+        yield finding(context.loaded, key, message, hint, is_warning=True)
 
 
 def _not_here(context: Context) -> Iterator[Finding]:

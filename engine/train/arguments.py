@@ -24,6 +24,7 @@ def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> 
         lr_scheduler_type=train.lr_scheduler_type,
         warmup_steps=schedule.warmup_steps,
         weight_decay=train.weight_decay,
+        neftune_noise_alpha=train.neftune_noise_alpha,
         max_grad_norm=train.max_grad_norm,
         seed=train.seed,
         data_seed=train.seed,

@@ -30,4 +30,5 @@ def plan_schedule(settings: Profile, sequences: int, *, has_validation: bool) ->
     rhythm = max(1, math.ceil(total / EVALUATIONS_PER_RUN))
     evaluate = rhythm if train.eval_steps == "auto" else int(train.eval_steps)
     save = evaluate if train.save_steps == "auto" else int(train.save_steps)
-    return Schedule(total, per_epoch, evaluate if has_validation else 0, save, math.ceil(total * train.warmup_ratio))
+    warmup = math.ceil(total * train.warmup_ratio) if train.warmup_steps is None else train.warmup_steps
+    return Schedule(total, per_epoch, evaluate if has_validation else 0, save, warmup)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from engine.profile.tables.base import Name, PathText, Positive, Table, setting
 
@@ -13,9 +15,13 @@ class Dataset(Table):
     path: PathText = setting(
         ..., "json, jsonl, csv, tsv or parquet file, relative to the profile; 'demo:NAME' for a built-in one."
     )
-    format: Literal["auto", "alpaca", "messages", "prompt-completion"] = setting(
+    format: Literal["auto", "alpaca", "messages", "prompt-completion", "text"] = setting(
         "auto", "Row layout; auto recognises it from the columns and says what it took."
     )
+    weight: float = setting(
+        1.0, "How often its rows are seen in an epoch: 0.3 = a random 30 % of them, 2 = each twice.", gt=0, le=100
+    )
+    max_samples: Positive | None = setting(None, "Use only its first n examples.", unit="rows", advanced=True)
     columns: dict[Name, Name] = setting(
         {}, "Own column names: role = column, e.g. instruction = 'question'.", advanced=True
     )
@@ -31,6 +37,13 @@ class Data(Table):
     system: str = setting(
         "", "System message put before each conversation that has none.", advanced=True, max_length=8192
     )
+    mask: Literal["answers", "last", "all"] = setting(
+        "answers", "What the loss sees: every answer, only the last one of a conversation, or prompts too."
+    )
+    response_template: Annotated[str, Field(min_length=1, max_length=200)] | None = setting(
+        None, "In plain text rows: the loss sees only what stands behind the last of these marks.", advanced=True
+    )
+    deduplicate: bool = setting(False, "Leave out exact duplicates of earlier rows; they are counted in any case.")
     packing: bool = setting(True, "Put several short examples into one sequence, kept apart in attention.")
     validation_fraction: float = setting(0.05, "Share of examples held out for evaluation.", ge=0, lt=0.9)
     validation_path: PathText | None = setting(None, "File of held-out examples; replaces validation_fraction.")
@@ -38,4 +51,8 @@ class Data(Table):
     max_bad_fraction: float = setting(
         0.01, "Refuse to start when more than this share of rows is unusable.", ge=0, le=1, advanced=True
     )
-    overlong: Literal["cut", "drop"] = setting("cut", "What to do with examples longer than max_length.", advanced=True)
+    overlong: Literal["cut", "drop", "split"] = setting(
+        "cut",
+        "What to do with examples longer than max_length; split = plain text goes on in the next sequence.",
+        advanced=True,
+    )

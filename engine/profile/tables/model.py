@@ -28,6 +28,15 @@ class Model(Table):
     initialise: Literal["pretrained", "random"] = setting(
         "pretrained", "random = ignore the weights and start from the configuration alone.", advanced=True
     )
+    additional_special_tokens: list[Name] = setting(
+        [], "Marks that become one token each; the vocabulary grows.", advanced=True, max_length=1000
+    )
+    padding_side: Literal["left", "right"] | None = setting(
+        None, "Side on which the saved tokenizer pads; training has no padding within examples.", advanced=True
+    )
+    truncation_side: Literal["left", "right"] = setting(
+        "right", "Side on which examples longer than max_length lose tokens.", advanced=True
+    )
     trust_remote_code: bool = setting(
         False, "Run Python code that the model directory carries. Off unless you know the author.", advanced=True
     )

@@ -12,6 +12,9 @@ from engine.profile.tables.base import Auto, Positive, Table, setting
 class Train(Table):
     """The optimization."""
 
+    objective: Literal["sft", "pretrain"] = setting(
+        "sft", "sft = learn the answers; pretrain = learn every token, long texts go on in the next sequence."
+    )
     per_device_train_batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
         "auto", "Sequences per micro-batch.", unit="sequences"
     )
@@ -24,10 +27,22 @@ class Train(Table):
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = setting(
         "auto", "Peak learning rate; auto goes by method and model size."
     )
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = setting(
-        "cosine", "Shape of the learning rate over the run."
-    )
+    lr_scheduler_type: Literal[
+        "cosine",
+        "linear",
+        "constant",
+        "constant_with_warmup",
+        "cosine_with_restarts",
+        "polynomial",
+        "inverse_sqrt",
+    ] = setting("cosine", "Shape of the learning rate over the run.")
     warmup_ratio: float = setting(0.03, "Share of steps that warm up.", ge=0, le=1)
+    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = setting(
+        None, "Steps that warm up; replaces warmup_ratio.", unit="steps", advanced=True
+    )
+    neftune_noise_alpha: Annotated[float, Field(gt=0, le=1000)] | None = setting(
+        None, "Noise on input embeddings while training (NEFTune); usual values are 5 to 15.", advanced=True
+    )
     num_train_epochs: float = setting(3.0, "Passes over the data.", gt=0, le=1000)
     max_steps: Positive | None = setting(None, "Stop after this many optimizer steps; overrides epochs.", unit="steps")
     weight_decay: float = setting(0.0, "AdamW weight decay.", ge=0, le=1)

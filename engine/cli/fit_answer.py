@@ -74,6 +74,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "tokens_per_second": plan.tokens_per_second,
         "speed_measured": plan.speed_measured,
         "speed_rough": plan.speed_rough,
+        "speed_source": plan.speed_source,
         "latency": dataclasses.asdict(plan.latency) if plan.latency else None,
         "answers_in_time": plan.answers_in_time,
         "parameters": {"total": estimate.total_parameters, "trainable": estimate.trainable_parameters},

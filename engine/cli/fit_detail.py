@@ -48,7 +48,7 @@ def show_detail(answer: Answer) -> None:
 def _show_times(plan: Plan, tokens: int | None) -> None:
     """Speed of training, the time it makes, and how fast the model answers."""
     if plan.tokens_per_second:
-        known = "estimated" + (", may be off by half" if plan.speed_rough else "")
+        known = plan.speed_source + (", may be off by half" if plan.speed_rough else "")
         how_known = "by runs on this device" if plan.speed_measured else known
         count = tokens or 1_000_000
         time = format_duration(plan.training_time_s(count))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import click
 
 from engine.cli.common import json_option, line, print_json, width
+from engine.cli.probe_measure import measure_all, measured_devices, measured_lines
 from engine.hardware.capabilities import best_dtype, usable_gpus
 from engine.hardware.machine import Gpu, GpuProcess, Machine
 from engine.hardware.probe import probe_machine
@@ -20,14 +21,25 @@ _PROCESSES_SHOWN = 5
 
 
 @click.command()
+@click.option("--measure", is_flag=True, help="Measure what each device does: seconds each, needs torch.")
 @json_option
-def probe(as_json: bool) -> None:
-    """Show this machine: GPUs, processor, memory, disk, and what stands in the way of using them."""
+def probe(measure: bool, as_json: bool) -> None:
+    """Show this machine: GPUs, processor, memory, disk, and what stands in the way of using them.
+
+    With --measure every usable device does products of training-like sizes for a moment; 'engine fit' and
+    the deck go by the figures from then on.
+    """
     machine = probe_machine()
+    if measure:
+        measure_all(machine)
+    found = measured_devices(machine)
     if as_json:
-        print_json(dataclasses.asdict(machine))
+        measured = [{"device": name, **dataclasses.asdict(rates)} for name, rates in found]
+        print_json({**dataclasses.asdict(machine), "measured": measured})
         return
     for text in machine_lines(machine, width()):
+        line(text)
+    for text in measured_lines(found, width()):
         line(text)
 
 

@@ -48,6 +48,8 @@ class Measurement:
     tokens_per_second: float | None = None
     """Positions per second, padding included, at the median step after the first ones."""
     predicted_tokens_per_second: float | None = None
+    rates_measured: bool = False
+    """Whether `predicted_tokens_per_second` came from measured rates of the device, not from a table."""
     out_of_memory: bool = False
     """The run died for want of memory: `reserved_bytes` is what it could have had, and needs more than that."""
     model: str = ""
@@ -69,17 +71,19 @@ class Calibration:
         """The measurement of this very model and shape."""
         return self.measurements.get((model_key(spec), measured_shape(shape))) if self.measurements else None
 
-    def speed_ratio(self, spec: ModelSpec, shape: TrainingShape) -> float | None:
+    def speed_ratio(self, spec: ModelSpec, shape: TrainingShape, *, rates_measured: bool = False) -> float | None:
         """Measured over predicted tokens per second; `None` when nothing like it ran here.
 
         The same model and shape by itself, else the median of the same model, else of the same method, dtype and
-        quantization on any model. The median, not the worst: time has no unsafe side.
+        quantization on any model. The median, not the worst: time has no unsafe side. Only runs whose prediction
+        came from the same kind of rates count.
         """
         same = self.find(spec, shape)
-        if same is not None and (ratio := _speed_ratio(same)) is not None:
+        if same is not None and same.rates_measured == rates_measured and (ratio := _speed_ratio(same)) is not None:
             return ratio
         key, how = model_key(spec), _how(shape)
-        alike = [found for found in self.measurements.values() if _how(found.shape) == how]
+        usable = [found for found in self.measurements.values() if found.rates_measured == rates_measured]
+        alike = [found for found in usable if _how(found.shape) == how]
         for group in ([found for found in alike if found.model_key == key], alike):
             ratios = [ratio for found in group if (ratio := _speed_ratio(found)) is not None]
             if ratios:

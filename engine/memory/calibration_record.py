@@ -38,6 +38,8 @@ def decode(record: Record) -> Measurement:
         raise ValueError("date")
     if not isinstance(record["out_of_memory"], bool):
         raise TypeError("out_of_memory")
+    if not isinstance(record.get("rates_measured", False), bool):
+        raise TypeError("rates_measured")
     too_little = not record["out_of_memory"] and reserved < _LEAST_SHARE * predicted
     if too_little or (allocated or 0) > reserved:
         raise ValueError("reserved_bytes")
@@ -50,6 +52,7 @@ def decode(record: Record) -> Measurement:
         allocated_bytes=allocated,
         context_bytes=context,
         out_of_memory=record["out_of_memory"],
+        rates_measured=record.get("rates_measured", False),
         model=sanitize(_text(record.get("model", ""), 300), single_line=True),
         **speeds,
     )

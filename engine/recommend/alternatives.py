@@ -38,7 +38,7 @@ def alternatives(
 
 def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, asked: Requirements) -> Iterator[str]:
     shape = chosen.shape
-    rates = device_rates(shape, target.gpu, cpu)
+    rates = device_rates(shape, target.gpu, cpu, target.measured)
     every = 1 if shape.checkpoint_every == 0 else 0
     label = f"checkpointing {'on' if every else 'off'}"
     yield _line(label, evaluate(spec, replace(shape, checkpoint_every=every), target, rates), chosen)

@@ -14,6 +14,7 @@ from engine.memory.calibration import Calibration
 from engine.memory.calibration_store import load_calibration
 from engine.memory.shape import MIB
 from engine.recommend.plan import Requirements
+from engine.speed.measured import MeasuredRates, load_rates
 from engine.text import format_bytes
 
 _MARGIN_BYTES = 256 * MIB
@@ -33,6 +34,8 @@ class Target:
     """Why this device."""
     calibration: Calibration | None = None
     """What earlier runs measured on it."""
+    measured: MeasuredRates | None = None
+    """What it was measured to do."""
 
 
 def available_bytes(machine: Machine, gpu: Gpu | None) -> int:
@@ -112,9 +115,10 @@ def _gpu(machine: Machine, index: int, gpu: Gpu, count: int) -> Target:
     reason = "the GPU with the most free memory" if count > 1 else "the only usable GPU"
     if gpu.hypothetical:
         reason = "named, not found here" + (f"; one of {count} is used" if count > 1 else "")
-    return Target("cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, load_calibration(gpu, machine))
+    known = load_calibration(gpu, machine), load_rates(gpu, machine)
+    return Target("cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, *known)
 
 
 def _cpu(machine: Machine, reason: str) -> Target:
-    known = load_calibration(None, machine)
-    return Target("cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason, known)
+    known = load_calibration(None, machine), load_rates(None, machine)
+    return Target("cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason, *known)

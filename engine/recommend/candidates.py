@@ -62,7 +62,7 @@ def evaluate(spec: ModelSpec, shape: TrainingShape, target: Target, rates: Rates
 
 def find_best(spec: ModelSpec, target: Target, cpu: Cpu, dtype: str, requirements: Requirements) -> Candidate:
     """The best configuration; when none fits, the one that takes the least."""
-    rates = device_rates(_base_shape(spec, target, dtype, requirements, 1), target.gpu, cpu)
+    rates = device_rates(_base_shape(spec, target, dtype, requirements, 1), target.gpu, cpu, target.measured)
     smallest: Candidate | None = None
     for length in lengths(spec, requirements):
         base = _base_shape(spec, target, dtype, requirements, length)

@@ -76,6 +76,8 @@ class Plan:
     """Whether runs on this device stand behind `tokens_per_second`, not the formula alone."""
     speed_rough: bool = False
     """Whether the device has no published runs like this one, so that the formula may be off by a factor."""
+    speed_source: str = ""
+    """Where the rates behind `tokens_per_second` come from; runs on the device correct them where there were any."""
     latency: Latency | None = None
     """How fast the tuned model answers on this device; None when its rates are not known."""
     answers_in_time: bool = True

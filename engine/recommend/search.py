@@ -59,8 +59,8 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
     dtype, reason = choose_dtype(spec, machine, target, asked.compute_dtype)
     best = find_best(spec, target, machine.cpu, dtype, asked)
     estimate: MemoryEstimate = estimate_memory(spec, best.shape, gpu=target.gpu, calibration=target.calibration)
-    speed, measured = _speed_here(spec, best, target)
-    rates = device_rates(best.shape, target.gpu, machine.cpu)
+    rates = device_rates(best.shape, target.gpu, machine.cpu, target.measured)
+    speed, measured = _speed_here(spec, best, target, rates_measured=rates is not None and rates.measured)
     answers = latency(spec, best.shape, rates) if rates else None
     return Plan(
         model=spec,
@@ -71,6 +71,7 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
         estimate=estimate,
         tokens_per_second=speed,
         speed_measured=measured,
+        speed_source=rates.source if rates else "",
         speed_rough=rates is not None and rates.low_confidence and not measured,
         latency=answers,
         answers_in_time=_in_time(answers, asked.latency_ms),
@@ -80,9 +81,10 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
     )
 
 
-def _speed_here(spec: ModelSpec, best: Candidate, target: Target) -> tuple[float | None, bool]:
+def _speed_here(spec: ModelSpec, best: Candidate, target: Target, *, rates_measured: bool) -> tuple[float | None, bool]:
     """Tokens per second, by what runs on this device made of earlier predictions where there were any."""
-    ratio = target.calibration.speed_ratio(spec, best.shape) if target.calibration else None
+    known = target.calibration
+    ratio = known.speed_ratio(spec, best.shape, rates_measured=rates_measured) if known else None
     if ratio is None or best.tokens_per_second is None:
         return best.tokens_per_second, False
     return best.tokens_per_second * ratio, True

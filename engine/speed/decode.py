@@ -14,6 +14,7 @@ from engine.memory.shape import TrainingShape
 from engine.memory.weights import compute_width, weight_bytes
 from engine.models.parameters import active_parameters, key_width, query_width, total_parameters
 from engine.models.spec import ModelSpec
+from engine.speed.processor import prompt_s
 from engine.speed.rates import Rates
 
 PROMPT_TOKENS = 512
@@ -41,7 +42,8 @@ def latency(spec: ModelSpec, shape: TrainingShape, rates: Rates, prompt_tokens: 
     launch_s *= _QUANTIZED_LAUNCH if shape.quantization != "none" else 1.0
     prompt = min(prompt_tokens, spec.max_position_embeddings)
     step_s = max(_read_bytes(spec, shape, prompt) / (rates.bandwidth_bytes_s * _BANDWIDTH_SHARE), launch_s)
-    return Latency(max(_prompt_flops(spec, prompt) / rates.flops, launch_s) + step_s, step_s)
+    work_s = prompt_s(spec, prompt, rates.processor) if rates.processor else _prompt_flops(spec, prompt) / rates.flops
+    return Latency(max(work_s, launch_s) + step_s, step_s)
 
 
 def _read_bytes(spec: ModelSpec, shape: TrainingShape, context: int) -> float:

@@ -11,20 +11,34 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.hardware.machine import Cpu, Gpu
+from engine.speed.measured import DtypeRates, MeasuredRates
 
-_CLOCK_HZ = 2.5e9
-"""Sustained all-core clock under vector load: a guess that is right within about a half."""
-_CPU_SHARE = 0.35
-_AMX_GAIN = 2.2
-"""bf16 against fp32 with AMX, in whole training steps: 1.6 to 2.4 for 135M on two cores, next to none for 3M."""
+_CLOCK_HZ = 2.7e9
+"""Sustained clock under vector load: a guess that is right within about a half."""
+_CPU_SHARE = 0.9
+"""Of the fp32 peak, in large products."""
+_BF16_GAIN = {"amx": 6.5, "avx512_bf16": 1.8, "": 0.3}
+"""bf16 against fp32 in large products: tiles, vectors of pairs, emulation."""
+_VALUE_S, _SCORE_S, _LOGIT_S = 70e-9, 8e-9, 3.1e-9
+"""What `DtypeRates` holds, on one core of a Sapphire Rapids server in fp32."""
 _CPU_BANDWIDTH_BYTES_S = 8e9
 """Memory rate a core gets; only the optimizer step and dequantization read it."""
+_COPY_SHARE = 0.9
+"""Of a card's memory rate on paper, what a copy reaches."""
+_PRODUCT_SHARE = 0.85
+"""Of a card's tensor rate on paper, what a large product reaches."""
 _SHARE = {(7, 0): 0.28, (7, 5): 0.20, (8, 0): 0.47, (8, 6): 0.55, (8, 7): 0.45, (8, 9): 0.70, (9, 0): 0.38}
+_ANCHORED = frozenset(((7, 5), (8, 0), (8, 9)))
+"""Capabilities with published runs behind their share."""
 _NEW_SHARE = 0.33
 _RTX_50_SHARE = 0.55
 _STARVED_SHARE = 0.35
 _STARVED_FLOP_PER_BYTE = 300.0
 """Cards with more arithmetic per byte of bandwidth than this (L4, L40S) reach a lower share."""
+
+
+TABLE, CLOCKS, CORES = "from the table of cards", "from the card's clocks", "from the number of cores"
+MEASURED = "rates measured on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +48,71 @@ class Rates:
     flops: float
     bandwidth_bytes_s: float
     low_confidence: bool
+    source: str = TABLE
+    """Where the figures come from, as a person reads it."""
+    processor: DtypeRates | None = None
+    """On a processor, what its time model needs."""
+    measured: bool = False
+    """Whether this very device was measured."""
+
+
+def gpu_rates(gpu: Gpu, dtype: str, measured: MeasuredRates | None = None) -> Rates | None:
+    """Rates of a card as measured, else by the driver's or the table's figures; None when neither knows it."""
+    return _measured_gpu(gpu, dtype, measured) or _known_gpu(gpu, dtype)
+
+
+def _measured_gpu(gpu: Gpu, dtype: str, measured: MeasuredRates | None) -> Rates | None:
+    found = measured.dtypes.get(dtype) if measured else None
+    if measured is None or found is None:
+        return None
+    peak, bandwidth = (
+        max(flops for _, flops in found.products) / _PRODUCT_SHARE,
+        measured.bandwidth_bytes_s / _COPY_SHARE,
+    )
+    share = _share(gpu.compute_capability, peak / bandwidth)
+    low = gpu.compute_capability not in _ANCHORED
+    return Rates(peak * share, bandwidth, low, MEASURED, measured=True)
 
 
 @lru_cache(maxsize=64)
-def gpu_rates(gpu: Gpu, dtype: str) -> Rates | None:
-    """Rates of a card from the driver's or the table's figures; None when neither knows it."""
+def _known_gpu(gpu: Gpu, dtype: str) -> Rates | None:
     flops, bandwidth, capability = gpu.tensor_flops, gpu.memory_bandwidth_bytes_s, gpu.compute_capability
-    if flops is None or bandwidth is None:
-        from engine.hardware.gpus import find_gpu
+    from engine.hardware.gpus import find_gpu
 
-        known = find_gpu(gpu.name)
-        flops = flops or (known.tensor_flops if known else None)
-        bandwidth = bandwidth or (known.memory_bandwidth_bytes_s if known else None)
-        capability = capability or (known.compute_capability if known else None)
+    whole = gpu.name.partition(" MIG")[0]
+    known = find_gpu(whole, gpu.total_bytes) or find_gpu(whole)
+    if known:
+        flops, bandwidth = flops or known.tensor_flops, bandwidth or known.memory_bandwidth_bytes_s
+        capability = capability or known.compute_capability
     if not flops or not bandwidth:
         return None
     share = _share(capability, flops / bandwidth)
-    low = capability is None or capability >= (9, 0)
-    return Rates(flops * share * _dtype_factor(dtype, capability), bandwidth, low)
+    low = known is None or capability not in _ANCHORED
+    return Rates(flops * share * _dtype_factor(dtype, capability), bandwidth, low, TABLE if known else CLOCKS)
 
 
-def cpu_rates(cpu: Cpu, dtype: str) -> Rates:
-    """A rough figure from cores and vector width; low confidence always."""
+def cpu_rates(cpu: Cpu, dtype: str, measured: MeasuredRates | None = None) -> Rates:
+    """Rates of a processor as measured, else a rough figure from cores and vector width, which says so."""
+    found = measured.dtypes.get(dtype) if measured else None
+    if measured is None or found is None:
+        guess = _guess(cpu, dtype)
+        return Rates(guess.flops_at(1), cpu.physical_cores * _CPU_BANDWIDTH_BYTES_S, True, CORES, guess)
+    flops = max(rate for _, rate in found.products)
+    return Rates(flops, measured.bandwidth_bytes_s, False, MEASURED, found, measured=True)
+
+
+def _guess(cpu: Cpu, dtype: str) -> DtypeRates:
     flops_per_cycle = 64 if any(flag.startswith("avx512") for flag in cpu.features) else 32
     if any("neon" in flag or "asimd" in flag for flag in cpu.features):
         flops_per_cycle = 16
-    factor = (_AMX_GAIN if "amx" in " ".join(cpu.features) else 1.8) if cpu.bf16_native else 0.3
-    rate = cpu.physical_cores * _CLOCK_HZ * flops_per_cycle * _CPU_SHARE * (factor if dtype != "fp32" else 1.0)
-    return Rates(rate, max(1, cpu.physical_cores) * _CPU_BANDWIDTH_BYTES_S, True)
+    rate, slower = cpu.physical_cores * _CLOCK_HZ * flops_per_cycle * _CPU_SHARE, 64 / flops_per_cycle
+    if dtype != "fp32":
+        amx = "amx_bf16" in cpu.features
+        rate *= _BF16_GAIN["amx" if amx else "avx512_bf16" if cpu.bf16_native else ""]
+        slower *= 1.0 if cpu.bf16_native else 3.0
+    # Short operations do not split among many cores.
+    slower /= cpu.physical_cores**0.5
+    return DtypeRates(((1024, rate),), _VALUE_S * slower, _SCORE_S * slower, _LOGIT_S * slower)
 
 
 def _share(capability: tuple[int, int] | None, flop_per_byte: float) -> float:

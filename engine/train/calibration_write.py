@@ -59,13 +59,15 @@ def join(old: Measurement, new: Measurement) -> Measurement:
         return old if not old.out_of_memory and new.reserved_bytes <= old.reserved_bytes else new
     if old.out_of_memory:
         return new
+    newer = new if new.tokens_per_second else old
     return replace(
         new,
         reserved_bytes=max(old.reserved_bytes, new.reserved_bytes),
         allocated_bytes=_higher(old.allocated_bytes, new.allocated_bytes),
         context_bytes=_higher(old.context_bytes, new.context_bytes),
-        tokens_per_second=new.tokens_per_second or old.tokens_per_second,
-        predicted_tokens_per_second=new.predicted_tokens_per_second or old.predicted_tokens_per_second,
+        tokens_per_second=newer.tokens_per_second,
+        predicted_tokens_per_second=newer.predicted_tokens_per_second,
+        rates_measured=newer.rates_measured,
     )
 
 

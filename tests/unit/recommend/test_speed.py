@@ -8,6 +8,7 @@ from engine.hardware.machine import Cpu, Gpu
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
 from engine.speed.decode import latency
+from engine.speed.rates import CLOCKS, TABLE
 from engine.speed.roofline import device_rates, tokens_per_second
 
 MODELS = catalog_index()
@@ -114,3 +115,20 @@ def test_a_longer_prompt_and_a_larger_model_make_people_wait() -> None:
     assert waits[2] > 4 * waits[1]
     small = latency(MODELS[LLAMA_3B], TrainingShape(), rates)
     assert small.per_token_s < latency(MODELS[LLAMA_8B], TrainingShape(), rates).per_token_s
+
+
+def test_a_card_that_is_in_no_table_is_rough_and_says_where_its_rates_come_from() -> None:
+    unknown = Gpu("Unheard Of 1", compute_capability=(8, 0), tensor_flops=312e12, memory_bandwidth_bytes_s=2.039e12)
+    rates = device_rates(TrainingShape(), unknown, None)
+    known = device_rates(TrainingShape(), Gpu("NVIDIA A100-SXM4-80GB"), None)
+    assert rates is not None
+    assert known is not None
+    assert (rates.low_confidence, rates.source) == (True, CLOCKS)
+    assert (known.low_confidence, known.source) == (False, TABLE)
+    assert rates.flops == known.flops
+
+
+def test_a_class_of_cards_without_published_runs_is_rough() -> None:
+    rates = device_rates(TrainingShape(), Gpu("NVIDIA H100 80GB HBM3"), None)
+    assert rates is not None
+    assert rates.low_confidence

@@ -1,0 +1,39 @@
+"""FLOPs of one micro-batch, by what does them: products with weights, and attention.
+
+Used by `roofline.py` and `processor.py`. Multiply and add count as two; P counts the weights a token meets, with the
+output head. 2P a token forward and 2P for the gradient of the input (PaLM, arXiv 2204.02311, appendix B); the
+gradient of the weights, 2P more, only where they learn; 2P more again where layers are recomputed.
+"""
+
+from __future__ import annotations
+
+from engine.memory.activations import checkpointed_layers
+from engine.memory.shape import TrainingShape
+from engine.models.parameters import active_parameters, query_width
+from engine.models.spec import ModelSpec
+
+
+def micro_batch_flops(spec: ModelSpec, shape: TrainingShape) -> float:
+    """Products and attention; the latter causal over the whole sequence."""
+    span = min(shape.max_length, spec.sliding_window or shape.max_length)
+    recomputed = recomputed_share(spec, shape)
+    attention = 2 * span * query_width(spec) * spec.num_hidden_layers * (3 + recomputed)
+    return product_flops(spec, shape) + micro_batch_tokens(shape) * attention
+
+
+def product_flops(spec: ModelSpec, shape: TrainingShape) -> float:
+    """Products with weights: 4P a token for adapters, 6P for full, 2P more where recomputed."""
+    active = active_parameters(spec)
+    layers = active - spec.vocab_size * spec.hidden_size
+    dense = (6 if shape.method == "full" else 4) * active + 2 * recomputed_share(spec, shape) * layers
+    return micro_batch_tokens(shape) * dense
+
+
+def micro_batch_tokens(shape: TrainingShape) -> int:
+    """Positions of one micro-batch, padding included."""
+    return shape.micro_batch * shape.max_length
+
+
+def recomputed_share(spec: ModelSpec, shape: TrainingShape) -> float:
+    """Share of the layers whose activations are formed again in the backward pass."""
+    return checkpointed_layers(spec, shape) / spec.num_hidden_layers

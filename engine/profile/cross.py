@@ -69,6 +69,22 @@ def _quantized_full(context: Context) -> Iterator[Finding]:
         yield finding(context.loaded, "quantization.method", message, hint, value=quantization)
 
 
+def _pissa(context: Context) -> Iterator[Finding]:
+    loaded, profile = context.loaded, context.profile
+    if not loaded.is_given("lora.init") or profile.lora.init != "pissa":
+        return
+    rivals = {
+        "quantization.method": profile.quantization.method not in ("none", "auto"),
+        "lora.use_dora": profile.lora.use_dora,
+        "lora.modules_to_save": bool(profile.lora.modules_to_save),
+        "lora.bias": profile.lora.bias != "none",
+    }
+    for key, is_on in rivals.items():
+        if is_on and loaded.is_sound(key):
+            message = f"'pissa' changes the base and cannot be saved as a plain adapter together with {key}"
+            yield finding(loaded, "lora.init", message, f"remove {key}, or leave lora.init out", value="pissa")
+
+
 def _quantized_random(context: Context) -> Iterator[Finding]:
     method = context.profile.quantization.method
     sound = context.loaded.is_given("model.initialise") and context.loaded.is_given("quantization.method")
@@ -189,6 +205,7 @@ def _run_name(context: Context) -> Iterator[Finding]:
 
 CHECKS = (
     _quantized_full,
+    _pissa,
     _quantized_random,
     _batch,
     _device,

@@ -16,7 +16,7 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
     lora, train = profile.lora, profile.train
     targets = lora.target_modules
     quantization = _asked(profile.quantization.method)
-    if profile.model.initialise == "random":
+    if profile.model.initialise == "random" or lora.init == "pissa":
         quantization = quantization or "none"
     return Requirements(
         max_length=_asked(profile.model.max_length),

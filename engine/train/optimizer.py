@@ -85,13 +85,25 @@ def _portions(
     return parts
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> Groups:
-    """Trainable parameters in two groups: matrices decay, vectors (norms, biases, magnitudes) do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def parameter_groups(model: torch.nn.Module, weight_decay: float, lora_b_lr: float | None = None) -> Groups:
+    """Trainable parameters in groups: matrices decay, vectors (norms, biases, magnitudes) do not.
+
+    `lora_b_lr`: learning rate of adapters' B matrices, where it is another (LoRA+, arXiv 2402.12354).
+    """
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    own = [parameter for name, parameter in trainable if lora_b_lr is not None and _is_b(name)]
+    known = {id(parameter) for parameter in own}
+    others = [parameter for _, parameter in trainable if id(parameter) not in known]
+    groups: Groups = [
+        {"params": [parameter for parameter in others if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in others if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": own, "weight_decay": weight_decay, "lr": lora_b_lr},
+    ]
     return [group for group in groups if group["params"]]
+
+
+def _is_b(name: str) -> bool:
+    return ".lora_B." in name or ".lora_embedding_B" in name
 
 
 def build_optimizer(model: torch.nn.Module, settings: Profile, warn: Warn) -> torch.optim.Optimizer:
@@ -102,7 +114,8 @@ def build_optimizer(model: torch.nn.Module, settings: Profile, warn: Warn) -> to
         "betas": (train.adam_beta1, train.adam_beta2),
         "eps": train.adam_epsilon,
     }
-    groups = parameter_groups(model, train.weight_decay)
+    ratio = settings.lora.plus_ratio if settings.tuning.method == "lora" else None
+    groups = parameter_groups(model, train.weight_decay, None if ratio is None else float(train.learning_rate) * ratio)
     if train.optim in ("adamw_bnb_8bit", "paged_adamw_8bit"):
         eight_bit = _eight_bit(train.optim, groups, options, settings, warn)
         if eight_bit is not None:

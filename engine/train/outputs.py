@@ -10,8 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.modeling.adapters import save_adapter
 from engine.profile.schema import Profile
 from engine.runs.files import sync_directory, sync_tree, write_json_atomic, write_text_atomic
+
+INITIAL_ADAPTER = "adapter-initial"
+"""Of PiSSA: what the trained adapter is counted from."""
 
 
 def write_data_record(run_dir: Path, report: dict[str, Any], validation: list[Any]) -> None:
@@ -51,9 +55,11 @@ def save_weights(run_dir: Path, model: Any, tokenizer: Any, settings: Profile) -
     name = "adapter" if settings.tuning.method == "lora" else "model"
 
     def fill(folder: Path) -> None:
-        model.save_pretrained(folder, safe_serialization=True)
         if name == "adapter":
+            save_adapter(model, folder, settings, run_dir / INITIAL_ADAPTER)
             _name_base(folder, settings)
+        else:
+            model.save_pretrained(folder, safe_serialization=True)
 
     replace_directory(run_dir / name, fill)
     replace_directory(run_dir / "tokenizer", tokenizer.save_pretrained)

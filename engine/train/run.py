@@ -131,6 +131,10 @@ def _load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         model = adapters.attach(model, settings)
+        if settings.lora.init == "pissa":
+            outputs.replace_directory(
+                job.directory / outputs.INITIAL_ADAPTER, lambda folder: adapters.keep_initial(model, folder)
+            )
     else:
         adapters.set_trainable_dtype(model, settings)
     enable_checkpointing(model, int(settings.train.activation_checkpointing))

@@ -18,7 +18,6 @@ from engine.profile.foreign.draft import (
     Rules,
     elsewhere,
     integer,
-    is_off,
     missing,
     names,
     needless,
@@ -31,7 +30,6 @@ from engine.profile.foreign.draft import (
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "Axolotl"
-_OBJECTIVES = {"dpo": "dpo", "kto": "kto", "orpo": "orpo"}
 _ATTENTION = {
     "flash_attention_2": "packed",
     "flash_attention_3": "packed",
@@ -43,7 +41,18 @@ _ATTENTION = {
 _FORMATS = {"alpaca": "alpaca", "chat_template": "messages", "completion": "text", "pretrain": "text"}
 _SEVERAL = "one GPU is used"
 _OWN_KERNELS = "the engine brings its own kernels"
-_TRACKING = "see train.report_to"
+_TRACKING = "runs are kept and compared here; nothing is sent anywhere"
+_TRACKING_KEYS = (
+    "wandb_project",
+    "use_wandb",
+    "wandb_entity",
+    "wandb_watch",
+    "wandb_log_model",
+    "wandb_run_id",
+    "use_tensorboard",
+    "mlflow_tracking_uri",
+    "trackio_project_name",
+)
 
 
 def finish(draft: Draft) -> None:
@@ -57,22 +66,13 @@ def finish(draft: Draft) -> None:
 
 
 def _objective(draft: Draft) -> None:
-    word = str(draft.value("rl", "sft"))
-    if draft.value("reward_model"):
-        draft.put("train.objective", "reward", "reward_model")
-    elif word in _OBJECTIVES:
-        draft.put("train.objective", _OBJECTIVES[word], "rl")
-    elif "rl" in draft.entries and draft.value("rl"):
-        where = draft.entries["rl"].where
-        raise EngineError(
-            f"rl: {shown(word)} cannot be trained here",
-            code=ExitCode.PROFILE,
-            where=where,
-            hint=f"known are {', '.join(_OBJECTIVES)}",
-        )
-    else:
-        plain = draft.value("pretraining_dataset") or (_types(draft) <= {"completion", "pretrain"} and _types(draft))
-        draft.put("train.objective", "pretrain" if plain else "sft", "datasets")
+    for key in ("rl", "reward_model"):
+        if draft.value(key):
+            message = f"{key}: {shown(draft.value(key))} cannot be trained here"
+            hint = "supervised training and pre-training can"
+            raise EngineError(message, code=ExitCode.PROFILE, where=draft.entries[key].where, hint=hint)
+    plain = draft.value("pretraining_dataset") or (_types(draft) <= {"completion", "pretrain"} and _types(draft))
+    draft.put("train.objective", "pretrain" if plain else "sft", "datasets")
 
 
 def _types(draft: Draft) -> set[str]:
@@ -135,14 +135,13 @@ def _dataset(draft: Draft, entry: Any, places: Sequence[Path]) -> dict[str, Any]
     found: dict[str, Any] = {"path": _path(told, places)}
     kind = told.get("type")
     word = str(kind).partition(".")[0].partition(":")[0] if isinstance(kind, str) else ""
-    if word in _FORMATS and "rl" not in draft.entries:
+    if word in _FORMATS:
         found["format"] = _FORMATS[word]
-    elif kind is not None and "rl" not in draft.entries:
+    elif kind is not None:
         draft.note("changed", "datasets", f"type {shown(kind)}: recognised from the columns instead")
     if told.get("split", "train") != "train":
-        found["split"] = str(told["split"])
+        draft.note("left out", "datasets", f"split {shown(told['split'])}: give a file that holds these rows")
     columns = {"messages": told.get("field_messages"), "text": told.get("field")}
-    columns |= {"chosen": told.get("field_chosen"), "rejected": told.get("field_rejected")}
     named = {role: str(column) for role, column in columns.items() if column and str(column) != role}
     return {**found, **({"columns": named} if named else {})}
 
@@ -185,14 +184,6 @@ def _special_tokens(draft: Draft, entry: Entry) -> None:
         draft.note("changed", entry.key, f"{', '.join(map(shown, rest))}: the tokenizer's own are used")
 
 
-def _tracking(tool: str) -> Any:
-    def rule(draft: Draft, entry: Entry) -> None:
-        if not is_off(entry.value):
-            draft.put("train.report_to", [tool], entry.key)
-
-    return rule
-
-
 RULES: Rules = {
     **shared.COMMON,
     "base_model": to("model.name_or_path", str),
@@ -217,7 +208,7 @@ RULES: Rules = {
     "peft_use_dora": to("lora.use_dora", switch),
     "loraplus_lr_ratio": to("lora.plus_ratio", number),
     "lora_fan_in_fan_out": shared.only(False, "read from the model"),
-    "unfrozen_parameters": missing("use tuning.method = 'freeze' with tuning.trainable_layers"),
+    "unfrozen_parameters": missing("adapters or every weight learn"),
     "datasets": elsewhere,
     "test_datasets": elsewhere,
     "pretraining_dataset": elsewhere,
@@ -246,19 +237,14 @@ RULES: Rules = {
     "early_stopping_patience": to("train.early_stopping_patience", integer),
     "rl": elsewhere,
     "reward_model": elsewhere,
-    "rl_beta": to("train.beta", number),
+    "rl_beta": needless("for preference training"),
     "loss_watchdog_threshold": needless("a loss that is no number stops the run by itself"),
     "loss_watchdog_patience": needless("a loss that is no number stops the run by itself"),
     "output_dir": needless("every run has a directory of its own"),
     "strict": needless("profiles are always strict"),
     "debug": needless("see the worker's log"),
-    "wandb_project": _tracking("wandb"),
-    "use_wandb": _tracking("wandb"),
-    "use_tensorboard": _tracking("tensorboard"),
-    "mlflow_tracking_uri": _tracking("mlflow"),
-    "trackio_project_name": _tracking("trackio"),
     "wandb_name": shared.run_name,
-    **{key: needless(_TRACKING) for key in ("wandb_entity", "wandb_watch", "wandb_log_model", "wandb_run_id")},
+    **{key: needless(_TRACKING) for key in _TRACKING_KEYS},
     **{
         key: needless(_OWN_KERNELS)
         for key in (

@@ -15,7 +15,6 @@ INFO = "dataset_info.json"
 MAX_INFO_BYTES = 16 * 1024 * 1024
 _ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}
 _MESSAGES = {"messages": "messages", "system": "system"}
-_PAIRS = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
 _USUAL = {
     "prompt": "instruction",
     "query": "input",
@@ -23,9 +22,6 @@ _USUAL = {
     "system": "system",
     "history": "history",
     "messages": "conversations",
-    "chosen": "chosen",
-    "rejected": "rejected",
-    "kto_tag": "kto_tag",
 }
 """Columns that LLaMA-Factory takes when an entry names none."""
 _ROLE_TAGS = {"role_tag": ("from", "role"), "content_tag": ("value", "content")}
@@ -118,7 +114,7 @@ def _by_name(draft: Draft, name: str, info: dict[str, Any], home: Path) -> dict[
     path = str((home / str(file)).absolute()) if "file_name" in told else str(file)
     entry: dict[str, Any] = {"path": path, **_layout(draft, name, told)}
     if told.get("split", "train") != "train":
-        entry["split"] = str(told["split"])
+        draft.note("left out", "dataset", f"{shown(name)}: split {shown(told['split'])}: give a file with these rows")
     if told.get("num_samples"):
         entry["max_samples"] = int(told["num_samples"])
     return entry
@@ -134,7 +130,7 @@ def _layout(draft: Draft, name: str, told: dict[str, Any]) -> dict[str, Any]:
         given = (told.get("tags") or {}).get(tag, usual[0])
         if given not in usual:
             draft.note("left out", "dataset", f"{shown(name)}: {tag} = {shown(given)}: known are {', '.join(usual)}")
-    roles = _PAIRS if told.get("ranking") and not lists else _MESSAGES if lists else _ALPACA
+    roles = _MESSAGES if lists else _ALPACA
     renamed = {ours: columns[theirs] for theirs, ours in roles.items() if theirs in columns}
     odd = {ours: column for ours, column in renamed.items() if column not in (ours, _USUAL.get(ours), "messages")}
     return {"columns": odd} if odd else {}

@@ -29,7 +29,7 @@ from engine.profile.foreign.draft import (
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "LLaMA-Factory"
-_STAGES = {"sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto", "rm": "reward"}
+_STAGES = {"sft": "sft", "pt": "pretrain"}
 _TASKS = {"instruction_tuning": "sft", "sft": "sft", "continuation": "pretrain", "pretraining": "pretrain"}
 _ATTENTION = {"auto": "auto", "fa2": "packed", "flash_attention_2": "packed", "sdpa": "sdpa", "disabled": "eager"}
 _TEXT_ONLY = "only text is trained here"
@@ -48,28 +48,20 @@ def finish(draft: Draft) -> None:
 
 
 def _objective(draft: Draft) -> None:
-    stage, loss = str(draft.value("stage", "sft")), str(draft.value("pref_loss", "sigmoid"))
-    if stage not in _STAGES or loss not in ("sigmoid", "orpo"):
-        key, word = ("stage", stage) if stage not in _STAGES else ("pref_loss", loss)
-        known = ", ".join(_STAGES) if key == "stage" else "sigmoid, orpo"
-        raise _unknown(draft, key, word, known)
+    stage = str(draft.value("stage", "sft"))
+    if stage not in _STAGES:
+        raise _unknown(draft, "stage", stage, ", ".join(_STAGES))
     if "task_type" not in draft.entries or "stage" in draft.entries:
-        objective = "orpo" if stage == "dpo" and loss == "orpo" else _STAGES[stage]
-        draft.put("train.objective", objective, "stage" if "stage" in draft.entries else f"{draft.tool}'s default")
+        told = "stage" if "stage" in draft.entries else f"{draft.tool}'s default"
+        draft.put("train.objective", _STAGES[stage], told)
 
 
 def _method(draft: Draft) -> None:
     word = str(draft.value("finetuning_type", "lora"))
-    if word not in ("lora", "full", "freeze"):
-        raise _unknown(draft, "finetuning_type", word, "lora, full, freeze")
+    if word not in ("lora", "full"):
+        raise _unknown(draft, "finetuning_type", word, "lora, full")
     told = "finetuning_type" if "finetuning_type" in draft.entries else f"{draft.tool}'s default"
     draft.put("tuning.method", word, told)
-    if word == "freeze":
-        layers = integer(draft.value("freeze_trainable_layers", 2))
-        if layers <= 0:
-            draft.note("left out", "freeze_trainable_layers", f"{layers}: only the last layers can be trained here")
-        else:
-            draft.put("tuning.trainable_layers", layers, "freeze_trainable_layers")
     if word != "lora":
         for key in [key for key in draft.settings if key.startswith("lora.")]:
             draft.note("not needed", draft.origins[key], f"no adapters with finetuning_type: {word}")
@@ -161,9 +153,9 @@ RULES: Rules = {
     "stage": elsewhere,
     "finetuning_type": elsewhere,
     "use_lora": _use_lora,
-    "freeze_trainable_layers": elsewhere,
-    "freeze_trainable_modules": shared.only("all", "whole layers are trained"),
-    "freeze_extra_modules": missing("only the last layers and the final norm are trained"),
+    "freeze_trainable_layers": needless("for finetuning_type: freeze"),
+    "freeze_trainable_modules": needless("for finetuning_type: freeze"),
+    "freeze_extra_modules": needless("for finetuning_type: freeze"),
     "quantization_bit": elsewhere,
     "quantization_type": elsewhere,
     "quantization_method": elsewhere,
@@ -205,8 +197,8 @@ RULES: Rules = {
     "gradient_checkpointing": to("train.activation_checkpointing", switch),
     "disable_gradient_checkpointing": to("train.activation_checkpointing", lambda value: not switch(value)),
     "optim": shared.optimizer,
-    "pref_beta": to("train.beta", number),
-    "pref_loss": elsewhere,
+    "pref_beta": needless("for preference training"),
+    "pref_loss": needless("for preference training"),
     "pref_ftx": missing("no supervised loss is added to the preference loss"),
     "early_stopping_steps": to("train.early_stopping_patience", integer),
     "eval_strategy": elsewhere,

@@ -150,8 +150,8 @@ def _save_strategy(draft: Draft, entry: Entry) -> None:
 
 def _report(draft: Draft, entry: Entry) -> None:
     words = [word for word in names(entry.value) if word != "none"]
-    if words:
-        draft.put("train.report_to", words, entry.key)
+    told = f"{', '.join(words)}: nothing is sent anywhere; runs are kept and compared here" if words else "none"
+    draft.note("left out" if words else "not needed", entry.key, told)
 
 
 def run_name(draft: Draft, entry: Entry) -> None:
@@ -188,7 +188,7 @@ COMMON: Rules = {
     "metric_for_best_model": _best_metric,
     "greater_is_better": only(False, "the lowest evaluation loss is the best"),
     "report_to": _report,
-    "streaming": to("data.streaming", switch),
+    "streaming": missing("all rows are packed in memory before training"),
     "run_name": run_name,
     "fp16": elsewhere,
     "bf16": elsewhere,

@@ -28,5 +28,13 @@ class Lora(Table):
         [], "Modules trained whole beside the adapters.", advanced=True, max_length=512
     )
     bias: Literal["none", "lora_only", "all"] = setting("none", "Which biases train.", advanced=True)
+    init: Literal["default", "pissa"] = setting(
+        "default",
+        "pissa = start from the base's principal parts; the saved adapter then has twice the rank.",
+        advanced=True,
+    )
+    plus_ratio: Annotated[float, Field(gt=0, le=1000)] | None = setting(
+        None, "Learning rate of B over that of A (LoRA+); usual is 16.", advanced=True
+    )
     use_rslora: bool = setting(False, "Scale by alpha / sqrt(r).", advanced=True)
     use_dora: bool = setting(False, "Weight-decomposed adapters: slower, sometimes better.", advanced=True)

@@ -7,12 +7,14 @@ cost nothing; the figures here are for a batch of trained tokens only, which is 
 
 from __future__ import annotations
 
-from engine.memory.shape import TrainingShape, trains
+from engine.memory.shape import TrainingShape, adapts, trains
 from engine.memory.weights import compute_width
 from engine.models.spec import ModelSpec
 
 LOGIT_BYTES = 8
 """Per row and vocabulary entry: fp32 logits 4 and, inside logsumexp, their shifted exponentials 4."""
+ADAPTED_LOGIT_BYTES = 12
+"""A head with an adapter is called as a module and recomputed: fp32 logits, log-probabilities and their gradient."""
 RECOMPUTED_LOGIT_BYTES = 12
 """In the backward pass of a head called as a module: fp32 logits, log-probabilities and gradient."""
 CAPPED_LOGIT_BYTES = 20
@@ -22,7 +24,8 @@ CAPPED_LOGIT_BYTES = 20
 def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Logits of one chunk at their worst moment."""
     rows = min(shape.micro_batch * (shape.max_length - 1), shape.loss_chunk_tokens)
-    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if is_capped(spec) else LOGIT_BYTES)
+    per_logit = ADAPTED_LOGIT_BYTES if adapts(shape, "lm_head") else LOGIT_BYTES
+    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if is_capped(spec) else per_logit)
 
 
 def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -48,6 +48,11 @@ def trains(shape: TrainingShape, module: str) -> bool:
     return shape.method == "full" or module in shape.modules_to_save
 
 
+def adapts(shape: TrainingShape, module: str) -> bool:
+    """Whether `embed_tokens` or `lm_head` carries an adapter."""
+    return shape.method == "lora" and module in {target.rpartition(".")[2] for target in shape.lora_targets}
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One named part of an estimate, with what it is made of in words."""

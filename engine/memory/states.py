@@ -54,11 +54,17 @@ def targeted_shapes(spec: ModelSpec, targets: tuple[str, ...]) -> tuple[tuple[st
     )
 
 
+def adapted_outside(shape: TrainingShape) -> frozenset[str]:
+    """Which of embedding and output head carry an adapter."""
+    return WHOLE_MODULES & {target.rpartition(".")[2] for target in shape.lora_targets}
+
+
 def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     """r x (in + out) for each targeted layer, and with DoRA a magnitude for each output."""
+    outside = len(adapted_outside(shape)) * shape.lora_r * (spec.vocab_size + spec.hidden_size)
     shapes = targeted_shapes(spec, shape.lora_targets)
     layer = sum(shape.lora_r * (n_in + n_out) + (n_out if shape.use_dora else 0) for _, n_in, n_out in shapes)
-    return spec.num_hidden_layers * layer
+    return spec.num_hidden_layers * layer + outside
 
 
 def saved_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -115,4 +121,5 @@ def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
         return max(spec.vocab_size * spec.hidden_size, experts)
     sizes = (max(n_in, n_out) for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
     saved = spec.vocab_size * spec.hidden_size if WHOLE_MODULES & set(shape.modules_to_save) else 0
-    return max(saved, shape.lora_r * max(sizes, default=0))
+    outside = spec.vocab_size if adapted_outside(shape) else 0
+    return max(saved, shape.lora_r * max(outside, *sizes, 0))

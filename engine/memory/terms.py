@@ -11,7 +11,7 @@ from engine.memory.activations import checkpointed_layers
 from engine.memory.calibration import Calibration
 from engine.memory.phases import Peak, peak
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape
-from engine.memory.states import WHOLE_MODULES, targeted_shapes
+from engine.memory.states import WHOLE_MODULES, adapted_outside, targeted_shapes
 from engine.memory.weights import quantized_bytes
 from engine.models.config import KNOWN_FAMILIES
 from engine.models.parameters import total_parameters
@@ -80,6 +80,7 @@ def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
     if shape.method == "full":
         return "none: the weights themselves learn"
     names = [name.removesuffix("_proj") for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
+    names += sorted(adapted_outside(shape))
     width = "bf16" if shape.compute_dtype == "bf16" else "fp32"
     return f"{format_count(found.states.parameters)} in {width}, rank {shape.lora_r} on {' '.join(names)}"
 

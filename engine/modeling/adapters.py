@@ -79,10 +79,15 @@ def save_adapter(model: Any, folder: Path, settings: Profile, initial_dir: Path)
     PiSSA takes the adapter's first values out of the base: what is saved is the trained adapter less the first one
     (`initial_dir`, written by `keep_initial`), with twice the rank.
     """
-    if settings.lora.init != "pissa":
-        model.save_pretrained(folder, safe_serialization=True)
-        return
-    model.save_pretrained(folder, safe_serialization=True, path_initial_model_for_weight_conversion=str(initial_dir))
+    # PEFT would add the whole embedding to an adapter on it; only a grown one has to travel along.
+    embeddings = "auto" if settings.model.additional_special_tokens else False
+    start = str(initial_dir) if settings.lora.init == "pissa" else None
+    model.save_pretrained(
+        folder,
+        safe_serialization=True,
+        save_embedding_layers=embeddings,
+        path_initial_model_for_weight_conversion=start,
+    )
 
 
 def keep_initial(model: Any, folder: Path) -> None:

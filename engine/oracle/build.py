@@ -13,7 +13,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.memory.shape import TrainingShape
-from engine.memory.states import targeted_shapes
+from engine.memory.states import adapted_outside, targeted_shapes
 from engine.modeling import adapters, attention
 from engine.modeling.forward import enable_checkpointing
 from engine.modeling.load import DTYPES
@@ -86,7 +86,7 @@ def with_layers(config: Any, layers: int) -> Any:
 
 def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:
     """The part of a resolved profile that model building and optimizer read."""
-    targets = [name for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
+    targets = [name for name, _, _ in targeted_shapes(spec, shape.lora_targets)] + sorted(adapted_outside(shape))
     return Profile.model_validate(
         {
             "model": {"name_or_path": spec.name or "model", "dtype": shape.compute_dtype},

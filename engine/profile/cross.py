@@ -177,7 +177,7 @@ def _module_names(context: Context) -> Iterator[Finding]:
     sound = context.loaded.is_sound("lora.target_modules", "model.name_or_path", "tuning.method")
     if spec is None or isinstance(wanted, str) or not sound or context.profile.tuning.method == "full":
         return
-    known = tuple(linear_shapes(spec))
+    known = (*linear_shapes(spec), *(() if spec.tie_word_embeddings else ("embed_tokens", "lm_head")))
     for name in wanted:
         if name.rpartition(".")[2] not in known:
             message = f"{spec.name} has no linear layer '{name}'"

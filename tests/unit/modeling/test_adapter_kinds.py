@@ -92,3 +92,24 @@ def test_lora_plus_gives_b_its_own_rate_and_loses_no_parameter() -> None:
             rates[owners[id(value)]] = group["lr"]
     assert {rate for name, rate in rates.items() if "lora_B" in name} == {0.16}
     assert {rate for name, rate in rates.items() if "lora_A" in name} == {0.01}
+
+
+def test_an_adapter_on_embedding_and_head_is_saved_without_the_whole_matrices(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def untied() -> Any:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=512, tie_word_embeddings=False, **sizes)).eval()
+
+    asked = settings(target_modules=["q_proj", "embed_tokens", "lm_head"])
+    model = attach(untied().requires_grad_(False), asked)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.requires_grad and "_B" in name:
+                value.normal_()
+    save_adapter(model, tmp_path / "adapter", asked, tmp_path)
+    again = load_adapter(untied(), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(input_ids=IDS).logits, again(input_ids=IDS).logits, atol=1e-5)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 4 * 512 * 32

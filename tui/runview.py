@@ -15,6 +15,7 @@ PHASES = {
     "load": "loading the model",
     "data": "reading data",
     "check": "checking the fit",
+    "measure": "measuring the device",
     "train": "training",
     "evaluate": "evaluating",
     "checkpoint": "saving a checkpoint",

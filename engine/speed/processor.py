@@ -21,6 +21,8 @@ _RECOMPUTED_SHARE = 0.4
 """Of the forward and backward time, what the forward pass alone takes."""
 _SCORE_WIDTH = 64
 """Width of the heads that `score_s` is measured with."""
+_FRESH_PAGES = 1.8
+"""A logit in tensors so large that malloc gets new memory for each, against the small ones of the measurement."""
 _LAUNCH_S = 0.0015
 
 
@@ -31,7 +33,7 @@ def micro_batch_s(spec: ModelSpec, shape: TrainingShape, rates: DtypeRates) -> f
     products_s = product_flops(spec, shape) / rates.flops_at(spec.hidden_size)
     values_s = tokens * spec.hidden_size * rates.value_s * _LAYER_SHARE[shape.method]
     layer_s = values_s + _attention_s(spec, shape, rates) + _LAUNCH_S
-    return products_s + layers * layer_s * again + tokens * spec.vocab_size * rates.logit_s
+    return products_s + layers * layer_s * again + tokens * spec.vocab_size * rates.logit_s * _FRESH_PAGES
 
 
 def prompt_s(spec: ModelSpec, tokens: int, rates: DtypeRates) -> float:

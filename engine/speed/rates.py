@@ -19,7 +19,7 @@ _CPU_SHARE = 0.9
 """Of the fp32 peak, in large products."""
 _BF16_GAIN = {"amx": 6.5, "avx512_bf16": 1.8, "": 0.3}
 """bf16 against fp32 in large products: tiles, vectors of pairs, emulation."""
-_VALUE_S, _SCORE_S, _LOGIT_S = 70e-9, 8e-9, 3.1e-9
+_VALUE_S, _SCORE_S, _LOGIT_S = 70e-9, 7.5e-9, 1.8e-9
 """What `DtypeRates` holds, on one core of a Sapphire Rapids server in fp32."""
 _CPU_BANDWIDTH_BYTES_S = 8e9
 """Memory rate a core gets; only the optimizer step and dequantization read it."""

@@ -34,6 +34,7 @@ from engine.train.comparison import (
     promised_figures,
     subject_of,
 )
+from engine.train.first_measure import measured_rates
 from engine.train.meter import Meter
 from engine.train.peaks import PhasePeaks
 from engine.train.remedies import out_of_memory_error
@@ -58,6 +59,7 @@ class Calibrator:
         self._subject = subject_of(run_json, self._gpu) if settings.model.attention == "packed" else None
         # Before the CUDA context and the model: what the libraries take, and what others hold on the card.
         self._libraries_bytes = psutil.Process().memory_info().rss
+        self._rates = measured_rates(job, self._device, self._gpu, self._machine)
         self._worst_percent = 0.0
         self._told_shortage = False
 
@@ -170,6 +172,7 @@ class Calibrator:
         device = device_key(self._gpu, self._machine) if (self._gpu is None) == (self._device == "cpu") else None
         if device is None:
             return False
+        cpu = self._machine.cpu
         measurement = Measurement(
             model_key=model_key(subject.spec),
             shape=measured_shape(subject.shape),
@@ -179,7 +182,8 @@ class Calibrator:
             allocated_bytes=allocated,
             context_bytes=context,
             tokens_per_second=speed,
-            predicted_tokens_per_second=tokens_per_second(subject.spec, subject.shape, self._gpu, self._machine.cpu),
+            predicted_tokens_per_second=tokens_per_second(subject.spec, subject.shape, self._gpu, cpu, self._rates),
+            rates_measured=self._rates is not None and subject.shape.compute_dtype in self._rates.dtypes,
             out_of_memory=out_of_memory,
             model=subject.spec.name[:300],
         )

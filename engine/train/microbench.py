@@ -28,10 +28,13 @@ _LEAST_REPEATS = 2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TOKENS = {"cpu": 512, "cuda": 4096}
 _WIDTHS = {"cpu": (256, 768, 2048), "cuda": (1024, 4096)}
+_MOST_OUT = {"cpu": 512, "cuda": 4096}
+"""On a processor no tensor but the copy's has over 4 MiB: a larger one, freed, would have malloc keep more memory for
+the rest of the run."""
 _LAYER_WIDTH = 512
 _RANK = 16
 _DOCUMENT, _HEADS, _HEAD_WIDTH = 256, 8, 64
-_LOSS_WIDTH, _LOGITS = 16, 8192
+_LOSS_WIDTH, _LOGITS = 16, 2048
 _COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
 
 
@@ -61,14 +64,15 @@ def _of_dtype(device: str, dtype: torch.dtype) -> DtypeRates:
 
 def _product_flops(device: str, dtype: torch.dtype, width: int) -> float:
     """FLOP/s of a linear layer's forward product and of the one that its input's gradient takes."""
-    rows = torch.randn(_TOKENS[device], width, device=device).to(dtype)
-    weight = torch.randn(width, width, device=device).to(dtype)
+    tokens, out = _TOKENS[device], min(width, _MOST_OUT[device])
+    rows, gradient = (torch.randn(tokens, size, device=device, dtype=dtype) for size in (width, out))
+    weight = torch.randn(out, width, device=device, dtype=dtype)
 
     def both() -> None:
         F.linear(rows, weight)
-        torch.mm(rows, weight)
+        torch.mm(gradient, weight)
 
-    return 4 * _TOKENS[device] * width * width / _best_s(both, device)
+    return 4 * tokens * width * out / _best_s(both, device)
 
 
 def _bandwidth(device: str) -> float:

@@ -28,8 +28,8 @@ SAPPHIRE_RAPIDS = MeasuredRates(
     threads=1,
     bandwidth_bytes_s=17.6e9,
     dtypes={
-        "fp32": DtypeRates(((256, 2.02e11), (768, 2.02e11), (2048, 2.06e11)), 7.8e-8, 8.3e-9, 3.7e-9),
-        "bf16": DtypeRates(((256, 1.30e12), (768, 1.38e12), (2048, 1.07e12)), 6.3e-8, 6.0e-9, 3.8e-9),
+        "fp32": DtypeRates(((256, 2.13e11), (768, 2.12e11), (2048, 2.07e11)), 7.3e-8, 7.1e-9, 1.6e-9),
+        "bf16": DtypeRates(((256, 1.39e12), (768, 1.34e12), (2048, 1.22e12)), 5.9e-8, 5.8e-9, 2.0e-9),
     },
 )
 """One core of the processor that the steps below ran on."""

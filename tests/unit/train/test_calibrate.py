@@ -122,6 +122,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     found = SimpleNamespace(card=Card(), process=None, free=None, machine=MACHINE, folder=tmp_path)
     monkeypatch.setattr(calibrate, "probe_machine", lambda **_: found.machine)
+    monkeypatch.setattr(calibrate, "measured_rates", lambda *_: None)
     monkeypatch.setattr(calibrate, "driver_view", lambda: (found.process, found.free))
     monkeypatch.setattr(calibrate.torch, "cuda", found.card)
     found.estimate = estimate_memory(SPEC, SHAPE, gpu=CARD)

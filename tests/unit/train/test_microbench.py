@@ -13,8 +13,10 @@ from engine.cli.probe import probe
 from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import probe_machine
 from engine.runs import measure as device_measure
-from engine.speed.measured import load_rates
-from engine.train import microbench
+from engine.runs.events import EventWriter, read_events
+from engine.speed.measured import DtypeRates, MeasuredRates, load_rates
+from engine.train import first_measure, microbench
+from engine.worker_job import Job
 
 
 def test_a_processor_is_measured_in_about_a_second() -> None:
@@ -44,6 +46,33 @@ def test_probe_measures_in_a_process_of_its_own_and_keeps_it(tmp_path: Path, mon
     assert shown[-1]["bandwidth_bytes_s"] == kept.bandwidth_bytes_s
     assert {"fp32", "bf16"} <= kept.dtypes.keys()
     assert "Measured" in CliRunner().invoke(probe).output
+
+
+def test_the_first_run_on_a_device_measures_it_and_the_second_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    job, machine, taken = Job(tmp_path, {}, EventWriter(tmp_path / "events.jsonl")), probe_machine(), []
+    rates = MeasuredRates("2026-11-24", 1, 1e10, {"fp32": DtypeRates(((256, 1e11),), 7e-8, 8e-9, 3e-9)})
+    monkeypatch.setattr(first_measure, "measure", lambda device, dtypes: taken.append((device, dtypes)) or rates)
+    assert first_measure.measured_rates(job, "cpu", None, machine) == rates
+    assert first_measure.measured_rates(job, "cpu", None, machine) == rates
+    assert taken == [("cpu", ("fp32", "bf16"))]
+    assert first_measure.measured_rates(job, "cuda", None, machine) is None, "which card it was is not known"
+
+
+def test_a_device_that_cannot_be_measured_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    job = Job(tmp_path, {}, EventWriter(tmp_path / "events.jsonl"))
+
+    def full(*_: object) -> MeasuredRates:
+        raise RuntimeError("out of memory\nat line 3")
+
+    monkeypatch.setattr(first_measure, "measure", full)
+    assert first_measure.measured_rates(job, "cpu", None, probe_machine()) is None
+    (warning,) = (event for event in read_events(tmp_path / "events.jsonl")[0] if event["type"] == "warning")
+    assert warning["code"] == "device_not_measured"
+    assert warning["message"].endswith("without measured rates: out of memory")
 
 
 def test_a_measurement_that_fails_says_what_the_process_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 The first token waits for the prompt (2 FLOPs a weight and token, plus causal attention), every further
 one for reading all weights and the cache once: PaLM inference analysis, arXiv 2211.05102, section 2.
-Under both lies the time that eager transformers takes to launch a layer. Called by `engine.recommend`;
+Under both lies the time that eager transformers takes to launch a layer: with a slow host (Colab) it is twice
+what is assumed. Called by `engine.recommend`;
 the figure is of this engine's own generation (transformers, eager), not of a serving system.
 """
 
@@ -23,7 +24,8 @@ _BANDWIDTH_SHARE = 0.65
 """Share of the memory rate that single-row products reach."""
 _LAUNCH_S = {"cuda": 0.00085, "cpu": 0.0004}
 """Forward pass of one layer in eager PyTorch when nothing else limits it."""
-_QUANTIZED_LAUNCH = 1.6
+_QUANTIZED_LAUNCH = {"nf4": 1.6, "fp4": 1.6, "int8": 3.7}
+"""Launches against plain weights. LLM.int8 quantizes its input and looks for outliers in every product."""
 _DEQUANTIZED = {"nf4": 1.6, "fp4": 1.6, "int8": 2.5}
 """Time of a quantized product against reading its stored bytes: the kernels are not bound by memory alone."""
 
@@ -39,7 +41,7 @@ class Latency:
 def latency(spec: ModelSpec, shape: TrainingShape, rates: Rates, prompt_tokens: int = PROMPT_TOKENS) -> Latency:
     """Answer times of the base as `shape` stores it, adapters merged, batch 1."""
     launch_s = spec.num_hidden_layers * _LAUNCH_S["cuda" if shape.device == "cuda" else "cpu"]
-    launch_s *= _QUANTIZED_LAUNCH if shape.quantization != "none" else 1.0
+    launch_s *= _QUANTIZED_LAUNCH.get(shape.quantization, 1.0)
     prompt = min(prompt_tokens, spec.max_position_embeddings)
     step_s = max(_read_bytes(spec, shape, prompt) / (rates.bandwidth_bytes_s * _BANDWIDTH_SHARE), launch_s)
     work_s = prompt_s(spec, prompt, rates.processor) if rates.processor else _prompt_flops(spec, prompt) / rates.flops

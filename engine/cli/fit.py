@@ -43,7 +43,8 @@ def _filters(function: _Function) -> _Function:
         click.option("--method", type=click.Choice(_METHODS), help="Adapters, or every weight."),
         click.option("--micro-batch", type=click.IntRange(1, 4096), help="Sequences of one pass; searched otherwise."),
         click.option("--latency-ms", type=click.FloatRange(1), help="Longest wait for the first token of an answer."),
-        click.option("--tokens", type=click.IntRange(1), help="Tokens to train on, all epochs: tells the time."),
+        click.option("--tokens", type=click.IntRange(1), help="Tokens of the training data: tells the time."),
+        click.option("--epochs", type=click.FloatRange(0.01, 1000), default=1.0, help="How often --tokens are seen."),
         click.option("--rank", type=click.IntRange(1, 1024), default=16, help="Rank of the adapters."),
         click.option("--quantization", type=click.Choice(_QUANTIZATIONS), help="Storage of frozen weights."),
     )
@@ -88,8 +89,8 @@ def fit(
     shown = plans if limit == 0 or specs else plans[: limit or (len(plans) if as_json else _TABLE_ROWS)]
     if why and not specs:
         shown = [plan_model(plan.model, machine, requirements) for plan in shown]
-    tokens = filters["tokens"]
-    answers = [Answer(plan, _simulated(machine, plan) if exact else None, tokens) for plan in shown]
+    data = filters["tokens"], filters["epochs"]
+    answers = [Answer(plan, _simulated(machine, plan) if exact else None, *data) for plan in shown]
     if as_json:
         print_json(document(machine, answers, len(plans)))
     else:
@@ -125,15 +126,11 @@ def recommend(
     plan = plan_model(spec, machine, requirements)
     if target is not None and plan.verdict != "NO":
         _write(plan, target, data_path)
+    answer = Answer(plan, None, filters["tokens"], filters["epochs"])
     if as_json:
-        print_json(
-            {
-                **document(machine, [Answer(plan, tokens=filters["tokens"])], 1),
-                "written": str(target) if target else None,
-            }
-        )
+        print_json({**document(machine, [answer], 1), "written": str(target) if target else None})
     else:
-        show_choices(machine, Answer(plan, tokens=filters["tokens"]), target)
+        show_choices(machine, answer, target)
     if plan.verdict == "NO":
         raise click.exceptions.Exit(1) if target is None else _does_not_fit(plan)
 
@@ -215,6 +212,6 @@ def _show(machine: Machine, answers: Sequence[Answer], total: int, *, detailed: 
         for answer in answers:
             show_detail(answer)
     else:
-        show_table([answer.plan for answer in answers], answers[0].tokens if answers else None)
+        show_table([answer.plan for answer in answers], answers[0].tokens_seen if answers else None)
     if len(answers) < total:
         line(f"… {total - len(answers)} more: --limit 0 shows all")

@@ -22,7 +22,13 @@ class Answer:
     plan: Plan
     exact: ExactMemory | None = None
     tokens: int | None = None
-    """Tokens of the training that was asked about."""
+    """Tokens of the training data that was asked about."""
+    epochs: float = 1.0
+
+    @property
+    def tokens_seen(self) -> int | None:
+        """Tokens that the whole training passes."""
+        return None if self.tokens is None else round(self.tokens * self.epochs)
 
     @property
     def verdict(self) -> str:
@@ -48,8 +54,9 @@ def document(machine: Machine, answers: Sequence[Answer], total: int) -> dict[st
 
 def _answer_document(answer: Answer) -> dict[str, Any]:
     found = _plan_document(answer.plan)
-    if answer.tokens:
-        found |= {"tokens": answer.tokens, "training_time_s": answer.plan.training_time_s(answer.tokens)}
+    if answer.tokens_seen:
+        data = {"tokens": answer.tokens, "epochs": answer.epochs}
+        found |= {**data, "training_time_s": answer.plan.training_time_s(answer.tokens_seen)}
     if answer.exact:
         found |= {"verdict": answer.verdict, "exact": dataclasses.asdict(answer.exact)}
     return found

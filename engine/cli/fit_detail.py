@@ -32,7 +32,7 @@ def show_detail(answer: Answer) -> None:
     spare = f"{format_bytes(plan.headroom_bytes)} {'spare' if plan.headroom_bytes >= 0 else 'short'}".lstrip("-")
     line(f"  {plan.verdict}  {bar(plan, 20)}  {format_bytes(estimate.device_bytes)} of {where}, {spare}")
     if plan.verdict != "NO":
-        _show_times(plan, answer.tokens)
+        _show_times(answer)
     _show_terms(plan)
     if answer.exact:
         _show_exact(answer)
@@ -45,14 +45,20 @@ def show_detail(answer: Answer) -> None:
     line()
 
 
-def _show_times(plan: Plan, tokens: int | None) -> None:
+def _data(answer: Answer) -> str:
+    """`12 M tokens`, `3 epochs of 12 M tokens`; a million where nothing was asked."""
+    tokens = f"{format_count(answer.tokens or 1_000_000)} tokens"
+    return tokens if answer.epochs == 1 or not answer.tokens else f"{answer.epochs:g} epochs of {tokens}"
+
+
+def _show_times(answer: Answer) -> None:
     """Speed of training, the time it makes, and how fast the model answers."""
+    plan = answer.plan
     if plan.tokens_per_second:
         known = plan.speed_source + (", may be off by half" if plan.speed_rough else "")
         how_known = "by runs on this device" if plan.speed_measured else known
-        count = tokens or 1_000_000
-        time = format_duration(plan.training_time_s(count))
-        line(f"  about {plan.tokens_per_second:,.0f} tokens/s, {time} for {format_count(count)} tokens ({how_known})")
+        time = format_duration(plan.training_time_s(answer.tokens_seen or 1_000_000))
+        _show_wrapped(f"  about {plan.tokens_per_second:,.0f} tokens/s, {time} for {_data(answer)}", how_known)
     if plan.latency:
         first, each = plan.latency.first_token_s * 1000, plan.latency.per_token_s * 1000
         late = "" if plan.answers_in_time else ": later than asked for"
@@ -122,8 +128,8 @@ def show_choices(machine: Machine, answer: Answer, target: Path | None) -> None:
     line()
     needed, usable = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
     line(f"{plan.model.name}  {how(plan)}  {plan.verdict}  {needed} of {usable}  {speed(plan)} tokens/s")
-    if answer.tokens and plan.verdict != "NO":
-        line(f"  {duration(plan, answer.tokens)} for {format_count(answer.tokens)} tokens")
+    if answer.tokens_seen and plan.verdict != "NO":
+        line(f"  {duration(plan, answer.tokens_seen)} for {_data(answer)}")
     _show_settings(plan)
     for text in plan.alternatives:
         line(f"  or {text}")

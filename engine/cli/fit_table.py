@@ -23,6 +23,8 @@ def show_table(plans: Sequence[Plan], tokens: int | None = None) -> None:
     width = _NAME_WIDTH - len(_LATE) * any(_is_late(plan) for plan in plans)
     for text in table([_row(plan, tokens, width) for plan in plans], header=header, right=(4, 5)):
         line(text)
+    if any(plan.speed_rough and plan.verdict != "NO" for plan in plans):
+        line("~ rough: nothing like it was published or measured; 'engine probe --measure' helps")
 
 
 def _is_late(plan: Plan) -> bool:

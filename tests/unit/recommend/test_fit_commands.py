@@ -159,6 +159,9 @@ def test_tokens_to_train_on_become_a_time() -> None:
     model = json.loads(run(*asked, "--json").output)["models"][0]
     assert model["training_time_s"] == pytest.approx(12e6 / model["tokens_per_second"])
     assert "for 12 M tokens" in run(*asked).output
+    (thrice,) = json.loads(run(*asked, "--epochs", "3", "--json").output)["models"]
+    assert thrice["training_time_s"] == pytest.approx(3 * model["training_time_s"])
+    assert "for 3 epochs of 12 M tokens" in run(*asked, "--epochs", "3").output
     assert "time" in run("--gpu", "RTX 4090", "--tokens", "12000000").output.splitlines()[2]
 
 

@@ -16,6 +16,7 @@ from engine.models.spec import ModelSpec
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
 from engine.runs.measure import keep_rates
+from engine.speed.decode import latency
 from engine.speed.measured import DtypeRates, MeasuredRates, decode_rates, encode_rates, load_rates, rates_path
 from engine.speed.rates import CORES, MEASURED, TABLE, cpu_rates, gpu_rates
 from engine.speed.roofline import speed_at
@@ -72,6 +73,26 @@ def test_within_thirty_percent_of_steps_on_a_measured_processor(
     shape = replace(shape, checkpoint_every=every, gradient_accumulation_steps=10**6, optimizer="adamw_torch")
     assert speed_at(spec, shape, cpu_rates(CPU, dtype, SAPPHIRE_RAPIDS)) == pytest.approx(measured, rel=0.30)
     assert speed_at(spec, shape, cpu_rates(CPU, dtype)) == pytest.approx(measured, rel=0.50), "the guess from cores"
+
+
+ANSWERS = [
+    (DEMO, "fp32", 30, 2.3),
+    (DEMO, "bf16", 14, 2.7),
+    (M100, "fp32", 562, 35),
+    (M100, "bf16", 174, 30),
+    (SMOLLM2, "fp32", 768, 54),
+    (SMOLLM2, "bf16", 246, 49),
+]
+"""Milliseconds to the first token after a prompt (448 tokens for the smallest, else 512), and of each further one:
+transformers 5 on that core."""
+
+
+@pytest.mark.parametrize(("spec", "dtype", "first_ms", "each_ms"), ANSWERS)
+def test_answers_come_when_they_did(spec: ModelSpec, dtype: str, first_ms: float, each_ms: float) -> None:
+    shape = TrainingShape(compute_dtype=dtype, device="cpu")
+    found = latency(spec, shape, cpu_rates(CPU, dtype, SAPPHIRE_RAPIDS), 448 if spec is DEMO else 512)
+    assert found.per_token_s * 1000 == pytest.approx(each_ms, rel=0.35)
+    assert first_ms / 2 < found.first_token_s * 1000 < first_ms * 2
 
 
 def test_measured_rates_are_kept_and_found_again() -> None:

@@ -20,7 +20,7 @@ from engine.speed.rates import Rates
 
 PROMPT_TOKENS = 512
 """Prompt of the figures that are shown."""
-_BANDWIDTH_SHARE = 0.65
+_BANDWIDTH_SHARE = {"cuda": 0.65, "cpu": 0.8}
 """Share of the memory rate that single-row products reach."""
 _LAUNCH_S = {"cuda": 0.00085, "cpu": 0.0006}
 """Forward pass of one layer in eager PyTorch when nothing else limits it."""
@@ -40,10 +40,11 @@ class Latency:
 
 def latency(spec: ModelSpec, shape: TrainingShape, rates: Rates, prompt_tokens: int = PROMPT_TOKENS) -> Latency:
     """Answer times of the base as `shape` stores it, adapters merged, batch 1."""
-    launch_s = spec.num_hidden_layers * _LAUNCH_S["cuda" if shape.device == "cuda" else "cpu"]
+    device = "cuda" if shape.device == "cuda" else "cpu"
+    launch_s = spec.num_hidden_layers * _LAUNCH_S[device]
     launch_s *= _QUANTIZED_LAUNCH.get(shape.quantization, 1.0)
     prompt = min(prompt_tokens, spec.max_position_embeddings)
-    read_s = _read_bytes(spec, shape, prompt) / (rates.bandwidth_bytes_s * _BANDWIDTH_SHARE)
+    read_s = _read_bytes(spec, shape, prompt) / (rates.bandwidth_bytes_s * _BANDWIDTH_SHARE[device])
     # A GPU reads while the host launches ahead; a processor does one after the other.
     step_s = read_s + launch_s if rates.processor else max(read_s, launch_s)
     work_s = prompt_s(spec, prompt, rates.processor) if rates.processor else _prompt_flops(spec, prompt) / rates.flops

@@ -100,7 +100,9 @@ def grid(plan: Any, machine: Any, target: Any) -> Iterator[tuple[Any, float]]:
                 shape = replace(
                     kind, checkpoint_every=every, micro_batch=size, gradient_accumulation_steps=total // size
                 )
-                found = evaluate(plan.model, shape, target, device_rates(shape, target.gpu, machine.cpu))
+                found = evaluate(
+                    plan.model, shape, target, device_rates(shape, target.gpu, machine.cpu, target.measured)
+                )
                 if found.device_bytes <= target.available_bytes:
                     yield shape, found.tokens_per_second or 0.0
 

@@ -35,6 +35,14 @@ def tensor_flops(
     return processors * clock_mhz * 1e6 * rate / half
 
 
+def fp32_share(name: str, capability: tuple[int, int] | None) -> float:
+    """fp32 FLOPs against `tensor_flops`: two a core and clock, no tensor cores (torch leaves TF32 off)."""
+    capability = capability or (8, 6)
+    tensor = _FLOPS_PER_CLOCK_EXACT.get(capability) or _FLOPS_PER_CLOCK.get(capability[0], 1024)
+    half = 2 if "geforce" in name.lower() else 1
+    return 2 * _CORES_PER_MULTIPROCESSOR.get(capability, 128) * half / tensor
+
+
 def memory_bandwidth_bytes_s(clock_mhz: int | None, bus_bits: int | None) -> float | None:
     """Two transfers a clock over the bus: 10501 MHz x 384 bit = 1008 GB/s."""
     if not clock_mhz or not bus_bits:

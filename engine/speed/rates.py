@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engine.hardware.arithmetic import fp32_share
 from engine.hardware.machine import Cpu, Gpu
 from engine.speed.measured import DtypeRates, MeasuredRates
 
@@ -30,6 +31,8 @@ _PRODUCT_SHARE = 0.85
 _SHARE = {(7, 0): 0.28, (7, 5): 0.20, (8, 0): 0.47, (8, 6): 0.55, (8, 7): 0.45, (8, 9): 0.70, (9, 0): 0.38}
 _ANCHORED = frozenset(((7, 5), (8, 0), (8, 9)))
 """Capabilities with published runs behind their share."""
+_FP32_SHARE = 0.75
+"""In fp32 more of the time goes into products: a guess."""
 _NEW_SHARE = 0.33
 _RTX_50_SHARE = 0.55
 _STARVED_SHARE = 0.35
@@ -69,8 +72,8 @@ def _measured_gpu(gpu: Gpu, dtype: str, measured: MeasuredRates | None) -> Rates
         max(flops for _, flops in found.products) / _PRODUCT_SHARE,
         measured.bandwidth_bytes_s / _COPY_SHARE,
     )
-    share = _share(gpu.compute_capability, peak / bandwidth)
-    low = gpu.compute_capability not in _ANCHORED
+    share = _FP32_SHARE if dtype == "fp32" else _share(gpu.compute_capability, peak / bandwidth)
+    low = dtype == "fp32" or gpu.compute_capability not in _ANCHORED
     return Rates(peak * share, bandwidth, low, MEASURED, measured=True)
 
 
@@ -86,9 +89,10 @@ def _known_gpu(gpu: Gpu, dtype: str) -> Rates | None:
         capability = capability or known.compute_capability
     if not flops or not bandwidth:
         return None
-    share = _share(capability, flops / bandwidth)
-    low = known is None or capability not in _ANCHORED
-    return Rates(flops * share * _dtype_factor(dtype, capability), bandwidth, low, TABLE if known else CLOCKS)
+    low, source = known is None or capability not in _ANCHORED, TABLE if known else CLOCKS
+    if dtype == "fp32":
+        return Rates(flops * fp32_share(gpu.name, capability) * _FP32_SHARE, bandwidth, True, source)
+    return Rates(flops * _share(capability, flops / bandwidth), bandwidth, low, source)
 
 
 def cpu_rates(cpu: Cpu, dtype: str, measured: MeasuredRates | None = None) -> Rates:
@@ -121,10 +125,3 @@ def _share(capability: tuple[int, int] | None, flop_per_byte: float) -> float:
     if capability < (9, 0) and capability >= (8, 0) and flop_per_byte > _STARVED_FLOP_PER_BYTE:
         return _STARVED_SHARE
     return _SHARE.get(capability, _RTX_50_SHARE if capability[0] == 12 else _NEW_SHARE)
-
-
-def _dtype_factor(dtype: str, capability: tuple[int, int] | None) -> float:
-    if dtype != "fp32":
-        return 1.0
-    # TF32 runs at half the 16-bit rate from Ampere on; before, fp32 has no tensor cores.
-    return 0.5 if capability is None or capability >= (8, 0) else 0.25

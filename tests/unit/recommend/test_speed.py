@@ -159,6 +159,18 @@ def test_a_card_that_is_in_no_table_is_rough_and_says_where_its_rates_come_from(
     assert rates.flops == known.flops
 
 
+@pytest.mark.parametrize(
+    ("name", "fp32"),
+    [("NVIDIA A100-SXM4-80GB", 19.5e12), ("NVIDIA GeForce RTX 4090", 82.6e12), ("Tesla T4", 8.1e12)],
+)
+def test_fp32_goes_through_the_cores_not_the_tensor_cores(name: str, fp32: float) -> None:
+    """fp32 rates of NVIDIA's data sheets: torch leaves TF32 off."""
+    rates = device_rates(TrainingShape(compute_dtype="fp32"), Gpu(name), None)
+    assert rates is not None
+    assert 0.65 * fp32 < rates.flops < 0.85 * fp32
+    assert rates.low_confidence
+
+
 def test_a_class_of_cards_without_published_runs_is_rough() -> None:
     rates = device_rates(TrainingShape(), Gpu("NVIDIA H100 80GB HBM3"), None)
     assert rates is not None

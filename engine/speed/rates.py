@@ -114,8 +114,8 @@ def _guess(cpu: Cpu, dtype: str) -> DtypeRates:
         amx = "amx_bf16" in cpu.features
         rate *= _BF16_GAIN["amx" if amx else "avx512_bf16" if cpu.bf16_native else ""]
         slower *= 1.0 if cpu.bf16_native else 3.0
-    # Short operations do not split among many cores.
-    slower /= cpu.physical_cores**0.5
+    # Short operations hardly split: threads that sleep between them take as long to wake as they save.
+    slower /= cpu.physical_cores**0.25
     return DtypeRates(((1024, rate),), _VALUE_S * slower, _SCORE_S * slower, _LOGIT_S * slower)
 
 

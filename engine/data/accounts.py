@@ -57,28 +57,35 @@ def refuse(account: Account, encoded: Encoded, examples: Sequence[Example]) -> N
     check_bad_fraction(judged, account.settings.data.max_bad_fraction)
 
 
-def fit(account: Account, documents: Sequence[Document], examples: Sequence[Example]) -> list[Document]:
-    """Documents within max_length; rows are counted as kept, cut or dropped."""
+def fit(
+    account: Account, documents: Sequence[Document], examples: Sequence[Example], together: int = 1
+) -> list[Document]:
+    """Documents within max_length; rows are counted as kept, cut or dropped.
+
+    Each `together` documents in a row share a sequence: they fit together, or all of them go.
+    """
     limit, overlong = int(account.settings.model.max_length), _overlong(account.settings)
     side = account.settings.model.truncation_side
     account.lengths = [len(document.ids) for document in documents]
     kept: list[Document] = []
     cut, lost = set(), {}
-    for document in documents:
+    for document, room in zip(documents, _rooms(account.lengths, limit, together), strict=True):
         if overlong == "split" and len(document.ids) > limit and examples[document.example].kind == "text":
             kept += split_document(document, limit)
             continue
-        fitted = fit_document(document, limit, overlong, side)
+        fitted = fit_document(document, room, overlong, side)
         if isinstance(fitted, str):
             lost[document.example] = fitted
             continue
         kept.append(fitted)
         if len(fitted.ids) < len(document.ids):
             cut.add(document.example)
+    counts = Counter(document.example for document in kept)
+    kept = [document for document in kept if together == 1 or counts[document.example] == together]
     whole = {document.example for document in kept}
     for row in whole:
         account.ledgers[examples[row].dataset].kept += 1
-    for row in cut:
+    for row in cut & whole:
         account.ledgers[examples[row].dataset].cut += 1
     for row, cause in lost.items():
         if row not in whole:
@@ -86,6 +93,19 @@ def fit(account: Account, documents: Sequence[Document], examples: Sequence[Exam
         else:
             account.notes["rows lost some of their answers to max_length"] += 1
     return kept
+
+
+def _rooms(lengths: Sequence[int], limit: int, together: int) -> list[int]:
+    """How long each document may be: all of `limit`, or two neighbours' shares of it, the shorter one served first."""
+    if together == 1:
+        return [limit] * len(lengths)
+    rooms = []
+    for first, second in zip(lengths[::2], lengths[1::2], strict=True):
+        shorter = min(first, second, limit // 2)
+        rooms += [limit - shorter if length > shorter else shorter for length in (first, second)]
+        if first == second or min(first, second) > limit // 2:
+            rooms[-2:] = [limit // 2, limit // 2]
+    return rooms
 
 
 def _overlong(settings: Profile) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.data.examples import Example, Message, RowProblem
 from engine.data.layouts import Layout
+from engine.data.preference import is_conversation, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
 
 _SPEAKERS = {
@@ -37,17 +38,49 @@ def to_example(value: Any, layout: Layout, row: int, dataset: int) -> tuple[Exam
     if not isinstance(value, dict):
         raise RowProblem("not an object", f"the row is {_kind(value)}")
     fields = {role: value.get(column) for role, column in layout.columns.items()}
+    if layout.name in ("preference", "judged"):
+        return _compared(layout.name, fields, layout.columns, row, dataset), ""
     messages = _BUILDERS[layout.name](fields, layout.columns)
-    if sum(len(message.content) for message in messages) > MAX_ROW_BYTES:
-        raise RowProblem(TOO_LONG, f"more than {MAX_ROW_BYTES} characters")
-    for message in messages:
-        if not message.content.isascii() and _SURROGATE.search(message.content):
-            raise RowProblem("not valid Unicode", f"half a surrogate pair in the {message.role} message")
+    _check_text(messages)
     if layout.name == "text":
         return Example(tuple(messages), row, "text", dataset), ""
     kept = _without_trailing(messages)
     note = "" if len(kept) == len(messages) else "turns after the last answer left out"
     return Example(tuple(kept), row, "chat", dataset), note
+
+
+def _check_text(messages: Sequence[Message]) -> None:
+    if sum(len(message.content) for message in messages) > MAX_ROW_BYTES:
+        raise RowProblem(TOO_LONG, f"more than {MAX_ROW_BYTES} characters")
+    for message in messages:
+        if not message.content.isascii() and _SURROGATE.search(message.content):
+            raise RowProblem("not valid Unicode", f"half a surrogate pair in the {message.role} message")
+
+
+def _compared(name: str, fields: dict[str, Any], columns: Mapping[str, str], row: int, dataset: int) -> Example:
+    """A row with two answers, or with one that is judged."""
+    if name == "judged":
+        whole = fields.get("messages") if fields.get("completion") is None else None
+        messages = _answered(fields, columns, "messages" if whole is not None else "completion")
+        _check_text(messages)
+        desirable = label_of(fields["label"], columns["label"])
+        return Example(messages, row, "judged", dataset, desirable=desirable)
+    chosen, rejected = (_answered(fields, columns, role) for role in ("chosen", "rejected"))
+    _check_text([*chosen, *rejected])
+    if chosen == rejected:
+        raise RowProblem("both answers are the same")
+    return Example(chosen, row, "pair", dataset, rejected=rejected)
+
+
+def _answered(fields: dict[str, Any], columns: Mapping[str, str], role: str) -> tuple[Message, ...]:
+    """The conversation that ends with the answer in column `role`: given whole, or beside its prompt."""
+    answer = _unpacked(fields.get(role))
+    answer = [answer] if isinstance(answer, dict) else answer
+    if is_conversation(answer):
+        return last_answer(_conversation({**fields, "messages": answer}, {**columns, "messages": columns[role]}))
+    if role not in columns or fields.get("prompt") is None:
+        raise RowProblem("missing prompt", "neither a prompt column nor one in the conversation")
+    return last_answer(_prompt_completion({**fields, "completion": answer}, {**columns, "completion": columns[role]}))
 
 
 def _without_trailing(messages: list[Message]) -> list[Message]:

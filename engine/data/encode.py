@@ -35,6 +35,8 @@ class Document:
     ids: Ids
     labels: Ids
     example: int
+    role: int = 0
+    """What it is to its loss (`preference.py`); 0 = learned as it is."""
 
     @property
     def trained_tokens(self) -> int:

@@ -24,7 +24,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One usable row. `kind` text = one assistant message without a prompt, trained on whole.
+    """One usable row. `kind` text = one assistant message without a prompt, trained on whole; pair = two answers to
+    compare (`messages` ends with the better one); judged = an answer that is `desirable` or not.
 
     `row` counts from 1 within its file; `dataset` is the position in `data.datasets`, -1 for the
     validation file.
@@ -32,14 +33,18 @@ class Example:
 
     messages: tuple[Message, ...]
     row: int
-    kind: Literal["chat", "text"] = "chat"
+    kind: Literal["chat", "text", "pair", "judged"] = "chat"
     dataset: int = 0
+    rejected: tuple[Message, ...] = ()
+    """The conversation with the worse answer."""
+    desirable: bool = True
 
     @property
     def key(self) -> bytes:
         """Digest of the content: equal for exact duplicates, whatever their file and row."""
         digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
-        for message in self.messages:
+        digest.update(bytes([self.desirable]))
+        for message in (*self.messages, *self.rejected):
             for text in (message.role, message.content):
                 data = text.encode("utf-8", "surrogatepass")
                 digest.update(len(data).to_bytes(8, "little") + data)

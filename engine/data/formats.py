@@ -17,6 +17,7 @@ from engine.data.convert import to_example
 from engine.data.examples import BadRow, Example, Examples, Message, RowProblem
 from engine.data.files import data_error
 from engine.data.layouts import Layout, recognise
+from engine.data.preference import NEEDED
 from engine.data.rows import RawRow, read_rows
 from engine.errors import EngineError, ExitCode, Problem
 from engine.profile.datafiles import data_path
@@ -29,19 +30,22 @@ PEEK_ROWS = 100
 SHOWN_BAD_ROWS = 5
 
 
-def read_examples(dataset: Dataset, base_dir: Path, *, index: int = 0, limit: int | None = None) -> Examples:
+def read_examples(
+    dataset: Dataset, base_dir: Path, *, index: int = 0, limit: int | None = None, objective: str = "sft"
+) -> Examples:
     """Every usable row of one file, and every unusable one with its cause.
 
     `dataset` names path, format and columns; relative paths start at `base_dir`; `index` marks the
-    examples; reading stops after `limit` usable rows. Raises EngineError(DATA) when the file itself
-    cannot be read or its format is not known.
+    examples; reading stops after `limit` usable rows; `objective` may need a format of its own. Raises
+    EngineError(DATA) when the file itself cannot be read or its format is not known.
     """
     path = data_path(dataset.path, base_dir)
     kind, rows = read_rows(path)
     first = list(itertools.islice(rows, PEEK_ROWS))
     if not first:
         raise data_error(f"the {kind} file holds no rows", where=str(path))
-    layout = recognise(_columns(path, first), dataset.format, dataset.columns, str(path))
+    wanted = NEEDED.get(objective, dataset.format)
+    layout = recognise(_columns(path, first), wanted, dataset.columns, str(path))
     return _collect(path, layout, itertools.chain(first, rows), index, limit)
 
 
@@ -81,10 +85,14 @@ def with_system(examples: Iterable[Example], system: str) -> list[Example]:
     if not system.strip():
         return list(examples)
     head = Message("system", system)
+
+    def headed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return messages if not messages or messages[0].role == "system" else (head, *messages)
+
     return [
         example
-        if example.kind == "text" or example.messages[0].role == "system"
-        else replace(example, messages=(head, *example.messages))
+        if example.kind == "text"
+        else replace(example, messages=headed(example.messages), rejected=headed(example.rejected))
         for example in examples
     ]
 

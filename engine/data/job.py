@@ -16,6 +16,7 @@ from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
 from engine.data.formats import read_examples, with_mask, with_system
 from engine.data.mask import Rendered, masker_of
+from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
 from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
@@ -55,6 +56,8 @@ def preview(settings: Profile, tokenizer: Tokenizer, base_dir: Path, rows: int) 
     template = choose_template(tokenizer, settings.data.template)
     masker = masker_of(settings, tokenizer, template)
     shown, problems = [], []
+    if settings.train.objective in NEEDED:
+        examples = flat(examples)
     for example, found in zip(examples, masker.render_examples(examples), strict=True):
         place = {"path": paths[example.dataset], "row": example.row}
         if isinstance(found, RowProblem):
@@ -79,7 +82,8 @@ def _first_examples(settings: Profile, base_dir: Path, rows: int) -> tuple[list[
     for number, dataset in enumerate(settings.data.datasets):
         if len(found) >= rows:
             break
-        file = read_examples(dataset, base_dir, index=number, limit=min(rows - len(found), dataset.max_samples or rows))
+        limit = min(rows - len(found), dataset.max_samples or rows)
+        file = read_examples(dataset, base_dir, index=number, limit=limit, objective=settings.train.objective)
         paths[number] = str(file.path)
         found += file.examples
         causes |= file.causes

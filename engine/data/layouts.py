@@ -14,6 +14,19 @@ from engine.data.files import data_error
 
 _ANSWERS = ("output", "response", "answer", "completion")
 ROLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "preference": {
+        "prompt": ("prompt", "question", "query", "instruction", "conversations", "conversation"),
+        "chosen": ("chosen",),
+        "rejected": ("rejected",),
+        "system": ("system",),
+    },
+    "judged": {
+        "prompt": ("prompt", "question", "query", "instruction"),
+        "completion": ("completion", "response", "answer", "output"),
+        "messages": ("messages", "conversations", "conversation"),
+        "label": ("label", "kto_tag"),
+        "system": ("system",),
+    },
     "messages": {"messages": ("messages", "conversations", "conversation"), "system": ("system",)},
     "alpaca": {
         "instruction": ("instruction",),
@@ -31,11 +44,17 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Per format: role -> column names that `auto` takes for it, in order."""
 REQUIRED = {
+    "preference": ("chosen", "rejected"),
+    "judged": ("label",),
     "messages": ("messages",),
     "alpaca": ("instruction", "output"),
     "prompt-completion": ("prompt", "completion"),
     "text": ("text",),
 }
+
+
+LEARNED = ("messages", "alpaca", "prompt-completion", "text")
+"""Formats that `auto` looks for; those with answers to compare or judge are for the objectives that need them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +72,7 @@ def recognise(columns: set[str], wanted: str, mapping: Mapping[str, str], where:
     `wanted` is the profile's `format`, `mapping` its `columns` (role = column). Raises
     EngineError(DATA) that lists the columns and how to name them.
     """
-    names = tuple(ROLES) if wanted == "auto" else (wanted,)
+    names = LEARNED if wanted == "auto" else (wanted,)
     _check_mapping(columns, names, mapping, where)
     for name in names:
         taken = _match(name, columns, mapping)
@@ -93,7 +112,7 @@ def _check_mapping(columns: set[str], names: tuple[str, ...], mapping: Mapping[s
 def _unknown(columns: set[str], wanted: str, where: str) -> Exception:
     have = ", ".join(sorted(columns)) or "none"
     if {"chosen", "rejected"} <= columns:
-        hint = "to train on the better answers map a column: columns = { prompt = 'prompt', completion = 'chosen' }"
+        hint = "set train.objective = 'dpo' or 'orpo', or learn the better answers: columns = { completion = 'chosen' }"
         return data_error(f"rows hold preference pairs (columns: {have})", where=where, hint=hint)
     what = "no known row format" if wanted == "auto" else f"these rows are not in the format {wanted}"
     hint = "name them: columns = { instruction = '…', output = '…' } or { prompt = '…', completion = '…' }"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.encode import IGNORED, Document, Ids
+
+PADDING_ROLE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Packed:
     labels: Ids
     lengths: tuple[Ids, ...]
     padding: Ids
+    roles: tuple[Ids, ...] = field(default=())
+    """What each of `lengths` is to its loss (`preference.py`), padding tails -1; empty where all are learned alike."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -68,7 +72,7 @@ def fit_document(document: Document, max_length: int, overlong: str, side: str =
         if overlong == "drop":
             return "longer than max_length"
         kept = slice(max_length) if side == "right" else slice(-max_length, None)
-        document = Document(document.ids[kept], document.labels[kept], document.example)
+        document = replace(document, ids=document.ids[kept], labels=document.labels[kept])
         if document.trained_tokens == 0:
             return "no answer left within max_length"
     return document if document.trained_tokens else "no trained token"
@@ -78,26 +82,32 @@ def split_document(document: Document, max_length: int) -> list[Document]:
     """A long text as documents of at most `max_length`, one after the other; nothing is lost."""
     starts = range(0, len(document.ids), max_length)
     return [
-        Document(document.ids[at : at + max_length], document.labels[at : at + max_length], document.example)
+        replace(document, ids=document.ids[at : at + max_length], labels=document.labels[at : at + max_length])
         for at in starts
     ]
 
 
-def pack(documents: Sequence[Document], max_length: int, pad_token_id: int, *, packing: bool, seed: int) -> Packed:
+def pack(
+    documents: Sequence[Document], max_length: int, pad_token_id: int, *, packing: bool, seed: int, together: int = 1
+) -> Packed:
     """Shuffle by `seed` and put documents, none longer than `max_length`, into sequences.
 
-    The same documents and seed give the same sequences. ValueError for a document that is too long.
+    Each `together` documents in a row stay in one sequence, side by side. The same documents and seed give the
+    same sequences. ValueError for what is too long.
     """
-    if any(len(document.ids) > max_length for document in documents):
+    units = [documents[at : at + together] for at in range(0, len(documents), together)]
+    sizes = [sum(len(document.ids) for document in unit) for unit in units]
+    if max(sizes, default=0) > max_length:
         raise ValueError("a document is longer than max_length")
     random = np.random.default_rng(seed)
-    order = [int(index) for index in random.permutation(len(documents))]
+    order = [int(index) for index in random.permutation(len(units))]
     if packing:
-        bins = best_fit([len(documents[index].ids) for index in order], max_length)
+        bins = best_fit([sizes[index] for index in order], max_length)
         bins = [bins[int(index)] for index in random.permutation(len(bins))]
     else:
         bins = [[position] for position in range(len(order))]
-    return _fill([[documents[order[position]] for position in one] for one in bins], max_length, pad_token_id)
+    rows = [[document for position in one for document in units[order[position]]] for one in bins]
+    return _fill(rows, max_length, pad_token_id)
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -128,6 +138,10 @@ def _fill(rows: Sequence[Sequence[Document]], max_length: int, pad_token_id: int
     ids = np.full((len(rows), max_length), pad_token_id, dtype=np.int32)
     labels = np.full((len(rows), max_length), IGNORED, dtype=np.int32)
     lengths, padding = [], np.zeros(len(rows), dtype=np.int32)
+    roles = [
+        np.array([document.role for document in row] + [PADDING_ROLE] * (_size(row) < max_length), dtype=np.int32)
+        for row in rows
+    ]
     for number, documents in enumerate(rows):
         position = 0
         for document in documents:
@@ -141,4 +155,9 @@ def _fill(rows: Sequence[Sequence[Document]], max_length: int, pad_token_id: int
             [max_length - position] if position < max_length else []
         )
         lengths.append(np.array(parts, dtype=np.int32))
-    return Packed(ids, labels, tuple(lengths), padding)
+    judged = any(document.role for row in rows for document in row)
+    return Packed(ids, labels, tuple(lengths), padding, tuple(roles) if judged else ())
+
+
+def _size(row: Sequence[Document]) -> int:
+    return sum(len(document.ids) for document in row)

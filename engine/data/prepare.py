@@ -13,12 +13,14 @@ from pathlib import Path
 
 from engine.data.accounts import VALIDATION, Account, check_result, fit, make_report, refuse
 from engine.data.chat import ChatTemplate, Tokenizer, choose_template
-from engine.data.encode import Document, encode_examples
+from engine.data.encode import Document, Encoded, encode_examples
 from engine.data.examples import Example, Examples
 from engine.data.formats import check_bad_fraction, read_examples, with_mask, with_system
 from engine.data.mask import masker_of
 from engine.data.mix import weigh
 from engine.data.pack import Packed, pack
+from engine.data.pairs import paired
+from engine.data.preference import NEEDED, answered, flat
 from engine.data.report import DataReport, Ledger
 from engine.data.split import count_shared, split_examples
 from engine.profile.schema import Profile
@@ -59,11 +61,11 @@ def prepare(
         for bad in file.bad:
             account.ledgers[number].drop(bad.row, bad.cause, bad.detail)
     train, validation = _sides(account)
-    masker = masker_of(settings, tokenizer, template)
-    encoded = encode_examples([*train, *validation], tokenizer, template, on_progress, masker)
+    together = 2 if settings.train.objective in NEEDED else 1
+    encoded = _encode(account, tokenizer, template, (train, validation), on_progress)
     account.notes, account.ends = encoded.notes.counts, encoded.notes.ends
     refuse(account, encoded, [*train, *validation])
-    kept = fit(account, encoded.documents, [*train, *validation])
+    kept = fit(account, encoded.documents, [*train, *validation], together)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
     learned = weigh(account, [document for document in kept if document.example < len(train)], train)
     train_set = _pack_side(account, learned, pad)
@@ -74,13 +76,30 @@ def prepare(
     return Prepared(
         train=train_set,
         validation=validation_set,
-        validation_examples=[example for row in rows if (example := validation[row - len(train)]).kind == "chat"],
+        validation_examples=answered([validation[row - len(train)] for row in rows]),
         report=make_report(
             account, (train_set, validation_set), [*learned, *held], (train, validation), template, began
         ),
         template=template,
         end_token_ids=tuple(tokenizer.convert_tokens_to_ids(list(account.ends))),
     )
+
+
+def _encode(
+    account: Account,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    sides: tuple[list[Example], list[Example]],
+    on_progress: Callable[[int, int], None],
+) -> Encoded:
+    """Documents of both sides, numbered through; two a row where answers are compared or judged."""
+    settings, examples = account.settings, [*sides[0], *sides[1]]
+    masker = masker_of(settings, tokenizer, template)
+    if settings.train.objective not in NEEDED:
+        return encode_examples(examples, tokenizer, template, on_progress, masker)
+    encoded = encode_examples([*flat(sides[0]), *flat(sides[1])], tokenizer, template, on_progress, masker)
+    refused = {position // 2: problem for position, problem in encoded.refused}
+    return Encoded(paired(encoded.documents, examples), list(refused.items()), encoded.notes)
 
 
 def read_files(settings: Profile, base_dir: Path) -> dict[int, Examples]:
@@ -91,11 +110,12 @@ def read_files(settings: Profile, base_dir: Path) -> dict[int, Examples]:
         if left == 0:
             break
         limits = [limit for limit in (left, dataset.max_samples) if limit is not None]
-        files[number] = read_examples(dataset, base_dir, index=number, limit=min(limits, default=None))
+        limit = min(limits, default=None)
+        files[number] = read_examples(dataset, base_dir, index=number, limit=limit, objective=settings.train.objective)
         left = None if left is None else left - len(files[number].examples)
     if data.validation_path is not None:
         held_out = data.datasets[0].model_copy(update={"path": data.validation_path})
-        files[VALIDATION] = read_examples(held_out, base_dir, index=VALIDATION)
+        files[VALIDATION] = read_examples(held_out, base_dir, index=VALIDATION, objective=settings.train.objective)
     return files
 
 
@@ -139,4 +159,6 @@ def _distinct(account: Account, examples: list[Example]) -> list[Example]:
 def _pack_side(account: Account, documents: Sequence[Document], pad_token_id: int) -> Packed:
     settings = account.settings
     limit = int(settings.model.max_length)
-    return pack(documents, limit, pad_token_id, packing=settings.data.packing, seed=settings.train.seed)
+    together = 2 if settings.train.objective in NEEDED else 1
+    packing, seed = settings.data.packing, settings.train.seed
+    return pack(documents, limit, pad_token_id, packing=packing, seed=seed, together=together)

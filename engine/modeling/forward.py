@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine.modeling.loss import head_loss_sum, shifted, softcap_of
+from engine.modeling.loss import head_loss_sum, head_token_losses, shifted, softcap_of, trained_positions
 
 LOSS_CHUNK_ROWS = 512
 """Rows of logits alive at once; the memory model counts on this number."""
@@ -51,6 +51,16 @@ def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     base = base_of(model)
     rows, targets = shifted(hidden_states(model, batch), batch["labels"])
     return head_loss_sum(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
+
+
+def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log likelihood of each document of a packed batch, and its trained tokens: fp32 [D], [D]."""
+    base, labels = base_of(model), batch["labels"]
+    rows, targets = shifted(hidden_states(model, batch), labels)
+    losses = head_token_losses(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
+    owners = torch.searchsorted(batch["cu_seq_lens"][1:].long(), trained_positions(labels), right=True)
+    empty = torch.zeros(len(batch["cu_seq_lens"]) - 1, dtype=torch.float32, device=losses.device)
+    return empty.index_add(0, owners, losses), empty.index_add(0, owners, torch.ones_like(losses))
 
 
 def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:

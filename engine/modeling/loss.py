@@ -33,8 +33,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], chunk):
             rows = slice(start, start + chunk)
-            loss, grad = _chunk(hidden[rows], weight, labels[rows], softcap, needs_hidden or needs_weight)
-            total += loss
+            losses, grad = _chunk(hidden[rows], weight, labels[rows], softcap, needs_hidden or needs_weight)
+            total += losses.sum()
             if grad_hidden is not None:
                 torch.mm(grad, weight, out=grad_hidden[rows])
             if grad_weight is not None:
@@ -56,21 +56,51 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None
 
 
+class ChunkedTokenLoss(torch.autograd.Function):
+    """Negative log likelihood of each of `labels` [N] under `hidden` [N, h] @ `weight` [V, h].T, frozen.
+
+    As `ChunkedCrossEntropy`, for losses that weigh tokens or documents: fp32 [N].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float
+    ) -> torch.Tensor:
+        """Returns fp32 [N]."""
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+        for start in range(0, hidden.shape[0], chunk):
+            rows = slice(start, start + chunk)
+            losses[rows], grad = _chunk(hidden[rows], weight, labels[rows], softcap, gradient is not None)
+            if gradient is not None:
+                torch.mm(grad, weight, out=gradient[rows])
+            del grad
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Each row's gradient times what its loss weighs."""
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grads[0][:, None].to(gradient.dtype)), None, None, None, None
+
+
 def _chunk(
     hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, softcap: float, needs_grad: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed loss of one chunk and its gradient by the raw logits in `hidden`'s dtype (empty when not wanted).
+    """Each row's loss of one chunk, and the gradient of their sum by the raw logits (empty when not wanted).
 
-    A function of its own, so that the fp32 logits are gone when it returns.
+    The gradient is in `hidden`'s dtype. A function of its own, so that the fp32 logits are gone when it returns.
     """
     logits, slope = _logits(hidden, weight, softcap)
     log_normalizer = torch.logsumexp(logits, dim=-1)
-    loss = (log_normalizer - logits.gather(1, labels[:, None]).squeeze(1)).sum()
+    losses = log_normalizer - logits.gather(1, labels[:, None]).squeeze(1)
     if not needs_grad:
-        return loss, logits.new_empty(0)
+        return losses, logits.new_empty(0)
     grad = logits.sub_(log_normalizer[:, None]).exp_()
     grad.scatter_add_(1, labels[:, None], grad.new_full((grad.shape[0], 1), -1.0))
-    return loss, (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
+    return losses, (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
 
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -80,6 +110,12 @@ def _logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> tuple
         return logits, None
     squashed = torch.tanh(logits / softcap)
     return squashed * softcap, 1 - squashed * squashed
+
+
+def trained_positions(labels: torch.Tensor) -> torch.Tensor:
+    """Where the labels [B, S] that `shifted` keeps stand in the flattened batch: int64 [N]."""
+    keep = (labels[:, 1:] != IGNORE).nonzero()
+    return keep[:, 0] * labels.shape[1] + keep[:, 1] + 1
 
 
 def shifted(hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,11 +140,31 @@ def head_loss_sum(
     """
     if hidden.shape[0] == 0:
         return hidden.sum() * 0.0
-    if type(head) is torch.nn.Linear and head.bias is None:
-        weight = head.weight if head.weight.dtype == hidden.dtype else head.weight.to(hidden.dtype)
-        total: torch.Tensor = ChunkedCrossEntropy.apply(hidden, weight, labels, chunk, softcap)
+    if _is_plain(head):
+        total: torch.Tensor = ChunkedCrossEntropy.apply(hidden, _weight(head, hidden), labels, chunk, softcap)
         return total
+    return _through_module(head, hidden, labels, chunk, softcap).sum()
+
+
+def head_token_losses(
+    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float = 0.0
+) -> torch.Tensor:
+    """Loss of each row, fp32 [N], for objectives that weigh documents; a head that learns is recomputed."""
+    if hidden.shape[0] == 0:
+        return hidden.sum(dim=-1).float()
+    if _is_plain(head) and not head.weight.requires_grad:
+        losses: torch.Tensor = ChunkedTokenLoss.apply(hidden, _weight(head, hidden), labels, chunk, softcap)
+        return losses
     return _through_module(head, hidden, labels, chunk, softcap)
+
+
+def _is_plain(head: torch.nn.Module) -> bool:
+    return type(head) is torch.nn.Linear and head.bias is None
+
+
+def _weight(head: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    weight: torch.Tensor = head.weight  # type: ignore[assignment]
+    return weight if weight.dtype == hidden.dtype else weight.to(hidden.dtype)
 
 
 def _through_module(
@@ -120,13 +176,13 @@ def _through_module(
         logits = head(rows).float()
         if softcap:
             logits = torch.tanh(logits / softcap) * softcap
-        return F.cross_entropy(logits, targets, reduction="sum")
+        return F.cross_entropy(logits, targets, reduction="none")
 
     pieces = [
         checkpoint(part, rows, targets, use_reentrant=False)
         for rows, targets in zip(hidden.split(chunk), labels.split(chunk), strict=True)
     ]
-    return torch.stack(pieces).sum()
+    return torch.cat(pieces)
 
 
 def softcap_of(config: Any) -> float:

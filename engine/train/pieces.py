@@ -16,6 +16,7 @@ import torch
 from engine.modeling.forward import Batch
 
 _PER_ROW = ("input_ids", "labels", "position_ids")
+_PER_DOCUMENT = ("roles", "reference")
 
 
 class Pieces:
@@ -46,7 +47,10 @@ def piece(batch: Batch, start: int, end: int) -> Batch:
     length = batch["input_ids"].shape[1]
     borders = batch["cu_seq_lens"]
     inside = borders[(borders >= start * length) & (borders <= end * length)] - start * length
-    return {**batch, **{name: batch[name][start:end] for name in _PER_ROW}, "cu_seq_lens": inside}
+    documents = (borders[:-1] >= start * length) & (borders[:-1] < end * length)
+    parts = {name: batch[name][start:end] for name in _PER_ROW}
+    parts |= {name: batch[name][documents] for name in _PER_DOCUMENT if name in batch}
+    return {**batch, **parts, "cu_seq_lens": inside}
 
 
 def release(error: BaseException) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from engine.data.batch import PackedDataset, collate
+from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.modeling import adapters, load
-from engine.modeling.forward import base_of, enable_checkpointing
+from engine.modeling.forward import base_of, enable_checkpointing, loss_sum
 from engine.profile.runjson import from_run_json, package_versions
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
@@ -22,6 +23,8 @@ from engine.runs.files import read_json, write_json_atomic
 from engine.train import outputs
 from engine.train.arguments import training_arguments
 from engine.train.calibrate import Calibrator
+from engine.train.objectives.objective import REFERENCED
+from engine.train.objectives.reference import add_reference
 from engine.train.peaks import PhasePeaks, phase_peaks
 from engine.train.schedule import plan_schedule
 from engine.train.selfcheck import choose_loss
@@ -159,10 +162,40 @@ def _build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) 
     job.phase("check", "packed and chunked against plain")
     batch = trainer._prepare_inputs(collate([train_set[0]]))
     with trainer._autocast():
-        trainer.loss_sum = choose_loss(trainer.model, batch, job.warn)
+        _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
+    _add_reference(job, trainer)
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer
+
+
+def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:
+    """The loss that the check found right; comparing answers has no other than the chunked one."""
+    if chosen is not loss_sum and trainer.settings.train.objective in NEEDED:
+        raise EngineError(
+            "the loss in chunks is not this model's own, and comparing answers needs it",
+            code=ExitCode.MODEL,
+            where="train.objective",
+            hint="use 'sft' with the chosen answers, or another model",
+        )
+    trainer.objective.loss_sum = chosen
+
+
+def _add_reference(job: Job, trainer: EngineTrainer) -> None:
+    if trainer.settings.train.objective not in REFERENCED:
+        return
+    job.phase("reference", "log-probabilities of the base")
+    for dataset in (trainer.train_dataset, trainer.validation):
+        if dataset is not None:
+            add_reference(
+                trainer.model,
+                dataset,
+                rows=trainer.args.per_device_train_batch_size,
+                collate=collate,
+                prepare=trainer._prepare_inputs,
+                autocast=trainer._autocast,
+                on_progress=lambda done, total: job.progress("reference", done, total, "sequences"),
+            )
 
 
 def _digest(prepared: Prepared) -> str:

@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from engine.data.preference import NEEDED
 from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.modeling import forward
 from engine.profile.schema import Profile
 from engine.train.checkpointing import CheckpointingTrainer
 from engine.train.meter import Meter, times_due
+from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
 from engine.train.peaks import PhasePeaks
 from engine.train.pieces import Pieces, release
@@ -32,7 +34,6 @@ from engine.worker_job import Job
 
 MAX_SKIPPED_STEPS = 20
 """fp16 steps in a row that the scaler may skip: it halves its scale each time, so these are enough."""
-LossFunction = Callable[[Any, forward.Batch], torch.Tensor]
 
 
 class EngineTrainer(CheckpointingTrainer):
@@ -62,7 +63,7 @@ class EngineTrainer(CheckpointingTrainer):
         self.meter = Meter()
         # Leaves a card's counters alone; `train.run` puts one here that does not.
         self.peaks = PhasePeaks()
-        self.loss_sum: LossFunction = forward.loss_sum
+        self.objective = objective_of(settings)
         self.save_reason = "schedule"
         self.data_digest = data_digest
         self.skipped_steps = 0
@@ -80,9 +81,13 @@ class EngineTrainer(CheckpointingTrainer):
         """Summed loss of a packed micro-batch over the trained tokens of the whole accumulated batch."""
         self.peaks.enter("forward", rows=len(inputs["input_ids"]))
         with self._autocast():
-            total = self.loss_sum(self.model, inputs)
+            total = self.objective(self.model, inputs)
         self.peaks.enter("backward")
         return total / num_items_in_batch
+
+    def _get_num_items_in_batch(self, batch_samples: list[forward.Batch], device: Any) -> Any:
+        """What the summed loss of an optimizer step is divided by."""
+        return torch.tensor(sum(self.objective.items(batch) for batch in batch_samples), device=device)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of a micro-batch; out of memory, the step begins again in smaller pieces."""
@@ -153,7 +158,13 @@ class EngineTrainer(CheckpointingTrainer):
         due = {kind: times_due(steps, step, self.state.max_steps) for kind, steps in every.items()}
         measured = self.meter.take(self.state.max_steps - step, due)
         self.job.events.write(
-            "train_step", step=step, steps_total=self.state.max_steps, epoch=self.state.epoch, **fields, **measured
+            "train_step",
+            step=step,
+            steps_total=self.state.max_steps,
+            epoch=self.state.epoch,
+            **fields,
+            **measured,
+            **self.objective.scores(training=True),
         )
         if self.args.fp16:
             self._judge_scaled(step, [key for key in ("loss", "grad_norm") if not math.isfinite(fields[key] or 0.0)])
@@ -199,8 +210,10 @@ class EngineTrainer(CheckpointingTrainer):
         best = bool(step) and loss < (self.state.best_metric if self.state.best_metric is not None else math.inf)
         if best:
             self.state.best_metric, self.state.best_global_step = loss, step
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        self.job.events.write("eval", step=step, loss=loss, perplexity=perplexity, best=best, tokens=tokens)
+        scores = self.objective.scores(training=False)
+        if self.settings.train.objective not in NEEDED:
+            scores["perplexity"] = math.exp(loss) if loss < 700 else math.inf
+        self.job.events.write("eval", step=step, loss=loss, best=best, tokens=tokens, **scores)
         if best and self.settings.train.load_best_model_at_end:
             self.control.should_save, self.save_reason = True, "best evaluation"
         self._stop_early(step)
@@ -216,7 +229,7 @@ class EngineTrainer(CheckpointingTrainer):
 
     @torch.no_grad()
     def validation_loss(self) -> tuple[float, int]:
-        """Loss per trained token over all held-out sequences, and the number of those tokens."""
+        """Loss per trained token (or pair, or judged answer) of all held-out sequences, and how many there are."""
         self.model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         tokens = 0
@@ -224,10 +237,10 @@ class EngineTrainer(CheckpointingTrainer):
         for batch in DataLoader(self.validation, batch_size=batch_size, collate_fn=self.collator):
             if self.job.stop:
                 break
-            tokens += int((batch["labels"][:, 1:] != -100).sum())
+            tokens += self.objective.items(batch)
             with self._autocast():
                 for one in self.pieces.of(self._prepare_inputs(batch)):
-                    total += self.loss_sum(self.model, one).double()
+                    total += self.objective(self.model, one).double()
         return float(total) / max(tokens, 1), tokens
 
 

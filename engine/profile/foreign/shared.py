@@ -193,7 +193,7 @@ COMMON: Rules = {
     "fp16": elsewhere,
     "bf16": elsewhere,
     "pure_bf16": elsewhere,
-    "tf32": needless("chosen for the GPU"),
+    "tf32": missing("products in fp32 keep its accuracy"),
     "torch_compile": missing("the model is not compiled"),
     "group_by_length": needless("packing leaves no padding to save"),
     "remove_unused_columns": needless("columns that are not used are not read"),

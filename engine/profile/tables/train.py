@@ -12,8 +12,13 @@ from engine.profile.tables.base import Auto, Positive, Table, setting
 class Train(Table):
     """The optimization."""
 
-    objective: Literal["sft", "pretrain"] = setting(
-        "sft", "sft = learn the answers; pretrain = learn every token, long texts go on in the next sequence."
+    objective: Literal["sft", "pretrain", "dpo", "orpo", "kto"] = setting(
+        "sft",
+        "sft = learn the answers; pretrain = learn every token, long texts go on in the next sequence;"
+        " dpo, orpo = prefer the chosen of two answers; kto = learn from answers judged good or bad.",
+    )
+    beta: float = setting(
+        0.1, "Strength of the preference (dpo, kto: how near to the base; orpo: weight).", gt=0, le=100, advanced=True
     )
     per_device_train_batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = setting(
         "auto", "Sequences per micro-batch.", unit="sequences"

@@ -33,8 +33,8 @@ def without_dropout(**train: Any) -> Profile:
 
 def poison(trainer: EngineTrainer, steps: set[int]) -> None:
     """The loss of these steps (0 = the first) is no number."""
-    plain = trainer.loss_sum
-    trainer.loss_sum = lambda model, batch: (
+    plain = trainer.objective.loss_sum
+    trainer.objective.loss_sum = lambda model, batch: (
         plain(model, batch) * (math.nan if trainer.state.global_step in steps else 1.0)
     )
 
@@ -103,7 +103,7 @@ class Shortage:
     """Memory runs out wherever more than `rows` sequences are at work, `times` times."""
 
     def __init__(self, trainer: EngineTrainer, rows: int, times: float = math.inf, from_step: int = 0) -> None:
-        self.plain, self.left, self.largest = trainer.loss_sum, times, 0
+        self.plain, self.left, self.largest = trainer.objective.loss_sum, times, 0
 
         def loss_sum(model: Any, batch: Any) -> torch.Tensor:
             size = len(batch["input_ids"])
@@ -113,7 +113,7 @@ class Shortage:
             self.largest = max(self.largest, size)
             return self.plain(model, batch)
 
-        trainer.loss_sum = loss_sum
+        trainer.objective.loss_sum = loss_sum
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])

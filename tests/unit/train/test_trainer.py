@@ -106,7 +106,7 @@ def test_evaluate_and_checkpoint_requests_are_obeyed(tmp_path):
 
 def test_a_nan_in_a_weight_stops_the_run_and_is_never_saved(tmp_path):
     trainer = make_trainer(tmp_path / "run", make_settings(save_steps=1, eval_steps=100))
-    plain = trainer.loss_sum
+    plain = trainer.objective.loss_sum
 
     def poisoned(model, batch):
         if trainer.state.global_step == 2:
@@ -114,7 +114,7 @@ def test_a_nan_in_a_weight_stops_the_run_and_is_never_saved(tmp_path):
                 next(iter(weight for weight in model.parameters() if weight.requires_grad)).fill_(math.nan)
         return plain(model, batch)
 
-    trainer.loss_sum = poisoned
+    trainer.objective.loss_sum = poisoned
     with pytest.raises(EngineError, match="not finite at step 3") as caught:
         trainer.train()
     assert caught.value.code is ExitCode.DIVERGED

@@ -1,0 +1,65 @@
+"""Rows that compare or judge answers: preference pairs (DPO, ORPO) and single answers with a label (KTO).
+
+`convert.py` reads them with what is here; `flat` makes of each row the conversations that are encoded, whose
+documents `pairs.py` puts together again. Not here: any loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from engine.data.examples import Example, Message, RowProblem
+
+PADDING, PLAIN, CHOSEN, REJECTED, DESIRED, UNDESIRED, MISMATCHED = range(-1, 6)
+"""What a document is to its loss. `MISMATCHED`: a prompt with another row's answer, for KTO's reference point."""
+NEEDED = {"dpo": "preference", "orpo": "preference", "kto": "judged"}
+"""Objective -> format of its rows."""
+_TRUE, _FALSE = ("true", "1", "yes", "good", "desirable"), ("false", "0", "no", "bad", "undesirable")
+
+
+def label_of(value: Any, column: str) -> bool:
+    """A judgement as true or false. Raises RowProblem."""
+    word = str(value).strip().lower()
+    if word not in (*_TRUE, *_FALSE) or isinstance(value, (list, dict)):
+        raise RowProblem("unknown label", f"'{column}' is {str(value)[:40]!r}, not true or false")
+    return word in _TRUE
+
+
+def last_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation up to its last answer, which alone is learned. Raises RowProblem when there is none."""
+    last = max((at for at, message in enumerate(messages) if message.role == "assistant"), default=None)
+    if not last or all(message.role != "user" for message in messages[:last]):
+        raise RowProblem("no answer to a prompt", "the last turn must be the assistant's, behind a user's")
+    return tuple(replace(message, train=at == last) for at, message in enumerate(messages[: last + 1]))
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether an answer is given as a whole conversation, prompt included."""
+    return isinstance(value, list) and any(
+        isinstance(item, Mapping) and item.get("role", item.get("from")) in ("user", "human") for item in value
+    )
+
+
+def answered(examples: Sequence[Example]) -> list[Example]:
+    """Those with a prompt and an answer that is right, as plain conversations."""
+    right = (example for example in examples if example.kind != "text" and example.desirable)
+    return [replace(example, kind="chat", rejected=()) for example in right]
+
+
+def flat(examples: Sequence[Example]) -> list[Example]:
+    """Two conversations a row, side by side: chosen and rejected, or the judged one and a mismatched one.
+
+    The mismatched answer is the next row's (the last row takes the first one's), as in TRL.
+    """
+    found = []
+    for at, example in enumerate(examples):
+        other = example.rejected
+        if example.kind == "judged":
+            stranger = examples[(at + 1) % len(examples)].messages[-1]
+            other = (*example.messages[:-1], replace(example.messages[-1], content=stranger.content))
+        found += [
+            replace(example, messages=messages, rejected=(), kind="chat") for messages in (example.messages, other)
+        ]
+    return found

@@ -1,0 +1,1 @@
+"""What a run minimises beside plain likelihood."""

@@ -1,0 +1,96 @@
+"""The objective of a run: the loss of a packed batch, what it is divided by, and scores to tell.
+
+The trainer asks for all three; `reference.py` gives rows the base's log-probabilities that DPO and KTO compare with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, NEEDED, REJECTED, UNDESIRED
+from engine.modeling import forward
+from engine.modeling.loss import IGNORE
+from engine.profile.schema import Profile
+from engine.train.objectives.preference import Outcome, dpo, kto, orpo
+
+REFERENCED = ("dpo", "kto")
+"""Objectives that compare with the base."""
+
+
+class Likelihood:
+    """Learn the trained tokens: supervised training and pre-training."""
+
+    def __init__(self) -> None:
+        self.loss_sum = forward.loss_sum
+
+    def __call__(self, model: Any, batch: forward.Batch) -> torch.Tensor:
+        """Summed negative log likelihood."""
+        return self.loss_sum(model, batch)
+
+    def items(self, batch: forward.Batch) -> int:
+        """Trained tokens."""
+        return int((batch["labels"][:, 1:] != IGNORE).sum())
+
+    def scores(self, *, training: bool) -> dict[str, float]:
+        """Nothing beside the loss."""
+        return {}
+
+
+class Preference(Likelihood):
+    """Compare or judge answers."""
+
+    def __init__(self, name: str, beta: float) -> None:
+        super().__init__()
+        self.name, self.beta = name, beta
+        self._sums: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+
+    def __call__(self, model: Any, batch: forward.Batch) -> torch.Tensor:
+        """Summed loss over pairs or judged answers."""
+        losses, tokens = forward.document_losses(model, batch)
+        outcome = self._outcome(-losses, tokens, batch)
+        self._sums[bool(model.training)].append(_summed(outcome))
+        return outcome.loss
+
+    def items(self, batch: forward.Batch) -> int:
+        """Pairs, or judged answers."""
+        roles = batch["roles"]
+        return int(((roles == CHOSEN) | (roles == DESIRED) | (roles == UNDESIRED)).sum())
+
+    def scores(self, *, training: bool) -> dict[str, float]:
+        """Mean rewards of both sides and how often the right one is ahead, since the last call."""
+        sums, self._sums[training] = self._sums[training], []
+        if not sums:
+            return {}
+        better, count, worse, others, ahead = torch.stack(sums).sum(dim=0).tolist()
+        found = {"reward_preferred": better / max(count, 1), "reward_other": worse / max(others, 1)}
+        if self.name != "kto":
+            found |= {"reward_margin": found["reward_preferred"] - found["reward_other"], "accuracy": ahead / count}
+        return found
+
+    def _outcome(self, logps: torch.Tensor, tokens: torch.Tensor, batch: forward.Batch) -> Outcome:
+        roles = batch["roles"]
+        if self.name == "orpo":
+            means = logps / tokens.clamp(min=1)
+            return orpo(means[roles == CHOSEN], means[roles == REJECTED], self.beta)
+        reference = batch["reference"].to(logps.device)
+        if self.name == "dpo":
+            chosen, rejected = roles == CHOSEN, roles == REJECTED
+            return dpo(logps[chosen], logps[rejected], (reference[chosen], reference[rejected]), self.beta)
+        ratios = logps - reference
+        return kto(ratios[roles == DESIRED], ratios[roles == UNDESIRED], ratios[roles == MISMATCHED], self.beta)
+
+
+def objective_of(settings: Profile) -> Likelihood:
+    """The objective that `train.objective` names."""
+    name = settings.train.objective
+    return Preference(name, settings.train.beta) if name in NEEDED else Likelihood()
+
+
+def _summed(outcome: Outcome) -> torch.Tensor:
+    """Sums and counts of both sides, and pairs with the better one ahead: [5]."""
+    better, worse = outcome.preferred, outcome.other
+    ahead = (better > worse).sum() if len(better) == len(worse) else better.new_zeros(())
+    counts = torch.tensor([len(better), len(worse)], device=better.device)
+    return torch.stack([better.sum(), counts[0], worse.sum(), counts[1], ahead]).double()

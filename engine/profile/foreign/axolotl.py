@@ -30,6 +30,7 @@ from engine.profile.foreign.draft import (
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "Axolotl"
+_OBJECTIVES = ("dpo", "kto", "orpo")
 _ATTENTION = {
     "flash_attention_2": "packed",
     "flash_attention_3": "packed",
@@ -67,10 +68,13 @@ def finish(draft: Draft) -> None:
 
 def _objective(draft: Draft) -> None:
     for key in ("rl", "reward_model"):
-        if draft.value(key):
+        if draft.value(key) and (key != "rl" or draft.value(key) not in _OBJECTIVES):
             message = f"{key}: {shown(draft.value(key))} cannot be trained here"
-            hint = "supervised training and pre-training can"
+            hint = f"known are {', '.join(_OBJECTIVES)}, or none of them for supervised training"
             raise EngineError(message, code=ExitCode.PROFILE, where=draft.entries[key].where, hint=hint)
+    if draft.value("rl"):
+        draft.put("train.objective", str(draft.value("rl")), "rl")
+        return
     plain = draft.value("pretraining_dataset") or (_types(draft) <= {"completion", "pretrain"} and _types(draft))
     draft.put("train.objective", "pretrain" if plain else "sft", "datasets")
 
@@ -135,9 +139,11 @@ def _dataset(draft: Draft, entry: Any, places: Sequence[Path]) -> dict[str, Any]
     found: dict[str, Any] = {"path": _path(told, places)}
     kind = told.get("type")
     word = str(kind).partition(".")[0].partition(":")[0] if isinstance(kind, str) else ""
-    if word in _FORMATS:
+    if draft.value("rl"):
+        pass  # the objective says what rows it needs
+    elif word in _FORMATS:
         found["format"] = _FORMATS[word]
-    elif kind is not None:
+    elif kind is not None and not draft.value("rl"):
         draft.note("changed", "datasets", f"type {shown(kind)}: recognised from the columns instead")
     if told.get("split", "train") != "train":
         draft.note("left out", "datasets", f"split {shown(told['split'])}: give a file that holds these rows")
@@ -237,7 +243,7 @@ RULES: Rules = {
     "early_stopping_patience": to("train.early_stopping_patience", integer),
     "rl": elsewhere,
     "reward_model": elsewhere,
-    "rl_beta": needless("for preference training"),
+    "rl_beta": to("train.beta", number),
     "loss_watchdog_threshold": needless("a loss that is no number stops the run by itself"),
     "loss_watchdog_patience": needless("a loss that is no number stops the run by itself"),
     "output_dir": needless("every run has a directory of its own"),

@@ -29,7 +29,7 @@ from engine.profile.foreign.draft import (
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "LLaMA-Factory"
-_STAGES = {"sft": "sft", "pt": "pretrain"}
+_STAGES = {"sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto"}
 _TASKS = {"instruction_tuning": "sft", "sft": "sft", "continuation": "pretrain", "pretraining": "pretrain"}
 _ATTENTION = {"auto": "auto", "fa2": "packed", "flash_attention_2": "packed", "sdpa": "sdpa", "disabled": "eager"}
 _TEXT_ONLY = "only text is trained here"
@@ -51,9 +51,12 @@ def _objective(draft: Draft) -> None:
     stage = str(draft.value("stage", "sft"))
     if stage not in _STAGES:
         raise _unknown(draft, "stage", stage, ", ".join(_STAGES))
+    loss = str(draft.value("pref_loss", "sigmoid"))
+    if stage == "dpo" and loss not in ("sigmoid", "orpo"):
+        raise _unknown(draft, "pref_loss", loss, "sigmoid, orpo")
     if "task_type" not in draft.entries or "stage" in draft.entries:
         told = "stage" if "stage" in draft.entries else f"{draft.tool}'s default"
-        draft.put("train.objective", _STAGES[stage], told)
+        draft.put("train.objective", "orpo" if stage == "dpo" and loss == "orpo" else _STAGES[stage], told)
 
 
 def _method(draft: Draft) -> None:
@@ -197,8 +200,8 @@ RULES: Rules = {
     "gradient_checkpointing": to("train.activation_checkpointing", switch),
     "disable_gradient_checkpointing": to("train.activation_checkpointing", lambda value: not switch(value)),
     "optim": shared.optimizer,
-    "pref_beta": needless("for preference training"),
-    "pref_loss": needless("for preference training"),
+    "pref_beta": to("train.beta", number),
+    "pref_loss": elsewhere,
     "pref_ftx": missing("no supervised loss is added to the preference loss"),
     "early_stopping_steps": to("train.early_stopping_patience", integer),
     "eval_strategy": elsewhere,

@@ -270,3 +270,21 @@ def _targets(path: str) -> set[str]:
 
 def test_tree_of_nests_dotted_keys() -> None:
     assert tree_of({"lora.r": 1, "name": "x"}) == {"lora": {"r": 1}, "name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "objective"),
+    [
+        ("stage: dpo\npref_beta: 0.3\n", "dpo"),
+        ("stage: dpo\npref_loss: orpo\npref_beta: 0.3\n", "orpo"),
+        ("stage: kto\npref_beta: 0.3\n", "kto"),
+        ("stage: pt\npref_beta: 0.3\n", "pretrain"),
+        ("base_model: demo\nrl: orpo\nrl_beta: 0.3\n", "orpo"),
+    ],
+)
+def test_objectives_are_carried_over(folder: Path, text: str, objective: str) -> None:
+    (folder / "other.yaml").write_text(text)
+    draft = read_draft([folder / "other.yaml"], model="demo", data=Path("rows.jsonl"))
+    assert draft.settings["train.objective"] == objective
+    assert draft.settings["train.beta"] == 0.3
+    assert not [note for note in draft.notes if note.kind == "left out"]

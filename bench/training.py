@@ -60,7 +60,6 @@ def environment(threads: int, state: str) -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "passive",
         "HF_HUB_OFFLINE": "1",
         "XDG_STATE_HOME": state,
     }

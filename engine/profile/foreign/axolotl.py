@@ -139,11 +139,10 @@ def _dataset(draft: Draft, entry: Any, places: Sequence[Path]) -> dict[str, Any]
     found: dict[str, Any] = {"path": _path(told, places)}
     kind = told.get("type")
     word = str(kind).partition(".")[0].partition(":")[0] if isinstance(kind, str) else ""
-    if draft.value("rl"):
-        pass  # the objective says what rows it needs
-    elif word in _FORMATS:
+    compares = bool(draft.value("rl"))  # then the objective says which rows it needs
+    if word in _FORMATS and not compares:
         found["format"] = _FORMATS[word]
-    elif kind is not None and not draft.value("rl"):
+    elif kind is not None and not compares:
         draft.note("changed", "datasets", f"type {shown(kind)}: recognised from the columns instead")
     if told.get("split", "train") != "train":
         draft.note("left out", "datasets", f"split {shown(told['split'])}: give a file that holds these rows")

@@ -21,6 +21,7 @@ from engine.data.preference import NEEDED
 from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.modeling import forward
 from engine.profile.schema import Profile
+from engine.train.audit import audit
 from engine.train.checkpointing import CheckpointingTrainer
 from engine.train.meter import Meter, times_due
 from engine.train.objectives.objective import objective_of
@@ -71,6 +72,7 @@ class EngineTrainer(CheckpointingTrainer):
         self.pieces = Pieces()
         self.on_smaller: Callable[[BaseException, int], None] = lambda error, rows: None
         """Told when memory ran out and smaller pieces are tried: the error, and the rows at once from now on."""
+        self._audited = False
         self._step_batches: list[tuple[forward.Batch, Any]] = []
 
     # loss -------------------------------------------------------------------------------------------
@@ -128,8 +130,18 @@ class EngineTrainer(CheckpointingTrainer):
     def before_step(self) -> None:
         """Gradients are whole: the optimizer begins, unless they are not finite."""
         self._step_batches = []
+        if not self._audited:
+            self._audited = True
+            self._audit()
         if not self.args.fp16:
             self._guarding().before_step()
+
+    def _audit(self) -> None:
+        found = audit(self.model, getattr(self.optimizer, "optimizer", self.optimizer))
+        counts = {name: len(getattr(found, name)) for name in ("trained", "untouched", "zero")}
+        self.job.events.write("audit", step=self.state.global_step + 1, **counts)
+        for message in found.warnings():
+            self.job.warn("audit", message)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cuda", dtype=torch.float16, enabled=bool(self.args.fp16))

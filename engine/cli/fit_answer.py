@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.hardware.machine import Machine
+from engine.memory.needs import needs_of
 from engine.recommend.candidates import verdict_of
 from engine.recommend.plan import Plan
 
@@ -82,6 +83,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "speed_measured": plan.speed_measured,
         "speed_rough": plan.speed_rough,
         "speed_source": plan.speed_source,
+        "needs": dataclasses.asdict(needs_of(plan.model, plan.shape)),
         "latency": dataclasses.asdict(plan.latency) if plan.latency else None,
         "answers_in_time": plan.answers_in_time,
         "parameters": {"total": estimate.total_parameters, "trainable": estimate.trainable_parameters},

@@ -11,6 +11,7 @@ from engine.cli.common import line, width
 from engine.cli.fit_answer import Answer
 from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
+from engine.memory.needs import needs_of
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration
@@ -75,8 +76,17 @@ def _show_terms(plan: Plan) -> None:
     share = estimate.trainable_parameters / max(1, estimate.total_parameters)
     line(f"  {shown}, on the device {format_bytes(estimate.device_bytes)}")
     line(f"  {format_count(estimate.trainable_parameters)} parameters learn ({share:.2%})")
+    _show_needs(plan)
     for text in estimate.notes:
         line(f"  note: {text}")
+
+
+def _show_needs(plan: Plan) -> None:
+    """Disk and RAM beside the device."""
+    needs = needs_of(plan.model, plan.shape)
+    disk, one = format_bytes(needs.run_disk_bytes), format_bytes(needs.checkpoint_bytes)
+    merged = f", RAM {format_bytes(needs.merge_ram_bytes)} to merge" if needs.merge_ram_bytes else ""
+    line(f"  disk up to {disk} a run ({one} a checkpoint){merged}")
 
 
 def _show_exact(answer: Answer) -> None:

@@ -21,6 +21,7 @@ from engine.profile.load import LoadedProfile
 from engine.profile.overrides import put
 from engine.profile.runjson import SCHEMA_VERSION, from_run_json, package_versions
 from engine.profile.schema import Profile
+from engine.profile.space import space_warnings
 from engine.profile.tomltext import shown_path
 from engine.recommend.plan import Plan
 
@@ -86,7 +87,11 @@ def resolve_profile(loaded: LoadedProfile, machine: Machine) -> Resolved:
         machine=machine,
         profile_path=loaded.path,
         base_dir=loaded.base_dir,
-        warnings=(*(item.problem for item in seen.warnings), *filled.warnings),
+        warnings=(
+            *(item.problem for item in seen.warnings),
+            *filled.warnings,
+            *space_warnings(loaded, filled.settings, seen.plan, machine),
+        ),
     )
 
 

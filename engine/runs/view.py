@@ -172,7 +172,9 @@ def describe(event: Event) -> str:
         best = ", best so far" if event.get("best") else ""
         if event.get("model"):
             return f"{event['model']}: loss {_short(event.get('loss'))}"
-        return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{best}"
+        right = event.get("accuracy")
+        ahead = f", {right:.0%} of pairs right" if isinstance(right, float) else ""
+        return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{ahead}{best}"
     if kind == "checkpoint":
         size_mib = (event.get("bytes") or 0) / 2**20
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"

@@ -188,3 +188,15 @@ def test_as_written_leaves_the_machine_out(load):
     }
     with pytest.raises(EngineError, match="no such setting"):
         as_written(load_text("[model]\nname_or_path = 'demo'\nx = 1\n" + DATA, load(MODEL + DATA).path))
+
+
+def test_too_little_disk_and_ram_are_said_before_the_run(load, cpu_machine):
+    from dataclasses import replace
+
+    loaded = load(MODEL + DATA)
+    plenty = resolve_profile(loaded, cpu_machine)
+    assert not {"train.save_total_limit", "export.merged"} & {warning.key for warning in plenty.warnings}
+    short = replace(cpu_machine, disk_free_bytes=1024)
+    (warning,) = (item for item in resolve_profile(loaded, short).warnings if item.key == "train.save_total_limit")
+    assert "a checkpoint" in warning.message
+    assert "XDG_STATE_HOME" in warning.hint

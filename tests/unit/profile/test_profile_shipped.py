@@ -46,7 +46,7 @@ def test_it_fits_the_card_in_its_name(name, tmp_path):
     place = hypothetical_machine(CARDS[name]) if CARDS[name] else machine()
     resolved = resolve_profile(load_profile(path), place)
     assert resolved.plan.verdict == "OK"
-    assert {warning.key for warning in resolved.warnings} <= {"model.name_or_path"}
+    assert {warning.key for warning in resolved.warnings} <= {"model.name_or_path", "export.merged"}
 
 
 def test_the_recipe_of_the_demo_model_lacks_only_what_is_built():

@@ -1,0 +1,50 @@
+"""What a run needs beside the device: disk for checkpoints and results, RAM for merging. Torch-free.
+
+Called by `engine.profile.resolve` for warnings and by `engine fit`. It describes `train.checkpointing` (a checkpoint
+is written beside the old ones before any goes) and `export.merge` (the base is loaded whole, in RAM).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.memory.shape import TrainingShape
+from engine.memory.states import states, trainable_width
+from engine.memory.weights import compute_width, largest_matrix_bytes
+from engine.models.parameters import total_parameters
+from engine.models.spec import ModelSpec
+
+DEFAULT_LIMIT = 3
+"""Checkpoints that are kept when nothing else is said."""
+_SMALL_FILES_BYTES = 8 * 1024 * 1024
+"""Tokenizer, logs and settings of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes. `run_disk_bytes` is the most a run directory holds at once, `merged_disk_bytes` comes with an export."""
+
+    checkpoint_bytes: int
+    run_disk_bytes: int
+    merged_disk_bytes: int
+    merge_ram_bytes: int
+
+
+def needs_of(
+    spec: ModelSpec, shape: TrainingShape, *, save_total_limit: int = DEFAULT_LIMIT, keeps_best: bool = True
+) -> Needs:
+    """What training `spec` with `shape` needs; `keeps_best`: the best checkpoint is kept beside the newest ones."""
+    learned = states(spec, shape)
+    weights = learned.parameters * trainable_width(shape)
+    checkpoint = weights + learned.masters_bytes + learned.moments_bytes + learned.paged_bytes
+    width = compute_width(shape)
+    model = total_parameters(spec) * width
+    # One more while it is written: the oldest goes only when the new one is whole.
+    at_once = save_total_limit + 1 + int(keeps_best)
+    result = model if shape.method == "full" else weights
+    return Needs(
+        checkpoint_bytes=checkpoint,
+        run_disk_bytes=at_once * checkpoint + result + _SMALL_FILES_BYTES,
+        merged_disk_bytes=0 if shape.method == "full" else model,
+        merge_ram_bytes=0 if shape.method == "full" else model + 2 * largest_matrix_bytes(spec, 4),
+    )

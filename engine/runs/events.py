@@ -10,8 +10,9 @@ Types and their fields (units in the name; every field may be missing):
 - `phase`: name (load, data, check, train, evaluate, checkpoint, export …), detail
 - `progress`: phase, done, total, unit
 - `train_step`: step, steps_total, epoch, loss, learning_rate, grad_norm, tokens, step_tokens,
-  tokens_per_second, step_s, eta_s
-- `eval`: step, loss, perplexity, best, tokens
+  tokens_per_second, step_s, eta_s; where answers are compared reward_preferred, reward_other, reward_margin, accuracy
+- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, and the same scores
+- `audit`: step, trained, untouched, zero: tensors of the first gradients
 - `memory`: device_used_bytes, device_total_bytes, process_bytes, allocated_bytes, reserved_bytes,
   peak_allocated_bytes, peak_reserved_bytes, host_rss_bytes, predicted_bytes, limit_bytes,
   utilization_percent, temperature_c, power_w

@@ -15,7 +15,9 @@ from engine.profile.schema import Profile
 
 MARKS = [
     "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>",
-    "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<start_of_turn>", "<end_of_turn>",
+    "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<start_of_turn>", "<end_of_turn>", "<|im_sep|>",
+    "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<|end_of_turn|>", "<|START_OF_TURN_TOKEN|>",
+    "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<｜User｜>", "<｜Assistant｜>",
 ]  # fmt: skip
 TEXT = [
     "The answer to the question is a short sentence about the weather in the mountains.",

@@ -32,6 +32,14 @@ END = {
     "vicuna": "</s>",
     "mistral": "</s>",
     "plain": "</s>",
+    "qwen": "<|im_end|>",
+    "phi4": "<|im_end|>",
+    "llama2": " </s>",
+    "deepseek": "</s>",
+    "granite": "<|end_of_text|>",
+    "openchat": "<|end_of_turn|>",
+    "command-r": "<|END_OF_TURN_TOKEN|>",
+    "solar": "</s>",
 }
 
 CHANGING = (

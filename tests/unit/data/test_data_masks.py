@@ -91,7 +91,7 @@ def test_each_template_trains_on_answers_and_their_end_only(tokenizer: Any, name
     answers = [message.content for message in TURNS if message.train]
     assert [run.strip() for run in trained_runs(tokenizer, document)] == [answer + END[name] for answer in answers]
     assert tokenizer.convert_ids_to_tokens(int(document.ids[-1])) == END[name].strip()
-    assert list(found.notes.ends) == [END[name]]
+    assert list(found.notes.ends) == [END[name].strip()]
     assert not +found.notes.counts
     shown = text_of(tokenizer, document)
     assert all(message.content in shown for message in TURNS)

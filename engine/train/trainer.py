@@ -1,28 +1,25 @@
 """transformers' Trainer, made predictable: chunked loss, token-weighted evaluation, guarded steps.
 
 What stays Trainer's: the loop, accumulation, clipping, schedules, mixed precision, exact data order on
-resume. What is ours: the loss, the optimizer, evaluation, and the events; saving is `checkpointing.py`, what comes
-after a step `reins.py`. Built and run by `train.run`.
+resume. What is ours: the loss, the optimizer and the events; evaluation is
+`evaluating.py`, saving `checkpointing.py`, what comes after a step `reins.py`. Built and run by `train.run`.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from engine.data.preference import NEEDED
 from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.modeling import forward
 from engine.profile.schema import Profile
 from engine.train.audit import audit
-from engine.train.checkpointing import CheckpointingTrainer
+from engine.train.evaluating import EvaluatingTrainer
 from engine.train.meter import Meter, times_due
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
@@ -37,7 +34,7 @@ MAX_SKIPPED_STEPS = 20
 """fp16 steps in a row that the scaler may skip: it halves its scale each time, so these are enough."""
 
 
-class EngineTrainer(CheckpointingTrainer):
+class EngineTrainer(EvaluatingTrainer):
     """Trains one run; `job` is told everything."""
 
     def __init__(
@@ -143,9 +140,6 @@ class EngineTrainer(CheckpointingTrainer):
         for message in found.warnings():
             self.job.warn("audit", message)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cuda", dtype=torch.float16, enabled=bool(self.args.fp16))
-
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: walking all modules each micro-batch would cost more than it tells."""
         return 0
@@ -203,57 +197,6 @@ class EngineTrainer(CheckpointingTrainer):
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self.meter.restart()
-
-    # evaluation -------------------------------------------------------------------------------------
-
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
-        self.control.should_evaluate = False
-        if self.validation is None:
-            self.job.warn("no_validation", "there are no held-out rows to evaluate on")
-            return {}
-        step, began = self.state.global_step, time.monotonic()
-        self.peaks.enter("evaluate")
-        loss, tokens = self.validation_loss()
-        self.peaks.enter("between")
-        if self.job.stop:
-            self.job.warn("evaluation_cut", f"the evaluation at step {step} was ended by the request to stop")
-            return {}
-        self.meter.add_pause("evaluate", time.monotonic() - began)
-        best = bool(step) and loss < (self.state.best_metric if self.state.best_metric is not None else math.inf)
-        if best:
-            self.state.best_metric, self.state.best_global_step = loss, step
-        scores = self.objective.scores(training=False)
-        if self.settings.train.objective not in NEEDED:
-            scores["perplexity"] = math.exp(loss) if loss < 700 else math.inf
-        self.job.events.write("eval", step=step, loss=loss, best=best, tokens=tokens, **scores)
-        if best and self.settings.train.load_best_model_at_end:
-            self.control.should_save, self.save_reason = True, "best evaluation"
-        self._stop_early(step)
-        return {"eval_loss": loss}
-
-    def _stop_early(self, step: int) -> None:
-        patience, best = self.settings.train.early_stopping_patience, self.state.best_global_step
-        if not patience or not self.schedule.eval_steps or best is None:
-            return
-        if (step - best) // self.schedule.eval_steps >= patience:
-            self.job.warn("early_stopping", f"{patience} evaluations without gain since step {best}: stopping")
-            self.control.should_training_stop = True
-
-    @torch.no_grad()
-    def validation_loss(self) -> tuple[float, int]:
-        """Loss per trained token (or pair, or judged answer) of all held-out sequences, and how many there are."""
-        self.model.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        tokens = 0
-        batch_size = self.args.per_device_train_batch_size
-        for batch in DataLoader(self.validation, batch_size=batch_size, collate_fn=self.collator):
-            if self.job.stop:
-                break
-            tokens += self.objective.items(batch)
-            with self._autocast():
-                for one in self.pieces.of(self._prepare_inputs(batch)):
-                    total += self.objective(self.model, one).double()
-        return float(total) / max(tokens, 1), tokens
 
 
 def _diverged(message: str) -> EngineError:

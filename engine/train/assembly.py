@@ -1,0 +1,127 @@
+"""The parts of a training run put together: data, model, trainer. Called by `run.py`, which runs them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.data.batch import PackedDataset, collate
+from engine.data.preference import NEEDED
+from engine.data.prepare import Prepared, prepare
+from engine.errors import EngineError, ExitCode
+from engine.modeling import adapters, load
+from engine.modeling.forward import enable_checkpointing, loss_sum
+from engine.profile.schema import Profile
+from engine.train import outputs
+from engine.train.arguments import training_arguments
+from engine.train.objectives.objective import REFERENCED
+from engine.train.objectives.reference import add_reference
+from engine.train.schedule import plan_schedule
+from engine.train.selfcheck import choose_loss
+from engine.train.trainer import EngineTrainer
+from engine.worker_job import Job
+
+
+def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepared]:
+    """Tokenizer and packed data, with the account of every row kept in the run."""
+    job.phase("data", "reading and packing")
+    tokenizer = load.load_tokenizer(settings, base_dir, job.warn)
+    prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    for warning in prepared.report.warnings:
+        job.warn("data", warning)
+    outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.validation_examples)
+    return tokenizer, prepared
+
+
+def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
+    """The base with what learns on it, as the settings say. Raises EngineError(MODEL or ENVIRONMENT)."""
+    job.phase("load", settings.model.name_or_path)
+    device = settings.launch.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EngineError(
+            "torch finds no CUDA device",
+            code=ExitCode.ENVIRONMENT,
+            hint="check the driver against torch with 'engine probe'",
+        )
+    quantized = settings.quantization.method != "none"
+    model = load.load_base(settings, base_dir, quantized=quantized, device=device, warn=job.warn, packed=True)
+    model.config.use_cache = False
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    if settings.tuning.method == "lora":
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        model = adapters.attach(model, settings)
+        if settings.lora.init == "pissa":
+            outputs.replace_directory(
+                job.directory / outputs.INITIAL_ADAPTER, lambda folder: adapters.keep_initial(model, folder)
+            )
+    else:
+        adapters.set_trainable_dtype(model, settings)
+    enable_checkpointing(model, int(settings.train.activation_checkpointing))
+    return model
+
+
+def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -> EngineTrainer:
+    """The trainer, after its fast loss was held against the plain one and the base was asked where that is needed."""
+    train_set = PackedDataset(prepared.train)
+    validation_set = PackedDataset(prepared.validation) if prepared.validation is not None else None
+    schedule = plan_schedule(settings, len(train_set), has_validation=validation_set is not None)
+    trainer = EngineTrainer(
+        job=job,
+        settings=settings,
+        schedule=schedule,
+        arguments=training_arguments(settings, schedule, job.directory),
+        model=model,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        collator=collate,
+        data_digest=_digest(prepared),
+    )
+    job.phase("check", "packed and chunked against plain")
+    batch = trainer._prepare_inputs(collate([train_set[0]]))
+    with trainer._autocast():
+        _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
+    _add_reference(job, trainer)
+    if settings.launch.device == "cuda":
+        torch.cuda.empty_cache()
+    return trainer
+
+
+def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:
+    """The loss that the check found right; comparing answers has no other than the chunked one."""
+    if chosen is not loss_sum and trainer.settings.train.objective in NEEDED:
+        raise EngineError(
+            "the loss in chunks is not this model's own, and comparing answers needs it",
+            code=ExitCode.MODEL,
+            where="train.objective",
+            hint="use 'sft' with the chosen answers, or another model",
+        )
+    trainer.objective.loss_sum = chosen
+
+
+def _add_reference(job: Job, trainer: EngineTrainer) -> None:
+    if trainer.settings.train.objective not in REFERENCED:
+        return
+    job.phase("reference", "log-probabilities of the base")
+    for dataset in (trainer.train_dataset, trainer.validation):
+        if dataset is not None:
+            add_reference(
+                trainer.model,
+                dataset,
+                rows=trainer.args.per_device_train_batch_size,
+                collate=collate,
+                prepare=trainer._prepare_inputs,
+                autocast=trainer._autocast,
+                on_progress=lambda done, total: job.progress("reference", done, total, "sequences"),
+            )
+
+
+def _digest(prepared: Prepared) -> str:
+    """What the training rows are, token by token: a resumed run must see the same."""
+    digest = hashlib.sha256(prepared.train.input_ids.tobytes())
+    digest.update(prepared.train.labels.tobytes())
+    return digest.hexdigest()

@@ -93,7 +93,7 @@ def _match(name: str, columns: set[str], mapping: Mapping[str, str]) -> dict[str
 
 def _reason(name: str, wanted: str, taken: Mapping[str, str]) -> str:
     pairs = ", ".join(column if column == role else f"{role} = '{column}'" for role, column in taken.items())
-    how = "named in the profile" if wanted != "auto" else "recognised"
+    how = "recognised" if wanted == "auto" else "for the objective" if wanted not in LEARNED else "named in the profile"
     return f"{name} ({how}): columns {pairs}"
 
 

@@ -19,6 +19,7 @@ from engine.profile.fields import canonical
 from engine.profile.findings import finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
+from engine.profile.tables.train import COMPARING
 from engine.recommend.plan import Plan
 
 DECIDED_BY_DATA = {
@@ -66,6 +67,9 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         "export.dtype": (dtype, "as it was trained"),
         "launch.threads": (max(1, machine.cpu.physical_cores), "physical cores"),
     }
+    if profile.train.objective in COMPARING:
+        rate = planned["train.learning_rate"][0] / 10
+        own["train.learning_rate"] = (rate, "a tenth of the usual: comparing answers moves a model quickly")
     if plan.device_index is not None:
         own["launch.gpu"] = (machine.gpus[plan.device_index].uuid, planned["launch.device"][1])
     if spec.source in ("catalogue", "cache") and spec.name != profile.model.name_or_path:

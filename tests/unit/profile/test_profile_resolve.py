@@ -200,3 +200,15 @@ def test_too_little_disk_and_ram_are_said_before_the_run(load, cpu_machine):
     (warning,) = (item for item in resolve_profile(loaded, short).warnings if item.key == "train.save_total_limit")
     assert "a checkpoint" in warning.message
     assert "XDG_STATE_HOME" in warning.hint
+
+
+def test_comparing_answers_takes_a_gentler_learning_rate(load, cpu_machine):
+    text = MODEL + DATA + "[train]\nobjective = '{}'\n"
+    rates = {
+        name: resolve_profile(load(text.format(name)), cpu_machine).settings.train.learning_rate
+        for name in ("sft", "pretrain", "dpo", "orpo", "kto")
+    }
+    assert rates["sft"] == rates["pretrain"]
+    assert {rates[name] for name in ("dpo", "orpo", "kto")} == {rates["sft"] / 10}
+    chosen = resolve_profile(load(text.format("dpo") + "learning_rate = 0.001\n"), cpu_machine)
+    assert chosen.settings.train.learning_rate == 0.001

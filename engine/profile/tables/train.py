@@ -8,7 +8,6 @@ from pydantic import Field
 
 from engine.profile.tables.base import Auto, Positive, Table, setting
 
-
 COMPARING = ("dpo", "orpo", "kto")
 """Objectives that compare or judge answers."""
 

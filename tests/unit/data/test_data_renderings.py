@@ -1,7 +1,7 @@
 """What the named templates write, to the character, for a conversation of three turns.
 
-Held against the slots of LLaMA-Factory's template.py (Apache-2.0), which its authors copied from the models' own
-templates; the plain line is the first turn with the system message, the second one turn on.
+Read beside the slots of LLaMA-Factory's template.py (Apache-2.0). Where it leaves out a blank or a line break that
+the models' own templates write (Llama 2, Zephyr, OpenChat), the models' are followed.
 """
 
 from __future__ import annotations

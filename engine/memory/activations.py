@@ -40,88 +40,131 @@ class LayerCost:
     """Bytes, whatever the tokens: dequantized matrices kept from forward to backward (DoRA with dropout only)."""
 
 
-@lru_cache(maxsize=4096)
-def layer_cost(
-    spec: ModelSpec,
-    method: str,
-    dtype: str,
-    int8: bool,
-    targets: tuple[str, ...],
-    r: int,
-    dropout: bool,
-    kernel: str,
-    one_row: bool = False,
-    windowed: bool = False,
-    decomposed: bool = False,
-    quantized: bool = False,
-) -> LayerCost:
-    """Cost of one layer.
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What decides a layer's cost."""
 
-    `kernel` as in `device.attention_kernel`; `one_row` for a micro-batch of one, `windowed` when sequences are longer
-    than the model's sliding window.
-    """
-    width = 4 if dtype == "fp32" else 2
-    full = method == "full"
-    kernel = "capped" if is_capped(spec) else kernel
-    adapters = () if full else targeted_shapes(spec, targets)
-    # Dropout hands adapters copies of their inputs: the inputs themselves are needed by nothing then.
-    adapted = {name for name, _, _ in adapters}
-    names = set() if dropout else adapted
-    attention = parts.attention_bytes(spec, width, kernel, full or int8 or "o_proj" in names)
-    if one_row and kernel == "varlen" and spec.fused_projections and (full or int8 or "o_proj" in names):
-        # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
-        attention += width * query_width(spec)
-    mlp = parts.mlp_bytes(spec, width, full or int8 or "down_proj" in names, full)
-    norms = parts.norm_bytes(spec, width, full)
-    inputs = parts.input_bytes(spec, width, full, int8, names)
-    if dtype == "fp16":
-        # Autocast casts the input of every trained linear separately and keeps each copy.
-        inputs = parts.copied_inputs(spec, adapters, full)
-        mlp = parts.mlp_bytes(spec, width, False, full)
-    saved = attention + mlp + norms + inputs + width * r * len(adapters)
-    if decomposed:
-        saved += dora.saved_bytes(adapters, width)
-    if dropout:
-        # The kept values and, on a GPU, a mask of one byte each; processors keep it in the tensor's own width.
-        mask_width = width if kernel in ("products", "split") else 1
-        saved += sum((mask_width + width) * n_in for _, n_in, _ in adapters)
-    inner = spec.intermediate_size if not spec.num_experts else 0
-    product = width * inner if full or int8 or "down_proj" in adapted else 0
-    recomputed = max((3 * width * n_out for name, _, n_out in adapters if name == "gate_up_proj"), default=0)
-    if int8 and spec.fused_projections:
-        # int32 and fp16 results beside the output.
-        recomputed = max(recomputed, (6 + width) * 2 * inner)
-    transient = parts.transient_bytes(spec, dtype, (mlp, product), kernel, int8=int8, recomputed=recomputed)
-    heads = spec.num_attention_heads if kernel == "capped" else 0
+    spec: ModelSpec
+    dtype: str
+    full: bool
+    int8: bool
+    targets: tuple[str, ...]
+    r: int
+    dropout: bool
+    kernel: str
+    """As in `device.attention_kernel`, or `capped`."""
+    one_row: bool
+    """A micro-batch of one."""
+    windowed: bool
+    """Sequences are longer than the model's sliding window."""
+    decomposed: bool
+    quantized: bool
+
+    @property
+    def width(self) -> int:
+        """Bytes of an activation."""
+        return 4 if self.dtype == "fp32" else 2
+
+    @property
+    def adapters(self) -> tuple[tuple[str, int, int], ...]:
+        """(name, in, out) of the layers that carry one."""
+        return () if self.full else targeted_shapes(self.spec, self.targets)
+
+    def needs_input(self, name: str) -> bool:
+        """Whether the input of this linear layer is kept for its own sake.
+
+        Dropout hands adapters copies of their inputs: the inputs themselves are needed by nothing then.
+        """
+        return self.full or self.int8 or (not self.dropout and name in {adapter for adapter, _, _ in self.adapters})
+
+    @property
+    def inner(self) -> int:
+        """Features of a dense feed-forward part; 0 with experts."""
+        return self.spec.intermediate_size if not self.spec.num_experts else 0
+
+
+@lru_cache(maxsize=4096)
+def _layer_cost(layer: _Layer) -> LayerCost:
+    spec, width, mlp = layer.spec, layer.width, _mlp_bytes(layer)
+    heads = spec.num_attention_heads if layer.kernel == "capped" else 0
     # Kernels that take no window keep a square mask instead.
-    mask = width if windowed and kernel in ("repeated", "split") else 0
+    mask = width if layer.windowed and layer.kernel in ("repeated", "split") else 0
+    dense = layer.decomposed and layer.dropout and layer.quantized
     return LayerCost(
-        saved=saved,
-        transient=transient,
-        beside_matrix=width * inner,
-        boundary=width * (spec.hidden_size + (parts.held_by_int8(spec) if int8 else 0)),
+        saved=_attention_bytes(layer) + mlp + parts.norm_bytes(spec, width, layer.full) + _adapter_bytes(layer),
+        transient=_transient_bytes(layer, mlp),
+        beside_matrix=width * layer.inner,
+        boundary=width * (spec.hidden_size + (parts.held_by_int8(spec) if layer.int8 else 0)),
         scores=heads * 8 + mask,
         score_transient=heads * 6,
         freed=mlp,
-        matrices=dora.matrices_bytes(adapters, width) if decomposed and dropout and quantized else 0,
+        matrices=dora.matrices_bytes(layer.adapters, width) if dense else 0,
     )
 
 
+def _attention_bytes(layer: _Layer) -> int:
+    spec, output_needed = layer.spec, layer.needs_input("o_proj")
+    size = parts.attention_bytes(spec, layer.width, layer.kernel, output_needed)
+    if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
+        # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
+        size += layer.width * query_width(spec)
+    return size
+
+
+def _mlp_bytes(layer: _Layer) -> int:
+    # Autocast keeps the product as the output layer's own copy, which counts among the inputs.
+    product_needed = layer.dtype != "fp16" and layer.needs_input("down_proj")
+    return parts.mlp_bytes(layer.spec, layer.width, product_needed, layer.full)
+
+
+def _adapter_bytes(layer: _Layer) -> int:
+    """Inputs of linear layers, and what adapters keep beside them."""
+    spec, width, adapters = layer.spec, layer.width, layer.adapters
+    names = set() if layer.dropout else {name for name, _, _ in adapters}
+    size = parts.input_bytes(spec, width, layer.full, layer.int8, names)
+    if layer.dtype == "fp16":
+        # Autocast casts the input of every trained linear separately and keeps each copy.
+        size = parts.copied_inputs(spec, adapters, layer.full)
+    size += width * layer.r * len(adapters)
+    if layer.decomposed:
+        size += dora.saved_bytes(adapters, width)
+    if layer.dropout:
+        # The kept values and, on a GPU, a mask of one byte each; processors keep it in the tensor's own width.
+        mask_width = width if layer.kernel in ("products", "split") else 1
+        size += sum((mask_width + width) * n_in for _, n_in, _ in adapters)
+    return size
+
+
+def _transient_bytes(layer: _Layer, mlp: int) -> int:
+    spec, width, adapters = layer.spec, layer.width, layer.adapters
+    adapted = {name for name, _, _ in adapters}
+    product = width * layer.inner if layer.full or layer.int8 or "down_proj" in adapted else 0
+    recomputed = max((3 * width * n_out for name, _, n_out in adapters if name == "gate_up_proj"), default=0)
+    if layer.int8 and spec.fused_projections:
+        # int32 and fp16 results beside the output.
+        recomputed = max(recomputed, (6 + width) * 2 * layer.inner)
+    kept = (mlp, product)
+    return parts.transient_bytes(spec, layer.dtype, kept, layer.kernel, int8=layer.int8, recomputed=recomputed)
+
+
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
-    """`layer_cost` for a shape."""
-    return layer_cost(
-        spec,
-        shape.method,
-        shape.compute_dtype,
-        shape.quantization == "int8" and shape.method != "full",
-        shape.lora_targets,
-        shape.lora_r,
-        shape.lora_dropout > 0,
-        kernel,
-        shape.micro_batch == 1,
-        spec.sliding_window is not None and spec.sliding_window < shape.max_length,
-        dora.is_decomposed(shape),
-        shape.quantization != "none",
+    """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
+    full = shape.method == "full"
+    return _layer_cost(
+        _Layer(
+            spec,
+            dtype=shape.compute_dtype,
+            full=full,
+            int8=shape.quantization == "int8" and not full,
+            targets=shape.lora_targets,
+            r=shape.lora_r,
+            dropout=shape.lora_dropout > 0,
+            kernel="capped" if is_capped(spec) else kernel,
+            one_row=shape.micro_batch == 1,
+            windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
+            decomposed=dora.is_decomposed(shape),
+            quantized=shape.quantization != "none",
+        )
     )
 
 

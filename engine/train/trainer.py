@@ -111,17 +111,18 @@ class EngineTrainer(EvaluatingTrainer):
 
     def _in_pieces(self, model: Any, batch: forward.Batch, items: Any) -> torch.Tensor:
         loss = sum(super(EngineTrainer, self).training_step(model, one, items) for one in self.pieces.of(batch))
-        self._guarding().saw(loss)
+        self._guarding().saw_loss(torch.as_tensor(loss))
         return torch.as_tensor(loss)
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         norm = super()._get_grad_norm(*args, **kwargs)
-        self._guarding().saw(norm)
+        self._guarding().saw_norm(norm)
         return norm
 
     def _guarding(self) -> StepGuard:
         if self.guard is None:
-            self.guard = StepGuard(getattr(self.optimizer, "optimizer", self.optimizer), self.args.device)
+            inner = getattr(self.optimizer, "optimizer", self.optimizer)
+            self.guard = StepGuard(inner, self.args.device, scaled=bool(self.args.fp16))
         return self.guard
 
     def before_step(self) -> None:
@@ -130,8 +131,7 @@ class EngineTrainer(EvaluatingTrainer):
         if not self._audited:
             self._audited = True
             self._audit()
-        if not self.args.fp16:
-            self._guarding().before_step()
+        self._guarding().before_step()
 
     def _audit(self) -> None:
         found = audit(self.model, getattr(self.optimizer, "optimizer", self.optimizer))
@@ -156,8 +156,8 @@ class EngineTrainer(EvaluatingTrainer):
         if "loss" not in logs:
             return
         step, bad = self.state.global_step, self._guarding().take()
-        if bad.skipped:
-            # The mean over this log line's steps would count the skipped ones as 0.
+        if bad.losses:
+            # The mean over this log line's steps would count these as 0.
             logs = {**logs, "loss": math.nan}
         fields = {key: logs.get(key) for key in ("loss", "grad_norm", "learning_rate")}
         every = {"evaluate": self.schedule.eval_steps, "checkpoint": self.schedule.save_steps}

@@ -41,7 +41,7 @@ _ATTENTION = {
 }
 _FORMATS = {"alpaca": "alpaca", "chat_template": "messages", "completion": "text", "pretrain": "text"}
 _SEVERAL = "one GPU is used"
-_OWN_KERNELS = "the engine brings its own kernels"
+_OWN_KERNELS = "kernels of other libraries are not used; what is learned is the same"
 _TRACKING = "runs are kept and compared here; nothing is sent anywhere"
 _TRACKING_KEYS = (
     "wandb_project",
@@ -217,7 +217,7 @@ RULES: Rules = {
     "datasets": elsewhere,
     "test_datasets": elsewhere,
     "pretraining_dataset": elsewhere,
-    "dataset_prepared_path": needless("prepared data are kept by their content"),
+    "dataset_prepared_path": needless("data are prepared anew by each run"),
     "dataset_exact_deduplication": to("data.deduplicate", switch),
     "shuffle_merged_datasets": shared.only(True, "examples are always shuffled by the seed"),
     "val_set_size": to("data.validation_fraction", number),

@@ -29,9 +29,6 @@ _OPTIMIZERS = {
     "adamw_bnb_8bit": "adamw_bnb_8bit",
     "adamw_8bit": "adamw_bnb_8bit",
     "paged_adamw_8bit": "paged_adamw_8bit",
-    "adafactor": "adafactor",
-    "lion_8bit": "lion_8bit",
-    "paged_lion_8bit": "paged_lion_8bit",
 }
 _NEAR_OPTIMIZERS = {"adamw_torch_8bit": "adamw_bnb_8bit", "paged_adamw_32bit": "adamw_torch"}
 _TEMPLATES = {
@@ -205,7 +202,7 @@ COMMON: Rules = {
     "pure_bf16": elsewhere,
     "tf32": missing("products in fp32 keep its accuracy"),
     "torch_compile": missing("the model is not compiled"),
-    "group_by_length": needless("packing leaves no padding to save"),
+    "group_by_length": needless("every batch has one shape; data.packing saves the padding"),
     "remove_unused_columns": needless("columns that are not used are not read"),
     "resume_from_checkpoint": missing("training goes on from a run: engine runs resume"),
     "deepspeed": missing("one GPU is used"),

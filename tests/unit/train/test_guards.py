@@ -89,7 +89,7 @@ def test_the_fused_optimizer_skips_by_a_flag_on_the_device(dtype: torch.dtype) -
     kept = []
     for norm in (1.0, math.inf, 1.0):
         weight.grad = torch.full_like(weight, norm)
-        guard.saw(torch.tensor(norm))
+        guard.saw_norm(torch.tensor(norm))
         guard.before_step()
         optimizer.step()
         kept.append(weight.detach().clone())
@@ -195,3 +195,24 @@ def test_pieces_are_the_same_rows_with_the_same_documents(count: int) -> None:
         assert part["cu_seq_lens"][0] == 0
         assert part["cu_seq_lens"][-1] == part["input_ids"].numel()
     assert max(len(part["input_ids"]) for part in parts) == pieces.rows_of(batch)
+
+
+def test_with_gradient_scaling_a_loss_that_is_no_number_is_told_and_ends_the_run(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", make_settings(save_steps=100, eval_steps=100))
+    trainer.args.fp16 = True
+    poison(trainer, {2})
+    with pytest.raises(EngineError, match="loss is not a finite number at step 3"):
+        trainer.train()
+    assert [event["loss"] is None for event in events_of(trainer, "train_step")] == [False, False, True]
+
+
+def test_with_gradient_scaling_steps_are_counted_and_left_to_the_scaler() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.full_like(weight, math.inf)
+    guard = StepGuard(torch.optim.AdamW([weight]), weight.device, scaled=True)
+    guard.saw_loss(torch.tensor(1.0))
+    guard.saw_norm(torch.tensor(math.inf))
+    guard.before_step()
+    assert weight.grad is not None
+    found = guard.take()
+    assert (found.skipped, found.losses) == (1, 0)

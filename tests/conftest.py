@@ -11,7 +11,8 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# What a person's own runs measured, and models of their own list, must not change what tests expect.
+# What a person's own runs measured and kept, and models of their own list, must not change what tests expect.
 _HOME = tempfile.TemporaryDirectory(prefix="tunedeck-test-home-")
 os.environ["XDG_STATE_HOME"] = os.path.join(_HOME.name, "state")
+os.environ["XDG_CACHE_HOME"] = os.path.join(_HOME.name, "cache")
 os.environ["XDG_CONFIG_HOME"] = os.path.join(_HOME.name, "config")

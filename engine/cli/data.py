@@ -94,6 +94,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     spread = "  ".join(f"{name} {value}" for name, value in report["lengths"]["percentiles"].items())
     lines.append(f"lengths     {spread}  (max_length {report['max_length']})")
     lines.append(f"duplicates  {report['duplicates']}")
+    if report["from_cache"]:
+        lines.append("prepared    before, from the same rows and settings")
     lines.append(f"held out    {report['validation_source'] if report['validation'] else 'nothing'}")
     return lines
 

@@ -6,24 +6,51 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.data.chat import ChatTemplate
-from engine.data.encode import Document, Encoded
-from engine.data.examples import BadRow, Example, Examples
+from engine.data.encode import Document
+from engine.data.examples import BadRow, Example, Examples, RowProblem
 from engine.data.files import data_error
-from engine.data.formats import check_bad_fraction
-from engine.data.pack import Packed, fit_document, split_document
-from engine.data.report import DataReport, DatasetReport, Ledger, SetReport, summarise_lengths
-from engine.data.split import count_duplicates
+from engine.data.pack import fit_document, split_document
+from engine.data.report import DatasetReport, Ledger, SetReport
+from engine.errors import EngineError, ExitCode, Problem
 from engine.profile.schema import Profile
 
 VALIDATION = -1
 """Dataset number of the validation file."""
+SHOWN_BAD_ROWS = 5
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(slots=True)
+class Source:
+    """What is known of one data set."""
+
+    path: Path
+    format: str
+    why: str
+    rows_read: int = 0
+    usable: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+    ledger: Ledger = field(default_factory=Ledger)
+    bad: Counter[str] = field(default_factory=Counter)
+    first_bad: list[tuple[Path, BadRow]] = field(default_factory=list)
+    given_documents: int = 0
+    """Before weights, where there are any."""
+    taken_documents: int = 0
+    taken_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one side: rows and documents that were packed."""
+
+    rows: int = 0
+    documents: int = 0
 
 
 @dataclass(slots=True)
@@ -31,30 +58,68 @@ class Account:
     """What gathers while files become sequences."""
 
     settings: Profile
-    files: dict[int, Examples]
-    ledgers: dict[int, Ledger]
+    sources: dict[int, Source] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
-    lengths: list[int] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
-    shares: dict[int, str] = field(default_factory=dict)
-    """Of each data set, where weights were given."""
+    tallies: tuple[Tally, Tally] = field(default_factory=lambda: (Tally(), Tally()))
+    held_out: int = 0
+    shared: int = 0
+    duplicates: int = 0
+    strange: int = 0
+
+    @property
+    def ledgers(self) -> dict[int, Ledger]:
+        """Of each data set."""
+        return {number: source.ledger for number, source in self.sources.items()}
 
 
-def refuse(account: Account, encoded: Encoded, examples: Sequence[Example]) -> None:
-    """Count what the template refused as bad rows, and hold all bad rows against the allowed share."""
-    if not encoded.refused:
-        return
-    extra: dict[int, list[BadRow]] = {number: [] for number in account.files}
-    for position, problem in encoded.refused:
+def take(account: Account, number: int, part: Examples) -> None:
+    """Note what was read of a data set."""
+    source = account.sources.setdefault(number, Source(part.path, part.format, part.why))
+    source.rows_read += part.rows_read
+    source.usable += len(part.examples)
+    source.notes.update(part.notes)
+    for bad in part.bad:
+        _take_bad(source, part.path, bad)
+    account.strange += sum(
+        any(_CONTROL.search(message.content) for message in example.messages) for example in part.examples
+    )
+
+
+def _take_bad(source: Source, path: Path, bad: BadRow) -> None:
+    source.ledger.drop(bad.row, bad.cause, bad.detail)
+    source.bad[bad.cause] += 1
+    if len(source.first_bad) < SHOWN_BAD_ROWS:
+        source.first_bad.append((path, bad))
+
+
+def refuse(account: Account, refused: Sequence[tuple[int, RowProblem]], examples: Sequence[Example]) -> None:
+    """Count what the template refused as bad rows."""
+    for position, problem in refused:
         example = examples[position]
-        account.ledgers[example.dataset].drop(example.row, problem.cause, problem.detail)
-        extra[example.dataset].append(BadRow(example.row, problem.cause, problem.detail))
-    judged = [
-        Examples(file.path, file.format, file.why, file.rows_read, file.examples, (*file.bad, *extra[number]))
-        for number, file in account.files.items()
-    ]
-    check_bad_fraction(judged, account.settings.data.max_bad_fraction)
+        source = account.sources[example.dataset]
+        _take_bad(source, source.path, BadRow(example.row, problem.cause, problem.detail))
+
+
+def check_bad_fraction(sources: Sequence[Source], max_bad_fraction: float) -> None:
+    """EngineError(DATA) with the first bad rows and the totals when too many rows are unusable."""
+    total, causes = sum(source.rows_read for source in sources), Counter[str]()
+    for source in sources:
+        causes.update(source.bad)
+    bad = causes.total()
+    if bad == 0 or (bad <= max_bad_fraction * total and any(source.usable for source in sources)):
+        return
+    told = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
+    message = f"{bad} of {total} rows cannot be used ({bad / total:.1%}; allowed: {max_bad_fraction:.1%}): {told}"
+    hint = "correct these rows, or raise data.max_bad_fraction to leave them out"
+    if any("template" in cause for cause in causes):
+        hint = "choose another data.template, or leave out a data.system that this template cannot hold"
+    shown = [found for source in sources for found in source.first_bad][:SHOWN_BAD_ROWS]
+    problems = tuple(Problem(str(row), where=row.where(path), line=row.line) for path, row in shown)
+    remedy = Problem(hint, key="data.max_bad_fraction")
+    raise EngineError(message, code=ExitCode.DATA, hint=hint, where=str(shown[0][0]), problems=(*problems, remedy))
 
 
 def fit(
@@ -66,10 +131,11 @@ def fit(
     """
     limit, overlong = int(account.settings.model.max_length), _overlong(account.settings)
     side = account.settings.model.truncation_side
-    account.lengths = [len(document.ids) for document in documents]
+    lengths = [len(document.ids) for document in documents]
+    account.lengths.update(lengths)
     kept: list[Document] = []
     cut, lost = set(), {}
-    for document, room in zip(documents, _rooms(account.lengths, limit, together), strict=True):
+    for document, room in zip(documents, _rooms(lengths, limit, together), strict=True):
         if overlong == "split" and len(document.ids) > limit and examples[document.example].kind == "text":
             kept += split_document(document, limit)
             continue
@@ -84,12 +150,12 @@ def fit(
     kept = [document for document in kept if together == 1 or counts[document.example] == together]
     whole = {document.example for document in kept}
     for row in whole:
-        account.ledgers[examples[row].dataset].kept += 1
+        account.sources[examples[row].dataset].ledger.kept += 1
     for row in cut & whole:
-        account.ledgers[examples[row].dataset].cut += 1
+        account.sources[examples[row].dataset].ledger.cut += 1
     for row, cause in lost.items():
         if row not in whole:
-            account.ledgers[examples[row].dataset].drop(examples[row].row, cause)
+            account.sources[examples[row].dataset].ledger.drop(examples[row].row, cause)
         else:
             account.notes["rows lost some of their answers to max_length"] += 1
     return kept
@@ -114,19 +180,18 @@ def _overlong(settings: Profile) -> str:
     return "split" if settings.train.objective == "pretrain" and chosen == "cut" else chosen
 
 
-def check_result(
-    account: Account, train: Packed, validation: Packed | None, template: ChatTemplate, held_out: int
-) -> None:
-    """Refuse an empty training set; turn what happened into warnings. `held_out`: rows meant for validation."""
+def check_result(account: Account, template: ChatTemplate) -> None:
+    """Refuse an empty training set; turn what happened into warnings."""
     limit = int(account.settings.model.max_length)
-    if len(train) == 0:
+    if not account.tallies[0].documents:
         longest = max(account.lengths, default=0)
         causes = ", ".join(
             f"{item.rows} x {item.cause}" for ledger in account.ledgers.values() for item in ledger.dropped()
         )
         hint = f"raise model.max_length (the longest example has {longest} tokens)" if longest > limit else ""
-        where = str(next(iter(account.files.values())).path)
+        where = str(next(iter(account.sources.values())).path)
         raise data_error(f"no row is left to train on: {causes or 'the files hold none'}", where=where, hint=hint)
+    account.warnings += _unread(account)
     dropped = sum(item.rows for ledger in account.ledgers.values() for item in ledger.dropped())
     cut = sum(ledger.cut for ledger in account.ledgers.values())
     if dropped:
@@ -135,57 +200,48 @@ def check_result(
         account.warnings.append(
             f"{cut} rows are cut to max_length = {limit} tokens and lose {_lost_part(account.settings)}"
         )
-    if held_out and validation is None:
-        account.warnings.append(f"none of the {held_out} held-out rows fits max_length: nothing is evaluated")
+    account.warnings += _about_validation(account)
     account.warnings += [f"{count} {note} (template {template.name})" for note, count in account.notes.items() if count]
-    strange = sum(
-        any(_CONTROL.search(message.content) for message in example.messages)
-        for file in account.files.values()
-        for example in file.examples
-    )
-    if strange:
-        account.warnings.append(f"{strange} rows hold control or text-direction characters; they are kept as they are")
+    if account.strange:
+        account.warnings.append(
+            f"{account.strange} rows hold control or text-direction characters; they are kept as they are"
+        )
+
+
+def _unread(account: Account) -> list[str]:
+    data = account.settings.data
+    if len(account.sources) - (VALIDATION in account.sources) == len(data.datasets):
+        return []
+    return [f"data.max_samples = {data.max_samples} was reached before the last file: not all were read"]
+
+
+def _about_validation(account: Account) -> list[str]:
+    data, packed = account.settings.data, account.tallies[1].documents
+    if account.held_out and not packed:
+        return [f"none of the {account.held_out} held-out rows fits max_length: nothing is evaluated"]
+    if account.shared:
+        return [
+            f"{account.shared} of {account.held_out} validation rows are also trained on: their scores prove nothing"
+        ]
+    if data.validation_path is None and data.validation_fraction > 0 and not account.held_out:
+        return ["no rows are held out: the data holds fewer than two different examples"]
+    return []
 
 
 def _lost_part(settings: Profile) -> str:
     return "the end of their answers" if settings.model.truncation_side == "right" else "the beginning of their prompts"
 
 
-def make_report(
-    account: Account,
-    packed: tuple[Packed, Packed | None],
-    kept: Sequence[Document],
-    sides: tuple[Sequence[Example], Sequence[Example]],
-    template: ChatTemplate,
-    began: float,
-) -> DataReport:
-    """The report of a finished preparation; `sides` are the examples of training and validation."""
-    data, border = account.settings.data, len(sides[0])
-    train, held = packed
-    documents = [document.example for document in kept]
-    return DataReport(
-        datasets=tuple(_dataset(account, number) for number in account.files),
-        train=_set(train, [row for row in documents if row < border]),
-        validation=_set(held, [row for row in documents if row >= border]) if held is not None else None,
-        validation_source=data.validation_path or f"{data.validation_fraction:g} of the rows",
-        duplicates=count_duplicates([*sides[0], *sides[1]]),
-        max_length=train.max_length,
-        lengths=summarise_lengths(account.lengths),
-        template=template.name,
-        template_why=template.why,
-        ends=tuple(account.ends),
-        seconds=round(time.monotonic() - began, 3),
-        warnings=tuple(account.warnings),
-    )
+def dataset_report(source: Source, share: str) -> DatasetReport:
+    """What became of one data set; `share` where weights were given."""
+    notes = [f"{note}: {count} rows" for note, count in source.notes.items()]
+    ledger, path = source.ledger, str(source.path)
+    told = (*notes, *([share] if share else []))
+    dropped = ledger.dropped()
+    return DatasetReport(path, source.format, source.why, source.rows_read, ledger.kept, ledger.cut, dropped, told)
 
 
-def _dataset(account: Account, number: int) -> DatasetReport:
-    file, ledger = account.files[number], account.ledgers[number]
-    path, dropped = str(file.path), ledger.dropped()
-    notes = (*file.notes, *([account.shares[number]] if number in account.shares else []))
-    return DatasetReport(path, file.format, file.why, file.rows_read, ledger.kept, ledger.cut, dropped, notes)
-
-
-def _set(packed: Packed, rows: Sequence[int]) -> SetReport:
-    tokens, trained = packed.real_tokens, packed.trained_tokens
-    return SetReport(len(set(rows)), len(rows), len(packed), tokens, trained, round(packed.efficiency, 4))
+def set_report(tally: Tally, sequences: int, tokens: int, trained_tokens: int, max_length: int) -> SetReport:
+    """What was packed of one side."""
+    efficiency = round(tokens / (sequences * max_length), 4) if sequences else 0.0
+    return SetReport(tally.rows, tally.documents, sequences, tokens, trained_tokens, efficiency)

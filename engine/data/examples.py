@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -80,7 +81,7 @@ class RowProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What one file gave: usable rows in file order, unusable ones with causes, and how it was read."""
+    """What a file gave, or a part of it: usable rows in order, unusable ones with causes, and how it was read."""
 
     path: Path
     format: str
@@ -88,7 +89,8 @@ class Examples:
     rows_read: int
     examples: tuple[Example, ...]
     bad: tuple[BadRow, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What was left out of usable rows, and of how many."""
 
     @property
     def causes(self) -> dict[str, int]:

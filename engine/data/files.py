@@ -22,7 +22,10 @@ KINDS = {
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
 }
+_ARROW = (b"ARROW1", b"\xff\xff\xff\xff")
+"""An Arrow file, and an Arrow stream as `datasets` writes them."""
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"PK\x03\x04", "zip"),
@@ -57,9 +60,7 @@ def _kind_error(path: Path, mode: int) -> EngineError:
     if stat.S_ISREG(mode):
         return data_error("the file is empty", where=str(path))
     if stat.S_ISDIR(mode):
-        return data_error(
-            "this is a directory", where=str(path), hint="name one file; list several as [[data.datasets]]"
-        )
+        return data_error("this is a directory", where=str(path), hint="name a file in it")
     return data_error(
         "not a regular file (pipe, device or socket)", where=str(path), hint="write the data to a file first"
     )
@@ -86,19 +87,21 @@ def _near(path: Path) -> str:
 
 
 def file_kind(path: Path, head: bytes) -> str:
-    """`json`, `jsonl`, `csv` or `parquet`, by content where that is certain, else by name.
+    """`json`, `jsonl`, `csv`, `parquet` or `arrow`, by content where that is certain, else by name.
 
     `head` is the start of the file. Raises EngineError(DATA) for other encodings, packers and names.
     """
     if head.startswith(b"PAR1"):
         return "parquet"
+    if head.startswith(_ARROW):
+        return "arrow"
     _check_encoding(path, head)
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
         known = ", ".join(KINDS)
         raise data_error(f"unknown kind of file '{path.suffix or path.name}'", where=str(path), hint=f"known: {known}")
-    if kind == "parquet":
-        raise data_error("this is no parquet file: it does not begin with PAR1", where=str(path))
+    if kind in ("parquet", "arrow"):
+        raise data_error(f"this is no {kind} file: its first bytes are others", where=str(path))
     if kind == "csv":
         return kind
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,34 +19,69 @@ from engine.data.files import data_error
 from engine.data.layouts import Layout, recognise
 from engine.data.preference import NEEDED
 from engine.data.rows import RawRow, read_rows
-from engine.errors import EngineError, ExitCode, Problem
-from engine.profile.datafiles import data_path
+from engine.data.sources import data_files
 
 if TYPE_CHECKING:
     from engine.profile.schema import Dataset
 
 PEEK_ROWS = 100
 """Rows whose columns decide the format."""
-SHOWN_BAD_ROWS = 5
+PART_CHARS = 64_000_000
+"""Of text that is held in memory at once."""
 
 
 def read_examples(
     dataset: Dataset, base_dir: Path, *, index: int = 0, limit: int | None = None, objective: str = "sft"
 ) -> Examples:
-    """Every usable row of one file, and every unusable one with its cause.
+    """Usable rows of a data set's first file, `limit` of them at most, and the unusable ones before them.
+
+    As `read_parts`, which gives all files and any number of rows.
+    """
+    return next(read_parts(dataset, base_dir, index=index, limit=limit, objective=objective, rows=limit))
+
+
+def read_parts(
+    dataset: Dataset,
+    base_dir: Path,
+    *,
+    index: int = 0,
+    limit: int | None = None,
+    objective: str = "sft",
+    rows: int | None = None,
+) -> Iterator[Examples]:
+    """Every usable row, and every unusable one with its cause, at most `rows` usable ones (or 64 MB of text) at once.
 
     `dataset` names path, format and columns; relative paths start at `base_dir`; `index` marks the
     examples; reading stops after `limit` usable rows; `objective` may need a format of its own. Raises
-    EngineError(DATA) when the file itself cannot be read or its format is not known.
+    EngineError(DATA) when a file cannot be read or its format is not known.
     """
-    path = data_path(dataset.path, base_dir)
-    kind, rows = read_rows(path)
-    first = list(itertools.islice(rows, PEEK_ROWS))
+    left = limit
+    for path in data_files(dataset, base_dir):
+        for part in _file_parts(path, dataset, index, left, objective, rows):
+            yield part
+            left = None if left is None else left - len(part.examples)
+        if left == 0:
+            return
+
+
+def _file_parts(
+    path: Path, dataset: Dataset, index: int, limit: int | None, objective: str, rows: int | None
+) -> Iterator[Examples]:
+    kind, raws = read_rows(path)
+    first = list(itertools.islice(raws, PEEK_ROWS))
     if not first:
         raise data_error(f"the {kind} file holds no rows", where=str(path))
     wanted = NEEDED.get(objective, dataset.format)
     layout = recognise(_columns(path, first), wanted, dataset.columns, str(path))
-    return _collect(path, layout, itertools.chain(first, rows), index, limit)
+    raws = itertools.chain(first, raws)
+    while True:
+        bounds = [bound for bound in (limit, rows) if bound is not None]
+        part, ended = _collect(path, layout, raws, index, min(bounds, default=None))
+        if part.rows_read:
+            yield part
+        limit = None if limit is None else limit - len(part.examples)
+        if ended or limit == 0:
+            return
 
 
 def _columns(path: Path, rows: list[RawRow]) -> set[str]:
@@ -58,11 +93,15 @@ def _columns(path: Path, rows: list[RawRow]) -> set[str]:
     raise data_error(f"row {row.row}: {what}", where=str(path), hint="none of the first rows can be read")
 
 
-def _collect(path: Path, layout: Layout, rows: Iterator[RawRow], index: int, limit: int | None) -> Examples:
+def _collect(
+    path: Path, layout: Layout, rows: Iterator[RawRow], index: int, limit: int | None
+) -> tuple[Examples, bool]:
+    """The next `limit` usable rows, and whether the file ended."""
     examples: list[Example] = []
     bad: list[BadRow] = []
     notes: Counter[str] = Counter()
-    read = 0
+    read = chars = 0
+    ended = True
     for raw in rows:
         read += 1
         try:
@@ -73,11 +112,12 @@ def _collect(path: Path, layout: Layout, rows: Iterator[RawRow], index: int, lim
             bad.append(BadRow(raw.row, problem.cause, problem.detail, raw.line))
             continue
         examples.append(example)
+        chars += sum(len(message.content) for message in example.messages)
         notes.update([note] if note else [])
-        if len(examples) == limit:
+        if len(examples) == limit or (limit is not None and chars >= PART_CHARS):
+            ended = False
             break
-    told = tuple(f"{note}: {count} rows" for note, count in notes.items())
-    return Examples(path, layout.name, layout.why, read, tuple(examples), tuple(bad), told)
+    return Examples(path, layout.name, layout.why, read, tuple(examples), tuple(bad), notes), ended
 
 
 def with_system(examples: Iterable[Example], system: str) -> list[Example]:
@@ -106,22 +146,3 @@ def _last_only(example: Example) -> Example:
     last = max((at for at, message in enumerate(example.messages) if message.train), default=0)
     turns = (replace(message, train=message.train and at == last) for at, message in enumerate(example.messages))
     return replace(example, messages=tuple(turns))
-
-
-def check_bad_fraction(files: Sequence[Examples], max_bad_fraction: float) -> None:
-    """EngineError(DATA) with the first bad rows and the totals when too many rows are unusable."""
-    total, bad = sum(file.rows_read for file in files), sum(len(file.bad) for file in files)
-    if bad == 0 or (bad <= max_bad_fraction * total and any(file.examples for file in files)):
-        return
-    causes: Counter[str] = Counter()
-    for file in files:
-        causes.update(file.causes)
-    told = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
-    message = f"{bad} of {total} rows cannot be used ({bad / total:.1%}; allowed: {max_bad_fraction:.1%}): {told}"
-    hint = "correct these rows, or raise data.max_bad_fraction to leave them out"
-    if any("template" in cause for cause in causes):
-        hint = "choose another data.template, or leave out a data.system that this template cannot hold"
-    shown = [(file.path, row) for file in files for row in file.bad][:SHOWN_BAD_ROWS]
-    problems = tuple(Problem(str(row), where=row.where(path), line=row.line) for path, row in shown)
-    remedy = Problem(hint, key="data.max_bad_fraction")
-    raise EngineError(message, code=ExitCode.DATA, hint=hint, where=str(shown[0][0]), problems=(*problems, remedy))

@@ -11,13 +11,13 @@ from typing import Any
 
 from engine.data.accounts import VALIDATION
 from engine.data.chat import Tokenizer, choose_template
-from engine.data.encode import IGNORED, backend_of, tokenize
 from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
 from engine.data.formats import read_examples, with_mask, with_system
 from engine.data.mask import Rendered, masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
+from engine.data.tokens import IGNORED, backend_of, tokenize
 from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
 from engine.worker_job import Job

@@ -6,7 +6,6 @@ Called by `prepare.py` on the documents of the training side.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
 from engine.data.accounts import Account
@@ -15,7 +14,7 @@ from engine.data.examples import Example
 
 
 def weigh(account: Account, documents: Sequence[Document], examples: Sequence[Example]) -> list[Document]:
-    """`documents` as often as `data.datasets[].weight` says; the shares become a note for the report.
+    """`documents` as often as `data.datasets[].weight` says; the shares are noted for the report.
 
     A weight of 2.3 takes every row twice and a random 30 % of the rows a third time. Which rows depends on
     seed and content alone, so that adding rows to a file moves no others.
@@ -29,7 +28,12 @@ def weigh(account: Account, documents: Sequence[Document], examples: Sequence[Ex
         for number in {document.example for document in documents}
     }
     taken = [document for document in documents for _ in range(times[document.example])]
-    account.shares = _shares(taken, documents, examples, weights)
+    for document in documents:
+        account.sources[examples[document.example].dataset].given_documents += 1
+    for document in taken:
+        source = account.sources[examples[document.example].dataset]
+        source.taken_documents += 1
+        source.taken_tokens += len(document.ids)
     return taken
 
 
@@ -39,18 +43,12 @@ def _times(example: Example, weight: float, salt: bytes) -> int:
     return whole + (int.from_bytes(digest, "little") < (weight - whole) * 2**64)
 
 
-def _shares(
-    taken: Sequence[Document], given: Sequence[Document], examples: Sequence[Example], weights: dict[int, float]
-) -> dict[int, str]:
-    """Data set -> `weight 0.3: 31 of 100 documents, 12.4 % of the tokens`."""
-    before = Counter(examples[document.example].dataset for document in given)
-    after = Counter(examples[document.example].dataset for document in taken)
-    tokens: Counter[int] = Counter()
-    for document in taken:
-        tokens[examples[document.example].dataset] += len(document.ids)
-    whole = max(1, tokens.total())
+def shares(account: Account) -> dict[int, str]:
+    """Data set -> `weight 0.3: 31 of 100 documents, 12.4 % of the tokens`; empty where no weights were given."""
+    whole = max(1, sum(source.taken_tokens for source in account.sources.values()))
     return {
-        number: f"weight {weights[number]:g}: {after[number]} documents of {before[number]},"
-        f" {tokens[number] / whole:.1%} of the tokens"
-        for number in before
+        number: f"weight {account.settings.data.datasets[number].weight:g}: {source.taken_documents} documents of"
+        f" {source.given_documents}, {source.taken_tokens / whole:.1%} of the tokens"
+        for number, source in account.sources.items()
+        if source.given_documents
     }

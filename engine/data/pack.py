@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.encode import IGNORED, Document, Ids
+from engine.data.encode import Document
+from engine.data.tokens import IGNORED, Ids
 
 PADDING_ROLE = -1
 
@@ -31,9 +32,9 @@ class Packed:
 
     input_ids: Ids
     labels: Ids
-    lengths: tuple[Ids, ...]
+    lengths: Sequence[Ids]
     padding: Ids
-    roles: tuple[Ids, ...] = field(default=())
+    roles: Sequence[Ids] = field(default=())
     """What each of `lengths` is to its loss (`preference.py`), padding tails -1; empty where all are learned alike."""
 
     def __len__(self) -> int:

@@ -6,7 +6,6 @@ Filled by `prepare.py`; stored with a run, printed by `engine data check`, shown
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -78,6 +77,8 @@ class DataReport:
     """Tokens that end an answer."""
     seconds: float
     warnings: tuple[str, ...] = ()
+    from_cache: bool = False
+    """Whether an earlier preparation of the same rows and settings was used."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -85,34 +86,42 @@ class DataReport:
 
 
 @dataclass(slots=True)
+class _Cause:
+    rows: int = 0
+    first_rows: list[int] = field(default_factory=list)
+    detail: str = ""
+
+
+@dataclass(slots=True)
 class Ledger:
-    """Counts what happens to the rows of one file while it is prepared."""
+    """Counts what happens to the rows of one data set while it is prepared."""
 
     kept: int = 0
     cut: int = 0
-    rows: dict[str, list[int]] = field(default_factory=dict)
-    details: dict[str, str] = field(default_factory=dict)
+    causes: dict[str, _Cause] = field(default_factory=dict)
 
     def drop(self, row: int, cause: str, detail: str = "") -> None:
         """Note that a row is left out."""
-        self.rows.setdefault(cause, []).append(row)
-        self.details.setdefault(cause, detail)
+        noted = self.causes.setdefault(cause, _Cause(detail=detail))
+        noted.rows += 1
+        noted.first_rows = sorted([*noted.first_rows, row])[:FIRST_ROWS]
 
     def dropped(self) -> tuple[Dropped, ...]:
         """Causes, most frequent first."""
-        causes = sorted(self.rows, key=lambda cause: -len(self.rows[cause]))
-        return tuple(
-            Dropped(cause, len(rows), tuple(sorted(rows)[:FIRST_ROWS]), self.details[cause])
-            for cause in causes
-            for rows in [self.rows[cause]]
-        )
+        causes = sorted(self.causes.items(), key=lambda item: -item[1].rows)
+        return tuple(Dropped(name, cause.rows, tuple(cause.first_rows), cause.detail) for name, cause in causes)
 
 
-def summarise_lengths(lengths: Sequence[int]) -> Lengths:
-    """Percentiles and a histogram over powers of two."""
+def summarise_lengths(lengths: Counter[int]) -> Lengths:
+    """Percentiles and a histogram over powers of two, from how many documents have each length."""
     if not lengths:
         return Lengths({}, ())
-    values = np.percentile(np.array(lengths), PERCENTILES, method="higher")
-    percentiles = {f"p{rank}": int(value) for rank, value in zip(PERCENTILES, values, strict=True)}
-    buckets = Counter(max(16, 1 << (length - 1).bit_length()) for length in lengths)
+    values = np.array(sorted(lengths))
+    up_to = np.cumsum([lengths[int(value)] for value in values])
+    places = [int(np.ceil(rank / 100 * (up_to[-1] - 1))) for rank in PERCENTILES]
+    found = values[np.searchsorted(up_to, places, side="right")]
+    percentiles = {f"p{rank}": int(value) for rank, value in zip(PERCENTILES, found, strict=True)}
+    buckets: Counter[int] = Counter()
+    for length, count in lengths.items():
+        buckets[max(16, 1 << (length - 1).bit_length())] += count
     return Lengths(percentiles, tuple(sorted(buckets.items())))

@@ -1,4 +1,4 @@
-"""Rows of json, jsonl, csv and parquet files, one at a time, each with its number.
+"""Rows of json, jsonl, csv, parquet and arrow files, one at a time, each with its number.
 
 A row that cannot be read is passed on with its cause when the rest of the file can be; otherwise
 EngineError(DATA) names file, row and line. Rows are values as parsed; `layouts.py` gives them meaning.
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engine.data.columnar import arrow_values, parquet_values
 from engine.data.files import data_error, file_kind, open_data
 
 MAX_ROW_BYTES = 8 * 1024 * 1024
 """A longer row is a bad row: no context window holds it, and a bomb must not fill the memory."""
 MAX_ARRAY_BYTES = 4 * 1024 * 1024 * 1024
 """A JSON array is read whole; larger ones belong into JSON lines."""
-MAX_ROW_GROUP_BYTES = 4 * 1024 * 1024 * 1024
 HEAD_BYTES = 65536
 
 TOO_LONG = "row too long"
@@ -44,14 +44,12 @@ def read_rows(path: Path) -> tuple[str, Iterator[RawRow]]:
     """The kind of file, and its rows. The file is opened and its head checked at once."""
     file = open_data(path)
     try:
-        head = file.read(HEAD_BYTES)
-        file.seek(0)
-        kind = file_kind(path, head)
+        kind = file_kind(path, _head(file))
     except BaseException:
         file.close()
         raise
-    reader = {"json": _array_rows, "jsonl": _line_rows, "csv": _csv_rows, "parquet": _parquet_rows}[kind]
-    return kind, _closing(file, reader(path, file))
+    readers = {"json": _array_rows, "jsonl": _line_rows, "csv": _csv_rows}
+    return kind, _closing(file, readers.get(kind, _columnar_rows)(path, file))
 
 
 def _closing(file: BinaryIO, rows: Iterator[RawRow]) -> Iterator[RawRow]:
@@ -217,24 +215,22 @@ def _csv_row(header: list[str], cells: list[str], row: int, line: int) -> RawRow
     return RawRow(row, line, dict(zip(header, cells, strict=True)))
 
 
-def _parquet_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
+def _columnar_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
     import pyarrow
-    import pyarrow.parquet
 
+    kind, values = ("parquet", parquet_values) if file_kind(path, _head(file)) == "parquet" else ("arrow", arrow_values)
     row = 0
     try:
-        table = pyarrow.parquet.ParquetFile(file)
-        for group in range(table.metadata.num_row_groups):
-            if table.metadata.row_group(group).total_byte_size > MAX_ROW_GROUP_BYTES:
-                raise data_error(
-                    f"row group {group + 1} unpacks to more than 4 GiB", where=str(path), hint="use smaller ones"
-                )
-        # Few rows at once: dictionary encoding lets a small file unpack to very large rows.
-        for batch in table.iter_batches(batch_size=64):
-            for value in batch.to_pylist():
-                row += 1
-                yield RawRow(row, None, value)
+        for value in values(path, file):
+            row += 1
+            yield RawRow(row, None, value)
     except (pyarrow.ArrowException, OSError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "the file is damaged or cut off; write it again"
-        raise data_error(f"after row {row}: cannot be read as parquet: {what}", where=str(path), hint=hint) from error
+        raise data_error(f"after row {row}: cannot be read as {kind}: {what}", where=str(path), hint=hint) from error
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return head

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 
 from engine.data.examples import Example
 
+Sides = tuple[list[Example], list[Example]]
 
-def split_examples(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """(train, validation), each in the given order; about `fraction` of the rows are held out.
+
+def split_examples(examples: Sequence[Example], keys: Sequence[bytes], fraction: float, seed: int) -> Sides:
+    """(train, validation), each in the given order; about `fraction` of the rows are held out. `keys` of the examples.
 
     At least one content is held out and one stays when there are two different ones; with fewer, or
     fraction 0, validation is empty.
     """
-    keys = [example.key for example in examples]
     counts = Counter(keys)
     if fraction <= 0 or len(counts) < 2:
         return list(examples), []
     wanted = max(1, round(fraction * len(examples)))
-    salt = seed.to_bytes(8, "little")
-    ordered = sorted(counts, key=lambda key: hashlib.blake2b(key, digest_size=16, salt=salt).digest())
+    ordered = sorted(counts, key=lambda key: _salted(key, seed))
     held: set[bytes] = set()
     rows = 0
     for key in ordered[:-1]:
@@ -33,18 +33,20 @@ def split_examples(examples: Sequence[Example], fraction: float, seed: int) -> t
             break
         held.add(key)
         rows += counts[key]
-    return (
-        [example for example, key in zip(examples, keys, strict=True) if key not in held],
-        [example for example, key in zip(examples, keys, strict=True) if key in held],
-    )
+    return _parted(examples, [key in held for key in keys])
 
 
-def count_duplicates(examples: Sequence[Example]) -> int:
-    """Rows whose content stood in an earlier row."""
-    return len(examples) - len({example.key for example in examples})
+def split_part(examples: Sequence[Example], keys: Sequence[bytes], fraction: float, seed: int) -> Sides:
+    """As `split_examples`, for a part of many rows: whoever's salted digest is among the lowest `fraction` of all
+    digests is held out, whatever the other parts hold."""
+    border = int(fraction * 2**128).to_bytes(16, "big")
+    return _parted(examples, [_salted(key, seed) < border for key in keys])
 
 
-def count_shared(train: Sequence[Example], validation: Sequence[Example]) -> int:
-    """Validation rows that are also trained on."""
-    seen = {example.key for example in train}
-    return sum(example.key in seen for example in validation)
+def _salted(key: bytes, seed: int) -> bytes:
+    return hashlib.blake2b(key, digest_size=16, salt=seed.to_bytes(8, "little")).digest()
+
+
+def _parted(examples: Sequence[Example], is_held: Sequence[bool]) -> Sides:
+    pairs = list(zip(examples, is_held, strict=True))
+    return [example for example, held in pairs if not held], [example for example, held in pairs if held]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.chat import choose_template, render
-from engine.data.encode import IGNORED, encode_examples
+from engine.data.encode import encode_examples
 from engine.data.examples import RowProblem
+from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.perplexity import Encoded, RowLoss
 from engine.evaluate.rows import HeldOut

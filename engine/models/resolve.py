@@ -68,7 +68,7 @@ def cached_snapshot(hub_id: str, revision: str | None = None) -> Path | None:
     """Directory of `hub_id` in the local hub cache, or None. Never leaves the cache directory."""
     if not _HUB_ID.fullmatch(hub_id) or ".." in hub_id:
         return None
-    root = _cache_root() / ("models--" + hub_id.replace("/", "--"))
+    root = hub_cache() / ("models--" + hub_id.replace("/", "--"))
     wanted = revision or "main"
     commit = wanted if _COMMIT.fullmatch(wanted) else _reference(root, wanted)
     snapshot = root / "snapshots" / commit if commit else None
@@ -122,7 +122,8 @@ def _looks_like_path(ref: str) -> bool:
     return ref.startswith((".", "/", "~")) or ref.count("/") > 1 or "\\" in ref
 
 
-def _cache_root() -> Path:
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it fetched."""
     for variable, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser() / below

@@ -6,6 +6,7 @@ Called by `check.py` and by whatever opens them (`data_path`). Not here: their c
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from engine.profile.load import LoadedProfile
 from engine.text import sanitize
 
 BUILT_IN = "demo:"
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+HUB = "hub:"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[\w./-]{1,200})?")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 
 
 def data_path(path: str, base_dir: Path) -> Path:
@@ -34,28 +37,60 @@ def data_path(path: str, base_dir: Path) -> Path:
         return base_dir / path
 
 
+def hub_reference(path: str) -> tuple[str, str | None]:
+    """(OWNER/NAME, revision) of `hub:OWNER/NAME@REVISION`. Raises EngineError(DATA)."""
+    name = path.removeprefix(HUB)
+    if not _HUB_NAME.fullmatch(name):
+        hint = "write hub:OWNER/NAME, with @REVISION behind it for one state of the set"
+        raise EngineError(f"no name of the hub: '{name[:200]}'", code=ExitCode.DATA, where=path[:200], hint=hint)
+    name, _, revision = name.partition("@")
+    return name, revision or None
+
+
 def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     """Findings about every data file of the profile, each with the absolute path that was tried."""
     profile = loaded.partial
     if profile is None:
         return
-    named = [(f"data.datasets.{number}.path", item.path) for number, item in enumerate(profile.data.datasets)]
+    named = [
+        (f"data.datasets.{number}.path", item.path, f"{item.subset} {item.split}")
+        for number, item in enumerate(profile.data.datasets)
+    ]
     if profile.data.validation_path is not None:
-        named.append(("data.validation_path", profile.data.validation_path))
-    sound = [(key, path) for key, path in named if loaded.is_sound(key)]
-    for key, path in sound:
+        part = f"{profile.data.datasets[0].subset} {profile.data.validation_split}"
+        named.append(("data.validation_path", profile.data.validation_path, part))
+    sound = [(key, path, part) for key, path, part in named if loaded.is_sound(key)]
+    readable = []
+    for key, path, part in sound:
         message, hint = _trouble(path, loaded.base_dir)
         if message:
             yield finding(loaded, key, message, hint, value=path, code=ExitCode.DATA)
-    yield from _repeated(loaded, sound)
+            continue
+        readable.append((key, path, part))
+        if path.startswith(HUB) and not _is_cached(path):
+            fetch = f"training fetches it; to do it before: hf download --repo-type dataset {hub_reference(path)[0]}"
+            yield finding(loaded, key, "the data set is not on this machine", fetch, value=path, is_warning=True)
+    yield from _repeated(loaded, readable)
+
+
+def _is_cached(path: str) -> bool:
+    from engine.models.resolve import hub_cache
+
+    owner, _, name = hub_reference(path)[0].partition("/")
+    return (hub_cache() / f"datasets--{owner}--{name}" / "snapshots").is_dir()
 
 
 def _trouble(path: str, base_dir: Path) -> tuple[str, str]:
     try:
+        if path.startswith(HUB):
+            hub_reference(path)
+            return "", ""
         file = data_path(path, base_dir)
     except EngineError as error:
         return error.message, error.hint
     shown = sanitize(os.path.normpath(file.absolute()), max_chars=300, single_line=True)
+    if os.path.isdir(file):
+        return ("", "") if any(file.iterdir()) else (f"the folder {shown} is empty", "put data files into it")
     if file.suffix.lower() not in SUFFIXES:
         return f"{shown} is none of {', '.join(SUFFIXES)}", "convert it to one of these"
     try:
@@ -73,10 +108,12 @@ def _trouble(path: str, base_dir: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _repeated(loaded: LoadedProfile, named: list[tuple[str, str]]) -> Iterator[Finding]:
+def _repeated(loaded: LoadedProfile, named: list[tuple[str, str, str]]) -> Iterator[Finding]:
     seen: dict[str, str] = {}
-    for key, path in named:
+    for key, path, part in named:
         same = os.path.normpath(path)
+        if path.startswith(HUB) or os.path.isdir(data_path(path, loaded.base_dir)):
+            same = f"{same} {part}"
         if same in seen:
             message = f"the same file as {seen[same]}"
             hint = "held-out examples that were trained on prove nothing"

@@ -24,6 +24,9 @@ from engine.train.selfcheck import choose_loss
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
+_DIGEST_ROWS = 256
+"""At once: the tokens lie in files that may be larger than memory."""
+
 
 def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepared]:
     """Tokenizer and packed data, with the account of every row kept in the run."""
@@ -32,7 +35,7 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
     for warning in prepared.report.warnings:
         job.warn("data", warning)
-    outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.validation_examples)
+    outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.conversations)
     return tokenizer, prepared
 
 
@@ -122,6 +125,8 @@ def _add_reference(job: Job, trainer: EngineTrainer) -> None:
 
 def _digest(prepared: Prepared) -> str:
     """What the training rows are, token by token: a resumed run must see the same."""
-    digest = hashlib.sha256(prepared.train.input_ids.tobytes())
-    digest.update(prepared.train.labels.tobytes())
+    digest = hashlib.sha256()
+    for array in (prepared.train.input_ids, prepared.train.labels):
+        for start in range(0, len(array), _DIGEST_ROWS):
+            digest.update(array[start : start + _DIGEST_ROWS].tobytes())
     return digest.hexdigest()

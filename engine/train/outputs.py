@@ -6,27 +6,28 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from engine.modeling.adapters import save_adapter
 from engine.profile.schema import Profile
-from engine.runs.files import sync_directory, sync_tree, write_json_atomic, write_text_atomic
+from engine.runs.files import sync_directory, sync_tree, write_json_atomic
 
 INITIAL_ADAPTER = "adapter-initial"
 """Of PiSSA: what the trained adapter is counted from."""
 
 
-def write_data_record(run_dir: Path, report: dict[str, Any], validation: list[Any]) -> None:
+def write_data_record(run_dir: Path, report: dict[str, Any], conversations: BinaryIO) -> None:
     """`data/report.json` and the held-out conversations as they were used, `data/validation.jsonl`."""
     folder = run_dir / "data"
     folder.mkdir(exist_ok=True, mode=0o700)
     write_json_atomic(folder / "report.json", report)
-    rows = [
-        {"kind": example.kind, "messages": [asdict(message) for message in example.messages]} for example in validation
-    ]
-    write_text_atomic(folder / "validation.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    beside = folder / ".validation.jsonl.tmp"
+    with beside.open("wb") as file:
+        shutil.copyfileobj(conversations, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, folder / "validation.jsonl")
 
 
 def replace_directory(target: Path, fill: Callable[[Path], Any]) -> None:

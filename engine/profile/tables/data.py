@@ -10,11 +10,15 @@ from engine.profile.tables.base import Name, PathText, Positive, Table, setting
 
 
 class Dataset(Table):
-    """One file of training examples."""
+    """One source of training examples."""
 
     path: PathText = setting(
-        ..., "json, jsonl, csv, tsv or parquet file, relative to the profile; 'demo:NAME' for a built-in one."
+        ...,
+        "json, jsonl, csv, tsv, parquet or arrow file, or a folder of such files, relative to the profile;"
+        " 'hub:OWNER/NAME' for a set of the hub, 'demo:NAME' for a built-in one.",
     )
+    split: Name = setting("train", "Part of a folder or of a set of the hub.")
+    subset: Name | None = setting(None, "Configuration of a set that has several.", advanced=True)
     format: Literal["auto", "alpaca", "messages", "prompt-completion", "text"] = setting(
         "auto", "Row layout; auto recognises it from the columns and says what it took."
     )
@@ -47,6 +51,9 @@ class Data(Table):
     packing: bool = setting(True, "Put several short examples into one sequence, kept apart in attention.")
     validation_fraction: float = setting(0.05, "Share of examples held out for evaluation.", ge=0, lt=0.9)
     validation_path: PathText | None = setting(None, "File of held-out examples; replaces validation_fraction.")
+    validation_split: Name = setting(
+        "validation", "Part of validation_path where that is a folder or a set of the hub.", advanced=True
+    )
     max_samples: Positive | None = setting(None, "Use only the first n examples.", unit="rows")
     max_bad_fraction: float = setting(
         0.01, "Refuse to start when more than this share of rows is unusable.", ge=0, le=1, advanced=True

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from engine.data import rows as rows_module
+from engine.data.accounts import Account, Source, check_bad_fraction, take
 from engine.data.examples import Example, Examples, Message
-from engine.data.formats import check_bad_fraction, read_examples, with_system
+from engine.data.formats import read_examples, with_system
 from engine.errors import EngineError, ExitCode
-from engine.profile.schema import Dataset
+from engine.profile.schema import Dataset, Profile
 
 GOOD = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
 PAIR = (Message("user", "Name a colour."), Message("assistant", "Blue.", True))
@@ -25,6 +26,12 @@ def read(folder: Path, name: str, content: str | bytes | None = None, **options:
     if content is not None:
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return read_examples(Dataset(path=name, **options), folder)
+
+
+def sources(found: Examples) -> list[Source]:
+    account = Account(Profile.model_validate({"model": {"name_or_path": "m"}, "data": {"datasets": [{"path": "a"}]}}))
+    take(account, 0, found)
+    return list(account.sources.values())
 
 
 def lines(*values: Any) -> str:
@@ -95,7 +102,7 @@ def test_text_rows_are_recognised(tmp_path: Path) -> None:
 def test_turns_after_the_last_answer_are_left_out_and_told(tmp_path: Path) -> None:
     found = read(tmp_path, "a.jsonl", lines({"messages": [*OPENAI["messages"], {"role": "user", "content": "Why?"}]}))
     assert found.examples[0].messages == PAIR
-    assert found.notes == ("turns after the last answer left out: 1 rows",)
+    assert found.notes == {"turns after the last answer left out": 1}
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
@@ -243,7 +250,7 @@ def test_parquet_and_its_damage(tmp_path: Path) -> None:
     assert len(read(tmp_path, "a.parquet").examples) == 300
     whole = (tmp_path / "a.parquet").read_bytes()
     assert "parquet" in refused(tmp_path, "b.parquet", whole[: len(whole) // 2]).message
-    assert "PAR1" in refused(tmp_path, "c.parquet", "hello").message
+    assert "no parquet file" in refused(tmp_path, "c.parquet", "hello").message
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -255,7 +262,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     told = {
         "fifo.jsonl": "not a regular file",
         "zero.jsonl": "not a regular file",
-        "dir.jsonl": "directory",
+        "dir.jsonl": "no data files",
         "loop.jsonl": "symbolic link",
         "trains.jsonl": "not found",
         "x" * 400 + ".jsonl": "cannot be opened",
@@ -300,9 +307,9 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
 
 def test_too_many_bad_rows_are_refused_with_the_first_of_them(tmp_path: Path) -> None:
     found = read(tmp_path, "a.jsonl", lines(*[GOOD] * 90, *[{**GOOD, "output": ""}] * 8, *["{"] * 2))
-    check_bad_fraction([found], 0.10)
+    check_bad_fraction(sources(found), 0.10)
     with pytest.raises(EngineError) as caught:
-        check_bad_fraction([found], 0.09)
+        check_bad_fraction(sources(found), 0.09)
     error = caught.value
     assert error.code is ExitCode.DATA
     assert "10 of 100 rows" in error.message
@@ -314,7 +321,7 @@ def test_too_many_bad_rows_are_refused_with_the_first_of_them(tmp_path: Path) ->
 def test_a_file_of_bad_rows_only_is_refused_whatever_is_allowed(tmp_path: Path) -> None:
     found = read(tmp_path, "a.jsonl", lines({**GOOD, "output": ""}))
     with pytest.raises(EngineError, match="1 of 1 rows"):
-        check_bad_fraction([found], 1.0)
+        check_bad_fraction(sources(found), 1.0)
 
 
 def test_the_system_message_goes_where_there_is_none() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from engine.data.chat import choose_template
-from engine.data.encode import IGNORED, Document, Encoded, encode_examples
+from engine.data.encode import Document, Encoded, encode_examples
 from engine.data.examples import Example, Message
 from engine.data.templates import MARKS
+from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
 
 TURNS = (

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.data.encode import IGNORED
 from engine.data.pack import Packed
 from engine.data.prepare import Prepared, prepare
+from engine.data.tokens import IGNORED
 from engine.errors import EngineError
 from engine.profile.schema import Profile
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from engine.data.batch import PackedDataset, collate
-from engine.data.encode import IGNORED, Document
+from engine.data.encode import Document
 from engine.data.pack import Packed, best_fit, fit_document, pack
+from engine.data.tokens import IGNORED
 
 PAD = 0
 

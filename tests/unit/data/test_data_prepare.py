@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.encode import IGNORED
 from engine.data.prepare import Prepared, prepare
 from engine.data.split import split_examples
+from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
 
@@ -118,10 +118,17 @@ def test_the_split_depends_on_content_and_seed_not_on_order(
 
 
 def test_the_same_settings_give_the_same_tokens(
-    tmp_path: Path, make_tokenizer: Callable[..., Any], write_rows: Write, make_settings: Make
+    tmp_path: Path,
+    make_tokenizer: Callable[..., Any],
+    write_rows: Write,
+    make_settings: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = make_settings(write_rows([row(number, number % 7) for number in range(100)]))
-    first, again = (run(settings, make_tokenizer(), tmp_path) for _ in range(2))
+    first = run(settings, make_tokenizer(), tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    again = run(settings, make_tokenizer(), tmp_path)
+    assert not again.report.from_cache
     assert np.array_equal(first.train.input_ids, again.train.input_ids)
     assert np.array_equal(first.train.labels, again.train.labels)
     other = run(make_settings("rows.jsonl", seed=1), make_tokenizer(), tmp_path)
@@ -139,7 +146,7 @@ def test_tiny_data_holds_out_at_least_one_row_where_it_can(
 
 
 def test_all_rows_alike_are_not_split() -> None:
-    assert split_examples([], 0.5, 1) == ([], [])
+    assert split_examples([], [], 0.5, 1) == ([], [])
 
 
 def test_a_validation_file_replaces_the_split(

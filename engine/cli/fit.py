@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _TABLE_ROWS = 20
-_METHODS = ("lora", "full")
+_METHODS = ("lora", "freeze", "full")
 _QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 
 
@@ -40,7 +40,7 @@ def _filters(function: _Function) -> _Function:
         click.option("--complexity", type=click.Choice(["simple", "medium", "high", "extreme"]), help="Of the task."),
         click.option("--memory", metavar="GIB", type=click.FloatRange(0.25), help="Most device memory to take."),
         click.option("--batch", type=click.IntRange(1, 65_536), default=16, help="Sequences of an optimizer step."),
-        click.option("--method", type=click.Choice(_METHODS), help="Adapters, or every weight."),
+        click.option("--method", type=click.Choice(_METHODS), help="Adapters, the last two layers, or every weight."),
         click.option("--micro-batch", type=click.IntRange(1, 4096), help="Sequences of one pass; searched otherwise."),
         click.option("--latency-ms", type=click.FloatRange(1), help="Longest wait for the first token of an answer."),
         click.option("--tokens", type=click.IntRange(1), help="Tokens of the training data: tells the time."),

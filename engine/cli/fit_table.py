@@ -41,10 +41,12 @@ def _row(plan: Plan, tokens: int | None, width: int) -> list[str]:
 
 
 def how(plan: Plan) -> str:
-    """`QLoRA nf4`, `LoRA bf16`, `full bf16` …"""
+    """`QLoRA nf4`, `LoRA bf16`, `last 2 bf16`, `full bf16` …"""
     shape = plan.shape
     if shape.method == "full":
         return f"full {shape.compute_dtype}"
+    if shape.method == "freeze":
+        return f"last {shape.trainable_layers} {shape.compute_dtype}"
     return f"LoRA {shape.compute_dtype}" if shape.quantization == "none" else f"QLoRA {shape.quantization}"
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from engine.memory import dora, parts
 from engine.memory.loss import is_capped
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learning_layers, learns_whole
 from engine.memory.states import targeted_shapes
 from engine.models.parameters import query_width
 from engine.models.spec import ModelSpec
@@ -149,7 +149,7 @@ def _transient_bytes(layer: _Layer, mlp: int) -> int:
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
     """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
-    full = shape.method == "full"
+    full = learns_whole(shape)
     return _layer_cost(
         _Layer(
             spec,
@@ -169,9 +169,10 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
 
 
 def checkpointed_layers(spec: ModelSpec, shape: TrainingShape) -> int:
-    """How many layers keep only their input (transformers checkpoints layers 0, n, 2n …)."""
-    every = shape.checkpoint_every
-    return 0 if every <= 0 else -(-spec.num_hidden_layers // every)
+    """How many layers keep only their input (transformers checkpoints layers 0, n, 2n …); frozen ones keep nothing."""
+    every, depth = shape.checkpoint_every, spec.num_hidden_layers
+    below = depth - learning_layers(depth, shape)
+    return 0 if every <= 0 else -(-depth // every) - -(-below // every)
 
 
 def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
@@ -182,7 +183,7 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
     # Token ids, labels and positions; rotary sines and cosines, of which Gemma 3 has two kinds.
     width = 4 if shape.compute_dtype == "fp32" else 2
     shared = 24 + 2 * width * spec.head_dim * (2 if spec.family.startswith("gemma3") else 1)
-    others = spec.num_hidden_layers - few
+    others = learning_layers(spec.num_hidden_layers, shape) - few
     return tokens * (shared + few * cost.boundary + others * kept) + others * cost.matrices
 
 

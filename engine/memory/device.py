@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.hardware.machine import Gpu
 from engine.memory import processor
 from engine.memory.loss import is_capped
-from engine.memory.shape import MIB, TrainingShape, trains
+from engine.memory.shape import MIB, TrainingShape, learns_whole, trains
 from engine.memory.states import WHOLE_MODULES
 from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
@@ -40,7 +40,7 @@ def cublas_bytes(gpu: Gpu | None, device: str) -> int:
 
 def dequantize_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """One matrix back in the compute dtype, as every backward pass needs it: the feed-forward output's."""
-    if shape.quantization == "none" or shape.method == "full":
+    if shape.quantization == "none" or learns_whole(shape):
         return 0
     width = 4 if shape.compute_dtype == "fp32" else 2
     shapes = linear_shapes(spec)

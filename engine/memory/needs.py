@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learns_whole
 from engine.memory.states import states, trainable_width
 from engine.memory.weights import compute_width, largest_matrix_bytes
 from engine.models.parameters import total_parameters
@@ -41,10 +41,10 @@ def needs_of(
     model = total_parameters(spec) * width
     # One more while it is written: the oldest goes only when the new one is whole.
     at_once = save_total_limit + 1 + int(keeps_best)
-    result = model if shape.method == "full" else weights
+    result = model if learns_whole(shape) else weights
     return Needs(
         checkpoint_bytes=checkpoint,
         run_disk_bytes=at_once * checkpoint + result + _SMALL_FILES_BYTES,
-        merged_disk_bytes=0 if shape.method == "full" else model,
-        merge_ram_bytes=0 if shape.method == "full" else model + 2 * largest_matrix_bytes(spec, 4),
+        merged_disk_bytes=0 if learns_whole(shape) else model,
+        merge_ram_bytes=0 if learns_whole(shape) else model + 2 * largest_matrix_bytes(spec, 4),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from engine.hardware.machine import Gpu
 from engine.memory import activations, device, dora, loss
 from engine.memory.calibration import Calibration, correct
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learning_layers, learns_whole
 from engine.memory.states import States, states, targeted_shapes
 from engine.memory.weights import compute_width, largest_matrix_bytes, weight_bytes
 from engine.models.parameters import linear_parameters
@@ -108,7 +108,7 @@ def _calibrated(found: Peak, calibration: Calibration, spec: ModelSpec, shape: T
 def base_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Weights of the base model as this shape stores them; full fp16 training keeps fp32 weights."""
     width = 4 if shape.method == "full" and shape.compute_dtype == "fp16" else compute_width(shape)
-    quantization = "none" if shape.method == "full" else shape.quantization
+    quantization = "none" if learns_whole(shape) else shape.quantization
     return weight_bytes(spec, quantization, shape.double_quant, width)
 
 
@@ -186,7 +186,7 @@ def _gradients(spec: ModelSpec, shape: TrainingShape, learned: States) -> tuple[
         return whole, whole + waiting, whole + waiting
     embedding = loss.embedding_gradient_bytes(spec, shape)
     others = whole - head - (0 if tied else embedding)
-    return 0, head + others // spec.num_hidden_layers, head + others
+    return 0, head + others // max(1, learning_layers(spec.num_hidden_layers, shape)), head + others
 
 
 def _cast_cache_bytes(spec: ModelSpec, shape: TrainingShape, learned: States) -> int:

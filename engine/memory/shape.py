@@ -16,7 +16,9 @@ class TrainingShape:
     """One configuration of the engine's own trainer (fixed-shape packed batches, chunked loss)."""
 
     method: str = "lora"
-    """`lora` or `full`."""
+    """`lora`, `freeze` (the last layers learn whole) or `full`."""
+    trainable_layers: int = 0
+    """Of `freeze`: how many of the last layers learn."""
     compute_dtype: str = "bf16"
     """`bf16`, `fp16` or `fp32`: dtype of the base weights, activations and adapters."""
     quantization: str = "none"
@@ -33,7 +35,7 @@ class TrainingShape:
     lora_bias: str = "none"
     """`none`, `lora_only` or `all`: biases of the base that learn beside the adapters."""
     modules_to_save: tuple[str, ...] = ()
-    """Modules trained whole beside the adapters, as copies: `embed_tokens`, `lm_head`."""
+    """Modules trained whole beside adapters, as copies: `embed_tokens`, `lm_head`."""
     checkpoint_every: int = 1
     """Activation checkpointing: 0 = off, 1 = every layer, n = every n-th layer."""
     optimizer: str = "adamw_torch_fused"
@@ -43,9 +45,19 @@ class TrainingShape:
     """`cuda` or `cpu`."""
 
 
+def learns_whole(shape: TrainingShape) -> bool:
+    """Whether weights of the base themselves learn."""
+    return shape.method in ("full", "freeze")
+
+
+def learning_layers(layers: int, shape: TrainingShape) -> int:
+    """How many of a model's `layers` are on the way of a gradient: all, or with `freeze` the last ones."""
+    return min(layers, shape.trainable_layers) if shape.method == "freeze" else layers
+
+
 def trains(shape: TrainingShape, module: str) -> bool:
     """Whether `embed_tokens` or `lm_head` learns whole."""
-    return shape.method == "full" or module in shape.modules_to_save
+    return shape.method == "full" or (shape.method == "lora" and module in shape.modules_to_save)
 
 
 def adapts(shape: TrainingShape, module: str) -> bool:

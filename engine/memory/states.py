@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learning_layers, learns_whole
 from engine.memory.weights import compute_width
-from engine.models.parameters import linear_shapes, small_parameters, total_parameters
+from engine.models.parameters import embedding_parameters, linear_shapes, small_parameters, total_parameters
 from engine.models.spec import ModelSpec
 
 STEP_PORTION_BYTES = 256 * 1024 * 1024
@@ -21,7 +21,9 @@ STEP_PORTION_BYTES = 256 * 1024 * 1024
 WHOLE_MODULES = frozenset({"embed_tokens", "lm_head"})
 """What is counted of `modules_to_save`."""
 
-_EIGHT_BIT = frozenset({"adamw_bnb_8bit", "paged_adamw_8bit"})
+_EIGHT_BIT = frozenset({"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"})
+_STEP_COPIES = {"adamw_torch": 2, "adafactor": 2, "lion_32bit": 1}
+"""fp32 tensors, each as large as the weight in turn, that a step forms beside the gradients."""
 _FUSED_PARTS = {
     "qkv_proj": frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}),
     "gate_up_proj": frozenset({"gate_proj", "up_proj", "gate_up_proj"}),
@@ -30,7 +32,7 @@ _FUSED_PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """Sizes in bytes; `weights_bytes` is 0 for full fine-tuning, where the base itself learns."""
+    """Sizes in bytes; `weights_bytes` are those beside the base: none where the base itself learns in 16 bits."""
 
     parameters: int
     weights_bytes: int
@@ -40,7 +42,7 @@ class States:
     paged_bytes: int
     """Optimizer states in CUDA managed memory, which may move to RAM."""
     step_bytes: int
-    """Alive during the optimizer step only: fp32 copies of the gradients, unfused AdamW's denominators."""
+    """Alive during the optimizer step only: fp32 copies of the gradients, and what a step forms of one weight."""
 
 
 @lru_cache(maxsize=2048)
@@ -85,18 +87,18 @@ def trainable_width(shape: TrainingShape) -> int:
 
 def states(spec: ModelSpec, shape: TrainingShape) -> States:
     """What learning costs, per device."""
-    full = shape.method == "full"
+    whole = learns_whole(shape)
     biases = bias_parameters(spec) if shape.lora_bias != "none" else 0
     added = adapter_parameters(spec, shape) + saved_parameters(spec, shape)
-    count = total_parameters(spec) if full else added + biases
+    count = base_parameters(spec, shape) if whole else added + biases
     width = trainable_width(shape)
     eight_bit = shape.optimizer in _EIGHT_BIT
-    moments = 2 * count + 8 * -(-count // 256) if eight_bit else 8 * count
+    moments = _moments_bytes(spec, shape, count)
     paged = shape.optimizer.startswith("paged") and shape.device == "cuda"
     master = width == 2 and not eight_bit
     return States(
         parameters=count,
-        weights_bytes=0 if full else added * width + biases * (width - compute_width(shape)),
+        weights_bytes=_own_weights(shape, added, count if shape.method == "freeze" else biases),
         gradients_bytes=count * width,
         masters_bytes=4 * count if master else 0,
         moments_bytes=0 if paged else moments,
@@ -105,20 +107,61 @@ def states(spec: ModelSpec, shape: TrainingShape) -> States:
     )
 
 
+def _moments_bytes(spec: ModelSpec, shape: TrainingShape, count: int) -> int:
+    """States of the optimizer: two fp32 moments, or one byte and a shared scale each, or sums of rows and columns."""
+    if shape.optimizer == "adafactor":
+        return factored_bytes(spec, shape)
+    kept = 1 if shape.optimizer.startswith("lion") else 2
+    return kept * (count + 4 * -(-count // 256)) if shape.optimizer in _EIGHT_BIT else 4 * kept * count
+
+
+def factored_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Adafactor: fp32 sums over rows and columns of each matrix that learns; vectors are small beside them."""
+    layers = learning_layers(spec.num_hidden_layers, shape)
+    if learns_whole(shape):
+        sides = sum(n_in + n_out for n_in, n_out in linear_shapes(spec).values()) * layers
+        sides += layers * spec.num_experts * (2 * spec.hidden_size + 3 * spec.intermediate_size)
+    else:
+        shapes = targeted_shapes(spec, shape.lora_targets)
+        sides = layers * sum(n_in + n_out + 2 * shape.lora_r for _, n_in, n_out in shapes)
+        sides += len(adapted_outside(shape)) * (spec.vocab_size + spec.hidden_size + 2 * shape.lora_r)
+    whole = 2 - spec.tie_word_embeddings if shape.method == "full" else len(WHOLE_MODULES & set(shape.modules_to_save))
+    return 4 * (sides + whole * (spec.vocab_size + spec.hidden_size))
+
+
+def base_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Values of the base that learn: all, or those of the last layers."""
+    if shape.method == "full":
+        return total_parameters(spec)
+    layers = total_parameters(spec) - embedding_parameters(spec) - spec.hidden_size
+    return layers // spec.num_hidden_layers * learning_layers(spec.num_hidden_layers, shape)
+
+
+def _own_weights(shape: TrainingShape, added: int, widened: int) -> int:
+    """Weights beside the base: what was added, and what trainables of the base grow by under fp16."""
+    if shape.method == "full":
+        return 0
+    return added * trainable_width(shape) * (shape.method == "lora") + widened * (
+        trainable_width(shape) - compute_width(shape)
+    )
+
+
 def _step_bytes(spec: ModelSpec, shape: TrainingShape, count: int, *, master: bool) -> int:
-    """Transient fp32 gradients of masters, a portion at a time; the plain optimizer forms two more of each tensor."""
+    """Transient fp32 gradients of masters, a portion at a time; plain optimizers form more of each tensor."""
     if shape.optimizer in _EIGHT_BIT:
         return 0
     largest = largest_trainable(spec, shape)
     portion = min(4 * count, max(STEP_PORTION_BYTES, 4 * largest)) if master else 0
-    return portion + (8 * largest if shape.optimizer == "adamw_torch" else 0)
+    return portion + 4 * largest * _STEP_COPIES.get(shape.optimizer, 0)
 
 
 def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
     """Values of the largest tensor that learns: the embedding or stacked experts, or an adapter's matrix."""
+    experts = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
     if shape.method == "full":
-        experts = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
         return max(spec.vocab_size * spec.hidden_size, experts)
+    if shape.method == "freeze":
+        return max(experts, *(n_in * n_out for n_in, n_out in linear_shapes(spec).values()))
     sizes = (max(n_in, n_out) for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
     saved = spec.vocab_size * spec.hidden_size if WHOLE_MODULES & set(shape.modules_to_save) else 0
     outside = spec.vocab_size if adapted_outside(shape) else 0

@@ -10,7 +10,7 @@ from engine.hardware.machine import Gpu
 from engine.memory.activations import checkpointed_layers
 from engine.memory.calibration import Calibration
 from engine.memory.phases import Peak, peak
-from engine.memory.shape import MemoryEstimate, Term, TrainingShape
+from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
 from engine.memory.states import WHOLE_MODULES, adapted_outside, targeted_shapes
 from engine.memory.weights import quantized_bytes
 from engine.models.config import KNOWN_FAMILIES
@@ -68,7 +68,7 @@ def estimate_memory(
 
 def _weights_detail(spec: ModelSpec, shape: TrainingShape) -> str:
     count = format_count(total_parameters(spec))
-    if shape.quantization == "none" or shape.method == "full":
+    if shape.quantization == "none" or learns_whole(shape):
         width = "fp32" if shape.method == "full" and shape.compute_dtype == "fp16" else shape.compute_dtype
         return f"{count} in {width}"
     nested = " double-quantized" if shape.double_quant and shape.quantization in ("nf4", "fp4") else ""
@@ -79,6 +79,10 @@ def _weights_detail(spec: ModelSpec, shape: TrainingShape) -> str:
 def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
     if shape.method == "full":
         return "none: the weights themselves learn"
+    if shape.method == "freeze":
+        count = format_count(found.states.parameters)
+        widened = ", kept in fp32" if found.states.weights_bytes else ""
+        return f"none: the last {shape.trainable_layers} layers learn ({count}){widened}"
     names = [name.removesuffix("_proj") for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
     names += sorted(adapted_outside(shape))
     width = "bf16" if shape.compute_dtype == "bf16" else "fp32"
@@ -99,8 +103,10 @@ def _optimizer_detail(shape: TrainingShape, found: Peak) -> str:
     if found.states.masters_bytes:
         parts.append(f"fp32 master weights {format_bytes(found.states.masters_bytes)}")
     if found.states.moments_bytes:
-        eight = "8-bit" in shape.optimizer or "8bit" in shape.optimizer
-        parts.append(f"{'8-bit' if eight else 'fp32'} Adam moments {format_bytes(found.states.moments_bytes)}")
+        kind = "8-bit" if "8bit" in shape.optimizer else "fp32"
+        names = {"adafactor": "sums of rows and columns", "lion_32bit": "momentum", "lion_8bit": "momentum"}
+        what = names.get(shape.optimizer, "Adam moments")
+        parts.append(f"{kind} {what} {format_bytes(found.states.moments_bytes)}")
     if found.states.paged_bytes:
         parts.append(f"paged moments {format_bytes(found.states.paged_bytes)}, not counted")
     return ", ".join(parts)
@@ -110,12 +116,12 @@ def _activations_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> st
     tokens = f"{shape.micro_batch} x {shape.max_length} tokens"
     if phase == "optimizer":
         return f"none left at the peak ({tokens})"
-    few = checkpointed_layers(spec, shape)
+    few, depth = checkpointed_layers(spec, shape), learning_layers(spec.num_hidden_layers, shape)
     if few == 0:
-        return f"{tokens}, all {spec.num_hidden_layers} layers kept"
-    if few == spec.num_hidden_layers:
+        return f"{tokens}, {'all' if depth == spec.num_hidden_layers else 'the last'} {depth} layers kept"
+    if few == depth:
         return f"{tokens}, inputs of {few} layers, one layer recomputed"
-    return f"{tokens}, {few} of {spec.num_hidden_layers} layers checkpointed, the others kept"
+    return f"{tokens}, {few} of {depth} layers checkpointed, the others kept"
 
 
 def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
@@ -128,7 +134,7 @@ def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
 
 def _workspace_detail(shape: TrainingShape, phase: str) -> str:
     parts = ["matrix-multiplication workspaces"] if shape.device == "cuda" else []
-    if shape.quantization != "none" and shape.method != "full" and phase == "layer":
+    if shape.quantization != "none" and not learns_whole(shape) and phase == "layer":
         parts.append("one matrix dequantized")
     if shape.compute_dtype == "fp16" and phase != "optimizer":
         parts.append("autocast copies of the trainables")
@@ -142,10 +148,10 @@ def _context_detail(shape: TrainingShape, found: Peak, calibration: Calibration 
 
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
     notes = [f"loading peaks at {format_bytes(found.load_bytes)}: weights and the matrix being placed"]
-    if shape.method != "full" and not targeted_shapes(spec, shape.lora_targets):
+    if shape.method == "lora" and not targeted_shapes(spec, shape.lora_targets):
         notes.append("no linear layer matches the adapter targets: nothing would learn")
     uncounted = sorted(set(shape.modules_to_save) - WHOLE_MODULES)
-    if uncounted and shape.method != "full":
+    if uncounted and shape.method == "lora":
         notes.append(f"modules_to_save: what training {', '.join(uncounted)} takes is not counted")
     if spec.num_experts and shape.quantization != "none":
         kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
@@ -156,10 +162,10 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")
     if found.states.paged_bytes:
         notes.append(f"paged optimizer: up to {format_bytes(found.states.paged_bytes)} of RAM or GPU memory more")
-    if shape.quantization == "int8" and shape.method != "full":
+    if shape.quantization == "int8" and not learns_whole(shape):
         if shape.checkpoint_every:
             notes.append("int8 layers keep their inputs: activation checkpointing saves less than with nf4")
         notes.append("int8 sizes follow bitsandbytes' source and were not measured")
-    if shape.quantization != "none" and shape.method == "full":
-        notes.append("full fine-tuning does not quantize: every weight learns")
+    if shape.quantization != "none" and learns_whole(shape):
+        notes.append(f"{shape.method} does not quantize: weights of the base learn")
     return tuple(notes)

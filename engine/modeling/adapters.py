@@ -55,6 +55,22 @@ def set_trainable_dtype(model: Any, settings: Profile) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def freeze_below(model: Any, layers: int) -> None:
+    """Let nothing learn but the last `layers` decoder layers. Raises EngineError(MODEL) where there is no such list."""
+    stack = getattr(model.get_decoder(), "layers", None)
+    if not isinstance(stack, torch.nn.ModuleList):
+        raise EngineError(
+            "this model has no list of decoder layers to freeze",
+            code=ExitCode.MODEL,
+            where="tuning.method",
+            hint="use 'lora' or 'full'",
+        )
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for layer in stack[-layers:]:
+        layer.requires_grad_(True)
+
+
 def load_adapter(model: Any, adapter_dir: Path) -> Any:
     """`model` with the trained adapter of `adapter_dir`. Raises EngineError(MODEL)."""
     from peft import PeftModel

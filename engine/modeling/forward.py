@@ -85,3 +85,6 @@ def enable_checkpointing(model: Any, every_n_layers: int) -> None:
     layers = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
     for index, layer in enumerate(layers):
         layer.gradient_checkpointing = index % every_n_layers == 0
+    if layers and not any(parameter.requires_grad for parameter in layers[0].parameters()):
+        # transformers lets the embedding's output ask for a gradient: layers that are frozen would keep activations.
+        base.disable_input_require_grads()

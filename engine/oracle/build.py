@@ -123,6 +123,8 @@ def build_model(config: Any, settings: Profile, shape: TrainingShape) -> Any:
                 quantize_linears(model, shape.quantization, shape.double_quant)
             model = adapters.attach(model, settings)
         else:
+            if shape.method == "freeze":
+                adapters.freeze_below(model, shape.trainable_layers)
             adapters.set_trainable_dtype(model, settings)
     enable_checkpointing(model, shape.checkpoint_every)
     return model.train()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.memory.allocator import rounded
-from engine.train.optimizer import _portions
+from engine.train.masters import _portions
 
 BACKWARD = ("head", "first layer", "middle", "last layer")
 """Sections of the backward pass: before the layers, in the first to run, between, in the last."""

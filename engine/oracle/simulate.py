@@ -27,7 +27,8 @@ from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes,
 from engine.oracle.kernels import REPLACEMENTS, SCRATCH
 from engine.oracle.meta import as_on_cuda
 from engine.oracle.tracker import StorageTracker, model_tensors
-from engine.train.optimizer import MasterAdamW, build_optimizer
+from engine.train.masters import Masters
+from engine.train.optimizer import build_optimizer
 
 STEPS = 2
 """The optimizer's states exist from the first step's end: the second one shows the peak."""
@@ -82,7 +83,8 @@ def simulate(
     check_shape(shape)
     model_config = transformers_config(config or config_of_spec(spec))
     depth = model_config.num_hidden_layers
-    depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every)
+    # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
+    depths = (depth,) if whole or shape.method == "freeze" else depths_for(depth, shape.checkpoint_every)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
 
@@ -123,7 +125,7 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
             for step in range(STEPS):
                 _step(model, optimizer, shape, tracker, workspace if step == 0 else 0)
     tracker.section("end")
-    masters = isinstance(optimizer, MasterAdamW)
+    masters = isinstance(optimizer, Masters)
     trained = [(name, tuple(each.shape)) for name, each in model.named_parameters() if each.requires_grad and masters]
     layers, peaks = config.num_hidden_layers, named_peaks(tracker.peaks)
     return Run(layers, load, peaks, tuple(tracker.trace), tuple(trained), tuple(warnings))

@@ -63,8 +63,8 @@ def cross_findings(context: Context) -> Iterator[Finding]:
 def _quantized_full(context: Context) -> Iterator[Finding]:
     quantization, tuning = context.profile.quantization.method, context.profile.tuning.method
     given = context.loaded.is_given("quantization.method") and context.loaded.is_given("tuning.method")
-    if given and tuning == "full" and quantization not in ("none", "auto"):
-        message = f"'{quantization}' does not go with tuning.method = 'full': quantized weights cannot be trained"
+    if given and tuning in ("full", "freeze") and quantization not in ("none", "auto"):
+        message = f"'{quantization}' does not go with tuning.method = '{tuning}': quantized weights cannot be trained"
         hint = "set tuning.method = 'lora', or quantization.method = 'none'"
         yield finding(context.loaded, "quantization.method", message, hint, value=quantization)
 
@@ -175,7 +175,7 @@ def _module_names(context: Context) -> Iterator[Finding]:
 
     wanted, spec = context.profile.lora.target_modules, context.spec
     sound = context.loaded.is_sound("lora.target_modules", "model.name_or_path", "tuning.method")
-    if spec is None or isinstance(wanted, str) or not sound or context.profile.tuning.method == "full":
+    if spec is None or isinstance(wanted, str) or not sound or context.profile.tuning.method in ("full", "freeze"):
         return
     known = (*linear_shapes(spec), *(() if spec.tie_word_embeddings else ("embed_tokens", "lm_head")))
     for name in wanted:

@@ -22,6 +22,7 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
         max_length=_asked(profile.model.max_length),
         total_batch=_total(train),
         method=_asked(profile.tuning.method),
+        trainable_layers=profile.tuning.trainable_layers,
         compute_dtype=_asked(profile.model.dtype),
         quantization=quantization,
         micro_batch=_asked(train.per_device_train_batch_size),

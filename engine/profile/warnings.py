@@ -26,7 +26,7 @@ def _without_effect(context: Context) -> Iterator[Finding]:
     idle = [
         (key, f"no effect: tuning.method is '{profile.tuning.method}'")
         for key in sorted(loaded.given)
-        if key.startswith("lora.") and profile.tuning.method == "full"
+        if key.startswith("lora.") and profile.tuning.method in ("full", "freeze")
     ]
     if given("train.max_steps") and given("train.num_train_epochs"):
         idle.append(("train.num_train_epochs", "no effect: train.max_steps decides how long it runs"))
@@ -36,6 +36,8 @@ def _without_effect(context: Context) -> Iterator[Finding]:
         idle.append(("train.warmup_ratio", "no effect: train.warmup_steps decides"))
     if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:
         idle.append(("train.warmup_ratio", "no effect: use lr_scheduler_type = 'constant_with_warmup'"))
+    if given("tuning.trainable_layers") and profile.tuning.method != "freeze":
+        idle.append(("tuning.trainable_layers", f"no effect: tuning.method is '{profile.tuning.method}'"))
     if given("quantization.double_quant") and method in ("none", "int8"):
         idle.append(("quantization.double_quant", f"no effect: quantization.method is '{method}'"))
     for key, message in idle:
@@ -54,7 +56,7 @@ def _lora_scale(context: Context) -> Iterator[Finding]:
 
 
 def _dora(context: Context) -> Iterator[Finding]:
-    if context.profile.lora.use_dora and context.profile.tuning.method != "full":
+    if context.profile.lora.use_dora and context.profile.tuning.method in ("auto", "lora"):
         message = "DoRA is slower than the predicted speed, which does not count it; predicted memory does"
         yield finding(context.loaded, "lora.use_dora", message, "expect a longer run", is_warning=True)
 
@@ -63,7 +65,8 @@ def _untrained_tokens(context: Context) -> Iterator[Finding]:
     profile, key = context.profile, "model.additional_special_tokens"
     if not context.loaded.is_given(key) or profile.tuning.method == "full":
         return
-    lacking = [name for name in ("embed_tokens", "lm_head") if name not in profile.lora.modules_to_save]
+    kept = () if profile.tuning.method == "freeze" else profile.lora.modules_to_save
+    lacking = [name for name in ("embed_tokens", "lm_head") if name not in kept]
     if lacking:
         message = f"the new tokens keep their first embedding: {' and '.join(lacking)} do not learn"
         hint = 'set lora.modules_to_save = ["embed_tokens", "lm_head"], or use marks that the model knows'

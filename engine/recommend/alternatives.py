@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.hardware.gpus import known_gpus
 from engine.hardware.machine import Cpu, Machine
-from engine.memory.shape import MIB
+from engine.memory.shape import MIB, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target, gpu_targets
 from engine.recommend.candidates import HEADROOM, Candidate, evaluate, find_best
@@ -95,7 +95,7 @@ def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterato
         yield "micro-batch 1", {"micro_batch": 1, "gradient_accumulation_steps": None}
     if asked.lora_dropout > 0:
         yield "lora.dropout 0", {"lora_dropout": 0.0}
-    if shape.method == "full":
+    if learns_whole(shape):
         yield "LoRA", {"method": "lora", "optimizer": None}
         if asked.optimizer is not None and "8bit" not in asked.optimizer:
             yield "8-bit optimizer", {"optimizer": "adamw_bnb_8bit"}

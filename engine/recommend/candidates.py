@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Cpu
 from engine.memory.phases import peak
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learns_whole
 from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
@@ -100,6 +100,7 @@ def batches(requirements: Requirements) -> tuple[tuple[int, int], ...]:
 def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requirements, length: int) -> TrainingShape:
     return TrainingShape(
         method=requirements.method or "lora",
+        trainable_layers=requirements.trainable_layers if requirements.method == "freeze" else 0,
         compute_dtype=dtype,
         max_length=length,
         lora_r=requirements.lora_r,
@@ -120,7 +121,7 @@ def _storages(base: TrainingShape, requirements: Requirements) -> Iterator[Train
     yield base
     if base.device == "cpu":
         return
-    if base.method == "full":
+    if learns_whole(base):
         if requirements.optimizer is None:
             yield replace(base, optimizer="adamw_bnb_8bit")
     elif requirements.quantization is None:

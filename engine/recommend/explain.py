@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from engine.hardware.capabilities import best_dtype
 from engine.hardware.machine import Machine
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learns_whole
 from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
@@ -18,6 +18,7 @@ from engine.text import format_bytes, format_duration
 _ASKED = "asked for"
 _SMALL_MODEL = 1_000_000_000
 _RATES = {("lora", False): 2e-4, ("lora", True): 5e-4, ("full", False): 2e-5, ("full", True): 5e-5}
+_RATES |= {("freeze", small): rate for (method, small), rate in _RATES.items() if method == "full"}
 
 
 def choose_dtype(spec: ModelSpec, machine: Machine, target: Target, asked: str | None) -> tuple[str, str]:
@@ -77,8 +78,8 @@ def _length_reason(spec: ModelSpec, shape: TrainingShape, asked: Requirements) -
 def _quantization_reason(shape: TrainingShape, verdict: str, asked: Requirements) -> str:
     if asked.quantization is not None:
         return _ASKED
-    if shape.method == "full":
-        return "full fine-tuning needs plain weights"
+    if learns_whole(shape):
+        return "weights that learn cannot be quantized"
     if shape.quantization != "none":
         return f"{shape.compute_dtype} weights do not fit with headroom" if verdict != "NO" else "the smallest there is"
     if shape.device == "cpu":
@@ -129,8 +130,10 @@ def _optimizer_reason(shape: TrainingShape, asked: Requirements) -> str:
 
 def _learning_rate(spec: ModelSpec, shape: TrainingShape) -> tuple[float, str]:
     small = total_parameters(spec) < _SMALL_MODEL
-    kind = "adapters" if shape.method == "lora" else "full fine-tuning"
-    return _RATES[(shape.method, small)], f"usual for {kind}" + (" of models below 1 B" if small else "")
+    kind = {"lora": "adapters", "freeze": "the last layers"}.get(shape.method, "full fine-tuning")
+    rate, why = _RATES[(shape.method, small)], f"usual for {kind}" + (" of models below 1 B" if small else "")
+    # Each update of Lion is as long as its rate, whatever the gradient (arXiv 2302.06675, section 5).
+    return (rate / 5, f"{why}, a fifth of it for Lion") if shape.optimizer.startswith("lion") else (rate, why)
 
 
 def _device_reason(target: Target, chosen: Candidate) -> str:

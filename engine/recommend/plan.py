@@ -24,6 +24,8 @@ class Requirements:
     """`quality` or `speed`."""
     total_batch: int = 16
     method: str | None = None
+    trainable_layers: int = 2
+    """Of `freeze`."""
     compute_dtype: str | None = None
     quantization: str | None = None
     micro_batch: int | None = None

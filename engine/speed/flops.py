@@ -8,7 +8,7 @@ gradient of the weights, 2P more, only where they learn; 2P more again where lay
 from __future__ import annotations
 
 from engine.memory.activations import checkpointed_layers
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learning_layers
 from engine.models.parameters import active_parameters, query_width
 from engine.models.spec import ModelSpec
 
@@ -17,16 +17,20 @@ def micro_batch_flops(spec: ModelSpec, shape: TrainingShape) -> float:
     """Products and attention; the latter causal over the whole sequence."""
     span = min(shape.max_length, spec.sliding_window or shape.max_length)
     recomputed = recomputed_share(spec, shape)
-    attention = 2 * span * query_width(spec) * spec.num_hidden_layers * (3 + recomputed)
+    depth = spec.num_hidden_layers
+    attention = 2 * span * query_width(spec) * depth * (1 + 2 * learning_layers(depth, shape) / depth + recomputed)
     return product_flops(spec, shape) + micro_batch_tokens(shape) * attention
 
 
 def product_flops(spec: ModelSpec, shape: TrainingShape) -> float:
-    """Products with weights: 4P a token for adapters, 6P for full, 2P more where recomputed."""
+    """Products with weights: 4P a token for adapters, 6P where weights learn, 2P below, 2P more where recomputed."""
     active = active_parameters(spec)
     layers = active - spec.vocab_size * spec.hidden_size
-    dense = (6 if shape.method == "full" else 4) * active + 2 * recomputed_share(spec, shape) * layers
-    return micro_batch_tokens(shape) * dense
+    head, recomputed = active - layers, 2 * recomputed_share(spec, shape) * layers
+    if shape.method == "freeze":
+        share = learning_layers(spec.num_hidden_layers, shape) / spec.num_hidden_layers
+        return micro_batch_tokens(shape) * (2 * active + 2 * head + 4 * share * layers + recomputed)
+    return micro_batch_tokens(shape) * ((6 if shape.method == "full" else 4) * active + recomputed)
 
 
 def micro_batch_tokens(shape: TrainingShape) -> int:

@@ -15,7 +15,7 @@ from engine.speed.measured import DtypeRates
 
 DOCUMENT_TOKENS = 256
 """Typical length of a training example; a packed row has several, which do not see each other."""
-_LAYER_SHARE = {"lora": 1.25, "full": 1.0}
+_LAYER_SHARE = {"lora": 1.25, "full": 1.0, "freeze": 1.0}
 """A layer of transformers' against the measured stand-in, which has no reshaping and copying but has adapters."""
 _RECOMPUTED_SHARE = 0.4
 """Of the forward and backward time, what the forward pass alone takes."""

@@ -9,7 +9,7 @@ about 30 % on cards with published runs and where the device was measured, and r
 from __future__ import annotations
 
 from engine.hardware.machine import Cpu, Gpu
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, learns_whole
 from engine.memory.states import states
 from engine.models.parameters import linear_parameters
 from engine.models.spec import ModelSpec
@@ -18,7 +18,7 @@ from engine.speed.measured import MeasuredRates
 from engine.speed.processor import micro_batch_s
 from engine.speed.rates import Rates, cpu_rates, gpu_rates
 
-_LAUNCH_S = {"lora": 0.0037, "full": 0.0022}
+_LAUNCH_S = {"lora": 0.0037, "full": 0.0022, "freeze": 0.0022}
 """Forward and backward of one layer in eager PyTorch when nothing else limits it (A100 host)."""
 _RECOMPUTE_LAUNCH = 1.35
 _QUANTIZED_LAUNCH = 1.4
@@ -52,7 +52,7 @@ def speed_at(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
     pass_s = micro_batch_s(spec, shape, rates.processor) if rates.processor else _gpu_micro_batch_s(spec, shape, rates)
     if rates.processor and shape.quantization == "int8":
         pass_s *= _INT8_SLOWDOWN
-    if shape.quantization != "none" and shape.method != "full":
+    if shape.quantization != "none" and not learns_whole(shape):
         passes = 2 + recomputed_share(spec, shape)
         pass_s += passes * linear_parameters(spec) * _DEQUANTIZE_BYTES / rates.bandwidth_bytes_s
     optimizer_s = states(spec, shape).parameters * _OPTIMIZER_BYTES / rates.bandwidth_bytes_s

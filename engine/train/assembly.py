@@ -63,6 +63,8 @@ def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
                 job.directory / outputs.INITIAL_ADAPTER, lambda folder: adapters.keep_initial(model, folder)
             )
     else:
+        if settings.tuning.method == "freeze":
+            adapters.freeze_below(model, settings.tuning.trainable_layers)
         adapters.set_trainable_dtype(model, settings)
     enable_checkpointing(model, int(settings.train.activation_checkpointing))
     return model

@@ -1,88 +1,28 @@
-"""The optimizer: AdamW that keeps fp32 masters of 16-bit weights, or one of bitsandbytes'.
-
-A bf16 weight cannot take an update below 2^-9 of its size, and a bf16 second moment with beta2 = 0.999
-never decays. So weights and gradients stay 16-bit for speed and memory, while masters and moments are
-fp32: 16 bytes per trained parameter, as fp32 training takes, with 16-bit activations.
-"""
+"""The optimizer that a profile names, over what learns. `masters.py` keeps fp32 copies of 16-bit weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from transformers.optimization import Adafactor
 
 from engine.profile.schema import Profile
+from engine.train.lion import Lion
+from engine.train.masters import Groups, Masters
 from engine.worker_job import Warn
 
-Groups = list[dict[str, Any]]
-STEP_PORTION_BYTES = 256 * 1024 * 1024
-"""fp32 gradients alive at once in a step; the memory model counts on this number."""
+
+class MasterAdamW(Masters, torch.optim.AdamW):
+    """AdamW over fp32 masters."""
 
 
-class MasterAdamW(torch.optim.AdamW):
-    """AdamW over fp32 copies of `groups`' 16-bit parameters, written back after each step.
-
-    `param_groups` hold the masters, so that learning-rate schedules work unchanged.
-    """
-
-    def __init__(self, groups: Groups, **options: Any) -> None:
-        self._weights: list[torch.Tensor] = [weight for group in groups for weight in group["params"]]
-        masters = iter([weight.detach().float().clone() for weight in self._weights])
-        super().__init__([{**group, "params": [next(masters) for _ in group["params"]]} for group in groups], **options)
-        self._masters: list[torch.Tensor] = [master for group in self.param_groups for master in group["params"]]
-        self._portions = _portions(self._weights, self._masters)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """One update of masters and weights from the weights' gradients.
-
-        In portions, so that at most `STEP_PORTION_BYTES` of fp32 gradients exist at once: all of them
-        together would cost four bytes a parameter. AdamW passes over masters without a gradient.
-        """
-        result = None
-        for weights, masters in self._portions:
-            for weight, master in zip(weights, masters, strict=True):
-                master.grad = None if weight.grad is None else weight.grad.float()
-            result = super().step(closure)
-            torch._foreach_copy_(weights, masters)
-            for master in masters:
-                master.grad = None
-        return result
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the weights' gradients."""
-        for weight in self._weights:
-            weight.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """AdamW's state with the masters, without which a resumed run would differ."""
-        return {**super().state_dict(), "masters": [master.detach() for master in self._masters]}
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore moments and masters; the weights themselves come with the model."""
-        state = dict(state_dict)
-        masters = state.pop("masters")
-        super().load_state_dict(state)
-        for master, saved in zip(self._masters, masters, strict=True):
-            master.copy_(saved)
+class MasterAdafactor(Masters, Adafactor):
+    """Adafactor over fp32 masters."""
 
 
-def _portions(
-    weights: list[torch.Tensor], masters: list[torch.Tensor]
-) -> list[tuple[list[torch.Tensor], list[torch.Tensor]]]:
-    """Weights with their masters, split so that each part's masters take at most a portion."""
-    parts: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
-    room = 0
-    for weight, master in zip(weights, masters, strict=True):
-        size = master.numel() * master.element_size()
-        if size > room or not parts:
-            parts.append(([], []))
-            room = STEP_PORTION_BYTES
-        parts[-1][0].append(weight)
-        parts[-1][1].append(master)
-        room -= size
-    return parts
+class MasterLion(Masters, Lion):
+    """Lion over fp32 masters."""
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float, lora_b_lr: float | None = None) -> Groups:
@@ -109,32 +49,41 @@ def _is_b(name: str) -> bool:
 def build_optimizer(model: torch.nn.Module, settings: Profile, warn: Warn) -> torch.optim.Optimizer:
     """The optimizer that `train.optim` names; a fall-back is told through `warn`."""
     train = settings.train
-    options: dict[str, Any] = {
-        "lr": float(train.learning_rate),
-        "betas": (train.adam_beta1, train.adam_beta2),
-        "eps": train.adam_epsilon,
-    }
+    rate, betas = float(train.learning_rate), (train.adam_beta1, train.adam_beta2)
     ratio = settings.lora.plus_ratio if settings.tuning.method == "lora" else None
-    groups = parameter_groups(model, train.weight_decay, None if ratio is None else float(train.learning_rate) * ratio)
-    if train.optim in ("adamw_bnb_8bit", "paged_adamw_8bit"):
-        eight_bit = _eight_bit(train.optim, groups, options, settings, warn)
+    groups = parameter_groups(model, train.weight_decay, None if ratio is None else rate * ratio)
+    if train.optim in _EIGHT_BIT:
+        eight_bit = _eight_bit(groups, rate, betas, settings, warn)
         if eight_bit is not None:
             return eight_bit
-    options["fused"] = train.optim != "adamw_torch"
     sixteen_bit = any(weight.dtype == torch.bfloat16 for group in groups for weight in group["params"])
-    return MasterAdamW(groups, **options) if sixteen_bit else torch.optim.AdamW(groups, **options)
+    if train.optim == "adafactor":
+        # Absolute rates, as the Trainer of transformers sets it: relative ones start adapters from zero far too slowly.
+        options: dict[str, Any] = {"lr": rate, "scale_parameter": False, "relative_step": False}
+        return (MasterAdafactor if sixteen_bit else Adafactor)(groups, **options)
+    if train.optim.startswith("lion"):
+        return (MasterLion if sixteen_bit else Lion)(groups, lr=rate, betas=betas)
+    options = {"lr": rate, "betas": betas, "eps": train.adam_epsilon, "fused": train.optim != "adamw_torch"}
+    return (MasterAdamW if sixteen_bit else torch.optim.AdamW)(groups, **options)
 
 
-def _eight_bit(name: str, groups: Groups, options: dict[str, Any], settings: Profile, warn: Warn) -> Any:
+_EIGHT_BIT = {"adamw_bnb_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit", "lion_8bit": "Lion8bit"}
+"""Name -> class of bitsandbytes."""
+
+
+def _eight_bit(groups: Groups, rate: float, betas: tuple[float, float], settings: Profile, warn: Warn) -> Any:
+    name = settings.train.optim
+    instead = f"{'Lion' if name == 'lion_8bit' else 'AdamW'} with fp32 states is used"
     if settings.launch.device != "cuda":
-        warn("optimizer_fallback", f"{name} needs a GPU: AdamW with fp32 states is used")
+        warn("optimizer_fallback", f"{name} needs a GPU: {instead}")
         return None
     try:
         import bitsandbytes
     except ImportError as error:
-        warn("optimizer_fallback", f"{name} needs bitsandbytes ({error}): AdamW with fp32 states is used")
+        warn("optimizer_fallback", f"{name} needs bitsandbytes ({error}): {instead}")
         return None
     if settings.model.dtype == "bf16":
         warn("no_masters", f"{name} updates bf16 weights in place: updates below 0.4 % of a weight are rounded away")
-    kind = bitsandbytes.optim.AdamW8bit if name == "adamw_bnb_8bit" else bitsandbytes.optim.PagedAdamW8bit
-    return kind(groups, **options)
+    kind = getattr(bitsandbytes.optim, _EIGHT_BIT[name])
+    options = {} if name == "lion_8bit" else {"eps": settings.train.adam_epsilon}
+    return kind(groups, lr=rate, betas=betas, **options)

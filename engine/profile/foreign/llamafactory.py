@@ -61,8 +61,8 @@ def _objective(draft: Draft) -> None:
 
 def _method(draft: Draft) -> None:
     word = str(draft.value("finetuning_type", "lora"))
-    if word not in ("lora", "full"):
-        raise _unknown(draft, "finetuning_type", word, "lora, full")
+    if word not in ("lora", "freeze", "full"):
+        raise _unknown(draft, "finetuning_type", word, "lora, freeze, full")
     told = "finetuning_type" if "finetuning_type" in draft.entries else f"{draft.tool}'s default"
     draft.put("tuning.method", word, told)
     if word != "lora":
@@ -130,6 +130,17 @@ def _use_lora(draft: Draft, entry: Entry) -> None:
         draft.entries["finetuning_type"] = Entry("finetuning_type", "full", entry.where)
 
 
+def _frozen_layers(draft: Draft, entry: Entry) -> None:
+    if draft.value("finetuning_type", "lora") != "freeze":
+        draft.note("not needed", entry.key, "for finetuning_type: freeze")
+        return
+    layers = integer(entry.value)
+    if layers < 1:
+        draft.note("left out", entry.key, "only the last layers can learn, not the first ones")
+        return
+    draft.put("tuning.trainable_layers", layers, entry.key)
+
+
 def _pissa(draft: Draft, entry: Entry) -> None:
     if switch(entry.value):
         draft.put("lora.init", "pissa", entry.key)
@@ -156,9 +167,9 @@ RULES: Rules = {
     "stage": elsewhere,
     "finetuning_type": elsewhere,
     "use_lora": _use_lora,
-    "freeze_trainable_layers": needless("for finetuning_type: freeze"),
-    "freeze_trainable_modules": needless("for finetuning_type: freeze"),
-    "freeze_extra_modules": needless("for finetuning_type: freeze"),
+    "freeze_trainable_layers": _frozen_layers,
+    "freeze_trainable_modules": shared.only("all", "the last layers learn whole"),
+    "freeze_extra_modules": missing("only whole layers learn"),
     "quantization_bit": elsewhere,
     "quantization_type": elsewhere,
     "quantization_method": elsewhere,

@@ -29,8 +29,17 @@ _OPTIMIZERS = {
     "adamw_bnb_8bit": "adamw_bnb_8bit",
     "adamw_8bit": "adamw_bnb_8bit",
     "paged_adamw_8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+    "lion_32bit": "lion_32bit",
+    "lion_8bit": "lion_8bit",
 }
-_NEAR_OPTIMIZERS = {"adamw_torch_8bit": "adamw_bnb_8bit", "paged_adamw_32bit": "adamw_torch"}
+_NEAR_OPTIMIZERS = {
+    "adamw_torch_8bit": "adamw_bnb_8bit",
+    "paged_adamw_32bit": "adamw_torch",
+    "paged_lion_32bit": "lion_32bit",
+    "paged_lion_8bit": "lion_8bit",
+    "lion_pytorch": "lion_32bit",
+}
 _TEMPLATES = {
     "default": "auto",
     "tokenizer_default": "auto",

@@ -53,13 +53,22 @@ class Train(Table):
     )
     num_train_epochs: float = setting(3.0, "Passes over the data.", gt=0, le=1000)
     max_steps: Positive | None = setting(None, "Stop after this many optimizer steps; overrides epochs.", unit="steps")
-    weight_decay: float = setting(0.0, "AdamW weight decay.", ge=0, le=1)
+    weight_decay: float = setting(0.0, "Weight decay of matrices.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Clip the gradient to this norm; 0 = off.", ge=0, le=1e6)
-    optim: Literal["auto", "adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit"] = setting(
-        "auto", "Optimizer.", advanced=True
+    optim: Literal[
+        "auto",
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_bnb_8bit",
+        "paged_adamw_8bit",
+        "adafactor",
+        "lion_32bit",
+        "lion_8bit",
+    ] = setting("auto", "Optimizer; Adafactor and Lion keep fewer states than AdamW.", advanced=True)
+    adam_beta1: float = setting(0.9, "First-moment decay of AdamW and Lion.", ge=0, lt=1, advanced=True)
+    adam_beta2: float = setting(
+        0.999, "Second-moment decay of AdamW, slower decay of Lion (usual there: 0.99).", ge=0, lt=1, advanced=True
     )
-    adam_beta1: float = setting(0.9, "AdamW first-moment decay.", ge=0, lt=1, advanced=True)
-    adam_beta2: float = setting(0.999, "AdamW second-moment decay.", ge=0, lt=1, advanced=True)
     adam_epsilon: float = setting(1e-8, "AdamW denominator guard.", gt=0, le=1, advanced=True)
     activation_checkpointing: bool | Annotated[int, Field(ge=1, le=1000)] | Auto = setting(
         "auto", "Recompute activations: false, true (every layer) or n (every n-th layer)."

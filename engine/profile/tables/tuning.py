@@ -12,7 +12,10 @@ from engine.profile.tables.base import Name, Table, setting
 class Tuning(Table):
     """Which parameters learn."""
 
-    method: Literal["auto", "lora", "full"] = setting("auto", "lora = adapters on a frozen base; full = every weight.")
+    method: Literal["auto", "lora", "freeze", "full"] = setting(
+        "auto", "lora = adapters on a frozen base; freeze = the last layers whole; full = every weight."
+    )
+    trainable_layers: int = setting(2, "With freeze: how many of the last layers learn.", unit="layers", ge=1, le=1000)
 
 
 class Lora(Table):

@@ -112,7 +112,10 @@ def _check_mapping(columns: set[str], names: tuple[str, ...], mapping: Mapping[s
 def _unknown(columns: set[str], wanted: str, where: str) -> Exception:
     have = ", ".join(sorted(columns)) or "none"
     if {"chosen", "rejected"} <= columns:
-        hint = "set train.objective = 'dpo' or 'orpo', or learn the better answers: columns = { completion = 'chosen' }"
+        hint = (
+            "set train.objective = 'dpo', 'orpo' or 'reward', or learn the better answers:"
+            " columns = { completion = 'chosen' }"
+        )
         return data_error(f"rows hold preference pairs (columns: {have})", where=where, hint=hint)
     what = "no known row format" if wanted == "auto" else f"these rows are not in the format {wanted}"
     hint = "name them: columns = { instruction = '…', output = '…' } or { prompt = '…', completion = '…' }"

@@ -14,7 +14,7 @@ from engine.data.examples import Example, Message, RowProblem
 
 PADDING, PLAIN, CHOSEN, REJECTED, DESIRED, UNDESIRED, MISMATCHED = range(-1, 6)
 """What a document is to its loss. `MISMATCHED`: a prompt with another row's answer, for KTO's reference point."""
-NEEDED = {"dpo": "preference", "orpo": "preference", "kto": "judged"}
+NEEDED = {"dpo": "preference", "orpo": "preference", "reward": "preference", "kto": "judged"}
 """Objective -> format of its rows."""
 _TRUE, _FALSE = ("true", "1", "yes", "good", "desirable"), ("false", "0", "no", "bad", "undesirable")
 

@@ -19,7 +19,7 @@ from engine.evaluate.compare import Measured, add_answers, add_losses, compare
 from engine.evaluate.encode import EncodedRows, encode_rows
 from engine.evaluate.page import page
 from engine.evaluate.rows import HeldOut, choose, read_held_out
-from engine.evaluate.trained import Trained, device_of, load_tokenizer, models, open_run
+from engine.evaluate.trained import Trained, device_of, load_tokenizer, models, open_run, refuse_scores
 from engine.profile.schema import Profile
 from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.worker_job import Job
@@ -36,6 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     began = time.monotonic()
     trained = open_run(job)
+    refuse_scores(trained, "evaluate")
     job.phase("data", "held-out rows")
     held_out = read_held_out(trained.run_dir)
     if not held_out:

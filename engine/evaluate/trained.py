@@ -77,6 +77,18 @@ def open_run(job: Job) -> Trained:
     return Trained(run_dir, run_json, settings, base_dir, _weights(run_dir, settings))
 
 
+def refuse_scores(trained: Trained, asked: str) -> None:
+    """Raise EngineError(PROFILE) for a reward model, which answers nothing."""
+    if trained.settings.train.objective == "reward":
+        raise EngineError(
+            f"a reward model scores answers and writes none: nothing to {asked}",
+            code=ExitCode.PROFILE,
+            where=trained.run_dir.name,
+            hint=f"accuracy on held-out pairs is in its evaluations: 'engine runs show {trained.run_dir.name}';"
+            f" its weights load with AutoModelForSequenceClassification from {trained.weights}",
+        )
+
+
 def _weights(run_dir: Path, settings: Profile) -> Path:
     lora = settings.tuning.method == "lora"
     path = run_dir / ("adapter" if lora else "model")

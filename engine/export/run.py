@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.evaluate.trained import Trained, load_tokenizer, open_run
+from engine.evaluate.trained import Trained, load_tokenizer, open_run, refuse_scores
 from engine.export import merge
 from engine.export.card import Facts, card_text
 from engine.export.clean import base_name, scrub_json
@@ -47,6 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     began = time.monotonic()
     trained = open_run(job)
+    refuse_scores(trained, "merge and compare")
     wanted = _wanted(job, trained)
     check_target(wanted.target)
     parameters = _parameters(trained)

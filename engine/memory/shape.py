@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LOSS_CHUNK_TOKENS = 512
 GIB = 1024**3
 MIB = 1024**2
 
@@ -39,8 +40,8 @@ class TrainingShape:
     checkpoint_every: int = 1
     """Activation checkpointing: 0 = off, 1 = every layer, n = every n-th layer."""
     optimizer: str = "adamw_torch_fused"
-    loss_chunk_tokens: int = 512
-    """Rows of logits alive at once in the chunked cross-entropy."""
+    loss_chunk_tokens: int = LOSS_CHUNK_TOKENS
+    """Rows of logits alive at once in the chunked cross-entropy; 0 = a reward model, which has none."""
     device: str = "cuda"
     """`cuda` or `cpu`."""
 

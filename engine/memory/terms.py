@@ -126,6 +126,8 @@ def _activations_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> st
 
 def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
     rows = min(shape.micro_batch * shape.max_length, shape.loss_chunk_tokens)
+    if not rows:
+        return "no logits: a head of one output scores the last token"
     chunk = f"chunks of {rows} x {spec.vocab_size:,} logits"
     if phase == "loss":
         return f"{chunk}, final norm and gradient of the hidden states"

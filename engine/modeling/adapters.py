@@ -40,11 +40,29 @@ def attach(model: Any, settings: Profile) -> Any:
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         init_lora_weights=f"pissa_niter_{PISSA_ITERATIONS}" if lora.init == "pissa" else True,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM",
     )
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    if lora.use_dora:
+        keep_scales(wrapped)
     set_trainable_dtype(wrapped, settings)
     return wrapped
+
+
+def keep_scales(model: Any) -> None:
+    """Give int8 weights back their scales where PEFT's DoRA, on a processor, leaves a copy without them.
+
+    bitsandbytes would take the missing scales over with the next product (seen with PEFT 0.21 and bitsandbytes 0.50).
+    """
+
+    def hook(module: Any, _: Any) -> None:
+        weight = module.weight
+        if weight.CB is not None and weight.SCB is None:
+            weight.SCB = module.state.SCB
+
+    for module in model.modules():
+        if type(getattr(module, "weight", None)).__name__ == "Int8Params" and hasattr(module, "state"):
+            module.register_forward_pre_hook(hook)
 
 
 def set_trainable_dtype(model: Any, settings: Profile) -> None:
@@ -80,7 +98,9 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
             "no adapter there", code=ExitCode.MODEL, where=str(adapter_dir), hint="the run has not saved one; resume it"
         )
     try:
-        return PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+        loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+        keep_scales(loaded)
+        return loaded
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EngineError(
             f"the adapter does not fit the model: {(str(error).splitlines() or [''])[0]}",

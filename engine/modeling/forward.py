@@ -63,6 +63,14 @@ def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     return empty.index_add(0, owners, losses), empty.index_add(0, owners, torch.ones_like(losses))
 
 
+def document_rewards(model: Any, batch: Batch) -> torch.Tensor:
+    """The score of each document of a packed batch, from its last token: fp32 [D]."""
+    states = hidden_states(model, batch).flatten(0, 1)
+    last = batch["cu_seq_lens"][1:].long() - 1
+    rewards: torch.Tensor = base_of(model).score(states[last]).float()[:, 0]
+    return rewards
+
+
 def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:
     """The same from the model's own full logits: slower and larger, for heads that do more than a product."""
     output = model(**_inputs(batch))

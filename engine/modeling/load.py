@@ -7,6 +7,7 @@ jobs; adapters are `adapters.py`.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def grow_vocabulary(model: Any, size: int) -> None:
     if size <= old:
         return
     model.resize_token_embeddings(size, mean_resizing=False)
-    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+    for module in filter(None, (model.get_input_embeddings(), model.get_output_embeddings())):
         module.weight[old:] = module.weight[:old].float().mean(dim=0).to(module.weight.dtype)
 
 
@@ -151,23 +152,25 @@ def load_base(
     `packed` picks the attention over packed documents (training); otherwise transformers' sdpa
     (generation). Raises EngineError(MODEL).
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     attention.register()
+    kind, extra = _kind(settings)
     path = model_directory(settings, base_dir, warn)
     dtype = DTYPES[settings.model.dtype]
     trust = settings.model.trust_remote_code
     try:
         kernel = _known_kernel(path, attention_name(settings, packed), settings, warn)
         if settings.model.initialise == "random":
-            config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True, **extra)
             torch.manual_seed(settings.train.seed)
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=dtype, attn_implementation=kernel, trust_remote_code=trust
-            )
+            model = kind.from_config(config, dtype=dtype, attn_implementation=kernel, trust_remote_code=trust)
             return _grown(model.to(device), settings, base_dir, warn)
-        model = AutoModelForCausalLM.from_pretrained(
+        # A head for scores is new and random, the same one each time.
+        torch.manual_seed(settings.train.seed)
+        model = kind.from_pretrained(
             path,
+            **extra,
             dtype=dtype,
             attn_implementation=kernel,
             trust_remote_code=trust,
@@ -193,6 +196,15 @@ def load_base(
         raise EngineError(
             f"damaged weights: {error}", code=ExitCode.MODEL, where=str(path), hint="download the model again"
         ) from error
+
+
+def _kind(settings: Profile) -> tuple[Any, dict[str, Any]]:
+    """The auto class of the objective's models, and its options."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if settings.train.objective == "reward":
+        return AutoModelForSequenceClassification, {"num_labels": 1}
+    return AutoModelForCausalLM, {}
 
 
 def _grown(model: Any, settings: Profile, base_dir: Path, warn: Warn) -> Any:
@@ -241,6 +253,8 @@ def quantization_config(settings: Profile) -> Any:
     from transformers import BitsAndBytesConfig
 
     if method == "int8":
+        # It would say with every product that its input becomes fp16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,

@@ -16,6 +16,7 @@ from engine.profile.cross import Context, chosen_gpu, cross_findings
 from engine.profile.datafiles import check_data_files
 from engine.profile.findings import Finding, error_of, finding
 from engine.profile.load import LoadedProfile
+from engine.profile.reporters import reporter_findings
 from engine.profile.requirements import requirements_of
 from engine.profile.warnings import warning_findings
 from engine.recommend.plan import Plan
@@ -60,6 +61,7 @@ def examine(loaded: LoadedProfile, machine: Machine | None) -> Examination:
     spec = _resolve_model(loaded, found)
     context = Context(loaded, profile, machine, spec)
     found += cross_findings(context)
+    found += reporter_findings(context)
     found += check_data_files(loaded)
     plan = _plan(context, found)
     found += warning_findings(context)

@@ -78,6 +78,7 @@ def _pissa(context: Context) -> Iterator[Finding]:
         "lora.use_dora": profile.lora.use_dora,
         "lora.modules_to_save": bool(profile.lora.modules_to_save),
         "lora.bias": profile.lora.bias != "none",
+        "train.objective": profile.train.objective == "reward",
     }
     for key, is_on in rivals.items():
         if is_on and loaded.is_sound(key):

@@ -22,6 +22,7 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
         max_length=_asked(profile.model.max_length),
         total_batch=_total(train),
         method=_asked(profile.tuning.method),
+        rewards=train.objective == "reward",
         trainable_layers=profile.tuning.trainable_layers,
         compute_dtype=_asked(profile.model.dtype),
         quantization=quantization,

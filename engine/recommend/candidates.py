@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Cpu
 from engine.memory.phases import peak
-from engine.memory.shape import TrainingShape, learns_whole
+from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
 from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
@@ -109,6 +109,7 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         lora_bias=requirements.lora_bias,
         modules_to_save=requirements.modules_to_save,
         use_dora=requirements.use_dora,
+        loss_chunk_tokens=0 if requirements.rewards else LOSS_CHUNK_TOKENS,
         optimizer=requirements.optimizer or ("adamw_torch_fused" if target.device == "cuda" else "adamw_torch"),
         device=target.device,
     )

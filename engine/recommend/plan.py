@@ -24,6 +24,8 @@ class Requirements:
     """`quality` or `speed`."""
     total_batch: int = 16
     method: str | None = None
+    rewards: bool = False
+    """A head for scores in place of logits."""
     trainable_layers: int = 2
     """Of `freeze`."""
     compute_dtype: str | None = None

@@ -11,7 +11,7 @@ from engine.train.schedule import Schedule
 
 
 def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> TrainingArguments:
-    """Arguments of the loop: batch, schedule, precision. Saving, evaluating and reporting are ours."""
+    """Arguments of the loop: batch, schedule, precision. Saving, evaluating and reporting (`reporters.py`) are ours."""
     train = settings.train
     on_gpu = settings.launch.device == "cuda"
     return TrainingArguments(
@@ -38,6 +38,8 @@ def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> 
         eval_strategy="no",
         save_strategy="no",
         report_to=[],
+        run_name=run_dir.name,
+        project="tunedeck",
         disable_tqdm=True,
         remove_unused_columns=False,
         average_tokens_across_devices=False,

@@ -17,10 +17,11 @@ from engine.modeling.forward import enable_checkpointing, loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
 from engine.train.arguments import training_arguments
+from engine.train.compiled import compile_layers
 from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.schedule import plan_schedule
-from engine.train.selfcheck import choose_loss
+from engine.train.selfcheck import check_rewards, choose_loss
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
@@ -89,8 +90,17 @@ def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -
     job.phase("check", "packed and chunked against plain")
     batch = trainer._prepare_inputs(collate([train_set[0]]))
     with trainer._autocast():
-        _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
+        if settings.train.objective == "reward":
+            check_rewards(trainer.model, batch)
+        else:
+            _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
+    if settings.train.torch_compile:
+        job.phase("compile", "layers, against the plain ones")
+        with trainer._autocast():
+            batch = trainer._prepare_inputs(collate([train_set[0]]))
+            compile_layers(trainer.model, batch, trainer.objective, job.warn)
+        trainer.objective.scores(training=False)
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer

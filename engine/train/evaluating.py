@@ -28,6 +28,9 @@ class EvaluatingTrainer(CheckpointingTrainer):
     validation: Any
     collator: Any
 
+    def report(self, logs: dict[str, Any]) -> None:
+        """Numbers for whoever else watches; `EngineTrainer` passes them on."""
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cuda", dtype=torch.float16, enabled=bool(self.args.fp16))
 
@@ -51,6 +54,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
         if self.settings.train.objective not in NEEDED:
             scores["perplexity"] = math.exp(loss) if loss < 700 else math.inf
         self.job.events.write("eval", step=step, loss=loss, best=best, tokens=tokens, **scores)
+        self.report({f"eval_{name}": value for name, value in {"loss": loss, **scores}.items()})
         if best and self.settings.train.load_best_model_at_end:
             self.control.should_save, self.save_reason = True, "best evaluation"
         self._stop_early(step)

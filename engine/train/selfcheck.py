@@ -7,8 +7,9 @@ the run. Called by `train.run`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +29,26 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 3e-2}
 def choose_loss(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Callable[[Any, Batch], torch.Tensor]:
     """The loss function to train with. Raises EngineError(MODEL) when packing is not exact."""
     model.eval()
+    with _row_by_row(model):
+        return _chosen(model, batch, warn)
+
+
+@contextlib.contextmanager
+def _row_by_row(model: Any) -> Iterator[None]:
+    """int8 layers without outlier columns: which these are depends on all rows of a batch, so on who stands beside."""
+    found: list[Any] = [getattr(module, "state", None) for module in model.modules()]
+    states = [state for state in found if hasattr(state, "threshold")]
+    kept = [state.threshold for state in states]
+    try:
+        for state in states:
+            state.threshold = 0.0
+        yield
+    finally:
+        for state, threshold in zip(states, kept, strict=True):
+            state.threshold = threshold
+
+
+def _chosen(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Callable[[Any, Batch], torch.Tensor]:
     pieces = _documents(batch)
     packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
     tolerance = TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
@@ -47,6 +68,28 @@ def choose_loss(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> C
             hint="set data.packing = false",
         )
     return chosen
+
+
+@torch.no_grad()
+def check_rewards(model: Any, batch: Batch) -> None:
+    """Raise EngineError(MODEL) unless documents score packed as the model's own code scores each alone."""
+    model.eval()
+    pieces = _documents(batch)
+    packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
+    tolerance = TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+    with _row_by_row(model):
+        together = forward.document_rewards(model, packed).tolist()
+        base = forward.base_of(model)
+        states = [base.get_decoder()(input_ids=ids[None], use_cache=False).last_hidden_state for ids, _ in pieces]
+        alone = [float(base.score(found[0, -1]).float()) for found in states]
+    for one, other in zip(together, alone, strict=True):
+        if _differ(one, other, tolerance):
+            raise EngineError(
+                f"packed documents see each other in this model (score {one:.4f} packed, {other:.4f} alone)",
+                code=ExitCode.MODEL,
+                where="data.packing",
+                hint="use another model",
+            )
 
 
 def _check_attention(

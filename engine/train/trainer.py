@@ -26,6 +26,7 @@ from engine.train.optimizer import build_optimizer
 from engine.train.peaks import PhasePeaks
 from engine.train.pieces import Pieces, release
 from engine.train.reins import Reins
+from engine.train.reporters import reporters
 from engine.train.schedule import Schedule
 from engine.train.stepguard import MAX_BAD_STEPS, BadSteps, StepGuard
 from engine.worker_job import Job
@@ -54,6 +55,8 @@ class EngineTrainer(EvaluatingTrainer):
             model=model, args=arguments, train_dataset=train_dataset, data_collator=collator, callbacks=[Reins(self)]
         )
         self.remove_callback(PrinterCallback)
+        for reporter in reporters(settings.train.report_to, job.directory, job.warn):
+            self.add_callback(reporter)
         # The loss is divided by the trained tokens of the whole accumulated batch, here and not by the model.
         self.model_accepts_loss_kwargs = True
         self.job, self.settings, self.schedule = job, settings, schedule
@@ -163,6 +166,7 @@ class EngineTrainer(EvaluatingTrainer):
         every = {"evaluate": self.schedule.eval_steps, "checkpoint": self.schedule.save_steps}
         due = {kind: times_due(steps, step, self.state.max_steps) for kind, steps in every.items()}
         measured = self.meter.take(self.state.max_steps - step, due)
+        scores = self.objective.scores(training=True)
         self.job.events.write(
             "train_step",
             step=step,
@@ -170,12 +174,19 @@ class EngineTrainer(EvaluatingTrainer):
             epoch=self.state.epoch,
             **fields,
             **measured,
-            **self.objective.scores(training=True),
+            **scores,
         )
+        self.report({**fields, "epoch": self.state.epoch, "tokens_per_second": measured["tokens_per_second"], **scores})
         if self.args.fp16:
             self._judge_scaled(step, [key for key in ("loss", "grad_norm") if not math.isfinite(fields[key] or 0.0)])
         else:
             self._judge(step, bad)
+
+    def report(self, logs: dict[str, Any]) -> None:
+        """Pass numbers on to the reporters that the profile asks for."""
+        if self.settings.train.report_to:
+            known = {key: value for key, value in logs.items() if value is not None}
+            self.callback_handler.on_log(self.args, self.state, self.control, known)
 
     def _judge(self, step: int, bad: BadSteps) -> None:
         """Say which steps were skipped; too many in a row end the run."""

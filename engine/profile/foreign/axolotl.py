@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.profile.datafiles import HUB, SUFFIXES
 from engine.profile.foreign import shared
 from engine.profile.foreign.dataset_info import found_path
 from engine.profile.foreign.draft import (
@@ -67,11 +68,13 @@ def finish(draft: Draft) -> None:
 
 
 def _objective(draft: Draft) -> None:
-    for key in ("rl", "reward_model"):
-        if draft.value(key) and (key != "rl" or draft.value(key) not in _OBJECTIVES):
-            message = f"{key}: {shown(draft.value(key))} cannot be trained here"
-            hint = f"known are {', '.join(_OBJECTIVES)}, or none of them for supervised training"
-            raise EngineError(message, code=ExitCode.PROFILE, where=draft.entries[key].where, hint=hint)
+    if draft.value("rl") and draft.value("rl") not in _OBJECTIVES:
+        message = f"rl: {shown(draft.value('rl'))} cannot be trained here"
+        hint = f"known are {', '.join(_OBJECTIVES)}, or none of them for supervised training"
+        raise EngineError(message, code=ExitCode.PROFILE, where=draft.entries["rl"].where, hint=hint)
+    if draft.value("reward_model") is True:
+        draft.put("train.objective", "reward", "reward_model")
+        return
     if draft.value("rl"):
         draft.put("train.objective", str(draft.value("rl")), "rl")
         return
@@ -130,7 +133,11 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
         draft.put("data.datasets", entries, "datasets")
     held_out = draft.value("test_datasets", [])
     if isinstance(held_out, list) and held_out and isinstance(held_out[0], dict):
-        draft.put("data.validation_path", _path(held_out[0], places), "test_datasets")
+        path = _path(held_out[0], places)
+        draft.put("data.validation_path", path, "test_datasets")
+        if path.startswith(HUB) or Path(path).is_dir():
+            part = shared.split(draft, "test_datasets", held_out[0]).get("split", "train")
+            draft.put("data.validation_split", part, "test_datasets")
         draft.settings.pop("data.validation_fraction", None)
 
 
@@ -144,8 +151,7 @@ def _dataset(draft: Draft, entry: Any, places: Sequence[Path]) -> dict[str, Any]
         found["format"] = _FORMATS[word]
     elif kind is not None and not compares:
         draft.note("changed", "datasets", f"type {shown(kind)}: recognised from the columns instead")
-    if told.get("split", "train") != "train":
-        draft.note("left out", "datasets", f"split {shown(told['split'])}: give a file that holds these rows")
+    found |= shared.split(draft, "datasets", told)
     columns = {"messages": told.get("field_messages"), "text": told.get("field")}
     named = {role: str(column) for role, column in columns.items() if column and str(column) != role}
     return {**found, **({"columns": named} if named else {})}
@@ -155,7 +161,7 @@ def _path(told: dict[str, Any], places: Sequence[Path]) -> str:
     files = told.get("data_files")
     text = str((files[0] if isinstance(files, list) and files else files) or told.get("path"))
     here = found_path(text, places)
-    return here if Path(here).exists() or Path(text).suffix else text
+    return here if Path(here).exists() or Path(text).suffix in SUFFIXES else shared.hub_path(text)
 
 
 def _linear(draft: Draft, entry: Entry) -> None:
@@ -217,7 +223,7 @@ RULES: Rules = {
     "datasets": elsewhere,
     "test_datasets": elsewhere,
     "pretraining_dataset": elsewhere,
-    "dataset_prepared_path": needless("data are prepared anew by each run"),
+    "dataset_prepared_path": needless("prepared data are kept and found again by what made them"),
     "dataset_exact_deduplication": to("data.deduplicate", switch),
     "shuffle_merged_datasets": shared.only(True, "examples are always shuffled by the seed"),
     "val_set_size": to("data.validation_fraction", number),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.profile.foreign import shared
 from engine.profile.foreign.draft import Draft, names, shown
 from engine.profile.tomltext import shown_path
 
@@ -111,10 +112,9 @@ def _by_name(draft: Draft, name: str, info: dict[str, Any], home: Path) -> dict[
             draft.note("changed", "dataset", f"{shown(name)} is not in {INFO}: taken for a file")
         return {"path": str((home / name).absolute())}
     file = next((told[key] for key in ("file_name", "hf_hub_url", "ms_hub_url") if key in told), name)
-    path = str((home / str(file)).absolute()) if "file_name" in told else str(file)
+    path = str((home / str(file)).absolute()) if "file_name" in told else shared.hub_path(str(file))
     entry: dict[str, Any] = {"path": path, **_layout(draft, name, told)}
-    if told.get("split", "train") != "train":
-        draft.note("left out", "dataset", f"{shown(name)}: split {shown(told['split'])}: give a file with these rows")
+    entry |= shared.split(draft, "dataset", told)
     if told.get("num_samples"):
         entry["max_samples"] = int(told["num_samples"])
     return entry

@@ -29,7 +29,7 @@ from engine.profile.foreign.draft import (
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "LLaMA-Factory"
-_STAGES = {"sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto"}
+_STAGES = {"rm": "reward", "sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto"}
 _TASKS = {"instruction_tuning": "sft", "sft": "sft", "continuation": "pretrain", "pretraining": "pretrain"}
 _ATTENTION = {"auto": "auto", "fa2": "packed", "flash_attention_2": "packed", "sdpa": "sdpa", "disabled": "eager"}
 _TEXT_ONLY = "only text is trained here"
@@ -224,8 +224,8 @@ RULES: Rules = {
     "output_dir": needless(_OWN_DIRECTORY),
     "overwrite_output_dir": needless(_OWN_DIRECTORY),
     "plot_loss": needless("tunedeck shows the curve"),
-    "overwrite_cache": needless("data are prepared anew by each run"),
-    "tokenized_path": missing("data are prepared anew by each run"),
+    "overwrite_cache": needless("prepared data are found again by what made them"),
+    "tokenized_path": needless("prepared data are kept and found again by what made them"),
     "preprocessing_num_workers": needless("tokenizing uses all processors"),
     "ddp_timeout": needless("for several processes"),
     "save_only_model": shared.only(False, "checkpoints are always whole, so that a run can go on exactly"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from engine.profile.foreign.draft import (
@@ -40,6 +41,8 @@ _NEAR_OPTIMIZERS = {
     "paged_lion_8bit": "lion_8bit",
     "lion_pytorch": "lion_32bit",
 }
+_REPORTERS = ("tensorboard", "wandb", "mlflow", "trackio")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _TEMPLATES = {
     "default": "auto",
     "tokenizer_default": "auto",
@@ -166,8 +169,32 @@ def _save_strategy(draft: Draft, entry: Entry) -> None:
 
 def _report(draft: Draft, entry: Entry) -> None:
     words = [word for word in names(entry.value) if word != "none"]
-    told = f"{', '.join(words)}: nothing is sent anywhere; runs are kept and compared here" if words else "none"
-    draft.note("left out" if words else "not needed", entry.key, told)
+    here = [word for word in words if word in _REPORTERS]
+    if here:
+        draft.put("train.report_to", here, entry.key)
+    if others := [word for word in words if word not in _REPORTERS]:
+        message = f"{', '.join(map(shown, others))}: known are {', '.join(_REPORTERS)}; runs are kept here in any case"
+        draft.note("left out", entry.key, message)
+    if not words:
+        draft.note("not needed", entry.key, "none")
+
+
+def hub_path(text: str) -> str:
+    """`hub:OWNER/NAME` for what looks like one, anything else as it is."""
+    return f"hub:{text}" if _HUB_NAME.fullmatch(text) else text
+
+
+def split(draft: Draft, key: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """`split` and `subset` of an entry; a slice of a split is not carried over."""
+    found = {}
+    word = str(told.get("split", "train"))
+    if not word.isidentifier():
+        draft.note("left out", key, f"split {shown(word)}: a part of a split; max_samples takes its first rows")
+        word = word.partition("[")[0]
+    if word != "train" and word.isidentifier():
+        found["split"] = word
+    subset = told.get("subset", told.get("name"))
+    return {**found, **({"subset": str(subset)} if subset else {})}
 
 
 def run_name(draft: Draft, entry: Entry) -> None:
@@ -204,13 +231,13 @@ COMMON: Rules = {
     "metric_for_best_model": _best_metric,
     "greater_is_better": only(False, "the lowest evaluation loss is the best"),
     "report_to": _report,
-    "streaming": missing("all rows are packed in memory before training"),
+    "streaming": needless("rows pass through memory in parts, however many there are"),
     "run_name": run_name,
     "fp16": elsewhere,
     "bf16": elsewhere,
     "pure_bf16": elsewhere,
     "tf32": missing("products in fp32 keep its accuracy"),
-    "torch_compile": missing("the model is not compiled"),
+    "torch_compile": to("train.torch_compile", switch),
     "group_by_length": needless("every batch has one shape; data.packing saves the padding"),
     "remove_unused_columns": needless("columns that are not used are not read"),
     "resume_from_checkpoint": missing("training goes on from a run: engine runs resume"),

@@ -9,16 +9,17 @@ from pydantic import Field
 from engine.profile.tables.base import Auto, Positive, Table, setting
 
 COMPARING = ("dpo", "orpo", "kto")
-"""Objectives that compare or judge answers."""
+"""Objectives that compare or judge answers and go on answering; a reward model only scores."""
 
 
 class Train(Table):
     """The optimization."""
 
-    objective: Literal["sft", "pretrain", "dpo", "orpo", "kto"] = setting(
+    objective: Literal["sft", "pretrain", "dpo", "orpo", "kto", "reward"] = setting(
         "sft",
         "sft = learn the answers; pretrain = learn every token, long texts go on in the next sequence;"
-        " dpo, orpo = prefer the chosen of two answers; kto = learn from answers judged good or bad.",
+        " dpo, orpo = prefer the chosen of two answers; kto = learn from answers judged good or bad;"
+        " reward = learn to score answers, from two each.",
     )
     beta: float = setting(
         0.1, "Strength of the preference (dpo, kto: how near to the base; orpo: weight).", gt=0, le=100, advanced=True
@@ -87,5 +88,11 @@ class Train(Table):
     load_best_model_at_end: bool = setting(True, "Export the weights of the best evaluation.")
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)] | None = setting(
         None, "Stop after n evaluations without gain."
+    )
+    torch_compile: bool = setting(
+        False, "Compile the layers first, checked against the plain ones; pays in long runs on a GPU.", advanced=True
+    )
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = setting(
+        [], "Also send the curves there; each needs its package.", advanced=True, max_length=4
     )
     dataloader_num_workers: int = setting(0, "Processes that feed batches.", ge=0, le=64, advanced=True)

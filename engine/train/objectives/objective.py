@@ -13,7 +13,7 @@ from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, NEEDED, REJECTED
 from engine.modeling import forward
 from engine.modeling.loss import IGNORE
 from engine.profile.schema import Profile
-from engine.train.objectives.preference import Outcome, dpo, kto, orpo
+from engine.train.objectives.preference import Outcome, dpo, kto, orpo, reward
 
 REFERENCED = ("dpo", "kto")
 """Objectives that compare with the base."""
@@ -82,9 +82,22 @@ class Preference(Likelihood):
         return kto(ratios[roles == DESIRED], ratios[roles == UNDESIRED], ratios[roles == MISMATCHED], self.beta)
 
 
+class Reward(Preference):
+    """Score both answers of a pair by a head on the last token."""
+
+    def __call__(self, model: Any, batch: forward.Batch) -> torch.Tensor:
+        """Summed loss over pairs."""
+        scores, roles = forward.document_rewards(model, batch), batch["roles"]
+        outcome = reward(scores[roles == CHOSEN], scores[roles == REJECTED])
+        self._sums[bool(model.training)].append(_summed(outcome))
+        return outcome.loss
+
+
 def objective_of(settings: Profile) -> Likelihood:
     """The objective that `train.objective` names."""
     name = settings.train.objective
+    if name == "reward":
+        return Reward(name, settings.train.beta)
     return Preference(name, settings.train.beta) if name in NEEDED else Likelihood()
 
 

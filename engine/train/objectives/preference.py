@@ -37,6 +37,11 @@ def orpo(chosen: torch.Tensor, rejected: torch.Tensor, beta: float) -> Outcome:
     return Outcome(loss, beta * chosen.detach(), beta * rejected.detach())
 
 
+def reward(chosen: torch.Tensor, rejected: torch.Tensor) -> Outcome:
+    """Scores of both answers [n]: the better one has the higher score (Bradley-Terry; arXiv 2203.02155, eq. 1)."""
+    return Outcome(-F.logsigmoid(chosen - rejected).sum(), chosen.detach(), rejected.detach())
+
+
 def kto(desired: torch.Tensor, undesired: torch.Tensor, mismatched: torch.Tensor, beta: float) -> Outcome:
     """Log-ratios of model to base: of good answers, of bad ones, and of mismatched ones (the reference point)."""
     point = mismatched.detach().mean().clamp(min=0) if len(mismatched) else desired.new_zeros(())

@@ -199,7 +199,7 @@ def test_later_files_win(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("finetuning_type: oft\n", "oft cannot be trained", "lora, full"),
+        ("finetuning_type: oft\n", "oft cannot be trained", "lora, freeze, full"),
         ("stage: ppo\n", "ppo cannot be trained", "sft"),
         ("lora_rank: 8\n", "no training data", "together"),
         ("lora_rank: 8\nlora_rank: 9\n", "stands twice", ""),
@@ -288,3 +288,36 @@ def test_objectives_are_carried_over(folder: Path, text: str, objective: str) ->
     assert draft.settings["train.objective"] == objective
     assert draft.settings["train.beta"] == 0.3
     assert not [note for note in draft.notes if note.kind == "left out"]
+
+
+def test_what_came_later_is_carried_over(folder: Path) -> None:
+    (folder / "other.yaml").write_text(
+        "stage: rm\nfinetuning_type: freeze\nfreeze_trainable_layers: 3\noptim: adafactor\nstreaming: true\n"
+        "report_to: [tensorboard, comet_ml]\ntokenized_path: kept\n"
+    )
+    draft = read_draft([folder / "other.yaml"], model="demo", data=Path("rows.jsonl"))
+    wanted = {
+        "train.objective": "reward",
+        "tuning.method": "freeze",
+        "tuning.trainable_layers": 3,
+        "train.optim": "adafactor",
+        "train.report_to": ["tensorboard"],
+    }
+    assert {key: draft.settings[key] for key in wanted} == wanted
+    assert [note.key for note in draft.notes if note.kind == "left out"] == ["report_to"]
+
+
+def test_sets_of_the_hub_keep_their_split_and_subset(folder: Path) -> None:
+    (folder / "ax.yaml").write_text(
+        "base_model: demo\nreward_model: true\ntorch_compile: true\ndatasets:\n"
+        "  - {path: tatsu-lab/alpaca, type: alpaca, split: test}\n  - {path: a/b, name: main, split: 'train[:10%]'}\n"
+    )
+    draft = read_draft([folder / "ax.yaml"])
+    first, second = draft.settings["data.datasets"]
+    assert (first["path"], first["split"]) == ("hub:tatsu-lab/alpaca", "test")
+    assert (second["path"], second["subset"]) == ("hub:a/b", "main")
+    assert "split" not in second
+    assert [note.message for note in draft.notes if note.kind == "left out"] == [
+        "split 'train[:10%]': a part of a split; max_samples takes its first rows"
+    ]
+    assert (draft.settings["train.objective"], draft.settings["train.torch_compile"]) == ("reward", True)

@@ -318,6 +318,6 @@ def test_sets_of_the_hub_keep_their_split_and_subset(folder: Path) -> None:
     assert (second["path"], second["subset"]) == ("hub:a/b", "main")
     assert "split" not in second
     assert [note.message for note in draft.notes if note.kind == "left out"] == [
-        "split 'train[:10%]': a part of a split; max_samples takes its first rows"
+        "split train[:10%]: a part of a split; max_samples takes its first rows"
     ]
     assert (draft.settings["train.objective"], draft.settings["train.torch_compile"]) == ("reward", True)

@@ -199,7 +199,7 @@ def table(results: dict[str, Any]) -> list[str]:
             found = [results[Cell(method, storage, objective).name] for objective in OBJECTIVES]
             if all("refused" in one for one in found):
                 continue
-            told = [f"{one['loss_before']:.2f} → {one['loss_after']:.2f}" for one in found]
+            told = ["–" if "refused" in one else f"{one['loss_before']:.2f} → {one['loss_after']:.2f}" for one in found]
             lines.append(f"| {method} | {storage} | " + " | ".join(told) + " |")
     return lines
 

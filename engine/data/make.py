@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -65,6 +66,9 @@ class Maker:
         self.conversations: IO[str] = self.files.enter_context((folder / CONVERSATIONS).open("w", encoding="utf-8"))
         for writer in self.writers:
             self.files.callback(writer.close)
+        # Closed before the files are: it waits for what is under way.
+        self.pool = self.files.enter_context(ThreadPoolExecutor(1))
+        self.packing: Future[None] | None = None
 
     def add(self, chunk: Chunk) -> None:
         """Take the rows of a chunk through to sequences. Raises EngineError(DATA), at the last one, for bad rows."""
@@ -82,14 +86,15 @@ class Maker:
         kept = fit(account, encoded.documents, examples, 2 if objective in NEEDED else 1)
         learned = weigh(account, [document for document in kept if document.example < len(train)], train)
         tested = [document for document in kept if document.example >= len(train)]
-        for side, documents in enumerate((learned, tested)):
-            self._pack(side, documents, chunk.number)
+        self._pack_beside((learned, tested), chunk.number)
         rows = sorted({document.example for document in tested})
         self._write_conversations(answered([held[row - len(train)] for row in rows]))
         self.done += len(examples)
 
     def finish(self) -> DataReport:
-        """The report. Raises EngineError(DATA) when nothing is left to train on."""
+        """The report, once the files are closed. Raises EngineError(DATA) when nothing is left to train on."""
+        if self.packing is not None:
+            self.packing.result()
         account, data = self.account, self.settings.data
         check_result(account, self.template)
         parts = [
@@ -165,6 +170,17 @@ class Maker:
             return encoded
         refused = {position // 2: problem for position, problem in encoded.refused}
         return Encoded(paired(encoded.documents, examples), list(refused.items()), encoded.notes)
+
+    def _pack_beside(self, sides: tuple[Sequence[Document], Sequence[Document]], number: int) -> None:
+        """Pack and write in a thread, while the next chunk is read and rendered; the last one's end is waited for."""
+        if self.packing is not None:
+            self.packing.result()
+
+        def pack_both() -> None:
+            for side, documents in enumerate(sides):
+                self._pack(side, documents, number)
+
+        self.packing = self.pool.submit(pack_both)
 
     def _pack(self, side: int, documents: Sequence[Document], number: int) -> None:
         if not documents:

@@ -7,9 +7,11 @@ what was not done as one might expect is in its warnings.
 
 from __future__ import annotations
 
+import gc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -75,7 +77,7 @@ def prepare(
             on_progress(done, max(done, origin.rows) if total is None else total)
 
         maker = Maker(settings, tokenizer, template, folder, tell)
-        with maker.files:
+        with maker.files, _rare_collection():
             for chunk in read_chunks(settings, base_dir, chunk_rows):
                 maker.add(chunk)
         report = maker.finish()
@@ -86,6 +88,17 @@ def prepare(
     seconds = round(time.monotonic() - began, 3)
     warnings = (*done.report.warnings, *told)
     return replace(done, report=replace(done.report, seconds=seconds, from_cache=kept, warnings=warnings))
+
+
+@contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Look for cycles seldom: rows and documents are millions of small objects that have none."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _opened(folder: Path, tokenizer: Tokenizer, template: ChatTemplate) -> Prepared:

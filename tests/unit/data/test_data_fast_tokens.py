@@ -72,15 +72,16 @@ def test_a_first_batch_that_disagrees_ends_trust(make_tokenizer: Callable[..., A
     lengths = _byte_lengths(backend)
     assert lengths is not None
     wrong = lengths.copy()
-    # Two tokens of swapped lengths: sums stay right, places do not.
-    documents = [Rendered("The answer is", ((4, 13),))]
-    ids = backend.encode("The answer is", add_special_tokens=False).ids
+    # Two tokens of swapped lengths, the longer one first: the sum stays right, what follows the first begins too early.
+    encoding = backend.encode("The answer is", add_special_tokens=False)
+    ids = encoding.ids
     first, second = next(
         (one, other)
-        for one, other in itertools.combinations(ids, 2)
-        if lengths[one] != lengths[other] and ids.count(one) == ids.count(other) == 1
+        for one, other in itertools.combinations(range(len(ids)), 2)
+        if lengths[ids[one]] > lengths[ids[other]] and ids.count(ids[one]) == ids.count(ids[other]) == 1
     )
-    wrong[[first, second]] = wrong[[second, first]]
+    wrong[[ids[first], ids[second]]] = wrong[[ids[second], ids[first]]]
+    documents = [Rendered("The answer is", ((encoding.offsets[first + 1][0], 13),))]
     fast = _ByBytes(backend, wrong)
     plain = _plain(backend, documents)
     assert same(fast(documents), plain)

@@ -67,6 +67,9 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         "export.dtype": (dtype, "as it was trained"),
         "launch.threads": (max(1, machine.cpu.physical_cores), "physical cores"),
     }
+    on_cpu = planned["launch.device"][0] == "cpu"
+    why = "measured faster there" if on_cpu else "not measured on GPUs yet"
+    own["lora.fused"] = (on_cpu, why)
     if profile.train.objective in COMPARING:
         rate = planned["train.learning_rate"][0] / 10
         own["train.learning_rate"] = (rate, "a tenth of the usual: comparing answers moves a model quickly")

@@ -12,12 +12,13 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
-from engine.modeling import adapters, load
+from engine.modeling import adapters, fused_lora, load
 from engine.modeling.forward import enable_checkpointing, loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
+from engine.train.acceleration import Acceleration, take
 from engine.train.arguments import training_arguments
-from engine.train.compiled import compile_layers
+from engine.train.compiled import COMPILED
 from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.schedule import plan_schedule
@@ -25,6 +26,7 @@ from engine.train.selfcheck import check_rewards, choose_loss
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
+FUSED = Acceleration("adapters go PEFT's own way", "fused_fallback", fused_lora.fuse, fused_lora.unfuse)
 _DIGEST_ROWS = 256
 """At once: the tokens lie in files that may be larger than memory."""
 
@@ -95,15 +97,27 @@ def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
-    if settings.train.torch_compile:
-        job.phase("compile", "layers, against the plain ones")
-        with trainer._autocast():
-            batch = trainer._prepare_inputs(collate([train_set[0]]))
-            compile_layers(trainer.model, batch, trainer.objective, job.warn)
-        trainer.objective.scores(training=False)
+    _accelerate(job, trainer)
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer
+
+
+def _accelerate(job: Job, trainer: EngineTrainer) -> None:
+    """The faster paths that the profile asks for, each where it computes what the plain one does."""
+    settings, wanted = trainer.settings, []
+    if settings.lora.fused is True and fused_lora.adapted_layers(trainer.model):
+        wanted.append(FUSED)
+    if settings.train.torch_compile:
+        wanted.append(COMPILED)
+    if not wanted:
+        return
+    batch = trainer._prepare_inputs(collate([trainer.train_dataset[0]]))
+    for acceleration in wanted:
+        job.phase("check", acceleration.code.removesuffix("_fallback") + " against plain")
+        with trainer._autocast():
+            take(acceleration, trainer.model, batch, trainer.objective, job.warn)
+    trainer.objective.scores(training=False)
 
 
 def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:

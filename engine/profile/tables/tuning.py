@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.profile.tables.base import Name, Table, setting
+from engine.profile.tables.base import Auto, Name, Table, setting
 
 
 class Tuning(Table):
@@ -38,6 +38,9 @@ class Lora(Table):
     )
     plus_ratio: Annotated[float, Field(gt=0, le=1000)] | None = setting(
         None, "Learning rate of B over that of A (LoRA+); usual is 16.", advanced=True
+    )
+    fused: bool | Auto = setting(
+        "auto", "Add adapters into their layer's output: less memory traffic; auto = on processors.", advanced=True
     )
     use_rslora: bool = setting(False, "Scale by alpha / sqrt(r).", advanced=True)
     use_dora: bool = setting(False, "Weight-decomposed adapters: slower, sometimes better.", advanced=True)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from engine.modeling import attention, forward
-from engine.train import compiled
+from engine.train import acceleration
+from engine.train.compiled import COMPILED
 from tests.unit.train.conftest import make_settings, make_trainer
 
 
@@ -30,10 +31,10 @@ def parts(tmp_path: Path) -> tuple[Any, Any]:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a processor")
 def test_compiled_layers_train_as_plain_ones(parts: tuple[Any, Any]) -> None:
     model, batch = parts
-    plain = compiled._loss_and_gradients(model.eval(), batch, forward.loss_sum)
-    assert compiled.compile_layers(model, batch, forward.loss_sum, lambda *told: pytest.fail(str(told)))
+    plain = acceleration.loss_and_gradients(model.eval(), batch, forward.loss_sum)
+    assert acceleration.take(COMPILED, model, batch, forward.loss_sum, lambda *told: pytest.fail(str(told)))
     assert all(layer._compiled_call_impl is not None for layer in forward.base_of(model).get_decoder().layers)
-    found = compiled._loss_and_gradients(model, batch, forward.loss_sum)
+    found = acceleration.loss_and_gradients(model, batch, forward.loss_sum)
     assert found[0] == pytest.approx(plain[0], rel=1e-5)
     for one, other in zip(plain[1], found[1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -55,11 +56,11 @@ def break_down(model: Any, batch: Any) -> torch.Tensor:
     return forward.loss_sum(model, batch)
 
 
-@pytest.mark.parametrize(("loss", "said"), [(break_loss, "their loss is"), (break_down, "RuntimeError: no compiler")])
+@pytest.mark.parametrize(("loss", "said"), [(break_loss, "the loss is"), (break_down, "RuntimeError: no compiler")])
 def test_what_compiles_wrong_or_not_at_all_is_left_out_aloud(parts: tuple[Any, Any], loss: Any, said: str) -> None:
     model, batch = parts
     told: list[str] = []
-    assert not compiled.compile_layers(model, batch, loss, lambda code, message: told.append(f"{code}: {message}"))
+    assert not acceleration.take(COMPILED, model, batch, loss, lambda code, message: told.append(f"{code}: {message}"))
     assert len(told) == 1
     assert told[0].startswith("compile_fallback: the layers are not compiled: ")
     assert said in told[0]
@@ -68,6 +69,6 @@ def test_what_compiles_wrong_or_not_at_all_is_left_out_aloud(parts: tuple[Any, A
 
 def test_a_gradient_that_is_off_is_seen() -> None:
     one = (10.0, [torch.tensor([3.0, 4.0])])
-    assert compiled._difference(one, (10.0, [torch.tensor([3.0, 4.001])])) == ""
-    assert compiled._difference(one, (10.0, [torch.tensor([3.0, 4.5])])) == "their gradient is off by 10.0%"
-    assert "their loss is nan" in compiled._difference(one, (float("nan"), one[1]))
+    assert acceleration.difference(one, (10.0, [torch.tensor([3.0, 4.001])])) == ""
+    assert acceleration.difference(one, (10.0, [torch.tensor([3.0, 4.5])])) == "the gradient is off by 10.0%"
+    assert "the loss is nan" in acceleration.difference(one, (float("nan"), one[1]))

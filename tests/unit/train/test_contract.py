@@ -7,19 +7,19 @@ import torch
 from engine.memory import states
 from engine.memory.shape import TrainingShape
 from engine.modeling.forward import LOSS_CHUNK_ROWS
-from engine.train import optimizer
+from engine.train import masters
 from engine.train.optimizer import MasterAdamW
 
 
 def test_loss_chunk_and_step_portion():
     assert TrainingShape().loss_chunk_tokens == LOSS_CHUNK_ROWS
-    assert states.STEP_PORTION_BYTES == optimizer.STEP_PORTION_BYTES
+    assert states.STEP_PORTION_BYTES == masters.STEP_PORTION_BYTES
 
 
 def test_steps_in_portions_equal_a_step_at_once(monkeypatch):
     results = []
     for portion in (1 << 30, 64):
-        monkeypatch.setattr(optimizer, "STEP_PORTION_BYTES", portion)
+        monkeypatch.setattr(masters, "STEP_PORTION_BYTES", portion)
         torch.manual_seed(0)
         weights = [torch.randn(4, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(5)]
         master = MasterAdamW([{"params": weights[:3]}, {"params": weights[3:]}], lr=1e-2)

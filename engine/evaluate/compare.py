@@ -11,12 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.evaluate.bertscore import BertScore
 from engine.evaluate.bootstrap import Change, paired_change, verdict
 from engine.evaluate.generate import Answer, counts
-from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, perplexity_of
+from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, mean, perplexity_of
 from engine.evaluate.perplexity import RowLoss
+from engine.evaluate.relevance import Gain, change_of, gains, is_lost, per_token
 
-READABLE = {"nll": "perplexity", "rougeL": "ROUGE-L", "exact_match": "exact match", "token_f1": "token F1"}
+READABLE = {
+    "relevance": "dependence on the prompt",
+    "nll": "perplexity",
+    "rougeL": "ROUGE-L",
+    "bertscore_f1": "BERTScore",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+}
 """Scores that decide the verdict, as a person calls them."""
 
 
@@ -30,6 +39,8 @@ class Measured:
     row_scores: dict[str, list[float]] = field(default_factory=dict)
     tokenizers: dict[str, int] = field(default_factory=dict)
     """Rows by the BLEU tokenizer that their script took."""
+    gains: list[Gain] = field(default_factory=list)
+    """Of rows with one answer, what it gains from its own prompt."""
 
 
 def add_losses(measured: Measured, losses: list[RowLoss]) -> None:
@@ -40,8 +51,21 @@ def add_losses(measured: Measured, losses: list[RowLoss]) -> None:
         measured.scores |= {"loss": nll / tokens, "perplexity": perplexity_of(nll, tokens)}
 
 
-def add_answers(measured: Measured, answers: list[Answer], references: Sequence[str], metrics: Sequence[str]) -> None:
-    """Scores of the answers against their references, for the `metrics` asked for."""
+def add_gains(measured: Measured, own: Sequence[RowLoss], other: Sequence[RowLoss]) -> None:
+    """What answers gain from their prompts over another row's prompt."""
+    measured.gains = gains(own, other)
+    if any(gain.tokens for gain in measured.gains):
+        measured.scores["relevance"] = per_token(measured.gains)
+
+
+def add_answers(
+    measured: Measured,
+    answers: list[Answer],
+    references: Sequence[str],
+    metrics: Sequence[str],
+    encoder: BertScore | None = None,
+) -> None:
+    """Scores of the answers against their references, for the `metrics` asked for, and by the `encoder`."""
     measured.answers = answers
     texts = [answer.text.strip() for answer in answers]
     truths = [reference.strip() for reference in references]
@@ -55,6 +79,10 @@ def add_answers(measured: Measured, answers: list[Answer], references: Sequence[
         found = Bleu().compute(**pairs)
         measured.tokenizers = found.pop("tokenizers")
         measured.scores |= found
+    if encoder is not None:
+        found = encoder.compute(**pairs, use_aggregator=False)
+        measured.scores |= {name: mean(values) for name, values in found.items()}
+        measured.row_scores["bertscore_f1"] = found["bertscore_f1"]
     if "exact_match" in metrics:
         measured.scores |= ExactMatch().compute(**pairs) | TokenF1().compute(**pairs)
         measured.row_scores |= {"exact_match": ExactMatch().compute(**pairs, use_aggregator=False)["exact_match"]}
@@ -77,7 +105,10 @@ def changes(base: Measured, tuned: Measured) -> list[Change]:
 def compare(base: Measured, tuned: Measured, rows: int) -> dict[str, Any]:
     """`base`, `tuned`, `delta`, `intervals`, `verdict` and `counts` of the report."""
     found = changes(base, tuned)
-    word, reason = verdict(found, rows, READABLE)
+    relevance = change_of(base.gains, tuned.gains)
+    lost = [relevance] if relevance is not None and is_lost(relevance, base.gains) else []
+    word, reason = verdict([*lost, *found], rows, READABLE)
+    found += [relevance] if relevance is not None else []
     return {
         "base": base.scores,
         "tuned": tuned.scores,

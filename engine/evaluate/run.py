@@ -15,9 +15,11 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.evaluate import generate as generation
 from engine.evaluate import perplexity
-from engine.evaluate.compare import Measured, add_answers, add_losses, compare
+from engine.evaluate.bertscore import BertScore
+from engine.evaluate.compare import Measured, add_answers, add_gains, add_losses, compare
 from engine.evaluate.encode import EncodedRows, encode_rows
 from engine.evaluate.page import page
+from engine.evaluate.relevance import askable, mismatched
 from engine.evaluate.rows import HeldOut, choose, read_held_out
 from engine.evaluate.trained import Trained, device_of, load_tokenizer, models, open_run, refuse_scores
 from engine.profile.schema import Profile
@@ -49,11 +51,13 @@ def run(job: Job) -> dict[str, Any]:
     rows = choose(held_out, int(job.params.get("rows") or trained.settings.evaluate.max_samples))
     tokenizer = load_tokenizer(trained, job.warn)
     encoded = _encode(job, trained, rows, tokenizer)
+    others = _encode_mismatched(trained, rows, tokenizer)
+    encoder = _encoder(trained)
     device = device_of(trained.settings, job.warn)
     job.phase("load", "base model")
     measured = {}
     for name, model in models(trained, device, job.warn):
-        measured[name] = _measure(job, name, model, tokenizer, rows, encoded, trained.settings)
+        measured[name] = _measure(job, name, model, tokenizer, rows, encoded, others, trained.settings, encoder)
         _tell(job, name, measured[name], rows, _asked(encoded, trained.settings), trained)
     report = _finite(_report(trained, rows, encoded, measured, len(held_out), device, time.monotonic() - began))
     _write(trained.run_dir / "eval", report)
@@ -73,6 +77,29 @@ def _encode(job: Job, trained: Trained, rows: Sequence[HeldOut], tokenizer: Any)
     return encoded
 
 
+def _encoder(trained: Trained) -> BertScore | None:
+    """BERTScore where it is asked for, loaded before the models: a missing encoder ends the job at once."""
+    wanted = trained.settings.evaluate
+    if "bertscore" not in wanted.metrics:
+        return None
+    if wanted.bertscore_encoder is None:
+        raise EngineError(
+            "bertscore needs an encoder",
+            code=ExitCode.PROFILE,
+            where="evaluate.bertscore_encoder",
+            hint="name a directory, such as one of microsoft/deberta-xlarge-mnli or roberta-large",
+        )
+    return BertScore(wanted.bertscore_encoder, trained.base_dir, wanted.bertscore_layer)
+
+
+def _encode_mismatched(trained: Trained, rows: Sequence[HeldOut], tokenizer: Any) -> EncodedRows | None:
+    """Answers behind other rows' prompts; None where there are too few, or the template takes them differently."""
+    found = mismatched(rows)
+    if not found or "perplexity" not in trained.settings.evaluate.metrics:
+        return None
+    return encode_rows(found, tokenizer, max_length=int(trained.settings.model.max_length), room_tokens=0)
+
+
 def _measure(
     job: Job,
     name: str,
@@ -80,7 +107,9 @@ def _measure(
     tokenizer: Any,
     rows: Sequence[HeldOut],
     encoded: EncodedRows,
+    others: EncodedRows | None,
     settings: Profile,
+    encoder: BertScore | None,
 ) -> Measured:
     measured = Measured()
     metrics = settings.evaluate.metrics
@@ -94,7 +123,13 @@ def _measure(
             lambda done, total: job.progress("evaluate", done, total, "rows"),
             job.warn,
         )
-        add_losses(measured, encoded.by_row(losses, len(rows)))
+        by_row = encoded.by_row(losses, len(rows))
+        add_losses(measured, by_row)
+        if others is not None:
+            job.phase("evaluate", f"answers of {name} behind other prompts")
+            mixed = perplexity.score(model, others.documents, pad_id, lambda done, total: None, job.warn)
+            asked_rows = askable(rows)
+            add_gains(measured, [by_row[number] for number in asked_rows], others.by_row(mixed, len(asked_rows)))
     job.phase("evaluate", f"answers of {name}")
     asked = _asked(encoded, settings)
     how = generation.Sampling(
@@ -111,7 +146,7 @@ def _measure(
         lambda done, total: job.progress("evaluate", done, total, "answers"),
         job.warn,
     )
-    add_answers(measured, answers, [rows[number].reference for number in asked], metrics)
+    add_answers(measured, answers, [rows[number].reference for number in asked], metrics, encoder)
     return measured
 
 

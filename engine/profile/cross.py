@@ -185,6 +185,13 @@ def _module_names(context: Context) -> Iterator[Finding]:
             yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
 
 
+def _encoder(context: Context) -> Iterator[Finding]:
+    evaluate, loaded = context.profile.evaluate, context.loaded
+    if "bertscore" in evaluate.metrics and loaded.is_given("evaluate.metrics") and evaluate.bertscore_encoder is None:
+        hint = "set evaluate.bertscore_encoder to the directory of an encoder such as roberta-large"
+        yield finding(loaded, "evaluate.metrics", "'bertscore' needs an encoder", hint, value="bertscore")
+
+
 def _remote_code(context: Context) -> Iterator[Finding]:
     model, spec = context.profile.model, context.spec
     if (
@@ -214,6 +221,7 @@ CHECKS = (
     _held_out,
     _context_length,
     _module_names,
+    _encoder,
     _remote_code,
     _run_name,
 )

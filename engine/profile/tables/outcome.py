@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from engine.profile.tables.base import Table, setting
+from pydantic import Field
+
+from engine.profile.tables.base import PathText, Table, setting
 
 
 class Evaluate(Table):
     """What `engine evaluate` measures, base against tuned."""
 
-    metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match"]] = setting(
-        ["perplexity", "rouge", "bleu", "exact_match"], "Metrics of the report.", min_length=1
+    metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match", "bertscore"]] = setting(
+        ["perplexity", "rouge", "bleu", "exact_match"],
+        "Metrics of the report; bertscore needs an encoder.",
+        min_length=1,
+    )
+    bertscore_encoder: PathText | None = setting(
+        None, "Encoder of BERTScore: a directory, or a hub name whose files are here.", advanced=True
+    )
+    bertscore_layer: Annotated[int, Field(ge=0, le=1000)] | None = setting(
+        None, "Hidden layer that BERTScore compares; unset = the last.", advanced=True
     )
     max_samples: int = setting(64, "Held-out rows that are generated and scored.", unit="rows", ge=1, le=100_000)
     max_new_tokens: int = setting(128, "Longest generated answer.", unit="tokens", ge=1, le=32_768)

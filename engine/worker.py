@@ -29,6 +29,7 @@ JOBS = {
     "train": "engine.train.run:run",
     "evaluate": "engine.evaluate.run:run",
     "export": "engine.export.run:run",
+    "chat": "engine.evaluate.chat:run",
     "data_check": "engine.data.job:run_check",
     "data_preview": "engine.data.job:run_preview",
 }

@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("engine.cli.data:data", "Check a data set, or preview its tokens and mask."),
     "train": ("engine.cli.train:train", "Train from a profile."),
     "evaluate": ("engine.cli.evaluate:evaluate", "Score base against tuned on held-out rows."),
+    "chat": ("engine.cli.chat:chat", "Talk with what a run trained."),
     "export": ("engine.cli.export:export", "Write adapter, merged model and model card, checked against each other."),
     "runs": ("engine.cli.runs:runs", "List, show, watch, stop, resume or remove runs."),
     "demo": ("engine.cli.demo:demo", "Probe, recommend, train, evaluate and export a small model, offline."),

@@ -196,7 +196,7 @@ def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEve
             if event["type"] == "error":
                 error = EngineError.from_dict(event)
     except BaseException:
-        _end(process)
+        end_worker(process)
         raise
     if error is not None:
         raise error
@@ -205,7 +205,8 @@ def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEve
     return read_json(place / "result.json")
 
 
-def _end(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> None:
+def end_worker(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> None:
+    """End a worker: asked first, killed after `grace_s`."""
     process.terminate()
     try:
         process.wait(grace_s)

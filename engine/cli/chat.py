@@ -1,0 +1,156 @@
+"""`engine chat RUN`: talk with what a run trained, streamed; lines from a pipe are answered one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from engine.cli.common import colour, json_option, note
+from engine.errors import EngineError
+from engine.runs import store
+from engine.runs.talk import Talk
+from engine.text import sanitize
+
+HELP = (
+    "/clear forgets the conversation, /base and /tuned choose who answers, /system TEXT, /exit; Ctrl-C ends an answer"
+)
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What was said, and how answers are made."""
+
+    options: dict[str, Any]
+    system: str = ""
+    base: bool = False
+    turns: list[dict[str, str]] = field(default_factory=list)
+
+    def messages(self, text: str) -> list[dict[str, str]]:
+        """Everything that the model reads, with the new question."""
+        head = [{"role": "system", "content": self.system}] if self.system else []
+        return [*head, *self.turns, {"role": "user", "content": text}]
+
+
+@click.command()
+@click.argument("run")
+@click.option("--system", default="", help="System message of the conversation.")
+@click.option("--max-new-tokens", type=click.IntRange(1, 32_768), default=512, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 5), default=0.0, help="0 = always the likeliest token.")
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of sampled answers.")
+@json_option
+def chat(
+    run: str, system: str, max_new_tokens: int, temperature: float, top_p: float, seed: int | None, as_json: bool
+) -> None:
+    """Talk with what RUN trained: an id, a part of one, or 'last'.
+
+    Each line of standard input is a question. From a pipe every line is answered by itself, without what was said
+    before; with --json as {"prompt", "answer", "tokens", "stopped", "seconds"} a line.
+    """
+    found = store.find_run(run)
+    options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    conversation = Conversation(options, system)
+    with Talk(found) as talk:
+        note(f"loading {found.id} …")
+        for event in talk.wait_ready():
+            if event["type"] == "warning":
+                note(f"warning: {event['message']}")
+        if sys.stdin.isatty() and not as_json:
+            note(HELP)
+            _talk(talk, conversation)
+        else:
+            for line in sys.stdin:
+                _answer_line(talk, conversation, line.strip(), as_json)
+
+
+def _talk(talk: Talk, conversation: Conversation) -> None:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    for text in _lines(conversation):
+        if text.startswith("/"):
+            if not _command(conversation, text):
+                return
+        elif text:
+            answer = _show(talk, conversation, text)
+            if answer:
+                conversation.turns = [
+                    *conversation.turns,
+                    {"role": "user", "content": text},
+                    {"role": "assistant", "content": answer},
+                ]
+
+
+def _lines(conversation: Conversation) -> Iterator[str]:
+    while True:
+        try:
+            yield input("base> " if conversation.base else "> ").strip()
+        except EOFError:
+            click.echo()
+            return
+        except KeyboardInterrupt:
+            click.echo()
+            note("/exit or Ctrl-D ends the chat")
+
+
+def _command(conversation: Conversation, text: str) -> bool:
+    """Obey a command; False ends the chat."""
+    word, _, rest = text.partition(" ")
+    if word in ("/exit", "/quit"):
+        return False
+    if word == "/clear":
+        conversation.turns = []
+    elif word in ("/base", "/tuned"):
+        conversation.base = word == "/base"
+    elif word == "/system":
+        conversation.system, conversation.turns = rest.strip(), []
+    else:
+        note(HELP)
+    return True
+
+
+def _show(talk: Talk, conversation: Conversation, text: str) -> str:
+    """Stream one answer; the text that belongs to the conversation, empty when it was refused."""
+    answer = ""
+    events = talk.ask(conversation.messages(text), base=conversation.base, **conversation.options)
+    while True:
+        try:
+            for event in events:
+                if event["type"] == "answer_part":
+                    click.echo(sanitize(str(event["text"]), max_chars=100_000), nl=False)
+                elif event["type"] == "refused":
+                    note(str(event["message"]))
+                elif event["type"] == "answer":
+                    answer = str(event["text"])
+                    _close(event)
+            return answer
+        except KeyboardInterrupt:
+            talk.silence()
+            events = talk.rest()
+
+
+def _close(event: dict[str, Any]) -> None:
+    rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
+    why = "" if event["stopped"] else " (ended by you)" if event["silenced"] else " (at the limit of new tokens)"
+    click.echo()
+    click.echo(colour(f"{event['tokens']} tokens, {rate:.1f} a second{why}", "bright_black", err=True), err=True)
+
+
+def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: bool) -> None:
+    if not text:
+        return
+    last: dict[str, Any] = {}
+    for event in talk.ask(conversation.messages(text), base=False, **conversation.options):
+        last = event
+    if last["type"] == "refused":
+        raise EngineError(str(last["message"]), where=text[:60])
+    if as_json:
+        known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
+        click.echo(json.dumps({"prompt": text, "answer": last["text"], **known}))
+    else:
+        click.echo(sanitize(str(last["text"]), max_chars=1_000_000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,18 @@ from engine.text import format_bytes, format_duration
 @click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
 @click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
 @click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="dtype of the merged weights.")
+@click.option(
+    "--quantize", multiple=True, type=click.Choice(["nf4", "int8"]), help="Also in 4 or 8 bits; can be given twice."
+)
 @json_option
-def export(run: str, output: Path | None, no_merged: bool, dtype: str | None, as_json: bool) -> None:
+def export(
+    run: str, output: Path | None, no_merged: bool, dtype: str | None, quantize: tuple[str, ...], as_json: bool
+) -> None:
     """Write what RUN has learnt: an id, a part of one, or 'last'. An older export stands until this one is right."""
     found = store.find_run(run)
-    result = export_run(found, output=output, merged=False if no_merged else None, dtype=dtype, quiet=as_json)
+    result = export_run(
+        found, output=output, merged=False if no_merged else None, dtype=dtype, quantized=quantize, quiet=as_json
+    )
     if as_json:
         print_json(result)
         return
@@ -36,6 +44,7 @@ def export_run(
     output: Path | None = None,
     merged: bool | None = None,
     dtype: str | None = None,
+    quantized: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
@@ -46,6 +55,7 @@ def export_run(
         "output": str(output.expanduser().absolute()) if output else None,
         "merged": merged,
         "dtype": dtype,
+        "quantized": list(quantized),
     }
     progress = Progress(quiet=quiet)
     try:
@@ -58,7 +68,7 @@ def show(result: dict[str, Any]) -> None:
     """Paths, sizes and how the files compared."""
     rows = [
         (kind, str(result[kind]), format_bytes(result.get(f"{kind}_bytes")))
-        for kind in ("adapter", "merged")
+        for kind in ("adapter", "merged", *result.get("quantized", {}))
         if result.get(kind)
     ]
     for text in table([*rows, ("card", str(result["card"]), "")]):
@@ -73,4 +83,9 @@ def show(result: dict[str, Any]) -> None:
         generation = parity["generation"]
         end = "ended by itself" if generation["stopped"] else "did not end by itself"
         line(f"answer   {generation['text'][:200]!r} ({generation['tokens']} tokens, {end})")
+    for method, found in result.get("quantized", {}).items():
+        line(
+            f"{method:<8} against the merged model: {found['relative_rms']:.1%} of the logits' spread, same next token "
+            f"{found['top1_agreement']:.1%}; loaded again it differs by {found['reloaded_max_abs_diff']:.1g}"
+        )
     note(f"done in {format_duration(result['seconds'])}")

@@ -68,7 +68,7 @@ def _licence(facts: Facts) -> str:
 
 def usage(facts: Facts) -> str:
     """Code that runs as it stands, from inside the directory."""
-    if facts.kind == "merged":
+    if facts.kind != "adapter":
         code = MERGED_CODE
     else:
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
@@ -100,9 +100,10 @@ def _finite_rows(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, 
 def check(facts: Facts) -> str:
     """How the written files compared with base and adapter when they were loaded again."""
     found = facts.parity
-    if not found or facts.kind != "merged":
+    if not found or facts.kind == "adapter":
         return ""
-    against = "base + adapter" if facts.trained.is_adapter else "the tuned model"
+    against = found.get("against") or ("base + adapter" if facts.trained.is_adapter else "the tuned model")
+    limit = f"; {found['tolerance']:g} is allowed for {facts.dtype}" if "tolerance" in found else ""
     stop = "ended by itself" if found["generation"]["stopped"] else "ran to the limit of new tokens"
     return "\n".join(
         [
@@ -112,7 +113,7 @@ def check(facts: Facts) -> str:
             f"{found['positions']} positions of {found['rows']} texts:",
             "",
             f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
-            f"({found['relative_rms']:.2g} of their spread; {found['tolerance']:g} is allowed for {facts.dtype})",
+            f"({found['relative_rms']:.2g} of their spread{limit})",
             f"- same next token in {found['top1_agreement']:.1%} of places",
             f"- stored as {plain(', '.join(found['stored']))}; a generated answer {stop}",
         ]

@@ -21,6 +21,7 @@ from engine.export.card import Facts, card_text
 from engine.export.clean import base_name, scrub_json
 from engine.export.merged import write_merged
 from engine.export.place import MARK, building, check_space, check_target, size_bytes
+from engine.export.quantized import write_quantized
 from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.worker_job import Job
 
@@ -32,11 +33,12 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the job asks for, settled: the place, whether to merge, the dtype."""
+    """What the job asks for, settled: the place, whether to merge, the dtype, and how else to store it."""
 
     target: Path
     merged: bool
     dtype: str
+    quantized: tuple[str, ...] = ()
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -59,7 +61,11 @@ def run(job: Job) -> dict[str, Any]:
         if trained.is_adapter:
             _copy_adapter(job, trained, tokenizer, folder / "adapter")
         checked = write_merged(job, trained, tokenizer, wanted.dtype, folder / "merged") if wanted.merged else None
-        result = _finish(job, trained, wanted, folder, checked, time.monotonic() - began)
+        also = {
+            method: write_quantized(job, trained, tokenizer, method, wanted.dtype, folder / "merged", folder / method)
+            for method in wanted.quantized
+        }
+        result = _finish(job, trained, wanted, folder, checked, also, time.monotonic() - began)
     return {"outcome": "completed", **result}
 
 
@@ -73,7 +79,15 @@ def _wanted(job: Job, trained: Trained) -> Wanted:
         raise EngineError(
             "full tuning has no adapter to export", code=ExitCode.PROFILE, where="--no-merged", hint="leave it out"
         )
-    return Wanted(target, merged, merge.export_dtype(trained, job.params.get("dtype")))
+    quantized = tuple(job.params.get("quantized") or settings.quantized)
+    if quantized and not merged:
+        raise EngineError(
+            "only a merged model is quantized",
+            code=ExitCode.PROFILE,
+            where="--quantize",
+            hint="leave --no-merged (export.merged = false) out",
+        )
+    return Wanted(target, merged, merge.export_dtype(trained, job.params.get("dtype")), tuple(dict.fromkeys(quantized)))
 
 
 def _parameters(trained: Trained) -> int:
@@ -83,6 +97,8 @@ def _parameters(trained: Trained) -> int:
 
 def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
     model = parameters * merge.ITEM_BYTES[wanted.dtype] if wanted.merged else 0
+    # Embeddings, head and norms stay as they are: never more than the merged model.
+    model += len(wanted.quantized) * model
     adapter = size_bytes(trained.weights) if trained.is_adapter else 0
     return int((model + adapter) * SPACE_FACTOR) + SPARE_BYTES
 
@@ -104,20 +120,26 @@ def _copy_adapter(job: Job, trained: Trained, tokenizer: Any, folder: Path) -> N
 
 
 def _finish(
-    job: Job, trained: Trained, wanted: Wanted, folder: Path, checked: dict[str, Any] | None, seconds: float
+    job: Job,
+    trained: Trained,
+    wanted: Wanted,
+    folder: Path,
+    checked: dict[str, Any] | None,
+    also: dict[str, dict[str, Any]],
+    seconds: float,
 ) -> dict[str, Any]:
     """Cards, the mark of an export, and what the caller is told."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
     report = trained.read("eval/report.json") or None
-    kinds = [kind for kind in ("adapter", "merged") if (folder / kind).is_dir()]
+    kinds = [kind for kind in ("adapter", "merged", *also) if (folder / kind).is_dir()]
     for kind in kinds:
-        dtype = wanted.dtype if kind == "merged" else "the adapter's own dtype"
+        dtype = {"merged": wanted.dtype, "adapter": "the adapter's own dtype"}.get(kind, f"{kind} by bitsandbytes")
         size = sum(path.stat().st_size for path in (folder / kind).glob("*.safetensors"))
-        facts = Facts(kind, trained, base, on_hub, dtype, size, checked, report)
+        facts = Facts(kind, trained, base, on_hub, dtype, size, also.get(kind, checked), report)
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
     sizes = {f"{kind}_bytes": size_bytes(folder / kind) for kind in kinds}
-    mark = {"v": EXPORT_VERSION, "base": base, "dtype": wanted.dtype, **sizes, "parity": checked}
+    mark = {"v": EXPORT_VERSION, "base": base, "dtype": wanted.dtype, **sizes, "parity": checked, "quantized": also}
     write_json_atomic(folder / MARK, mark, mode=0o644)
     paths: dict[str, Any] = {kind: str(wanted.target / kind) for kind in kinds}
     return {
@@ -125,10 +147,12 @@ def _finish(
         "output": str(wanted.target),
         "adapter": paths.get("adapter"),
         "merged": paths.get("merged"),
+        **{method: paths[method] for method in also},
         "card": str(wanted.target / _main(kinds) / "README.md"),
         **sizes,
         "dtype": wanted.dtype,
         "parity": checked,
+        "quantized": also,
         "seconds": round(seconds, 3),
     }
 

@@ -33,4 +33,7 @@ class Export(Table):
 
     merged: bool = setting(True, "Write base and adapter merged into one model.")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = setting("auto", "dtype of the merged weights.", advanced=True)
+    quantized: list[Literal["nf4", "int8"]] = setting(
+        [], "Also write the merged model in 4 or 8 bits (bitsandbytes), each compared with it.", max_length=2
+    )
     max_shard_gib: float = setting(5.0, "Largest safetensors file.", unit="GiB", gt=0, le=1000, advanced=True)

@@ -23,14 +23,32 @@ from engine.text import format_bytes, format_duration
 @click.option(
     "--quantize", multiple=True, type=click.Choice(["nf4", "int8"]), help="Also in 4 or 8 bits; can be given twice."
 )
+@click.option(
+    "--gguf",
+    multiple=True,
+    type=click.Choice(["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0"]),
+    help="Also as GGUF for llama.cpp and Ollama; can be given again.",
+)
 @json_option
 def export(
-    run: str, output: Path | None, no_merged: bool, dtype: str | None, quantize: tuple[str, ...], as_json: bool
+    run: str,
+    output: Path | None,
+    no_merged: bool,
+    dtype: str | None,
+    quantize: tuple[str, ...],
+    gguf: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write what RUN has learnt: an id, a part of one, or 'last'. An older export stands until this one is right."""
     found = store.find_run(run)
     result = export_run(
-        found, output=output, merged=False if no_merged else None, dtype=dtype, quantized=quantize, quiet=as_json
+        found,
+        output=output,
+        merged=False if no_merged else None,
+        dtype=dtype,
+        quantized=quantize,
+        gguf=gguf,
+        quiet=as_json,
     )
     if as_json:
         print_json(result)
@@ -45,6 +63,7 @@ def export_run(
     merged: bool | None = None,
     dtype: str | None = None,
     quantized: Sequence[str] = (),
+    gguf: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
@@ -56,6 +75,7 @@ def export_run(
         "merged": merged,
         "dtype": dtype,
         "quantized": list(quantized),
+        "gguf": list(gguf),
     }
     progress = Progress(quiet=quiet)
     try:
@@ -87,5 +107,10 @@ def show(result: dict[str, Any]) -> None:
         line(
             f"{method:<8} against the merged model: {found['relative_rms']:.1%} of the logits' spread, same next token "
             f"{found['top1_agreement']:.1%}; loaded again it differs by {found['reloaded_max_abs_diff']:.1g}"
+        )
+    for kind, found in result.get("ggufs", {}).items():
+        line(
+            f"{kind:<8} {found['file']} {format_bytes(found['bytes'])}: {found['relative_rms']:.1%} of the logits'"
+            f" spread, same next token {found['top1_agreement']:.1%}"
         )
     note(f"done in {format_duration(result['seconds'])}")

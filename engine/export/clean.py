@@ -63,6 +63,11 @@ def base_name(reference: str, base_dir: Path) -> tuple[str, bool]:
     return name or "base-model", False
 
 
+def file_name(text: str) -> str:
+    """A plain part of a path: letters, digits, dot, dash and underscore."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", redact(text)).strip(".-_")[:64] or "model"
+
+
 def scrub_json(folder: Path) -> None:
     """Take paths of this machine out of the JSON files that libraries wrote under `folder`."""
     for path in folder.rglob("*.json"):

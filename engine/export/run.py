@@ -18,7 +18,8 @@ from engine.errors import EngineError, ExitCode
 from engine.evaluate.trained import Trained, load_tokenizer, open_run, refuse_scores
 from engine.export import merge
 from engine.export.card import Facts, card_text
-from engine.export.clean import base_name, scrub_json
+from engine.export.clean import base_name, file_name, scrub_json
+from engine.export.gguf_files import write_ggufs
 from engine.export.merged import write_merged
 from engine.export.place import MARK, building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
@@ -39,6 +40,7 @@ class Wanted:
     merged: bool
     dtype: str
     quantized: tuple[str, ...] = ()
+    gguf: tuple[str, ...] = ()
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -65,7 +67,9 @@ def run(job: Job) -> dict[str, Any]:
             method: write_quantized(job, trained, tokenizer, method, wanted.dtype, folder / "merged", folder / method)
             for method in wanted.quantized
         }
+        ggufs = _write_ggufs(job, trained, tokenizer, wanted, folder)
         result = _finish(job, trained, wanted, folder, checked, also, time.monotonic() - began)
+        result |= {"gguf": str(wanted.target / "gguf") if ggufs else None, "ggufs": ggufs}
     return {"outcome": "completed", **result}
 
 
@@ -80,14 +84,21 @@ def _wanted(job: Job, trained: Trained) -> Wanted:
             "full tuning has no adapter to export", code=ExitCode.PROFILE, where="--no-merged", hint="leave it out"
         )
     quantized = tuple(job.params.get("quantized") or settings.quantized)
-    if quantized and not merged:
+    ggufs = tuple(job.params.get("gguf") or settings.gguf)
+    if (quantized or ggufs) and not merged:
         raise EngineError(
-            "only a merged model is quantized",
+            f"only a merged model is {'quantized' if quantized else 'written as GGUF'}",
             code=ExitCode.PROFILE,
-            where="--quantize",
+            where="--quantize" if quantized else "--gguf",
             hint="leave --no-merged (export.merged = false) out",
         )
-    return Wanted(target, merged, merge.export_dtype(trained, job.params.get("dtype")), tuple(dict.fromkeys(quantized)))
+    return Wanted(
+        target,
+        merged,
+        merge.export_dtype(trained, job.params.get("dtype")),
+        tuple(dict.fromkeys(quantized)),
+        tuple(dict.fromkeys(ggufs)),
+    )
 
 
 def _parameters(trained: Trained) -> int:
@@ -98,9 +109,18 @@ def _parameters(trained: Trained) -> int:
 def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
     model = parameters * merge.ITEM_BYTES[wanted.dtype] if wanted.merged else 0
     # Embeddings, head and norms stay as they are: never more than the merged model.
-    model += len(wanted.quantized) * model
+    model += (len(wanted.quantized) + 2 * len(wanted.gguf)) * model
     adapter = size_bytes(trained.weights) if trained.is_adapter else 0
     return int((model + adapter) * SPACE_FACTOR) + SPARE_BYTES
+
+
+def _write_ggufs(job: Job, trained: Trained, tokenizer: Any, wanted: Wanted, folder: Path) -> dict[str, dict[str, Any]]:
+    """GGUF files of the merged model, named after the run's profile or its base."""
+    if not wanted.gguf:
+        return {}
+    base, _ = base_name(trained.settings.model.name_or_path, trained.base_dir)
+    name = file_name(trained.settings.name or f"{base.rpartition('/')[2]}-tuned")
+    return write_ggufs(job, trained, tokenizer, wanted.gguf, folder / "merged", folder / "gguf", name)
 
 
 def _copy_adapter(job: Job, trained: Trained, tokenizer: Any, folder: Path) -> None:

@@ -72,7 +72,7 @@ def _convert(path: Path, target: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.bfloat16, **_dense_options(path)
+        path.parent, gguf_file=path.name, dtype=torch.bfloat16, **dense_options(path)
     )
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
@@ -81,7 +81,7 @@ def _convert(path: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def _dense_options(path: Path) -> dict[str, Any]:
+def dense_options(path: Path) -> dict[str, Any]:
     """transformers 5.2x keeps GGUF blocks packed unless told; older ones always unpack."""
     try:
         from transformers import GgufConfig

@@ -51,6 +51,28 @@ def test_an_adapter_alone_is_not_quantized(trained):
     assert "only a merged model is quantized" in done.json["error"]["message"]
 
 
+def test_gguf_files_are_compared_and_come_with_a_modelfile(trained):
+    kinds = ("f16", "q8_0", "q4_0")
+    done = trained.engine("export", "last", "--output", "out", *(f"--gguf={kind}" for kind in kinds), "--json")
+    assert done.code == 0, done.err
+    result = done.json
+    assert tuple(result["ggufs"]) == kinds
+    sizes = [found["bytes"] for found in result["ggufs"].values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert result["ggufs"]["f16"]["relative_rms"] < 1e-3
+    assert {path.name for path in Path(result["gguf"]).iterdir()} == {
+        "Modelfile",
+        *(found["file"] for found in result["ggufs"].values()),
+    }
+    modelfile = (Path(result["gguf"]) / "Modelfile").read_text().splitlines()
+    assert modelfile == [f"FROM ./{result['ggufs']['f16']['file']}", 'PARAMETER stop "<|im_end|>"']
+    again = trained.write(
+        "again.toml", FAST.replace('"demo"', f'"{result["gguf"]}/{result["ggufs"]["f16"]["file"]}"', 1)
+    )
+    checked = trained.engine("profile", "check", again, "--json")
+    assert checked.code == 0, checked.out
+
+
 def test_files_that_are_not_what_was_quantized_are_an_error():
     from engine.export.parity import Distance
     from engine.export.quantized import _problems

@@ -36,4 +36,9 @@ class Export(Table):
     quantized: list[Literal["nf4", "int8"]] = setting(
         [], "Also write the merged model in 4 or 8 bits (bitsandbytes), each compared with it.", max_length=2
     )
+    gguf: list[Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0"]] = setting(
+        [],
+        "Also write GGUF files for llama.cpp and Ollama, each read back and compared.",
+        max_length=6,
+    )
     max_shard_gib: float = setting(5.0, "Largest safetensors file.", unit="GiB", gt=0, le=1000, advanced=True)

@@ -1,0 +1,113 @@
+"""GGUF files hold the model: transformers reads the same logits and tokens back, family by family."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM as Auto
+from transformers import AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+
+from engine.demo.paths import model_dir
+from engine.errors import EngineError, ExitCode
+from engine.export import parity
+from engine.export.gguf_files import _read, _stored
+from engine.export.gguf_write import TYPES, write_gguf
+
+SIZES = {
+    "vocab_size": 1536,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES),
+    "llama tied": LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=50_000.0),
+    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=32),
+}
+
+
+def saved(folder: Path, config: Any) -> Path:
+    torch.manual_seed(0)
+    model = Auto.from_config(config, dtype=torch.float32)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.1)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (model_dir() / name).is_file():
+            shutil.copy(model_dir() / name, folder / name)
+    return folder
+
+
+def logits(model: Any) -> list[torch.Tensor]:
+    return parity.logits_of(model.float().eval(), [list(range(5, 60)), list(range(900, 1000))])
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_each_family_reads_back_with_its_own_logits(tmp_path: Path, family: str) -> None:
+    merged = saved(tmp_path / "merged", CONFIGS[family])
+    assert write_gguf(merged, tmp_path / "x.gguf", "f16", "x") == []
+    again, tokenizer = _read(tmp_path / "x.gguf")
+    found = parity.distance(logits(Auto.from_pretrained(merged)), logits(again))
+    assert found.relative < 2e-3
+    text = "What is 19 October 1944?\n  naïve 東京 <|im_end|>"
+    own = AutoTokenizer.from_pretrained(merged)
+    assert tokenizer(text, add_special_tokens=False).input_ids == own(text, add_special_tokens=False).input_ids
+    assert tokenizer.chat_template == own.chat_template
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_each_type_is_stored_as_it_says(tmp_path: Path, kind: str) -> None:
+    merged = saved(tmp_path / "merged", CONFIGS["llama"])
+    write_gguf(merged, tmp_path / "x.gguf", kind, "x")
+    stored = _stored(tmp_path / "x.gguf")
+    assert stored["f32"] == 5
+    assert stored[kind] >= 14
+    assert set(stored) <= {"f32", kind, "q8_0"}
+
+
+def test_rows_that_fill_no_block_are_told(tmp_path: Path) -> None:
+    config = LlamaConfig(**{**SIZES, "intermediate_size": 80})
+    told = write_gguf(saved(tmp_path / "merged", config), tmp_path / "x.gguf", "q4_0", "x")
+    assert told == [
+        f"blk.{layer}.ffn_down.weight has rows of 80 values, no multiple of 32: kept in f16" for layer in (0, 1)
+    ]
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_what_is_not_covered_is_refused_with_the_way_round(tmp_path: Path) -> None:
+    merged = saved(tmp_path / "merged", CONFIGS["llama"])
+
+    def refused(said: str) -> None:
+        with pytest.raises(EngineError, match=said) as caught:
+            write_gguf(merged, tmp_path / "x.gguf", "f16", "x")
+        assert caught.value.code is ExitCode.MODEL
+        assert "convert_hf_to_gguf" in caught.value.hint
+
+    before = (merged / "config.json").read_text()
+    change(merged / "config.json", model_type="mixtral")
+    refused("family 'mixtral'")
+    (merged / "config.json").write_text(before)
+    change(merged / "config.json", rope_parameters={"rope_type": "llama3", "rope_theta": 1e4})
+    refused("positions scaled by 'llama3'")
+    (merged / "config.json").write_text(before)
+    tokens = json.loads((merged / "tokenizer.json").read_text())
+    tokens["decoder"] = {"type": "Fuse"}
+    (merged / "tokenizer.json").write_text(json.dumps(tokens))
+    refused("only byte-level BPE")

@@ -35,7 +35,8 @@ CONFIGS = {
     "llama tied": LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=50_000.0),
     "mistral": MistralConfig(**SIZES, sliding_window=None),
     "qwen2": Qwen2Config(**SIZES),
-    "qwen3": Qwen3Config(**SIZES, head_dim=32),
+    # The width of every published one; transformers reads no other from a GGUF of this family.
+    "qwen3": Qwen3Config(**SIZES, head_dim=128),
 }
 
 

@@ -77,7 +77,7 @@ def title(facts: Facts) -> str:
 def metadata_of(facts: Facts) -> ModelCardData:
     """The YAML head. `base_model` only where the hub knows it; data sets never: these were local files."""
     settings = facts.trained.settings
-    method = "lora" if facts.trained.is_adapter else "full-fine-tuning"
+    method = {"lora": "lora", "freeze": "last-layers"}.get(settings.tuning.method, "full-fine-tuning")
     extra: dict[str, Any] = {}
     if facts.base_on_hub:
         extra["base_model_relation"] = "adapter" if facts.kind == "adapter" else "finetune"

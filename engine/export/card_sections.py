@@ -43,7 +43,11 @@ model = PeftModel.from_pretrained(model, path)"""
 
 def summary(facts: Facts) -> str:
     """What this is, in two sentences, and what one must know of its base."""
-    how = "LoRA adapters on" if facts.trained.is_adapter else "full fine-tuning of"
+    tuning = facts.trained.settings.tuning
+    whole = (
+        f"training the last {tuning.trainable_layers} layers of" if tuning.method == "freeze" else "full fine-tuning of"
+    )
+    how = "LoRA adapters on" if facts.trained.is_adapter else whole
     if facts.trained.settings.quantization.method != "none" and facts.trained.is_adapter:
         how = f"LoRA adapters on a {facts.trained.settings.quantization.method}-quantized"
     what = "The adapter alone" if facts.kind == "adapter" else "The whole model, adapter merged in"

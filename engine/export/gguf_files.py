@@ -9,11 +9,10 @@ from typing import Any
 
 import transformers
 
-from engine.errors import EngineError, ExitCode
 from engine.evaluate.trained import Trained
 from engine.export import parity
 from engine.export.gguf_write import write_gguf
-from engine.export.reload import load_again
+from engine.export.reload import load_again, readable
 from engine.export.texts import Texts, texts_of
 from engine.modeling.gguf_import import dense_options
 from engine.worker_job import Job
@@ -92,19 +91,11 @@ def _read(path: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
+    with readable("the GGUF cannot be read back", path):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, **dense_options(path)
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EngineError(
-            f"the GGUF cannot be read back: {first}",
-            code=ExitCode.MODEL,
-            where=path.name,
-            hint="an earlier export stands as it was; please report this with the run's log",
-        ) from error
     return model.eval(), tokenizer
 
 

@@ -5,6 +5,8 @@ Called by `run.py` for the parity check. Raises what a stranger would see, as En
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,25 @@ def load_again(folder: Path) -> tuple[Any, Any]:
     """(model, tokenizer) from the files alone, in the dtype that they store."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
+    with readable("the written model cannot be loaded again", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def readable(otherwise: str, path: Path) -> Iterator[None]:
+    """What libraries raise for files that they cannot read, as EngineError(MODEL) that says `otherwise`."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EngineError(
-            f"the written model cannot be loaded again: {first}",
+            f"{otherwise}: {first}",
             code=ExitCode.MODEL,
-            where=folder.name,
+            where=path.name,
             hint="an earlier export stands as it was; please report this with the run's log",
         ) from error
-    return model.eval(), tokenizer
 
 
 @torch.inference_mode()

@@ -49,9 +49,7 @@ def _row_by_row(model: Any) -> Iterator[None]:
 
 
 def _chosen(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Callable[[Any, Batch], torch.Tensor]:
-    pieces = _documents(batch)
-    packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
-    tolerance = TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+    pieces, packed, tolerance = _small(model, batch)
     fast, plain = float(forward.loss_sum(model, packed)), float(forward.loss_sum_from_logits(model, packed))
     chosen = forward.loss_sum
     if _differ(fast, plain, tolerance):
@@ -70,13 +68,18 @@ def _chosen(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Calla
     return chosen
 
 
+def _small(model: Any, batch: Batch) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Batch, float]:
+    """A few short documents, the same packed, and how far results may differ."""
+    pieces = _documents(batch)
+    packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
+    return pieces, packed, TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+
+
 @torch.no_grad()
 def check_rewards(model: Any, batch: Batch) -> None:
     """Raise EngineError(MODEL) unless documents score packed as the model's own code scores each alone."""
     model.eval()
-    pieces = _documents(batch)
-    packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
-    tolerance = TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+    pieces, packed, tolerance = _small(model, batch)
     with _row_by_row(model):
         together = forward.document_rewards(model, packed).tolist()
         base = forward.base_of(model)

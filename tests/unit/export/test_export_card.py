@@ -48,7 +48,7 @@ def facts(
     part["dropped"] = [{"cause": "empty answer", "rows": 10}]
     numbers = {"rows": 940, "tokens": 90000, "trained_tokens": 50000}
     (tmp_path / "data" / "report.json").write_text(json.dumps({"datasets": [part], "train": numbers}))
-    weights = tmp_path / ("model" if more.get("method") == "full" else "adapter")
+    weights = tmp_path / ("model" if more.get("method") in ("full", "freeze") else "adapter")
     trained = Trained(tmp_path, run_json, Profile.model_validate(profile), tmp_path, weights)
     return Facts(kind, trained, base, hub, "bf16", 2**31, more.get("parity"), more.get("report"))
 
@@ -152,6 +152,21 @@ def test_full_tuning_names_no_adapter(tmp_path: Path) -> None:
     assert "full-fine-tuning" in head(text)["tags"]
     assert "lora.r" not in text
     assert "compared with the tuned model" in text
+
+
+def test_the_last_layers_are_called_what_they_are(tmp_path: Path) -> None:
+    text = card_text(facts(tmp_path, method="freeze", parity=PARITY))
+    assert "last-layers" in head(text)["tags"]
+    assert "Made by training the last 2 layers of" in text
+    assert "lora.r" not in text
+
+
+def test_a_quantized_card_says_what_it_was_compared_with(tmp_path: Path) -> None:
+    cost = {key: value for key, value in PARITY.items() if key != "tolerance"} | {"against": "the merged model in bf16"}
+    text = card_text(facts(tmp_path, kind="nf4", parity=cost))
+    assert "compared with the merged model in bf16" in text
+    assert "is allowed for" not in text
+    assert "AutoModelForCausalLM.from_pretrained(path" in text
 
 
 def test_an_infinite_score_stays_out_of_the_metadata(tmp_path: Path) -> None:

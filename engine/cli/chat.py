@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from engine.cli.common import colour, json_option, note
-from engine.errors import EngineError
+from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
 from engine.text import sanitize
@@ -148,7 +148,8 @@ def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: boo
     for event in talk.ask(conversation.messages(text), base=False, **conversation.options):
         last = event
     if last["type"] == "refused":
-        raise EngineError(str(last["message"]), where=text[:60])
+        hint = "ask something shorter; 'engine chat' on a terminal shows what the template takes"
+        raise EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
     if as_json:
         known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
         click.echo(json.dumps({"prompt": text, "answer": last["text"], **known}))

@@ -7,6 +7,7 @@ mapped files keeps them until it ends.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -135,9 +136,17 @@ def _fill(folder: Path, fill: Callable[[Path], None]) -> None:
     try:
         fill(folder)
     except OSError as error:
-        hint = "free space there, or set XDG_CACHE_HOME to a disk with room"
-        message = f"prepared data cannot be written: {error.strerror or error}"
-        raise EngineError(message, code=ExitCode.RESOURCES, where=str(folder.parent), hint=hint) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = (
+            "free space there, or set XDG_CACHE_HOME to a disk with room"
+            if full
+            else "check this disk, then start again"
+        )
+        message = (
+            f"{'prepared data cannot be written' if full else 'preparing the data failed'}: {error.strerror or error}"
+        )
+        where = str(error.filename or folder.parent)
+        raise EngineError(message, code=ExitCode.DISK, where=where, hint=hint) from error
 
 
 def _settle(beside: Path, folder: Path) -> None:

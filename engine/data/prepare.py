@@ -106,8 +106,9 @@ def _opened(folder: Path, tokenizer: Tokenizer, template: ChatTemplate) -> Prepa
         report = TypeAdapter(DataReport).validate_json((folder / REPORT).read_bytes())
         train, validation = open_packed(folder, "train"), open_packed(folder, "validation")
         conversations = (folder / CONVERSATIONS).open("rb")
-        assert train is not None
-    except (OSError, ValueError, KeyError, AssertionError) as error:
+        if train is None:
+            raise ValueError("it holds no sequence to train on")
+    except (OSError, ValueError, KeyError) as error:
         raise cache.damaged(folder, error) from error
     ends = tuple(tokenizer.convert_tokens_to_ids(list(report.ends)))
     return Prepared(train, validation, conversations, report, template, ends)

@@ -11,8 +11,9 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,8 +49,14 @@ def read_rows(path: Path) -> tuple[str, Iterator[RawRow]]:
     except BaseException:
         file.close()
         raise
-    readers = {"json": _array_rows, "jsonl": _line_rows, "csv": _csv_rows}
-    return kind, _closing(file, readers.get(kind, _columnar_rows)(path, file))
+    readers: dict[str, Callable[[Path, BinaryIO], Iterator[RawRow]]] = {
+        "json": _array_rows,
+        "jsonl": _line_rows,
+        "csv": _csv_rows,
+        "parquet": partial(_columnar_rows, "parquet", parquet_values),
+        "arrow": partial(_columnar_rows, "arrow", arrow_values),
+    }
+    return kind, _closing(file, readers[kind](path, file))
 
 
 def _closing(file: BinaryIO, rows: Iterator[RawRow]) -> Iterator[RawRow]:
@@ -215,10 +222,11 @@ def _csv_row(header: list[str], cells: list[str], row: int, line: int) -> RawRow
     return RawRow(row, line, dict(zip(header, cells, strict=True)))
 
 
-def _columnar_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
+def _columnar_rows(
+    kind: str, values: Callable[[Path, BinaryIO], Iterator[Any]], path: Path, file: BinaryIO
+) -> Iterator[RawRow]:
     import pyarrow
 
-    kind, values = ("parquet", parquet_values) if file_kind(path, _head(file)) == "parquet" else ("arrow", arrow_values)
     row = 0
     try:
         for value in values(path, file):

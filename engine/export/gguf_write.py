@@ -23,14 +23,13 @@ from engine.runs.files import read_json
 TYPES = ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0")
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """model_type -> llama.cpp's architecture."""
-_SPLITTERS = {"smollm": "smollm", "qwen2": "qwen2", "qwen3": "qwen2"}
 _EDGES = ("token_embd.weight", "output.weight")
 """Kept in 8 bits where the layers have fewer: their errors reach every token."""
 _HINT = "convert the merged model with llama.cpp's convert_hf_to_gguf.py"
 
 
 def write_gguf(merged: Path, target: Path, kind: str, name: str) -> list[str]:
-    """Write `merged` as `target`, stored as `kind` of TYPES; what had to be stored otherwise, in words.
+    """Write `merged` as `target`, stored as `kind` of TYPES; what could not be done as asked, in words.
 
     Raises EngineError(MODEL) for a family, tokenizer or position scaling that is not covered.
     """
@@ -44,9 +43,9 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str) -> list[str]:
     if kind.startswith("q"):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, config)
-    _add_tokens(writer, merged, config, architecture)
-    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), int(config["num_hidden_layers"]))
     otherwise: list[str] = []
+    _add_tokens(writer, merged, config, architecture, otherwise)
+    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), int(config["num_hidden_layers"]))
     for key, tensor in _tensors(merged):
         place = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if place is None:
@@ -96,7 +95,7 @@ def _add_shape(writer: Any, config: dict[str, Any]) -> None:
     writer.add_vocab_size(int(config["vocab_size"]))
 
 
-def _add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture: str) -> None:
+def _add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture: str, otherwise: list[str]) -> None:
     """The vocabulary, its merges, special ids and the chat template."""
     parts = json.loads((merged / "tokenizer.json").read_text(encoding="utf-8"))
     if parts["model"].get("type") != "BPE" or "ByteLevel" not in json.dumps(parts.get("decoder")):
@@ -110,7 +109,7 @@ def _add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture:
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
         tokens[added["id"]], kinds[added["id"]] = added["content"], int(kind)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_splitter(parts, architecture))
+    writer.add_tokenizer_pre(_splitter(parts, architecture, otherwise))
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     pairs = parts["model"]["merges"]
@@ -141,14 +140,20 @@ def _template(merged: Path) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _splitter(parts: dict[str, Any], architecture: str) -> str:
+def _splitter(parts: dict[str, Any], architecture: str, otherwise: list[str]) -> str:
     """llama.cpp's name for how text is split before merging, by what the splitting pattern does with digits."""
     text = json.dumps(parts.get("pre_tokenizer"))
     if architecture.startswith("qwen"):
         return "qwen2"
     if "{1,3}" in text:
         return "tekken" if "Lu" in text else "llama-bpe"
-    return _SPLITTERS["smollm"] if "Digits" in text else "gpt-2"
+    if "Digits" in text:
+        return "smollm"
+    if "Split" in text:
+        otherwise.append(
+            "the tokenizer splits text in a way without a name here: llama.cpp is told gpt-2's, which may differ"
+        )
+    return "gpt-2"
 
 
 def _tensors(merged: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -185,6 +185,16 @@ def _module_names(context: Context) -> Iterator[Finding]:
             yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
 
 
+def _frozen_layers(context: Context) -> Iterator[Finding]:
+    tuning, spec = context.profile.tuning, context.spec
+    if spec is None or tuning.method != "freeze" or not context.loaded.is_given("tuning.trainable_layers"):
+        return
+    if tuning.trainable_layers > spec.num_hidden_layers:
+        message = f"{spec.name} has {spec.num_hidden_layers} layers"
+        hint = "name fewer, or let every weight learn with tuning.method = 'full'"
+        yield finding(context.loaded, "tuning.trainable_layers", message, hint, value=tuning.trainable_layers)
+
+
 def _encoder(context: Context) -> Iterator[Finding]:
     evaluate, loaded = context.profile.evaluate, context.loaded
     if "bertscore" in evaluate.metrics and loaded.is_given("evaluate.metrics") and evaluate.bertscore_encoder is None:
@@ -221,6 +231,7 @@ CHECKS = (
     _held_out,
     _context_length,
     _module_names,
+    _frozen_layers,
     _encoder,
     _remote_code,
     _run_name,

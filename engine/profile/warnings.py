@@ -36,6 +36,8 @@ def _without_effect(context: Context) -> Iterator[Finding]:
         idle.append(("train.warmup_ratio", "no effect: train.warmup_steps decides"))
     if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:
         idle.append(("train.warmup_ratio", "no effect: use lr_scheduler_type = 'constant_with_warmup'"))
+    if given("train.beta") and train.objective in ("sft", "pretrain", "reward"):
+        idle.append(("train.beta", f"no effect: train.objective is '{train.objective}'"))
     if given("tuning.trainable_layers") and profile.tuning.method != "freeze":
         idle.append(("tuning.trainable_layers", f"no effect: tuning.method is '{profile.tuning.method}'"))
     if given("quantization.double_quant") and method in ("none", "int8"):

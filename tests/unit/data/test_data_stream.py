@@ -142,7 +142,7 @@ def test_a_full_disk_ends_with_what_to_do(
     monkeypatch.setattr("engine.data.store.PackedWriter.add", full)
     with pytest.raises(EngineError, match="No space left") as caught:
         run(make_settings(write_rows(ROWS)), tokenizer, tmp_path)
-    assert caught.value.code is ExitCode.RESOURCES
+    assert caught.value.code is ExitCode.DISK
     assert "XDG_CACHE_HOME" in caught.value.hint
     assert list(cache.cache_root().iterdir()) == []
 

@@ -88,6 +88,17 @@ def test_rows_that_fill_no_block_are_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_splitting_of_text_that_is_only_guessed_is_told(tmp_path: Path) -> None:
+    merged = saved(tmp_path / "merged", CONFIGS["llama"])
+    tokens = json.loads((merged / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "Isolated", "invert": False}
+    own = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    tokens["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, own]}
+    (merged / "tokenizer.json").write_text(json.dumps(tokens))
+    (told,) = write_gguf(merged, tmp_path / "x.gguf", "f16", "x")
+    assert "splits text in a way without a name" in told
+
+
 def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 

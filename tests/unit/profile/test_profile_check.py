@@ -152,6 +152,8 @@ def test_without_a_machine_only_the_machine_goes_unchecked(load):
         ("[train]\nwarmup_ratio=0.1\nlr_scheduler_type='constant'\n", "train.warmup_ratio"),
         ("[quantization]\nmethod='none'\ndouble_quant=true\n", "quantization.double_quant"),
         ("[lora]\nuse_dora=true\n", "lora.use_dora"),
+        ("[train]\nobjective='reward'\nbeta=0.3\n", "train.beta"),
+        ("[tuning]\ntrainable_layers=3\n", "tuning.trainable_layers"),
         ("[data]\nvalidation_path='train.jsonl'\n", "data.validation_path"),
     ],
 )
@@ -175,3 +177,10 @@ def test_a_gpu_without_free_memory_is_not_usable(load, gpu_machine):
     assert check_profile(loaded, busy)[0].key == "launch.device"
     assert check_profile(loaded, gpu_machine) == []
     assert gpu_machine.gpus[0].free_bytes == 23 * GIB
+
+
+def test_more_layers_than_the_model_has_cannot_learn(load, cpu_machine):
+    text = MODEL + "[tuning]\nmethod='freeze'\ntrainable_layers=900\n" + DATA
+    (problem,) = check_profile(load(text), cpu_machine)
+    assert problem.key == "tuning.trainable_layers"
+    assert "layers" in problem.message

@@ -30,6 +30,7 @@ JOBS = {
     "evaluate": "engine.evaluate.run:run",
     "export": "engine.export.run:run",
     "chat": "engine.evaluate.chat:run",
+    "sweep": "engine.sweep.run:run",
     "data_check": "engine.data.job:run_check",
     "data_preview": "engine.data.job:run_preview",
 }

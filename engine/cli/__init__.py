@@ -25,6 +25,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("engine.cli.evaluate:evaluate", "Score base against tuned on held-out rows."),
     "chat": ("engine.cli.chat:chat", "Talk with what a run trained."),
     "export": ("engine.cli.export:export", "Write adapter, merged model and model card, checked against each other."),
+    "sweep": ("engine.cli.sweep:sweep", "Search over settings: grid, random or TPE, with the bill first."),
+    "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
     "runs": ("engine.cli.runs:runs", "List, show, watch, stop, resume or remove runs."),
     "demo": ("engine.cli.demo:demo", "Probe, recommend, train, evaluate and export a small model, offline."),
 }

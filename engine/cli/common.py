@@ -59,6 +59,11 @@ def colour(text: str, name: str, *, err: bool = False) -> str:
     return click.style(text, fg=name)
 
 
+def number(value: Any) -> str:
+    """A loss or score to four places, `-` where there is none."""
+    return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
+
+
 def width(default: int = 80) -> int:
     """Columns of the terminal."""
     return shutil.get_terminal_size((default, 24)).columns

@@ -18,7 +18,7 @@ from engine.text import format_duration, sanitize
 
 _LINE_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
-_LASTING = frozenset({"warning", "eval", "checkpoint", "started", "control", "finished", "error"})
+_LASTING = frozenset({"warning", "eval", "checkpoint", "started", "control", "finished", "error", "trial"})
 
 
 class Progress:

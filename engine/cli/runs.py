@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.progress import Progress, status_line
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary
@@ -44,7 +44,7 @@ def list_(limit: int, as_json: bool) -> None:
     if not rows:
         note(f"no runs in {store.runs_root()}")
         return
-    cells = [[row["run"], row["state"], row["model"], _steps(row), _number(row.get("best_eval_loss"))] for row in rows]
+    cells = [[row["run"], row["state"], row["model"], _steps(row), number(row.get("best_eval_loss"))] for row in rows]
     for text in table(cells, header=("run", "state", "model", "steps", "best eval")):
         line(text)
 
@@ -70,10 +70,6 @@ def _last_step(run: Run) -> dict[str, Any]:
 
 def _steps(row: dict[str, Any]) -> str:
     return f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
 
 
 def fold_run(run: Run) -> tuple[RunFold, int]:
@@ -121,7 +117,7 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
     line(f"{facts['run']}  {facts['state']}")
     line(f"model    {facts['model']}")
     line(f"steps    {facts['step']} of {facts['steps_total']}")
-    loss, held_out, best = (_number(facts[key]) for key in ("loss", "eval_loss", "best_eval_loss"))
+    loss, held_out, best = (number(facts[key]) for key in ("loss", "eval_loss", "best_eval_loss"))
     line(f"loss     {loss}  eval {held_out}  best {best}")
     for text in memory_lines(facts["memory"]):
         line(text)

@@ -18,6 +18,7 @@ from engine.profile.findings import Finding, error_of, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.reporters import reporter_findings
 from engine.profile.requirements import requirements_of
+from engine.profile.vary import sweep_findings
 from engine.profile.warnings import warning_findings
 from engine.recommend.plan import Plan
 from engine.text import format_bytes
@@ -62,6 +63,7 @@ def examine(loaded: LoadedProfile, machine: Machine | None) -> Examination:
     context = Context(loaded, profile, machine, spec)
     found += cross_findings(context)
     found += reporter_findings(context)
+    found += sweep_findings(context)
     found += check_data_files(loaded)
     plan = _plan(context, found)
     found += warning_findings(context)

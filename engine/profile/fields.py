@@ -126,4 +126,6 @@ def _kind(parts: list[Node], value: Node) -> str:
         return "choice"
     if value.get("type") == "integer" and any(part.get("type") == "boolean" for part in parts):
         return "switch"
+    if value.get("additionalProperties") is True:
+        return "table"
     return _KINDS[value["type"]]

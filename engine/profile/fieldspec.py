@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+WHOLE_TABLES = ("columns", "space")
+"""Names of settings whose value is a table: one setting, not a table of settings."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
@@ -20,7 +23,8 @@ class FieldSpec:
     name: str
     label: str
     kind: str
-    """`text`, `int`, `float`, `bool`, `switch` (bool or int), `choice`, `list` or `map`."""
+    """`text`, `int`, `float`, `bool`, `switch` (bool or int), `choice`, `list`, `map` (of names) or `table`
+    (of anything that TOML has)."""
     choices: tuple[str, ...] = ()
     """Words that are allowed; for a list, of its items (or in its place, as `all-linear`)."""
     minimum: float | None = None

@@ -16,6 +16,7 @@ from typing import Any
 from engine.errors import Problem
 from engine.hardware.machine import Machine
 from engine.profile.fields import canonical
+from engine.profile.fieldspec import WHOLE_TABLES
 from engine.profile.findings import finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
@@ -124,10 +125,10 @@ def _source(key: str, value: Any, loaded: LoadedProfile) -> str:
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every setting; `columns` is one setting."""
+    """Dotted key and value of every setting."""
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and name != "columns":
+        if isinstance(value, dict) and name not in WHOLE_TABLES:
             yield from leaves(value, f"{key}.")
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             for number, item in enumerate(value):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
+from engine.profile.fieldspec import WHOLE_TABLES
 from engine.profile.keylines import key_lines, line_of
 from engine.profile.overrides import apply_overrides
 from engine.profile.schema import Profile
@@ -115,7 +116,7 @@ def _locate(path: Path, lines: dict[str, int], overridden: frozenset[str], key: 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and name != "columns":
+        if isinstance(value, dict) and name not in WHOLE_TABLES:
             yield from _leaves(value, f"{key}.")
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             for number, item in enumerate(value):

@@ -17,6 +17,7 @@ from engine.profile.tables.data import Data, Dataset
 from engine.profile.tables.launch import Launch
 from engine.profile.tables.model import Model, Quantization
 from engine.profile.tables.outcome import Evaluate, Export
+from engine.profile.tables.sweep import Sweep
 from engine.profile.tables.train import Train
 from engine.profile.tables.tuning import Lora, Tuning
 
@@ -43,4 +44,5 @@ class Profile(Table):
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     export: Export = Field(default_factory=Export)
+    sweep: Sweep = Field(default_factory=Sweep)
     launch: Launch = Field(default_factory=Launch)

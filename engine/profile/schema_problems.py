@@ -134,7 +134,12 @@ def _table_words(key: str, value: Any) -> tuple[str, str]:
 
 def _kind_words(field: FieldSpec) -> str:
     plain = {"int": "a whole number", "float": "a number", "bool": "true or false", "text": "accepted text"}
-    words = {"switch": "true, false or a number", "list": "an accepted list", "map": "a table of names"}
+    words = {
+        "switch": "true, false or a number",
+        "list": "an accepted list",
+        "map": "a table of names",
+        "table": "a table",
+    }
     return {**plain, **words}.get(field.kind, "one of the choices")
 
 

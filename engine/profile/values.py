@@ -5,7 +5,9 @@ Called by the form, by `--set` and by problem messages. Not here: validation of 
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from typing import Any
 
 from engine.profile.fieldspec import FieldSpec
@@ -13,6 +15,9 @@ from engine.profile.fieldspec import FieldSpec
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 _NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d[\d_]*(?:[eE][+-]?\d{1,3})?)\s*([kKmM]?)")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_DOTS = 64
+"""tomllib takes time and memory by the square of dotted parts."""
 _PLAIN = "^[^\\x00"
 
 
@@ -23,7 +28,7 @@ def parse_value(field: FieldSpec, text: str) -> Any:
     a message in words that names the allowed range.
     """
     typed = text.strip()
-    if not typed and field.kind not in ("text", "list", "map"):
+    if not typed and field.kind not in ("text", "list", "map", "table"):
         return _unset(field)
     if field.auto and typed.lower() == "auto":
         return "auto"
@@ -37,7 +42,9 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return ", ".join(f"{name}={item}" for name, item in value.items())
+        if all(isinstance(item, str) for item in value.values()):
+            return ", ".join(f"{name}={item}" for name, item in value.items())
+        return inline_toml(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
     return str(value)
@@ -58,6 +65,7 @@ def allowed(field: FieldSpec) -> str:
         "bool": "true or false",
         "list": " or ".join([*words, "a list of names"]),
         "map": "a table of names, such as instruction = 'question'",
+        "table": "a table, such as { lora.r = [8, 16] }",
         "text": _text_words(field),
     }[field.kind]
     return basis + tail
@@ -171,6 +179,38 @@ def _parse_map(field: FieldSpec, text: str) -> dict[str, str]:
     return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
 
 
+def _parse_table(field: FieldSpec, text: str) -> dict[str, Any]:
+    inner = text.removeprefix("{").removesuffix("}") if text.startswith("{") else text
+    try:
+        # The braces keep a line break from opening a second setting.
+        tree = tomllib.loads(f"value = {{{inner}}}") if inner.count(".") < _MOST_DOTS else {}
+    except (ValueError, RecursionError):
+        raise _refuse(field, text) from None
+    if set(tree) != {"value"}:
+        raise _refuse(field, text)
+    found: dict[str, Any] = tree["value"]
+    return found
+
+
+def inline_toml(value: Any) -> str:
+    """A value as TOML on one line; keys are quoted where they need it. None has no TOML and is refused (ValueError)."""
+    if isinstance(value, dict):
+        pairs = (f"{_toml_key(name)} = {inline_toml(item)}" for name, item in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(inline_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if value is None:
+        raise ValueError("TOML has no null")
+    return format_value(value)
+
+
+def _toml_key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
 _PARSERS = {
     "text": _parse_text,
     "int": _parse_number,
@@ -180,4 +220,5 @@ _PARSERS = {
     "choice": _parse_choice,
     "list": _parse_list,
     "map": _parse_map,
+    "table": _parse_table,
 }

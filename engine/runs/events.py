@@ -21,6 +21,7 @@ Types and their fields (units in the name; every field may be missing):
   below zero = too little was promised), kept (for the next prediction)
 - `checkpoint`: step, path, bytes, seconds, reason
 - `sample`: step, prompt, output, reference
+- `trial` (of a sweep): trial, state, params, metric, value, run, reason
 - `warning`: code, message
 - `control`: request, outcome
 - `error`: code, message, hint, where, problems

@@ -169,23 +169,32 @@ def run_job(job: dict[str, Any], on_event: OnEvent, *, directory: Path | None = 
     folder serves and is removed. An interrupt ends the worker before it is passed on.
     """
     place = directory or Path(tempfile.mkdtemp(prefix="tunedeck-job-"))
+    try:
+        return _await_result(place, begin_job(job, place), on_event)
+    finally:
+        if directory is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def is_at_work(place: Path) -> bool:
+    """Whether a worker lives in a job's directory."""
+    return holder_pid(place / "lock") is not None
+
+
+def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
+    """Start a job in a worker of its own and return at once. Raises EngineError(RESOURCES) while one works there."""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pid = holder_pid(place / "lock")
-    if pid is not None:
+    if is_at_work(place):
         raise EngineError(
-            f"the same job is at work already (pid {pid})",
+            f"the same job is at work already (pid {holder_pid(place / 'lock')})",
             code=ExitCode.RESOURCES,
             where=str(place),
             hint="wait for it",
         )
-    try:
-        for name in ("events.jsonl", "result.json"):
-            (place / name).unlink(missing_ok=True)
-        write_json_atomic(place / "job.json", {"v": 1, **job})
-        return _await_result(place, spawn_worker(place, worker_environment(job.get("run_json", {}))), on_event)
-    finally:
-        if directory is None:
-            shutil.rmtree(place, ignore_errors=True)
+    for name in ("events.jsonl", "result.json"):
+        (place / name).unlink(missing_ok=True)
+    write_json_atomic(place / "job.json", {"v": 1, **job})
+    return spawn_worker(place, worker_environment(job.get("run_json", {})))
 
 
 def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEvent) -> dict[str, Any]:

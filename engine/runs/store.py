@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,34 +66,53 @@ def slug(name: str) -> str:
 
 def create_run(name: str, run_json: dict[str, Any], profile_text: str) -> Run:
     """Make a run directory with its settings. Raises EngineError(DISK) when it cannot be written."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    run_id = f"{stamp}-{slug(name)}-{secrets.token_hex(2)}"
-    path = runs_root() / run_id
+    run = new_directory(runs_root(), name, ("control", "checkpoints"))
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700)
-        (path / "control").mkdir(mode=0o700)
-        (path / "checkpoints").mkdir(mode=0o700)
-        write_text_atomic(path / "profile.toml", profile_text)
-        write_json_atomic(path / "run.json", run_json)
+        write_text_atomic(run.path / "profile.toml", profile_text)
+        write_json_atomic(run.path / "run.json", run_json)
     except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise EngineError(
-            f"cannot make a run directory: {error.strerror}",
-            code=ExitCode.DISK,
-            where=str(path),
-            hint="free space there or set XDG_STATE_HOME to another folder",
-        ) from error
-    return Run(run_id, path)
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise directory_error(run.path, error) from error
+    return run
+
+
+def new_directory(root: Path, name: str, folders: Iterable[str]) -> Run:
+    """A fresh `<utc>-<name>-<4 hex>` below `root` with these folders in it. Raises EngineError(DISK)."""
+    made_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{slug(name)}-{secrets.token_hex(2)}"
+    made = Run(made_id, root / made_id)
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made.path.mkdir(mode=0o700)
+        for folder in folders:
+            (made.path / folder).mkdir(mode=0o700)
+    except OSError as error:
+        shutil.rmtree(made.path, ignore_errors=True)
+        raise directory_error(made.path, error) from error
+    return made
+
+
+def directory_error(path: Path, error: OSError) -> EngineError:
+    """What to tell when a directory below the state home cannot be made or filled."""
+    return EngineError(
+        f"cannot make a run directory: {error.strerror}",
+        code=ExitCode.DISK,
+        where=str(path),
+        hint="free space there or set XDG_STATE_HOME to another folder",
+    )
 
 
 def list_runs() -> list[Run]:
     """All runs, newest first."""
+    return directories(runs_root())
+
+
+def directories(root: Path) -> list[Run]:
+    """Directories below `root` that are not hidden, newest first."""
     try:
-        names = [entry.name for entry in os.scandir(runs_root()) if entry.is_dir(follow_symlinks=False)]
+        names = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    return [Run(name, runs_root() / name) for name in sorted(names, reverse=True) if not name.startswith(".")]
+    return [Run(name, root / name) for name in sorted(names, reverse=True) if not name.startswith(".")]
 
 
 def find_run(reference: str) -> Run:
@@ -100,21 +120,24 @@ def find_run(reference: str) -> Run:
 
     Raises EngineError(PROFILE) when there is none or several.
     """
-    runs = list_runs()
+    named = _by_directory(reference)
+    return named[0] if named else find_among(list_runs(), reference, kind="run", listed_by="engine runs list")
+
+
+def find_among(runs: list[Run], reference: str, *, kind: str, listed_by: str) -> Run:
+    """The one that is `last`, has this id, or alone has this in its id. Raises EngineError(PROFILE)."""
     if reference == "last" and runs:
         return runs[0]
-    exact = [run for run in runs if run.id == reference] or _by_directory(reference)
+    exact = [run for run in runs if run.id == reference]
     found = exact or [run for run in runs if reference and reference in run.id]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(run.id for run in found[:5])
-        raise EngineError(
-            f"'{reference}' names {len(found)} runs: {names}", code=ExitCode.PROFILE, hint="give more of the id"
-        )
-    raise EngineError(
-        f"no run '{reference}'", code=ExitCode.PROFILE, where=str(runs_root()), hint="see 'engine runs list'"
-    )
+        message = f"'{reference}' names {len(found)} {kind}s: {names}"
+        raise EngineError(message, code=ExitCode.PROFILE, hint="give more of the id")
+    message, where = f"no {kind} '{reference}'", str(state_home() / f"{kind}s")
+    raise EngineError(message, code=ExitCode.PROFILE, where=where, hint=f"see '{listed_by}'")
 
 
 def _by_directory(reference: str) -> list[Run]:

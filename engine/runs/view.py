@@ -180,12 +180,17 @@ def describe(event: Event) -> str:
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
     if kind == "started":
         resumed = event.get("resumed_from_step")
-        return f"training on {event.get('device')}" + (f", resumed from step {resumed}" if resumed is not None else "")
+        device = event.get("device")
+        return (f"training on {device}" if device else "started") + (
+            f", resumed from step {resumed}" if resumed is not None else ""
+        )
     if kind == "finished":
         at = f" at step {event['step']}" if event.get("step") is not None else ""
         return f"{event.get('outcome')}{at}"
     if kind == "calibration":
         return _compared(event) if event.get("stage") == "first_steps" else ""
+    if kind == "trial":
+        return _trial(event)
     if kind == "sample":
         return f"sample {event.get('prompt')!r} -> {event.get('output')!r}"
     templates = {
@@ -199,6 +204,14 @@ def describe(event: Event) -> str:
         return ""
     known = {"name": "", "detail": "", "message": "", "request": "", "outcome": ""}
     return template.format(**{**known, **{key: value for key, value in event.items() if key in known}}).strip()
+
+
+def _trial(event: Event) -> str:
+    params = event.get("params")
+    shown = ", ".join(f"{key} {value}" for key, value in params.items()) if isinstance(params, dict) else ""
+    value, why = event.get("value"), event.get("reason")
+    told = f": {event.get('metric')} {_short(value)}" if value is not None else ""
+    return f"trial {event.get('trial')} {event.get('state')}{told} ({shown})" + (f" - {why}" if why else "")
 
 
 def _compared(event: Event) -> str:

@@ -28,6 +28,7 @@ def loaded_by(code: str) -> set[str]:
         "import engine.api",
         "import engine.cli",
         "import engine.runs.launch, engine.runs.view, engine.runs.checkpoint",
+        "import engine.sweep.store, engine.sweep.table",
         "import engine.hardware.probe, engine.recommend.search, engine.memory.terms",
         "import tui.main",
     ],
@@ -38,7 +39,13 @@ def test_imports_stay_light(code):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["probe", "--json"], ["fit", "--gpu", "RTX 4090", "--json"], ["runs", "list", "--json"]],
+    [
+        ["--help"],
+        ["probe", "--json"],
+        ["fit", "--gpu", "RTX 4090", "--json"],
+        ["runs", "list", "--json"],
+        ["sweeps", "list", "--json"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_shell_commands_stay_light(arguments):

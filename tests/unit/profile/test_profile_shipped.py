@@ -22,6 +22,7 @@ CARDS = {
     "qlora-8b-24gb": "RTX 4090",
     "cpu-smollm2-135m": None,
     "demo": None,
+    "sweep-lora": None,
 }
 NEEDS_A_BUILD = {"demo-base"}
 

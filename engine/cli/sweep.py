@@ -1,0 +1,137 @@
+"""`engine sweep PROFILE`: the bill of a search over settings, then the search, followed or left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json
+from engine.cli.progress import Progress
+from engine.cli.sweep_table import params_text
+from engine.runs.store import Run
+from engine.text import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from engine.profile.load import LoadedProfile
+    from engine.sweep.start import Prepared
+
+_LISTED = 12
+
+
+@click.command()
+@click.argument("profile", type=click.Path(path_type=Path))
+@click.option("--vary", multiple=True, metavar="KEY=VALUES", help="lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@click.option("--name", help="Name of the sweep and its runs; default: the profile's.")
+@click.option("--bill", "bill_only", is_flag=True, help="Show what it would take, and start nothing.")
+@click.option("--detach", is_flag=True, help="Return when the search has started; it goes on by itself.")
+@click.option(
+    "--storage", metavar="FILE|URL", help="Share the study with other machines: a file on a shared disk, or a database."
+)
+@click.option("--study", metavar="NAME", help="Name of the shared study; default: the sweep's.")
+@json_option
+def sweep(
+    profile: Path,
+    vary: tuple[str, ...],
+    overrides: tuple[str, ...],
+    name: str | None,
+    bill_only: bool,
+    detach: bool,
+    storage: str | None,
+    study: str | None,
+    as_json: bool,
+) -> None:
+    """Train PROFILE with every setting of its [sweep] space, or those that --vary gives, and rank what comes out.
+
+    Trials are ordinary detached runs. Ctrl-C stops the search with its trials saved; 'engine sweeps resume' goes on.
+    """
+    from engine.cli.sweeps import finish
+    from engine.hardware.probe import probe_machine
+    from engine.sweep.start import prepare, shared_study, start_sweep
+
+    loaded = _loaded(profile, vary, overrides)
+    title = name or (loaded.profile.name if loaded.profile else None) or profile.stem
+    shared = shared_study(storage, study, title)
+    progress = Progress(quiet=as_json)
+    prepared = prepare(loaded, probe_machine(processes=False), progress)
+    progress.close()
+    for warning in prepared.warnings:
+        note(f"warning: {warning}")
+    if bill_only or not as_json:
+        _show_bill(prepared, as_json=as_json and bill_only, to_stdout=bill_only)
+    if bill_only:
+        return
+    found, process = start_sweep(prepared, title, shared)
+    if detach:
+        _tell_detached(found, as_json)
+        return
+    finish(found, process, as_json=as_json)
+
+
+def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) -> LoadedProfile:
+    from engine.profile.load import load_profile
+    from engine.profile.shipped import find_profile
+    from engine.profile.values import inline_toml
+    from engine.profile.vary import entries
+    from engine.sweep.start import checked, with_overrides
+    from engine.sweep.vary_text import space_of
+
+    loaded = load_profile(find_profile(str(profile)))
+    changes = list(overrides)
+    if vary and loaded.partial is not None:
+        space = {**dict(entries(loaded.partial.sweep.space)), **space_of(vary)}
+        changes.append(f"sweep.space={inline_toml(space)}")
+    return checked(with_overrides(loaded, changes))
+
+
+def _show_bill(prepared: Prepared, *, as_json: bool, to_stdout: bool) -> None:
+    """Trials, time, memory and disk; then what is left out, with reasons."""
+    bill = prepared.bill
+    if as_json:
+        print_json(
+            {
+                "method": prepared.plan.method,
+                "metric": prepared.plan.sweep.metric,
+                **bill.to_dict(),
+                "cells": [cell.params for cell in prepared.cells],
+                "left_out": [{"params": cell.params, "why": cell.why} for cell in prepared.left_out],
+                "warnings": list(prepared.warnings),
+            }
+        )
+        return
+    say = line if to_stdout else note
+    for text in bill_lines(prepared):
+        say(text)
+
+
+def bill_lines(prepared: Prepared) -> list[str]:
+    """The bill as text that reads at 80 columns."""
+    bill, plan = prepared.bill, prepared.plan
+    at_once = f", {bill.parallel} at a time" if bill.parallel > 1 else ""
+    time = "not known for this device" if bill.seconds is None else f"about {format_duration(bill.seconds)}"
+    pruned = "" if plan.sweep.pruner == "none" else ", less what is pruned"
+    lines = [
+        f"trials   {bill.trials} ({plan.method}){at_once}, ranked by {plan.sweep.metric}",
+        f"time     {time}{pruned}; {format_duration(bill.start_s)} of each trial is its start",
+        f"memory   {format_bytes(bill.device_bytes)} the widest trial, {format_bytes(bill.available_bytes)}"
+        f" free on {bill.device_name}",
+        f"disk     up to {format_bytes(bill.disk_bytes)}, {format_bytes(bill.disk_free_bytes)} free",
+    ]
+    if bill.sampled:
+        lines.append("         (from settings drawn of the space: single trials may take more)")
+    if prepared.left_out:
+        lines.append(f"left out {len(prepared.left_out)} that cannot run here:")
+        lines += [f"  {params_text(cell.params)}: {cell.why}" for cell in prepared.left_out[:_LISTED]]
+        more = len(prepared.left_out) - _LISTED
+        lines += [f"  and {more} more"] if more > 0 else []
+    return lines
+
+
+def _tell_detached(found: Run, as_json: bool) -> None:
+    if as_json:
+        print_json({"sweep": found.id, "path": str(found.path)})
+        return
+    line(found.id)
+    note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")

@@ -1,0 +1,143 @@
+"""A sweep as text: its ranked trials, what was left out, and the bill beside what it took.
+
+Shared by `engine sweep` and `engine sweeps`. Not here: the commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.cli.common import line, note, number, table
+from engine.errors import EngineError
+from engine.runs import store as runs
+from engine.runs.events import read_events
+from engine.runs.store import Run
+from engine.sweep import store
+from engine.sweep.table import ENDED, Row, ranked
+from engine.text import format_bytes, format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A sweep as it stands: what it was asked, its ranked rows, and what it has taken."""
+
+    sweep: Run
+    told: dict[str, Any]
+    rows: tuple[Row, ...]
+    took: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        left_out = self.told["left_out"]
+        return {
+            **summary(self.sweep),
+            "path": str(self.sweep.path),
+            "bill": self.told["bill"],
+            "took": self.took,
+            "left_out": left_out,
+            "rows": list(self.rows),
+        }
+
+
+def look(sweep: Run) -> Shown:
+    """Read a sweep's directory. Raises EngineError(PROFILE) when it is damaged."""
+    told = store.read_sweep(sweep)
+    rows = ranked(store.read_trials(sweep), told["metric"])
+    return Shown(sweep, told, tuple(rows), _took(sweep, rows))
+
+
+def summary(sweep: Run) -> dict[str, Any]:
+    """Id, state, trials ended and in all, metric and best value."""
+    try:
+        told = store.read_sweep(sweep)
+    except EngineError:
+        told = {}
+    rows = ranked(store.read_trials(sweep), str(told.get("metric", "eval_loss")))
+    return {
+        "sweep": sweep.id,
+        "state": runs.run_state(sweep) if told else "damaged",
+        "ended": sum(1 for row in rows if row["state"] in ENDED),
+        "trials": told.get("trials", 0),
+        "metric": told.get("metric", "?"),
+        "best_value": rows[0]["value"] if rows else None,
+    }
+
+
+def show_sweep(shown: Shown) -> None:
+    """The ranked table, why trials ended early, what was left out, and the bill."""
+    told, rows, head = shown.told, shown.rows, summary(shown.sweep)
+    line(f"{head['sweep']}  {head['state']}  {head['ended']} of {head['trials']} trials, by {head['metric']}")
+    keys = list(told["keys"])
+    names = [key.rpartition(".")[2] for key in keys]
+    header = ("rank", "trial", *names, told["metric"], "steps", "time", "state")
+    right = tuple(range(len(header) - 1))
+    for text in table([_cells(row, keys) for row in rows], header=header, right=right):
+        line(text)
+    for row in rows:
+        if row["reason"]:
+            line(f"  trial {row['trial']}: {row['reason']}")
+    for left in told["left_out"]:
+        line(f"  left out: {params_text(left['params'])}: {left['why']}")
+    for text in _bill_lines(told["bill"], shown.took):
+        line(text)
+    if rows and rows[0]["value"] is not None:
+        note(f"best: run {rows[0]['run']}; as a profile: engine sweeps best {shown.sweep.id} --write best.toml")
+
+
+def params_text(params: dict[str, Any]) -> str:
+    """`lora.r 8, lora.alpha 16`."""
+    return ", ".join(f"{key} {_value(value)}" for key, value in params.items())
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cells(row: Row, keys: Sequence[str]) -> list[str]:
+    steps = f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
+    return [
+        str(row["rank"] or "-"),
+        str(row["trial"]),
+        *(_value(row["params"].get(key, "-")) for key in keys),
+        number(row["value"]),
+        steps,
+        format_duration(row["seconds"]) if row.get("seconds") is not None else "-",
+        row["state"],
+    ]
+
+
+def _took(sweep: Run, rows: Sequence[Row]) -> dict[str, Any]:
+    """What a sweep has taken: hours of its workers, the widest trial as measured, the disk of its runs."""
+    peaks = [row["peak_bytes"] for row in rows if row.get("peak_bytes")]
+    mine = [runs.runs_root() / row["run"] for row in rows if row.get("run") and row.get("owner") == sweep.id]
+    files = (path for run in mine for path in Path(run).rglob("*") if path.is_file())
+    return {
+        "seconds": _worked_s(sweep),
+        "device_bytes": max(peaks) if peaks else None,
+        "disk_bytes": sum(path.stat().st_size for path in files),
+    }
+
+
+def _worked_s(sweep: Run) -> float:
+    """From each start to the last that was heard before the next one: a worker that was killed says no end."""
+    worked_s, began, last = 0.0, None, 0.0
+    for event in read_events(sweep.events_path)[0]:
+        if event["type"] == "started":
+            worked_s += last - began if began is not None else 0.0
+            began = event["t"]
+        last = event["t"]
+    return round(worked_s + (last - began if began is not None else 0.0), 1)
+
+
+def _bill_lines(bill: dict[str, Any], took: dict[str, Any]) -> list[str]:
+    seconds, peak = bill.get("seconds"), took["device_bytes"]
+    said = f"about {format_duration(seconds)}" if seconds is not None else "not known"
+    rows = [
+        ["time", said, format_duration(took["seconds"])],
+        ["memory", format_bytes(bill["device_bytes"]), format_bytes(peak) if peak else "-"],
+        ["disk", f"up to {format_bytes(bill['disk_bytes'])}", format_bytes(took["disk_bytes"])],
+    ]
+    return table(rows, header=("bill", "said", "took"))

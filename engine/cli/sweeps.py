@@ -1,0 +1,200 @@
+"""`engine sweeps list|show|watch|stop|resume|best|rm`: searches over settings, as plain text."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.progress import Progress
+from engine.cli.sweep_table import look, show_sweep, summary
+from engine.errors import EngineError, ExitCode
+from engine.runs import control, launch
+from engine.runs import store as runs
+from engine.runs.events import read_events
+from engine.runs.store import Run
+from engine.sweep import store
+from engine.sweep.table import ranked
+
+_OVER = ("completed", "stopped", "failed", "lost")
+
+
+@click.group()
+def sweeps() -> None:
+    """List, show, watch, stop, resume or remove sweeps. SWEEP is an id, a part of one, or 'last'."""
+
+
+sweep_argument = click.argument("sweep_id", metavar="SWEEP")
+
+
+@sweeps.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """Sweeps, newest first."""
+    rows = [summary(sweep) for sweep in store.list_sweeps()]
+    if as_json:
+        print_json({"sweeps": rows})
+        return
+    if not rows:
+        note(f"no sweeps in {store.sweeps_root()}")
+        return
+    cells = [
+        [row["sweep"], row["state"], f"{row['ended']}/{row['trials']}", row["metric"], number(row["best_value"])]
+        for row in rows
+    ]
+    for text in table(cells, header=("sweep", "state", "trials", "metric", "best"), right=(4,)):
+        line(text)
+
+
+@sweeps.command()
+@sweep_argument
+@json_option
+def show(sweep_id: str, as_json: bool) -> None:
+    """Trials, ranked, with their settings and runs; what the bill said beside what it took."""
+    _tell(store.find_sweep(sweep_id), as_json)
+
+
+def _tell(sweep: Run, as_json: bool) -> None:
+    shown = look(sweep)
+    print_json(shown.to_dict()) if as_json else show_sweep(shown)
+
+
+@sweeps.command()
+@sweep_argument
+@json_option
+def watch(sweep_id: str, as_json: bool) -> None:
+    """Follow a sweep until it ends. Leaving (Ctrl-C) does not touch it."""
+    sweep = store.find_sweep(sweep_id)
+    progress, offset = Progress(quiet=as_json), 0
+    while True:
+        over = runs.run_state(sweep) in _OVER
+        events, offset = read_events(sweep.events_path, offset)
+        for event in events:
+            print_json(event) if as_json else progress(event)
+        if over and not events:
+            break
+        time.sleep(0.5)
+    progress.close()
+    if not as_json:
+        _tell(sweep, as_json)
+
+
+@sweeps.command()
+@sweep_argument
+@click.option("--wait", default=120.0, show_default=True, help="Seconds to wait for the end.")
+@json_option
+def stop(sweep_id: str, wait: float, as_json: bool) -> None:
+    """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' goes on with them."""
+    sweep = store.find_sweep(sweep_id)
+    if not launch.is_at_work(sweep.path):
+        note(f"sweep {sweep.id} is not at work ({runs.run_state(sweep)})")
+    else:
+        control.request(sweep.path, "stop")
+    deadline = time.monotonic() + wait
+    while launch.is_at_work(sweep.path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    state = runs.run_state(sweep)
+    print_json({"sweep": sweep.id, "state": state}) if as_json else line(f"{sweep.id}  {state}")
+
+
+@sweeps.command()
+@sweep_argument
+@click.option("--detach", is_flag=True, help="Return when the search has started again.")
+@json_option
+def resume(sweep_id: str, detach: bool, as_json: bool) -> None:
+    """Go on with a sweep that was stopped or whose worker died: no trial is done twice, none is lost."""
+    from engine.sweep.start import resume_sweep
+
+    sweep = store.find_sweep(sweep_id)
+    offset = sweep.events_path.stat().st_size if sweep.events_path.exists() else 0
+    process = resume_sweep(sweep)
+    if detach:
+        print_json({"sweep": sweep.id, "path": str(sweep.path)}) if as_json else line(sweep.id)
+        return
+    finish(sweep, process, as_json=as_json, offset=offset)
+
+
+@sweeps.command()
+@sweep_argument
+@click.option("--write", "target", type=click.Path(path_type=Path), help="File to write; default: stdout.")
+@json_option
+def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
+    """The best trial so far as a profile: the person's own, with its settings in place and paths absolute."""
+    from engine.profile.save import save_text
+
+    sweep = store.find_sweep(sweep_id)
+    rows = ranked(store.read_trials(sweep), store.read_sweep(sweep)["metric"])
+    try:
+        text = (sweep.path / "best.toml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise EngineError(
+            f"no trial of {sweep.id} has a value yet", code=ExitCode.PROFILE, hint=f"engine sweeps show {sweep.id}"
+        ) from None
+    if target is not None:
+        save_text(target, text)
+    if as_json:
+        print_json({"sweep": sweep.id, "best": rows[0], "profile": text, "path": str(target) if target else None})
+    elif target is None:
+        line(text.rstrip("\n"))
+    else:
+        note(f"wrote {target}; train it: engine train {target}")
+
+
+@sweeps.command("rm")
+@click.argument("sweep_ids", metavar="SWEEP...", nargs=-1, required=True)
+@click.option("--runs", "with_runs", is_flag=True, help="Also delete the runs of its trials.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def rm(sweep_ids: tuple[str, ...], with_runs: bool, yes: bool, as_json: bool) -> None:
+    """Delete sweeps; the runs of their trials stay unless --runs is given."""
+    found = [store.find_sweep(sweep_id) for sweep_id in sweep_ids]
+    for sweep in found:
+        trials = list(store.trial_runs(sweep.id).values()) if with_runs else []
+        if not yes:
+            also = f" and {len(trials)} runs" if trials else ""
+            click.confirm(f"delete {sweep.id}{also}?", abort=True, err=True)
+        store.remove_sweep(sweep)
+        for run in trials:
+            runs.remove_run(run)
+    print_json({"removed": [sweep.id for sweep in found]}) if as_json else note(f"removed {len(found)}")
+
+
+def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0) -> None:
+    """Follow a sweep to its end and print its table; Exit(8) for a stopped one. Raises the sweep's error."""
+    progress = Progress(quiet=as_json)
+    error: EngineError | None = None
+    before = signal.signal(signal.SIGINT, _passing_on(process))
+    try:
+        for event in launch.follow(sweep.events_path, process, offset=offset):
+            progress(event)
+            if event["type"] == "error":
+                error = EngineError.from_dict(event)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        progress.close()
+    if error is not None:
+        raise error
+    if not progress.fold.finished:
+        raise launch.died(sweep.path, process)
+    _tell(sweep, as_json)
+    if progress.fold.finished.get("outcome") != "completed":
+        raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
+
+
+def _passing_on(process: subprocess.Popen[bytes]) -> Any:
+    """Ctrl-C meant for the worker: the first saves and stops every trial, a second leaves them running."""
+    asked = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        process.terminate()
+        note("stopping: trials save and stop" if asked == 1 else "ending the search; its trials run on")
+
+    return handle

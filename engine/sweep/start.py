@@ -1,0 +1,202 @@
+"""From a profile to a sweep at work: what would be tried, what it takes, and the worker that does it.
+
+Called by `engine sweep` and `engine sweeps resume`. Not here: the search itself (`run.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import EngineError, ExitCode
+from engine.hardware.machine import Machine
+from engine.profile.check import check_error
+from engine.profile.load import LoadedProfile, load_text
+from engine.profile.overrides import split_override
+from engine.profile.resolve import Resolved
+from engine.profile.save import edited_text
+from engine.runs import launch, store
+from engine.runs.files import write_json_atomic
+from engine.runs.launch import OnEvent
+from engine.runs.store import Run
+from engine.sweep.bill import Bill, examine_cells, make_bill
+from engine.sweep.cells import Cell, Plan, differing, plan_of
+from engine.sweep.slots import free_slots
+from engine.sweep.store import create_sweep, read_sweep
+
+OWN_STORAGE = "study.journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A sweep that could start: `left_out` are cells that cannot run, `warnings` what a person should know."""
+
+    plan: Plan
+    cells: tuple[Cell, ...]
+    left_out: tuple[Cell, ...]
+    bill: Bill
+    device: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A study that other machines take part in: a journal file on a shared disk or a database, and its name there."""
+
+    storage: str
+    study: str
+
+
+def with_overrides(loaded: LoadedProfile, overrides: Sequence[str]) -> LoadedProfile:
+    """The profile with the command line's settings in its text, so that what is kept says all."""
+    if not overrides or loaded.problems:
+        return loaded
+    changes = dict(split_override(text) for text in overrides)
+    return load_text(edited_text(loaded.text, changes, loaded.path), loaded.path)
+
+
+def checked(loaded: LoadedProfile) -> LoadedProfile:
+    """The profile itself. Raises EngineError with everything wrong in it, the space included; no machine is asked."""
+    error = check_error(loaded, None)
+    if error is not None:
+        raise error
+    return loaded
+
+
+def prepare(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> Prepared:
+    """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
+
+    Raises EngineError: PROFILE and DATA as `engine train`, RESOURCES when no cell can run.
+    """
+    plan = plan_of(loaded)
+    cells, left_out = examine_cells(plan, machine)
+    if not cells:
+        first = left_out[0]
+        raise EngineError(
+            f"none of {len(left_out)} settings can run here; the first: {first.why}",
+            code=ExitCode.RESOURCES,
+            where="sweep.space",
+            hint="see 'engine fit' for what this machine can train",
+        )
+    head = cells[0].resolved
+    assert head is not None
+    device = head.settings.launch.device
+    needed = max(one.resolved.plan.estimate.device_bytes for one in cells if one.resolved is not None)
+    parallel = max(1, len(free_slots(machine, device, plan.sweep.parallel, needed, ())))
+    bill = make_bill(plan, cells, _RowCounts(on_event), machine, parallel)
+    return Prepared(plan, tuple(cells), tuple(left_out), bill, device, tuple(_warnings(plan, cells, bill, head)))
+
+
+def _warnings(plan: Plan, cells: Sequence[Cell], bill: Bill, head: Resolved) -> list[str]:
+    found = [str(problem) for problem in head.warnings]
+    for key, values in differing(cells, plan.dimensions).items():
+        found.append(
+            f"{key} differs between trials ({', '.join(values)}) though it is not varied: "
+            "the machine chooses it for each; set it in the profile to compare like with like"
+        )
+    if bill.disk_bytes > bill.disk_free_bytes:
+        found.append(
+            f"the trials take up to {bill.disk_bytes / 2**30:.1f} GiB of disk, {bill.disk_free_bytes / 2**30:.1f} GiB "
+            "are free: set sweep.keep_weights"
+        )
+    return found
+
+
+class _RowCounts:
+    """Packed sequences of a profile's data, read once for all trials that share them."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, resolved: Resolved) -> tuple[int, int]:
+        """(train, held out)."""
+        settings = resolved.settings
+        tree = settings.model_dump(mode="json", include={"model", "data"})
+        key = json.dumps([tree, settings.train.objective, settings.train.seed], sort_keys=True)
+        if key not in self._known:
+            job = {"job": "data_check", "run_json": resolved.to_run_json()}
+            report = launch.run_job(job, self._on_event)["report"]
+            held_out = report["validation"]["sequences"] if report.get("validation") else 0
+            self._known[key] = (report["train"]["sequences"], held_out)
+        return self._known[key]
+
+
+def start_sweep(prepared: Prepared, name: str, shared: Shared | None = None) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Make the sweep's directory and start its worker. Raises EngineError(DISK)."""
+    plan, bill = prepared.plan, prepared.bill
+    told = {
+        "name": name,
+        "profile_path": str(plan.path.absolute()),
+        "method": plan.method,
+        "metric": plan.sweep.metric,
+        "trials": bill.trials,
+        "device": prepared.device,
+        "needed_bytes": bill.device_bytes,
+        "trial_disk_bytes": bill.trial_disk_bytes,
+        "shared": shared is not None,
+        "storage": shared.storage if shared else "",
+        "study": shared.study if shared else "",
+        "keys": [key for dimension in plan.dimensions for key in dimension.keys],
+        "cells": [cell.params for cell in prepared.cells] if plan.method == "grid" else [],
+        "left_out": [{"params": cell.params, "why": cell.why} for cell in prepared.left_out],
+        "bill": bill.to_dict(),
+    }
+    sweep = create_sweep(name, told, plan.text)
+    if shared is None:
+        own = {"storage": str(sweep.path / OWN_STORAGE), "study": sweep.id}
+        write_json_atomic(sweep.path / "sweep.json", {"v": 1, **told, **own})
+    return sweep, _spawn(sweep)
+
+
+def resume_sweep(sweep: Run) -> subprocess.Popen[bytes]:
+    """Start a sweep's worker again; it finds its trials where they are.
+
+    Raises EngineError: RESOURCES while one works, PROFILE when the sweep is complete or damaged.
+    """
+    read_sweep(sweep)
+    if launch.is_at_work(sweep.path):
+        raise EngineError(
+            f"sweep {sweep.id} is at work", code=ExitCode.RESOURCES, hint=f"engine sweeps watch {sweep.id}"
+        )
+    if store.run_state(sweep) == "completed":
+        message = f"sweep {sweep.id} is complete"
+        raise EngineError(message, code=ExitCode.PROFILE, hint="start a new one for more trials")
+    for stale in (sweep.path / "control").iterdir():
+        stale.unlink()
+    return _spawn(sweep)
+
+
+def _spawn(sweep: Run) -> subprocess.Popen[bytes]:
+    # As it is: threads and devices are each trial's own, and what stood here would pass for the person's wish.
+    return launch.spawn_worker(sweep.path, dict(os.environ))
+
+
+def shared_study(storage: str | None, study: str | None, name: str) -> Shared | None:
+    """What `--storage` and `--study` say. Raises EngineError(PROFILE) for a password in the open or a bad place."""
+    if storage is None:
+        if study is not None:
+            raise EngineError("--study goes with --storage", code=ExitCode.PROFILE, hint="give both, or neither")
+        return None
+    if "://" in storage:
+        place = storage.partition("://")[2].partition("/")[0]
+        if ":" in place.rpartition("@")[0]:
+            raise EngineError(
+                "a password in a URL is kept in files and shown in process lists",
+                code=ExitCode.PROFILE,
+                where="--storage",
+                hint="leave it out of the URL; database drivers read it from the environment or a file of their own"
+                " (PGPASSWORD, ~/.pgpass, ~/.my.cnf)",
+            )
+        return Shared(storage, study or name)
+    path = Path(storage).expanduser().absolute()
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = "is a folder" if path.is_dir() else "its folder does not exist"
+        raise EngineError(
+            wrong, code=ExitCode.PROFILE, where=str(path), hint="name a file in a folder that all machines share"
+        )
+    return Shared(str(path), study or name)

@@ -1,0 +1,102 @@
+"""Sweep directories: `$XDG_STATE_HOME/tunedeck/sweeps/<utc>-<name>-<4 hex>/`, laid out as a run's.
+
+`profile.toml` as the person wrote it with what the command line changed, `sweep.json` (what is searched, the bill),
+`trials.json` (every trial as it stands), `study.journal` (Optuna's own), `events.jsonl worker.log lock control/`.
+Written by the command line (once) and the sweep's worker. Light: the shell and the deck read it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError, ExitCode
+from engine.runs import store as runs
+from engine.runs.files import read_json, write_json_atomic, write_text_atomic
+from engine.runs.store import Run
+
+SWEEP_VERSION = 1
+
+
+def sweeps_root() -> Path:
+    """Where sweep directories are."""
+    return runs.state_home() / "sweeps"
+
+
+def create_sweep(name: str, sweep_json: Mapping[str, Any], profile_text: str) -> Run:
+    """Make a sweep's directory. Raises EngineError(DISK) when it cannot be written."""
+    sweep = runs.new_directory(sweeps_root(), name, ("control",))
+    try:
+        write_text_atomic(sweep.path / "profile.toml", profile_text)
+        write_json_atomic(sweep.path / "sweep.json", {"v": SWEEP_VERSION, **sweep_json})
+        write_json_atomic(sweep.path / "job.json", {"v": 1, "job": "sweep"})
+    except OSError as error:
+        shutil.rmtree(sweep.path, ignore_errors=True)
+        raise runs.directory_error(sweep.path, error) from error
+    return sweep
+
+
+def list_sweeps() -> list[Run]:
+    """All sweeps, newest first."""
+    return runs.directories(sweeps_root())
+
+
+def find_sweep(reference: str) -> Run:
+    """A sweep by id, by any unambiguous part of it, or `last`. Raises EngineError(PROFILE)."""
+    return runs.find_among(list_sweeps(), reference, kind="sweep", listed_by="engine sweeps list")
+
+
+def read_sweep(sweep: Run) -> dict[str, Any]:
+    """sweep.json. Raises EngineError(PROFILE) when it is damaged or of another version."""
+    try:
+        found = read_json(sweep.path / "sweep.json")
+    except (OSError, ValueError) as error:
+        message = f"sweep.json cannot be read: {error}"
+        raise EngineError(message, code=ExitCode.PROFILE, where=str(sweep.path)) from error
+    if found.get("v") != SWEEP_VERSION:
+        raise EngineError(
+            f"sweep.json has version {found.get('v')}, this engine reads {SWEEP_VERSION}",
+            code=ExitCode.PROFILE,
+            where=str(sweep.path),
+            hint="use the engine that wrote it",
+        )
+    return found
+
+
+def read_trials(sweep: Run) -> list[dict[str, Any]]:
+    """Rows of trials.json in the order of their numbers; none before the first trial."""
+    try:
+        rows = read_json(sweep.path / "trials.json").get("trials", [])
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def trial_runs(sweep_id: str) -> dict[int, Run]:
+    """Runs of this machine that are trials of the sweep, by trial number; the newest where one was started twice."""
+    found: dict[int, Run] = {}
+    for run in runs.list_runs():
+        try:
+            told = read_json(run.path / "run.json").get("sweep")
+        except (OSError, ValueError):
+            continue
+        if isinstance(told, dict) and told.get("id") == sweep_id and isinstance(told.get("trial"), int):
+            found.setdefault(told["trial"], run)
+    return found
+
+
+def remove_sweep(sweep: Run) -> None:
+    """Delete a sweep's directory; its trials' runs stay. Raises EngineError(RESOURCES) while it works."""
+    pid = runs.worker_pid(sweep)
+    if pid is not None:
+        raise EngineError(
+            f"sweep {sweep.id} is at work (pid {pid})",
+            code=ExitCode.RESOURCES,
+            hint=f"stop it first: engine sweeps stop {sweep.id}",
+        )
+    doomed = sweep.path.with_name(f".removed-{sweep.id}")
+    os.replace(sweep.path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""A sweep at work: what it is asked, what it has under way, and how it tells of it.
+
+Shared by the loop (`run.py`), what starts trials (`starting.py`) and what follows them (`following.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.profile.load import load_text
+from engine.runs.store import Run
+from engine.sweep import table
+from engine.sweep.best import write_best
+from engine.sweep.cells import plan_of
+from engine.sweep.store import read_sweep
+from engine.sweep.study import Search, Study, cut_torn_line
+from engine.sweep.trial import LiveTrial
+from engine.worker_job import Job
+
+
+class Work:
+    """See the module. `failures` and `misses`: in a row, trials that failed and settings that could not run."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.sweep = job, Run(job.directory.name, job.directory)
+        self.told = read_sweep(self.sweep)
+        text = (job.directory / "profile.toml").read_text(encoding="utf-8")
+        self.plan = plan_of(load_text(text, Path(self.told["profile_path"])))
+        settings = self.plan.sweep
+        self.metric = settings.metric
+        search = Search(
+            name=self.told["study"],
+            dimensions=self.plan.dimensions,
+            method=self.plan.method,
+            trials=int(self.told["trials"]),
+            metric=settings.metric,
+            pruner=settings.pruner,
+            seed=settings.seed,
+        )
+        if not self.told["shared"]:
+            cut_torn_line(Path(self.told["storage"]))
+        self.study = Study(search, self.told["storage"], self.sweep.id, shared=self.told["shared"])
+        self.live: dict[int, LiveTrial] = {}
+        self.failures = self.misses = 0
+        self.began = time.monotonic()
+        self.is_over = False
+
+    def rows(self) -> list[table.Row]:
+        """Every trial as it stands."""
+        return [table.row_of(noted, self.live.get(noted.number)) for noted in self.study.all()]
+
+    def write(self) -> list[table.Row]:
+        """Put trials.json and best.toml in place; returns the rows."""
+        rows = self.rows()
+        table.write_rows(self.job.directory, rows)
+        write_best(self.sweep, self.plan, table.ranked(rows, self.metric))
+        return rows
+
+    def tell(self, number: int, state: str, why: str = "", value: float | None = None) -> None:
+        """An event for a trial that began or ended, and how far the sweep is."""
+        rows = self.write()
+        row = next(row for row in rows if row["trial"] == number)
+        shown = {key: row[key] for key in ("params", "run")}
+        self.job.events.write("trial", trial=number, state=state, metric=self.metric, value=value, reason=why, **shown)
+        ended = sum(1 for row in rows if row["state"] in table.ENDED)
+        self.job.progress("sweep", ended, int(self.told["trials"]), "trials")
+
+    def result(self) -> dict[str, Any]:
+        """What the job returns: outcome, ranked rows and the best of them."""
+        rows = table.ranked(self.write(), self.metric)
+        return {
+            "outcome": "stopped" if self.job.stop else "completed",
+            "reason": self.job.stop.reason,
+            "metric": self.metric,
+            "trials": rows,
+            "best": rows[0] if rows and rows[0]["value"] is not None else None,
+            "seconds": round(time.monotonic() - self.began, 3),
+        }

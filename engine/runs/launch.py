@@ -109,7 +109,7 @@ def resume_run(run: Run) -> subprocess.Popen[bytes]:
         raise EngineError(f"run {run.id} is complete", code=ExitCode.PROFILE, hint="start a new run for more steps")
     for stale in (run.path / "control").iterdir():
         stale.unlink()
-    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": True})
+    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": True, "asked_at": time.time()})
     return spawn_worker(run.path, worker_environment(load_run_json(run)))
 
 

@@ -159,10 +159,20 @@ def run_state(run: Run) -> str:
         if last_start is None:
             return "starting"
         return "stopping" if pending(run.path, "stop") else "running"
-    if last_end is not None:
+    resumed = last_end is not None and _is_asked_again(run, last_end)
+    if last_end is not None and not resumed:
         return str(last_end.get("outcome", "failed"))
-    age = time.time() - _modified(run)
-    return "starting" if last_start is None and age < START_GRACE_S else "lost"
+    is_new = last_start is None or resumed
+    return "starting" if is_new and time.time() - _modified(run) < START_GRACE_S else "lost"
+
+
+def _is_asked_again(run: Run, last_end: dict[str, Any]) -> bool:
+    """Whether a worker was asked for after the last one's end: it takes the lock a moment later."""
+    try:
+        asked_at = read_json(run.path / "job.json").get("asked_at")
+    except (OSError, ValueError):
+        return False
+    return isinstance(asked_at, (int, float)) and asked_at > float(last_end.get("t") or asked_at)
 
 
 def _modified(run: Run) -> float:

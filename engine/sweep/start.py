@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from engine.runs.store import Run
 from engine.sweep.bill import Bill, examine_cells, make_bill
 from engine.sweep.cells import Cell, Plan, differing, plan_of
 from engine.sweep.slots import free_slots
-from engine.sweep.store import create_sweep, read_sweep
+from engine.sweep.store import SWEEP_JOB, create_sweep, read_sweep
 
 OWN_STORAGE = "study.journal"
 
@@ -168,6 +169,7 @@ def resume_sweep(sweep: Run) -> subprocess.Popen[bytes]:
         raise EngineError(message, code=ExitCode.PROFILE, hint="start a new one for more trials")
     for stale in (sweep.path / "control").iterdir():
         stale.unlink()
+    write_json_atomic(sweep.path / "job.json", {**SWEEP_JOB, "asked_at": time.time()})
     return _spawn(sweep)
 
 

@@ -19,6 +19,7 @@ from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.store import Run
 
 SWEEP_VERSION = 1
+SWEEP_JOB = {"v": 1, "job": "sweep"}
 
 
 def sweeps_root() -> Path:
@@ -32,7 +33,7 @@ def create_sweep(name: str, sweep_json: Mapping[str, Any], profile_text: str) ->
     try:
         write_text_atomic(sweep.path / "profile.toml", profile_text)
         write_json_atomic(sweep.path / "sweep.json", {"v": SWEEP_VERSION, **sweep_json})
-        write_json_atomic(sweep.path / "job.json", {"v": 1, "job": "sweep"})
+        write_json_atomic(sweep.path / "job.json", SWEEP_JOB)
     except OSError as error:
         shutil.rmtree(sweep.path, ignore_errors=True)
         raise runs.directory_error(sweep.path, error) from error

@@ -72,10 +72,10 @@ class LiveTrial:
             fresh[int(event["step"])] = float(loss) if isinstance(loss, (int, float)) else float("nan")
 
     def state(self) -> str:
-        """The run's state; a child that ended is collected."""
-        if self.process is not None:
-            self.process.poll()
-        return store.run_state(self.run)
+        """The run's state; a child that ended is collected, one that has not is alive whatever its files say yet."""
+        is_alive = self.process is not None and self.process.poll() is None
+        found = store.run_state(self.run)
+        return found if found in ALIVE or not is_alive else "starting"
 
     def ask_to_stop(self) -> None:
         """Save and stop after the current step, once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, store
 from engine.runs.events import EventWriter
+from engine.runs.files import write_json_atomic
 from engine.runs.lock import acquire, holder_pid
 
 
@@ -43,6 +45,17 @@ def test_states_without_a_worker(run):
     events.write("finished", outcome="completed", step=3)
     assert store.run_state(run) == "completed"
     events.write("started", steps_total=3, resumed_from_step=3)
+    assert store.run_state(run) == "lost"
+
+
+def test_a_resumed_run_is_starting_before_its_worker_has_the_lock(run):
+    events = EventWriter(run.events_path)
+    events.write("started", steps_total=3)
+    events.write("finished", outcome="stopped", step=1)
+    assert store.run_state(run) == "stopped"
+    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "asked_at": time.time() + 0.01})
+    assert store.run_state(run) == "starting"
+    os.utime(run.path / "job.json", (1_000_000, 1_000_000))
     assert store.run_state(run) == "lost"
 
 

@@ -67,9 +67,10 @@ def _adopt(work: Work) -> None:
             continue
         one = LiveTrial(noted.number, run, slot=_slot_of(run))
         work.live[noted.number] = one
-        work.job.phase("sweep", f"trial {noted.number} goes on ({run.id})")
         if noted.marks.get("held") and one.state() == "stopped":
             take_up(work, one)
+        else:
+            work.tell(noted.number, "running", "goes on")
         if noted.marks.get("held"):
             work.study.mark(noted.number, "held", False)
     work.write()

@@ -84,7 +84,8 @@ def show_sweep(shown: Shown) -> None:
     for text in _bill_lines(told["bill"], shown.took):
         line(text)
     if rows and rows[0]["value"] is not None:
-        note(f"best: run {rows[0]['run']}; as a profile: engine sweeps best {shown.sweep.id} --write best.toml")
+        where = "" if rows[0]["owner"] == shown.sweep.id else " on another machine"
+        note(f"best: run {rows[0]['run']}{where}; as a profile: engine sweeps best {shown.sweep.id} --write best.toml")
 
 
 def params_text(params: dict[str, Any]) -> str:

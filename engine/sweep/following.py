@@ -74,7 +74,7 @@ def _stopped(work: Work, one: LiveTrial) -> None:
 
 
 def _end(work: Work, one: LiveTrial, state: str, why: str = "", value: float | None = None) -> None:
-    work.study.mark(one.number, "peak_bytes", one.peak_bytes)
+    work.study.mark(one.number, "took", table.took(one))
     if value is not None:
         work.study.complete(one.number, value)
     elif state == "pruned":

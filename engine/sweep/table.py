@@ -22,28 +22,32 @@ ENDED = ("completed", "pruned", "failed")
 _WEIGHTS = ("checkpoints", "adapter", "model", "adapter-initial")
 
 
+_TOOK = ("step", "steps_total", "seconds", "best_eval_loss", "best_step", "peak_bytes")
+
+
 def row_of(noted: Noted, live: LiveTrial | None) -> Row:
     """A trial's row: settings, state, value, its run and how far that came."""
     marks = noted.marks
-    run_id = live.run.id if live is not None else marks.get("run")
-    path = store.runs_root() / str(run_id) if run_id else None
-    summary = read_or_empty(path / "summary.json") if path is not None else {}
     losses = [loss for loss in map(abs, noted.reported.values()) if loss < float("inf")]
+    far = took(live) if live is not None else marks.get("took", {})
     return {
         "trial": noted.number,
         "params": noted.params,
         "state": noted.state,
         "value": noted.value,
-        "best_eval_loss": summary.get("best_eval_loss", min(losses) if losses else None),
-        "best_step": summary.get("best_step"),
-        "step": live.step if live is not None else summary.get("step"),
-        "steps_total": live.steps_total if live is not None else summary.get("steps_total"),
-        "seconds": summary.get("seconds"),
-        "peak_bytes": live.peak_bytes if live is not None else marks.get("peak_bytes"),
-        "run": run_id,
+        **{name: far.get(name) for name in _TOOK},
+        "best_eval_loss": far.get("best_eval_loss") or (min(losses) if losses else None),
+        "run": live.run.id if live is not None else marks.get("run"),
         "owner": noted.owner,
         "reason": str(marks.get("why", "")),
     }
+
+
+def took(live: LiveTrial) -> dict[str, Any]:
+    """How far a run has come and what it took: noted in the study when it ends, for whoever shares that."""
+    summary = read_or_empty(live.run.path / "summary.json")
+    now = {"step": live.step, "steps_total": live.steps_total, "peak_bytes": live.peak_bytes}
+    return now | {name: summary[name] for name in _TOOK if summary.get(name) is not None}
 
 
 def write_rows(directory: Path, rows: Sequence[Row]) -> None:

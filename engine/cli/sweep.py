@@ -9,15 +9,11 @@ import click
 
 from engine.cli.common import json_option, line, note, print_json
 from engine.cli.progress import Progress
-from engine.cli.sweep_table import params_text
 from engine.runs.store import Run
-from engine.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile
     from engine.sweep.start import Prepared
-
-_LISTED = 12
 
 
 @click.command()
@@ -49,13 +45,13 @@ def sweep(
     """
     from engine.cli.sweeps import finish
     from engine.hardware.probe import probe_machine
-    from engine.sweep.start import prepare, shared_study, start_sweep
+    from engine.sweep.start import prepare_sweep, shared_study, start_sweep
 
     loaded = _loaded(profile, vary, overrides)
     title = name or (loaded.profile.name if loaded.profile else None) or profile.stem
     shared = shared_study(storage, study, title)
     progress = Progress(quiet=as_json)
-    prepared = prepare(loaded, probe_machine(processes=False), progress)
+    prepared = prepare_sweep(loaded, probe_machine(processes=False), progress)
     progress.close()
     for warning in prepared.warnings:
         note(f"warning: {warning}")
@@ -75,7 +71,7 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
     from engine.profile.shipped import find_profile
     from engine.profile.values import inline_toml
     from engine.profile.vary import entries
-    from engine.sweep.start import checked, with_overrides
+    from engine.sweep.start import with_overrides
     from engine.sweep.vary_text import space_of
 
     loaded = load_profile(find_profile(str(profile)))
@@ -83,7 +79,7 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
     if vary and loaded.partial is not None:
         space = {**dict(entries(loaded.partial.sweep.space)), **space_of(vary)}
         changes.append(f"sweep.space={inline_toml(space)}")
-    return checked(with_overrides(loaded, changes))
+    return with_overrides(loaded, changes)
 
 
 def _show_bill(prepared: Prepared, *, as_json: bool, to_stdout: bool) -> None:
@@ -101,32 +97,11 @@ def _show_bill(prepared: Prepared, *, as_json: bool, to_stdout: bool) -> None:
             }
         )
         return
+    from engine.sweep.page import bill_lines
+
     say = line if to_stdout else note
     for text in bill_lines(prepared):
         say(text)
-
-
-def bill_lines(prepared: Prepared) -> list[str]:
-    """The bill as text that reads at 80 columns."""
-    bill, plan = prepared.bill, prepared.plan
-    at_once = f", {bill.parallel} at a time" if bill.parallel > 1 else ""
-    time = "not known for this device" if bill.seconds is None else f"about {format_duration(bill.seconds)}"
-    pruned = "" if plan.sweep.pruner == "none" else ", less what is pruned"
-    lines = [
-        f"trials   {bill.trials} ({plan.method}){at_once}, ranked by {plan.sweep.metric}",
-        f"time     {time}{pruned}; {format_duration(bill.start_s)} of each trial is its start",
-        f"memory   {format_bytes(bill.device_bytes)} the widest trial, {format_bytes(bill.available_bytes)}"
-        f" free on {bill.device_name}",
-        f"disk     up to {format_bytes(bill.disk_bytes)}, {format_bytes(bill.disk_free_bytes)} free",
-    ]
-    if bill.sampled:
-        lines.append("         (from settings drawn of the space: single trials may take more)")
-    if prepared.left_out:
-        lines.append(f"left out {len(prepared.left_out)} that cannot run here:")
-        lines += [f"  {params_text(cell.params)}: {cell.why}" for cell in prepared.left_out[:_LISTED]]
-        more = len(prepared.left_out) - _LISTED
-        lines += [f"  and {more} more"] if more > 0 else []
-    return lines
 
 
 def _tell_detached(found: Run, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from engine.runs import store as runs
 from engine.runs.events import read_events
 from engine.runs.store import Run
 from engine.sweep import store
+from engine.sweep.page import params_text, value_text
 from engine.sweep.table import ENDED, Row, ranked
 from engine.text import format_bytes, format_duration
 
@@ -88,21 +89,12 @@ def show_sweep(shown: Shown) -> None:
         note(f"best: run {rows[0]['run']}{where}; as a profile: engine sweeps best {shown.sweep.id} --write best.toml")
 
 
-def params_text(params: dict[str, Any]) -> str:
-    """`lora.r 8, lora.alpha 16`."""
-    return ", ".join(f"{key} {_value(value)}" for key, value in params.items())
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _cells(row: Row, keys: Sequence[str]) -> list[str]:
     steps = f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
     return [
         str(row["rank"] or "-"),
         str(row["trial"]),
-        *(_value(row["params"].get(key, "-")) for key in keys),
+        *(value_text(row["params"].get(key, "-")) for key in keys),
         number(row["value"]),
         steps,
         format_duration(row["seconds"]) if row.get("seconds") is not None else "-",

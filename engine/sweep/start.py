@@ -53,26 +53,28 @@ class Shared:
 
 
 def with_overrides(loaded: LoadedProfile, overrides: Sequence[str]) -> LoadedProfile:
-    """The profile with the command line's settings in its text, so that what is kept says all."""
-    if not overrides or loaded.problems:
+    """The profile with the command line's settings in its text, so that what is kept says all.
+
+    Raises EngineError with everything wrong, each where it was given: a line of the file, or `--set`.
+    """
+    if not overrides:
         return loaded
+    error = check_error(load_text(loaded.text, loaded.path, overrides), None)
+    if error is not None:
+        raise error
     changes = dict(split_override(text) for text in overrides)
     return load_text(edited_text(loaded.text, changes, loaded.path), loaded.path)
 
 
-def checked(loaded: LoadedProfile) -> LoadedProfile:
-    """The profile itself. Raises EngineError with everything wrong in it, the space included; no machine is asked."""
+def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> Prepared:
+    """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
+
+    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`, RESOURCES when no cell
+    can run.
+    """
     error = check_error(loaded, None)
     if error is not None:
         raise error
-    return loaded
-
-
-def prepare(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> Prepared:
-    """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
-
-    Raises EngineError: PROFILE and DATA as `engine train`, RESOURCES when no cell can run.
-    """
     plan = plan_of(loaded)
     cells, left_out = examine_cells(plan, machine)
     if not cells:

@@ -10,7 +10,7 @@ from engine.hardware.probe import hypothetical_machine
 from engine.sweep.bill import examine_cells, make_bill, price
 from engine.sweep.cells import differing, resolve_cell
 from engine.sweep.slots import fixed_for, free_slots
-from engine.sweep.start import prepare, shared_study
+from engine.sweep.start import prepare_sweep, shared_study
 from engine.train.schedule import plan_schedule
 
 LLAMA = """
@@ -48,7 +48,7 @@ def test_settings_that_do_not_go_together_are_left_out(plan):
 def test_nothing_that_can_run_is_an_error(load):
     text = '[sweep.space]\nquantization.method = ["none"]\n'
     with pytest.raises(EngineError, match="none of 1 settings can run here") as raised:
-        prepare(load(text, LLAMA), hypothetical_machine("RTX 3060"), lambda event: None)
+        prepare_sweep(load(text, LLAMA), hypothetical_machine("RTX 3060"), lambda event: None)
     assert raised.value.code == 5
 
 

@@ -6,12 +6,11 @@ frame waits for nothing that it does not show. What a screen does is in `tui.scr
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +20,7 @@ from textual.app import App
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from tui import hangup
 from tui.ascii_only import AsciiFilter
 from tui.commands import BY_ID, bindings
 from tui.options import Options
@@ -93,10 +93,9 @@ class DeckApp(App[None]):
 
     def on_mount(self) -> None:
         """Leave cleanly when the terminal hangs up or someone asks us to end."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
-                loop.add_signal_handler(number, self.exit, None, 128 + number)
+        # Not on the main thread, as in some tests: there are no signals to answer.
+        with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
+            hangup.install(partial(self.exit, None))
 
     def action_command(self, command_id: str) -> None:
         """Carry out a command of the table, or say why that is not possible."""

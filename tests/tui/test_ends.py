@@ -242,6 +242,16 @@ def test_a_hang_up_ends_the_deck_and_not_the_worker() -> None:
     worker.wait()
 
 
+@pytest.mark.parametrize("moment", [b"\x1b[?1049h", b"CPU", b"demo (built"])
+def test_a_hang_up_at_any_moment_leaves_no_deck_behind(moment: bytes) -> None:
+    terminal = Terminal()
+    terminal.wait_for(moment)
+    os.write(terminal.master, b"2")
+    terminal.process.send_signal(signal.SIGHUP)
+    os.close(terminal.master)
+    assert terminal.process.wait(10) in (128 + signal.SIGHUP, -signal.SIGHUP)
+
+
 def test_quitting_by_key_ends_with_zero_and_idle_sends_nothing() -> None:
     run = make_run()
     record(run, 50, 60, "completed")

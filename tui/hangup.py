@@ -1,0 +1,49 @@
+"""Leaving when asked to, and when the terminal is gone: then nothing can be restored, and nothing may wait for it.
+
+The kernel follows a hang-up with SIGCONT, on which Textual would start its terminal anew; its thread that writes
+dies on the closed terminal, and whoever writes more than it can queue waits for ever. Called by `app.py` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+PATIENCE_S = 3.0
+"""For the deck to end by itself after a hang-up."""
+Leave = Callable[[int], None]
+"""`leave(return_code)`: end the app; called on its loop."""
+
+
+def install(leave: Leave) -> None:
+    """Answer SIGTERM and SIGHUP for as long as the process lives. Call on the main thread, inside the running loop."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, leave, 128 + signal.SIGTERM)
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGCONT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _close_terminal()
+        _end_at_the_latest(128 + number)
+        loop.call_soon_threadsafe(leave, 128 + number)
+
+    # Not through the loop: it would come after Textual's own handler of SIGCONT.
+    signal.signal(signal.SIGHUP, hang_up)
+
+
+def _close_terminal() -> None:
+    """Put /dev/null in the place of the terminal: what is still written goes nowhere instead of failing."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _end_at_the_latest(return_code: int) -> None:
+    timer = threading.Timer(PATIENCE_S, os._exit, (return_code,))
+    timer.daemon = True
+    timer.start()

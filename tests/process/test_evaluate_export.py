@@ -166,7 +166,7 @@ def test_evaluation_compares_base_and_tuned(run: Path, base: Path) -> None:
     assert stored["tuned"] == report["tuned"]
     assert "verdict: " in (run / "eval" / "report.txt").read_text()
     assert [(event["model"], event["step"]) for event in told(run, "eval")] == [("base", 0), ("tuned", 6)]
-    assert {event["unit"] for event in told(run, "progress")} == {"rows", "answers"}
+    assert {event["unit"] for event in told(run, "progress")} == {"rows", "passages", "answers"}
     assert len(told(run, "sample")) == 12
 
 

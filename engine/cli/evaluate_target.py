@@ -30,7 +30,7 @@ class Asked:
     overrides: tuple[str, ...] = ()
 
 
-def job_of(asked: Asked) -> tuple[dict[str, Any], Run | None]:
+def job_of(asked: Asked, *, needs_rows: bool = True) -> tuple[dict[str, Any], Run | None]:
     """The worker's job, and the run that its report belongs to. Raises EngineError(PROFILE or MODEL)."""
     path = _model_path(asked.target)
     run = _run_of(asked, path)
@@ -38,7 +38,7 @@ def job_of(asked: Asked) -> tuple[dict[str, Any], Run | None]:
         raise _usage(
             f"--{'base' if asked.base else 'run'} belongs to a model at a path", "leave it out: a run has a base"
         )
-    if run is None and asked.data is None:
+    if needs_rows and run is None and asked.data is None:
         raise _usage(
             "no rows to score: the model lies in no run's export",
             "name the run whose held-out rows serve with --run RUN, or rows of any data format with --data PATH",

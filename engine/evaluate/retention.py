@@ -165,7 +165,7 @@ def with_forgetting(word: str, reason: str, found: Retention | None) -> tuple[st
         return word, reason
     low, high = found.change.low, found.change.high
     lost = (
-        f"the loss on general text rose by {found.change.delta:.2f} nats a token [{low:.2f}, {high:.2f}],"
+        f"the loss on other text rose by {found.change.delta:.2f} nats a token [{low:.2f}, {high:.2f}],"
         f" more than {RISE_BOUND:g}"
     )
     joined = "but" if word == "better" else "and"

@@ -62,6 +62,16 @@ class Room:
         return size
 
 
+def harness_batch(base: Any, max_length: int, wanted: int, warn: Warn) -> int:
+    """Rows of `max_length` tokens that are scored at once with whole logits: in the model's dtype, in fp32, as logs."""
+    width = torch.finfo(base.dtype).bits // 8
+    row_bytes = max_length * int(base.config.get_text_config().vocab_size) * (width + 8)
+    size = max(1, min(wanted, int(FREE_SHARE * free_bytes(base.device)) // row_bytes))
+    if size < wanted:
+        warn("harness_batch", f"{wanted} rows would take {format_bytes(wanted * row_bytes)} of logits: {size} at once")
+    return size
+
+
 def free_bytes(device: torch.device) -> int:
     """What `device` has left for new tensors, with what torch holds and does not use."""
     if device.type != "cuda":

@@ -57,7 +57,7 @@ def run(job: Job) -> dict[str, Any]:
     found = _compared(measured, what)
     report = _finite(_report(subject, what, inputs["tuned"], measured, found, len(held_out), time.monotonic() - began))
     if subject.folder is not None:
-        _write(subject.folder, report)
+        write_report(subject.folder, report, page(report))
     return {"outcome": "completed", **report, "report": str(subject.folder / "report.txt") if subject.folder else None}
 
 
@@ -151,11 +151,12 @@ def _report(
     }
 
 
-def _write(folder: Path, report: dict[str, Any]) -> None:
+def write_report(folder: Path, report: dict[str, Any], text: str) -> None:
+    """`report.json` and `report.txt` in `folder`. Raises EngineError(DISK)."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json_atomic(folder / "report.json", report)
-        write_text_atomic(folder / "report.txt", page(report))
+        write_text_atomic(folder / "report.txt", text)
     except OSError as error:
         raise EngineError(
             f"the report cannot be written: {error.strerror}",

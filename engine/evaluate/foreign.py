@@ -74,8 +74,10 @@ def _settings(settings: Profile, reference: str, dtype: str) -> Profile:
 
 
 def load_foreign(found: Foreign, base_dir: Path, device: str, warn: Warn) -> Any:
-    """The model, as its files store it."""
-    return load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn).eval()
+    """The model, as its files store it; 4-bit weights in the layout that the export was checked in."""
+    model = load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn)
+    load.keep_plain_layout(model)
+    return model.eval()
 
 
 def tokenizer_of(found: Foreign, base_dir: Path, warn: Warn) -> Any | None:

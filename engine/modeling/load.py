@@ -182,7 +182,7 @@ def load_base(
             trust_remote_code=trust,
             local_files_only=True,
             use_safetensors=True,
-            quantization_config=quantization_config(settings) if quantized else None,
+            **_storage(settings, quantized),
             device_map={"": device},
         )
         if packed:
@@ -202,6 +202,12 @@ def load_base(
         raise EngineError(
             f"damaged weights: {error}", code=ExitCode.MODEL, where=str(path), hint="download the model again"
         ) from error
+
+
+def _storage(settings: Profile, quantized: bool) -> dict[str, Any]:
+    """How the weights are to be stored; left out where they stay as their files have them, quantized or not."""
+    chosen = quantization_config(settings) if quantized else None
+    return {} if chosen is None else {"quantization_config": chosen}
 
 
 def _kind(settings: Profile) -> tuple[Any, dict[str, Any]]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.evaluate.bootstrap import FEWEST_ROWS, paired_change
 from engine.evaluate.harness_page import harness_page
 from engine.evaluate.harness_tasks import check_tasks, require_harness
@@ -98,7 +98,10 @@ def _evaluate(job: Job, subject: Subject, name: str, model: Any, names: Sequence
             bootstrap_iters=0,
             log_samples=True,
         )
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
+    except Exception as error:
+        # Tasks are programs of others: what they raise is theirs, a full memory is ours.
+        if isinstance(error, EngineError) or is_out_of_memory(error):
+            raise
         raise EngineError(
             f"lm-evaluation-harness could not run {', '.join(names)}: {type(error).__name__}: "
             f"{(str(error).splitlines() or [''])[0][:300]}",

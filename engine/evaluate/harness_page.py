@@ -40,7 +40,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
         change = f"{entry['delta']:+.3f}  [{low:+.3f}, {high:+.3f}]  {_DIRECTIONS[entry['direction']]}".rstrip()
     base = "" if entry["base"] is None else f"{entry['base']:.4g}"
     return (
-        sanitize(name, max_chars=34, single_line=True),
+        sanitize(name, max_chars=26, single_line=True),
         str(entry["rows"] or ""),
         base,
         f"{entry['tuned']:.4g}",

@@ -196,7 +196,14 @@ def test_from_the_shell(exported: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_measured_is_said(exported: Path, tmp_path: Path) -> None:
     merged = exported / "export" / "merged"
+    bertscore = alone(tmp_path, merged).params["settings"]
+    bertscore["evaluate"]["metrics"] = ["bertscore"]
+    unnamed = json.loads(json.dumps(bertscore))
+    bertscore["evaluate"]["bertscore_encoder"] = "no-such-encoder"
+    data = str(rows_file(tmp_path))
     for path, more, code, words in (
+        (merged, {"data": data, "settings": unnamed}, ExitCode.PROFILE, "bertscore needs an encoder"),
+        (merged, {"data": data, "settings": bertscore}, ExitCode.MODEL, "hf download no-such-encoder"),
         (exported / "export", {"data": "x"}, ExitCode.MODEL, "it holds adapter, merged, nf4, gguf/"),
         (merged, {"data": str(tmp_path / "missing.jsonl")}, ExitCode.DATA, "file not found"),
         (tmp_path, {"data": "x"}, ExitCode.MODEL, "name a folder with config.json"),

@@ -19,6 +19,8 @@ from engine.worker_job import Warn
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+SCALES_FILE = "activation_scales.safetensors"
+"""Fixed activation scales, which transformers does not read."""
 _ADAPTER_CONFIG = "adapter_config.json"
 
 
@@ -75,6 +77,8 @@ def _settings(settings: Profile, reference: str, dtype: str) -> Profile:
 
 def load_foreign(found: Foreign, base_dir: Path, device: str, warn: Warn) -> Any:
     """The model, as its files store it; 4-bit weights in the layout that the export was checked in."""
+    if (found.path / SCALES_FILE).is_file():
+        warn("activation_scales", f"{SCALES_FILE} is not put on: measured with a scale for each token (int8-dynamic)")
     model = load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn)
     load.keep_plain_layout(model)
     return model.eval()

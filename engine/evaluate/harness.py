@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.evaluate.bootstrap import FEWEST_ROWS, paired_change
@@ -115,21 +116,20 @@ def _evaluate(job: Job, subject: Subject, name: str, model: Any, names: Sequence
 @contextmanager
 def _guarded(*, allow_code: bool) -> Iterator[None]:
     """Templates of tasks in Jinja's sandbox, and no metric loaded as a script, unless code is allowed."""
-    import evaluate
     import lm_eval.utils as utils
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     if allow_code:
         yield
         return
-    before, load = utils.env, evaluate.load  # noqa: TID251 - to keep others from calling it
+    before = utils.env
     sandbox = ImmutableSandboxedEnvironment(
         loader=before.loader, undefined=before.undefined, keep_trailing_newline=before.keep_trailing_newline
     )
     sandbox.filters.update(before.filters)
-    utils.env, evaluate.load = sandbox, _refuse_script  # noqa: TID251
     try:
-        yield
+        with patch("lm_eval.utils.env", sandbox), patch("evaluate.load", _refuse_script):
+            yield
     except _Refused as refused:
         raise EngineError(
             f"the task asks for the metric '{str(refused)[:80]}', which is a script to be loaded and run",
@@ -137,8 +137,6 @@ def _guarded(*, allow_code: bool) -> Iterator[None]:
             where="--harness",
             hint="use a metric that lm_eval has, or allow code with --allow-task-code",
         ) from None
-    finally:
-        utils.env, evaluate.load = before, load  # noqa: TID251
 
 
 class _Refused(BaseException):

@@ -44,7 +44,7 @@ def job_of(asked: Asked, *, needs_rows: bool = True) -> tuple[dict[str, Any], Ru
             "name the run whose held-out rows serve with --run RUN, or rows of any data format with --data PATH",
         )
     job: dict[str, Any] = {"job": "evaluate", "path": None if path is None else str(path)}
-    job |= {"data": _absolute(asked.data), "base": _absolute(asked.base), "base_dir": os.getcwd()}
+    job |= {"data": _data(asked.data), "base": _absolute(asked.base), "base_dir": os.getcwd()}
     run_json = None if run is None else store.load_run_json(run)
     if run is not None:
         job |= {"run_dir": str(run.path), "run_json": run_json}
@@ -86,6 +86,15 @@ def _absolute(reference: str | None) -> str | None:
     if reference is None or reference == "demo" or not Path(reference).expanduser().exists():
         return reference
     return str(Path(reference).expanduser().resolve())
+
+
+def _data(path: str | None) -> str | None:
+    """The same for rows: everything but a built-in set or one of the hub is a path."""
+    from engine.profile.datafiles import BUILT_IN, HUB
+
+    if path is None or path.startswith((BUILT_IN, HUB)):
+        return path
+    return str(Path(path).expanduser().absolute())
 
 
 def _settings(run_json: dict[str, Any] | None, asked: Asked) -> dict[str, Any]:

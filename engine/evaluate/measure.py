@@ -21,10 +21,12 @@ from engine.evaluate.retention import Kept, encode_kept
 from engine.evaluate.room import Sampling
 from engine.evaluate.rows import HeldOut
 from engine.profile.tables.outcome import Evaluate
-from engine.worker_job import Job
+from engine.worker_job import Job, Warn
 
 SAMPLES = 6
 """Answers shown side by side; also generated when no metric asks for any."""
+PASSAGE_TOKENS = 1024
+"""A retention passage is read that far, however short the rows of the task are."""
 NO_ANSWERS = {"perplexity", "retention"}
 """Metrics that need no answers."""
 
@@ -53,20 +55,21 @@ class Questions:
     encoder: BertScore | None = None
 
 
-def inputs_of(job: Job, what: Questions, tokenizer: Any) -> Inputs:
+def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
     """The rows as tokens; what is cut or left out is told."""
     metrics, rows = what.wanted.metrics, what.rows
     room = what.context - what.wanted.max_new_tokens
     encoded = encode_rows(rows, tokenizer, max_length=what.max_length, room_tokens=room)
     if encoded.cut:
-        job.warn("rows_cut", f"{encoded.cut} held-out rows are longer than max_length and are scored up to it")
+        warn("rows_cut", f"{encoded.cut} held-out rows are longer than max_length and are scored up to it")
     if encoded.too_long:
-        job.warn("rows_too_long", f"{encoded.too_long} prompts leave no room for an answer and are not generated")
+        warn("rows_too_long", f"{encoded.too_long} prompts leave no room for an answer and are not generated")
     mixed = mismatched(rows) if "perplexity" in metrics else []
     others = encode_rows(mixed, tokenizer, max_length=what.max_length, room_tokens=0) if mixed else None
-    kept = None if what.kept is None else encode_kept(what.kept, tokenizer, min(what.max_length, what.context))
+    passage_tokens = min(max(what.max_length, PASSAGE_TOKENS), what.context)
+    kept = None if what.kept is None else encode_kept(what.kept, tokenizer, passage_tokens)
     if kept is not None and kept.cut:
-        job.warn("retention_cut", f"{kept.cut} retention passages are longer than max_length and are scored up to it")
+        warn("retention_cut", f"{kept.cut} retention passages are longer than {passage_tokens} tokens: scored up to it")
     numbers = sorted(encoded.prompts)
     return Inputs(tokenizer, encoded, others, kept, numbers if set(metrics) - NO_ANSWERS else numbers[:SAMPLES])
 

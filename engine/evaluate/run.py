@@ -78,7 +78,15 @@ def _encoder(subject: Subject) -> BertScore | None:
 
 def _inputs(job: Job, what: Questions, tokenizers: dict[str, Any]) -> dict[str, Inputs]:
     """Inputs of each model; the same object for the same tokenizer, and the same rows to answer."""
-    made = {id(tokenizer): inputs_of(job, what, tokenizer) for tokenizer in tokenizers.values()}
+    told: set[str] = set()
+
+    def warn_once(code: str, message: str) -> None:
+        """Two tokenizers of the same family cut the same rows."""
+        if message not in told:
+            told.add(message)
+            job.warn(code, message)
+
+    made = {id(tokenizer): inputs_of(what, tokenizer, warn_once) for tokenizer in tokenizers.values()}
     found = {name: made[id(tokenizer)] for name, tokenizer in tokenizers.items()}
     asked = sorted(set.intersection(*(set(inputs.asked) for inputs in found.values())))
     documents = [inputs.encoded.documents for inputs in found.values()]

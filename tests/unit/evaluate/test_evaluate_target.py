@@ -36,6 +36,7 @@ def test_a_run_by_name_with_other_settings(run: Path, tmp_path: Path) -> None:
     job, owner = job_of(Asked("mine", overrides=("evaluate.retention_path=notes.txt", "evaluate.max_samples=7")))
     assert owner is not None
     assert (owner.path, job["path"], job["run_dir"]) == (run, None, str(run))
+    assert job["data"] is None
     assert job["settings"]["evaluate"]["max_samples"] == 7
     # From a shell, a path starts at the working directory.
     assert job["settings"]["evaluate"]["retention_path"] == str(tmp_path / "notes.txt")
@@ -57,6 +58,9 @@ def test_an_export_knows_its_run_by_where_it_lies(run: Path, tmp_path: Path) -> 
     assert owner is None
     assert (job["data"], job["base"]) == (str(tmp_path / "rows.jsonl"), "OWNER/NAME")
     assert job["settings"]["evaluate"]["max_samples"] == 64
+    # A missing file is told by the name that was given, and names that are no paths stay.
+    for given, kept in (("gone.jsonl", str(tmp_path / "gone.jsonl")), ("hub:a/b", "hub:a/b"), ("demo:dates.test",) * 2):
+        assert job_of(Asked("copy", data=given))[0]["data"] == kept
 
 
 @pytest.mark.parametrize(

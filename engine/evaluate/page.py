@@ -157,7 +157,8 @@ def heading(report: dict[str, Any]) -> str:
 
 def sample_lines(number: int, sample: dict[str, Any]) -> list[str]:
     """One prompt with the reference and the answers."""
-    parts = (("prompt", "prompt"), ("reference", "wanted"), ("base", "base"), ("tuned", "tuned"))
+    tuned = "tuned" if "base" in sample else "answer"
+    parts = (("prompt", "prompt"), ("reference", "wanted"), ("base", "base"), ("tuned", tuned))
     lines: list[str] = []
     for key, label in parts:
         if key in sample:

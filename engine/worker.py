@@ -28,6 +28,7 @@ from engine.worker_job import Job
 JOBS = {
     "train": "engine.train.run:run",
     "evaluate": "engine.evaluate.run:run",
+    "harness": "engine.evaluate.harness:run",
     "export": "engine.export.run:run",
     "chat": "engine.evaluate.chat:run",
     "sweep": "engine.sweep.run:run",

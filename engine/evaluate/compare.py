@@ -1,7 +1,7 @@
 """Measuring a model on held-out rows, and base held against tuned.
 
-`measure` scores one model; `compare` turns two measurements into the numbers of the report: scores,
-changes with intervals, verdict. Called by `run.py`. Not here: loading models, writing files.
+`add_…` take what was measured; `compare` turns two measurements into the numbers of the report: scores,
+changes with intervals, retention, verdict. Called by `run.py`. Not here: loading models, writing files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from engine.evaluate.generate import Answer, counts
 from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, mean, perplexity_of
 from engine.evaluate.perplexity import RowLoss
 from engine.evaluate.relevance import Gain, change_of, gains, is_lost, per_token
+from engine.evaluate.retention import Kept, judge, with_forgetting
 
 READABLE = {
     "relevance": "dependence on the prompt",
@@ -27,6 +28,8 @@ READABLE = {
     "token_f1": "token F1",
 }
 """Scores that decide the verdict, as a person calls them."""
+PER_TOKEN = ("loss", "perplexity", "relevance")
+"""Scores that compare only where both models cut the text into the same tokens."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class Measured:
     """Rows by the BLEU tokenizer that their script took."""
     gains: list[Gain] = field(default_factory=list)
     """Of rows with one answer, what it gains from its own prompt."""
+    kept: list[RowLoss] = field(default_factory=list)
+    """Losses of the passages that measure retention."""
 
 
 def add_losses(measured: Measured, losses: list[RowLoss]) -> None:
@@ -90,31 +95,61 @@ def add_answers(
 
 
 def changes(base: Measured, tuned: Measured) -> list[Change]:
-    """What decides the verdict: loss per token, and each row score that was measured."""
+    """What decides the verdict: loss per token where both were scored on the same tokens, and each row score."""
     found = []
     tokens = [row.tokens for row in base.losses]
-    if sum(tokens):
+    if sum(tokens) and tokens == [row.tokens for row in tuned.losses]:
         rows = [(one.nll, other.nll, size) for one, other, size in zip(base.losses, tuned.losses, tokens, strict=True)]
         kept = [row for row in rows if row[2]]
         found.append(paired_change("nll", *(list(part) for part in zip(*kept, strict=True)), better=-1))
     for name, values in base.row_scores.items():
-        found.append(paired_change(name, values, tuned.row_scores[name]))
+        if len(values) == len(tuned.row_scores.get(name, ())):
+            found.append(paired_change(name, values, tuned.row_scores[name]))
     return found
 
 
-def compare(base: Measured, tuned: Measured, rows: int) -> dict[str, Any]:
-    """`base`, `tuned`, `delta`, `intervals`, `verdict` and `counts` of the report."""
+def compare(base: Measured, tuned: Measured, rows: int, kept: Kept | None = None) -> dict[str, Any]:
+    """`base`, `tuned`, `delta`, `intervals`, `retention`, `verdict` and `counts` of the report."""
     found = changes(base, tuned)
-    relevance = change_of(base.gains, tuned.gains)
+    same_tokens = any(change.name == "nll" for change in found)
+    relevance = change_of(base.gains, tuned.gains) if same_tokens else None
     lost = [relevance] if relevance is not None and is_lost(relevance, base.gains) else []
     word, reason = verdict([*lost, *found], rows, READABLE)
+    retention = None if kept is None else judge(kept, base.kept, tuned.kept)
+    word, reason = with_forgetting(word, reason, retention)
+    before, after = dict(base.scores), dict(tuned.scores)
+    if retention is not None and retention.base is not None and retention.tuned is not None:
+        before["retention"], after["retention"] = retention.base, retention.tuned
+    found += [retention.change] if retention is not None and retention.change is not None else []
     found += [relevance] if relevance is not None else []
+    shared = [name for name in before if name in after and (same_tokens or name not in PER_TOKEN)]
     return {
-        "base": base.scores,
-        "tuned": tuned.scores,
-        "delta": {name: tuned.scores[name] - value for name, value in base.scores.items() if name in tuned.scores},
+        "base": before,
+        "tuned": after,
+        "delta": {name: after[name] - before[name] for name in shared},
         "intervals": {change.name: [change.low, change.high] for change in found},
+        "retention": None if retention is None else retention.to_dict(),
         "verdict": word,
         "verdict_reason": reason,
         "counts": {"base": counts(base.answers), "tuned": counts(tuned.answers)},
+    }
+
+
+def alone(tuned: Measured, kept: Kept | None = None) -> dict[str, Any]:
+    """The same for one model with nothing beside it: scores with their intervals, no verdict."""
+    sizes = [row.tokens for row in tuned.losses if row.tokens]
+    losses = [row.nll for row in tuned.losses if row.tokens]
+    found = [paired_change("nll", [0.0] * len(sizes), losses, sizes)] if sizes else []
+    found += [paired_change(name, [0.0] * len(values), values) for name, values in tuned.row_scores.items()]
+    retention = None if kept is None else judge(kept, tuned.kept)
+    read = {} if retention is None or retention.base is None else {"retention": retention.base}
+    return {
+        "base": {},
+        "tuned": tuned.scores | read,
+        "delta": {},
+        "intervals": {change.name: [change.low, change.high] for change in found},
+        "retention": None if retention is None else retention.to_dict(),
+        "verdict": None,
+        "verdict_reason": "one model alone: name another with --base to compare",
+        "counts": {"tuned": counts(tuned.answers)},
     }

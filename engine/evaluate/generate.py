@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from engine.evaluate.room import Room, Sampling
 from engine.modeling.forward import base_of
 from engine.worker_job import Warn
 
@@ -38,16 +39,6 @@ class Answer:
         return not self.text.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How answers are made: new tokens at most, prompts at once, and the ids that end or pad."""
-
-    max_new_tokens: int
-    batch_size: int
-    stop_ids: tuple[int, ...]
-    pad_id: int
-
-
 def stop_ids(tokenizer: Any, model: Any, last_trained: Iterable[int]) -> tuple[int, ...]:
     """Every token that ends an answer: the tokenizer's, the model's, and those that training put last."""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -63,20 +54,22 @@ def generate(
 ) -> list[Answer]:
     """One Answer a prompt, in the order given; prompts of like length share a batch.
 
-    When the device's memory does not suffice, the batch is halved and a warning told.
+    A batch holds as many as free memory has room for, `how.batch_size` at most; where that ends all the same, it is
+    halved. Both are told as warnings.
     """
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     found: dict[int, Answer] = {}
-    size = how.batch_size
+    size, room = how.batch_size, Room(model, how, warn)
     with _greedy(model, how) as generator:
         while len(found) < len(prompts):
             batch = order[len(found) : len(found) + size]
+            batch = batch[: room.for_prompt(len(prompts[batch[0]]))]
             try:
                 outputs = _run(generator, [prompts[index] for index in batch], how)
             except torch.OutOfMemoryError:
-                if size == 1:
+                if len(batch) == 1:
                     raise
-                size = max(1, size // 2)
+                size = max(1, len(batch) // 2)
                 torch.cuda.empty_cache()
                 warn("generate_batch", f"out of memory: {size} prompts at once instead of {how.batch_size}")
                 continue

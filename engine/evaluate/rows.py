@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.data.examples import Example, Message
 from engine.errors import EngineError, ExitCode
 
 ROLES = ("system", "user", "assistant")
+Chosen = TypeVar("Chosen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _message(item: Any) -> Message:
     return Message(role, clean, bool(item.get("train", role == "assistant")))
 
 
-def choose(rows: list[HeldOut], count: int) -> list[HeldOut]:
+def choose(rows: list[Chosen], count: int) -> list[Chosen]:
     """`count` rows spread evenly over all of them, so that every data file keeps its share."""
     if count >= len(rows):
         return rows

@@ -1,7 +1,8 @@
-"""The evaluation job: base against tuned on held-out rows, one report as JSON and as a page.
+"""The evaluation job: measure base and tuned on held-out rows, compare them, write the report.
 
-Called by the worker for `{"job": "evaluate", "run_dir": …, "rows": …}`. Writes `eval/report.json` and
-`eval/report.txt` in the run. Offline; nothing is downloaded.
+Called by the worker for `{"job": "evaluate", "run_dir": …, "path": …, "data": …, "base": …, "rows": …}`. Writes
+`report.json` and `report.txt` into the run's `eval/`, or a folder there for another model or other rows. Offline;
+nothing is downloaded that is not named.
 """
 
 from __future__ import annotations
@@ -9,77 +10,60 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.evaluate import generate as generation
-from engine.evaluate import perplexity
 from engine.evaluate.bertscore import BertScore
-from engine.evaluate.compare import Measured, add_answers, add_gains, add_losses, compare
-from engine.evaluate.encode import EncodedRows, encode_rows
+from engine.evaluate.compare import Measured, alone, compare
+from engine.evaluate.measure import SAMPLES, Inputs, Questions, inputs_of, measure
 from engine.evaluate.page import page
-from engine.evaluate.relevance import askable, mismatched
-from engine.evaluate.rows import HeldOut, choose, read_held_out
-from engine.evaluate.trained import Trained, device_of, load_tokenizer, models, open_run, refuse_scores
-from engine.profile.schema import Profile
+from engine.evaluate.retention_files import read_kept
+from engine.evaluate.rows import HeldOut, choose
+from engine.evaluate.subject import Subject, open_subject
 from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.worker_job import Job
 
-REPORT_VERSION = 1
-SAMPLES = 6
-"""Answers shown side by side; also generated when only perplexity was asked for."""
+REPORT_VERSION = 2
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Evaluate the run named in the job and return the report.
+    """Evaluate what the job names and return the report.
 
-    Raises EngineError: DATA when nothing was held out, MODEL or RESOURCES as `open_run`.
+    Raises EngineError: DATA when there are no rows, MODEL, RESOURCES or PROFILE as `open_subject`.
     """
     began = time.monotonic()
-    trained = open_run(job)
-    refuse_scores(trained, "evaluate")
+    subject = open_subject(job)
     job.phase("data", "held-out rows")
-    held_out = read_held_out(trained.run_dir)
-    if not held_out:
-        raise EngineError(
-            "the run held no rows out",
-            code=ExitCode.DATA,
-            where=str(trained.run_dir / "data"),
-            hint="train with data.validation_fraction above 0 or a data.validation_path",
-        )
-    rows = choose(held_out, int(job.params.get("rows") or trained.settings.evaluate.max_samples))
-    tokenizer = load_tokenizer(trained, job.warn)
-    encoded = _encode(job, trained, rows, tokenizer)
-    others = _encode_mismatched(trained, rows, tokenizer)
-    encoder = _encoder(trained)
-    device = device_of(trained.settings, job.warn)
-    job.phase("load", "base model")
-    measured = {}
-    for name, model in models(trained, device, job.warn):
-        measured[name] = _measure(job, name, model, tokenizer, rows, encoded, others, trained.settings, encoder)
-        _tell(job, name, measured[name], rows, _asked(encoded, trained.settings), trained)
-    report = _finite(_report(trained, rows, encoded, measured, len(held_out), device, time.monotonic() - began))
-    _write(trained.run_dir / "eval", report)
-    return {"outcome": "completed", **report}
+    held_out = subject.rows(job.warn)
+    wanted = subject.settings.evaluate
+    what = Questions(
+        choose(held_out, int(job.params.get("rows") or wanted.max_samples)),
+        read_kept(subject.settings, subject.base_dir, job.warn),
+        wanted,
+        subject.max_length,
+        subject.context,
+        _encoder(subject),
+    )
+    inputs = _inputs(job, what, subject.tokenizers)
+    job.phase("load", f"{next(iter(subject.tokenizers))} model")
+    measured: dict[str, Measured] = {}
+    for name, model in subject.models():
+        measured[name] = measure(job, name, model, what, inputs[name])
+        _tell(job, name, measured[name], what.rows, inputs[name].asked, subject)
+        # The next model is loaded while this loop still holds the name.
+        del model
+    found = _compared(measured, what)
+    report = _finite(_report(subject, what, inputs["tuned"], measured, found, len(held_out), time.monotonic() - began))
+    if subject.folder is not None:
+        write_report(subject.folder, report, page(report))
+    return {"outcome": "completed", **report, "report": str(subject.folder / "report.txt") if subject.folder else None}
 
 
-def _encode(job: Job, trained: Trained, rows: Sequence[HeldOut], tokenizer: Any) -> EncodedRows:
-    settings = trained.settings
-    max_length = int(settings.model.max_length)
-    context = int(trained.run_json.get("model", {}).get("max_position_embeddings") or max_length)
-    room = context - settings.evaluate.max_new_tokens
-    encoded = encode_rows(rows, tokenizer, max_length=max_length, room_tokens=room)
-    if encoded.cut:
-        job.warn("rows_cut", f"{encoded.cut} held-out rows are longer than max_length and are scored up to it")
-    if encoded.too_long:
-        job.warn("rows_too_long", f"{encoded.too_long} prompts leave no room for an answer and are not generated")
-    return encoded
-
-
-def _encoder(trained: Trained) -> BertScore | None:
+def _encoder(subject: Subject) -> BertScore | None:
     """BERTScore where it is asked for, loaded before the models: a missing encoder ends the job at once."""
-    wanted = trained.settings.evaluate
+    wanted = subject.settings.evaluate
     if "bertscore" not in wanted.metrics:
         return None
     if wanted.bertscore_encoder is None:
@@ -89,80 +73,44 @@ def _encoder(trained: Trained) -> BertScore | None:
             where="evaluate.bertscore_encoder",
             hint="name a directory, such as one of microsoft/deberta-xlarge-mnli or roberta-large",
         )
-    return BertScore(wanted.bertscore_encoder, trained.base_dir, wanted.bertscore_layer)
+    return BertScore(wanted.bertscore_encoder, subject.base_dir, wanted.bertscore_layer)
 
 
-def _encode_mismatched(trained: Trained, rows: Sequence[HeldOut], tokenizer: Any) -> EncodedRows | None:
-    """Answers behind other rows' prompts; None where there are too few, or the template takes them differently."""
-    found = mismatched(rows)
-    if not found or "perplexity" not in trained.settings.evaluate.metrics:
-        return None
-    return encode_rows(found, tokenizer, max_length=int(trained.settings.model.max_length), room_tokens=0)
+def _inputs(job: Job, what: Questions, tokenizers: dict[str, Any]) -> dict[str, Inputs]:
+    """Inputs of each model; the same object for the same tokenizer, and the same rows to answer."""
+    told: set[str] = set()
 
+    def warn_once(code: str, message: str) -> None:
+        """Two tokenizers of the same family cut the same rows."""
+        if message not in told:
+            told.add(message)
+            job.warn(code, message)
 
-def _measure(
-    job: Job,
-    name: str,
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[HeldOut],
-    encoded: EncodedRows,
-    others: EncodedRows | None,
-    settings: Profile,
-    encoder: BertScore | None,
-) -> Measured:
-    measured = Measured()
-    metrics = settings.evaluate.metrics
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    if "perplexity" in metrics:
-        job.phase("evaluate", f"perplexity of {name}")
-        losses = perplexity.score(
-            model,
-            encoded.documents,
-            pad_id,
-            lambda done, total: job.progress("evaluate", done, total, "rows"),
-            job.warn,
+    made = {id(tokenizer): inputs_of(what, tokenizer, warn_once) for tokenizer in tokenizers.values()}
+    found = {name: made[id(tokenizer)] for name, tokenizer in tokenizers.items()}
+    asked = sorted(set.intersection(*(set(inputs.asked) for inputs in found.values())))
+    documents = [inputs.encoded.documents for inputs in found.values()]
+    if any(other != documents[0] for other in documents):
+        job.warn(
+            "tokens_differ",
+            "the two models cut the rows into different tokens: loss and perplexity are shown but not compared",
         )
-        by_row = encoded.by_row(losses, len(rows))
-        add_losses(measured, by_row)
-        if others is not None:
-            job.phase("evaluate", f"answers of {name} behind other prompts")
-            mixed = perplexity.score(model, others.documents, pad_id, lambda done, total: None, job.warn)
-            asked_rows = askable(rows)
-            add_gains(measured, [by_row[number] for number in asked_rows], others.by_row(mixed, len(asked_rows)))
-    job.phase("evaluate", f"answers of {name}")
-    asked = _asked(encoded, settings)
-    how = generation.Sampling(
-        settings.evaluate.max_new_tokens,
-        settings.evaluate.batch_size,
-        generation.stop_ids(tokenizer, model, encoded.last_trained),
-        pad_id,
-    )
-    answers = generation.generate(
-        model,
-        tokenizer,
-        [encoded.prompts[number] for number in asked],
-        how,
-        lambda done, total: job.progress("evaluate", done, total, "answers"),
-        job.warn,
-    )
-    add_answers(measured, answers, [rows[number].reference for number in asked], metrics, encoder)
-    return measured
+    return {name: replace(inputs, asked=asked) for name, inputs in found.items()}
 
 
-def _asked(encoded: EncodedRows, settings: Profile) -> list[int]:
-    """Rows to answer: all with a prompt, or a few to show when no metric needs answers."""
-    numbers = sorted(encoded.prompts)
-    return numbers if set(settings.evaluate.metrics) - {"perplexity"} else numbers[:SAMPLES]
+def _compared(measured: dict[str, Measured], what: Questions) -> dict[str, Any]:
+    if "base" not in measured:
+        return alone(measured["tuned"], what.kept)
+    return compare(measured["base"], measured["tuned"], len(what.rows), what.kept)
 
 
 def _tell(
-    job: Job, name: str, measured: Measured, rows: Sequence[HeldOut], asked: Sequence[int], trained: Trained
+    job: Job, name: str, measured: Measured, rows: Sequence[HeldOut], asked: Sequence[int], subject: Subject
 ) -> None:
     job.events.write(
         "eval",
         model=name,
-        step=0 if name == "base" else trained.summary().get("weights_step"),
+        step=0 if name == "base" else subject.step,
         loss=measured.scores.get("loss"),
         perplexity=measured.scores.get("perplexity"),
         tokens=sum(row.tokens for row in measured.losses),
@@ -175,46 +123,48 @@ def _tell(
 
 
 def _report(
-    trained: Trained,
-    rows: Sequence[HeldOut],
-    encoded: EncodedRows,
+    subject: Subject,
+    what: Questions,
+    inputs: Inputs,
     measured: dict[str, Measured],
+    found: dict[str, Any],
     held_out: int,
-    device: str,
     seconds: float,
 ) -> dict[str, Any]:
-    base, tuned = measured["base"], measured["tuned"]
-    settings = trained.settings
-    asked = _asked(encoded, settings)
+    tuned = measured["tuned"]
     samples = [
-        {"prompt": rows[number].prompt, "reference": rows[number].reference, "base": one.text, "tuned": other.text}
-        for number, one, other in zip(asked, base.answers, tuned.answers, strict=True)
+        {
+            "prompt": what.rows[number].prompt,
+            "reference": what.rows[number].reference,
+            **{name: one.answers[place].text for name, one in measured.items()},
+        }
+        for place, number in enumerate(inputs.asked[:SAMPLES])
     ]
     return {
         "v": REPORT_VERSION,
-        "run": trained.run_dir.name,
-        **compare(base, tuned, len(rows)),
-        "samples": samples[:SAMPLES],
-        "rows": len(rows),
+        "run": subject.title,
+        **found,
+        "samples": samples,
+        "rows": len(what.rows),
         "rows_held_out": held_out,
-        "rows_answered": len(asked),
-        "rows_cut": encoded.cut,
-        "rows_too_long": encoded.too_long,
-        "tokens": sum(row.tokens for row in base.losses),
-        "bleu_tokenizers": base.tokenizers,
-        "max_new_tokens": settings.evaluate.max_new_tokens,
-        "dtype": settings.model.dtype,
-        "quantization": settings.quantization.method,
-        "device": device,
+        "rows_answered": len(inputs.asked),
+        "rows_cut": inputs.encoded.cut,
+        "rows_too_long": inputs.encoded.too_long,
+        "rows_from": subject.data,
+        "tokens": sum(row.tokens for row in tuned.losses),
+        "bleu_tokenizers": tuned.tokenizers,
+        "max_new_tokens": what.wanted.max_new_tokens,
+        **subject.about,
         "seconds": round(seconds, 3),
     }
 
 
-def _write(folder: Path, report: dict[str, Any]) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
+def write_report(folder: Path, report: dict[str, Any], text: str) -> None:
+    """`report.json` and `report.txt` in `folder`. Raises EngineError(DISK)."""
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json_atomic(folder / "report.json", report)
-        write_text_atomic(folder / "report.txt", page(report))
+        write_text_atomic(folder / "report.txt", text)
     except OSError as error:
         raise EngineError(
             f"the report cannot be written: {error.strerror}",

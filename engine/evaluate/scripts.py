@@ -42,6 +42,11 @@ def word_units(text: str) -> list[str]:
     return units or [symbol for symbol in lowered if not symbol.isspace()]
 
 
+def count_letters(text: str) -> int:
+    """Characters of `text`, those of Chinese and Japanese as three: each is a syllable or a word."""
+    return len(text) + 2 * (len(_HAN.findall(text)) + len(_KANA.findall(text)))
+
+
 @lru_cache(maxsize=4096)
 def bleu_tokenizer_name(text: str) -> str:
     """sacrebleu's tokenizer for the writing system of `text`: `13a`, `zh`, `char` or `intl`.

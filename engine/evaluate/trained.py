@@ -148,18 +148,19 @@ def models(trained: Trained, device: str, warn: Warn) -> Iterator[tuple[str, Any
 
 def load_adapter(model: Any, trained: Trained) -> Any:
     """`model` with the run's adapter. Raises EngineError(MODEL) for one that is damaged or does not fit."""
+    hint = f"resume the run from a checkpoint: 'engine runs resume {trained.run_dir.name}'"
+    return adapter_on(model, trained.weights, hint)
+
+
+def adapter_on(model: Any, weights: Path, hint: str) -> Any:
+    """`model` with the adapter in `weights`; `hint` says what to do about a damaged one (EngineError MODEL)."""
     try:
-        return adapters.load_adapter(model, trained.weights)
+        return adapters.load_adapter(model, weights)
     except Exception as error:
         # safetensors raises an exception type of its own for damaged files.
         if type(error).__name__ != "SafetensorError":
             raise
-        raise EngineError(
-            f"damaged adapter: {error}",
-            code=ExitCode.MODEL,
-            where=str(trained.weights),
-            hint=f"resume the run from a checkpoint: 'engine runs resume {trained.run_dir.name}'",
-        ) from error
+        raise EngineError(f"damaged adapter: {error}", code=ExitCode.MODEL, where=str(weights), hint=hint) from error
 
 
 def load_full(trained: Trained, device: str, warn: Warn) -> Any:

@@ -78,14 +78,15 @@ def _checked(path: Path) -> Path:
             where=str(path),
             hint="model.name_or_path must be a directory in the Hugging Face layout",
         )
-    tokenizer_config = path / "tokenizer_config.json"
-    if tokenizer_config.is_file():
-        _refuse_outside(tokenizer_config, path)
+    refuse_outside(path)
     return path
 
 
-def _refuse_outside(tokenizer_config: Path, home: Path) -> None:
-    """A tokenizer that names files elsewhere would read, and later publish, a stranger's files."""
+def refuse_outside(home: Path) -> None:
+    """A tokenizer that names files elsewhere would read, and later publish, a stranger's files: EngineError(MODEL)."""
+    tokenizer_config = home / "tokenizer_config.json"
+    if not tokenizer_config.is_file():
+        return
     try:
         settings = read_json(tokenizer_config)
     except ValueError as error:
@@ -105,9 +106,14 @@ def _refuse_outside(tokenizer_config: Path, home: Path) -> None:
 
 def load_tokenizer(settings: Profile, base_dir: Path, warn: Warn) -> Any:
     """The model's fast tokenizer, with a padding token. Raises EngineError(MODEL)."""
+    return tokenizer_at(model_directory(settings, base_dir, warn), settings)
+
+
+def tokenizer_at(path: Path, settings: Profile) -> Any:
+    """The fast tokenizer in a directory, made ready as `settings` say. Raises EngineError(MODEL)."""
     from transformers import AutoTokenizer
 
-    path = model_directory(settings, base_dir, warn)
+    refuse_outside(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=settings.model.trust_remote_code, local_files_only=True
@@ -176,7 +182,7 @@ def load_base(
             trust_remote_code=trust,
             local_files_only=True,
             use_safetensors=True,
-            quantization_config=quantization_config(settings) if quantized else None,
+            **_storage(settings, quantized),
             device_map={"": device},
         )
         if packed:
@@ -196,6 +202,12 @@ def load_base(
         raise EngineError(
             f"damaged weights: {error}", code=ExitCode.MODEL, where=str(path), hint="download the model again"
         ) from error
+
+
+def _storage(settings: Profile, quantized: bool) -> dict[str, Any]:
+    """How the weights are to be stored; left out where they stay as their files have them, quantized or not."""
+    chosen = quantization_config(settings) if quantized else None
+    return {} if chosen is None else {"quantization_config": chosen}
 
 
 def _kind(settings: Profile) -> tuple[Any, dict[str, Any]]:

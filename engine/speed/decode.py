@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.memory.answers import cache_bytes
 from engine.memory.shape import TrainingShape
 from engine.memory.weights import compute_width, weight_bytes
-from engine.models.parameters import active_parameters, key_width, query_width, total_parameters
+from engine.models.parameters import active_parameters, query_width, total_parameters
 from engine.models.spec import ModelSpec
 from engine.speed.processor import prompt_s
 from engine.speed.rates import Rates
@@ -57,8 +58,7 @@ def _read_bytes(spec: ModelSpec, shape: TrainingShape, context: int) -> float:
     stored = weight_bytes(spec, shape.quantization, shape.double_quant, width)
     met = stored * active_parameters(spec) / total_parameters(spec)
     seen = min(context, spec.sliding_window or context)
-    cache = 2 * spec.num_hidden_layers * key_width(spec) * width * seen
-    return met * _DEQUANTIZED.get(shape.quantization, 1.0) + cache
+    return met * _DEQUANTIZED.get(shape.quantization, 1.0) + cache_bytes(spec, seen, width)
 
 
 def _prompt_flops(spec: ModelSpec, prompt: int) -> float:

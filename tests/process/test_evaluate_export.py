@@ -166,7 +166,7 @@ def test_evaluation_compares_base_and_tuned(run: Path, base: Path) -> None:
     assert stored["tuned"] == report["tuned"]
     assert "verdict: " in (run / "eval" / "report.txt").read_text()
     assert [(event["model"], event["step"]) for event in told(run, "eval")] == [("base", 0), ("tuned", 6)]
-    assert {event["unit"] for event in told(run, "progress")} == {"rows", "answers"}
+    assert {event["unit"] for event in told(run, "progress")} == {"rows", "passages", "answers"}
     assert len(told(run, "sample")) == 12
 
 
@@ -184,7 +184,7 @@ def test_long_rows_are_cut_or_left_out_and_told(run: Path) -> None:
         file.write(json.dumps({"messages": turns}) + "\n")
     report = evaluate(job(run, rows=13))
     assert (report["rows"], report["rows_answered"], report["rows_cut"], report["rows_too_long"]) == (13, 12, 1, 1)
-    assert {event["code"] for event in told(run, "warning")} == {"rows_cut", "rows_too_long"}
+    assert {event["code"] for event in told(run, "warning")} == {"rows_cut", "rows_too_long", "retention_cut"}
 
 
 def test_no_held_out_rows(run: Path) -> None:

@@ -1,10 +1,13 @@
-"""A run on shuffled answers is not called better: its answers no longer depend on their prompts."""
+"""What is not called better: answers that no longer depend on their prompts, and a gain that cost what was known."""
 
 from __future__ import annotations
 
 import json
 import random
 
+import pytest
+
+from engine.demo.corpus import corpus_rows
 from engine.demo.paths import data_file
 from tests.process.conftest import FAST
 
@@ -30,4 +33,27 @@ def test_shuffled_answers_are_not_better(shell):
     assert report.code == 0, report.err
     found = report.json
     assert found["tuned"]["perplexity"] < found["base"]["perplexity"]
-    assert found["verdict"] != "better", found["verdict_reason"]
+    assert not found["verdict"].startswith("better"), found["verdict_reason"]
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [("5e-3", "better, but forgetting"), ("2e-4", "better")])
+def test_a_rate_that_is_too_high_is_found_out(shell, rate, verdict):
+    """Every weight learns dates; what else the model could do is lost at the high rate and stays at the low one."""
+    others = [json.dumps(row) for row in corpus_rows(7, 120)]
+    (shell.folder / "other.jsonl").write_text("".join(f"{row}\n" for row in others if "date" not in row.lower()))
+    text = FAST.replace('method = "lora"', 'method = "full"').replace("learning_rate = 2e-3", f"learning_rate = {rate}")
+    text = text.replace("max_samples = 60\nvalidation_fraction = 0.1", 'validation_path = "demo:dates.test.jsonl"')
+    text = text.replace("[lora]\nr = 4\n", "").replace("max_steps = 6", "max_steps = 30")
+    text = text.replace("eval_steps = 3", "eval_steps = 30").replace("save_steps = 2", "save_steps = 30")
+    text = text.replace("max_samples = 4", 'max_samples = 20\nmetrics = ["perplexity", "retention"]')
+    text = text.replace("[launch]", 'retention_path = "other.jsonl"\n[launch]')
+    done = shell.engine("train", shell.write("p.toml", text), "--json")
+    assert done.code == 0, done.err
+    report = shell.engine("evaluate", "last")
+    assert report.code == 0, report.err
+    found = json.loads(next(shell.runs[0].glob("eval/report.json")).read_text())
+    assert found["verdict"] == verdict, found["verdict_reason"]
+    assert found["retention"]["forgetting"] is (verdict != "better")
+    assert found["delta"]["retention"] == pytest.approx(found["retention"]["rise"])
+    assert f"verdict: {verdict} - " in report.out
+    assert "loss on other text" in report.out

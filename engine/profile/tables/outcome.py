@@ -12,10 +12,15 @@ from engine.profile.tables.base import PathText, Table, setting
 class Evaluate(Table):
     """What `engine evaluate` measures, base against tuned."""
 
-    metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match", "bertscore"]] = setting(
-        ["perplexity", "rouge", "bleu", "exact_match"],
-        "Metrics of the report; bertscore needs an encoder.",
+    metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match", "bertscore", "retention"]] = setting(
+        ["perplexity", "rouge", "bleu", "exact_match", "retention"],
+        "Metrics of the report; bertscore needs an encoder, retention asks what tuning cost on other texts.",
         min_length=1,
+    )
+    retention_path: PathText | None = setting(
+        None,
+        "Texts that the model should not unlearn: a .txt or .md file, a data file, or a folder of them; unset ="
+        " built-in ones.",
     )
     bertscore_encoder: PathText | None = setting(
         None, "Encoder of BERTScore: a directory, or a hub name whose files are here.", advanced=True

@@ -81,6 +81,14 @@ def test_rouge_is_that_of_rouge_score() -> None:
             assert found == pytest.approx({kind: 100 * expected[kind].fmeasure for kind in ROUGE_TYPES}, abs=1e-9)
 
 
+def test_token_f1_is_the_f_measure_of_rouge_1() -> None:
+    texts, truths = columns(ALL).values()
+    found = TokenF1().compute(predictions=texts, references=truths, use_aggregator=False)["token_f1"]
+    theirs = rouge_scorer.RougeScorer(["rouge1"], tokenizer=Units())
+    expected = [theirs.score(truth, text)["rouge1"].fmeasure for text, truth in ALL]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
 def test_identical_texts_score_100_in_each() -> None:
     same = columns([(truth, truth) for _, truth in ALL])
     found = Rouge().compute(**same) | Bleu().compute(**same) | ExactMatch().compute(**same) | TokenF1().compute(**same)

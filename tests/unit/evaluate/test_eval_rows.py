@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, ExitCode
+from engine.evaluate.columns import columns_of, wrap
 from engine.evaluate.page import page
 from engine.evaluate.rows import choose, read_held_out
 
@@ -111,4 +112,77 @@ def test_page_counts_what_went_wrong_and_is_safe_to_print() -> None:
     assert "repeating answers" in text
     assert "-3" in text
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
-    assert max(len(line) for line in text.splitlines()) < 400
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+RETENTION = {
+    "source": "built-in texts",
+    "passages": 46,
+    "counted": 36,
+    "found": 46,
+    "tokens": 2864,
+    "base": 2.9,
+    "tuned": 3.1,
+    "rise": 0.2,
+    "interval": [0.1, 0.3],
+    "bound": 0.1,
+    "forgetting": True,
+    "groups": {
+        "English": {"passages": 24, "counted": 24, "base": 3.4, "tuned": 3.7},
+        "code": {"passages": 8, "counted": 8, "base": 1.3, "tuned": 1.5},
+        "other languages": {"passages": 14, "counted": 0, "base": None, "tuned": None},
+    },
+}
+
+
+def test_page_of_any_text_fits_80_columns() -> None:
+    samples = [
+        {
+            "prompt": "这座城市的老街两旁种满了梧桐树。" * 9,
+            "reference": "a" * 300,
+            "base": "word " * 90,
+            "tuned": "ж" * 200,
+        }
+    ]
+    name = "20261125-143447-a-name-that-somebody-gave-to-a-run-of-theirs-dec1"
+    reason = "perplexity, ROUGE-L, token F1 better beyond chance (95 % of resamples), nothing worse; " * 3
+    scores = {"retention": 2.9, "loss": 1.0, "relevance": 0.5, "bertscore_precision": 88.123}
+    found = report(run=name, verdict="better, but forgetting", verdict_reason=reason, samples=samples)
+    found |= {"retention": RETENTION, "base": scores, "tuned": scores, "delta": dict.fromkeys(scores, -12.3456)}
+    found["intervals"] = {"retention": [-12.3456, 12.3456], "nll": [-1.5, 1.5]}
+    text = page(found)
+    assert max(columns_of(line) for line in text.splitlines()) <= 80
+    assert "verdict: better, but forgetting - perplexity" in text
+    assert "36 of 46 passages count, 2864 tokens" in text
+    assert next(line for line in text.splitlines() if line.startswith("  English")).split() == [
+        "English", "24", "of", "24", "3.4000", "3.7000", "+0.3000",
+    ]  # fmt: skip
+    assert "other languages" not in text
+    assert "".join(text.split()).count("a" * 66) >= 3
+
+
+def test_page_where_the_base_knew_too_little() -> None:
+    nothing = RETENTION | {"counted": 0, "base": None, "tuned": None, "rise": None, "forgetting": None, "groups": {}}
+    assert "0 of 46 passages count: the base knows too little of them" in " ".join(
+        page(report(retention=nothing)).split()
+    )
+
+
+def test_page_of_one_model_alone() -> None:
+    counts = {"tuned": {"empty": 2, "degenerate": 0, "unstopped": 1}}
+    found = report(base={}, delta={}, verdict=None, verdict_reason="one model alone", counts=counts, path="/m")
+    text = page(found | {"intervals": {"nll": [0.5, 1.5]}, "rows_from": "rows.jsonl"})
+    assert "alone on 8 of 80 rows of rows.jsonl" in " ".join(text.split())
+    assert next(line for line in text.splitlines() if line.startswith("loss")).split() == [
+        "loss", "per", "token", "1.0000", "[0.5000,", "1.5000]",
+    ]  # fmt: skip
+    assert "answers: 2 empty, 0 repeating, 1 cut at the limit" in text
+    assert "verdict: none - one model alone" in text
+
+
+def test_wide_letters_and_long_words_are_wrapped() -> None:
+    assert wrap("one two three", first="> ", rest="  ", width=9) == ["> one two", "  three"]
+    assert wrap("汉字汉字", width=5) == ["汉字", "汉字"]
+    assert wrap("abcdefgh", first="1 ", rest="  ", width=6) == ["1 abcd", "  efgh"]
+    assert wrap("", first="empty ") == ["empty"]
+    assert columns_of("e\u0301汉") == 3

@@ -1,0 +1,216 @@
+"""What is evaluated: a run, or a model at a path beside a run, beside a base, or alone; with its rows.
+
+The job names `run_dir`, `path`, `base`, `data`, and `settings` where they differ from the run's. Called by `run.py`
+and `harness.py`, which see models by name and know nothing of where they come from.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.data.chat import choose_template
+from engine.errors import EngineError, ExitCode
+from engine.evaluate import foreign
+from engine.evaluate.data_rows import read_data
+from engine.evaluate.rows import HeldOut, read_held_out
+from engine.evaluate.trained import (
+    Trained,
+    adapter_on,
+    device_of,
+    load_tokenizer,
+    models,
+    open_run,
+    refuse_scores,
+)
+from engine.modeling import load
+from engine.profile.runjson import SCHEMA_VERSION, from_run_json
+from engine.profile.schema import Profile
+from engine.runs.store import slug
+from engine.worker_job import Job
+
+Models = Iterator[tuple[str, Any]]
+MAX_LENGTH = 2048
+"""Tokens of a row that are scored where neither a run nor a setting says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One or two models to measure. `tokenizers` and `models` go by `base` and `tuned`, in that order.
+
+    A model that was yielded cannot be used after the next one. `folder`: where the report goes, None = nowhere.
+    """
+
+    title: str
+    settings: Profile
+    base_dir: Path
+    tokenizers: dict[str, Any]
+    models: Callable[[], Models]
+    context: int
+    max_length: int
+    folder: Path | None
+    step: int | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    """Facts for the report."""
+    run_dir: Path | None = None
+    data: str | None = None
+
+    def rows(self, warn: Any) -> list[HeldOut]:
+        """The rows to score: those of `--data`, or what the run held out. Raises EngineError(DATA)."""
+        if self.data is not None:
+            return read_data(self.data, self.settings, warn)
+        assert self.run_dir is not None
+        found = read_held_out(self.run_dir)
+        if not found:
+            raise EngineError(
+                "the run held no rows out",
+                code=ExitCode.DATA,
+                where=str(self.run_dir / "data"),
+                hint="name some with --data, or train with data.validation_fraction above 0 or a data.validation_path",
+            )
+        return found
+
+
+def open_subject(job: Job) -> Subject:
+    """What the job names. Raises EngineError: MODEL, RESOURCES or PROFILE as `open_run`, MODEL for bad files."""
+    if not job.params.get("run_dir"):
+        return _of_path(job, None)
+    trained = open_run(job)
+    refuse_scores(trained, "evaluate")
+    if job.params.get("settings"):
+        trained = replace(trained, settings=Profile.model_validate(job.params["settings"]))
+    return _of_path(job, trained) if job.params.get("path") else _of_run(job, trained)
+
+
+def _of_run(job: Job, trained: Trained) -> Subject:
+    settings = trained.settings
+    device = device_of(settings, job.warn)
+    tokenizer = load_tokenizer(trained, job.warn)
+    max_length = int(settings.model.max_length)
+    data = job.params.get("data")
+    folder = trained.run_dir / "eval"
+    return Subject(
+        title=trained.run_dir.name,
+        settings=settings,
+        base_dir=trained.base_dir,
+        tokenizers={"base": tokenizer, "tuned": tokenizer},
+        models=partial(models, trained, device, job.warn),
+        context=int(trained.run_json.get("model", {}).get("max_position_embeddings") or max_length),
+        max_length=max_length,
+        folder=folder / slug(Path(str(data)).name) if data else folder,
+        step=trained.summary().get("weights_step"),
+        about={"dtype": settings.model.dtype, "quantization": settings.quantization.method, "device": device},
+        run_dir=trained.run_dir,
+        data=data,
+    )
+
+
+def _of_path(job: Job, trained: Trained | None) -> Subject:
+    """A model at a path. Its base is the one that is named, else the run's; without either it stands alone."""
+    if trained is not None:
+        settings, base_dir = trained.settings, trained.base_dir
+    else:
+        settings, _, base_dir = from_run_json(_as_run_json(job))
+    device = device_of(settings, job.warn) if trained is not None else _any_device(settings)
+    found = foreign.open_foreign(str(job.params["path"]), settings, base_dir, job.warn)
+    asked = job.params.get("base")
+    beside = foreign.open_foreign(str(asked), settings, base_dir, job.warn) if asked else None
+    if found.is_adapter and beside is None and trained is None:
+        named = foreign.adapter_base(found.path)
+        raise EngineError(
+            "an adapter stands on a base, and none is named",
+            code=ExitCode.MODEL,
+            where=str(found.path),
+            hint=f"add --base MODEL{f'; its configuration names {named!r}' if named else ''}",
+        )
+    tokenizers = _tokenizers(job, found, beside, trained, base_dir)
+    context = _context(found, beside, trained)
+    asked_length = settings.model.max_length
+    data = job.params.get("data")
+    name = found.path.name
+    about: dict[str, Any] = {"dtype": found.settings.model.dtype, "quantization": found.stored, "device": device}
+    return Subject(
+        title=name,
+        settings=settings,
+        base_dir=base_dir,
+        tokenizers=tokenizers,
+        models=partial(_models, found, beside, trained, base_dir, device, job),
+        context=context,
+        max_length=min(context, MAX_LENGTH) if asked_length == "auto" else int(asked_length),
+        folder=None if trained is None else trained.run_dir / "eval" / slug(name),
+        about={**about, "path": str(found.path), "run_of_rows": None if trained is None else trained.run_dir.name},
+        run_dir=None if trained is None else trained.run_dir,
+        data=data,
+    )
+
+
+def _as_run_json(job: Job) -> dict[str, Any]:
+    """A job without a run carries its settings itself."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "settings": job.params["settings"],
+        "provenance": {},
+        "base_dir": job.params["base_dir"],
+    }
+
+
+def _any_device(settings: Profile) -> str:
+    return "cuda" if settings.launch.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _context(found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None) -> int:
+    """The shorter of what the models can see."""
+    known = [one.context for one in (found, beside) if one is not None and one.context]
+    if trained is not None and beside is None:
+        known.append(int(trained.run_json.get("model", {}).get("max_position_embeddings") or 0))
+    return min((one for one in known if one), default=MAX_LENGTH)
+
+
+def _tokenizers(
+    job: Job, found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None, base_dir: Path
+) -> dict[str, Any]:
+    """Each model's own; an adapter without one takes its base's."""
+    base = None
+    if beside is not None:
+        base = foreign.tokenizer_of(beside, base_dir, job.warn)
+    elif trained is not None:
+        base = load_tokenizer(trained, job.warn)
+    own = foreign.tokenizer_of(found, base_dir, job.warn)
+    if own is None:
+        job.warn("tokenizer", "the adapter has no tokenizer of its own: the base's is used")
+        own = base
+    for tokenizer in (own, base):
+        for warning in [] if tokenizer is None else choose_template(tokenizer).warnings:
+            job.warn("template", warning)
+    return {"tuned": own} if base is None else {"base": base, "tuned": own}
+
+
+def _models(
+    found: foreign.Foreign,
+    beside: foreign.Foreign | None,
+    trained: Trained | None,
+    base_dir: Path,
+    device: str,
+    job: Job,
+) -> Models:
+    """The base, where there is one, and then the model; never both in memory."""
+    model = None
+    if beside is not None:
+        model = foreign.load_foreign(beside, base_dir, device, job.warn)
+    elif trained is not None:
+        quantized = trained.settings.quantization.method != "none"
+        model = load.load_base(trained.settings, base_dir, quantized=quantized, device=device, warn=job.warn).eval()
+    if model is not None:
+        yield "base", model
+    if found.is_adapter:
+        yield "tuned", adapter_on(model, found.path, "download or export it again").eval()
+        return
+    del model
+    gc.collect()
+    yield "tuned", foreign.load_foreign(found, base_dir, device, job.warn)

@@ -5,6 +5,7 @@ Called by `card.py` only.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluate.page import score_rows
@@ -41,6 +42,16 @@ model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
 model = PeftModel.from_pretrained(model, path)"""
 
 
+_SCALES_CODE = """
+from safetensors.torch import load_file
+from transformers.utils import cached_file
+
+# Without this, every activation is measured as it comes: slower, and another model than the one that was compared.
+for name, scale in load_file(cached_file(path, "activation_scales.safetensors")).items():
+    model.get_submodule(name).weight.act_quant_scale = scale
+"""
+
+
 def summary(facts: Facts) -> str:
     """What this is, in two sentences, and what one must know of its base."""
     tuning = facts.trained.settings.tuning
@@ -72,14 +83,20 @@ def _licence(facts: Facts) -> str:
 
 def usage(facts: Facts) -> str:
     """Code that runs as it stands, from inside the directory."""
-    if facts.kind != "adapter":
-        code = MERGED_CODE
-    else:
+    code = MERGED_CODE
+    head, loading, rest = code.partition('dtype="auto")')
+    if facts.kind == "int8-static":
+        code = head + loading + "\n" + _SCALES_CODE + rest.removeprefix("\n")
+    if facts.kind == "adapter":
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
-        code = _ADAPTER_HEAD.format(base=base) + MERGED_CODE.partition('dtype="auto")')[2]
+        code = _ADAPTER_HEAD.format(base=base) + rest
+        if stops := (facts.parity or {}).get("stops"):
+            code = code.replace("max_new_tokens=128", f"max_new_tokens=128, eos_token_id={stops}")
+    needs = {"nf4": "bitsandbytes", "int8": "bitsandbytes"}.get(facts.kind, "torchao" if "int8-" in facts.kind else "")
+    lines = [f"Needs `pip install {needs}` beside transformers.\n\n" if needs else "", f"```python\n{code}\n```"]
     system = facts.trained.settings.data.system
     note = f"\n\nIt was trained with the system message {plain(system, 1000)}" if system.strip() else ""
-    return f"## Use\n\n```python\n{code}\n```{note}"
+    return f"## Use\n\n{''.join(lines)}{note}"
 
 
 def evaluation(facts: Facts) -> str:
@@ -102,26 +119,39 @@ def _finite_rows(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, 
 
 
 def check(facts: Facts) -> str:
-    """How the written files compared with base and adapter when they were loaded again."""
+    """How the written files compared when they were loaded again, and what they take on disk and in memory."""
     found = facts.parity
-    if not found or facts.kind == "adapter":
+    if not found:
         return ""
-    against = found.get("against") or ("base + adapter" if facts.trained.is_adapter else "the tuned model")
-    limit = f"; {found['tolerance']:g} is allowed for {facts.dtype}" if "tolerance" in found else ""
-    stop = "ended by itself" if found["generation"]["stopped"] else "ran to the limit of new tokens"
-    return "\n".join(
-        [
-            "## Check of the files",
-            "",
-            f"Loaded again by plain transformers {plain(found['transformers'])} and compared with {against} over "
-            f"{found['positions']} positions of {found['rows']} texts:",
-            "",
-            f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
-            f"({found['relative_rms']:.2g} of their spread{limit})",
-            f"- same next token in {found['top1_agreement']:.1%} of places",
-            f"- stored as {plain(', '.join(found['stored']))}; a generated answer {stop}",
-        ]
+    ended = sum(answer["stopped"] for answer in found["answers"])
+    lines = [
+        f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
+        f"({found['relative_rms']:.2g} of their spread; {found['tolerance']:.2g} is allowed)",
+        f"- same next token in {found['top1_agreement']:.1%} of places",
+        f"- stored as {plain(', '.join(found['stored']))}",
+        f"- {ended} of {len(found['answers'])} answers ended by themselves",
+    ]
+    if facts.merged and facts.kind not in ("adapter", "merged"):
+        same = sum(answer["same_as_merged"] for answer in found["answers"])
+        lines[-1] += f", {same} are the merged model's to the letter"
+        lines += [_smaller(name, facts.merged[key], found[key]) for name, key in _SIZES]
+    if isinstance(found.get("perplexity"), float) and math.isfinite(found["perplexity"]):
+        before = f" (merged: {facts.merged['perplexity']:.3f})" if facts.merged and facts.kind != "merged" else ""
+        lines.append(f"- perplexity of the answers in these texts: {found['perplexity']:.3f}{before}")
+    if found.get("calibration_rows"):
+        lines.append(f"- scales of activations from {found['calibration_rows']} texts")
+    told = (
+        f"Loaded again by plain {'PEFT' if facts.kind == 'adapter' else 'transformers'} and compared with "
+        f"{plain(found['against'])} over {found['positions']} positions of {len(found['rows'])} texts:"
     )
+    return "\n".join(["## Check of the files", "", told, "", *lines])
+
+
+_SIZES = (("on disk", "size_bytes"), ("in memory", "memory_bytes"))
+
+
+def _smaller(name: str, before: int, after: int) -> str:
+    return f"- weights {name}: {format_bytes(before)} before, {format_bytes(after)} after"
 
 
 def training(facts: Facts) -> str:

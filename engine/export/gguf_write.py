@@ -8,7 +8,7 @@ rotated halves. What is not covered is refused with the way round it. `gguf_file
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import torch
 from safetensors import safe_open
 
 from engine.errors import EngineError, ExitCode
+from engine.export import gguf_rope
 from engine.runs.files import read_json
 
-TYPES = ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0")
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """model_type -> llama.cpp's architecture."""
 _EDGES = ("token_embd.weight", "output.weight")
@@ -28,23 +28,24 @@ _EDGES = ("token_embd.weight", "output.weight")
 _HINT = "convert the merged model with llama.cpp's convert_hf_to_gguf.py"
 
 
-def write_gguf(merged: Path, target: Path, kind: str, name: str) -> list[str]:
-    """Write `merged` as `target`, stored as `kind` of TYPES; what could not be done as asked, in words.
+def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[int] = ()) -> list[str]:
+    """Write `merged` as `target`, stored as `kind` of OWN_GGUF; what could not be done as asked, in words.
+
+    `ends` are the tokens that ended answers in training.
 
     Raises EngineError(MODEL) for a family, tokenizer or position scaling that is not covered.
     """
     config = read_json(merged / "config.json")
-    architecture = ARCHITECTURES.get(str(config.get("model_type")))
-    _check(config, architecture)
-    assert architecture is not None
+    architecture = check_family(config)
     writer = gguf.GGUFWriter(str(target), architecture, use_temp_file=True)
     writer.add_name(name)
     writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind.upper()}"))
     if kind.startswith("q"):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, config)
-    otherwise: list[str] = []
+    otherwise: list[str] = _windows(config)
     _add_tokens(writer, merged, config, architecture, otherwise)
+    _add_special(writer, merged, config, set(ends))
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), int(config["num_hidden_layers"]))
     for key, tensor in _tensors(merged):
         place = names.get_name(key, try_suffixes=(".weight", ".bias"))
@@ -63,14 +64,15 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str) -> list[str]:
     return otherwise
 
 
-def _check(config: dict[str, Any], architecture: str | None) -> None:
+def check_family(config: dict[str, Any]) -> str:
+    """llama.cpp's name of the model's architecture. Raises EngineError(MODEL) for one that is not covered."""
+    architecture = ARCHITECTURES.get(str(config.get("model_type")))
     if architecture is None:
         known = ", ".join(ARCHITECTURES)
         raise _refused(f"models of the family '{config.get('model_type')}' are not written as GGUF (known: {known})")
-    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise _refused(f"positions scaled by '{kind}' are not written as GGUF")
+    if reason := gguf_rope.refusal(config):
+        raise _refused(reason)
+    return architecture
 
 
 def _refused(message: str) -> EngineError:
@@ -80,7 +82,6 @@ def _refused(message: str) -> EngineError:
 def _add_shape(writer: Any, config: dict[str, Any]) -> None:
     heads = int(config["num_attention_heads"])
     width = int(config.get("head_dim") or config["hidden_size"] // heads)
-    rope = config.get("rope_parameters") or {}
     writer.add_context_length(int(config["max_position_embeddings"]))
     writer.add_embedding_length(int(config["hidden_size"]))
     writer.add_block_count(int(config["num_hidden_layers"]))
@@ -89,10 +90,16 @@ def _add_shape(writer: Any, config: dict[str, Any]) -> None:
     writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
     writer.add_key_length(width)
     writer.add_value_length(width)
-    writer.add_rope_dimension_count(width)
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
-    writer.add_rope_freq_base(float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0))
     writer.add_vocab_size(int(config["vocab_size"]))
+    gguf_rope.add_rope(writer, config, width)
+
+
+def _windows(config: dict[str, Any]) -> list[str]:
+    window, context = config.get("sliding_window"), int(config["max_position_embeddings"])
+    if not window or int(window) >= context or config.get("use_sliding_window") is False:
+        return []
+    return [f"llama.cpp knows no sliding window of this family: texts of more than {window} tokens are read otherwise"]
 
 
 def _add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture: str, otherwise: list[str]) -> None:
@@ -114,20 +121,32 @@ def _add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture:
     writer.add_token_types(kinds)
     pairs = parts["model"]["merges"]
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in pairs])
-    for add, key in (
-        (writer.add_bos_token_id, "bos_token_id"),
-        (writer.add_eos_token_id, "eos_token_id"),
-        (writer.add_pad_token_id, "pad_token_id"),
-    ):
-        value = config.get(key)
-        value = value[0] if isinstance(value, list) and value else value
-        if isinstance(value, int):
-            add(value)
     # The template writes every special token itself.
     writer.add_add_bos_token(False)
     template = _template(merged)
     if template:
         writer.add_chat_template(template)
+
+
+def _add_special(writer: Any, merged: Path, config: dict[str, Any], ends: set[int]) -> None:
+    """Ids of special tokens. llama.cpp stops at the end of a text and of a turn: two ids where they differ."""
+    generation = merged / "generation_config.json"
+    stops = _ids(read_json(generation).get("eos_token_id")) if generation.is_file() else []
+    known = [*_ids(config.get("eos_token_id")), *stops]
+    eos = next(iter(known), None)
+    turn = next((number for number in (*sorted(ends), *known) if number != eos), None)
+    for add, number in (
+        (writer.add_bos_token_id, next(iter(_ids(config.get("bos_token_id"))), None)),
+        (writer.add_eos_token_id, eos),
+        (writer.add_eot_token_id, turn),
+        (writer.add_pad_token_id, next(iter(_ids(config.get("pad_token_id"))), None)),
+    ):
+        if number is not None:
+            add(number)
+
+
+def _ids(value: Any) -> list[int]:
+    return [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)]
 
 
 def _template(merged: Path) -> str:

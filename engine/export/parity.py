@@ -1,7 +1,7 @@
 """Is the written model the trained one? Reloaded from disk by plain transformers and compared.
 
 Reference = the unquantized base with the adapter beside it, on the CPU, in the export's dtype; 16-bit
-products accumulate in fp32 there. Called by `run.py`; a failed comparison is an error.
+products accumulate in fp32 there. Called by the writers of formats; a failed comparison is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_FACTOR = 20.0
 """The largest single error may be this many times the tolerance: some six deviations are normal among
 millions of logits; one broken row of the head or the embedding shows as far more."""
 
-NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "I8": "int8", "U8": "uint8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +134,11 @@ def closer_to_base(to_tuned: Distance, adapter_effect: Distance | None, to_base:
     return bool(adapter_effect and to_base and adapter_effect.relative > 0 and to_base.relative < to_tuned.relative)
 
 
-def failed(problems: Sequence[str], folder: Path) -> EngineError:
-    """The error for an export that is not what was trained."""
+def failed(name: str, problems: Sequence[str]) -> EngineError:
+    """The error for the format `name` whose files are not what was trained."""
     return EngineError(
-        f"the merged model is not the tuned one: {'; '.join(problems)}",
+        f"the {name} export is not the tuned model: {'; '.join(problems)}",
         code=ExitCode.MODEL,
-        where=folder.name,
+        where=name,
         hint="export with --dtype fp32; an earlier export stands as it was",
     )

@@ -1,6 +1,6 @@
-"""A written model loaded as a stranger would: plain transformers, nothing of the engine.
+"""A written model loaded as a stranger would, by plain transformers and what its card says.
 
-Called by `run.py` for the parity check. Raises what a stranger would see, as EngineError(MODEL).
+Called by the writers of formats for the parity check. Raises what a stranger would see, as EngineError(MODEL).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.export import scales
 
 
 def load_again(folder: Path) -> tuple[Any, Any]:
@@ -22,6 +23,7 @@ def load_again(folder: Path) -> tuple[Any, Any]:
     with readable("the written model cannot be loaded again", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+        scales.put_on_from(model, folder)
     return model.eval(), tokenizer
 
 

@@ -72,7 +72,7 @@ def _write(source: Source, path: Path, kind: str) -> list[str]:
 
 
 def _write_k(source: Source, path: Path, kind: str, program: Path | None, trained: Trained) -> list[str]:
-    """A K-quant out of a 16-bit file, which is removed again. Raises EngineError(MODEL) for other stored types."""
+    """A K-quant out of a 16-bit file, which is removed again. Raises EngineError(ENVIRONMENT) for other types."""
     assert program is not None
     wide = path.with_name(f".{path.stem}-source.gguf")
     try:
@@ -83,7 +83,7 @@ def _write_k(source: Source, path: Path, kind: str, program: Path | None, traine
         wide.unlink(missing_ok=True)
     problems, otherwise = gguf_read.judge_k_quant(path, kind)
     if problems:
-        raise parity.failed(kind, problems)
+        raise llama_quantize.failed(program, f"did not write {kind}: {'; '.join(problems)}")
     return [*notes, *(f"{kind}: {text}" for text in otherwise)]
 
 

@@ -16,7 +16,7 @@ from engine.modeling.gguf_import import dense_options
 
 BLOCK = 256
 """Values that share scales in K-quants: rows of other lengths fall back to blocks of 32."""
-_FALL_BACKS = frozenset({"q5_0", "q5_1", "q8_0", "iq4_nl"})
+_FALL_BACKS = frozenset({"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl"})
 _BITS = {"q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}
 
 
@@ -26,10 +26,10 @@ def read(path: Path) -> tuple[Any, Any]:
 
     with readable("the GGUF cannot be read back", path):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, **dense_options(path)
-        )
         reader = gguf.GGUFReader(path)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, **_biases(reader), **dense_options(path)
+        )
     # transformers leaves its own defaults in place of both.
     if gguf_rope.is_scaled(reader):
         rotary = model.get_decoder().rotary_emb
@@ -38,6 +38,17 @@ def read(path: Path) -> tuple[Any, Any]:
     model.generation_config.eos_token_id = stop_tokens(reader)
     model.generation_config.pad_token_id = _number(reader, "padding")
     return model.eval(), tokenizer
+
+
+def _biases(reader: gguf.GGUFReader) -> dict[str, bool]:
+    """transformers takes a Llama to have none and would leave those in the file out."""
+    llama = str(reader.get_field("general.architecture").contents()) == "llama"
+    names = {tensor.name for tensor in reader.tensors}
+    return {
+        key: True
+        for key, name in (("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias"))
+        if llama and name in names
+    }
 
 
 def positions_differ(path: Path, rotary: Any) -> bool:

@@ -43,19 +43,20 @@ def run(program: Path, source: Path, target: Path, kind: str, threads: int) -> N
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as error:
-        raise _failed(program, f"cannot be run: {error.strerror or error}") from error
-    told = (done.stderr + done.stdout).decode("utf-8", "replace").strip().splitlines()
+        raise failed(program, f"cannot be run: {error.strerror or error}") from error
+    told = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace").strip().splitlines()
     if done.returncode != 0:
         if any("No space left" in text for text in told):
             # Told as every full disk is.
             raise OSError(28, "No space left on device")
         last = sanitize(told[-1], max_chars=200, single_line=True) if told else "it said nothing"
-        raise _failed(program, f"ended with {done.returncode}: {last}")
+        raise failed(program, f"ended with {done.returncode}: {last}")
     if not target.is_file():
-        raise _failed(program, "ended well but wrote no file")
+        raise failed(program, "ended well but wrote no file")
 
 
-def _failed(program: Path, reason: str) -> EngineError:
+def failed(program: Path, reason: str) -> EngineError:
+    """The error for a program that did not do its work."""
     return EngineError(
         f"{program.name} {reason}",
         code=ExitCode.ENVIRONMENT,

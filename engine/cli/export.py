@@ -10,8 +10,10 @@ import click
 
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.cli.progress import Progress
+from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
 from engine.export.formats import GGUF, QUANTIZED
+from engine.export.push import Hub, connect, files_of, listing, upload
 from engine.runs import launch, store
 from engine.runs.store import Run
 from engine.text import format_duration
@@ -30,6 +32,8 @@ from engine.text import format_duration
     help="Also as GGUF for llama.cpp and Ollama; repeatable.",
 )
 @click.option("--llama-quantize", help="llama.cpp's program for the types with _k; default: on PATH.")
+@click.option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, with the token in HF_TOKEN.")
+@click.option("--public", is_flag=True, help="With --push: for everybody to see; default: private.")
 @json_option
 def export(
     run: str,
@@ -39,10 +43,15 @@ def export(
     quantize: tuple[str, ...],
     gguf: tuple[str, ...],
     llama_quantize: str | None,
+    push: str | None,
+    public: bool,
     as_json: bool,
 ) -> None:
     """Write what RUN has learnt: an id, a part of one, or 'last'. An older export stands until this one is right."""
+    if public and not push:
+        raise EngineError("--public goes with --push", code=ExitCode.PROFILE, hint="add --push OWNER/NAME")
     found = store.find_run(run)
+    hub = connect(push) if push else None
     result = export_run(
         found,
         output=output,
@@ -53,10 +62,24 @@ def export(
         llama_quantize=llama_quantize,
         quiet=as_json,
     )
+    if not as_json:
+        show(result)
+    if hub is not None:
+        result["pushed"] = _push(hub, Path(result["output"]), public=public, quiet=as_json)
     if as_json:
         print_json(result)
-        return
-    show(result)
+
+
+def _push(hub: Hub, folder: Path, *, public: bool, quiet: bool) -> dict[str, Any]:
+    """List what goes up, then upload it."""
+    files = files_of(folder)
+    if not quiet:
+        for text in listing(files, hub.repo, public=public):
+            note(text)
+    done = upload(hub, folder, files, public=public)
+    if not quiet:
+        line(f"pushed   {done['url']} ({'public' if public else 'private'})")
+    return done
 
 
 def export_run(

@@ -43,12 +43,17 @@ model = PeftModel.from_pretrained(model, path)"""
 
 
 _SCALES_CODE = """
+from dataclasses import replace
+
 from safetensors.torch import load_file
+from torchao.quantization import PerTensor
 from transformers.utils import cached_file
 
-# Without this, every activation is measured as it comes: slower, and another model than the one that was compared.
+# Without these lines the model still answers, but measures every token instead: it is int8-dynamic then.
 for name, scale in load_file(cached_file(path, "activation_scales.safetensors")).items():
-    model.get_submodule(name).weight.act_quant_scale = scale
+    weight = model.get_submodule(name).weight
+    weight.act_quant_kwargs = replace(weight.act_quant_kwargs, granularity=PerTensor())
+    weight.act_quant_scale = scale
 """
 
 
@@ -139,7 +144,9 @@ def check(facts: Facts) -> str:
         before = f" (merged: {facts.merged['perplexity']:.3f})" if facts.merged and facts.kind != "merged" else ""
         lines.append(f"- perplexity of the answers in these texts: {found['perplexity']:.3f}{before}")
     if found.get("calibration_rows"):
-        lines.append(f"- scales of activations from {found['calibration_rows']} texts")
+        layers = f"{found['fixed_layers']} of {found['layers']} layers"
+        others = "; the others have outliers and measure each token" * (found["fixed_layers"] < found["layers"])
+        lines.append(f"- fixed scales of activations in {layers}, from {found['calibration_rows']} texts{others}")
     told = (
         f"Loaded again by plain {'PEFT' if facts.kind == 'adapter' else 'transformers'} and compared with "
         f"{plain(found['against'])} over {found['positions']} positions of {len(found['rows'])} texts:"

@@ -36,7 +36,7 @@ LIMITS = {
     "bf16": Limit(3e-2, 1.05),
     "int8": _EIGHT,
     "int8-dynamic": _EIGHT,
-    # One scale for all that a layer ever sees: outliers of some tokens make the steps of all others coarse.
+    # One scale for all that a layer ever sees: tokens of large activations make the steps of all others coarse.
     "int8-static": _STATIC,
     "nf4": _FOUR,
     "q8_0": _EIGHT,

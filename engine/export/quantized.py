@@ -31,7 +31,7 @@ def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, fo
     """
     job.phase("export", f"{method} of the merged model")
     texts = merged.texts
-    fixed = _measure(job, merged) if method == "int8-static" else {}
+    fixed, layers = _measure(job, merged) if method == "int8-static" else ({}, 0)
     gc.collect()
     model = _quantize(job, settings, merged, method)
     # The scales are no part of what transformers saves: they stand in a file of their own.
@@ -52,24 +52,33 @@ def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, fo
     stored = parity.stored_dtypes(folder)
     against = f"the merged model in {merged.dtype}"
     made = entry(method, merged.look.logits, against, seen, texts, stored, merged.look)
-    made |= {"reloaded_max_abs_diff": same.max_abs, "calibration_rows": len(texts.calibration) if fixed else None}
+    made["reloaded_max_abs_diff"] = same.max_abs
+    if method == "int8-static":
+        made |= {"calibration_rows": len(texts.calibration), "fixed_layers": len(fixed), "layers": layers}
     problems = _problems(method, same, stored) + problems_of(made, LIMITS[method], merged.look)
     if problems:
         raise parity.failed(method, problems)
     return made
 
 
-def _measure(job: Job, merged: Merged) -> dict[str, Any]:
+def _measure(job: Job, merged: Merged) -> tuple[dict[str, Any], int]:
+    """Scales of the layers that one scale suits, and how many layers there are. Raises EngineError(MODEL) for none."""
     model, _ = load_again(merged.folder)
     if merged.texts.calibration == merged.texts.ids:
         job.warn("calibration", "int8-static takes its scales from the rows it is compared on: there are no others")
-    return scales.measure(model, merged.texts.calibration)
+    fixed, layers = scales.measure(model, merged.texts.calibration)
+    if not fixed:
+        raise parity.failed("int8-static", ["one scale suits the activations of none of its layers"])
+    if len(fixed) < layers:
+        left = f"{layers - len(fixed)} of {layers} layers have outliers that one scale would spoil"
+        job.warn("calibration", f"int8-static: {left}: they go on measuring each token")
+    return fixed, layers
 
 
 def _quantize(job: Job, settings: Profile, merged: Merged, method: str) -> Any:
     from transformers import AutoModelForCausalLM
 
-    config = _bitsandbytes(settings, method, merged.dtype) if method in BITSANDBYTES else _torchao(job, method)
+    config = _bitsandbytes(settings, method, merged.dtype) if method in BITSANDBYTES else _torchao(job)
     with readable(f"the merged model cannot be quantized to {method}", merged.folder):
         model = AutoModelForCausalLM.from_pretrained(
             merged.folder,
@@ -89,22 +98,17 @@ def _bitsandbytes(settings: Profile, method: str, dtype: str) -> Any:
     return quantization_config(Profile.model_validate(tree))
 
 
-def _torchao(job: Job, method: str) -> Any:
-    """Weights by row in int8; activations by token as they come, or by one scale a layer (put on afterwards)."""
+def _torchao(job: Job) -> Any:
+    """Weights in int8 by row, activations by token as they come; int8-static puts its scales on afterwards."""
     import torch
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, PerRow, PerTensor
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig
     from torchao.utils import should_reduce_range
     from transformers import TorchAoConfig
 
     narrow = should_reduce_range(torch.device("cpu"))
     if narrow:
         job.warn("int8_range", "this processor's products of int8 overflow: 7 of the 8 bits are used")
-    activations = PerTensor() if method == "int8-static" else PerRow()
-    return TorchAoConfig(
-        Int8DynamicActivationInt8WeightConfig(
-            granularity=[activations, PerRow()], set_inductor_config=False, reduce_range=narrow
-        )
-    )
+    return TorchAoConfig(Int8DynamicActivationInt8WeightConfig(set_inductor_config=False, reduce_range=narrow))
 
 
 def _problems(method: str, same: parity.Distance, stored: dict[str, int]) -> list[str]:

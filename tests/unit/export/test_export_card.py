@@ -69,6 +69,7 @@ PARITY: dict[str, Any] = {
     "stored": {"bf16": 10},
     "answers": [ANSWER, ANSWER | {"stopped": False}],
 }
+STATIC = {"calibration_rows": 64, "fixed_layers": 26, "layers": 28}
 REPORT = {
     "base": {"perplexity": 9.0, "rougeL": 20.0, "exact_match": 0.1},
     "tuned": {"perplexity": 4.5, "rougeL": 40.0, "exact_match": 0.9},
@@ -180,9 +181,9 @@ def test_a_quantized_card_says_what_it_costs_and_saves(tmp_path: Path) -> None:
 
 
 def test_fixed_scales_and_ends_of_answers_are_in_the_code(tmp_path: Path) -> None:
-    fixed = card_text(facts(tmp_path, kind="int8-static", parity=PARITY | {"calibration_rows": 64}))
+    fixed = card_text(facts(tmp_path, kind="int8-static", parity=PARITY | STATIC))
     assert "activation_scales.safetensors" in fixed
-    assert "scales of activations from 64 texts" in fixed
+    assert "fixed scales of activations in 26 of 28 layers, from 64 texts; the others have outliers" in fixed
     adapter = card_text(facts(tmp_path, kind="adapter", parity=PARITY | {"stops": [2, 4]}))
     assert "max_new_tokens=128, eos_token_id=[2, 4])" in adapter
     assert "compared with base + adapter in bf16" in adapter

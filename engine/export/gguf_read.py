@@ -70,6 +70,11 @@ def _number(reader: gguf.GGUFReader, name: str) -> int | None:
     return None if field is None else int(field.contents())
 
 
+def is_sentencepiece(path: Path) -> bool:
+    """Whether the file's tokens are sentencepiece's."""
+    return str(gguf.GGUFReader(path).get_field("tokenizer.ggml.model").contents()) == "llama"
+
+
 def stored(path: Path) -> dict[str, int]:
     """Values by stored type, read from the file."""
     found: Counter[str] = Counter()

@@ -1,13 +1,12 @@
 """A merged model's directory as a GGUF file, for llama.cpp, Ollama and LM Studio. Pure Python, tensor by tensor.
 
-Llama, Mistral and Qwen families with byte-level tokenizers. Names and metadata are those of llama.cpp's converter
+Llama, Mistral and Qwen families. Names and metadata are those of llama.cpp's converter
 (gguf-py's tensor map); rows of query and key projections of Llama-like models are put into llama.cpp's order of
 rotated halves. What is not covered is refused with the way round it. `gguf_files.py` compares the file with its source.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from engine.errors import EngineError, ExitCode
 from engine.export import gguf_rope
+from engine.export.gguf_tokens import add_special, add_tokens, refused
 from engine.runs.files import read_json
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """model_type -> llama.cpp's architecture."""
 _EDGES = ("token_embd.weight", "output.weight")
 """Kept in 8 bits where the layers have fewer: their errors reach every token."""
-_HINT = "convert the merged model with llama.cpp's convert_hf_to_gguf.py"
 
 
 def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[int] = ()) -> list[str]:
@@ -44,13 +42,13 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, config)
     otherwise: list[str] = _windows(config)
-    _add_tokens(writer, merged, config, architecture, otherwise)
-    _add_special(writer, merged, config, set(ends))
+    add_tokens(writer, merged, config, architecture, otherwise)
+    add_special(writer, merged, config, set(ends))
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), int(config["num_hidden_layers"]))
     for key, tensor in _tensors(merged):
         place = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if place is None:
-            raise _refused(f"the tensor {key} has no place in a GGUF of this family")
+            raise refused(f"the tensor {key} has no place in a GGUF of this family")
         if key == "lm_head.weight" and config.get("tie_word_embeddings"):
             continue
         data = tensor.float().numpy()
@@ -69,14 +67,10 @@ def check_family(config: dict[str, Any]) -> str:
     architecture = ARCHITECTURES.get(str(config.get("model_type")))
     if architecture is None:
         known = ", ".join(ARCHITECTURES)
-        raise _refused(f"models of the family '{config.get('model_type')}' are not written as GGUF (known: {known})")
+        raise refused(f"models of the family '{config.get('model_type')}' are not written as GGUF (known: {known})")
     if reason := gguf_rope.refusal(config):
-        raise _refused(reason)
+        raise refused(reason)
     return architecture
-
-
-def _refused(message: str) -> EngineError:
-    return EngineError(message, code=ExitCode.MODEL, where="export.gguf", hint=_HINT)
 
 
 def _add_shape(writer: Any, config: dict[str, Any]) -> None:
@@ -100,79 +94,6 @@ def _windows(config: dict[str, Any]) -> list[str]:
     if not window or int(window) >= context or config.get("use_sliding_window") is False:
         return []
     return [f"llama.cpp knows no sliding window of this family: texts of more than {window} tokens are read otherwise"]
-
-
-def _add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture: str, otherwise: list[str]) -> None:
-    """The vocabulary, its merges, special ids and the chat template."""
-    parts = json.loads((merged / "tokenizer.json").read_text(encoding="utf-8"))
-    if parts["model"].get("type") != "BPE" or "ByteLevel" not in json.dumps(parts.get("decoder")):
-        raise _refused("only byte-level BPE tokenizers are written as GGUF")
-    size = int(config["vocab_size"])
-    tokens = [f"[PAD{number}]" for number in range(size)]
-    kinds = [int(gguf.TokenType.UNUSED)] * size
-    for token, number in parts["model"]["vocab"].items():
-        tokens[number], kinds[number] = token, int(gguf.TokenType.NORMAL)
-    for added in parts.get("added_tokens", []):
-        kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
-        tokens[added["id"]], kinds[added["id"]] = added["content"], int(kind)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_splitter(parts, architecture, otherwise))
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    pairs = parts["model"]["merges"]
-    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in pairs])
-    # The template writes every special token itself.
-    writer.add_add_bos_token(False)
-    template = _template(merged)
-    if template:
-        writer.add_chat_template(template)
-
-
-def _add_special(writer: Any, merged: Path, config: dict[str, Any], ends: set[int]) -> None:
-    """Ids of special tokens. llama.cpp stops at the end of a text and of a turn: two ids where they differ."""
-    generation = merged / "generation_config.json"
-    stops = _ids(read_json(generation).get("eos_token_id")) if generation.is_file() else []
-    known = [*_ids(config.get("eos_token_id")), *stops]
-    eos = next(iter(known), None)
-    turn = next((number for number in (*sorted(ends), *known) if number != eos), None)
-    for add, number in (
-        (writer.add_bos_token_id, next(iter(_ids(config.get("bos_token_id"))), None)),
-        (writer.add_eos_token_id, eos),
-        (writer.add_eot_token_id, turn),
-        (writer.add_pad_token_id, next(iter(_ids(config.get("pad_token_id"))), None)),
-    ):
-        if number is not None:
-            add(number)
-
-
-def _ids(value: Any) -> list[int]:
-    return [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)]
-
-
-def _template(merged: Path) -> str:
-    """The chat template, from its own file or the tokenizer's configuration; empty without one."""
-    own = merged / "chat_template.jinja"
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
-    config = merged / "tokenizer_config.json"
-    found = read_json(config).get("chat_template") if config.is_file() else None
-    return found if isinstance(found, str) else ""
-
-
-def _splitter(parts: dict[str, Any], architecture: str, otherwise: list[str]) -> str:
-    """llama.cpp's name for how text is split before merging, by what the splitting pattern does with digits."""
-    text = json.dumps(parts.get("pre_tokenizer"))
-    if architecture.startswith("qwen"):
-        return "qwen2"
-    if "{1,3}" in text:
-        return "tekken" if "Lu" in text else "llama-bpe"
-    if "Digits" in text:
-        return "smollm"
-    if "Split" in text:
-        otherwise.append(
-            "the tokenizer splits text in a way without a name here: llama.cpp is told gpt-2's, which may differ"
-        )
-    return "gpt-2"
 
 
 def _tensors(merged: Path) -> Iterator[tuple[str, torch.Tensor]]:

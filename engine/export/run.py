@@ -64,7 +64,8 @@ def run(job: Job) -> dict[str, Any]:
     parameters = _parameters(trained)
     check_space(wanted.target, _needed_bytes(trained, wanted, parameters))
     if wanted.merged:
-        merge.check_memory(parameters, wanted.dtype)
+        # GGUF files are compared in fp32, as they are read back.
+        merge.check_memory(parameters, "fp32" if wanted.gguf else wanted.dtype)
     if wanted.gguf:
         # Before hours of merging: what GGUF cannot hold shows in the base model's configuration.
         check_family(read_json(model_directory(trained.settings, trained.base_dir, job.warn) / "config.json"))

@@ -251,7 +251,7 @@ def test_export_is_base_and_adapter(run: Path, base: Path, monkeypatch: pytest.M
 
     monkeypatch.setenv("HF_TOKEN", CANARY)
     evaluate(job(run))
-    result = export(job(run))
+    result = export(job(run, quantized=["int8-static"], gguf=["q8_0"]))
     target = run / "export"
     assert (result["adapter"], result["merged"]) == (str(target / "adapter"), str(target / "merged"))
     made = entry(result)
@@ -308,7 +308,8 @@ def test_export_in_16_bit_in_shards(run: Path, dtype: str) -> None:
     run_json = json.loads(text)
     run_json["settings"]["export"]["max_shard_gib"] = 1e-4
     (run / "run.json").write_text(json.dumps(run_json))
-    result = export(job(run, dtype=dtype))
+    result = export(job(run, dtype=dtype, quantized=["int8-dynamic"]))
+    assert len(list(Path(result["int8-dynamic"]).glob("model-*.safetensors"))) > 1
     assert list(entry(result)["stored"]) == [dtype]
     assert 0 < entry(result)["relative_rms"] < 0.03
     merged = Path(result["merged"])

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -115,6 +116,42 @@ def test_both_ends_of_an_answer_are_in_the_file(tmp_path: Path) -> None:
     assert again.generation_config.eos_token_id == [2, 4]
 
 
+@pytest.fixture
+def pieces(tmp_path: Path) -> Path:
+    """A model with a sentencepiece tokenizer, made from this file's text."""
+    from sentencepiece import SentencePieceTrainer
+
+    # Digits split, bytes for what is unknown: as Llama 2's.
+    made = {"vocab_size": 600, "model_type": "bpe", "byte_fallback": True, "split_digits": True, "minloglevel": 2}
+    named = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1, "normalization_rule_name": "identity"}
+    prefix = tmp_path / "tokenizer"
+    SentencePieceTrainer.train(
+        input=__file__, model_prefix=str(prefix), remove_extra_whitespaces=False, **made, **named
+    )
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    settings = {"tokenizer_class": "LlamaTokenizer", "chat_template": "{{ messages }}", "add_bos_token": False}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    folder = tmp_path / "merged"
+    Auto.from_config(LlamaConfig(**{**SIZES, "vocab_size": 640})).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(folder)
+    return folder
+
+
+def test_sentencepiece_tokens_read_back_with_their_order_of_merges(tmp_path: Path, pieces: Path) -> None:
+    (told,) = write_gguf(pieces, tmp_path / "x.gguf", "f16", "x")
+    assert "puts a blank before every text" in told
+    assert gguf_read.is_sentencepiece(tmp_path / "x.gguf")
+    _, tokenizer = gguf_read.read(tmp_path / "x.gguf")
+    own = AutoTokenizer.from_pretrained(pieces)
+    for text in ("the tokenizer reads 1944 texts of naïve 東京\n    assert x", Path(__file__).read_text()[:4000]):
+        assert tokenizer(text, add_special_tokens=False).input_ids == own(text, add_special_tokens=False).input_ids
+    assert tokenizer.chat_template == own.chat_template
+    fields = gguf.GGUFReader(tmp_path / "x.gguf")
+    kinds = fields.get_field("tokenizer.ggml.token_type").contents()
+    assert kinds.count(gguf.TokenType.BYTE) == 256
+    assert kinds[0] == gguf.TokenType.UNKNOWN
+
+
 def test_a_sliding_window_is_told(tmp_path: Path) -> None:
     merged = saved(tmp_path / "merged", MistralConfig(**SIZES, sliding_window=64))
     (told,) = write_gguf(merged, tmp_path / "x.gguf", "f16", "x")
@@ -175,4 +212,4 @@ def test_what_is_not_covered_is_refused_with_the_way_round(tmp_path: Path) -> No
     tokens = json.loads((merged / "tokenizer.json").read_text())
     tokens["decoder"] = {"type": "Fuse"}
     (merged / "tokenizer.json").write_text(json.dumps(tokens))
-    refused("only byte-level BPE")
+    refused("only byte-level and sentencepiece BPE")

@@ -125,7 +125,8 @@ def show(result: dict[str, Any]) -> None:
             line(text)
         line()
         _show_answer(report)
-        note(parity_page.legend(report))
+        for text in parity_page.legend(report):
+            note(text)
     note(f"done in {format_duration(result['seconds'])}")
 
 

@@ -122,7 +122,7 @@ def entry(
             for wanted, found, loss in zip(reference, seen.logits, seen.losses, strict=True)
         ],
         "answers": [
-            found | {"same_as_merged": merged is None or found["text"] == merged.answers[number]["text"]}
+            found | {"same_as_merged": found["text"] == merged.answers[number]["text"] if merged else None}
             for number, found in enumerate(seen.answers)
         ],
         "template_survives": seen.template == texts.template,

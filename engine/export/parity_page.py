@@ -5,6 +5,7 @@ Called by `run.py` and by `engine export`. Everything that came from data or a m
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from engine.text import format_bytes, sanitize
@@ -38,9 +39,9 @@ def _row(made: dict[str, Any]) -> tuple[str, ...]:
 
 
 def answers_told(made: dict[str, Any]) -> str:
-    """`3/3 equal`: answers that are the merged model's to the letter; for that itself, how many ended by themselves."""
+    """`3/3 equal`: answers that are the merged model's to the letter; without one, how many ended by themselves."""
     answers = made["answers"]
-    if made["format"] == "merged":
+    if any(found["same_as_merged"] is None for found in answers):
         return f"{sum(found['stopped'] for found in answers)}/{len(answers)} ended"
     return f"{sum(found['same_as_merged'] for found in answers)}/{len(answers)} equal"
 
@@ -53,19 +54,24 @@ def _perplexity(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}" if value < 1e5 else f"{value:.1e}"
 
 
-def legend(report: dict[str, Any]) -> str:
-    """What the columns were measured on, in a sentence or two."""
+def legend(report: dict[str, Any]) -> list[str]:
+    """What the columns were measured on, in lines of 80 columns."""
     first = report["formats"][0]
-    return (
+    return textwrap.wrap(
         f"{len(first['rows'])} texts ({report['source']}), {first['positions']} positions, read back by transformers "
         f"{report['transformers']}. 'logits off' is their error as a share of their spread, 'answers' compares greedy "
-        "answers with the merged model's."
+        "answers with the merged model's.",
+        80,
     )
 
 
 def page(report: dict[str, Any]) -> str:
     """parity.txt: the table, then each format with its rows, stored types and answers."""
-    parts = ["\n".join(table_lines(report)), legend(report), *(_details(report, made) for made in report["formats"])]
+    parts = [
+        "\n".join(table_lines(report)),
+        "\n".join(legend(report)),
+        *(_details(report, made) for made in report["formats"]),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,7 +91,7 @@ def _details(report: dict[str, Any], made: dict[str, Any]) -> str:
         )
     for prompt, found in zip(report["prompts"], made["answers"], strict=True):
         end = "ended by itself" if found["stopped"] else "ran to its limit"
-        same = "" if made["format"] == "merged" else ", as merged" if found["same_as_merged"] else ", unlike merged"
+        same = {None: "", True: ", as merged", False: ", unlike merged"}[found["same_as_merged"]]
         lines.append(f"  asked {_quoted(prompt)}")
         lines.append(f"    {_quoted(found['text'])} ({found['tokens']} tokens, {end}{same})")
     return "\n".join(lines)

@@ -39,8 +39,23 @@ class Export(Table):
         max_length=4,
     )
     gguf: list[
-        Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0"]
-        | Literal["q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k"]
+        Literal[
+            "f16",
+            "bf16",
+            "q8_0",
+            "q5_1",
+            "q5_0",
+            "q4_0",
+            "q6_k",
+            "q5_k_m",
+            "q5_k_s",
+            "q4_k_m",
+            "q4_k_s",
+            "q3_k_l",
+            "q3_k_m",
+            "q3_k_s",
+            "q2_k",
+        ]
     ] = setting(
         [],
         "Also write GGUF files for llama.cpp and Ollama, read back and compared; _k types need its llama-quantize.",

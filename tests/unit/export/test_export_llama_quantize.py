@@ -70,7 +70,7 @@ def test_its_full_disk_is_a_full_disk(tmp_path: Path) -> None:
 
 
 def file_of(path: Path, named: str = "Q4_K_M", **tensors: tuple[str, int]) -> Path:
-    """A GGUF file that calls itself `named`, with a matrix for each name, stored as the type with rows of so many values."""
+    """A GGUF file that calls itself `named`, a matrix for each name with its type and length of rows."""
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{named}"])
     for name, (kind, row) in tensors.items():
@@ -104,7 +104,7 @@ def test_a_file_that_holds_what_its_name_says(tmp_path: Path) -> None:
         ({"up": ("Q4_K", 512), "odd": ("F16", 576)}, "odd is stored as f16"),
         ({"up": ("Q3_K", 512)}, "up is stored as q3_k"),
         ({"up": ("Q4_K", 512), "named": "F16"}, "its metadata names another type"),
-        ({f"up{number}": ("Q8_0", 512) for number in range(9)}, "and 7 more"),
+        ({f"up{number}": ("Q8_0", 512) for number in range(9)}, "and 6 more"),
     ],
 )
 def test_a_file_that_holds_other_types_is_an_error(tmp_path: Path, tensors: dict[str, Any], said: str) -> None:

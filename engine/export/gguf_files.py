@@ -25,45 +25,50 @@ MUCH = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the files are made from and compared with: its logits in fp32, its rotary positions, the files' name."""
+    """What the files are made from and compared with (logits in fp32, rotary positions), where they go, their name."""
 
     merged: Merged
     logits: Any
     rotary: Any
+    folder: Path
     name: str
+    program: Path | None
+    """llama-quantize, for the K-quants."""
 
 
-def write_ggufs(
-    job: Job, trained: Trained, merged: Merged, kinds: tuple[str, ...], program: Path | None, folder: Path, name: str
-) -> list[dict[str, Any]]:
-    """A file for each of `kinds` in `folder`; their entries of the report.
-
-    `program` quantizes the K-quants. Raises EngineError: MODEL for what GGUF cannot hold or a file that does not
-    hold it, ENVIRONMENT for a program that fails.
-    """
+def prepare(job: Job, merged: Merged, folder: Path, name: str, program: Path | None) -> Source:
+    """The merged model as every file of `folder` is compared with it."""
     folder.mkdir()
     model, _ = load_again(merged.folder)
     # In fp32, as the files are read back: rounding of the products must not count as theirs.
     logits = parity.logits_of(model.float(), merged.texts.ids)
-    source = Source(merged, logits, model.get_decoder().rotary_emb, name)
-    del model
     if gguf_rope.parameters_of(read_json(merged.folder / "config.json"))["rope_type"] != "default":
         job.warn("gguf_positions", "transformers reads no scaled positions from GGUF: they were put on for the check")
-    found = []
-    told: set[str] = set()
-    for kind in kinds:
-        gc.collect()
-        job.phase("export", f"GGUF {kind}")
-        path = folder / f"{name}-{kind}.gguf"
-        notes = _write_k(source, path, kind, program, trained) if kind in K_QUANTS else _write(source, path, kind)
-        for text in notes:
-            if text not in told:
-                job.warn("gguf_stored", text)
-        told |= set(notes)
-        found.append(_compare(path, kind, source))
-        _tell_loss(job, kind, found[-1])
-    _write_modelfile(folder / "Modelfile", folder / f"{name}-{kinds[0]}.gguf", trained)
-    return found
+    return Source(merged, logits, model.get_decoder().rotary_emb, folder, name, program)
+
+
+def write_kind(job: Job, trained: Trained, source: Source, kind: str) -> dict[str, Any]:
+    """One file, stored as `kind`; its entry of the report.
+
+    Raises EngineError: MODEL for what GGUF cannot hold or a file that does not hold it, ENVIRONMENT for a program that
+    fails.
+    """
+    gc.collect()
+    job.phase("export", f"GGUF {kind}")
+    path = file_of(source, kind)
+    notes = _write_k(source, path, kind, trained) if kind in K_QUANTS else _write(source, path, kind)
+    for text in notes:
+        job.warn("gguf_stored", text)
+    made = _compare(path, kind, source)
+    if made["relative_rms"] > MUCH:
+        same = f"the same next token in {made['top1_agreement']:.0%} of places"
+        job.warn("gguf_quality", f"{kind} changes this model a lot ({same}): q8_0 keeps more")
+    return made
+
+
+def file_of(source: Source, kind: str) -> Path:
+    """Where the file of `kind` lies."""
+    return source.folder / f"{source.name}-{kind}.gguf"
 
 
 def _write(source: Source, path: Path, kind: str) -> list[str]:
@@ -71,8 +76,9 @@ def _write(source: Source, path: Path, kind: str) -> list[str]:
     return write_gguf(merged.folder, path, kind, source.name, merged.texts.last_trained)
 
 
-def _write_k(source: Source, path: Path, kind: str, program: Path | None, trained: Trained) -> list[str]:
+def _write_k(source: Source, path: Path, kind: str, trained: Trained) -> list[str]:
     """A K-quant out of a 16-bit file, which is removed again. Raises EngineError(ENVIRONMENT) for other types."""
+    program = source.program
     assert program is not None
     wide = path.with_name(f".{path.stem}-source.gguf")
     try:
@@ -107,16 +113,13 @@ def _compare(path: Path, kind: str, source: Source) -> dict[str, Any]:
     return made
 
 
-def _tell_loss(job: Job, kind: str, made: dict[str, Any]) -> None:
-    if made["relative_rms"] > MUCH:
-        same = f"the same next token in {made['top1_agreement']:.0%} of places"
-        job.warn("gguf_quality", f"{kind} changes this model a lot ({same}): q8_0 keeps more")
+def write_modelfile(source: Source, kind: str, trained: Trained) -> None:
+    """Modelfile for `ollama create`: the file of `kind`, what ends an answer, system message.
 
-
-def _write_modelfile(path: Path, model: Path, trained: Trained) -> None:
-    """For `ollama create`: file, what ends an answer, system message. Ollama takes the template from the file."""
+    Ollama takes the template from the file.
+    """
     ends: Sequence[Any] = trained.read("data/report.json").get("ends", [])
-    lines = [f"FROM ./{model.name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
+    lines = [f"FROM ./{file_of(source, kind).name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
     if trained.settings.data.system.strip():
         lines.append(f"SYSTEM {json.dumps(trained.settings.data.system, ensure_ascii=False)}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (source.folder / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -7,20 +7,20 @@ earlier export at the same place stands until the new one is whole and right.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.evaluate.trained import Trained, load_tokenizer, open_run, refuse_scores
-from engine.export import llama_quantize, merge, parity_page
+from engine.export import gguf_files, llama_quantize, merge, parity_page
 from engine.export.card import Facts, card_text
 from engine.export.clean import base_name, file_name
-from engine.export.formats import BITSANDBYTES, K_QUANTS, TORCHAO
-from engine.export.gguf_files import write_ggufs
+from engine.export.formats import BITSANDBYTES, K_QUANTS, LIMITS, TORCHAO
 from engine.export.gguf_write import check_family
 from engine.export.merged import compare_adapter, copy_adapter, write_merged
 from engine.export.place import MARK, building, check_space, check_target, size_bytes
@@ -92,13 +92,32 @@ def _write(
     entries = [made]
     if trained.is_adapter:
         entries.insert(0, compare_adapter(job, trained, wanted.dtype, adapter, texts, reference, merged.look))
+    failures: list[Problem] = []
     for method in wanted.quantized:
-        entries.append(write_quantized(job, trained.settings, merged, method, folder / method))
+        with _gathered(failures):
+            entries.append(write_quantized(job, trained.settings, merged, method, folder / method))
     if wanted.gguf:
         base, _ = base_name(trained.settings.model.name_or_path, trained.base_dir)
         name = file_name(trained.settings.name or f"{base.rpartition('/')[2]}-tuned")
-        entries += write_ggufs(job, trained, merged, wanted.gguf, wanted.program, folder / "gguf", name)
+        source = gguf_files.prepare(job, merged, folder / "gguf", name, wanted.program)
+        for kind in wanted.gguf:
+            with _gathered(failures):
+                entries.append(gguf_files.write_kind(job, trained, source, kind))
+        gguf_files.write_modelfile(source, wanted.gguf[0], trained)
+    if failures:
+        raise problems_error(failures, ExitCode.MODEL, "the export is not the tuned model, and an earlier one stands")
     return entries
+
+
+@contextmanager
+def _gathered(failures: list[Problem]) -> Iterator[None]:
+    """Keep a format's failed comparison for the end: the others are worth knowing too."""
+    try:
+        yield
+    except EngineError as error:
+        if error.where not in LIMITS:
+            raise
+        failures.append(Problem(error.message, error.hint, error.where))
 
 
 def _adapter_alone(job: Job, trained: Trained, wanted: Wanted, texts: Texts, folder: Path) -> list[dict[str, Any]]:

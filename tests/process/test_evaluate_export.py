@@ -462,8 +462,10 @@ def test_a_format_that_is_broken_is_an_error_and_the_old_export_stands(
         export(job(run, gguf=["f16"]))
     assert caught.value.code is ExitCode.MODEL
     monkeypatch.setattr(scales, "LARGEST", 127 * 50)
-    with pytest.raises(EngineError, match="int8-static export is not the tuned model: its logits are off"):
-        export(job(run, quantized=["int8-static"]))
+    with pytest.raises(EngineError, match="2 problems") as caught:
+        export(job(run, quantized=["int8-static"], gguf=["f16"]))
+    assert [problem.where for problem in caught.value.problems] == ["int8-static", "f16"]
+    assert all("its logits are off" in problem.message for problem in caught.value.problems)
     assert (run / "export" / "export.json").read_bytes() == before
     assert not list(run.glob(".export*"))
 

@@ -52,6 +52,8 @@ class Facts:
     parity: dict[str, Any] | None
     report: dict[str, Any] | None
     merged: dict[str, Any] | None = None
+    chats: bool = True
+    """Whether its tokenizer has a chat template."""
 
 
 def card_text(facts: Facts) -> str:

@@ -25,12 +25,16 @@ path = "."  # this directory, or the model's name on the hub
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
 
-messages = [{"role": "user", "content": "Hello!"}]
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-)
+{inputs}
 output = model.generate(**inputs, max_new_tokens=128)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
+
+_CHAT = """messages = [{"role": "user", "content": "Hello!"}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)"""
+_TEXT = """# It has no chat template: it goes on with a text.
+inputs = tokenizer("Once upon a time", return_tensors="pt")"""
 
 _ADAPTER_HEAD = """from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -88,7 +92,7 @@ def _licence(facts: Facts) -> str:
 
 def usage(facts: Facts) -> str:
     """Code that runs as it stands, from inside the directory."""
-    code = MERGED_CODE
+    code = MERGED_CODE.replace("{inputs}", _CHAT if facts.chats else _TEXT)
     head, loading, rest = code.partition('dtype="auto")')
     if facts.kind == "int8-static":
         code = head + loading + "\n" + _SCALES_CODE + rest.removeprefix("\n")

@@ -45,9 +45,12 @@ def readable(otherwise: str, path: Path) -> Iterator[None]:
 @torch.inference_mode()
 def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_tokens: int) -> dict[str, Any]:
     """One greedy answer with the model's own stop tokens: its text, tokens, and whether it ended by itself."""
-    inputs = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-    ).to(model.device)
+    if tokenizer.chat_template is None:
+        inputs = tokenizer(messages[-1]["content"], return_tensors="pt").to(model.device)
+    else:
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        ).to(model.device)
     own = model.generation_config.eos_token_id
     stops = own if isinstance(own, list) else [own]
     output = model.generate(

@@ -74,7 +74,7 @@ def run(job: Job) -> dict[str, Any]:
         texts = texts_of(trained, tokenizer, job.warn)
         entries = _write(job, trained, wanted, tokenizer, texts, folder)
         report = _report(texts, entries, folder)
-        result = _finish(job, trained, wanted, folder, report)
+        result = _finish(job, trained, wanted, folder, report, chats=texts.template is not None)
     return {"outcome": "completed", **result, "seconds": round(time.monotonic() - began, 3)}
 
 
@@ -195,7 +195,9 @@ def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
     return int((model + adapter) * SPACE_FACTOR) + SPARE_BYTES
 
 
-def _finish(job: Job, trained: Trained, wanted: Wanted, folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+def _finish(
+    job: Job, trained: Trained, wanted: Wanted, folder: Path, report: dict[str, Any], *, chats: bool
+) -> dict[str, Any]:
     """Cards, the mark of an export, and what the caller is told."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
@@ -215,6 +217,7 @@ def _finish(job: Job, trained: Trained, wanted: Wanted, folder: Path, report: di
             entries.get(kind),
             scores,
             entries.get("merged"),
+            chats,
         )
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
     sizes = {f"{kind}_bytes": size_bytes(folder / kind) for kind in kinds}

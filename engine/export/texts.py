@@ -49,7 +49,7 @@ class Texts:
     rows: list[Encoded]
     prompts: list[Prompt]
     last_trained: set[int]
-    template: str
+    template: str | None
     source: str
     calibration: list[list[int]]
 

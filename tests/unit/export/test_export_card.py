@@ -189,6 +189,12 @@ def test_fixed_scales_and_ends_of_answers_are_in_the_code(tmp_path: Path) -> Non
     assert "compared with base + adapter in bf16" in adapter
 
 
+def test_a_model_of_plain_text_is_shown_with_plain_text(tmp_path: Path) -> None:
+    text = card_text(dataclasses.replace(facts(tmp_path, parity=PARITY), chats=False))
+    assert "apply_chat_template" not in text
+    assert 'inputs = tokenizer("Once upon a time"' in text
+
+
 def test_an_infinite_score_stays_out_of_the_metadata(tmp_path: Path) -> None:
     report = REPORT | {"tuned": {"perplexity": None, "rougeL": 40.0}, "delta": {"perplexity": None, "rougeL": 20.0}}
     metrics = head(card_text(facts(tmp_path, report=report)))["model-index"][0]["results"][0]["metrics"]

@@ -123,6 +123,23 @@ def test_without_a_token_or_a_place(hub: push.Hub, monkeypatch: pytest.MonkeyPat
     assert "HF_TOKEN" in caught.value.hint
 
 
+def test_the_command_lists_then_uploads(export: Path, hub: push.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    import engine.cli.export as command
+
+    result = {"output": str(export), "card": "README.md", "parity": {"formats": []}, "seconds": 1.0}
+    monkeypatch.setattr(command.store, "find_run", lambda run: run)
+    monkeypatch.setattr(command, "export_run", lambda *_, **__: dict(result))
+    shown = CliRunner().invoke(command.export, ["last", "--push", "me/model"])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stderr.index("to me/model (private): 4 files") < shown.stderr.index("stay here")
+    assert "pushed   https://hub/me/model (private)" in shown.stdout
+    told = CliRunner().invoke(command.export, ["last", "--push", "me/open", "--public", "--json"])
+    assert json.loads(told.stdout)["pushed"]["private"] is False
+    assert TOKEN not in shown.output + told.output
+
+
 @pytest.fixture
 def server() -> Iterator[HTTPServer]:
     """A hub that answers every request with `status`."""

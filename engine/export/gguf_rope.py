@@ -42,13 +42,11 @@ def refusal(config: dict[str, Any]) -> str:
 
 
 def add_rope(writer: Any, config: dict[str, Any], width: int) -> None:
-    """Write base and scaling; `width` is the size of a head."""
+    """Write base and scaling, but for the tensor of `divisors`; `width` is the size of a head."""
     rope = parameters_of(config)
     writer.add_rope_dimension_count(width)
     writer.add_rope_freq_base(float(rope["rope_theta"]))
-    if rope["rope_type"] == "llama3":
-        writer.add_tensor(FREQS, llama3_divisors(rope, width))
-    elif rope["rope_type"] == "linear":
+    if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
     elif rope["rope_type"] == "yarn":
@@ -62,6 +60,12 @@ def add_rope(writer: Any, config: dict[str, Any], width: int) -> None:
         ):
             if rope.get(key) is not None:
                 add(float(rope[key]))
+
+
+def divisors(config: dict[str, Any], width: int) -> np.ndarray | None:
+    """The tensor FREQS, for a model that has one."""
+    rope = parameters_of(config)
+    return llama3_divisors(rope, width) if rope["rope_type"] == "llama3" else None
 
 
 def llama3_divisors(rope: dict[str, Any], width: int) -> np.ndarray:
@@ -86,9 +90,9 @@ def frequencies(reader: gguf.GGUFReader) -> tuple[np.ndarray, float]:
 
     width, base = int(value("dimension_count", 0)), float(value("freq_base", 10_000.0))
     plain = base ** (-np.arange(0, width, 2, dtype=np.float64) / width)
-    divisors = next((np.array(tensor.data) for tensor in reader.tensors if tensor.name == FREQS), None)
-    if divisors is not None:
-        plain = plain / divisors
+    own = next((np.array(tensor.data) for tensor in reader.tensors if tensor.name == FREQS), None)
+    if own is not None:
+        plain = plain / own
     kind, factor = value("scaling.type", "none"), float(value("scaling.factor", 1.0))
     if kind == "linear":
         return plain / factor, 1.0

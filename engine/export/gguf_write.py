@@ -7,7 +7,9 @@ rotated halves. What is not covered is refused with the way round it. `gguf_file
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ _EDGES = ("token_embd.weight", "output.weight")
 """Kept in 8 bits where the layers have fewer: their errors reach every token."""
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A tensor of the file before it is written: name, shape, stored type."""
+
+    place: str
+    shape: tuple[int, ...]
+    stored: gguf.GGMLQuantizationType
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its blocks."""
+        block, size = gguf.GGML_QUANT_SIZES[self.stored]
+        return int(math.prod(self.shape) // block * size)
+
+
 def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[int] = ()) -> list[str]:
     """Write `merged` as `target`, stored as `kind` of OWN_GGUF; what could not be done as asked, in words.
 
@@ -35,7 +52,7 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
     """
     config = read_json(merged / "config.json")
     architecture = check_family(config)
-    writer = gguf.GGUFWriter(str(target), architecture, use_temp_file=True)
+    writer = gguf.GGUFWriter(str(target), architecture)
     writer.add_name(name)
     writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind.upper()}"))
     if kind.startswith("q"):
@@ -45,19 +62,20 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
     add_tokens(writer, merged, config, architecture, otherwise)
     add_special(writer, merged, config, set(ends))
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), int(config["num_hidden_layers"]))
-    for key, tensor in _tensors(merged):
-        place = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        if place is None:
-            raise refused(f"the tensor {key} has no place in a GGUF of this family")
-        if key == "lm_head.weight" and config.get("tie_word_embeddings"):
-            continue
-        data = tensor.float().numpy()
-        if architecture == "llama" and ".self_attn." in key and key.split(".")[-2] in ("q_proj", "k_proj"):
-            data = _rotated_order(data, _heads(config, key))
-        _add(writer, place, data, kind, otherwise)
+    plan = _plan(merged, config, names, kind, otherwise)
+    divisors = gguf_rope.divisors(config, _width(config))
+    if divisors is not None:
+        writer.add_tensor_info(gguf_rope.FREQS, divisors.shape, divisors.dtype, divisors.nbytes)
+    for planned in plan.values():
+        writer.add_tensor_info(planned.place, planned.shape, np.dtype(np.float32), planned.size_bytes, planned.stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    if divisors is not None:
+        writer.write_tensor_data(divisors)
+    for key, tensor in _tensors(merged):
+        if key in plan:
+            writer.write_tensor_data(gguf.quants.quantize(_values(tensor, key, config, architecture), plan[key].stored))
     writer.close()
     return otherwise
 
@@ -74,8 +92,7 @@ def check_family(config: dict[str, Any]) -> str:
 
 
 def _add_shape(writer: Any, config: dict[str, Any]) -> None:
-    heads = int(config["num_attention_heads"])
-    width = int(config.get("head_dim") or config["hidden_size"] // heads)
+    heads, width = int(config["num_attention_heads"]), _width(config)
     writer.add_context_length(int(config["max_position_embeddings"]))
     writer.add_embedding_length(int(config["hidden_size"]))
     writer.add_block_count(int(config["num_hidden_layers"]))
@@ -87,6 +104,11 @@ def _add_shape(writer: Any, config: dict[str, Any]) -> None:
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
     writer.add_vocab_size(int(config["vocab_size"]))
     gguf_rope.add_rope(writer, config, width)
+
+
+def _width(config: dict[str, Any]) -> int:
+    """Values of a head."""
+    return int(config.get("head_dim") or config["hidden_size"] // int(config["num_attention_heads"]))
 
 
 def _windows(config: dict[str, Any]) -> list[str]:
@@ -114,15 +136,38 @@ def _rotated_order(data: np.ndarray, heads: int) -> np.ndarray:
     return data.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 
 
-def _add(writer: Any, place: str, data: np.ndarray, kind: str, otherwise: list[str]) -> None:
+def _values(tensor: torch.Tensor, key: str, config: dict[str, Any], architecture: str) -> np.ndarray:
+    """fp32 values in llama.cpp's order."""
+    data = tensor.float().numpy()
+    if architecture == "llama" and ".self_attn." in key and key.split(".")[-2] in ("q_proj", "k_proj"):
+        return _rotated_order(data, _heads(config, key))
+    return data
+
+
+def _plan(merged: Path, config: dict[str, Any], names: Any, kind: str, otherwise: list[str]) -> dict[str, Planned]:
+    """Every tensor of the file by its key in `merged`: shapes are known before any value is read."""
+    found = {}
+    for path in sorted(merged.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a dict
+                place = names.get_name(key, try_suffixes=(".weight", ".bias"))
+                if place is None:
+                    raise refused(f"the tensor {key} has no place in a GGUF of this family")
+                if key == "lm_head.weight" and config.get("tie_word_embeddings"):
+                    continue
+                shape = tuple(file.get_slice(key).get_shape())
+                found[key] = Planned(place, shape, _stored_type(place, shape, kind, otherwise))
+    return found
+
+
+def _stored_type(place: str, shape: tuple[int, ...], kind: str, otherwise: list[str]) -> gguf.GGMLQuantizationType:
     """Vectors in fp32, matrices as asked; one whose rows do not fill blocks stays in 16 bits."""
-    if data.ndim < 2:
-        writer.add_tensor(place, data.astype(np.float32))
-        return
+    if len(shape) < 2:
+        return gguf.GGMLQuantizationType.F32
     wanted = "q8_0" if place in _EDGES and kind.startswith(("q4", "q5")) else kind
-    stored = getattr(gguf.GGMLQuantizationType, wanted.upper())
+    stored = gguf.GGMLQuantizationType[wanted.upper()]
     block, _ = gguf.GGML_QUANT_SIZES[stored]
-    if data.shape[-1] % block:
-        otherwise.append(f"{place} has rows of {data.shape[-1]} values, no multiple of {block}: kept in f16")
-        stored = gguf.GGMLQuantizationType.F16
-    writer.add_tensor(place, gguf.quants.quantize(data, stored), raw_dtype=stored)
+    if shape[-1] % block:
+        otherwise.append(f"{place} has rows of {shape[-1]} values, no multiple of {block}: kept in f16")
+        return gguf.GGMLQuantizationType.F16
+    return stored

@@ -190,7 +190,8 @@ def _parameters(trained: Trained) -> int:
 def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
     model = parameters * merge.ITEM_BYTES[wanted.dtype] if wanted.merged else 0
     # Embeddings, head and norms stay as they are: never more than the merged model.
-    model += (len(wanted.quantized) + 2 * len(wanted.gguf)) * model
+    # K-quants come out of a 16-bit file that is there as long as it takes.
+    model += (len(wanted.quantized) + len(wanted.gguf) + (wanted.program is not None)) * model
     adapter = size_bytes(trained.weights) if trained.is_adapter else 0
     return int((model + adapter) * SPACE_FACTOR) + SPARE_BYTES
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -48,6 +49,9 @@ class Stopped(BaseException):
 def main(arguments: list[str]) -> int:
     """Run the job in the directory named by the only argument; returns the exit code."""
     faulthandler.enable()
+    # transformers imports torchao with every model; it would tell each time which GPU kernels this torch lacks.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if len(arguments) != 1:
         print("usage: python -m engine.worker DIRECTORY", file=sys.stderr)
         return int(ExitCode.PROFILE)

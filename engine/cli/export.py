@@ -10,9 +10,13 @@ import click
 
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.cli.progress import Progress
+from engine.errors import EngineError, ExitCode
+from engine.export import parity_page
+from engine.export.formats import GGUF, QUANTIZED
+from engine.export.push import Hub, connect, files_of, listing, upload
 from engine.runs import launch, store
 from engine.runs.store import Run
-from engine.text import format_bytes, format_duration
+from engine.text import format_duration
 
 
 @click.command()
@@ -20,15 +24,16 @@ from engine.text import format_bytes, format_duration
 @click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
 @click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
 @click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="dtype of the merged weights.")
-@click.option(
-    "--quantize", multiple=True, type=click.Choice(["nf4", "int8"]), help="Also in 4 or 8 bits; can be given twice."
-)
+@click.option("--quantize", multiple=True, type=click.Choice(QUANTIZED), help="Also in 4 or 8 bits; repeatable.")
 @click.option(
     "--gguf",
     multiple=True,
-    type=click.Choice(["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0"]),
-    help="Also as GGUF for llama.cpp and Ollama; can be given again.",
+    type=click.Choice(GGUF),
+    help="Also as GGUF for llama.cpp and Ollama; repeatable.",
 )
+@click.option("--llama-quantize", help="llama.cpp's program for the types with _k; default: on PATH.")
+@click.option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, with the token in HF_TOKEN.")
+@click.option("--public", is_flag=True, help="With --push: for everybody to see; default: private.")
 @json_option
 def export(
     run: str,
@@ -37,10 +42,16 @@ def export(
     dtype: str | None,
     quantize: tuple[str, ...],
     gguf: tuple[str, ...],
+    llama_quantize: str | None,
+    push: str | None,
+    public: bool,
     as_json: bool,
 ) -> None:
     """Write what RUN has learnt: an id, a part of one, or 'last'. An older export stands until this one is right."""
+    if public and not push:
+        raise EngineError("--public goes with --push", code=ExitCode.PROFILE, hint="add --push OWNER/NAME")
     found = store.find_run(run)
+    hub = connect(push) if push else None
     result = export_run(
         found,
         output=output,
@@ -48,12 +59,27 @@ def export(
         dtype=dtype,
         quantized=quantize,
         gguf=gguf,
+        llama_quantize=llama_quantize,
         quiet=as_json,
     )
+    if not as_json:
+        show(result)
+    if hub is not None:
+        result["pushed"] = _push(hub, Path(result["output"]), public=public, quiet=as_json)
     if as_json:
         print_json(result)
-        return
-    show(result)
+
+
+def _push(hub: Hub, folder: Path, *, public: bool, quiet: bool) -> dict[str, Any]:
+    """List what goes up, then upload it."""
+    files = files_of(folder)
+    if not quiet:
+        for text in listing(files, hub.repo, public=public):
+            note(text)
+    done = upload(hub, folder, files, public=public)
+    if not quiet:
+        line(f"pushed   {done['url']} ({'public' if public else 'private'})")
+    return done
 
 
 def export_run(
@@ -64,6 +90,7 @@ def export_run(
     dtype: str | None = None,
     quantized: Sequence[str] = (),
     gguf: Sequence[str] = (),
+    llama_quantize: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
@@ -76,6 +103,7 @@ def export_run(
         "dtype": dtype,
         "quantized": list(quantized),
         "gguf": list(gguf),
+        "llama_quantize": llama_quantize,
     }
     progress = Progress(quiet=quiet)
     try:
@@ -85,32 +113,26 @@ def export_run(
 
 
 def show(result: dict[str, Any]) -> None:
-    """Paths, sizes and how the files compared."""
-    rows = [
-        (kind, str(result[kind]), format_bytes(result.get(f"{kind}_bytes")))
-        for kind in ("adapter", "merged", *result.get("quantized", {}))
-        if result.get(kind)
-    ]
-    for text in table([*rows, ("card", str(result["card"]), "")]):
+    """Paths, and how the formats compare."""
+    kinds = ("adapter", "merged", *QUANTIZED, "gguf")
+    rows = [(kind, str(result[kind])) for kind in kinds if result.get(kind)]
+    for text in table([*rows, ("card", str(result["card"]))]):
         line(text)
-    parity = result.get("parity")
-    if parity:
-        line(
-            f"parity   {parity['dtype']}, {parity['positions']} positions of {parity['rows']} texts: largest logit "
-            f"difference {parity['max_abs_diff']:.3g}, mean {parity['mean_abs_diff']:.3g}, "
-            f"same next token {parity['top1_agreement']:.1%}"
-        )
-        generation = parity["generation"]
-        end = "ended by itself" if generation["stopped"] else "did not end by itself"
-        line(f"answer   {generation['text'][:200]!r} ({generation['tokens']} tokens, {end})")
-    for method, found in result.get("quantized", {}).items():
-        line(
-            f"{method:<8} against the merged model: {found['relative_rms']:.1%} of the logits' spread, same next token "
-            f"{found['top1_agreement']:.1%}; loaded again it differs by {found['reloaded_max_abs_diff']:.1g}"
-        )
-    for kind, found in result.get("ggufs", {}).items():
-        line(
-            f"{kind:<8} {found['file']} {format_bytes(found['bytes'])}: {found['relative_rms']:.1%} of the logits'"
-            f" spread, same next token {found['top1_agreement']:.1%}"
-        )
+    report = result["parity"]
+    if report["formats"]:
+        line()
+        for text in parity_page.table_lines(report):
+            line(text)
+        line()
+        _show_answer(report)
+        for text in parity_page.legend(report):
+            note(text)
     note(f"done in {format_duration(result['seconds'])}")
+
+
+def _show_answer(report: dict[str, Any]) -> None:
+    """The first answer of the merged model, or of the adapter alone."""
+    made = next((made for made in report["formats"] if made["format"] == "merged"), report["formats"][0])
+    found = made["answers"][0]
+    end = "ended by itself" if found["stopped"] else "did not end by itself"
+    line(f"answer   {found['text'][:200]!r} ({found['tokens']} tokens, {end})")

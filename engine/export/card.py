@@ -37,7 +37,11 @@ _RESULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a card is written from. `kind` is merged or adapter; `parity` and `report` may be missing."""
+    """What a card is written from. `kind` is adapter, merged or how the merged model was quantized.
+
+    `parity` is the entry of this kind in the parity report, `merged` that of the merged model, `report` the evaluation;
+    each may be missing.
+    """
 
     kind: str
     trained: Trained
@@ -47,6 +51,9 @@ class Facts:
     size_bytes: int
     parity: dict[str, Any] | None
     report: dict[str, Any] | None
+    merged: dict[str, Any] | None = None
+    chats: bool = True
+    """Whether its tokenizer has a chat template."""
 
 
 def card_text(facts: Facts) -> str:

@@ -5,6 +5,7 @@ Called by `card.py` only.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluate.page import score_rows
@@ -24,12 +25,16 @@ path = "."  # this directory, or the model's name on the hub
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
 
-messages = [{"role": "user", "content": "Hello!"}]
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-)
+{inputs}
 output = model.generate(**inputs, max_new_tokens=128)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
+
+_CHAT = """messages = [{"role": "user", "content": "Hello!"}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)"""
+_TEXT = """# It has no chat template: it goes on with a text.
+inputs = tokenizer("Once upon a time", return_tensors="pt")"""
 
 _ADAPTER_HEAD = """from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -39,6 +44,21 @@ base = {base}
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
 model = PeftModel.from_pretrained(model, path)"""
+
+
+_SCALES_CODE = """
+from dataclasses import replace
+
+from safetensors.torch import load_file
+from torchao.quantization import PerTensor
+from transformers.utils import cached_file
+
+# Without these lines the model still answers, but measures every token instead: it is int8-dynamic then.
+for name, scale in load_file(cached_file(path, "activation_scales.safetensors")).items():
+    weight = model.get_submodule(name).weight
+    weight.act_quant_kwargs = replace(weight.act_quant_kwargs, granularity=PerTensor())
+    weight.act_quant_scale = scale
+"""
 
 
 def summary(facts: Facts) -> str:
@@ -72,14 +92,20 @@ def _licence(facts: Facts) -> str:
 
 def usage(facts: Facts) -> str:
     """Code that runs as it stands, from inside the directory."""
-    if facts.kind != "adapter":
-        code = MERGED_CODE
-    else:
+    code = MERGED_CODE.replace("{inputs}", _CHAT if facts.chats else _TEXT)
+    head, loading, rest = code.partition('dtype="auto")')
+    if facts.kind == "int8-static":
+        code = head + loading + "\n" + _SCALES_CODE + rest.removeprefix("\n")
+    if facts.kind == "adapter":
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
-        code = _ADAPTER_HEAD.format(base=base) + MERGED_CODE.partition('dtype="auto")')[2]
+        code = _ADAPTER_HEAD.format(base=base) + rest
+        if stops := (facts.parity or {}).get("stops"):
+            code = code.replace("max_new_tokens=128", f"max_new_tokens=128, eos_token_id={stops}")
+    needs = {"nf4": "bitsandbytes", "int8": "bitsandbytes"}.get(facts.kind, "torchao" if "int8-" in facts.kind else "")
+    lines = [f"Needs `pip install {needs}` beside transformers.\n\n" if needs else "", f"```python\n{code}\n```"]
     system = facts.trained.settings.data.system
     note = f"\n\nIt was trained with the system message {plain(system, 1000)}" if system.strip() else ""
-    return f"## Use\n\n```python\n{code}\n```{note}"
+    return f"## Use\n\n{''.join(lines)}{note}"
 
 
 def evaluation(facts: Facts) -> str:
@@ -102,26 +128,41 @@ def _finite_rows(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, 
 
 
 def check(facts: Facts) -> str:
-    """How the written files compared with base and adapter when they were loaded again."""
+    """How the written files compared when they were loaded again, and what they take on disk and in memory."""
     found = facts.parity
-    if not found or facts.kind == "adapter":
+    if not found:
         return ""
-    against = found.get("against") or ("base + adapter" if facts.trained.is_adapter else "the tuned model")
-    limit = f"; {found['tolerance']:g} is allowed for {facts.dtype}" if "tolerance" in found else ""
-    stop = "ended by itself" if found["generation"]["stopped"] else "ran to the limit of new tokens"
-    return "\n".join(
-        [
-            "## Check of the files",
-            "",
-            f"Loaded again by plain transformers {plain(found['transformers'])} and compared with {against} over "
-            f"{found['positions']} positions of {found['rows']} texts:",
-            "",
-            f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
-            f"({found['relative_rms']:.2g} of their spread{limit})",
-            f"- same next token in {found['top1_agreement']:.1%} of places",
-            f"- stored as {plain(', '.join(found['stored']))}; a generated answer {stop}",
-        ]
+    ended = sum(answer["stopped"] for answer in found["answers"])
+    lines = [
+        f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
+        f"({found['relative_rms']:.2g} of their spread; {found['tolerance']:.2g} is allowed)",
+        f"- same next token in {found['top1_agreement']:.1%} of places",
+        f"- stored as {plain(', '.join(found['stored']))}",
+        f"- {ended} of {len(found['answers'])} answers ended by themselves",
+    ]
+    if facts.merged and facts.kind not in ("adapter", "merged"):
+        same = sum(answer["same_as_merged"] for answer in found["answers"])
+        lines[-1] += f", {same} are the merged model's to the letter"
+        lines += [_smaller(name, facts.merged[key], found[key]) for name, key in _SIZES]
+    if isinstance(found.get("perplexity"), float) and math.isfinite(found["perplexity"]):
+        before = f" (merged: {facts.merged['perplexity']:.3f})" if facts.merged and facts.kind != "merged" else ""
+        lines.append(f"- perplexity of the answers in these texts: {found['perplexity']:.3f}{before}")
+    if found.get("calibration_rows"):
+        layers = f"{found['fixed_layers']} of {found['layers']} layers"
+        others = "; the others have outliers and measure each token" * (found["fixed_layers"] < found["layers"])
+        lines.append(f"- fixed scales of activations in {layers}, from {found['calibration_rows']} texts{others}")
+    told = (
+        f"Loaded again by plain {'PEFT' if facts.kind == 'adapter' else 'transformers'} and compared with "
+        f"{plain(found['against'])} over {found['positions']} positions of {len(found['rows'])} texts:"
     )
+    return "\n".join(["## Check of the files", "", told, "", *lines])
+
+
+_SIZES = (("on disk", "size_bytes"), ("in memory", "memory_bytes"))
+
+
+def _smaller(name: str, before: int, after: int) -> str:
+    return f"- weights {name}: {format_bytes(before)} before, {format_bytes(after)} after"
 
 
 def training(facts: Facts) -> str:

@@ -4,107 +4,122 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from engine.evaluate.trained import Trained
-from engine.export import parity
+from engine.export import gguf_read, gguf_rope, llama_quantize, parity
+from engine.export.formats import K_QUANTS, LIMITS
 from engine.export.gguf_write import write_gguf
-from engine.export.reload import load_again, readable
-from engine.export.texts import Texts, texts_of
-from engine.modeling.gguf_import import dense_options
+from engine.export.look import Merged, entry, look, problems_of
+from engine.export.reload import load_again
+from engine.runs.files import read_json
 from engine.worker_job import Job
 
-ALLOWED = {"f16": 1e-2, "bf16": 3e-2, "q8_0": 0.2, "q5_1": 1.2, "q5_0": 1.2, "q4_0": 1.2}
-"""Largest error of the logits, root mean square relative to their spread, before the file counts as broken. A permuted
-head or a tensor out of place gives more than 1; few bits alone cost a model of 135 M parameters up to 0.9."""
 MUCH = 0.3
-"""From here on a person is told how much was lost."""
+"""Error of the logits from which on a person is told how much was lost."""
 
 
-def write_ggufs(
-    job: Job, trained: Trained, tokenizer: Any, kinds: tuple[str, ...], merged: Path, folder: Path, name: str
-) -> dict[str, dict[str, Any]]:
-    """A file for each of `kinds` in `folder`; parity reports by kind. Raises EngineError(MODEL)."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the files are made from and compared with (logits in fp32, rotary positions), where they go, their name."""
+
+    merged: Merged
+    logits: Any
+    rotary: Any
+    folder: Path
+    name: str
+    program: Path | None
+    """llama-quantize, for the K-quants."""
+
+
+def prepare(job: Job, merged: Merged, folder: Path, name: str, program: Path | None) -> Source:
+    """The merged model as every file of `folder` is compared with it."""
     folder.mkdir()
-    texts = texts_of(trained, tokenizer, job.warn)
-    model, _ = load_again(merged)
+    model, _ = load_again(merged.folder)
     # In fp32, as the files are read back: rounding of the products must not count as theirs.
-    reference = parity.logits_of(model.float(), texts.rows)
-    del model
-    found = {}
-    for kind in kinds:
-        gc.collect()
-        job.phase("export", f"GGUF {kind}")
-        path = folder / f"{name}-{kind}.gguf"
-        for told in write_gguf(merged, path, kind, name):
-            job.warn("gguf_stored", told)
-        found[kind] = _compare(path, kind, texts, reference)
-        if found[kind]["relative_rms"] > MUCH:
-            same = f"the same next token in {found[kind]['top1_agreement']:.0%} of places"
-            job.warn("gguf_quality", f"{kind} changes this model a lot ({same}): q8_0 keeps more")
-    _write_modelfile(folder / "Modelfile", folder / f"{name}-{kinds[0]}.gguf", trained)
-    return found
+    logits = parity.logits_of(model.float(), merged.texts.ids)
+    if gguf_rope.parameters_of(read_json(merged.folder / "config.json"))["rope_type"] != "default":
+        job.warn("gguf_positions", "transformers reads no scaled positions from GGUF: they were put on for the check")
+    return Source(merged, logits, model.get_decoder().rotary_emb, folder, name, program)
 
 
-def _write_modelfile(path: Path, model: Path, trained: Trained) -> None:
-    """For `ollama create`: file, what ends an answer, system message. Ollama takes the template from the file."""
-    ends = trained.read("data/report.json").get("ends", [])
-    lines = [f"FROM ./{model.name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
+def write_kind(job: Job, trained: Trained, source: Source, kind: str) -> dict[str, Any]:
+    """One file, stored as `kind`; its entry of the report.
+
+    Raises EngineError: MODEL for what GGUF cannot hold or a file that does not hold it, ENVIRONMENT for a program that
+    fails.
+    """
+    gc.collect()
+    job.phase("export", f"GGUF {kind}")
+    path = file_of(source, kind)
+    notes = _write_k(source, path, kind, trained) if kind in K_QUANTS else _write(source, path, kind)
+    for text in notes:
+        job.warn("gguf_stored", text)
+    made = _compare(path, kind, source)
+    if made["relative_rms"] > MUCH:
+        same = f"the same next token in {made['top1_agreement']:.0%} of places"
+        job.warn("gguf_quality", f"{kind} changes this model a lot ({same}): q8_0 keeps more")
+    return made
+
+
+def file_of(source: Source, kind: str) -> Path:
+    """Where the file of `kind` lies."""
+    return source.folder / f"{source.name}-{kind}.gguf"
+
+
+def _write(source: Source, path: Path, kind: str) -> list[str]:
+    merged = source.merged
+    return write_gguf(merged.folder, path, kind, source.name, merged.texts.last_trained)
+
+
+def _write_k(source: Source, path: Path, kind: str, trained: Trained) -> list[str]:
+    """A K-quant out of a 16-bit file, which is removed again. Raises EngineError(ENVIRONMENT) for other types."""
+    program = source.program
+    assert program is not None
+    wide = path.with_name(f".{path.stem}-source.gguf")
+    try:
+        notes = _write(source, wide, "bf16" if "bf16" in parity.stored_dtypes(source.merged.folder) else "f16")
+        threads = int(trained.settings.launch.threads or os.cpu_count() or 1)
+        llama_quantize.run(program, wide, path, kind, threads)
+    finally:
+        wide.unlink(missing_ok=True)
+    problems, otherwise = gguf_read.judge_k_quant(path, kind)
+    if problems:
+        raise llama_quantize.failed(program, f"did not write {kind}: {'; '.join(problems)}")
+    return [*notes, *(f"{kind}: {text}" for text in otherwise)]
+
+
+def _compare(path: Path, kind: str, source: Source) -> dict[str, Any]:
+    merged, texts, own = source.merged.look, source.merged.texts, source.merged.tokenizer
+    model, tokenizer = gguf_read.read(path)
+    pieces = gguf_read.is_sentencepiece(path)
+    # transformers puts blanks before the texts of sentencepiece files in its own way: prompts are cut by the original.
+    seen = replace(look(model, own if pieces else tokenizer, texts), template=tokenizer.chat_template)
+    against = "the merged model in fp32"
+    made = entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged)
+    made |= {"file": path.name, "memory_bytes": gguf_read.tensor_bytes(path)}
+    problems = problems_of(made, LIMITS[kind], merged)
+    if gguf_read.positions_differ(path, source.rotary):
+        problems.append("its positions turn otherwise than the model's")
+    text = own.decode(texts.ids[0], skip_special_tokens=pieces).strip()
+    if tokenizer(text, add_special_tokens=False).input_ids != own(text, add_special_tokens=False).input_ids:
+        problems.append("its tokenizer cuts text differently")
+    if problems:
+        raise parity.failed(kind, problems)
+    return made
+
+
+def write_modelfile(source: Source, kind: str, trained: Trained) -> None:
+    """Modelfile for `ollama create`: the file of `kind`, what ends an answer, system message.
+
+    Ollama takes the template from the file.
+    """
+    ends: Sequence[Any] = trained.read("data/report.json").get("ends", [])
+    lines = [f"FROM ./{file_of(source, kind).name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
     if trained.settings.data.system.strip():
         lines.append(f"SYSTEM {json.dumps(trained.settings.data.system, ensure_ascii=False)}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _compare(path: Path, kind: str, texts: Texts, reference: Any) -> dict[str, Any]:
-    model, tokenizer = _read(path)
-    cost = parity.distance(reference, parity.logits_of(model, texts.rows))
-    problems = []
-    if not cost.relative <= ALLOWED[kind]:
-        limit = f"(allowed: {ALLOWED[kind]:g})"
-        problems.append(f"{kind}: its logits are off by {cost.relative:.2g} of their spread {limit}")
-    if tokenizer.chat_template != texts.template:
-        problems.append(f"{kind}: its chat template is not the one it was trained with")
-    text = tokenizer.decode(texts.rows[0])
-    if tokenizer(text, add_special_tokens=False).input_ids != list(texts.rows[0]):
-        problems.append(f"{kind}: its tokenizer cuts text differently")
-    if problems:
-        raise parity.failed(problems, path.parent)
-    return {
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "rows": len(texts.rows),
-        "positions": cost.positions,
-        "max_abs_diff": cost.max_abs,
-        "mean_abs_diff": cost.mean_abs,
-        "relative_rms": cost.relative,
-        "top1_agreement": cost.top1,
-        "stored": _stored(path),
-        "transformers": transformers.__version__,
-        "passed": True,
-    }
-
-
-def _read(path: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with readable("the GGUF cannot be read back", path):
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, **dense_options(path)
-        )
-    return model.eval(), tokenizer
-
-
-def _stored(path: Path) -> dict[str, int]:
-    """Tensors by stored type, read from the file."""
-    from gguf import GGUFReader
-
-    found: dict[str, int] = {}
-    for tensor in GGUFReader(path).tensors:
-        name = tensor.tensor_type.name.lower()
-        found[name] = found.get(name, 0) + 1
-    return found
+    (source.folder / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")

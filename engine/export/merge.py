@@ -44,7 +44,7 @@ def check_memory(parameters: int, dtype: str) -> None:
         raise EngineError(
             f"merging takes {format_bytes(needed)} of main memory, {format_bytes(free)} is free",
             code=ExitCode.RESOURCES,
-            hint="close other programs, or export the adapter alone with --no-merged",
+            hint="close other programs, leave --gguf out, or export the adapter alone with --no-merged",
         )
 
 

@@ -1,7 +1,7 @@
 """Is the written model the trained one? Reloaded from disk by plain transformers and compared.
 
 Reference = the unquantized base with the adapter beside it, on the CPU, in the export's dtype; 16-bit
-products accumulate in fp32 there. Called by `run.py`; a failed comparison is an error.
+products accumulate in fp32 there. Called by the writers of formats; a failed comparison is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_FACTOR = 20.0
 """The largest single error may be this many times the tolerance: some six deviations are normal among
 millions of logits; one broken row of the head or the embedding shows as far more."""
 
-NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "I8": "int8", "U8": "uint8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,14 @@ def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
 
 
 def distance(reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> Distance:
-    """Differences over all positions of all rows. Not-a-number anywhere makes every field NaN or 0."""
+    """Differences over all positions of all rows. Not-a-number anywhere makes every field NaN or 0.
+
+    What all logits of a position gain together is left out: no probability changes by it, and coarse weights move it
+    more than anything else.
+    """
     wanted, found = torch.cat(list(reference)).double(), torch.cat(list(other)).double()
     error = found - wanted
+    error -= error.mean(dim=-1, keepdim=True)
     spread = (wanted - wanted.mean(dim=-1, keepdim=True)).square().mean().sqrt().clamp_min(1e-12)
     return Distance(
         float(error.abs().max()),
@@ -134,11 +139,12 @@ def closer_to_base(to_tuned: Distance, adapter_effect: Distance | None, to_base:
     return bool(adapter_effect and to_base and adapter_effect.relative > 0 and to_base.relative < to_tuned.relative)
 
 
-def failed(problems: Sequence[str], folder: Path) -> EngineError:
-    """The error for an export that is not what was trained."""
+def failed(name: str, problems: Sequence[str]) -> EngineError:
+    """The error for the format `name` whose files are not what was trained."""
+    wider = "export with --dtype fp32" if name in ("adapter", "merged") else "take a format with more bits, or none"
     return EngineError(
-        f"the merged model is not the tuned one: {'; '.join(problems)}",
+        f"the {name} export is not the tuned model: {'; '.join(problems)}",
         code=ExitCode.MODEL,
-        where=folder.name,
-        hint="export with --dtype fp32; an earlier export stands as it was",
+        where=name,
+        hint=f"{wider}; an earlier export stands as it was",
     )

@@ -1,4 +1,4 @@
-"""The merged model stored in 4 or 8 bits by bitsandbytes: written, loaded again, compared.
+"""The merged model quantized after training by bitsandbytes or torchao: written, loaded again, compared.
 
 Two questions are asked of the files: are they what was quantized (the reloaded logits are those of the model that was
 saved), and what did quantizing cost (against the merged model). Called by `run.py`.
@@ -10,93 +10,111 @@ import gc
 from pathlib import Path
 from typing import Any
 
-import transformers
-
-from engine.evaluate.trained import Trained
-from engine.export import parity
+from engine.export import parity, scales
 from engine.export.clean import scrub_json
-from engine.export.reload import answer, load_again
-from engine.export.texts import texts_of
+from engine.export.formats import BITSANDBYTES, LIMITS
+from engine.export.look import Merged, entry, look, problems_of
+from engine.export.reload import load_again, readable
 from engine.modeling.load import keep_plain_layout, quantization_config
 from engine.profile.schema import Profile
 from engine.worker_job import Job
 
-_STORED = {"nf4": "U8", "int8": "I8"}
+_STORED = {"nf4": "uint8"}
 _SAME = 1e-4
 """Relative error between the model that was saved and the one that was loaded."""
 
 
-def write_quantized(
-    job: Job, trained: Trained, tokenizer: Any, method: str, dtype: str, merged: Path, folder: Path
-) -> dict[str, Any]:
-    """Quantize the model in `merged`, write it to `folder`, compare; the parity report.
+def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, folder: Path) -> dict[str, Any]:
+    """Quantize the merged model by `method` into `folder`, compare; its entry of the report.
 
-    Raises EngineError(MODEL) when the files do not hold what was quantized.
+    Raises EngineError(MODEL) when the files do not hold what was quantized, or it is too far from the merged model.
     """
     job.phase("export", f"{method} of the merged model")
-    texts = texts_of(trained, tokenizer, job.warn)
-    model, _ = load_again(merged)
-    reference = parity.logits_of(model, texts.rows)
+    texts = merged.texts
+    fixed, layers = _measure(job, merged) if method == "int8-static" else ({}, 0)
+    gc.collect()
+    model = _quantize(job, settings, merged, method)
+    # The scales are no part of what transformers saves: they stand in a file of their own.
+    model.save_pretrained(folder, max_shard_size=int(settings.export.max_shard_gib * 2**30))
+    if fixed:
+        scales.save(fixed, folder)
+        scales.put_on(model, fixed)
+    saved = parity.logits_of(model, texts.ids)
+    merged.tokenizer.save_pretrained(folder)
+    scrub_json(folder)
     del model
     gc.collect()
-    quantized = _quantize(trained.settings, method, dtype, merged)
-    saved = parity.logits_of(quantized, texts.rows)
-    quantized.save_pretrained(folder, max_shard_size=f"{trained.settings.export.max_shard_gib}GB")
-    tokenizer.save_pretrained(folder)
-    scrub_json(folder)
-    del quantized
-    gc.collect()
     job.phase("export", f"load {method} again and compare")
-    again, found_tokenizer = load_again(folder)
+    again, tokenizer = load_again(folder)
     keep_plain_layout(again)
-    found = parity.logits_of(again, texts.rows)
-    same, cost = parity.distance(saved, found), parity.distance(reference, found)
+    seen = look(again, tokenizer, texts)
+    same = parity.distance(saved, seen.logits)
     stored = parity.stored_dtypes(folder)
-    problems = _problems(method, same, stored, found_tokenizer.chat_template == texts.template)
+    against = f"the merged model in {merged.dtype}"
+    made = entry(method, merged.look.logits, against, seen, texts, stored, merged.look)
+    made["reloaded_max_abs_diff"] = same.max_abs
+    if method == "int8-static":
+        made |= {"calibration_rows": len(texts.calibration), "fixed_layers": len(fixed), "layers": layers}
+    problems = _problems(method, same, stored) + problems_of(made, LIMITS[method], merged.look)
     if problems:
-        raise parity.failed(problems, folder)
-    generated = answer(again, found_tokenizer, texts.messages, trained.settings.evaluate.max_new_tokens)
-    return {
-        "rows": len(texts.rows),
-        "positions": cost.positions,
-        "source": texts.source,
-        "dtype": method,
-        "against": f"the merged model in {dtype}",
-        "max_abs_diff": cost.max_abs,
-        "mean_abs_diff": cost.mean_abs,
-        "relative_rms": cost.relative,
-        "top1_agreement": cost.top1,
-        "reloaded_max_abs_diff": same.max_abs,
-        "stored": stored,
-        "generation": generated,
-        "transformers": transformers.__version__,
-        "passed": True,
-    }
+        raise parity.failed(method, problems)
+    return made
 
 
-def _quantize(settings: Profile, method: str, dtype: str, merged: Path) -> Any:
+def _measure(job: Job, merged: Merged) -> tuple[dict[str, Any], int]:
+    """Scales of the layers that one scale suits, and how many layers there are. Raises EngineError(MODEL) for none."""
+    model, _ = load_again(merged.folder)
+    if merged.texts.calibration == merged.texts.ids:
+        job.warn("calibration", "int8-static takes its scales from the rows it is compared on: there are no others")
+    fixed, layers = scales.measure(model, merged.texts.calibration)
+    if not fixed:
+        raise parity.failed("int8-static", ["one scale suits the activations of none of its layers"])
+    if len(fixed) < layers:
+        left = f"{layers - len(fixed)} of {layers} layers have outliers that one scale would spoil"
+        job.warn("calibration", f"int8-static: {left}: they go on measuring each token")
+    return fixed, layers
+
+
+def _quantize(job: Job, settings: Profile, merged: Merged, method: str) -> Any:
     from transformers import AutoModelForCausalLM
 
-    tree = settings.model_dump()
-    tree["quantization"]["method"], tree["model"]["dtype"] = method, dtype
-    model = AutoModelForCausalLM.from_pretrained(
-        merged,
-        dtype="auto",
-        quantization_config=quantization_config(Profile.model_validate(tree)),
-        device_map={"": "cpu"},
-        local_files_only=True,
-        use_safetensors=True,
-    )
+    config = _bitsandbytes(settings, method, merged.dtype) if method in BITSANDBYTES else _torchao(job)
+    with readable(f"the merged model cannot be quantized to {method}", merged.folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            merged.folder,
+            dtype="auto",
+            quantization_config=config,
+            device_map={"": "cpu"},
+            local_files_only=True,
+            use_safetensors=True,
+        )
     keep_plain_layout(model)
     return model.eval()
 
 
-def _problems(method: str, same: parity.Distance, stored: dict[str, int], template_survives: bool) -> list[str]:
+def _bitsandbytes(settings: Profile, method: str, dtype: str) -> Any:
+    tree = settings.model_dump()
+    tree["quantization"]["method"], tree["model"]["dtype"] = method, dtype
+    return quantization_config(Profile.model_validate(tree))
+
+
+def _torchao(job: Job) -> Any:
+    """Weights in int8 by row, activations by token as they come; int8-static puts its scales on afterwards."""
+    import torch
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig
+    from torchao.utils import should_reduce_range
+    from transformers import TorchAoConfig
+
+    narrow = should_reduce_range(torch.device("cpu"))
+    if narrow:
+        job.warn("int8_range", "this processor's products of int8 overflow: 7 of the 8 bits are used")
+    return TorchAoConfig(Int8DynamicActivationInt8WeightConfig(set_inductor_config=False, reduce_range=narrow))
+
+
+def _problems(method: str, same: parity.Distance, stored: dict[str, int]) -> list[str]:
     problems = []
     if not same.relative <= _SAME:
         problems.append(f"loaded again, its {method} logits are off by {same.relative:.2g} of their spread")
-    if not stored.get(_STORED[method]):
+    if not stored.get(_STORED.get(method, "int8")):
         problems.append(f"it is stored as {', '.join(stored) or 'nothing'}, not {method}")
-    if not template_survives:
-        problems.append("its chat template is not the one it was trained with")
     return problems

@@ -1,6 +1,6 @@
-"""A written model loaded as a stranger would: plain transformers, nothing of the engine.
+"""A written model loaded as a stranger would, by plain transformers and what its card says.
 
-Called by `run.py` for the parity check. Raises what a stranger would see, as EngineError(MODEL).
+Called by the writers of formats for the parity check. Raises what a stranger would see, as EngineError(MODEL).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.export import scales
 
 
 def load_again(folder: Path) -> tuple[Any, Any]:
@@ -22,6 +23,7 @@ def load_again(folder: Path) -> tuple[Any, Any]:
     with readable("the written model cannot be loaded again", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+        scales.put_on_from(model, folder)
     return model.eval(), tokenizer
 
 
@@ -43,9 +45,12 @@ def readable(otherwise: str, path: Path) -> Iterator[None]:
 @torch.inference_mode()
 def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_tokens: int) -> dict[str, Any]:
     """One greedy answer with the model's own stop tokens: its text, tokens, and whether it ended by itself."""
-    inputs = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-    ).to(model.device)
+    if tokenizer.chat_template is None:
+        inputs = tokenizer(messages[-1]["content"], return_tensors="pt").to(model.device)
+    else:
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        ).to(model.device)
     own = model.generation_config.eos_token_id
     stops = own if isinstance(own, list) else [own]
     output = model.generate(

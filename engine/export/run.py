@@ -6,30 +6,35 @@ earlier export at the same place stands until the new one is whole and right.
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ExitCode
+import transformers
+
+from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.evaluate.trained import Trained, load_tokenizer, open_run, refuse_scores
-from engine.export import merge
+from engine.export import gguf_files, llama_quantize, merge, parity_page
 from engine.export.card import Facts, card_text
-from engine.export.clean import base_name, file_name, scrub_json
-from engine.export.gguf_files import write_ggufs
-from engine.export.merged import write_merged
+from engine.export.clean import base_name, file_name
+from engine.export.formats import BITSANDBYTES, K_QUANTS, LIMITS, TORCHAO
+from engine.export.gguf_write import check_family
+from engine.export.merged import compare_adapter, copy_adapter, write_merged
 from engine.export.place import MARK, building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
-from engine.runs.files import write_json_atomic, write_text_atomic
+from engine.export.texts import Texts, texts_of
+from engine.modeling.load import model_directory
+from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.worker_job import Job
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 SPACE_FACTOR = 1.05
 SPARE_BYTES = 64 * 1024 * 1024
-_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+REPORT, PAGE = "parity.json", "parity.txt"
+_MAKERS = {**dict.fromkeys(BITSANDBYTES, "bitsandbytes"), **dict.fromkeys(TORCHAO, "torchao")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Wanted:
     dtype: str
     quantized: tuple[str, ...] = ()
     gguf: tuple[str, ...] = ()
+    program: Path | None = None
+    """llama-quantize, where K-quants are wanted."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -57,20 +64,92 @@ def run(job: Job) -> dict[str, Any]:
     parameters = _parameters(trained)
     check_space(wanted.target, _needed_bytes(trained, wanted, parameters))
     if wanted.merged:
-        merge.check_memory(parameters, wanted.dtype)
+        # GGUF files are compared in fp32, as they are read back.
+        merge.check_memory(parameters, "fp32" if wanted.gguf else wanted.dtype)
+    if wanted.gguf:
+        # Before hours of merging: what GGUF cannot hold shows in the base model's configuration.
+        check_family(read_json(model_directory(trained.settings, trained.base_dir, job.warn) / "config.json"))
     tokenizer = load_tokenizer(trained, job.warn)
     with building(wanted.target) as folder:
-        if trained.is_adapter:
-            _copy_adapter(job, trained, tokenizer, folder / "adapter")
-        checked = write_merged(job, trained, tokenizer, wanted.dtype, folder / "merged") if wanted.merged else None
-        also = {
-            method: write_quantized(job, trained, tokenizer, method, wanted.dtype, folder / "merged", folder / method)
-            for method in wanted.quantized
-        }
-        ggufs = _write_ggufs(job, trained, tokenizer, wanted, folder)
-        result = _finish(job, trained, wanted, folder, checked, also, time.monotonic() - began)
-        result |= {"gguf": str(wanted.target / "gguf") if ggufs else None, "ggufs": ggufs}
-    return {"outcome": "completed", **result}
+        texts = texts_of(trained, tokenizer, job.warn)
+        entries = _write(job, trained, wanted, tokenizer, texts, folder)
+        report = _report(texts, entries, folder)
+        result = _finish(job, trained, wanted, folder, report, chats=texts.template is not None)
+    return {"outcome": "completed", **result, "seconds": round(time.monotonic() - began, 3)}
+
+
+def _write(
+    job: Job, trained: Trained, wanted: Wanted, tokenizer: Any, texts: Texts, folder: Path
+) -> list[dict[str, Any]]:
+    """Every format into `folder`, each compared; their entries of the report in the order in which they are shown."""
+    adapter = folder / "adapter"
+    if trained.is_adapter:
+        job.phase("export", "adapter")
+        copy_adapter(trained, tokenizer, adapter)
+    if not wanted.merged:
+        return _adapter_alone(job, trained, wanted, texts, adapter)
+    reference, merged, made = write_merged(job, trained, tokenizer, wanted.dtype, folder / "merged", texts)
+    entries = [made]
+    if trained.is_adapter:
+        entries.insert(0, compare_adapter(job, trained, wanted.dtype, adapter, texts, reference, merged.look))
+    failures: list[Problem] = []
+    for method in wanted.quantized:
+        with _gathered(failures):
+            entries.append(write_quantized(job, trained.settings, merged, method, folder / method))
+    if wanted.gguf:
+        base, _ = base_name(trained.settings.model.name_or_path, trained.base_dir)
+        name = file_name(trained.settings.name or f"{base.rpartition('/')[2]}-tuned")
+        source = gguf_files.prepare(job, merged, folder / "gguf", name, wanted.program)
+        for kind in wanted.gguf:
+            with _gathered(failures):
+                entries.append(gguf_files.write_kind(job, trained, source, kind))
+        gguf_files.write_modelfile(source, wanted.gguf[0], trained)
+    if failures:
+        raise problems_error(failures, ExitCode.MODEL, "the export is not the tuned model, and an earlier one stands")
+    return entries
+
+
+@contextmanager
+def _gathered(failures: list[Problem]) -> Iterator[None]:
+    """Keep a format's failed comparison for the end: the others are worth knowing too."""
+    try:
+        yield
+    except EngineError as error:
+        if error.where not in LIMITS:
+            raise
+        failures.append(Problem(error.message, error.hint, error.where))
+
+
+def _adapter_alone(job: Job, trained: Trained, wanted: Wanted, texts: Texts, folder: Path) -> list[dict[str, Any]]:
+    """The adapter's entry; none, told as a warning, where the base does not fit the memory to compare it."""
+    try:
+        merge.check_memory(_parameters(trained), wanted.dtype)
+    except EngineError as error:
+        job.warn("not_compared", f"the adapter was copied and not compared: {error.message}")
+        return []
+    return [compare_adapter(job, trained, wanted.dtype, folder, texts, None, None)]
+
+
+def _report(texts: Texts, entries: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """The parity report, written as JSON and as a page; every entry gets the size of its files."""
+    for made in entries:
+        path = folder / "gguf" / made["file"] if "file" in made else folder / made["format"]
+        made["size_bytes"] = path.stat().st_size if path.is_file() else _weights_bytes(path)
+    report = {
+        "v": EXPORT_VERSION,
+        "transformers": transformers.__version__,
+        "source": texts.source,
+        "prompts": [prompt.messages[-1]["content"] for prompt in texts.prompts],
+        "formats": entries,
+    }
+    write_json_atomic(folder / REPORT, report, mode=0o644)
+    if entries:
+        write_text_atomic(folder / PAGE, parity_page.page(report), mode=0o644)
+    return report
+
+
+def _weights_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def _wanted(job: Job, trained: Trained) -> Wanted:
@@ -92,12 +171,14 @@ def _wanted(job: Job, trained: Trained) -> Wanted:
             where="--quantize" if quantized else "--gguf",
             hint="leave --no-merged (export.merged = false) out",
         )
+    needs_program = any(kind in K_QUANTS for kind in ggufs)
     return Wanted(
         target,
         merged,
         merge.export_dtype(trained, job.params.get("dtype")),
         tuple(dict.fromkeys(quantized)),
         tuple(dict.fromkeys(ggufs)),
+        llama_quantize.find(job.params.get("llama_quantize")) if needs_program else None,
     )
 
 
@@ -109,57 +190,39 @@ def _parameters(trained: Trained) -> int:
 def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
     model = parameters * merge.ITEM_BYTES[wanted.dtype] if wanted.merged else 0
     # Embeddings, head and norms stay as they are: never more than the merged model.
-    model += (len(wanted.quantized) + 2 * len(wanted.gguf)) * model
+    # K-quants come out of a 16-bit file that is there as long as it takes.
+    model += (len(wanted.quantized) + len(wanted.gguf) + (wanted.program is not None)) * model
     adapter = size_bytes(trained.weights) if trained.is_adapter else 0
     return int((model + adapter) * SPACE_FACTOR) + SPARE_BYTES
 
 
-def _write_ggufs(job: Job, trained: Trained, tokenizer: Any, wanted: Wanted, folder: Path) -> dict[str, dict[str, Any]]:
-    """GGUF files of the merged model, named after the run's profile or its base."""
-    if not wanted.gguf:
-        return {}
-    base, _ = base_name(trained.settings.model.name_or_path, trained.base_dir)
-    name = file_name(trained.settings.name or f"{base.rpartition('/')[2]}-tuned")
-    return write_ggufs(job, trained, tokenizer, wanted.gguf, folder / "merged", folder / "gguf", name)
-
-
-def _copy_adapter(job: Job, trained: Trained, tokenizer: Any, folder: Path) -> None:
-    """The adapter with its tokenizer, named after a base that others can find."""
-    job.phase("export", "adapter")
-    folder.mkdir()
-    for name in _ADAPTER_FILES:
-        shutil.copyfile(trained.weights / name, folder / name)
-    config_path = folder / "adapter_config.json"
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    name, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
-    config["base_model_name_or_path"] = name
-    config["revision"] = trained.settings.model.revision if on_hub else None
-    write_json_atomic(config_path, config, mode=0o644)
-    tokenizer.save_pretrained(folder)
-    scrub_json(folder)
-
-
 def _finish(
-    job: Job,
-    trained: Trained,
-    wanted: Wanted,
-    folder: Path,
-    checked: dict[str, Any] | None,
-    also: dict[str, dict[str, Any]],
-    seconds: float,
+    job: Job, trained: Trained, wanted: Wanted, folder: Path, report: dict[str, Any], *, chats: bool
 ) -> dict[str, Any]:
     """Cards, the mark of an export, and what the caller is told."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
-    report = trained.read("eval/report.json") or None
-    kinds = [kind for kind in ("adapter", "merged", *also) if (folder / kind).is_dir()]
+    scores = trained.read("eval/report.json") or None
+    entries = {made["format"]: made for made in report["formats"]}
+    kinds = [kind for kind in ("adapter", "merged", *wanted.quantized) if (folder / kind).is_dir()]
     for kind in kinds:
-        dtype = {"merged": wanted.dtype, "adapter": "the adapter's own dtype"}.get(kind, f"{kind} by bitsandbytes")
-        size = sum(path.stat().st_size for path in (folder / kind).glob("*.safetensors"))
-        facts = Facts(kind, trained, base, on_hub, dtype, size, also.get(kind, checked), report)
+        told = {"merged": wanted.dtype, "adapter": "the adapter's own dtype"}
+        dtype = told.get(kind) or f"{kind} by {_MAKERS[kind]}"
+        facts = Facts(
+            kind,
+            trained,
+            base,
+            on_hub,
+            dtype,
+            _weights_bytes(folder / kind),
+            entries.get(kind),
+            scores,
+            entries.get("merged"),
+            chats,
+        )
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
     sizes = {f"{kind}_bytes": size_bytes(folder / kind) for kind in kinds}
-    mark = {"v": EXPORT_VERSION, "base": base, "dtype": wanted.dtype, **sizes, "parity": checked, "quantized": also}
+    mark = {"v": EXPORT_VERSION, "base": base, "dtype": wanted.dtype, **sizes}
     write_json_atomic(folder / MARK, mark, mode=0o644)
     paths: dict[str, Any] = {kind: str(wanted.target / kind) for kind in kinds}
     return {
@@ -167,13 +230,12 @@ def _finish(
         "output": str(wanted.target),
         "adapter": paths.get("adapter"),
         "merged": paths.get("merged"),
-        **{method: paths[method] for method in also},
+        **{method: paths[method] for method in wanted.quantized},
+        "gguf": str(wanted.target / "gguf") if wanted.gguf else None,
         "card": str(wanted.target / _main(kinds) / "README.md"),
         **sizes,
         "dtype": wanted.dtype,
-        "parity": checked,
-        "quantized": also,
-        "seconds": round(seconds, 3),
+        "parity": report,
     }
 
 

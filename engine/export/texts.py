@@ -12,10 +12,16 @@ from typing import Any
 from engine.data.examples import Example, Message
 from engine.errors import EngineError
 from engine.evaluate.encode import encode_rows
+from engine.evaluate.perplexity import Encoded
 from engine.evaluate.rows import HeldOut, choose, read_held_out
 from engine.evaluate.trained import Trained
 from engine.export.parity import ROW_TOKENS, ROWS
 from engine.worker_job import Warn
+
+PROMPTS = 3
+CALIBRATION_ROWS = 64
+ANSWER_FACTOR, ANSWER_SPARE_TOKENS = 2, 16
+"""An answer may take this many times the tokens of the wanted one, and so many more."""
 
 BUILT_IN = (
     ("What is the capital of France?", "The capital of France is Paris."),
@@ -26,37 +32,68 @@ BUILT_IN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """Token ids to compare on, a prompt to answer, what ends an answer, and where the texts are from."""
+class Prompt:
+    """Turns that a model is asked to answer, and the most tokens of an answer."""
 
-    rows: list[list[int]]
     messages: list[dict[str, str]]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Rows to compare on, prompts to answer, what ends an answer, and where the texts are from.
+
+    `calibration` are rows that are not compared on, for scales of activations; with few rows, the same ones.
+    """
+
+    rows: list[Encoded]
+    prompts: list[Prompt]
     last_trained: set[int]
-    template: str
+    template: str | None
     source: str
+    calibration: list[list[int]]
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """Token ids of `rows`."""
+        return [list(row.ids) for row in self.rows]
 
 
 def texts_of(trained: Trained, tokenizer: Any, warn: Warn) -> Texts:
-    """Up to four texts of at most 192 tokens, with the run's template."""
+    """Up to four texts of at most 192 tokens and three prompts, with the run's template."""
     try:
         held_out = read_held_out(trained.run_dir)
     except EngineError as error:
         warn("held_out", f"the export is compared on built-in texts: {error.message}")
         held_out = []
     chosen = choose(held_out, ROWS) or _built_in()
-    encoded = encode_rows(chosen, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31)
-    # The shortest wanted answer: whether a model stops by itself shows before the limit of new tokens.
-    asked = min((row for row in held_out if row.has_prompt), key=lambda row: len(row.reference), default=_built_in()[0])
+    encoded = _encoded(chosen, tokenizer)
+    others = choose([row for row in held_out if row not in chosen], CALIBRATION_ROWS)
+    # The shortest wanted answers: whether a model stops by itself shows before the limit of new tokens.
+    asked = sorted((row for row in held_out if row.has_prompt), key=lambda row: len(row.reference))[:PROMPTS]
     return Texts(
-        [list(document.ids) for document in encoded.documents],
-        [{"role": message.role, "content": message.content} for message in asked.example.messages[:-1]],
+        encoded.documents,
+        [_prompt(row, tokenizer, trained.settings.evaluate.max_new_tokens) for row in asked or _built_in()[:PROMPTS]],
         encoded.last_trained,
         tokenizer.chat_template,
         "held-out rows" if held_out else "built-in texts",
+        [list(row.ids) for row in (_encoded(others, tokenizer).documents if others else encoded.documents)],
     )
 
 
-def _built_in() -> Sequence[HeldOut]:
+def _encoded(rows: Sequence[HeldOut], tokenizer: Any) -> Any:
+    return encode_rows(rows, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31)
+
+
+def _prompt(row: HeldOut, tokenizer: Any, most: int) -> Prompt:
+    wanted = len(tokenizer(row.reference, add_special_tokens=False).input_ids)
+    return Prompt(
+        [{"role": message.role, "content": message.content} for message in row.example.messages[:-1]],
+        min(most, ANSWER_FACTOR * wanted + ANSWER_SPARE_TOKENS),
+    )
+
+
+def _built_in() -> list[HeldOut]:
     return [
         HeldOut(Example((Message("user", question), Message("assistant", reply, True)), number))
         for number, (question, reply) in enumerate(BUILT_IN, 1)

@@ -16,7 +16,7 @@ from engine.profile.schema import Profile
 from engine.text import sanitize
 
 SCHEMA_VERSION = 1
-_PACKAGES = ("tunedeck", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
+_PACKAGES = ("tunedeck", "torch", "transformers", "peft", "bitsandbytes", "torchao", "accelerate", "datasets")
 
 
 def from_run_json(found: dict[str, Any]) -> tuple[Profile, dict[str, dict[str, Any]], Path]:

@@ -239,22 +239,30 @@ def logits(model: Any, ids: Any) -> torch.Tensor:
     return found
 
 
+def entry(result: dict[str, Any], name: str = "merged") -> dict[str, Any]:
+    """The entry of a format in the parity report."""
+    (found,) = [made for made in result["parity"]["formats"] if made["format"] == name]
+    return found
+
+
 def test_export_is_base_and_adapter(run: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     monkeypatch.setenv("HF_TOKEN", CANARY)
     evaluate(job(run))
-    result = export(job(run))
+    result = export(job(run, quantized=["int8-static"], gguf=["q8_0"]))
     target = run / "export"
     assert (result["adapter"], result["merged"]) == (str(target / "adapter"), str(target / "merged"))
-    assert result["parity"]["relative_rms"] < 1e-5
-    assert result["parity"]["top1_agreement"] == 1.0
-    assert result["parity"]["adapter_effect"]["relative"] > 0.1
-    assert result["parity"]["stored"] == {
-        "fp32": sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(base).parameters())
-    }
-    assert result["parity"]["template_survives"]
+    made = entry(result)
+    assert made["relative_rms"] < 1e-5
+    assert made["top1_agreement"] == 1.0
+    assert made["adapter_effect"]["relative"] > 0.1
+    assert made["stored"] == {"fp32": sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(base).parameters())}
+    assert made["template_survives"]
+    assert made["stops_survive"]
+    assert entry(result, "adapter")["relative_rms"] < 1e-5
+    assert all(answer["same_as_merged"] for answer in entry(result, "adapter")["answers"])
     ids = torch.arange(5, 45)[None]
     wanted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), run / "adapter").eval()
     merged = AutoModelForCausalLM.from_pretrained(result["merged"], dtype="auto").eval()
@@ -300,9 +308,10 @@ def test_export_in_16_bit_in_shards(run: Path, dtype: str) -> None:
     run_json = json.loads(text)
     run_json["settings"]["export"]["max_shard_gib"] = 1e-4
     (run / "run.json").write_text(json.dumps(run_json))
-    result = export(job(run, dtype=dtype))
-    assert list(result["parity"]["stored"]) == [dtype]
-    assert 0 < result["parity"]["relative_rms"] < 0.03
+    result = export(job(run, dtype=dtype, quantized=["int8-dynamic"]))
+    assert len(list(Path(result["int8-dynamic"]).glob("model-*.safetensors"))) > 1
+    assert list(entry(result)["stored"]) == [dtype]
+    assert 0 < entry(result)["relative_rms"] < 0.03
     merged = Path(result["merged"])
     assert len(list(merged.glob("model-*.safetensors"))) > 1
     assert (merged / "model.safetensors.index.json").is_file()
@@ -312,8 +321,8 @@ def test_a_quantized_base_is_merged_unquantized(tmp_path: Path, base: Path) -> N
     quantized = make_run(tmp_path / "nf4", base, quantization="nf4")
     result = export(job(quantized))
     # Against the unquantized base with its adapter: nf4's own error would be a hundred times the tolerance.
-    assert result["parity"]["relative_rms"] < 1e-5
-    assert list(result["parity"]["stored"]) == ["fp32"]
+    assert entry(result)["relative_rms"] < 1e-5
+    assert list(entry(result)["stored"]) == ["fp32"]
     assert "quantization_config" not in json.loads((Path(result["merged"]) / "config.json").read_text())
 
 
@@ -334,7 +343,7 @@ def test_a_trained_head_is_no_longer_tied(tmp_path: Path, base: Path) -> None:
     tensors[head] = tensors[head] + 0.2 * torch.randn_like(tensors[head])
     save_file(tensors, config)
     result = export(job(own_head))
-    assert result["parity"]["relative_rms"] < 1e-5
+    assert entry(result)["relative_rms"] < 1e-5
     assert json.loads((Path(result["merged"]) / "config.json").read_text())["tie_word_embeddings"] is False
 
 
@@ -342,7 +351,7 @@ def test_full_tuning_exports_its_model(tmp_path: Path, base: Path) -> None:
     full = make_run(tmp_path / "full", base, method="full")
     result = export(job(full))
     assert result["adapter"] is None
-    assert result["parity"]["relative_rms"] < 1e-6
+    assert entry(result)["relative_rms"] < 1e-6
     with pytest.raises(EngineError, match="no adapter"):
         export(job(full, merged=False))
 
@@ -350,8 +359,14 @@ def test_full_tuning_exports_its_model(tmp_path: Path, base: Path) -> None:
 def test_the_adapter_alone(run: Path, tmp_path: Path) -> None:
     result = export(job(run, merged=False, output=str(tmp_path / "out" / "adapter-only")))
     assert result["merged"] is None
-    assert result["parity"] is None
-    assert sorted(path.name for path in (tmp_path / "out" / "adapter-only").iterdir()) == ["adapter", "export.json"]
+    assert [made["format"] for made in result["parity"]["formats"]] == ["adapter"]
+    assert entry(result, "adapter")["relative_rms"] < 1e-5
+    assert {path.name for path in (tmp_path / "out" / "adapter-only").iterdir()} == {
+        "adapter",
+        "export.json",
+        "parity.json",
+        "parity.txt",
+    }
     assert Path(result["card"]).parent.name == "adapter"
 
 
@@ -383,7 +398,7 @@ def test_a_wrong_merge_is_an_error_and_the_old_export_stands(
     export(job(run))
     before = (run / "export" / "merged" / "model.safetensors").read_bytes()
     monkeypatch.setattr(merge, "merge", spoiled(kind))
-    with pytest.raises(EngineError, match="not the tuned one") as caught:
+    with pytest.raises(EngineError, match="not the tuned model") as caught:
         export(job(run))
     assert caught.value.code is ExitCode.MODEL
     assert (run / "export" / "merged" / "model.safetensors").read_bytes() == before
@@ -404,6 +419,69 @@ def test_a_full_disk_keeps_the_old_export(run: Path, monkeypatch: pytest.MonkeyP
     assert caught.value.code is ExitCode.DISK
     assert {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()} == before
     assert not list(run.glob(".export*"))
+
+
+def test_a_small_disk_that_fills_up_keeps_the_old_export(run: Path, tmp_path: Path) -> None:
+    export(job(run))
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", str(small)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        shutil.copytree(run / "export", small / "export")
+        before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+        place_check, place.shutil.disk_usage = place.shutil.disk_usage, lambda _: shutil._ntuple_diskusage(9, 0, 2**40)
+        try:
+            with pytest.raises(EngineError) as caught:
+                export(job(run, output=str(small / "export"), gguf=["f16"], quantized=["int8-dynamic"]))
+        finally:
+            place.shutil.disk_usage = place_check
+        assert caught.value.code is ExitCode.DISK
+        assert {path: path.read_bytes() for path in small.rglob("*") if path.is_file()} == before
+    finally:
+        # Lazily: what was read from there may still be mapped.
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_format_that_is_broken_is_an_error_and_the_old_export_stands(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.export import gguf_write, scales
+
+    export(job(run))
+    before = (run / "export" / "export.json").read_bytes()
+
+    def swapped(tensor: Any, heads: int) -> Any:
+        return tensor
+
+    monkeypatch.setattr(gguf_write, "_rotated_order", swapped)
+    with pytest.raises(EngineError, match="f16 export is not the tuned model: its logits are off") as caught:
+        export(job(run, gguf=["f16"]))
+    assert caught.value.code is ExitCode.MODEL
+    monkeypatch.setattr(scales, "LARGEST", 127 * 50)
+    with pytest.raises(EngineError, match="2 problems") as caught:
+        export(job(run, quantized=["int8-static"], gguf=["f16"]))
+    assert [problem.where for problem in caught.value.problems] == ["int8-static", "f16"]
+    assert all("its logits are off" in problem.message for problem in caught.value.problems)
+    assert (run / "export" / "export.json").read_bytes() == before
+    assert not list(run.glob(".export*"))
+
+
+def test_a_family_that_gguf_cannot_hold_is_told_before_anything_is_merged(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    (other / "config.json").write_text(json.dumps(config))
+    made = make_run(tmp_path / "made", other)
+    monkeypatch.setattr(merge, "load_unmerged", None)
+    with pytest.raises(EngineError, match="scaled by 'dynamic'") as caught:
+        export(job(made, gguf=["f16"]))
+    assert caught.value.code is ExitCode.MODEL
 
 
 def test_space_and_memory_are_looked_at_first(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

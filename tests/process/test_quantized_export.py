@@ -1,7 +1,8 @@
-"""The merged model in 4 and 8 bits: smaller, the same when it is loaded again, and usable as its card says."""
+"""Quantized and GGUF exports: smaller, the same when they are loaded again, and usable as their cards say."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,40 +10,87 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import FAST
+from tests.process.conftest import FAST, Shell
 
 
-@pytest.fixture
-def trained(shell):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    shell = Shell(tmp_path_factory.mktemp("quantized"))
     done = shell.engine("train", shell.write("p.toml", FAST), "--json")
     assert done.code == 0, done.err
     return shell
 
 
+STORED = {"nf4": "uint8", "int8": "int8", "int8-dynamic": "int8", "int8-static": "int8"}
+CONTINUE = "\nprint('LOGITS', [round(float(x), 3) for x in model(**inputs).logits[0, -1, :5]])"
+
+
+def run_cards(trained, **codes: tuple[str, str]) -> dict[str, str]:
+    """What pieces of code print, each in a folder, in one fresh process that knows nothing of the engine."""
+    script = "import contextlib, io, json, os, sys\nsaid = {}\n"
+    for name, (folder, code) in codes.items():
+        code = code.replace("max_new_tokens=128", "max_new_tokens=4")
+        script += (
+            f"os.chdir({folder!r})\nwith contextlib.redirect_stdout(io.StringIO()) as out:\n    exec({code!r}, {{}})\n"
+        )
+        script += f"said[{name!r}] = out.getvalue()\n"
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", script + "assert 'engine' not in sys.modules\nprint(json.dumps(said))"],
+        env=trained.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, str] = json.loads(ran.stdout)
+    return found
+
+
 def test_each_kind_is_written_compared_and_runs_as_its_card_says(trained):
-    done = trained.engine("export", "last", "--output", "out", "--quantize", "nf4", "--quantize", "int8", "--json")
+    done = trained.engine("export", "last", "--output", "out", *(f"--quantize={kind}" for kind in STORED), "--json")
     assert done.code == 0, done.err
     result = done.json
+    entries = {made["format"]: made for made in result["parity"]["formats"]}
+    assert list(entries) == ["adapter", "merged", *STORED]
     assert result["nf4_bytes"] < result["int8_bytes"] < result["merged_bytes"]
-    for method, stored in (("nf4", "U8"), ("int8", "I8")):
-        found = result["quantized"][method]
+    for method, stored in STORED.items():
+        found = entries[method]
         assert found["reloaded_max_abs_diff"] <= 1e-3
         assert found["top1_agreement"] > 0.5
         assert found["stored"][stored] > 0
+        assert found["size_bytes"] < 0.7 * entries["merged"]["size_bytes"]
+        assert found["memory_bytes"] < 0.7 * entries["merged"]["memory_bytes"]
+        assert found["template_survives"]
+        assert found["stops_survive"]
+        assert 0.5 < found["perplexity"] / entries["merged"]["perplexity"] < 1.5
+        assert len(found["rows"]) == 4
+        assert len(found["answers"]) == 3
         card = (Path(result[method]) / "README.md").read_text()
-        assert f"{method} by bitsandbytes" in card
+        assert f"{method} by " in card
         assert "compared with the merged model in" in card
-        (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-        ran = subprocess.run(
-            [sys.executable, "-c", code.replace("max_new_tokens=128", "max_new_tokens=4")],
-            cwd=result[method],
-            env=trained.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
+        assert "weights in memory:" in card
+    page = (Path(result["output"]) / "parity.txt").read_text().splitlines()
+    assert [line.split()[0] for line in page[:7]] == ["format", *entries]
+    assert max(len(line) for line in page[:7]) <= 80
+    assert json.loads((Path(result["output"]) / "parity.json").read_text()) == result["parity"]
+    codes = {
+        method: re.findall(r"```python\n(.*?)```", (Path(result[method]) / "README.md").read_text(), re.DOTALL)[0]
+        for method in STORED
+    }
+    # Fixed scales change what the same weights answer: a card without them would load another model.
+    loose = codes["int8-static"].partition("for name, scale")[0] + codes["int8-dynamic"].partition('"auto")')[2]
+    said = run_cards(
+        trained,
+        nf4=(result["nf4"], codes["nf4"]),
+        int8=(result["int8"], codes["int8"]),
+        dynamic=(result["int8-dynamic"], codes["int8-dynamic"] + CONTINUE),
+        static=(result["int8-static"], codes["int8-static"] + CONTINUE),
+        loose=(result["int8-static"], loose + CONTINUE),
+    )
+    assert all(said.values())
+    logits = {name: text.partition("LOGITS")[2] for name, text in said.items()}
+    assert logits["loose"] == logits["dynamic"] != logits["static"]
 
 
 def test_an_adapter_alone_is_not_quantized(trained):
@@ -56,21 +104,52 @@ def test_gguf_files_are_compared_and_come_with_a_modelfile(trained):
     done = trained.engine("export", "last", "--output", "out", *(f"--gguf={kind}" for kind in kinds), "--json")
     assert done.code == 0, done.err
     result = done.json
-    assert tuple(result["ggufs"]) == kinds
-    sizes = [found["bytes"] for found in result["ggufs"].values()]
+    entries = {made["format"]: made for made in result["parity"]["formats"][2:]}
+    assert tuple(entries) == kinds
+    sizes = [found["size_bytes"] for found in entries.values()]
     assert sizes == sorted(sizes, reverse=True)
-    assert result["ggufs"]["f16"]["relative_rms"] < 1e-3
+    assert entries["f16"]["relative_rms"] < 1e-3
     assert {path.name for path in Path(result["gguf"]).iterdir()} == {
         "Modelfile",
-        *(found["file"] for found in result["ggufs"].values()),
+        *(found["file"] for found in entries.values()),
     }
     modelfile = (Path(result["gguf"]) / "Modelfile").read_text().splitlines()
-    assert modelfile == [f"FROM ./{result['ggufs']['f16']['file']}", 'PARAMETER stop "<|im_end|>"']
-    again = trained.write(
-        "again.toml", FAST.replace('"demo"', f'"{result["gguf"]}/{result["ggufs"]["f16"]["file"]}"', 1)
-    )
+    assert modelfile == [f"FROM ./{entries['f16']['file']}", 'PARAMETER stop "<|im_end|>"']
+    again = trained.write("again.toml", FAST.replace('"demo"', f'"{result["gguf"]}/{entries["f16"]["file"]}"', 1))
     checked = trained.engine("profile", "check", again, "--json")
     assert checked.code == 0, checked.out
+    code = (
+        "from transformers import AutoModelForCausalLM as Model, AutoTokenizer, GgufConfig\n"
+        f"file = {entries['q4_0']['file']!r}\n"
+        "tokenizer = AutoTokenizer.from_pretrained('.', gguf_file=file)\n"
+        "whole = GgufConfig(gguf_file=file, dequantize=True)\n"
+        "model = Model.from_pretrained('.', gguf_file=file, quantization_config=whole)\n"
+        "inputs = tokenizer('<|im_start|>user\\nHello<|im_end|>\\n', return_tensors='pt')\n"
+        "output = model.generate(**inputs, max_new_tokens=3, min_new_tokens=3)\n"
+        "print('NEW', output.shape[1] - inputs.input_ids.shape[1])\n"
+    )
+    assert "NEW 3" in run_cards(trained, gguf=(result["gguf"], code))["gguf"]
+
+
+def test_k_quants_without_their_program_or_with_a_liar(trained):
+    done = trained.engine("export", "last", "--gguf=q4_k_m", "--llama-quantize=./nothing", "--json")
+    assert done.code == 9
+    assert "no program that can be run" in done.json["error"]["message"]
+    liar = Path(trained.folder) / "llama-quantize"
+    liar.write_text(f"#!{sys.executable}\nimport shutil, sys\nshutil.copy(sys.argv[1], sys.argv[2])\n")
+    liar.chmod(0o755)
+    done = trained.engine("export", "last", "--gguf=q4_k_m", f"--llama-quantize={liar}", "--json")
+    assert done.code == 9
+    assert "is stored as bf16, not q4_k_m" in done.json["error"]["message"] or "f16" in done.json["error"]["message"]
+    assert not (trained.runs[0] / "export").exists()
+
+
+def test_pushing_needs_a_token_before_anything_is_exported(trained):
+    done = trained.engine("export", "last", "--push", "me/model", "--json")
+    assert done.code == 9
+    assert "no token" in done.json["error"]["message"]
+    assert not (trained.runs[0] / "export").exists()
+    assert trained.engine("export", "last", "--public", "--json").code == 2
 
 
 def test_files_that_are_not_what_was_quantized_are_an_error():
@@ -78,9 +157,23 @@ def test_files_that_are_not_what_was_quantized_are_an_error():
     from engine.export.quantized import _problems
 
     same, off = (Distance(0.0, 0.0, share, 0.0, 1.0, 9) for share in (0.0, 0.2))
-    assert _problems("nf4", same, {"U8": 5, "bf16": 1}, True) == []
-    assert _problems("int8", off, {"bf16": 5}, False) == [
-        "loaded again, its int8 logits are off by 0.2 of their spread",
-        "it is stored as bf16, not int8",
-        "its chat template is not the one it was trained with",
+    assert _problems("nf4", same, {"uint8": 5, "bf16": 1}) == []
+    assert _problems("int8-static", off, {"bf16": 5}) == [
+        "loaded again, its int8-static logits are off by 0.2 of their spread",
+        "it is stored as bf16, not int8-static",
     ]
+
+
+def test_names_are_the_same_everywhere():
+    from typing import get_args
+
+    from engine.export.formats import GGUF, LIMITS, QUANTIZED
+    from engine.profile.tables.outcome import Export
+
+    def literals(kind):
+        parts = get_args(kind)
+        return [text for part in parts for text in ([part] if isinstance(part, str) else literals(part))]
+
+    assert set(literals(Export.model_fields["quantized"].annotation)) == set(QUANTIZED)
+    assert set(literals(Export.model_fields["gguf"].annotation)) == set(GGUF)
+    assert set(LIMITS) == {*QUANTIZED, *GGUF}

@@ -38,12 +38,32 @@ class Export(Table):
 
     merged: bool = setting(True, "Write base and adapter merged into one model.")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = setting("auto", "dtype of the merged weights.", advanced=True)
-    quantized: list[Literal["nf4", "int8"]] = setting(
-        [], "Also write the merged model in 4 or 8 bits (bitsandbytes), each compared with it.", max_length=2
-    )
-    gguf: list[Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0"]] = setting(
+    quantized: list[Literal["nf4", "int8", "int8-dynamic", "int8-static"]] = setting(
         [],
-        "Also write GGUF files for llama.cpp and Ollama, each read back and compared.",
-        max_length=6,
+        "Also write the merged model in 4 or 8 bits: bitsandbytes (nf4, int8) or torchao (int8-dynamic, int8-static).",
+        max_length=4,
+    )
+    gguf: list[
+        Literal[
+            "f16",
+            "bf16",
+            "q8_0",
+            "q5_1",
+            "q5_0",
+            "q4_0",
+            "q6_k",
+            "q5_k_m",
+            "q5_k_s",
+            "q4_k_m",
+            "q4_k_s",
+            "q3_k_l",
+            "q3_k_m",
+            "q3_k_s",
+            "q2_k",
+        ]
+    ] = setting(
+        [],
+        "Also write GGUF files for llama.cpp and Ollama, read back and compared; _k types need its llama-quantize.",
+        max_length=15,
     )
     max_shard_gib: float = setting(5.0, "Largest safetensors file.", unit="GiB", gt=0, le=1000, advanced=True)

@@ -50,21 +50,26 @@ def facts(
     (tmp_path / "data" / "report.json").write_text(json.dumps({"datasets": [part], "train": numbers}))
     weights = tmp_path / ("model" if more.get("method") in ("full", "freeze") else "adapter")
     trained = Trained(tmp_path, run_json, Profile.model_validate(profile), tmp_path, weights)
-    return Facts(kind, trained, base, hub, "bf16", 2**31, more.get("parity"), more.get("report"))
+    return Facts(kind, trained, base, hub, "bf16", 2**31, more.get("parity"), more.get("report"), PARITY)
 
 
-PARITY = {
-    "transformers": "5.23.0",
+ANSWER = {"text": "hi", "tokens": 2, "stopped": True, "same_as_merged": True}
+PARITY: dict[str, Any] = {
+    "against": "base + adapter in bf16",
     "positions": 158,
-    "rows": 4,
+    "rows": [{}] * 4,
     "max_abs_diff": 0.125,
     "mean_abs_diff": 0.005,
     "relative_rms": 0.0035,
     "tolerance": 0.06,
     "top1_agreement": 1.0,
+    "perplexity": 2.5,
+    "size_bytes": 6 * 2**20,
+    "memory_bytes": 6 * 2**20,
     "stored": {"bf16": 10},
-    "generation": {"text": "hi", "tokens": 2, "stopped": True},
+    "answers": [ANSWER, ANSWER | {"stopped": False}],
 }
+STATIC = {"calibration_rows": 64, "fixed_layers": 26, "layers": 28}
 REPORT = {
     "base": {"perplexity": 9.0, "rougeL": 20.0, "exact_match": 0.1},
     "tuned": {"perplexity": 4.5, "rougeL": 40.0, "exact_match": 0.9},
@@ -102,7 +107,7 @@ def test_the_text_holds_the_numbers(tmp_path: Path) -> None:
     for wanted in (
         "| ROUGE-L | 20.0 | 40.0 | +20.0  \\[+15.0, +25.0\\] |",
         "largest difference of a logit: 0.125",
-        "a generated answer ended by itself",
+        "1 of 2 answers ended by themselves",
         "| `lora.r` | `16` | profile |",
         "1000 rows read, 990 kept, 3 cut; left out: 10 empty answer",
         "60 steps, 123,456 tokens",
@@ -151,7 +156,6 @@ def test_full_tuning_names_no_adapter(tmp_path: Path) -> None:
     text = card_text(facts(tmp_path, method="full", parity=PARITY))
     assert "full-fine-tuning" in head(text)["tags"]
     assert "lora.r" not in text
-    assert "compared with the tuned model" in text
 
 
 def test_the_last_layers_are_called_what_they_are(tmp_path: Path) -> None:
@@ -161,12 +165,34 @@ def test_the_last_layers_are_called_what_they_are(tmp_path: Path) -> None:
     assert "lora.r" not in text
 
 
-def test_a_quantized_card_says_what_it_was_compared_with(tmp_path: Path) -> None:
-    cost = {key: value for key, value in PARITY.items() if key != "tolerance"} | {"against": "the merged model in bf16"}
-    text = card_text(facts(tmp_path, kind="nf4", parity=cost))
-    assert "compared with the merged model in bf16" in text
-    assert "is allowed for" not in text
-    assert "AutoModelForCausalLM.from_pretrained(path" in text
+def test_a_quantized_card_says_what_it_costs_and_saves(tmp_path: Path) -> None:
+    cost = PARITY | {"against": "the merged model in bf16", "size_bytes": 3 * 2**20, "perplexity": 2.75}
+    text = card_text(facts(tmp_path, kind="int8-dynamic", parity=cost))
+    for wanted in (
+        "compared with the merged model in bf16",
+        "weights on disk: 6 MiB before, 3 MiB after",
+        "perplexity of the answers in these texts: 2.750 (merged: 2.500)",
+        "2 are the merged model's to the letter",
+        "pip install torchao",
+        "AutoModelForCausalLM.from_pretrained(path",
+    ):
+        assert wanted in text, wanted
+    assert "activation_scales" not in text
+
+
+def test_fixed_scales_and_ends_of_answers_are_in_the_code(tmp_path: Path) -> None:
+    fixed = card_text(facts(tmp_path, kind="int8-static", parity=PARITY | STATIC))
+    assert "activation_scales.safetensors" in fixed
+    assert "fixed scales of activations in 26 of 28 layers, from 64 texts; the others have outliers" in fixed
+    adapter = card_text(facts(tmp_path, kind="adapter", parity=PARITY | {"stops": [2, 4]}))
+    assert "max_new_tokens=128, eos_token_id=[2, 4])" in adapter
+    assert "compared with base + adapter in bf16" in adapter
+
+
+def test_a_model_of_plain_text_is_shown_with_plain_text(tmp_path: Path) -> None:
+    text = card_text(dataclasses.replace(facts(tmp_path, parity=PARITY), chats=False))
+    assert "apply_chat_template" not in text
+    assert 'inputs = tokenizer("Once upon a time"' in text
 
 
 def test_an_infinite_score_stays_out_of_the_metadata(tmp_path: Path) -> None:

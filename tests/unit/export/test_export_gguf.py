@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM as Auto
@@ -14,9 +17,9 @@ from transformers import AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config,
 
 from engine.demo.paths import model_dir
 from engine.errors import EngineError, ExitCode
-from engine.export import parity
-from engine.export.gguf_files import _read, _stored
-from engine.export.gguf_write import TYPES, write_gguf
+from engine.export import gguf_read, gguf_rope, parity
+from engine.export.formats import OWN_GGUF
+from engine.export.gguf_write import write_gguf
 
 SIZES = {
     "vocab_size": 1536,
@@ -35,8 +38,15 @@ CONFIGS = {
     "llama tied": LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=50_000.0),
     "mistral": MistralConfig(**SIZES, sliding_window=None),
     "qwen2": Qwen2Config(**SIZES),
+    "llama with biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
     # The width of every published one; transformers reads no other from a GGUF of this family.
     "qwen3": Qwen3Config(**SIZES, head_dim=128),
+}
+SHORT = {"rope_theta": 10_000.0, "original_max_position_embeddings": 32}
+SCALED = {
+    "llama3": {**SHORT, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0},
+    "yarn": {**SHORT, "rope_type": "yarn", "factor": 8.0, "beta_fast": 16.0},
 }
 
 
@@ -61,7 +71,7 @@ def logits(model: Any) -> list[torch.Tensor]:
 def test_each_family_reads_back_with_its_own_logits(tmp_path: Path, family: str) -> None:
     merged = saved(tmp_path / "merged", CONFIGS[family])
     assert write_gguf(merged, tmp_path / "x.gguf", "f16", "x") == []
-    again, tokenizer = _read(tmp_path / "x.gguf")
+    again, tokenizer = gguf_read.read(tmp_path / "x.gguf")
     found = parity.distance(logits(Auto.from_pretrained(merged)), logits(again))
     assert found.relative < 2e-3
     text = "What is 19 October 1944?\n  naïve 東京 <|im_end|>"
@@ -70,13 +80,91 @@ def test_each_family_reads_back_with_its_own_logits(tmp_path: Path, family: str)
     assert tokenizer.chat_template == own.chat_template
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", SCALED)
+def test_scaled_positions_turn_as_the_file_says(tmp_path: Path, kind: str) -> None:
+    # 260 positions of an original length of 32: without the scaling, a third of all next tokens is another one.
+    config = LlamaConfig(**{**SIZES, "max_position_embeddings": 512}, rope_parameters=SCALED[kind])
+    merged = saved(tmp_path / "merged", config)
+    write_gguf(merged, tmp_path / "x.gguf", "f16", "x")
+    own = Auto.from_pretrained(merged)
+    again, _ = gguf_read.read(tmp_path / "x.gguf")
+    rows = [[5 + 7 * number % 1500 for number in range(260)]]
+    wanted = parity.logits_of(own.float().eval(), rows)
+    assert parity.distance(wanted, parity.logits_of(again, rows)).relative < 5e-3
+    assert not gguf_read.positions_differ(tmp_path / "x.gguf", own.get_decoder().rotary_emb)
+    plain = Auto.from_config(LlamaConfig(**SIZES))
+    assert gguf_read.positions_differ(tmp_path / "x.gguf", plain.get_decoder().rotary_emb)
+
+
+def test_llama3_divisors_by_hand() -> None:
+    # Meta's numbers: waves of more than 8192 positions are slowed by 8, of less than 2048 not at all.
+    rope = {"rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    found = gguf_rope.llama3_divisors({**rope, "original_max_position_embeddings": 8192}, 128)
+    waves = 2 * math.pi * 500_000.0 ** (np.arange(0, 128, 2) / 128)
+    assert set(found[waves < 2048]) == {1.0}
+    assert set(found[waves > 8192]) == {8.0}
+    between = found[(waves > 2048) & (waves < 8192)]
+    assert len(between) == 6
+    assert list(between) == sorted(between)
+
+
+def test_both_ends_of_an_answer_are_in_the_file(tmp_path: Path) -> None:
+    merged = saved(tmp_path / "merged", CONFIGS["llama"])
+    (merged / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 4]}))
+    write_gguf(merged, tmp_path / "x.gguf", "f16", "x", {4})
+    again, _ = gguf_read.read(tmp_path / "x.gguf")
+    assert again.generation_config.eos_token_id == [2, 4]
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> Path:
+    """A model with a sentencepiece tokenizer, made from this file's text."""
+    from sentencepiece import SentencePieceTrainer
+
+    # Digits split, bytes for what is unknown: as Llama 2's.
+    made = {"vocab_size": 600, "model_type": "bpe", "byte_fallback": True, "split_digits": True, "minloglevel": 2}
+    named = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1, "normalization_rule_name": "identity"}
+    prefix = tmp_path / "tokenizer"
+    SentencePieceTrainer.train(
+        input=__file__, model_prefix=str(prefix), remove_extra_whitespaces=False, **made, **named
+    )
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    settings = {"tokenizer_class": "LlamaTokenizer", "chat_template": "{{ messages }}", "add_bos_token": False}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    folder = tmp_path / "merged"
+    Auto.from_config(LlamaConfig(**{**SIZES, "vocab_size": 640})).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(folder)
+    return folder
+
+
+def test_sentencepiece_tokens_read_back_with_their_order_of_merges(tmp_path: Path, pieces: Path) -> None:
+    (told,) = write_gguf(pieces, tmp_path / "x.gguf", "f16", "x")
+    assert "puts a blank before every text" in told
+    assert gguf_read.is_sentencepiece(tmp_path / "x.gguf")
+    _, tokenizer = gguf_read.read(tmp_path / "x.gguf")
+    own = AutoTokenizer.from_pretrained(pieces)
+    for text in ("the tokenizer reads 1944 texts of naïve 東京\n    assert x", Path(__file__).read_text()[:4000]):
+        assert tokenizer(text, add_special_tokens=False).input_ids == own(text, add_special_tokens=False).input_ids
+    assert tokenizer.chat_template == own.chat_template
+    fields = gguf.GGUFReader(tmp_path / "x.gguf")
+    kinds = fields.get_field("tokenizer.ggml.token_type").contents()
+    assert kinds.count(gguf.TokenType.BYTE) == 256
+    assert kinds[0] == gguf.TokenType.UNKNOWN
+
+
+def test_a_sliding_window_is_told(tmp_path: Path) -> None:
+    merged = saved(tmp_path / "merged", MistralConfig(**SIZES, sliding_window=64))
+    (told,) = write_gguf(merged, tmp_path / "x.gguf", "f16", "x")
+    assert "texts of more than 64 tokens" in told
+
+
+@pytest.mark.parametrize("kind", OWN_GGUF)
 def test_each_type_is_stored_as_it_says(tmp_path: Path, kind: str) -> None:
     merged = saved(tmp_path / "merged", CONFIGS["llama"])
     write_gguf(merged, tmp_path / "x.gguf", kind, "x")
-    stored = _stored(tmp_path / "x.gguf")
-    assert stored["f32"] == 5
-    assert stored[kind] >= 14
+    stored = gguf_read.stored(tmp_path / "x.gguf")
+    assert stored["f32"] == 5 * 64
+    assert stored[kind] >= 14 * 64 * 64 / 2
     assert set(stored) <= {"f32", kind, "q8_0"}
 
 
@@ -116,10 +204,12 @@ def test_what_is_not_covered_is_refused_with_the_way_round(tmp_path: Path) -> No
     change(merged / "config.json", model_type="mixtral")
     refused("family 'mixtral'")
     (merged / "config.json").write_text(before)
-    change(merged / "config.json", rope_parameters={"rope_type": "llama3", "rope_theta": 1e4})
-    refused("positions scaled by 'llama3'")
+    change(merged / "config.json", rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0})
+    refused("positions scaled by 'dynamic'")
+    change(merged / "config.json", rope_parameters={**SCALED["yarn"], "attention_factor": 1.3})
+    refused("YaRN with attention_factor")
     (merged / "config.json").write_text(before)
     tokens = json.loads((merged / "tokenizer.json").read_text())
     tokens["decoder"] = {"type": "Fuse"}
     (merged / "tokenizer.json").write_text(json.dumps(tokens))
-    refused("only byte-level BPE")
+    refused("only byte-level and sentencepiece BPE")

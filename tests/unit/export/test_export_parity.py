@@ -41,9 +41,11 @@ def test_distance_by_hand() -> None:
     wanted = [torch.tensor([[1.0, 3.0], [2.0, 0.0]])]
     found = [torch.tensor([[1.0, 3.5], [2.0, 2.25]])]
     seen = distance(wanted, found)
-    assert seen.max_abs == 2.25
+    # A shift of all logits of a position is no difference: what counts is [-0.25, 0.25] and [-1.125, 1.125].
+    assert seen.max_abs == 1.125
     assert seen.mean_abs == pytest.approx(2.75 / 4)
-    assert seen.relative == pytest.approx((5.3125 / 4) ** 0.5)
+    assert seen.relative == pytest.approx(((0.25**2 + 1.125**2) / 2) ** 0.5)
+    assert distance(wanted, [wanted[0] + 5]).relative == 0
     assert seen.top1 == 0.5
     assert seen.positions == 2
 
@@ -114,6 +116,7 @@ def test_stored_dtype_is_read_from_the_files(tmp_path: Path) -> None:
 
 
 def test_the_error_says_what_and_what_to_do() -> None:
-    error = failed(["its logits are off by 0.5"], Path("/x/merged"))
+    error = failed("merged", ["its logits are off by 0.5"])
     assert "off by 0.5" in str(error)
     assert "fp32" in error.hint
+    assert "more bits" in failed("nf4", ["its logits are off by 0.5"]).hint

@@ -1,0 +1,111 @@
+"""A GGUF file read back: by transformers as a model, and by gguf-py for what it stores. Called by `gguf_files.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+
+from engine.export import gguf_rope
+from engine.export.reload import readable
+from engine.modeling.gguf_import import dense_options
+
+BLOCK = 256
+"""Values that share scales in K-quants: rows of other lengths fall back to blocks of 32."""
+_FALL_BACKS = frozenset({"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl"})
+_BITS = {"q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}
+
+
+def read(path: Path) -> tuple[Any, Any]:
+    """(model in fp32, tokenizer) by transformers, with the positions and stop tokens that the file gives."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with readable("the GGUF cannot be read back", path):
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        reader = gguf.GGUFReader(path)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, **_biases(reader), **dense_options(path)
+        )
+    # transformers leaves its own defaults in place of both.
+    if gguf_rope.is_scaled(reader):
+        rotary = model.get_decoder().rotary_emb
+        angles, rotary.attention_scaling = gguf_rope.frequencies(reader)
+        rotary.inv_freq = torch.from_numpy(angles).to(rotary.inv_freq.dtype)
+    model.generation_config.eos_token_id = stop_tokens(reader)
+    model.generation_config.pad_token_id = _number(reader, "padding")
+    return model.eval(), tokenizer
+
+
+def _biases(reader: gguf.GGUFReader) -> dict[str, bool]:
+    """transformers takes a Llama to have none and would leave those in the file out."""
+    llama = str(reader.get_field("general.architecture").contents()) == "llama"
+    names = {tensor.name for tensor in reader.tensors}
+    return {
+        key: True
+        for key, name in (("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias"))
+        if llama and name in names
+    }
+
+
+def positions_differ(path: Path, rotary: Any) -> bool:
+    """Whether the file's positions turn otherwise than those of the model whose `rotary_emb` is given."""
+    angles, attention = gguf_rope.frequencies(gguf.GGUFReader(path))
+    own = rotary.inv_freq.double().numpy()
+    same = own.shape == angles.shape and np.allclose(own, angles, rtol=1e-4, atol=0)
+    return not (same and abs(float(rotary.attention_scaling) - attention) < 1e-4)
+
+
+def stop_tokens(reader: gguf.GGUFReader) -> list[int]:
+    """Ids at which llama.cpp ends an answer, as far as the file names them."""
+    found = (_number(reader, name) for name in ("eos", "eot"))
+    return sorted({number for number in found if number is not None})
+
+
+def _number(reader: gguf.GGUFReader, name: str) -> int | None:
+    field = reader.get_field(f"tokenizer.ggml.{name}_token_id")
+    return None if field is None else int(field.contents())
+
+
+def is_sentencepiece(path: Path) -> bool:
+    """Whether the file's tokens are sentencepiece's."""
+    return str(gguf.GGUFReader(path).get_field("tokenizer.ggml.model").contents()) == "llama"
+
+
+def stored(path: Path) -> dict[str, int]:
+    """Values by stored type, read from the file."""
+    found: Counter[str] = Counter()
+    for tensor in gguf.GGUFReader(path).tensors:
+        found[tensor.tensor_type.name.lower()] += int(tensor.n_elements)
+    return dict(found)
+
+
+def tensor_bytes(path: Path) -> int:
+    """Bytes of all tensors: what llama.cpp maps into memory."""
+    return sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors)
+
+
+def judge_k_quant(path: Path, kind: str) -> tuple[list[str], list[str]]:
+    """(problems, what is stored otherwise than asked) of a file that should hold the K-quant `kind`."""
+    bits = int(kind[1])
+    # Each kind mixes in wider types, two bits at most: a small model's few whole rows may all be of those.
+    allowed = {name for name, size in _BITS.items() if bits <= size <= bits + 2} | {"q6_k"}
+    reader = gguf.GGUFReader(path)
+    problems, otherwise = [], Counter[str]()
+    for tensor in reader.tensors:
+        name, row = tensor.tensor_type.name.lower(), int(tensor.shape[0])
+        if len(tensor.shape) < 2 or name in allowed:
+            continue
+        if row % BLOCK and (name in _FALL_BACKS or row % 32):
+            otherwise[f"{{}} matrices with rows of {row} values, no multiple of {BLOCK}, are stored as {name}"] += 1
+        else:
+            problems.append(f"{tensor.name} is stored as {name}, not {kind}")
+    told = reader.get_field("general.file_type")
+    if told is None or int(told.contents()) != gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"]:
+        problems.append(f"its metadata names another type than {kind}")
+    if len(problems) > 3:
+        problems = [*problems[:3], f"and {len(problems) - 3} more"]
+    return problems, [text.format(count) for text, count in otherwise.items()]

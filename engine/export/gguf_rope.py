@@ -1,0 +1,113 @@
+"""Scaled rotary positions in a GGUF file: written as llama.cpp's converter does, and read back as llama.cpp does.
+
+Llama 3's scaling is a tensor of divisors, one a pair of dimensions; linear scaling and YaRN are metadata. transformers
+reads neither, so that the comparison applies what the file says (`frequencies`) by itself.
+Used by `gguf_write.py` and `gguf_read.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gguf
+import numpy as np
+
+FREQS = "rope_freqs.weight"
+_YARN_KEYS = {"rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow"}
+
+
+def parameters_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Kind, base and scaling of a configuration, in the newer or the older spelling of transformers."""
+    found = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    found.setdefault("rope_theta", config.get("rope_theta") or 10_000.0)
+    found["rope_type"] = found.get("rope_type") or found.get("type") or "default"
+    return found
+
+
+def refusal(config: dict[str, Any]) -> str:
+    """Why the positions of this model cannot be written; empty when they can."""
+    rope = parameters_of(config)
+    kind = rope["rope_type"]
+    if kind not in ("default", "linear", "llama3", "yarn"):
+        return f"positions scaled by '{kind}' are not written as GGUF"
+    if float(rope.get("partial_rotary_factor") or 1.0) != 1.0:
+        return "positions on a part of each head are not written as GGUF"
+    # llama.cpp takes the factor on attention from `factor` alone, and rounds the borders as `truncate` does.
+    other = {key for key, value in rope.items() if value is not None and not (key == "truncate" and value)}
+    unknown = sorted(other - _YARN_KEYS - {"rope_type", "type", "partial_rotary_factor"})
+    if kind == "yarn" and unknown:
+        return f"YaRN with {', '.join(unknown)} is not written as GGUF"
+    return ""
+
+
+def add_rope(writer: Any, config: dict[str, Any], width: int) -> None:
+    """Write base and scaling, but for the tensor of `divisors`; `width` is the size of a head."""
+    rope = parameters_of(config)
+    writer.add_rope_dimension_count(width)
+    writer.add_rope_freq_base(float(rope["rope_theta"]))
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+    elif rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+        original = rope.get("original_max_position_embeddings") or config["max_position_embeddings"]
+        writer.add_rope_scaling_orig_ctx_len(int(original))
+        for key, add in (
+            ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
+            ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
+        ):
+            if rope.get(key) is not None:
+                add(float(rope[key]))
+
+
+def divisors(config: dict[str, Any], width: int) -> np.ndarray | None:
+    """The tensor FREQS, for a model that has one."""
+    rope = parameters_of(config)
+    return llama3_divisors(rope, width) if rope["rope_type"] == "llama3" else None
+
+
+def llama3_divisors(rope: dict[str, Any], width: int) -> np.ndarray:
+    """What each frequency is divided by (Llama 3.1): long waves by `factor`, short ones by 1, smoothly between."""
+    frequencies = float(rope["rope_theta"]) ** (-np.arange(0, width, 2, dtype=np.float64) / width)
+    turns = float(rope["original_max_position_embeddings"]) * frequencies / (2 * math.pi)
+    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / float(rope["factor"]) + smooth)).astype(np.float32)
+
+
+def frequencies(reader: gguf.GGUFReader) -> tuple[np.ndarray, float]:
+    """(angle a position of each pair of dimensions, factor on cosine and sine) as llama.cpp takes them from a file.
+
+    Source: ggml's rope (`ggml_rope_yarn_corr_dims`, `rope_yarn`), with its defaults for YaRN.
+    """
+    name = str(reader.get_field("general.architecture").contents())
+
+    def value(key: str, otherwise: Any) -> Any:
+        field = reader.get_field(f"{name}.rope.{key}")
+        return otherwise if field is None else field.contents()
+
+    width, base = int(value("dimension_count", 0)), float(value("freq_base", 10_000.0))
+    plain = base ** (-np.arange(0, width, 2, dtype=np.float64) / width)
+    own = next((np.array(tensor.data) for tensor in reader.tensors if tensor.name == FREQS), None)
+    if own is not None:
+        plain = plain / own
+    kind, factor = value("scaling.type", "none"), float(value("scaling.factor", 1.0))
+    if kind == "linear":
+        return plain / factor, 1.0
+    if kind != "yarn":
+        return plain, 1.0
+    original = int(value("scaling.original_context_length", 0))
+    fast, slow = float(value("scaling.yarn_beta_fast", 32.0)), float(value("scaling.yarn_beta_slow", 1.0))
+    first, last = (width * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base)) for turns in (fast, slow))
+    start, end = max(0.0, math.floor(first)), min(width - 1.0, math.ceil(last))
+    mix = 1 - np.clip((np.arange(width // 2) - start) / max(0.001, end - start), 0, 1)
+    return plain / factor * (1 - mix) + plain * mix, 1.0 + 0.1 * math.log(factor)
+
+
+def is_scaled(reader: gguf.GGUFReader) -> bool:
+    """Whether the file's positions are other than transformers' reader takes them for."""
+    _, attention = frequencies(reader)
+    scaling = any(key.endswith(".rope.scaling.type") for key in reader.fields)
+    return attention != 1.0 or scaling or any(tensor.name == FREQS for tensor in reader.tensors)

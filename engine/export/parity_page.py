@@ -1,0 +1,105 @@
+"""The parity report as text: for `parity.txt`, the terminal and the cards. No torch here.
+
+Called by `run.py` and by `engine export`. Everything that came from data or a model is sanitised.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from engine.text import format_bytes, sanitize
+
+_HEADER = ("format", "size", "memory", "logits off", "same token", "perplexity", "answers")
+TEXT_CHARS = 200
+
+
+def table_lines(report: dict[str, Any]) -> list[str]:
+    """A line a format, within 80 columns: size, memory, error of the logits, agreement, perplexity, equal answers."""
+    rows = [_HEADER, *(_row(made) for made in report["formats"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(wide) for cell, wide in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+
+
+def _row(made: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        sanitize(str(made["format"]), max_chars=14, single_line=True),
+        format_bytes(made["size_bytes"]),
+        format_bytes(made["memory_bytes"]),
+        _percent(made["relative_rms"]),
+        f"{made['top1_agreement']:.1%}",
+        _perplexity(made["perplexity"]),
+        answers_told(made),
+    )
+
+
+def answers_told(made: dict[str, Any]) -> str:
+    """`3/3 equal`: answers that are the merged model's to the letter; without one, how many ended by themselves."""
+    answers = made["answers"]
+    if any(found["same_as_merged"] is None for found in answers):
+        return f"{sum(found['stopped'] for found in answers)}/{len(answers)} ended"
+    return f"{sum(found['same_as_merged'] for found in answers)}/{len(answers)} equal"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.01 else f"{share:.2%}"
+
+
+def _perplexity(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}" if value < 1e5 else f"{value:.1e}"
+
+
+def legend(report: dict[str, Any]) -> list[str]:
+    """What the columns were measured on, in lines of 80 columns."""
+    first = report["formats"][0]
+    return textwrap.wrap(
+        f"{len(first['rows'])} texts ({report['source']}), {first['positions']} positions, read back by transformers "
+        f"{report['transformers']}. 'logits off' is their error as a share of their spread, 'answers' compares greedy "
+        "answers with the merged model's.",
+        80,
+    )
+
+
+def page(report: dict[str, Any]) -> str:
+    """parity.txt: the table, then each format with its rows, stored types and answers."""
+    parts = [
+        "\n".join(table_lines(report)),
+        "\n".join(legend(report)),
+        *(_details(report, made) for made in report["formats"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _details(report: dict[str, Any], made: dict[str, Any]) -> str:
+    lines = [
+        f"{made['format']}  against {made['against']}: largest difference {made['max_abs_diff']:.3g}, "
+        f"mean {made['mean_abs_diff']:.3g}; off by {_percent(made['relative_rms'])}, {made['tolerance']:.2g} allowed"
+    ]
+    if made.get("reloaded_max_abs_diff") is not None:
+        lines.append(f"  loaded again it differs from what was saved by {made['reloaded_max_abs_diff']:.2g}")
+    lines.append(f"  stored as {', '.join(f'{name} ({count:,} values)' for name, count in made['stored'].items())}")
+    lines.append(f"  chat template {_told(made['template_survives'])}, stop token {_told(made['stops_survive'])}")
+    for number, row in enumerate(made["rows"], 1):
+        lines.append(
+            f"  text {number}: {row['positions']} positions, off by {_percent(row['relative_rms'])}, same token "
+            f"{row['top1_agreement']:.1%}, perplexity {_perplexity(row['perplexity'])}"
+        )
+    for prompt, found in zip(report["prompts"], made["answers"], strict=True):
+        end = "ended by itself" if found["stopped"] else "ran to its limit"
+        same = {None: "", True: ", as merged", False: ", unlike merged"}[found["same_as_merged"]]
+        lines.append(f"  asked {_quoted(prompt)}")
+        lines.append(f"    {_quoted(found['text'])} ({found['tokens']} tokens, {end}{same})")
+    return "\n".join(lines)
+
+
+def _told(survives: bool) -> str:
+    return "kept" if survives else "LOST"
+
+
+def _quoted(text: str) -> str:
+    return repr(sanitize(text, max_chars=TEXT_CHARS, single_line=True))

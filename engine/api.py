@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.profile.check import Examination as Examination
     from engine.profile.check import check_profile as check_profile
     from engine.profile.check import examine as examine
+    from engine.profile.datafiles import data_path as data_path
     from engine.profile.fields import field_at as field_at
     from engine.profile.fields import format_value as format_value
     from engine.profile.fields import parse_value as parse_value
@@ -101,6 +102,7 @@ _MODULES = {
         "check_profile",
         "examine",
     ),
+    "engine.profile.datafiles": ("data_path",),
     "engine.profile.fields": (
         "field_at",
         "format_value",

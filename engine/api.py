@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile as LoadedProfile
     from engine.profile.load import load_profile as load_profile
     from engine.profile.load import load_text as load_text
+    from engine.profile.remedies import Failure as Failure
+    from engine.profile.remedies import Remedy as Remedy
+    from engine.profile.remedies import apply_remedy as apply_remedy
+    from engine.profile.remedies import failure_of as failure_of
+    from engine.profile.remedies import remedies as remedies
     from engine.profile.resolve import Resolved as Resolved
     from engine.profile.resolve import as_written as as_written
     from engine.profile.resolve import plan_to_profile as plan_to_profile
@@ -114,6 +119,13 @@ _MODULES = {
         "LoadedProfile",
         "load_profile",
         "load_text",
+    ),
+    "engine.profile.remedies": (
+        "Failure",
+        "Remedy",
+        "apply_remedy",
+        "failure_of",
+        "remedies",
     ),
     "engine.profile.resolve": (
         "Resolved",

@@ -61,6 +61,14 @@ def _needs_training(state: DeckState) -> str | None:
     return reason
 
 
+def _needs_remedy(state: DeckState) -> str | None:
+    if state.snapshot is None or state.snapshot.state not in ("failed", "lost"):
+        return _needs_run(state) or "only a run that failed needs one"
+    if state.mending is None:
+        return "still looking for one"
+    return None if state.mending.found else "none is known: mend what the message says"
+
+
 def _needs_row(state: DeckState) -> str | None:
     return None if state.row is not None else "there is no run here yet"
 
@@ -93,7 +101,10 @@ def _row_error(state: DeckState) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One thing that hands can do. `screen` empty = everywhere; `bar` = place in the key bar, 0 = not in it."""
+    """One thing that hands can do. `screen` empty = everywhere; `bar` = place in the key bar, 0 = not in it.
+
+    `rare` = stands in the key bar only while it is possible.
+    """
 
     id: str
     key: str
@@ -102,6 +113,7 @@ class Command:
     screen: str = ""
     available: Reason = _always
     bar: int = 0
+    rare: bool = False
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -133,7 +145,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("auto", "a", "auto", "Leave this setting to the machine", "profile", _needs_form),
     Command("diff", "equals_sign", "diff", "Compare with the file, or with a shipped profile", "profile", _needs_form),
     Command("save_as", "S", "save as", "Write the profile to another file", "profile", _needs_form),
-    Command("reload", "R", "take over", "Take over what the file says now", "profile", _needs_news),
+    Command("reload", "R", "take over", "Take over what the file says now", "profile", _needs_news, 9, True),
     Command("advanced", "v", "advanced", "Show or hide advanced settings", "profile", _needs_form),
     Command("problem", "n", "next problem", "Go to the field of the next problem", "profile", _needs_form),
     Command("load", "o", "open", "Open another profile", "profile", bar=13),
@@ -142,6 +154,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, bar=10),
     Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, bar=11),
     Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, bar=12),
+    Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, 9, True),
+    Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
     Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=13),
     Command("zoom", "z", "zoom", "Give the curve the whole screen", "run", _needs_run),
     Command("pause", "p", "pause view", "Hold this picture still; the run goes on", "run", _needs_run),
@@ -181,10 +195,16 @@ def commands_of(screen: str) -> list[Command]:
     return own + [command for command in COMMANDS if not command.screen]
 
 
-def key_bar(screen: str) -> list[Command]:
-    """At most six commands for the last line, `?` first."""
+def key_bar(screen: str, state: DeckState | None = None) -> list[Command]:
+    """At most six commands for the last line, `?` first; with a state, what is possible now before what is not."""
     shown = sorted((command for command in commands_of(screen) if command.bar), key=lambda command: command.bar)
-    own = [command for command in shown if command.screen][: 3 if screen == "" else 4]
+    own = [command for command in shown if command.screen]
+    if state is not None:
+        own = [command for command in own if command.available(state) is None or not command.rare]
+        own.sort(key=lambda command: command.available(state) is not None)
+    else:
+        own = [command for command in own if not command.rare]
+    own = own[: 3 if screen == "" else 4]
     everywhere = [command for command in shown if not command.screen]
     ends = [command for command in everywhere if command.bar >= 90]
     kept = ([everywhere[0]] if everywhere else []) + own

@@ -46,7 +46,7 @@ def _dataset(dataset: Mapping[str, Any]) -> list[Content]:
     lost = sum(drop["rows"] for drop in dataset["dropped"])
     lines = [
         line((short_path(dataset["path"]), "bold")),
-        _row("format", f"{dataset['format']}: {dataset['why']}"),
+        _row("format", dataset["why"]),
         _row(
             "rows", f"{dataset['rows_read']:,} read, {dataset['kept']:,} kept, {dataset['cut']:,} cut, {lost:,} dropped"
         ),

@@ -85,6 +85,10 @@ class RunSnapshot:
     last_time: float = 0.0
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""
+    failure: Mapping[str, Any] | None = None
+    """The error as the worker told it, for whoever looks for a remedy; not sanitised."""
+    limit_bytes: float | None = None
+    """What the run could have had of the device when memory ran out."""
     finished: Mapping[str, Any] | None = None
 
 

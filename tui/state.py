@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from engine.api import Machine, Plan, Run
     from tui.form import Form
+    from tui.mending import Mending
     from tui.runlist import RunRow
     from tui.snapshot import RunSnapshot
 
@@ -33,5 +34,7 @@ class DeckState:
     process_offset: int = 0
     """Byte of the event file where what that worker writes begins: 0 for a new run."""
     snapshot: RunSnapshot | None = None
+    mending: Mending | None = None
+    """What would let the attached run go on, when it failed."""
     row: RunRow | None = None
     """The run under the cursor of the runs screen."""

@@ -13,7 +13,7 @@ from engine.api import Event, Run, RunFold, load_run_json, pending, read_events,
 from engine.errors import EngineError
 from tui.background import in_thread
 from tui.decimate import Buckets, Smooth
-from tui.snapshot import Curves, Facts, LogLine, RunSnapshot, make_error, make_facts, make_progress
+from tui.snapshot import Curves, Facts, LogLine, RunSnapshot, make_error, make_facts, make_progress, value
 from tui.text import safe
 
 CHUNK_BYTES = 1024 * 1024
@@ -73,8 +73,8 @@ class RunReader:
             (fold.tokens_per_second, self._speed),
             (fold.grad_norm, self._grad),
         ):
-            for step, value in zip(curve.steps, curve.values, strict=True):
-                buckets.add(step, value)
+            for step, number in zip(curve.steps, curve.values, strict=True):
+                buckets.add(step, number)
         self._take_loss()
 
     def _take_loss(self) -> None:
@@ -138,6 +138,8 @@ class RunReader:
             warnings=fold.warnings,
             last_time=fold.last_time,
             error=make_error(fold),
+            failure=fold.error or None,
+            limit_bytes=value(fold.shortage.get("measured"), "limit_bytes"),
             finished=fold.finished or None,
         )
 

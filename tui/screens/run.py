@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -21,13 +22,14 @@ from textual.widgets import Log
 from engine import api
 from engine.api import Run
 from engine.errors import EngineError
-from tui.background import in_thread
+from tui.background import Lane, in_thread
 from tui.chart import ChartData
 from tui.clipboard import copy_text
 from tui.commands import bindings
-from tui.runview import failure, headline, log_text, memory_lines, numbers, preparation, status
+from tui.mending import Mending, find_remedies
+from tui.runview import failure, headline, log_text, memory_lines, numbers, preparation, remedy_line, status
 from tui.screens.base import DeckScreen
-from tui.screens.modals import Confirm
+from tui.screens.modals import Confirm, Pick
 from tui.snapshot import RunSnapshot, error_lines, make_facts
 from tui.tail import RunTail
 from tui.text import safe, short_path
@@ -71,6 +73,8 @@ class RunScreen(DeckScreen):
         self._run: Run | None = None
         self._latest: RunSnapshot | None = None
         self._lines_seen = 0
+        self._mender = Lane(self, "mend")
+        self._looked_at = 0.0
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -134,6 +138,7 @@ class RunScreen(DeckScreen):
         if self._tail:
             self._tail.stop()
         self._run, self._latest, self._lines_seen, self.paused = run, None, 0, False
+        self._looked_at = 0.0
         self.query_one(Log).clear()
         if run is None:
             return
@@ -150,9 +155,11 @@ class RunScreen(DeckScreen):
         def wait() -> None:
             try:
                 if process is not None:
-                    api.wait_started(run, process, lambda event: None, offset=offset)
+                    # A run that goes on has something to lose: only one that never began is cleared away.
+                    api.wait_started(run, process, lambda event: None, offset=offset, keep=offset > 0)
             except EngineError as error:
-                self.post_message(StartFailed(run, error))
+                if not offset:
+                    self.post_message(StartFailed(run, error))
 
         in_thread(wait, f"start {run.id}")
 
@@ -175,6 +182,54 @@ class RunScreen(DeckScreen):
             self._latest = replace(base, state="not started", error=error_lines(message.error))
             self.deck.snapshot = self._latest
             self._show()
+
+    # Mending
+
+    def _look_for_remedies(self, shot: RunSnapshot) -> None:
+        """Once for each failure, in a thread: every remedy is a prediction of its own."""
+        if self._run is None or shot.state not in ("failed", "lost") or shot.last_time == self._looked_at:
+            return
+        self._looked_at, self.deck.mending = shot.last_time, None
+        work = partial(find_remedies, self._run, shot.failure or {}, shot.limit_bytes)
+        self._mender.submit(work, self._found_remedies, self._no_remedies)
+
+    def _found_remedies(self, mending: Mending) -> None:
+        if mending.failure.run is self._run:
+            self.deck.mending = mending
+            self._show()
+
+    def _no_remedies(self, error: Exception) -> None:
+        if not isinstance(error, EngineError):
+            raise error
+        self.say(safe(error, 400), error=True)
+
+    def do_remedy(self) -> None:
+        """The first remedy."""
+        self._mend(0)
+
+    def do_remedies(self) -> None:
+        """One of the remedies."""
+        mending = self.deck.mending
+        if mending is not None:
+            choices = [remedy_line(item, 36) for item in mending.found]
+            self.app.push_screen(Pick("Go on with", choices), self._mend)
+
+    def _mend(self, index: int | None) -> None:
+        mending, run = self.deck.mending, self._run
+        if index is None or mending is None or run is None or self._mender.busy:
+            return
+        remedy = mending.found[index]
+        offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+        self.say(f"{safe(remedy.label, 100)}: starting the worker …")
+        work = partial(api.apply_remedy, mending.failure, remedy, mending.machine)
+        self._mender.submit(work, partial(self._mended, offset), self._no_remedies)
+
+    def _mended(self, offset: int, result: tuple[Run, Any]) -> None:
+        run, process = result
+        same = self._run is not None and run.id == self._run.id
+        self._run = None if same else self._run  # the same run, followed anew
+        self.deck_app.attach(run, process, offset if same else 0)
+        self.on_screen_resume()
 
     # Showing
 
@@ -206,13 +261,15 @@ class RunScreen(DeckScreen):
         self.query_one("#numbers", Drawn).show(_dim, text)
 
     def _show_stage(self, shot: RunSnapshot) -> None:
+        self._look_for_remedies(shot)
         message = self.query_one("#message", Line)
         memory = self.query_one("#memory", Drawn)
         memory.show(memory_lines, shot)
         room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(shot.curves.loss or shot.curves.evals)
         if shot.error:
-            message.show(failure(shot, short_path(self._run.path / "worker.log") if self._run else ""))
+            log_path = short_path(self._run.path / "worker.log") if self._run else ""
+            message.show(failure(shot, self.deck.mending, log_path, self.size.width - 4))
         elif not learned:
             message.show(preparation(shot, room))
         self.set_class(bool(shot.error) or not learned, "-message")

@@ -78,7 +78,9 @@ if TYPE_CHECKING:
     from engine.runs.store import runs_root as runs_root
     from engine.runs.store import state_home as state_home
     from engine.runs.store import worker_pid as worker_pid
+    from engine.runs.view import Curve as Curve
     from engine.runs.view import RunFold as RunFold
+    from engine.runs.view import describe as describe
 
 _MODULES = {
     "engine.errors": (
@@ -185,7 +187,11 @@ _MODULES = {
         "state_home",
         "worker_pid",
     ),
-    "engine.runs.view": ("RunFold",),
+    "engine.runs.view": (
+        "Curve",
+        "RunFold",
+        "describe",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -7,6 +7,8 @@ steps cost what a thousand do. Fed by `tail.py`, drawn by `chart.py`.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -67,6 +69,27 @@ class Buckets:
             Point(self._x[i], self._low[i], self._high[i], self._sum[i] / (self._filled if i == last else self.per))
             for i in range(len(self._x))
         )
+
+
+def binned(xs: array[float], ys: array[float], low: float, high: float, capacity: int = 512) -> tuple[Point, ...]:
+    """The values between two x in at most `capacity` points of equally many values; `xs` must not fall."""
+    first, last = bisect_left(xs, low), bisect_right(xs, high)
+    per = max(1, -(-(last - first) // capacity))
+    found = []
+    for start in range(first, last, per):
+        part = ys[start : min(start + per, last)]
+        found.append(Point(xs[start], min(part), max(part), sum(part) / len(part)))
+    return tuple(found)
+
+
+def smoothed(points: Sequence[Point], share: float) -> tuple[Point, ...]:
+    """A moving average over points, its window `share` of them wide."""
+    weight = 1 / max(1.0, len(points) * share)
+    average, found = points[0].mean if points else 0.0, []
+    for index, point in enumerate(points):
+        average += max(weight, 1 / (index + 1) if index < 3 else 0.0) * (point.mean - average)
+        found.append(Point(point.x, average, average, average))
+    return tuple(found)
 
 
 class Smooth:

@@ -47,7 +47,7 @@ def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]
     if epoch is not None and width >= 76:
         left.append(f"   epoch {epoch:.2f}")
     seconds = value(snapshot.finished, "seconds")
-    if seconds is not None:
+    if seconds is not None and snapshot.state not in LIVE_STATES:
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
     if eta is not None and snapshot.state in LIVE_STATES:
@@ -188,7 +188,7 @@ def remedy_lines(mending: Mending, width: int) -> list[Content]:
     if not mending.found:
         return []
     head = line(("remedies", "bold"), ("   m does the first, M lets you choose", "dim"))
-    room = max(24, min(44, width - 36))
+    room = max(20, min(44, width - 35))
     return [head, *(remedy_line(item, room, first=item is mending.found[0]) for item in mending.found)]
 
 
@@ -196,7 +196,7 @@ def remedy_line(remedy: Remedy, room: int, *, first: bool = False) -> Content:
     """One remedy in a line."""
     size = format_bytes(remedy.device_bytes) if remedy.device_bytes is not None else ""
     speed = f"{remedy.speed:.2f} × speed" if remedy.speed is not None else ""
-    how = "goes on from the checkpoint" if remedy.resumes else "a new run"
+    how = "goes on" if remedy.resumes else "new run"
     mark = ("m ", "bold $accent") if first else "  "
     return line(mark, fit(safe(remedy.label), room), fit_right(size, 9), fit_right(speed, 14), (f"  {how}", "dim"))
 

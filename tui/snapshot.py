@@ -44,6 +44,17 @@ class Curves:
     learning_rate: tuple[Point, ...] = ()
     tokens_per_second: tuple[Point, ...] = ()
     grad_norm: tuple[Point, ...] = ()
+    memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """By name, in GiB over seconds since the run's first sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Curves between two steps at full resolution."""
+
+    low: float
+    high: float
+    curves: Curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class RunSnapshot:
     memory: Mapping[str, Any] | None = None
     checkpoint_step: int | None = None
     curves: Curves = Curves()
+    detail: Detail | None = None
     lines: tuple[LogLine, ...] = ()
     lines_total: int = 0
     """Lines since the beginning; `lines` holds the last of them."""

@@ -9,16 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from engine.api import Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
+from engine.api import GIB, Curve, Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
 from engine.errors import EngineError
 from tui.background import in_thread
-from tui.decimate import Buckets, Smooth
-from tui.snapshot import Curves, Facts, LogLine, RunSnapshot, make_error, make_facts, make_progress, value
+from tui.decimate import Buckets, Point, Smooth, binned
+from tui.snapshot import Curves, Detail, Facts, LogLine, RunSnapshot, make_error, make_facts, make_progress, value
 from tui.text import safe
 
 CHUNK_BYTES = 1024 * 1024
 KEPT_LINES = 1000
 HIDDEN_INTERVAL_S = 5.0
+MEMORY = (
+    ("device", "device_used_bytes"),
+    ("process", "process_bytes"),
+    ("reserved", "reserved_bytes"),
+    ("allocated", "allocated_bytes"),
+)
 Post = Callable[[RunSnapshot], object]
 
 
@@ -35,6 +41,10 @@ class RunReader:
         self._lines_total = 0
         self._smooth = Smooth()
         self._taken = 0
+        self.window: tuple[float, float] | None = None
+        """Steps that somebody wants to see at full resolution."""
+        self._memory = {name: Buckets() for name, _ in MEMORY}
+        self._memory_since: float | None = None
         self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
 
     def read(self) -> bool:
@@ -58,6 +68,8 @@ class RunReader:
             self._rebuild()
         elif event["type"] == "train_step":
             self._take()
+        elif event["type"] == "memory":
+            self._take_memory(event)
         elif event["type"] == "phase" and self.fold.phase and self.fold.phase not in self._phases:
             self._phases.append(safe(self.fold.phase, 30))
 
@@ -94,6 +106,33 @@ class RunReader:
         ):
             if curve.steps and curve.steps[-1] == fold.step:
                 buckets.add(curve.steps[-1], curve.values[-1])
+
+    def _take_memory(self, event: Event) -> None:
+        at = self.fold.last_time
+        if self._memory_since is None:
+            self._memory_since = at
+        keys = MEMORY if "reserved_bytes" in event or "device_used_bytes" in event else (("process", "host_rss_bytes"),)
+        for name, key in keys:
+            amount = value(event, key)
+            if amount is not None:
+                self._memory[name].add(max(0.0, at - self._memory_since), amount / GIB)
+
+    def _detail(self) -> Detail | None:
+        if self.window is None:
+            return None
+        low, high = self.window
+        fold = self.fold
+
+        def cut(curve: Curve) -> tuple[Point, ...]:
+            return binned(curve.steps, curve.values, low, high)
+
+        curves = Curves(
+            loss=cut(fold.loss),
+            learning_rate=cut(fold.learning_rate),
+            tokens_per_second=cut(fold.tokens_per_second),
+            grad_norm=cut(fold.grad_norm),
+        )
+        return Detail(low, high, curves)
 
     def state(self) -> str:
         """The run's state without reading its file again where the fold knows."""
@@ -132,7 +171,9 @@ class RunReader:
                 learning_rate=self._rate.points(),
                 tokens_per_second=self._speed.points(),
                 grad_norm=self._grad.points(),
+                memory=tuple((name, buckets.points()) for name, buckets in self._memory.items() if len(buckets)),
             ),
+            detail=self._detail(),
             lines=tuple(self._lines[-KEPT_LINES:]),
             lines_total=self._lines_total,
             warnings=fold.warnings,
@@ -160,6 +201,7 @@ class RunTail:
         self._hidden = False
         self._wake = threading.Event()
         self._stopped = False
+        self._window: tuple[float, float] | None = None
 
     def start(self) -> None:
         """Begin to follow."""
@@ -176,6 +218,12 @@ class RunTail:
         if not hidden:
             self._wake.set()
 
+    def look(self, window: tuple[float, float] | None) -> None:
+        """Show these steps at full resolution from now on; None = only the whole curve."""
+        if window != self._window:
+            self._window = window
+            self._wake.set()
+
     def _loop(self) -> None:
         reader = RunReader(self.run)
         posted = ""
@@ -184,7 +232,9 @@ class RunTail:
             changed = reader.read()
             more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
             state = reader.state()
-            if (changed or state != posted) and not self._stopped:
+            news = changed or state != posted or reader.window != self._window
+            if news and not self._stopped:
+                reader.window = self._window
                 self._post(reader.snapshot(state))
                 posted = state
             if not more:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -17,26 +16,24 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.message_pump import MessagePump
-from textual.widgets import Log
+from textual.widgets import Input, Log
 
 from engine import api
 from engine.api import Run
 from engine.errors import EngineError
-from tui.background import Lane, in_thread
-from tui.chart import ChartData
-from tui.clipboard import copy_text
-from tui.commands import bindings
-from tui.mending import Mending, find_remedies
-from tui.runview import failure, headline, log_text, memory_lines, numbers, preparation, remedy_line, status
-from tui.screens.base import DeckScreen
-from tui.screens.modals import Confirm, Pick
+from tui.background import in_thread
+from tui.commands import LIVE_STATES, bindings
+from tui.curveview import CurveView
+from tui.runview import failure, headline, memory_lines, preparation, status
+from tui.screens.modals import Confirm
+from tui.screens.run_log import KEPT_LOG_LINES, LogPane
+from tui.screens.run_mend import MendingScreen
 from tui.snapshot import RunSnapshot, error_lines, make_facts
 from tui.tail import RunTail
 from tui.text import safe, short_path
 from tui.widgets.chart import LineChart
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 
-KEPT_LOG_LINES = 2000
 NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
 
 
@@ -60,7 +57,7 @@ class StartFailed(Message):
         self.run, self.error = run, error
 
 
-class RunScreen(DeckScreen):
+class RunScreen(MendingScreen):
     """See the module."""
 
     NAME = "run"
@@ -69,12 +66,7 @@ class RunScreen(DeckScreen):
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
-        self._tail: RunTail | None = None
-        self._run: Run | None = None
         self._latest: RunSnapshot | None = None
-        self._lines_seen = 0
-        self._mender = Lane(self, "mend")
-        self._looked_at = 0.0
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -85,13 +77,14 @@ class RunScreen(DeckScreen):
             with Vertical(id="charts"):
                 yield LineChart(id="loss")
                 with Horizontal(id="small"):
-                    yield LineChart(id="rate")
-                    yield LineChart(id="speed")
+                    yield from (LineChart(id=f"small-{index}") for index in range(3))
             yield Line(id="message")
             yield Drawn(id="memory")
         yield Rule(id="log-rule")
-        log = Log(max_lines=KEPT_LOG_LINES, id="log")
-        yield log
+        field = Input(placeholder="words to find in the whole log; esc shows all", compact=True, id="search")
+        field.cursor_blink = False
+        yield field
+        yield LogPane(max_lines=KEPT_LOG_LINES, id="log")
         yield Ends(id="status")
 
     def on_mount(self) -> None:
@@ -100,6 +93,10 @@ class RunScreen(DeckScreen):
         self.set_interval(max(1.0, self.deck_app.options.refresh_s), self._tick)
 
     def on_screen_resume(self) -> None:
+        """Somebody looks."""
+        self.follow_attached()
+
+    def follow_attached(self) -> None:
         """Follow the attached run; at full pace again."""
         if self._run is not self.deck.run:
             self._follow(self.deck.run)
@@ -139,6 +136,8 @@ class RunScreen(DeckScreen):
             self._tail.stop()
         self._run, self._latest, self._lines_seen, self.paused = run, None, 0, False
         self._looked_at = 0.0
+        self.view, self.words, self.found = CurveView(self.view.kind, self.view.smoothing), "", None
+        self.remove_class("-searching")
         self.query_one(Log).clear()
         if run is None:
             return
@@ -183,54 +182,6 @@ class RunScreen(DeckScreen):
             self.deck.snapshot = self._latest
             self._show()
 
-    # Mending
-
-    def _look_for_remedies(self, shot: RunSnapshot) -> None:
-        """Once for each failure, in a thread: every remedy is a prediction of its own."""
-        if self._run is None or shot.state not in ("failed", "lost") or shot.last_time == self._looked_at:
-            return
-        self._looked_at, self.deck.mending = shot.last_time, None
-        work = partial(find_remedies, self._run, shot.failure or {}, shot.limit_bytes)
-        self._mender.submit(work, self._found_remedies, self._no_remedies)
-
-    def _found_remedies(self, mending: Mending) -> None:
-        if mending.failure.run is self._run:
-            self.deck.mending = mending
-            self._show()
-
-    def _no_remedies(self, error: Exception) -> None:
-        if not isinstance(error, EngineError):
-            raise error
-        self.say(safe(error, 400), error=True)
-
-    def do_remedy(self) -> None:
-        """The first remedy."""
-        self._mend(0)
-
-    def do_remedies(self) -> None:
-        """One of the remedies."""
-        mending = self.deck.mending
-        if mending is not None:
-            choices = [remedy_line(item, 36) for item in mending.found]
-            self.app.push_screen(Pick("Go on with", choices), self._mend)
-
-    def _mend(self, index: int | None) -> None:
-        mending, run = self.deck.mending, self._run
-        if index is None or mending is None or run is None or self._mender.busy:
-            return
-        remedy = mending.found[index]
-        offset = run.events_path.stat().st_size if run.events_path.exists() else 0
-        self.say(f"{safe(remedy.label, 100)}: starting the worker …")
-        work = partial(api.apply_remedy, mending.failure, remedy, mending.machine)
-        self._mender.submit(work, partial(self._mended, offset), self._no_remedies)
-
-    def _mended(self, offset: int, result: tuple[Run, Any]) -> None:
-        run, process = result
-        same = self._run is not None and run.id == self._run.id
-        self._run = None if same else self._run  # the same run, followed anew
-        self.deck_app.attach(run, process, offset if same else 0)
-        self.on_screen_resume()
-
     # Showing
 
     def _tick(self) -> None:
@@ -247,7 +198,6 @@ class RunScreen(DeckScreen):
                 return
             width = max(20, self.size.width - 2)
             self.query_one("#headline", Ends).show(*headline(shot, width))
-            self.query_one("#numbers", Drawn).show(numbers, shot)
             self._show_stage(shot)
             self._show_log(shot)
             self._show_status()
@@ -267,32 +217,17 @@ class RunScreen(DeckScreen):
         memory.show(memory_lines, shot)
         room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(shot.curves.loss or shot.curves.evals)
-        if shot.error:
+        # A resumed run tells its old error until it trains again.
+        resuming = bool(shot.error) and shot.state in LIVE_STATES
+        if shot.error and not resuming:
             log_path = short_path(self._run.path / "worker.log") if self._run else ""
             message.show(failure(shot, self.deck.mending, log_path, self.size.width - 4))
-        elif not learned:
+        elif not learned or resuming:
             message.show(preparation(shot, room))
-        self.set_class(bool(shot.error) or not learned, "-message")
-        self.set_class(bool(shot.error), "-failed")
-        curves = shot.curves
-        title = "" if self.size.height < 24 else "loss   · steps  ─ smoothed  ○ evaluation"
-        self.query_one("#loss", LineChart).show(ChartData(curves.loss, curves.smooth, curves.evals, title))
-        self.query_one("#rate", LineChart).show(ChartData(line=curves.learning_rate, title="learning rate"))
-        self.query_one("#speed", LineChart).show(ChartData(line=curves.tokens_per_second, title="tokens per second"))
-
-    def _show_log(self, shot: RunSnapshot) -> None:
-        new = shot.lines_total - self._lines_seen
-        if new <= 0:
-            return
-        fresh = shot.lines[-new:] if new < len(shot.lines) else shot.lines
-        lines = [log_text(item) for item in fresh]
-        missing = new - len(fresh)
-        if missing > 0:
-            lines.insert(
-                0, f"… {missing:,} earlier lines are in {short_path(self._run.events_path if self._run else '')}"
-            )
-        self._lines_seen = shot.lines_total
-        self.query_one(Log).write_lines(lines)
+        broken = bool(shot.error) and shot.state not in LIVE_STATES
+        self.set_class(broken or not learned or resuming, "-message")
+        self.set_class(broken, "-failed")
+        self._show_curves(shot)
 
     def _show_status(self) -> None:
         shot = self.deck.snapshot
@@ -301,6 +236,9 @@ class RunScreen(DeckScreen):
         log = self.query_one(Log)
         following = log.is_vertical_scroll_end or log.line_count <= log.size.height
         notes = ["view held still (p)" if self.paused else "", "" if following else "log not following (G)"]
+        if self.words:
+            total = "…" if self.found is None else f"{self.found.total:,}"
+            notes.append(f"{total} lines with '{safe(self.words, 20)}' (esc)")
         if shot.warnings:
             notes.append(f"{shot.warnings} warning{'s' if shot.warnings > 1 else ''}")
         self.query_one("#status", Ends).show(*status(shot, time.time(), notes))
@@ -351,8 +289,12 @@ class RunScreen(DeckScreen):
         self.toggle_class("-zoom")
 
     def step_back(self) -> bool:
-        """Out of a zoom; else to the list of runs."""
-        if self.has_class("-zoom") or self.has_class("-log"):
+        """Out of a search, a zoom or from the crosshair; else to the list of runs."""
+        if self.has_class("-searching"):
+            self._search("")
+        elif self.view.cursor is not None or self.view.span is not None:
+            self.do_whole()
+        elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
         else:
             self.app.switch_mode("runs")
@@ -365,23 +307,6 @@ class RunScreen(DeckScreen):
             self.deck.snapshot = self._latest
             self._show()
         self._show_status()
-
-    def do_follow(self) -> None:
-        """To the end of the log."""
-        self.query_one(Log).scroll_end(animate=False)
-        self.call_after_refresh(self._show_status)
-
-    def do_copy(self) -> None:
-        """The log to the clipboard and to a file."""
-        if self._run is None:
-            return
-        text = "\n".join(self.query_one(Log).lines) + "\n"
-        try:
-            where = copy_text(self.app, text, self._run.path / "deck-log.txt")
-        except OSError as error:
-            self.say(f"the log cannot be written: {error.strerror}", error=True)
-            return
-        self.say(safe(where))
 
 
 def _dim(text: str, width: int) -> Content:

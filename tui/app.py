@@ -25,7 +25,10 @@ from tui.ascii_only import AsciiFilter
 from tui.commands import BY_ID, bindings
 from tui.options import Options
 from tui.palette import DeckCommands
+from tui.screens.base import DeckScreen
+from tui.settings import read_settings
 from tui.state import DeckState
+from tui.text import safe
 from tui.themes import THEMES, default_theme
 
 if TYPE_CHECKING:
@@ -77,7 +80,10 @@ class DeckApp(App[None]):
         self._ascii = AsciiFilter() if self.options.ascii_only else None
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = default_theme(os.environ, self.available_themes)
+        self.settings = read_settings(frozenset(self.available_themes))
+        self.deck.keys = self.settings.keys
+        self.set_keymap({f"deck.{name}": keys for name, keys in self.settings.keys.items()})
+        self.theme = default_theme(os.environ, self.available_themes, self.settings.theme)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and ours for ASCII."""
@@ -96,6 +102,9 @@ class DeckApp(App[None]):
         # Not on the main thread, as in some tests: there are no signals to answer.
         with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
             hangup.install(partial(self.exit, None))
+        for problem in self.settings.problems[:3]:
+            text = f"{self.settings.path.name}: {problem.key} {problem.message}; {problem.hint}"
+            self.notify(safe(text, 400), severity="warning", timeout=10, markup=False)
 
     def action_command(self, command_id: str) -> None:
         """Carry out a command of the table, or say why that is not possible."""
@@ -157,7 +166,18 @@ class DeckApp(App[None]):
         """Show the keys of this screen."""
         from tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.current_mode))
+        screen = self.screen_stack[0]
+        here = screen.help_here() if isinstance(screen, DeckScreen) else None
+        self.push_screen(HelpScreen(self.current_mode, here, self.settings))
+
+    def do_jump(self) -> None:
+        """Letters over everything that can be gone to."""
+        from tui.screens.jump import JumpScreen
+
+        screen = self.screen_stack[0]
+        targets = screen.jump_targets() if isinstance(screen, DeckScreen) else []
+        if targets:
+            self.push_screen(JumpScreen(targets), lambda go: go() if go is not None else None)
 
     def do_back(self) -> None:
         """Let the screen step back, or go to the fit screen."""

@@ -7,7 +7,7 @@ commands do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
@@ -123,14 +123,18 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "3", "run", "The attached run, live"),
     Command("runs", "4", "runs", "All runs: attach, resume, delete"),
     Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90),
+    Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command("theme", "", "theme", "Choose other colours"),
     Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before"),
     Command("quit", "q", "quit", "Close the deck; runs go on without it", bar=99),
     # Fit
-    Command("open", "enter", "profile", "Make a profile from the highlighted plan", "fit", _needs_plan, bar=10),
-    Command("what_if", "w", "what-if card", "Show what another card could tune", "fit", bar=11),
-    Command("filter", "slash", "filter", "Show only models with this text", "fit", bar=12),
-    Command("context", "c", "context", "Change the tokens of one sequence", "fit", bar=13),
+    Command(
+        "open", "enter", "estimate", "The estimate term by term; enter again makes a profile", "fit", _needs_plan, 10
+    ),
+    Command("make", "p", "profile", "Make a profile from the highlighted plan", "fit", _needs_plan, bar=11),
+    Command("what_if", "w", "what-if card", "Show what another card could tune", "fit", bar=13),
+    Command("filter", "slash", "filter", "Show only models with some words or requirements", "fit", bar=12),
+    Command("context", "c", "context", "Change the tokens of one sequence", "fit"),
     Command("goal", "g", "goal", "Prefer quality or speed", "fit"),
     Command("device", "d", "device", "Plan for another device of this machine", "fit"),
     Command("probe", "r", "probe again", "Look at the machine again and rank anew", "fit"),
@@ -181,14 +185,22 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 BY_ID = {command.id: command for command in COMMANDS}
+SCREENS = tuple(dict.fromkeys(command.screen for command in COMMANDS if command.screen))
 
-_KEY_NAMES = {"question_mark": "?", "slash": "/", "equals_sign": "=", "escape": "esc", "enter": "enter"}
+_KEY_NAMES = {
+    "question_mark": "?", "slash": "/", "equals_sign": "=", "escape": "esc", "plus": "+", "minus": "-", "comma": ",",
+    "full_stop": ".", "semicolon": ";", "colon": ":", "exclamation_mark": "!", "number_sign": "#", "ampersand": "&",
+    "underscore": "_", "asterisk": "*", "at": "@", "backslash": "\\", "tilde": "~",
+}  # fmt: skip
+NO_KEYS: Mapping[str, str] = {}
 
 
-def key_label(command: Command) -> str:
-    """The first key as a person reads it: `?`, `^s`, `enter`."""
-    key = command.key.split(",")[0]
-    return _KEY_NAMES.get(key, key.replace("ctrl+", "^"))
+def key_label(command: Command, keys: Mapping[str, str] = NO_KEYS) -> str:
+    """The first key as a person reads it: `?`, `^s`, `enter`. `keys`: other ones that a person chose, by command."""
+    key = keys.get(command.id, command.key).split(",")[0]
+    *modifiers, last = key.split("+")
+    shown = "+".join([*modifiers, _KEY_NAMES.get(last, last)])
+    return shown.replace("ctrl+", "^")
 
 
 def bindings(screen: str) -> list[BindingType]:
@@ -196,7 +208,7 @@ def bindings(screen: str) -> list[BindingType]:
     return [
         Binding(command.key, f"app.command('{command.id}')", command.label, show=False, id=f"deck.{command.id}")
         for command in COMMANDS
-        if command.screen == screen and command.key and command.id != "palette"
+        if command.screen == screen and command.key
     ]
 
 

@@ -100,7 +100,9 @@ def _memory_data(snapshot: RunSnapshot, view: CurveView, shown: tuple[float, flo
     series = [
         Series(_within(points, shown), SERIES_STYLES.get(name, "$accent")) for name, points in snapshot.curves.memory
     ]
-    levels = [Level(amount, name) for name, amount in _levels(snapshot)]
+    highest = max((point.high for one in series for point in one.points), default=0.0)
+    # A limit far above what is used would press everything else flat; the bars beside show it.
+    levels = [Level(amount, name) for name, amount in _levels(snapshot) if amount <= 3 * highest]
     return ChartData(
         title=title, series=tuple(series), levels=tuple(levels), window=shown, cursor=view.cursor, floor=0.0
     )

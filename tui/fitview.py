@@ -95,10 +95,3 @@ def task_parts(requirements: Requirements, device: str) -> list[Part]:
     for key, name, shown in (("c", "context", context), ("g", "goal", requirements.goal), ("d", "device", device)):
         parts += [(key, "bold $accent"), (f" {name} ", "dim"), shown, "   "]
     return parts
-
-
-def matches(plan: Plan, words: str) -> bool:
-    """Whether every word is found in the model's name, how, verdict, family or uses."""
-    model = plan.model
-    text = " ".join((model.name, how(plan.shape), plan.verdict, model.family, model.licence, *model.use_cases)).lower()
-    return all(word in text for word in words.lower().split())

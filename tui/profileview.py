@@ -175,6 +175,19 @@ def hint(spec: FieldSpec) -> Content:
     return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
 
 
+def field_help(spec: FieldSpec, form: Form, found: Preview) -> Content:
+    """A setting in full: what it is, what it takes, what it is now and why."""
+    state = row_state(spec, form, found, "")
+    default = documents.value_text(spec.default)
+    rows = [("is", state.value), ("from", state.source), ("takes", safe(documents.allowed(spec), 300))]
+    rows += [("unit", safe(spec.unit))] if spec.unit else []
+    rows += [("default", safe(default))] if default else []
+    rows += [("needed", "it has to be given")] if spec.required else []
+    rows += [("problem", state.message)] if state.message else []
+    lines = [Content(safe(spec.description, 600))]
+    return Content("\n").join([*lines, *(line((fit(f"  {name}", 11), "dim"), text) for name, text in rows)])
+
+
 def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> Content:
     """A line of the problems list."""
     where = problem.key or problem.where

@@ -7,7 +7,8 @@ here: everything can be read again from the probe, the profile file or the run d
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 class DeckState:
     """The deck's shared facts; `None` = not known or nothing chosen."""
 
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys that a person chose, by command."""
     machine: Machine | None = None
     plan: Plan | None = None
     """The plan under the cursor of the fit screen."""

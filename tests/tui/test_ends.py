@@ -82,7 +82,7 @@ async def go():
                 break
         assert app.deck.plan is not None
         assert "pydantic" not in sys.modules, "pydantic before the form"
-        await pilot.press("enter")
+        await pilot.press("p")
         for _ in range(100):
             await pilot.pause(0.05)
             if app.current_mode == "profile" and app.screen.found.plan is not None:

@@ -100,7 +100,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo")
-        await pilot.press("down", "enter")
+        await pilot.press("down", "p")
         assert isinstance(app.screen, Ask)
         await pilot.press(*"nothing.jsonl", "enter")
         await shows(pilot, "there is no nothing.jsonl")

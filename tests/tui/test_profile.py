@@ -222,6 +222,8 @@ async def test_three_keys_start_the_demo(cpu_machine: Machine, monkeypatch: pyte
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo")
         await pilot.press("enter")
+        await shows(pilot, "make a profile", "activations")
+        await pilot.press("enter")
         await shows(pilot, "demo (shipped)", "OK")
         await pilot.press("ctrl+r")
         await shows(pilot, "step 40 of 80", "loss")

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 
 from engine import api
 from engine.api import Event
@@ -23,6 +22,7 @@ from engine.errors import EngineError
 from tui import documents
 from tui.background import Lane
 from tui.dataview import examples_content, report_content, trouble_content
+from tui.screens.modal import Modal
 from tui.text import bar, line, safe
 from tui.widgets.lines import Ends, Line, Rule
 
@@ -49,7 +49,7 @@ def data_job(job: str, text: str, path: Path, told: Told) -> dict[str, Any]:
     return api.run_job({"job": job, "run_json": resolved.to_run_json(), "rows": EXAMPLE_ROWS}, told)
 
 
-class DataScreen(ModalScreen[DataSeen | None]):
+class DataScreen(Modal[DataSeen | None]):
     """See the module. Closes with what was found, for the time estimate."""
 
     BINDINGS: ClassVar = [("escape,q", "close", "close"), ("r", "read", "read again")]

@@ -26,6 +26,7 @@ from tui.form import Form, Preview, form_fields, launch, preview
 from tui.profileview import (
     answer_parts,
     diff_content,
+    field_help,
     finding_line,
     group_of,
     hint,
@@ -246,6 +247,12 @@ class ProfileScreen(DeckScreen):
     def _show_hint(self) -> None:
         if self._form is not None and self.row is not None:
             self.query_one("#hint", Line).show(hint(self.row.spec))
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """Everything about the setting that has the keyboard."""
+        if self._form is None or self.row is None:
+            return None
+        return self.row.spec.key, field_help(self.row.spec, self._form, self.found)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The hint is about the row that has the keyboard."""

@@ -37,6 +37,15 @@ from tui.widgets.lines import Drawn, Ends, Line, Rule
 NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
 
 
+HERE = Content(
+    "The run goes on without this window; q leaves it alone.\n"
+    "Curve: t chooses which, s how smooth, + - 0 how close; left and right put a crosshair\n"
+    "whose values stand in the second line.\n"
+    "Memory: bars on one scale beside the prediction; t shows it over time.\n"
+    "Log: up and down scroll, / shows only lines with some words, w reads the worker's own."
+)
+
+
 class SnapshotMessage(Message):
     """The newest snapshot of a run; an older one that still waits is dropped."""
 
@@ -242,6 +251,10 @@ class RunScreen(MendingScreen):
         if shot.warnings:
             notes.append(f"{shot.warnings} warning{'s' if shot.warnings > 1 else ''}")
         self.query_one("#status", Ends).show(*status(shot, time.time(), notes))
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """How to read the picture."""
+        return "this run", HERE
 
     # Commands
 

@@ -91,6 +91,7 @@ class LogScreen(CurveScreen):
             self._lines_seen = 0
             if shot is not None:
                 self._show_log(shot)
+            log.scroll_end(animate=False)
         self._show_status()
 
     def _found(self, found: Found) -> None:

@@ -102,9 +102,14 @@ class DeckApp(App[None]):
         # Not on the main thread, as in some tests: there are no signals to answer.
         with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
             hangup.install(partial(self.exit, None))
-        for problem in self.settings.problems[:3]:
-            text = f"{self.settings.path.name}: {problem.key} {problem.message}; {problem.hint}"
-            self.notify(safe(text, 400), severity="warning", timeout=10, markup=False)
+        self._tell_settings()
+
+    def _tell_settings(self) -> None:
+        """What of a person's own settings could not be done."""
+        lines = [f"{problem.key} {problem.message}".strip() for problem in self.settings.problems]
+        if lines:
+            text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
+            self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
     def action_command(self, command_id: str) -> None:
         """Carry out a command of the table, or say why that is not possible."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from engine.api import Run
 
 
+SWITCH_S = 0.001
+"""How long a thread that reads a long history may keep the screen's loop waiting."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Open the deck and return its exit code."""
     arguments = _parser().parse_args(argv)
@@ -82,6 +86,7 @@ def prepare_environment() -> None:
 def _open(options: Options, run: Run | None) -> int:
     from tui.app import AttachedDeckApp, DeckApp
 
+    sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
     app.run(mouse=options.mouse)
     return app.return_code or 0

@@ -117,7 +117,7 @@ def parse_key(text: str) -> str:
         raise ValueError(f"'{safe(text, 30)}' is no key")
     if len(last) == 1:
         last = last if last.isalnum() else _character(last)
-    elif not _NAMED.fullmatch(last.lower()):
+    elif not _NAMED.fullmatch(last.lower()) and last.lower() not in KEPT:
         raise ValueError(f"'{safe(text, 30)}' is no key that can be given")
     else:
         last = last.lower()

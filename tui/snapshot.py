@@ -93,6 +93,8 @@ class RunSnapshot:
     lines: tuple[LogLine, ...] = ()
     lines_total: int = 0
     """Lines since the beginning; `lines` holds the last of them."""
+    reading: float | None = None
+    """Share of a long history that has been read; None = all of it."""
     warnings: int = 0
     last_time: float = 0.0
     error: tuple[str, ...] = ()

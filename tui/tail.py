@@ -1,13 +1,17 @@
 """Following a run: a thread that reads new events, folds them, and posts what there is to see.
 
 Reading, folding and sanitising happen here, never on the screen's loop. One immutable snapshot is
-posted an interval, and only when something changed. Any number of decks may follow one run.
+posted an interval, and only when something changed. Of a file of hundreds of MiB the end is read first.
+Any number of decks may follow one run.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.api import GIB, Curve, Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
 from engine.errors import EngineError
@@ -18,6 +22,7 @@ from tui.text import safe
 
 CHUNK_BYTES = 1024 * 1024
 KEPT_LINES = 1000
+LONG_BYTES, NEWEST_BYTES = 4 * CHUNK_BYTES, CHUNK_BYTES // 4
 HIDDEN_INTERVAL_S = 5.0
 MEMORY = (
     ("device", "device_used_bytes"),
@@ -31,13 +36,15 @@ Post = Callable[[RunSnapshot], object]
 class RunReader:
     """The fold and the curves of one run, advanced by `read`; used by one thread."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, offset: int = 0) -> None:
         self.run = run
         self.fold = RunFold()
         self.facts: Facts | None = None
-        self._offset = 0
+        self.offset = offset
         self._phases: list[str] = []
-        self._lines: list[LogLine] = []
+        self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
+        self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
+        """Lines since the last snapshot; of a million only those that are seen are made ready."""
         self._lines_total = 0
         self._smooth = Smooth()
         self._taken = 0
@@ -49,8 +56,8 @@ class RunReader:
 
     def read(self) -> bool:
         """Take at most one chunk of new events; True when there were any."""
-        events, offset = read_events(self.run.events_path, self._offset, limit_bytes=CHUNK_BYTES)
-        changed, self._offset = offset != self._offset, offset
+        events, offset = read_events(self.run.events_path, self.offset, limit_bytes=CHUNK_BYTES)
+        changed, self.offset = offset != self.offset, offset
         for event in events:
             self._apply(event)
         return changed
@@ -59,11 +66,8 @@ class RunReader:
         before = self.fold.lines[-1] if self.fold.lines else None
         self.fold.apply(event)
         if self.fold.lines and self.fold.lines[-1] is not before:
-            time, kind, text = self.fold.lines[-1]
-            self._lines.append(LogLine(time, safe(kind, 20), safe(text, 1000)))
+            self._fresh.append(self.fold.lines[-1])
             self._lines_total += 1
-            if len(self._lines) > 2 * KEPT_LINES:
-                del self._lines[:KEPT_LINES]
         if event["type"] == "started":
             self._rebuild()
         elif event["type"] == "train_step":
@@ -137,7 +141,7 @@ class RunReader:
     def state(self) -> str:
         """The run's state without reading its file again where the fold knows."""
         if worker_pid(self.run) is not None:
-            if not self.fold.started:
+            if not (self.fold.started or self.fold.step):
                 return "starting"
             return "stopping" if pending(self.run.path, "stop") else "running"
         if self.fold.finished:
@@ -149,6 +153,8 @@ class RunReader:
         fold = self.fold
         if self.facts is None:
             self.facts = self._read_facts()
+        self._lines.extend(LogLine(at, safe(kind, 20), safe(text, 1000)) for at, kind, text in self._fresh)
+        self._fresh.clear()
         evals = fold.eval_loss
         return RunSnapshot(
             facts=self.facts,
@@ -174,7 +180,7 @@ class RunReader:
                 memory=tuple((name, buckets.points()) for name, buckets in self._memory.items() if len(buckets)),
             ),
             detail=self._detail(),
-            lines=tuple(self._lines[-KEPT_LINES:]),
+            lines=tuple(self._lines),
             lines_total=self._lines_total,
             warnings=fold.warnings,
             last_time=fold.last_time,
@@ -202,6 +208,7 @@ class RunTail:
         self._wake = threading.Event()
         self._stopped = False
         self._window: tuple[float, float] | None = None
+        self._posted_at = 0.0
 
     def start(self) -> None:
         """Begin to follow."""
@@ -226,16 +233,52 @@ class RunTail:
 
     def _loop(self) -> None:
         reader = RunReader(self.run)
-        posted = ""
+        posted, unseen = "", False
+        ahead = newest_part(self.run)
+        if ahead is not None:
+            self._post(_joined(ahead, reader, ahead.state()))
         while not self._stopped:
             self._wake.clear()
             changed = reader.read()
             more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
-            state = reader.state()
-            news = changed or state != posted or reader.window != self._window
-            if news and not self._stopped:
+            state = reader.state() if ahead is None else ahead.state()
+            unseen = unseen or changed or state != posted or reader.window != self._window
+            if unseen and not self._stopped and self._due(more):
                 reader.window = self._window
-                self._post(reader.snapshot(state))
-                posted = state
+                self._post(reader.snapshot(state) if ahead is None else _joined(ahead, reader, state))
+                posted, unseen = state, False
+            if ahead is not None and not more:
+                ahead, posted = None, ""  # the whole file is known: from now on it alone counts
+                continue
             if not more:
                 self._wake.wait(HIDDEN_INTERVAL_S if self._hidden else self._interval_s)
+
+    def _due(self, more: bool) -> bool:
+        """Whether to post: at every turn, and once an interval while a long file is read."""
+        now = time.monotonic()
+        if more and now - self._posted_at < self._interval_s:
+            return False
+        self._posted_at = now
+        return True
+
+
+def newest_part(run: Run) -> RunReader | None:
+    """A reader of a long file's end: how the run stands, while its history is still read. None for a short one."""
+    try:
+        size = run.events_path.stat().st_size
+        if size < LONG_BYTES:
+            return None
+        with run.events_path.open("rb") as file:
+            file.seek(size - NEWEST_BYTES)
+            offset = size - NEWEST_BYTES + len(file.readline())
+    except OSError:
+        return None
+    return RunReader(run, offset)
+
+
+def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:
+    """Where the run stands, with as much of its curves as has been read."""
+    while ahead.read():
+        pass
+    share = reader.offset / max(1, ahead.offset)
+    return replace(ahead.snapshot(state), curves=reader.snapshot(state).curves, reading=share)

@@ -39,10 +39,11 @@ NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
 
 HERE = Content(
     "The run goes on without this window; q leaves it alone.\n"
-    "Curve: t chooses which, s how smooth, + - 0 how close; left and right put a crosshair\n"
-    "whose values stand in the second line.\n"
-    "Memory: bars on one scale beside the prediction; t shows it over time.\n"
-    "Log: up and down scroll, / shows only lines with some words, w reads the worker's own."
+    "curve   t chooses which, s how smooth, + - 0 how close;\n"
+    "        left and right put a crosshair: its values stand above\n"
+    "memory  bars on one scale with the prediction; t shows it over time\n"
+    "log     up and down scroll, / shows only lines with some words,\n"
+    "        w reads the worker's own"
 )
 
 
@@ -245,6 +246,8 @@ class RunScreen(MendingScreen):
         log = self.query_one(Log)
         following = log.is_vertical_scroll_end or log.line_count <= log.size.height
         notes = ["view held still (p)" if self.paused else "", "" if following else "log not following (G)"]
+        if shot.reading is not None:
+            notes.append(f"reading the history: {shot.reading:.0%}")
         if self.words:
             total = "…" if self.found is None else f"{self.found.total:,}"
             notes.append(f"{total} lines with '{safe(self.words, 20)}' (esc)")

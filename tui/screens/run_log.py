@@ -45,6 +45,7 @@ class LogScreen(CurveScreen):
         self.found: Found | None = None
         self._run: Run | None = None
         self._lines_seen = 0
+        self._partly = False
         self._searcher = Lane(self, "search")
 
     def _show_status(self) -> None:
@@ -52,6 +53,10 @@ class LogScreen(CurveScreen):
         raise NotImplementedError
 
     def _show_log(self, shot: RunSnapshot) -> None:
+        if self._partly and shot.reading is None and not self.words:
+            self.query_one(Log).clear()  # until now only the end of the history was counted
+            self._lines_seen = 0
+        self._partly = shot.reading is not None
         new = shot.lines_total - self._lines_seen
         if new <= 0:
             return

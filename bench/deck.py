@@ -1,0 +1,412 @@
+"""What the deck costs: start, memory, bytes on the line, processor, key latency, and what it takes from training.
+
+    python bench/deck.py [--output bench/results/deck.json] [--rounds 12] [--quick]
+
+Everything is measured on the real program in a pseudo-terminal of 80 x 24 with 256 colours, mouse off as over a slow
+line, on real runs of the built-in demo and on one written for the purpose with 360,000 steps and a million lines of
+log. State goes to a folder of its own that is removed at the end. Processor time is that of the deck's process alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import itertools
+import json
+import os
+import platform
+import pty
+import select
+import shutil
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HEAVY = ("torch", "numpy", "transformers", "datasets", "pandas", "pyarrow", "pydantic")
+BOUNDS = {
+    "first_frame_s": 0.7,
+    "rss_mib": 80.0,
+    "run_bytes_per_s": 8 * 1024,
+    "run_cpu_percent": 3.0,
+    "idle_bytes_per_s": 0.0,
+    "attach_s": 1.0,
+    "key_p95_ms": 100.0,
+    "growth_mib": 50.0,
+    "slow_down_percent": 1.0,
+}
+MIB = 2**20
+
+
+class Deck:
+    """The deck in a pseudo-terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": ""}
+        self.began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tui.main", "--no-mouse", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.seen = b""
+        self.count = 0
+        self._facts = psutil.Process(self.process.pid)
+
+    def read(self, seconds: float) -> int:
+        """Read for so long; the bytes that came."""
+        until, before = time.perf_counter() + seconds, self.count
+        while (left := until - time.perf_counter()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    data = os.read(self.master, 65536)
+                except OSError:  # the deck has ended
+                    break
+                self.count += len(data)
+                self.seen = (self.seen + data)[-200_000:]
+        return self.count - before
+
+    def wait_for(self, text: bytes, seconds: float = 120.0) -> float:
+        """Seconds from the start of the process until `text` has come."""
+        while text not in self.seen:
+            if time.perf_counter() - self.began > seconds or self.process.poll() is not None:
+                raise SystemExit(f"{text!r} never came; the end was {self.seen[-600:]!r}")
+            self.read(0.01)
+        return time.perf_counter() - self.began
+
+    def press(self, keys: bytes) -> float:
+        """Seconds from a key to the first byte of the answer."""
+        self.read(0.02)
+        began = time.perf_counter()
+        os.write(self.master, keys)
+        if not select.select([self.master], [], [], 5.0)[0]:
+            return 5.0
+        found = time.perf_counter() - began
+        self.read(0.15)
+        return found
+
+    @property
+    def rss_mib(self) -> float:
+        """Resident memory."""
+        return self._facts.memory_info().rss / MIB
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time so far."""
+        times = self._facts.cpu_times()
+        return times.user + times.system
+
+    def libraries(self) -> list[str]:
+        """Heavy packages of which a compiled part is mapped into the process."""
+        maps = Path(f"/proc/{self.process.pid}/maps")
+        text = maps.read_text() if maps.exists() else ""
+        return [name for name in HEAVY if f"/{name}/" in text]
+
+    def close(self) -> None:
+        """Leave by the key for it."""
+        os.write(self.master, b"q")
+        for _ in range(50):
+            if self.process.poll() is None:
+                self.read(0.1)
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@contextmanager
+def deck(*arguments: str) -> Iterator[Deck]:
+    """A deck that is closed at the end."""
+    one = Deck(*arguments)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def engine(*arguments: str) -> str:
+    """Output of a shell command of the engine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", *arguments], capture_output=True, text=True, check=True, cwd=os.environ["HOME"]
+    )
+    return done.stdout.strip()
+
+
+@contextmanager
+def demo_run(epochs: int) -> Iterator[str]:
+    """A training of the demo that goes on in the background; stopped at the end."""
+    found = engine("train", "demo", "--detach", "--set", f"train.num_train_epochs={epochs}")
+    run = found.splitlines()[0]
+    try:
+        yield run
+    finally:
+        engine("runs", "stop", run, "--wait", "60")
+
+
+def events_of(run: str) -> Path:
+    """Its event file."""
+    return Path(os.environ["XDG_STATE_HOME"]) / "tunedeck" / "runs" / run / "events.jsonl"
+
+
+# Measurements
+
+
+def measure_start(rounds: int) -> dict[str, Any]:
+    """First frame, ranked models, memory, libraries."""
+    frames, ranked, memory = [], [], []
+    for _ in range(rounds):
+        with deck() as one:
+            frames.append(one.wait_for(b"1 Fit"))
+            ranked.append(one.wait_for(b"demo (built"))
+            one.read(1.0)
+            memory.append(one.rss_mib)
+            libraries = one.libraries()
+    return {
+        "first_frame_s": statistics.median(frames),
+        "first_frame_all_s": frames,
+        "models_ranked_s": statistics.median(ranked),
+        "fit_screen_rss_mib": statistics.median(memory),
+        "heavy_libraries": libraries,
+        "heavy_modules": heavy_modules(),
+    }
+
+
+def heavy_modules() -> list[str]:
+    """Heavy packages that a deck has imported once it has shown the fit screen."""
+    code = f"""
+import asyncio, sys
+from tui.app import DeckApp
+async def go():
+    app = DeckApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        while app.deck.plan is None:
+            await pilot.pause(0.05)
+asyncio.run(go())
+print(",".join(name for name in {HEAVY!r} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [name for name in done.stdout.strip().split(",") if name]
+
+
+def measure_run(seconds: float) -> dict[str, Any]:
+    """Bytes and processor time of the run screen while a demo trains, then of a finished run that is looked at."""
+    with demo_run(200) as run:
+        wait_for_steps(run, 20)
+        with deck(run) as one:
+            one.wait_for(b"training")
+            one.read(5.0)
+            cpu, began = one.cpu_s, time.perf_counter()
+            sent = one.read(seconds)
+            took = time.perf_counter() - began
+            live = {
+                "run_bytes_per_s": sent / took,
+                "run_cpu_percent": (one.cpu_s - cpu) / took * 100,
+                "rss_mib": one.rss_mib,
+                "key_p95_ms_live": latency(one, 40),
+            }
+    with deck(run) as one:
+        one.wait_for(b"stopped")
+        one.read(3.0)
+        cpu, began = one.cpu_s, time.perf_counter()
+        sent = one.read(seconds / 2)
+        took = time.perf_counter() - began
+        return {**live, "idle_bytes_per_s": sent / took, "idle_cpu_percent": (one.cpu_s - cpu) / took * 100}
+
+
+def wait_for_steps(run: str, steps: int) -> None:
+    """Until a run has trained so far."""
+    wanted = f'"step":{steps},'.encode()
+    for _ in range(1200):
+        if events_of(run).exists() and wanted in events_of(run).read_bytes():
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"{run} never reached step {steps}")
+
+
+def latency(one: Deck, presses: int) -> float:
+    """95th percentile of milliseconds from a key to its answer: curves, smoothing, crosshair, screens."""
+    keys = (b"t", b"s", b"\x1b[D", b"\x1b[D", b"4", b"3", b"z", b"z")
+    found = [one.press(keys[index % len(keys)]) for index in range(presses)]
+    return sorted(found)[max(0, round(0.95 * len(found)) - 1)] * 1000
+
+
+def write_long_run(steps: int, lines: int) -> str:
+    """A finished run with many events; returns its id."""
+    from engine.runs.store import create_run
+
+    settings = {"name": "long", "model": {"name_or_path": "demo", "dtype": "bf16"}, "tuning": {"method": "lora"}}
+    run = create_run("long", {"settings": settings, "estimate": {"device_bytes": 2**30, "available_bytes": 2**33}}, "")
+    each = lines / steps
+    told, number = 0, 0
+    with run.events_path.open("w") as file:
+
+        def write(kind: str, **fields: Any) -> None:
+            nonlocal number
+            event = {"v": 1, "seq": number, "t": 1.7e9 + number / 100, "type": kind, **fields}
+            file.write(json.dumps(event, separators=(",", ":")) + "\n")
+            number += 1
+
+        write("started", run=run.id, device="CPU", steps_total=steps)
+        for step in range(1, steps + 1):
+            loss = 1 + 3 / (1 + step / 5000) + (step * 7919 % 1000) / 5000
+            write(
+                "train_step",
+                step=step,
+                steps_total=steps,
+                epoch=step / 1000,
+                loss=loss,
+                grad_norm=0.4,
+                learning_rate=2e-4 * (1 - step / steps),
+                tokens_per_second=7200.0,
+                eta_s=(steps - step) * 0.1,
+            )
+            while told < step * each:
+                write("warning", code="note", message=f"line {told} of the log, as long as such lines are in practice")
+                told += 1
+        write("finished", outcome="completed", step=steps, exit_code=0, seconds=steps * 0.1)
+    return run.id
+
+
+def measure_long(steps: int, lines: int) -> dict[str, Any]:
+    """A run of a week: how soon it is seen, how soon all of it, keys meanwhile and afterwards, memory."""
+    short = write_long_run(100, 100)
+    with deck(short) as one:
+        one.wait_for(b"completed")
+        one.read(2.0)
+        before = one.rss_mib
+    run = write_long_run(steps, lines)
+    with deck(run) as one:
+        attach = one.wait_for(f"step {steps:,} of".encode())
+        meanwhile = latency(one, 40)
+        began = one.began
+        while not at_rest(one) and time.perf_counter() - began < 300:
+            pass
+        complete = time.perf_counter() - began
+        one.read(2.0)
+        after = latency(one, 60)
+        growth = one.rss_mib - before
+    return {
+        "steps": steps,
+        "log_lines": lines,
+        "file_mib": events_of(run).stat().st_size / MIB,
+        "attach_s": attach,
+        "whole_curve_s": complete,
+        "key_p95_ms_meanwhile": meanwhile,
+        "key_p95_ms": after,
+        "growth_mib": growth,
+    }
+
+
+def at_rest(one: Deck) -> bool:
+    """Whether the deck did hardly anything for a second: the thread that reads the file is busy until its end."""
+    cpu = one.cpu_s
+    one.read(1.0)
+    return one.cpu_s - cpu < 0.15
+
+
+def measure_slow_down(rounds: int, seconds: float) -> dict[str, Any]:
+    """Steps per second with a deck attached against without, in turns within one training; median of pairs."""
+    pairs = []
+    with demo_run(1000) as run:
+        wait_for_steps(run, 40)
+        for number in range(rounds):
+            turns: list[tuple[str, Callable[[], float]]] = [
+                ("with", lambda: with_deck(run, seconds)),
+                ("without", lambda: without_deck(run, seconds)),
+            ]
+            found = {name: turn() for name, turn in (turns if number % 2 else reversed(turns))}
+            pairs.append((found["without"] / found["with"] - 1) * 100)
+            print(f"  round {number + 1}: {pairs[-1]:+.2f} %", file=sys.stderr)
+    spread = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else [pairs[0]] * 3
+    return {"slow_down_percent": statistics.median(pairs), "quartiles": [spread[0], spread[2]], "pairs_percent": pairs}
+
+
+def with_deck(run: str, seconds: float) -> float:
+    """Steps per second while a deck shows the run."""
+    with deck(run) as one:
+        one.wait_for(b"training")
+        one.read(3.0)
+        return rate(run, seconds, one.read)
+
+
+def without_deck(run: str, seconds: float) -> float:
+    """Steps per second while nobody looks."""
+    time.sleep(3.0)
+    return rate(run, seconds, time.sleep)
+
+
+def rate(run: str, seconds: float, wait: Callable[[float], object]) -> float:
+    """Steps per second by the median time of a step in the span: evaluations and checkpoints do not count."""
+    start = events_of(run).stat().st_size
+    wait(seconds)
+    with events_of(run).open("rb") as file:
+        file.seek(start)
+        lines = [line for line in file.read().splitlines()[1:-1] if b'"type":"train_step"' in line]
+    times = [json.loads(line)["t"] for line in lines]
+    return 1 / statistics.median(after - before for before, after in itertools.pairwise(times))
+
+
+def main() -> int:
+    """Measure, write, print what is over its bound."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "deck.json")
+    parser.add_argument("--rounds", type=int, default=12, help="pairs for the slow-down of training")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see that it works")
+    arguments = parser.parse_args()
+    small = 10 if arguments.quick else 1
+    place = Path(tempfile.mkdtemp(prefix="tunedeck-bench-"))
+    os.environ.update(
+        XDG_STATE_HOME=str(place / "state"), XDG_CACHE_HOME=str(place / "cache"), XDG_CONFIG_HOME=str(place / "config")
+    )
+    os.environ.update(HOME=str(place), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    began = os.getloadavg()[0]
+    try:
+        figures = {
+            **measure_start(5 if small == 1 else 2),
+            **measure_run(60.0 / small),
+            **measure_long(360_000 // small, 1_000_000 // small),
+            **measure_slow_down(max(2, arguments.rounds // small), 15.0 if small == 1 else 5.0),
+        }
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    over = {name: [figures[name], bound] for name, bound in BOUNDS.items() if figures[name] > bound}
+    report = {
+        "command": "python bench/deck.py" + (" --quick" if arguments.quick else ""),
+        "terminal": "80 x 24, xterm-256color",
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "logical_cores": os.cpu_count(),
+            "load_before": began,
+            "load_after": os.getloadavg()[0],
+        },
+        "versions": {name: version(name) for name in ("textual", "rich")} | {"python": platform.python_version()},
+        "bounds": BOUNDS,
+        "figures": figures,
+        "over_bound": over,
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    for name, bound in BOUNDS.items():
+        print(f"{name:22}{figures[name]:10.3f}  bound {bound:g}{'  OVER' if name in over else ''}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -83,13 +83,20 @@ def binned(xs: array[float], ys: array[float], low: float, high: float, capacity
 
 
 def smoothed(points: Sequence[Point], share: float) -> tuple[Point, ...]:
-    """A moving average over points, its window `share` of them wide."""
+    """A moving average over points, its window `share` of them wide: from both ends, so that it does not lag."""
     weight = 1 / max(1.0, len(points) * share)
-    average, found = points[0].mean if points else 0.0, []
-    for index, point in enumerate(points):
-        average += max(weight, 1 / (index + 1) if index < 3 else 0.0) * (point.mean - average)
-        found.append(Point(point.x, average, average, average))
-    return tuple(found)
+    there = _averages([point.mean for point in points], weight)
+    back = _averages([point.mean for point in reversed(points)], weight)[::-1]
+    means = [(one + other) / 2 for one, other in zip(there, back, strict=True)]
+    return tuple(Point(point.x, mean, mean, mean) for point, mean in zip(points, means, strict=True))
+
+
+def _averages(values: Sequence[float], weight: float) -> list[float]:
+    average, found = 0.0, []
+    for index, value in enumerate(values):
+        average += max(weight, 1 / (index + 1)) * (value - average)
+        found.append(average)
+    return found
 
 
 class Smooth:

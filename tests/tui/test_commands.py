@@ -86,7 +86,10 @@ async def test_keys_faster_than_the_screen_answer_a_question_once(cpu_machine: o
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         answers: list[object] = []
-        for screen, keys in ((Confirm("sure?", "do it"), ["y", "y", "enter"]), (Pick("which", []), ["escape", "escape"])):
+        for screen, keys in (
+            (Confirm("sure?", "do it"), ["y", "y", "enter"]),
+            (Pick("which", []), ["escape", "escape"]),
+        ):
             app.push_screen(screen, answers.append)
             await pilot.pause()
             for key in keys:

@@ -129,8 +129,8 @@ class LogScreen(CurveScreen):
         except OSError as error:
             self.say(f"the worker's log cannot be read: {error.strerror}", error=True)
             return
-        lines = [safe(last.rpartition("\r")[2], 1000) for last in text.splitlines()[-WORKER_LOG_LINES:]]
-        shown = Content("\n".join(lines)) if lines else Content.styled("the worker printed nothing", "dim")
+        lines = [safe(last.rpartition("\r")[2], 1000) for last in text.rstrip("\n").split("\n")[-WORKER_LOG_LINES:]]
+        shown = Content("\n".join(lines)) if text.strip() else Content.styled("the worker printed nothing", "dim")
         self.app.push_screen(Reader(f"worker.log, its end: {short_path(path)}", shown))
 
     def do_copy(self) -> None:

@@ -101,7 +101,9 @@ def test_what_only_a_person_can_mend_has_no_remedy(code: str, failed: tuple[Run,
     assert remedies(_failure(run, {"code": code, "message": "x"}), machine) == ()
 
 
-@pytest.mark.parametrize("error", [{}, {"code": "disk", "message": "no space left"}, {"code": "internal", "message": "x"}])
+@pytest.mark.parametrize(
+    "error", [{}, {"code": "disk", "message": "no space left"}, {"code": "internal", "message": "x"}]
+)
 def test_a_run_that_died_goes_on_as_it_was(error: dict[str, Any], failed: tuple[Run, Any]) -> None:
     run, machine = failed
     (only,) = remedies(_failure(run, error), machine)

@@ -1,4 +1,4 @@
-"""Ways on from a failure: they fit by prediction, keep the batch, and say whether the checkpoint still means the same."""
+"""Ways on from a failure: they fit by prediction, keep the batch, and say whether the checkpoint still counts."""
 
 from __future__ import annotations
 

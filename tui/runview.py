@@ -217,7 +217,7 @@ def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Pa
     ends = {
         "completed": "done: 'engine evaluate' and 'engine export' go on from here",
         "stopped": "stopped with a checkpoint; r on screen 4 resumes it",
-        "failed": "failed; m does the first remedy, screen 4 resumes or deletes it",
+        "failed": "failed; screen 4 resumes or deletes it",
         "not started": "mend it on screen 2, then ^r again",
         "lost": "the worker died without a word; m goes on from what it saved",
         "removed": "this run was deleted",

@@ -106,7 +106,7 @@ async def test_other_keys_work_and_stand_in_bar_and_help(settings: Path) -> None
 async def test_problems_are_told_when_the_deck_opens_and_in_help(settings: Path, cpu_machine: object) -> None:
     settings.write_text('[keys]\nstopp = "[/x]"\n')
     app = deck()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+    async with app.run_test(size=(160, 50), notifications=True) as pilot:
         await shows(pilot, "keys.stopp is no command")
         await pilot.press("question_mark", "end")
         await shows(pilot, "did you mean 'stop'?", "deck.toml")

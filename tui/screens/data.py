@@ -43,10 +43,10 @@ class Closed(Exception):
     """Nobody waits for the answer any more."""
 
 
-def data_job(job: str, text: str, path: Path, told: Told) -> dict[str, Any]:
-    """The result of `data_preview` or `data_check` for a profile's text. Raises EngineError."""
+def read_data(text: str, path: Path, told: Told) -> dict[str, Any]:
+    """What the worker finds in the data of a profile's text; it tells examples before. Raises EngineError."""
     resolved = api.resolve_profile(documents.loaded(text, path), api.probe_machine(processes=False))
-    return api.run_job({"job": job, "run_json": resolved.to_run_json(), "rows": EXAMPLE_ROWS}, told)
+    return api.run_job({"job": "data_check", "run_json": resolved.to_run_json(), "rows": EXAMPLE_ROWS}, told)
 
 
 class DataScreen(Modal[DataSeen | None]):
@@ -91,10 +91,7 @@ class DataScreen(Modal[DataSeen | None]):
     def action_read(self) -> None:
         """Read the data, first a few rows, then all."""
         self._status("starting a worker …")
-        self._ask("data_preview", self._previewed)
-
-    def _ask(self, job: str, done: Callable[[dict[str, Any]], None]) -> None:
-        self._lane.submit(partial(data_job, job, self._toml, self._path, self._told), done, self._failed)
+        self._lane.submit(partial(read_data, self._toml, self._path, self._told), self._checked, self._failed)
 
     def _told(self, event: Event) -> None:
         """In the job's thread: pass progress on, end the worker when nobody waits."""
@@ -107,6 +104,9 @@ class DataScreen(Modal[DataSeen | None]):
         if event["type"] == "progress" and isinstance(done, int) and isinstance(total, int) and total > 0:
             cells = bar(done / total, 16)
             self.query_one("#data-head", Ends).show(self._title, [*cells, f"  {done:,} of {total:,} rows"])
+        elif event["type"] == "preview":
+            self._seen = DataSeen(self._settings, event)
+            self._show_examples(event)
         elif event["type"] == "phase":
             self._status(safe(event.get("detail") or event.get("name") or "", 60))
 
@@ -116,12 +116,6 @@ class DataScreen(Modal[DataSeen | None]):
 
     def _status(self, text: str, style: str = "dim") -> None:
         self.query_one("#data-head", Ends).show(self._title, [(text, style)])
-
-    def _previewed(self, preview: dict[str, Any]) -> None:
-        self._seen = DataSeen(self._settings, preview)
-        self._show_examples(preview)
-        self._status("reading all rows …")
-        self._ask("data_check", self._checked)
 
     def _show_examples(self, preview: dict[str, Any]) -> None:
         self.query_one("#data-examples", Line).show(examples_content(preview))

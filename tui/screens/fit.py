@@ -137,7 +137,7 @@ class FitScreen(DeckScreen):
     def _show_top(self) -> None:
         machine = self.deck.machine
         facts = [safe(machine.hostname, 30)] if machine else []
-        if machine and machine.driver_version:
+        if machine and machine.driver_version and self.size.width >= 76:
             facts.append(f"driver {safe(machine.driver_version, 20)}")
         self.query_one("#top", Ends).show(self.tabs(), [(" · ".join(facts), "dim")])
         self.query_one("#task", Ends).show(task_parts(self.requirements, self.device), self._count())

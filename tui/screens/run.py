@@ -137,6 +137,7 @@ class RunScreen(MendingScreen):
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
         super().on_resize(event)
+        self.keep_following()
         self.call_after_refresh(self._show)
 
     # Following
@@ -245,6 +246,7 @@ class RunScreen(MendingScreen):
             return
         log = self.query_one(Log)
         following = log.is_vertical_scroll_end or log.line_count <= log.size.height
+        self._following = following
         notes = ["view held still (p)" if self.paused else "", "" if following else "log not following (G)"]
         if shot.reading is not None:
             notes.append(f"reading the history: {shot.reading:.0%}")
@@ -284,7 +286,8 @@ class RunScreen(MendingScreen):
         shot = self.deck.snapshot
         if shot is None:
             return
-        when = f"saves a checkpoint at step {shot.step + 1}, then ends" if shot.step else "ends before training begins"
+        begun = shot.step or shot.phase == "train"
+        when = f"saves a checkpoint at step {shot.step + 1}, then ends" if begun else "ends before training begins"
         text = f"Stop {shot.facts.name}? It {when}. What it learned is kept; it can be resumed."
 
         def answer(yes: bool | None) -> None:

@@ -46,6 +46,7 @@ class LogScreen(CurveScreen):
         self._run: Run | None = None
         self._lines_seen = 0
         self._partly = False
+        self._following = True
         self._searcher = Lane(self, "search")
 
     def _show_status(self) -> None:
@@ -68,7 +69,10 @@ class LogScreen(CurveScreen):
             lines.insert(0, f"… {missing:,} earlier lines are in {where}; / finds words in them")
         self._lines_seen = shot.lines_total
         if lines:
-            self.query_one(Log).write_lines(lines)
+            log = self.query_one(Log)
+            log.write_lines(lines)
+            if self._following:
+                log.scroll_end(animate=False)
 
     def do_search(self) -> None:
         """Type words to find."""
@@ -111,6 +115,11 @@ class LogScreen(CurveScreen):
         if not isinstance(error, OSError):
             raise error
         self.say(f"the log cannot be read: {error.strerror}", error=True)
+
+    def keep_following(self) -> None:
+        """The log has another size: its end stays in sight if it was."""
+        if self._following:
+            self.query_one(Log).scroll_end(animate=False)
 
     def do_follow(self) -> None:
         """To the end of the log."""

@@ -10,21 +10,17 @@ log. State goes to a folder of its own that is removed at the end. Processor tim
 from __future__ import annotations
 
 import argparse
-import fcntl
 import itertools
 import json
 import os
 import platform
-import pty
-import select
+import random
 import shutil
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,9 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
+from deck_terminal import HEAVY, MIB, Deck, deck
 
-HEAVY = ("torch", "numpy", "transformers", "datasets", "pandas", "pyarrow", "pydantic")
 BOUNDS = {
     "first_frame_s": 0.7,
     "rss_mib": 80.0,
@@ -46,98 +41,6 @@ BOUNDS = {
     "growth_mib": 50.0,
     "slow_down_percent": 1.0,
 }
-MIB = 2**20
-
-
-class Deck:
-    """The deck in a pseudo-terminal of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": ""}
-        self.began = time.perf_counter()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui.main", "--no-mouse", *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.seen = b""
-        self.count = 0
-        self._facts = psutil.Process(self.process.pid)
-
-    def read(self, seconds: float) -> int:
-        """Read for so long; the bytes that came."""
-        until, before = time.perf_counter() + seconds, self.count
-        while (left := until - time.perf_counter()) > 0:
-            if select.select([self.master], [], [], left)[0]:
-                try:
-                    data = os.read(self.master, 65536)
-                except OSError:  # the deck has ended
-                    break
-                self.count += len(data)
-                self.seen = (self.seen + data)[-200_000:]
-        return self.count - before
-
-    def wait_for(self, text: bytes, seconds: float = 120.0) -> float:
-        """Seconds from the start of the process until `text` has come."""
-        while text not in self.seen:
-            if time.perf_counter() - self.began > seconds or self.process.poll() is not None:
-                raise SystemExit(f"{text!r} never came; the end was {self.seen[-600:]!r}")
-            self.read(0.01)
-        return time.perf_counter() - self.began
-
-    def press(self, keys: bytes) -> float:
-        """Seconds from a key to the first byte of the answer."""
-        self.read(0.02)
-        began = time.perf_counter()
-        os.write(self.master, keys)
-        if not select.select([self.master], [], [], 5.0)[0]:
-            return 5.0
-        found = time.perf_counter() - began
-        self.read(0.15)
-        return found
-
-    @property
-    def rss_mib(self) -> float:
-        """Resident memory."""
-        return self._facts.memory_info().rss / MIB
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time so far."""
-        times = self._facts.cpu_times()
-        return times.user + times.system
-
-    def libraries(self) -> list[str]:
-        """Heavy packages of which a compiled part is mapped into the process."""
-        maps = Path(f"/proc/{self.process.pid}/maps")
-        text = maps.read_text() if maps.exists() else ""
-        return [name for name in HEAVY if f"/{name}/" in text]
-
-    def close(self) -> None:
-        """Leave by the key for it."""
-        os.write(self.master, b"q")
-        for _ in range(50):
-            if self.process.poll() is None:
-                self.read(0.1)
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
-@contextmanager
-def deck(*arguments: str) -> Iterator[Deck]:
-    """A deck that is closed at the end."""
-    one = Deck(*arguments)
-    try:
-        yield one
-    finally:
-        one.close()
 
 
 def engine(*arguments: str) -> str:
@@ -169,10 +72,11 @@ def events_of(run: str) -> Path:
 
 def measure_start(rounds: int) -> dict[str, Any]:
     """First frame, ranked models, memory, libraries."""
-    frames, ranked, memory = [], [], []
+    frames, cpu, ranked, memory = [], [], [], []
     for _ in range(rounds):
         with deck() as one:
             frames.append(one.wait_for(b"1 Fit"))
+            cpu.append(one.cpu_s)
             ranked.append(one.wait_for(b"demo (built"))
             one.read(1.0)
             memory.append(one.rss_mib)
@@ -180,6 +84,7 @@ def measure_start(rounds: int) -> dict[str, Any]:
     return {
         "first_frame_s": statistics.median(frames),
         "first_frame_all_s": frames,
+        "first_frame_cpu_s": statistics.median(cpu),
         "models_ranked_s": statistics.median(ranked),
         "fit_screen_rss_mib": statistics.median(memory),
         "heavy_libraries": libraries,
@@ -313,6 +218,23 @@ def measure_long(steps: int, lines: int) -> dict[str, Any]:
     }
 
 
+def measure_storm(count: int) -> dict[str, Any]:
+    """Resizes between 1x1 and 400x200 over all screens; whether the deck is still there and draws."""
+    run, chance = write_long_run(300, 300), random.Random(7)
+    with deck(run) as one:
+        one.wait_for(b"completed")
+        for number in range(count):
+            one.resize(chance.randint(1, 400), chance.randint(1, 200))
+            if number % 25 == 0:
+                os.write(one.master, b"1234"[number // 25 % 4 :][:1])
+            one.read(0.02)
+        one.resize(80, 24)
+        os.write(one.master, b"3")
+        one.read(5.0)
+        alive = one.process.poll() is None and b"long" in one.seen[-20_000:]
+        return {"resizes": count, "resizes_survived": alive, "rss_after_resizes_mib": one.rss_mib}
+
+
 def at_rest(one: Deck) -> bool:
     """Whether the deck did hardly anything for a second: the thread that reads the file is busy until its end."""
     cpu = one.cpu_s
@@ -382,6 +304,7 @@ def main() -> int:
             **measure_start(5 if small == 1 else 2),
             **measure_run(60.0 / small),
             **measure_long(360_000 // small, 1_000_000 // small),
+            **measure_storm(1000 // small),
             **measure_slow_down(max(2, arguments.rounds // small), 15.0 if small == 1 else 5.0),
         }
     finally:

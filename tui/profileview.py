@@ -171,6 +171,7 @@ def hint(spec: FieldSpec) -> Content:
     """What a setting is, and what it takes."""
     default = documents.value_text(spec.default)
     words = "" if spec.kind == "text" else safe(documents.allowed(spec), 200)
+    words += f", in {safe(spec.unit)}" if spec.unit else ""
     words += f"; default {safe(default)}" if default and default != "auto" else ""
     return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
 

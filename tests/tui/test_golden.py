@@ -1,13 +1,7 @@
-"""Each screen as plain text at four sizes, on a fixed machine, fixed plans and a recorded run.
-
-    TUNEDECK_GOLDEN=write python -m pytest tests/tui/test_golden.py
-
-writes the pictures anew: look at what `git diff` shows before it is committed.
-"""
+"""Fit, profile and run screens as plain text at four sizes, on a fixed machine, fixed plans and a recorded run."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,11 +14,11 @@ from engine.memory.shape import MemoryEstimate, Term, TrainingShape
 from engine.models.spec import ModelSpec
 from engine.recommend.plan import Choice, Plan
 from tests.tui.conftest import CPU_MACHINE, GIB, SIZES, attached, deck, make_run, record, screen_text, shows, until
+from tests.tui.golden import same_as
 from tui.form import Form, Preview
 from tui.ranking import Ranking
 from tui.screens import fit, profile
 
-GOLDEN = Path(__file__).with_name("golden")
 TIMES = re.compile(r"\d\d:\d\d:\d\d")
 
 
@@ -57,12 +51,7 @@ TEXT = '[model]\nname_or_path = "Qwen/Qwen3-8B"\n\n[lora]\nr = 32\n\n[[data.data
 
 def compare(name: str, size: tuple[int, int], text: str) -> None:
     """Hold a screen against its picture, times left out."""
-    shown = TIMES.sub("hh:mm:ss", text) + "\n"
-    path = GOLDEN / f"{name}-{size[0]}x{size[1]}.txt"
-    if os.environ.get("TUNEDECK_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(shown, encoding="utf-8")
-    assert shown == path.read_text(encoding="utf-8"), f"{path.name} looks different; see this module"
+    same_as(f"{name}-{size[0]}x{size[1]}", TIMES.sub("hh:mm:ss", text))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until, worker_alive
 from tui.commands import BY_ID, SCREENS, commands_of, key_label
+from tui.main import main
 from tui.newprofile import demo_form
 from tui.screens.profile import ProfileScreen
 from tui.settings import parse_key, read_settings
@@ -75,6 +76,17 @@ def test_a_broken_file_leaves_the_deck_its_own_keys(text: str, settings: Path) -
     found = read_settings(NAMES)
     assert found.problems
     assert not found.keys
+
+
+def test_keys_are_listed_in_the_shell_with_what_is_wrong(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--keys"]) == 0
+    settings.write_text('[keys]\nstop = "X"\nstopp = "k"\n')
+    capsys.readouterr()
+    assert main(["--keys"]) == 2
+    said = capsys.readouterr()
+    (row,) = (line for line in said.out.splitlines() if line.startswith("stop "))
+    assert row.split()[:3] == ["stop", "X", "run"]
+    assert "keys.stopp is no command; did you mean 'stop'?" in said.err
 
 
 def test_two_commands_may_swap_keys(settings: Path) -> None:

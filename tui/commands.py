@@ -135,6 +135,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("what_if", "w", "what-if card", "Show what another card could tune", "fit", bar=13),
     Command("filter", "slash", "filter", "Show only models with some words or requirements", "fit", bar=12),
     Command("context", "c", "context", "Change the tokens of one sequence", "fit"),
+    Command("task", "t", "task", "Say how hard the task is: simple, medium, high, extreme", "fit"),
     Command("goal", "g", "goal", "Prefer quality or speed", "fit"),
     Command("device", "d", "device", "Plan for another device of this machine", "fit"),
     Command("probe", "r", "probe again", "Look at the machine again and rank anew", "fit"),

@@ -82,6 +82,10 @@ async def test_context_and_goal_rank_anew(gpu_machine: Machine) -> None:
         await shows(pilot, "context auto", "goal quality")
         await pilot.press("c", "g")
         await shows(pilot, "context 512", "goal speed", "sequences of 512")
+        order = [plan.model.name for plan in app.screen.ranking.plans]  # type: ignore[attr-defined]
+        await pilot.press("t")
+        await shows(pilot, "task simple")
+        await until(pilot, lambda: [plan.model.name for plan in app.screen.ranking.plans] != order)  # type: ignore[attr-defined]
 
 
 async def test_what_if_card_replaces_the_machine_until_escape(cpu_machine: Machine) -> None:

@@ -19,7 +19,7 @@ from engine.api import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.commands import bindings
-from tui.fitview import CONTEXTS, heading, how, model_row, short_model, task_parts
+from tui.fitview import CONTEXTS, TASKS, heading, how, model_row, short_model, task_parts
 from tui.form import Form
 from tui.machineview import machine_height, machine_lines
 from tui.plandetail import long_detail, short_detail
@@ -235,6 +235,11 @@ class FitScreen(DeckScreen):
         now = self.requirements.max_length
         index = CONTEXTS.index(now) if now in CONTEXTS else 0
         self._ask_for(replace(self.requirements, max_length=CONTEXTS[(index + 1) % len(CONTEXTS)]))
+
+    def do_task(self) -> None:
+        """The next complexity of the task."""
+        index = TASKS.index(self.requirements.complexity)
+        self._ask_for(replace(self.requirements, complexity=TASKS[(index + 1) % len(TASKS)]))
 
     def do_device(self) -> None:
         """The next device of this machine."""

@@ -168,7 +168,7 @@ async def test_help_begins_with_what_has_the_keyboard(cpu_machine: object) -> No
         await pilot.press("f1")
         await shows(pilot, "model.dtype", "Compute precision", "takes    one of 'auto', 'bf16'", "from     auto: ")
         await pilot.press("escape", "3", "question_mark")
-        await shows(pilot, "Help: run", "crosshair")
+        await shows(pilot, "Keys: run", "crosshair")
 
 
 def test_a_light_terminal_gets_a_light_theme() -> None:

@@ -67,4 +67,4 @@ class HelpScreen(Reader):
     def __init__(
         self, screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None
     ) -> None:
-        super().__init__(f"Keys: {screen}" if here is None else f"Help: {screen}", help_text(screen, here, settings))
+        super().__init__(f"Keys: {screen}", help_text(screen, here, settings))

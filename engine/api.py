@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.profile.check import Examination as Examination
     from engine.profile.check import check_profile as check_profile
     from engine.profile.check import examine as examine
+    from engine.profile.datafiles import data_path as data_path
     from engine.profile.fields import field_at as field_at
     from engine.profile.fields import format_value as format_value
     from engine.profile.fields import parse_value as parse_value
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile as LoadedProfile
     from engine.profile.load import load_profile as load_profile
     from engine.profile.load import load_text as load_text
+    from engine.profile.remedies import Failure as Failure
+    from engine.profile.remedies import Remedy as Remedy
+    from engine.profile.remedies import apply_remedy as apply_remedy
+    from engine.profile.remedies import failure_of as failure_of
+    from engine.profile.remedies import remedies as remedies
     from engine.profile.resolve import Resolved as Resolved
     from engine.profile.resolve import as_written as as_written
     from engine.profile.resolve import plan_to_profile as plan_to_profile
@@ -72,7 +78,9 @@ if TYPE_CHECKING:
     from engine.runs.store import runs_root as runs_root
     from engine.runs.store import state_home as state_home
     from engine.runs.store import worker_pid as worker_pid
+    from engine.runs.view import Curve as Curve
     from engine.runs.view import RunFold as RunFold
+    from engine.runs.view import describe as describe
 
 _MODULES = {
     "engine.errors": (
@@ -101,6 +109,7 @@ _MODULES = {
         "check_profile",
         "examine",
     ),
+    "engine.profile.datafiles": ("data_path",),
     "engine.profile.fields": (
         "field_at",
         "format_value",
@@ -112,6 +121,13 @@ _MODULES = {
         "LoadedProfile",
         "load_profile",
         "load_text",
+    ),
+    "engine.profile.remedies": (
+        "Failure",
+        "Remedy",
+        "apply_remedy",
+        "failure_of",
+        "remedies",
     ),
     "engine.profile.resolve": (
         "Resolved",
@@ -171,7 +187,11 @@ _MODULES = {
         "state_home",
         "worker_pid",
     ),
-    "engine.runs.view": ("RunFold",),
+    "engine.runs.view": (
+        "Curve",
+        "RunFold",
+        "describe",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -25,7 +25,10 @@ from tui.ascii_only import AsciiFilter
 from tui.commands import BY_ID, bindings
 from tui.options import Options
 from tui.palette import DeckCommands
+from tui.screens.base import DeckScreen
+from tui.settings import read_settings
 from tui.state import DeckState
+from tui.text import safe
 from tui.themes import THEMES, default_theme
 
 if TYPE_CHECKING:
@@ -77,7 +80,10 @@ class DeckApp(App[None]):
         self._ascii = AsciiFilter() if self.options.ascii_only else None
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = default_theme(os.environ, self.available_themes)
+        self.settings = read_settings(frozenset(self.available_themes))
+        self.deck.keys = self.settings.keys
+        self.set_keymap({f"deck.{name}": keys for name, keys in self.settings.keys.items()})
+        self.theme = default_theme(os.environ, self.available_themes, self.settings.theme)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and ours for ASCII."""
@@ -96,6 +102,14 @@ class DeckApp(App[None]):
         # Not on the main thread, as in some tests: there are no signals to answer.
         with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
             hangup.install(partial(self.exit, None))
+        self._tell_settings()
+
+    def _tell_settings(self) -> None:
+        """What of a person's own settings could not be done."""
+        lines = [f"{problem.key} {problem.message}".strip() for problem in self.settings.problems]
+        if lines:
+            text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
+            self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
     def action_command(self, command_id: str) -> None:
         """Carry out a command of the table, or say why that is not possible."""
@@ -110,7 +124,7 @@ class DeckApp(App[None]):
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
         """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
         self.deck.process_offset = offset
-        self.deck.run, self.deck.process, self.deck.snapshot = run, process, None
+        self.deck.run, self.deck.process, self.deck.snapshot, self.deck.mending = run, process, None, None
         self.switch_mode("run")
 
     def open_form(self, form: Form) -> None:
@@ -157,7 +171,18 @@ class DeckApp(App[None]):
         """Show the keys of this screen."""
         from tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.current_mode))
+        screen = self.screen_stack[0]
+        here = screen.help_here() if isinstance(screen, DeckScreen) else None
+        self.push_screen(HelpScreen(self.current_mode, here, self.settings))
+
+    def do_jump(self) -> None:
+        """Letters over everything that can be gone to."""
+        from tui.screens.jump import JumpScreen
+
+        screen = self.screen_stack[0]
+        targets = screen.jump_targets() if isinstance(screen, DeckScreen) else []
+        if targets:
+            self.push_screen(JumpScreen(targets), lambda go: go() if go is not None else None)
 
     def do_back(self) -> None:
         """Let the screen step back, or go to the fit screen."""

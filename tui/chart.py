@@ -16,17 +16,42 @@ Run = tuple[str, str]
 """Characters and their style."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-RAW_STYLE, LINE_STYLE, MARK_STYLE, AXIS_STYLE = "dim", "$accent", "bold $warning", "dim"
+RAW_STYLE, LINE_STYLE, MARK_STYLE, AXIS_STYLE, CURSOR_STYLE = "dim", "$accent", "bold $warning", "dim", "bold"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A further line with a style of its own."""
+
+    points: tuple[Point, ...]
+    style: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A horizontal line with its name at the left."""
+
+    value: float
+    name: str
+    style: str = "$secondary"
 
 
 @dataclass(frozen=True, slots=True)
 class ChartData:
-    """What a chart shows: raw values as dots, a smoothed line, single marks."""
+    """What a chart shows: raw values as dots, a smoothed line, further lines, levels, single marks, a crosshair."""
 
     raw: tuple[Point, ...] = ()
     line: tuple[Point, ...] = ()
     marks: tuple[tuple[float, float], ...] = ()
     title: str = ""
+    series: tuple[Series, ...] = ()
+    levels: tuple[Level, ...] = ()
+    window: tuple[float, float] | None = None
+    """First and last x to show; None = everything from the start."""
+    cursor: float | None = None
+    """Where the crosshair stands."""
+    floor: float | None = None
+    """A value that the picture always reaches down to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +93,10 @@ def value_range(data: ChartData) -> tuple[float, float] | None:
     """Lowest and highest value worth showing: the outermost 2 % of raw spikes may leave the picture."""
     lows = sorted(point.low for point in data.raw)
     highs = sorted(point.high for point in data.raw)
-    kept = [point.mean for point in data.line] + [value for _, value in data.marks]
+    lines = (data.line, *(one.points for one in data.series))
+    kept = [point.mean for points in lines for point in points] + [value for _, value in data.marks]
+    kept += [level.value for level in data.levels] if kept or lows else []
+    kept += [data.floor] if data.floor is not None and (kept or lows) else []
     if lows:
         cut = len(lows) // 50
         kept += [lows[cut], highs[-1 - cut]]
@@ -91,16 +119,23 @@ class Canvas:
             self._bits[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
             self._styles[y // 4][x // 2] = style
 
-    def line_dot(self, x: int, y: int) -> None:
+    def line_dot(self, x: int, y: int, style: str = LINE_STYLE) -> None:
         """Set one dot of a line."""
         if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
             self._lines[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
-            self._styles[y // 4][x // 2] = LINE_STYLE
+            self._styles[y // 4][x // 2] = style
 
     def column(self, x: int, top: int, bottom: int, style: str) -> None:
         """Set the dots of a column from `top` to `bottom`."""
         for y in range(max(0, top), min(self.height * 4 - 1, bottom) + 1):
             self.dot(x, y, style)
+
+    def behind(self, x: int, y: int, character: str, style: str) -> None:
+        """Put a character into the cell of dot (x, y) where nothing else is."""
+        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
+            row, column = y // 4, x // 2
+            if not (self._bits[row][column] or self._lines[row][column] or self._glyphs[row][column]):
+                self.glyph(x, y, character, style)
 
     def glyph(self, x: int, y: int, character: str, style: str) -> None:
         """Put a character into the cell of dot (x, y)."""
@@ -140,22 +175,34 @@ def plot(canvas: Canvas, data: ChartData, x_axis: Range, y_axis: Range) -> None:
 
     for point in data.raw:
         canvas.column(across(point.x), down(point.high), down(point.low), RAW_STYLE)
-    _connect(canvas, [(across(point.x), down(point.mean)) for point in data.line])
+    for one in (*data.series, Series(data.line, LINE_STYLE)):
+        _connect(canvas, [(across(point.x), down(point.mean)) for point in one.points], one.style)
     for x, y in data.marks:
         canvas.glyph(across(x), down(y), "○", MARK_STYLE)
+    for level in data.levels:
+        _level(canvas, level, down(level.value))
+    if data.cursor is not None:
+        for row in range(canvas.height):
+            canvas.behind(across(data.cursor), row * 4, "┆", CURSOR_STYLE)
 
 
-def _connect(canvas: Canvas, places: Sequence[tuple[int, int]]) -> None:
+def _level(canvas: Canvas, level: Level, y: int) -> None:
+    for column in range(canvas.width):
+        character = level.name[column - 1] if 0 < column <= len(level.name) else "┄"
+        canvas.behind(column * 2, y, " " if column in (0, len(level.name) + 1) else character, level.style)
+
+
+def _connect(canvas: Canvas, places: Sequence[tuple[int, int]], style: str) -> None:
     for index, (x, y) in enumerate(places):
         if index == 0:
-            canvas.line_dot(x, y)
+            canvas.line_dot(x, y, style)
             continue
         before_x, before_y = places[index - 1]
         steps = max(abs(x - before_x), abs(y - before_y), 1)
         for step in range(1, steps + 1):
             share = step / steps
             at = (round(before_x + (x - before_x) * share), round(before_y + (y - before_y) * share))
-            canvas.line_dot(*at)
+            canvas.line_dot(*at, style)
 
 
 def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
@@ -163,14 +210,15 @@ def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
     values = value_range(data)
     if values is None or width < 16 or height < 3:
         return []
-    xs = [point.x for point in data.raw or data.line] + [x for x, _ in data.marks]
+    lines = (data.raw, data.line, *(one.points for one in data.series))
+    xs = [point.x for points in lines for point in points] + [x for x, _ in data.marks]
     plot_height = height - 2
     y_axis = nice_range(*values, max(3, round(plot_height / 2.5)))
     labels = {value: y_axis.label(value) for value in y_axis.ticks()}
     gutter = max((len(text) for text in labels.values()), default=1)
     canvas = Canvas(width - gutter - 2, plot_height)
-    low = 0.0 if min(xs) < 0.1 * max(xs) else min(xs)
-    x_axis = nice_range(low, max(xs), max(1, canvas.width // 10)) if low < max(xs) else _single(xs[0])
+    low, high = data.window or (0.0 if min(xs) < 0.1 * max(xs) else min(xs), max(xs))
+    x_axis = nice_range(low, high, max(1, canvas.width // 10)) if low < high else _single(xs[0])
     plot(canvas, data, x_axis, y_axis)
     at_row = {plot_height - 1 - _scale(value, y_axis.low, y_axis.high, plot_height): labels[value] for value in labels}
     rows = []

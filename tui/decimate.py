@@ -7,6 +7,8 @@ steps cost what a thousand do. Fed by `tail.py`, drawn by `chart.py`.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -67,6 +69,34 @@ class Buckets:
             Point(self._x[i], self._low[i], self._high[i], self._sum[i] / (self._filled if i == last else self.per))
             for i in range(len(self._x))
         )
+
+
+def binned(xs: array[float], ys: array[float], low: float, high: float, capacity: int = 512) -> tuple[Point, ...]:
+    """The values between two x in at most `capacity` points of equally many values; `xs` must not fall."""
+    first, last = bisect_left(xs, low), bisect_right(xs, high)
+    per = max(1, -(-(last - first) // capacity))
+    found = []
+    for start in range(first, last, per):
+        part = ys[start : min(start + per, last)]
+        found.append(Point(xs[start], min(part), max(part), sum(part) / len(part)))
+    return tuple(found)
+
+
+def smoothed(points: Sequence[Point], share: float) -> tuple[Point, ...]:
+    """A moving average over points, its window `share` of them wide: from both ends, so that it does not lag."""
+    weight = 1 / max(1.0, len(points) * share)
+    there = _averages([point.mean for point in points], weight)
+    back = _averages([point.mean for point in reversed(points)], weight)[::-1]
+    means = [(one + other) / 2 for one, other in zip(there, back, strict=True)]
+    return tuple(Point(point.x, mean, mean, mean) for point, mean in zip(points, means, strict=True))
+
+
+def _averages(values: Sequence[float], weight: float) -> list[float]:
+    average, found = 0.0, []
+    for index, value in enumerate(values):
+        average += max(weight, 1 / (index + 1)) * (value - average)
+        found.append(average)
+    return found
 
 
 class Smooth:

@@ -86,6 +86,28 @@ def toml_of(settings: Mapping[str, Any]) -> str:
     return profile_text(settings)
 
 
+def moved_paths(values: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """Relative paths among `values` that mean other files when a profile moves from `old` to `new`, rewritten."""
+    if old.absolute() == new.absolute():
+        return {}
+    named = {"model.name_or_path", "data.validation_path"}
+    changed = {}
+    for key, value in values.items():
+        if key in named or (key.startswith("data.datasets.") and key.endswith(".path")):
+            path = old.absolute() / str(value)
+            if value and not Path(str(value)).expanduser().is_absolute() and path.exists():
+                changed[key] = str(path)
+    return changed
+
+
+def difference(before: str, after: str, name_before: str, name_after: str) -> list[str]:
+    """The lines that differ, with two around them, as `diff -u` writes them; empty when none do."""
+    from difflib import unified_diff
+
+    lines = unified_diff(before.splitlines(), after.splitlines(), name_before, name_after, lineterm="", n=2)
+    return list(lines)
+
+
 def read(path: Path) -> str:
     """The text of a profile. Raises EngineError when it cannot be read."""
     from engine.api import BadToml, read_text

@@ -13,6 +13,8 @@ from engine.api import Plan, Requirements, TrainingShape
 from engine.text import format_bytes
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, rate, safe, thin_bar
 
+TASKS = (None, "simple", "medium", "high", "extreme")
+"""Complexity of what the model shall learn; None = not said."""
 CONTEXTS = (None, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -92,13 +94,8 @@ def task_parts(requirements: Requirements, device: str) -> list[Part]:
     """What is asked for, with the key that changes each."""
     parts: list[Part] = []
     context = "auto" if requirements.max_length is None else f"{requirements.max_length:,}"
-    for key, name, shown in (("c", "context", context), ("g", "goal", requirements.goal), ("d", "device", device)):
-        parts += [(key, "bold $accent"), (f" {name} ", "dim"), shown, "   "]
+    task = requirements.complexity or "any"
+    asked = (("t", "task", task), ("c", "context", context), ("g", "goal", requirements.goal), ("d", "device", device))
+    for key, name, shown in asked:
+        parts += [(key, "bold $accent"), (f" {name} ", "dim"), shown, "  "]
     return parts
-
-
-def matches(plan: Plan, words: str) -> bool:
-    """Whether every word is found in the model's name, how, verdict, family or uses."""
-    model = plan.model
-    text = " ".join((model.name, how(plan.shape), plan.verdict, model.family, model.licence, *model.use_cases)).lower()
-    return all(word in text for word in words.lower().split())

@@ -31,8 +31,13 @@ class Form:
     shipped: bool = False
     edits: dict[str, Any] = field(default_factory=dict)
     """Dotted key -> new value; None = left out again."""
+    stale: bool = False
+    """Whether the file has changed since it was read; kept by the screen that looks."""
     _undo: list[dict[str, Any]] = field(default_factory=list)
+    _redo: list[dict[str, Any]] = field(default_factory=list)
     _base: dict[str, Any] | None = None
+    _seen: tuple[int, int] | None = None
+    """Time and size of the file when it was last compared with the base text."""
 
     @property
     def name(self) -> str:
@@ -50,6 +55,11 @@ class Form:
         return bool(self._undo)
 
     @property
+    def can_redo(self) -> bool:
+        """Whether an edit was taken back that can be made again."""
+        return bool(self._redo)
+
+    @property
     def base(self) -> dict[str, Any]:
         """What the base text sets."""
         if self._base is None:
@@ -65,6 +75,7 @@ class Form:
         if value == self.given(key) and type(value) is type(self.given(key)):
             return False
         self._undo.append(dict(self.edits))
+        self._redo.clear()
         if value == self.base.get(key) and type(value) is type(self.base.get(key)):
             self.edits.pop(key, None)
         else:
@@ -73,10 +84,52 @@ class Form:
 
     def undo(self) -> str:
         """Take the last edit back; the key it was about."""
-        before = self._undo.pop()
-        changed = [key for key in {*self.edits, *before} if self.edits.get(key, ...) != before.get(key, ...)]
-        self.edits = before
+        return self._step(self._undo, self._redo)
+
+    def redo(self) -> str:
+        """Make the edit again that was taken back last; the key it was about."""
+        return self._step(self._redo, self._undo)
+
+    def _step(self, source: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
+        after = source.pop()
+        other.append(self.edits)
+        changed = [key for key in {*self.edits, *after} if self.edits.get(key, ...) != after.get(key, ...)]
+        self.edits = after
         return changed[0] if changed else ""
+
+    def changed_on_disk(self) -> bool:
+        """Whether the file says something else than what was read from it; a file that is gone says nothing."""
+        if not self.on_disk:
+            return False
+        try:
+            status = self.path.stat()
+            seen = (status.st_mtime_ns, status.st_size)
+            if seen == self._seen:
+                return False
+            if documents.read(self.path) != self.base_text:
+                return True
+        except (OSError, EngineError):
+            return False
+        self._seen = seen
+        return False
+
+    def reread(self) -> None:
+        """Take over what the file says now; edits stay on top. Raises EngineError."""
+        self.base_text, self._base = documents.read(self.path), None
+        self.edits = {key: value for key, value in self.edits.items() if value != self.base.get(key)}
+        self._undo, self._redo = [], []
+
+    def save_as(self, path: Path) -> str:
+        """Write everything to another file and go on with that one; gives a notice. Raises EngineError.
+
+        Relative paths keep meaning the same files.
+        """
+        moved = documents.moved_paths({**self.base, **self.edits}, self.path.parent, path.parent)
+        text = self.text(moved)
+        documents.save(path, text)
+        self.path = path
+        self._settle(text)
+        return f"saved {path.name}"
 
     def text(self, extra: Mapping[str, Any] | None = None) -> str:
         """The profile's text with all edits, and `extra` on top. Raises EngineError."""
@@ -100,9 +153,13 @@ class Form:
             notice = f"saved {self.path.name}"
         text = self.text()
         documents.save(self.path, text)
-        self.base_text, self._base, self.edits, self._undo = text, None, {}, []
-        self.on_disk = True
+        self._settle(text)
         return notice
+
+    def _settle(self, text: str) -> None:
+        """The file holds `text` now."""
+        self.base_text, self._base, self.edits, self._undo, self._redo = text, None, {}, [], []
+        self.on_disk, self._seen = True, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,18 +36,25 @@ def _gpu_lines(machine: Machine, width: int, most: int) -> list[Content]:
 
 
 def _gpu_line(gpu: Gpu, width: int) -> Content:
-    name = clip(safe(gpu.name).removeprefix("NVIDIA "), 24 if width >= 76 else 16)
+    name = clip(safe(gpu.name).removeprefix("NVIDIA "), 24 if width >= 76 else 14)
     label = f"GPU {'–' if gpu.index is None else gpu.index}  {name}  "
     facts = [f"{gpu.temperature_c} °C" if gpu.temperature_c is not None else ""]
     facts += [f"{gpu.power_w:.0f} W" if gpu.power_w is not None else ""]
     facts += [f"{gpu.utilization_percent} %" if gpu.utilization_percent is not None else ""]
-    tail = "  ".join(fact for fact in facts if fact)
+    tail = _that_fit([fact for fact in facts if fact], width - cell_len(label) - 6 - 20 - 3)
     if gpu.total_bytes is None:
         return line(label, ("memory n/a", "dim"), "  ", tail)
     used = gpu.used_bytes if gpu.used_bytes is not None else gpu.total_bytes - (gpu.free_bytes or 0)
     amount = f"  {gib(used)} of {gib(gpu.total_bytes)} GiB"
     room = max(6, min(30, width - cell_len(label) - len(amount) - len(tail) - 3))
     return line((label[:6], "bold"), label[6:], *bar(used / gpu.total_bytes, room), amount, ("   " + tail, "dim"))
+
+
+def _that_fit(facts: list[str], room: int) -> str:
+    """As many facts as there is room for, the first ones first."""
+    while facts and len("  ".join(facts)) > room:
+        facts = facts[:-1]
+    return "  ".join(facts)
 
 
 def _holders_line(gpu: Gpu, width: int) -> Content:

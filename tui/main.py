@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from engine.api import Run
 
 
+SWITCH_S = 0.001
+"""How long a thread that reads a long history may keep the screen's loop waiting."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Open the deck and return its exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.keys:
+        return _print_keys()
     run: Run | None = None
     if arguments.run:
         from engine import api
@@ -50,8 +56,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--refresh", type=_seconds, default=1.0, metavar="S", help="seconds between updates, 0.5 to 60 (default 1)"
     )
+    parser.add_argument("--keys", action="store_true", help="list commands and keys, and what is wrong in deck.toml")
     parser.add_argument("--version", action="version", version=f"tunedeck {_version()}")
     return parser
+
+
+def _print_keys() -> int:
+    """Every command as `deck.toml` names it, with the keys that it has now; the file's problems on stderr."""
+    from tui.commands import COMMANDS, key_label
+    from tui.settings import read_settings
+
+    settings = read_settings()
+    for command in COMMANDS:
+        key = key_label(command, settings.keys) if command.key or command.id in settings.keys else ""
+        sys.stdout.write(f"{command.id:14}{key:10}{command.screen or 'everywhere':12}{command.help}\n")
+    for problem in settings.problems:
+        sys.stderr.write(sanitize(f"{settings.path}: {problem.key} {problem.message}; {problem.hint}") + "\n")
+    return int(ExitCode.PROFILE) if settings.problems else 0
 
 
 def _seconds(text: str) -> float:
@@ -82,6 +103,7 @@ def prepare_environment() -> None:
 def _open(options: Options, run: Run | None) -> int:
     from tui.app import AttachedDeckApp, DeckApp
 
+    sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
     app.run(mouse=options.mouse)
     return app.return_code or 0

@@ -23,7 +23,7 @@ class DeckCommands(Provider):
             if command.id != "palette":
                 reason = command.available(app.deck)
                 text = f"not now: {reason}" if reason else command.help
-                yield command, f"{key_label(command)}  {text}" if command.key else text
+                yield command, f"{key_label(command, app.deck.keys)}  {text}" if command.key else text
 
     async def discover(self) -> Hits:
         """All commands, before anything was typed."""

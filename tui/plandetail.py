@@ -69,7 +69,7 @@ _NAMES = {
     "train.learning_rate": "rate",
     "launch.device": "device",
 }
-_NAME_CELLS, _VALUE_CELLS = 14, 9
+_NAME_CELLS, _VALUE_CELLS, _TERM_CELLS = 14, 9, 37
 
 
 def _value(choice: Choice) -> str:
@@ -105,8 +105,9 @@ def _prediction(plan: Plan, width: int) -> list[Content]:
     for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
         cells = round(term.bytes / max(1, plan.estimate.device_bytes) * 16)
         name, size = (fit(safe(term.name), 13), "dim"), fit_right(gib(term.bytes, 2), 6)
-        detail = safe(term.detail) if width >= 56 else ""
-        lines.append(line(name, size, " ", (fit("█" * cells, 17), "$accent"), (detail, "dim")))
+        detail = textwrap.wrap(safe(term.detail), max(8, width - _TERM_CELLS)) if width >= 56 else []
+        lines.append(line(name, size, " ", (fit("█" * cells, 17), "$accent"), (detail[0] if detail else "", "dim")))
+        lines += [Content.styled(" " * _TERM_CELLS + more, "dim") for more in detail[1:]]
     return lines
 
 

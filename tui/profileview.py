@@ -14,7 +14,8 @@ from engine.errors import Problem
 from engine.text import format_bytes
 from tui import documents
 from tui.fitview import how
-from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe
+from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe, spread
+from tui.timing import RunTime, time_words
 
 if TYPE_CHECKING:
     from engine.api import FieldSpec
@@ -129,8 +130,8 @@ def answer_parts(plan: Plan | None, problems: int, checking: bool) -> list[Part]
 SHADES = (("█", "$accent"), ("▓", "$accent"), ("▒", "$accent"))
 
 
-def memory_lines(plan: Plan | None, width: int) -> Content:
-    """The prediction as a bar of its largest terms, and the terms by name."""
+def memory_lines(plan: Plan | None, time: RunTime | None, width: int) -> Content:
+    """The prediction as a bar of its largest terms, the terms by name, and how long the run would take."""
     if plan is None:
         return Content("\n")
     terms = sorted(plan.estimate.terms, key=lambda term: -term.bytes)
@@ -144,18 +145,48 @@ def memory_lines(plan: Plan | None, width: int) -> Content:
         cells = min(width - used, max(0 if bar else 1, round(size / full * width)))
         bar.append((glyph * cells, style))
         used += cells
-        legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}   "]
+        legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}  "]
     bar.append(("░" * (width - used), "dim"))
-    facts = f"{how(plan.shape)} on {safe(plan.device_name, 30)} · {rate(plan.tokens_per_second)} tokens/s"
-    return Content("\n").join([line(*bar), line(*legend, (facts, "dim")).truncate(width, ellipsis=True)])
+    facts = [f"{how(plan.shape)} on {safe(plan.device_name, 30)}", f"{rate(plan.tokens_per_second)} tokens/s"]
+    tail = _longest([*facts, time_words(time)], width - line(*legend).cell_length - 1)
+    return Content("\n").join([line(*bar), spread(legend, [(tail, "dim")], width)])
+
+
+def _longest(facts: list[str], room: int) -> str:
+    """As many of `facts` as there is room for, the last ones first; the last also without what is in brackets."""
+    known = [fact for fact in facts if fact]
+    tries = [" · ".join(known[index:]) for index in range(len(known))]
+    tries += [known[-1].partition(" (")[0]] if known else []
+    return next((text for text in tries if len(text) < room), "")
+
+
+def diff_content(lines: list[str]) -> Content:
+    """A difference, lines added and taken away marked by their first character and a colour."""
+    styles = {"+": "$success", "-": "$error", "@": "$accent"}
+    shown = [Content.styled(safe(text, 400), styles.get(text[:1], "")) for text in lines]
+    return Content("\n").join(shown) if shown else Content.styled("nothing differs", "dim")
 
 
 def hint(spec: FieldSpec) -> Content:
     """What a setting is, and what it takes."""
     default = documents.value_text(spec.default)
     words = "" if spec.kind == "text" else safe(documents.allowed(spec), 200)
+    words += f", in {safe(spec.unit)}" if spec.unit else ""
     words += f"; default {safe(default)}" if default and default != "auto" else ""
     return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
+
+
+def field_help(spec: FieldSpec, form: Form, found: Preview) -> Content:
+    """A setting in full: what it is, what it takes, what it is now and why."""
+    state = row_state(spec, form, found, "")
+    default = documents.value_text(spec.default)
+    rows = [("is", state.value), ("from", state.source), ("takes", safe(documents.allowed(spec), 300))]
+    rows += [("unit", safe(spec.unit))] if spec.unit else []
+    rows += [("default", safe(default))] if default else []
+    rows += [("needed", "it has to be given")] if spec.required else []
+    rows += [("problem", state.message)] if state.message else []
+    lines = [Content(safe(spec.description, 600))]
+    return Content("\n").join([*lines, *(line((fit(f"  {name}", 11), "dim"), text) for name, text in rows)])
 
 
 def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> Content:

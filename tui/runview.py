@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from engine.text import format_bytes, format_count, format_duration
 from tui.commands import LIVE_STATES
 from tui.snapshot import LogLine, RunSnapshot, value
-from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate
+from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
+
+if TYPE_CHECKING:
+    from engine.api import Remedy
+    from tui.mending import Mending
 
 PHASES = {
     "load": "loading the model",
@@ -42,7 +47,7 @@ def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]
     if epoch is not None and width >= 76:
         left.append(f"   epoch {epoch:.2f}")
     seconds = value(snapshot.finished, "seconds")
-    if seconds is not None:
+    if seconds is not None and snapshot.state not in LIVE_STATES:
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
     if eta is not None and snapshot.state in LIVE_STATES:
@@ -166,14 +171,34 @@ def _progress_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
     return [*shown, line(f"  {amount(progress.done)}{unit}")]
 
 
-def failure(snapshot: RunSnapshot, log_path: str) -> Content:
-    """Why the run failed, a line for each thing, and where to read more."""
+def failure(snapshot: RunSnapshot, mending: Mending | None, log_path: str, width: int) -> Content:
+    """Why the run failed, what would let it go on, and where to read more."""
     words = {"failed": "the run failed", "not started": "the run could not start; nothing of it was kept"}
-    parts: list[Part] = [(f"{words.get(snapshot.state, 'the run could not go on')}\n\n", "bold $error")]
-    parts += [f"{text}\n" for text in snapshot.error]
+    lines = [Content.styled(words.get(snapshot.state, "the run could not go on"), "bold $error"), Content("")]
+    lines += [Content(text) for text in snapshot.error]
+    if mending is not None and snapshot.state in ("failed", "lost"):
+        lines += [Content(""), *remedy_lines(mending, width)]
     if snapshot.state != "not started":
-        parts.append((f"\nworker's log: {log_path}", "dim"))
-    return line(*parts)
+        lines += [Content(""), Content.styled(f"worker's log: {log_path}", "dim")]
+    return Content("\n").join(lines)
+
+
+def remedy_lines(mending: Mending, width: int) -> list[Content]:
+    """Remedies under each other: what changes, predicted memory, speed, and how it goes on."""
+    if not mending.found:
+        return []
+    head = line(("remedies", "bold"), ("   m does the first, M lets you choose", "dim"))
+    room = max(20, min(44, width - 35))
+    return [head, *(remedy_line(item, room, first=item is mending.found[0]) for item in mending.found)]
+
+
+def remedy_line(remedy: Remedy, room: int, *, first: bool = False) -> Content:
+    """One remedy in a line."""
+    size = format_bytes(remedy.device_bytes) if remedy.device_bytes is not None else ""
+    speed = f"{remedy.speed:.2f} × speed" if remedy.speed is not None else ""
+    how = "goes on" if remedy.resumes else "new run"
+    mark = ("m ", "bold $accent") if first else "  "
+    return line(mark, fit(safe(remedy.label), room), fit_right(size, 9), fit_right(speed, 14), (f"  {how}", "dim"))
 
 
 def log_text(item: LogLine) -> str:
@@ -192,9 +217,9 @@ def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Pa
     ends = {
         "completed": "done: 'engine evaluate' and 'engine export' go on from here",
         "stopped": "stopped with a checkpoint; r on screen 4 resumes it",
-        "failed": "failed; screen 4 resumes it from its newest checkpoint or deletes it",
+        "failed": "failed; screen 4 resumes or deletes it",
         "not started": "mend it on screen 2, then ^r again",
-        "lost": "the worker died without a word; r on screen 4 resumes it",
+        "lost": "the worker died without a word; m goes on from what it saved",
         "removed": "this run was deleted",
     }
     return [(ends.get(snapshot.state, snapshot.state), "dim")], right

@@ -56,7 +56,7 @@ async def _shoot(folder: Path, size: tuple[int, int], run: Run | None, what_if: 
         if what_if and isinstance(fit, FitScreen):
             fit._imagine("")
             await _until(lambda: fit.ranking is not None and not fit.ranking.what_if)
-        await pilot.press("home", "enter")
+        await pilot.press("home", "p")
         await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.found.plan is not None)
         await pilot.press(*["down"] * 5)
         await save("profile")

@@ -44,6 +44,17 @@ class Curves:
     learning_rate: tuple[Point, ...] = ()
     tokens_per_second: tuple[Point, ...] = ()
     grad_norm: tuple[Point, ...] = ()
+    memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """By name, in GiB over seconds since the run's first sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Curves between two steps at full resolution."""
+
+    low: float
+    high: float
+    curves: Curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +89,20 @@ class RunSnapshot:
     memory: Mapping[str, Any] | None = None
     checkpoint_step: int | None = None
     curves: Curves = Curves()
+    detail: Detail | None = None
     lines: tuple[LogLine, ...] = ()
     lines_total: int = 0
     """Lines since the beginning; `lines` holds the last of them."""
+    reading: float | None = None
+    """Share of a long history that has been read; None = all of it."""
     warnings: int = 0
     last_time: float = 0.0
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""
+    failure: Mapping[str, Any] | None = None
+    """The error as the worker told it, for whoever looks for a remedy; not sanitised."""
+    limit_bytes: float | None = None
+    """What the run could have had of the device when memory ran out."""
     finished: Mapping[str, Any] | None = None
 
 

@@ -7,12 +7,14 @@ here: everything can be read again from the probe, the profile file or the run d
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Machine, Plan, Run
     from tui.form import Form
+    from tui.mending import Mending
     from tui.runlist import RunRow
     from tui.snapshot import RunSnapshot
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 class DeckState:
     """The deck's shared facts; `None` = not known or nothing chosen."""
 
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys that a person chose, by command."""
     machine: Machine | None = None
     plan: Plan | None = None
     """The plan under the cursor of the fit screen."""
@@ -33,5 +37,7 @@ class DeckState:
     process_offset: int = 0
     """Byte of the event file where what that worker writes begins: 0 for a new run."""
     snapshot: RunSnapshot | None = None
+    mending: Mending | None = None
+    """What would let the attached run go on, when it failed."""
     row: RunRow | None = None
     """The run under the cursor of the runs screen."""

@@ -1,6 +1,6 @@
-"""The deck's two themes: quiet, one accent, the second made of the terminal's own sixteen colours.
+"""The deck's themes, dark and light: quiet, one accent; two of them made of the terminal's own sixteen colours.
 
-ssh does not forward COLORTERM, so most remote terminals get the second; everything must read well in it.
+ssh does not forward COLORTERM, so most remote terminals get one of these; everything must read well in them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,20 @@ from textual.theme import Theme
 
 TRUECOLOR = "tunedeck"
 ANSI = "tunedeck-ansi"
+LIGHT = "tunedeck-light"
+ANSI_LIGHT = "tunedeck-ansi-light"
+
+_ON_ANSI = {
+    "deck-rule": "ansi_bright_black",
+    "deck-focus": "ansi_default",
+    "border-blurred": "ansi_bright_black",
+    "block-cursor-text-style": "none",
+    "block-cursor-blurred-foreground": "ansi_default",
+    "block-cursor-blurred-background": "ansi_default",
+    "input-cursor-text-style": "none",
+    "scrollbar": "ansi_bright_black",
+    "scrollbar-background": "ansi_default",
+}
 
 THEMES = (
     Theme(
@@ -52,36 +66,90 @@ THEMES = (
         boost="ansi_default",
         dark=True,
         variables={
-            "deck-rule": "ansi_bright_black",
-            "deck-focus": "ansi_default",
+            **_ON_ANSI,
             "ansi-background": "ansi_black",
             "ansi-foreground": "ansi_white",
             "border": "ansi_cyan",
-            "border-blurred": "ansi_bright_black",
             "block-cursor-foreground": "ansi_black",
             "block-cursor-background": "ansi_cyan",
-            "block-cursor-text-style": "none",
-            "block-cursor-blurred-foreground": "ansi_default",
-            "block-cursor-blurred-background": "ansi_default",
             "input-cursor-background": "ansi_white",
             "input-cursor-foreground": "ansi_black",
-            "input-cursor-text-style": "none",
             "input-selection-background": "ansi_cyan",
             "input-selection-foreground": "ansi_black",
             "screen-selection-background": "ansi_cyan",
             "screen-selection-foreground": "ansi_black",
-            "scrollbar": "ansi_bright_black",
-            "scrollbar-background": "ansi_default",
+        },
+    ),
+    Theme(
+        name=LIGHT,
+        primary="#00688b",
+        secondary="#4f7a7a",
+        accent="#00688b",
+        success="#3f7a1f",
+        warning="#8a5a00",
+        error="#b02020",
+        foreground="#202020",
+        background="#fafafa",
+        surface="#f2f2f2",
+        panel="#e8e8e8",
+        dark=False,
+        variables={
+            "deck-rule": "#b4b4b4",
+            "deck-focus": "#dceaf0",
+            "block-cursor-background": "#b8d8e6",
+            "block-cursor-foreground": "#101010",
+            "block-cursor-text-style": "none",
+            "input-cursor-background": "#202020",
+            "input-cursor-foreground": "#fafafa",
+        },
+    ),
+    Theme(
+        name=ANSI_LIGHT,
+        ansi=True,
+        primary="ansi_blue",
+        secondary="ansi_blue",
+        accent="ansi_blue",
+        success="ansi_green",
+        warning="ansi_magenta",
+        error="ansi_red",
+        foreground="ansi_default",
+        background="ansi_default",
+        surface="ansi_default",
+        panel="ansi_default",
+        boost="ansi_default",
+        dark=False,
+        variables={
+            **_ON_ANSI,
+            "ansi-background": "ansi_white",
+            "ansi-foreground": "ansi_black",
+            "border": "ansi_blue",
+            "block-cursor-foreground": "ansi_white",
+            "block-cursor-background": "ansi_blue",
+            "input-cursor-background": "ansi_black",
+            "input-cursor-foreground": "ansi_white",
+            "input-selection-background": "ansi_blue",
+            "input-selection-foreground": "ansi_white",
+            "screen-selection-background": "ansi_blue",
+            "screen-selection-foreground": "ansi_white",
         },
     ),
 )
 
 
-def default_theme(environment: Mapping[str, str], known: Container[str]) -> str:
-    """`TEXTUAL_THEME` when it names a theme, else by what the terminal says of its colours."""
+def default_theme(environment: Mapping[str, str], known: Container[str], own: str = "") -> str:
+    """`TEXTUAL_THEME`, then a person's `own`, else by what the terminal says of its colours and its background."""
     asked = environment.get("TEXTUAL_THEME", "").split(",")[0].strip()
-    if asked and asked in known:
-        return asked
+    for name in (asked, own):
+        if name and name in known:
+            return name
     system = environment.get("TEXTUAL_COLOR_SYSTEM", "auto")
     truecolor = environment.get("COLORTERM", "").lower() in ("truecolor", "24bit")
-    return TRUECOLOR if system == "truecolor" or (system == "auto" and truecolor) else ANSI
+    light = _is_light(environment.get("COLORFGBG", ""))
+    if system == "truecolor" or (system == "auto" and truecolor):
+        return LIGHT if light else TRUECOLOR
+    return ANSI_LIGHT if light else ANSI
+
+
+def _is_light(foreground_background: str) -> bool:
+    """`0;15`: some terminals tell the numbers of their two colours; 7 and 15 are light ones."""
+    return foreground_background.rpartition(";")[2] in ("7", "15")

@@ -1,4 +1,4 @@
-"""`engine runs list|show|watch|stop|resume|rm`: what the deck's run screens show, as plain text."""
+"""`engine runs list|show|watch|stop|resume|remedy|rm`: what the deck's run screens show, as plain text."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.progress import Progress, status_line
+from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary
 from engine.errors import EngineError, ExitCode
@@ -221,3 +222,6 @@ def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
             click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
         store.remove_run(run)
     print_json({"removed": [run.id for run in found]}) if as_json else note(f"removed {len(found)}")
+
+
+runs.add_command(remedy)

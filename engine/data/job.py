@@ -26,8 +26,13 @@ PREVIEW_ROWS = 2
 
 
 def run_check(job: Job) -> dict[str, Any]:
-    """Prepare the data as training would; returns the report as plain values."""
+    """Prepare the data as training would; returns the report as plain values.
+
+    With `params["rows"]` the first rows are told before, in a `preview` event: all of them may take long.
+    """
     settings, tokenizer, base_dir = _open(job)
+    if job.params.get("rows"):
+        job.events.write("preview", **preview(settings, tokenizer, base_dir, int(job.params["rows"])))
     job.phase("data", "reading and packing")
     done = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
     return {"report": done.report.to_dict()}

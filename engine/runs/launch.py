@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 
 from engine.errors import EngineError, ExitCode
-from engine.runs.events import Event, read_events
-from engine.runs.files import read_json, write_json_atomic
+from engine.runs.events import Event, EventWriter, read_events
+from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.lock import holder_pid
 from engine.runs.store import Run, create_run, load_run_json, remove_run, run_state, worker_pid
 
@@ -95,8 +95,12 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     return run, spawn_worker(run.path, worker_environment(run_json))
 
 
-def resume_run(run: Run) -> subprocess.Popen[bytes]:
-    """Start a worker that goes on from the newest whole checkpoint of `run`.
+def resume_run(
+    run: Run, *, run_json: dict[str, Any] | None = None, profile_text: str = "", why: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start a worker that goes on from the newest whole checkpoint of `run`, where given with other settings.
+
+    The settings until now are kept beside as `run.before-N.json`; an event tells of the change.
 
     Raises EngineError(RESOURCES) when a worker lives, EngineError(PROFILE) when the run is complete.
     """
@@ -109,8 +113,22 @@ def resume_run(run: Run) -> subprocess.Popen[bytes]:
         raise EngineError(f"run {run.id} is complete", code=ExitCode.PROFILE, hint="start a new run for more steps")
     for stale in (run.path / "control").iterdir():
         stale.unlink()
+    if run_json is not None:
+        _change_settings(run, run_json, profile_text, why)
     write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": True, "asked_at": time.time()})
     return spawn_worker(run.path, worker_environment(load_run_json(run)))
+
+
+def _change_settings(run: Run, run_json: dict[str, Any], profile_text: str, why: str) -> None:
+    number = len(list(run.path.glob("run.before-*.json"))) + 1
+    write_json_atomic(run.path / f"run.before-{number}.json", load_run_json(run))
+    write_json_atomic(run.path / "run.json", run_json)
+    write_text_atomic(run.path / "profile.toml", profile_text)
+    writer = EventWriter(run.events_path)
+    try:
+        writer.write("control", request="settings", outcome=f"changed: {why}; before: run.before-{number}.json")
+    finally:
+        writer.close()
 
 
 def follow(events_path: Path, process: subprocess.Popen[bytes] | None, *, offset: int = 0) -> Iterator[Event]:

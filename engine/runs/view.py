@@ -60,6 +60,8 @@ class RunFold:
     last_memory: Event = field(default_factory=dict)
     calibration: Event = field(default_factory=dict)
     """Predicted against measured memory, as it was last told."""
+    shortage: Event = field(default_factory=dict)
+    """What the run could have had when memory ran out."""
     last_checkpoint: Event = field(default_factory=dict)
     finished: Event = field(default_factory=dict)
     error: Event = field(default_factory=dict)
@@ -129,6 +131,8 @@ def _memory(fold: RunFold, event: Event) -> None:
 
 
 def _calibration(fold: RunFold, event: Event) -> None:
+    if event.get("stage") == "out_of_memory":
+        fold.shortage = event
     if isinstance(event.get("predicted"), dict) and isinstance(event.get("measured"), dict):
         fold.calibration = event
 

@@ -9,6 +9,7 @@ from tui.app import DeckApp
 from tui.commands import COMMANDS, commands_of, key_bar
 from tui.screens.fit import FitScreen
 from tui.screens.help import help_text
+from tui.screens.modals import Confirm, Pick
 from tui.screens.profile import ProfileScreen
 from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
@@ -79,3 +80,20 @@ async def test_palette_offers_the_screen_s_commands(cpu_machine: object) -> None
         await pilot.press(*"what-if")
         await pilot.pause(0.3)
         assert "what-if card" in screen_text(app)
+
+
+async def test_keys_faster_than_the_screen_answer_a_question_once(cpu_machine: object) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        answers: list[object] = []
+        for screen, keys in (
+            (Confirm("sure?", "do it"), ["y", "y", "enter"]),
+            (Pick("which", []), ["escape", "escape"]),
+        ):
+            app.push_screen(screen, answers.append)
+            await pilot.pause()
+            for key in keys:
+                app.simulate_key(key)
+            await pilot.pause()
+        assert answers == [True, None]
+        assert app.is_running

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import api
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
 from tui import crash
 from tui.main import main
@@ -82,7 +83,7 @@ async def go():
                 break
         assert app.deck.plan is not None
         assert "pydantic" not in sys.modules, "pydantic before the form"
-        await pilot.press("enter")
+        await pilot.press("p")
         for _ in range(100):
             await pilot.pause(0.05)
             if app.current_mode == "profile" and app.screen.found.plan is not None:
@@ -170,8 +171,8 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
     async with app.run_test(size=(80, 24)) as pilot:
         app.switch_mode(mode)
         await pilot.pause(0.2)
-        for _ in range(12):
-            await pilot.resize_terminal(chance.randint(1, 260), chance.randint(1, 90))
+        for size in ((400, 200), (1, 1), *((chance.randint(1, 300), chance.randint(1, 80)) for _ in range(8))):
+            await pilot.resize_terminal(*size)
         await pilot.resize_terminal(80, 24)
         await shows(pilot, "? help")
         assert "too small" not in screen_text(app)
@@ -300,6 +301,45 @@ def test_detach_and_attach_again_in_tmux(tmp_path: Path) -> None:
         wait_for("step 50 of 400", "┤")
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
+
+
+@pytest.mark.tmux
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_three_keys_train_the_demo_for_real(tmp_path: Path) -> None:
+    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+
+    def keys(*names: str) -> None:
+        subprocess.run([*tmux, "send-keys", *names], check=True)
+
+    def wait_for(*texts: str, seconds: float = 30) -> None:
+        until = time.monotonic() + seconds
+        while not all(text in (seen := _pane(tmux)) for text in texts):
+            assert time.monotonic() < until, seen
+            time.sleep(0.2)
+
+    command = f"cd {Path(__file__).parents[2]}; {sys.executable} -m tui.main; exec sh"
+    subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", command], check=True)
+    try:
+        wait_for("> demo")
+        keys("Enter")
+        wait_for("make a profile")
+        keys("Enter")
+        wait_for("demo (shipped)", "OK")
+        keys("C-r")
+        wait_for("training   step", "loss", seconds=120)
+        keys("x")
+        wait_for("Stop demo?", "saves a checkpoint at step")
+        keys("y")
+        wait_for("stopped", seconds=60)
+        (run,) = api.list_runs()
+        assert [path.name for path in (run.path / "checkpoints").iterdir()]
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False)
+
+
+def _pane(tmux: list[str]) -> str:
+    return subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout
 
 
 def test_signal_handlers_are_in_place_while_the_deck_runs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from engine.hardware.machine import Machine
 from tests.tui.conftest import GIB, GPU_MACHINE, SIZES, deck, screen_text, shows, until
 from tui.fitview import columns, heading, model_row
 from tui.machineview import machine_lines
+from tui.planfilter import matches, parse_filter
 from tui.ranking import devices, imagine, rank
 from tui.screens.modals import Ask
 
@@ -80,6 +82,10 @@ async def test_context_and_goal_rank_anew(gpu_machine: Machine) -> None:
         await shows(pilot, "context auto", "goal quality")
         await pilot.press("c", "g")
         await shows(pilot, "context 512", "goal speed", "sequences of 512")
+        order = [plan.model.name for plan in app.screen.ranking.plans]  # type: ignore[attr-defined]
+        await pilot.press("t")
+        await shows(pilot, "task simple")
+        await until(pilot, lambda: [plan.model.name for plan in app.screen.ranking.plans] != order)  # type: ignore[attr-defined]
 
 
 async def test_what_if_card_replaces_the_machine_until_escape(cpu_machine: Machine) -> None:
@@ -100,7 +106,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo")
-        await pilot.press("down", "enter")
+        await pilot.press("down", "p")
         assert isinstance(app.screen, Ask)
         await pilot.press(*"nothing.jsonl", "enter")
         await shows(pilot, "there is no nothing.jsonl")
@@ -151,3 +157,54 @@ def test_unknown_fields_of_a_gpu_show_as_not_known() -> None:
 def test_devices_offer_each_gpu_and_the_processor() -> None:
     assert [name for name, _ in devices(GPU_MACHINE)] == ["auto", "GPU 0", "GPU 1", "CPU"]
     assert GIB == 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("mem<24", lambda plan: plan.estimate.device_bytes < 24 * GIB),
+        ("size>=7b", lambda plan: plan.estimate.total_parameters >= 7e9),
+        ("ctx>=32k", lambda plan: plan.model.max_position_embeddings >= 32 * 1024),
+        ("tok>2000", lambda plan: (plan.tokens_per_second or 0) > 2000),
+        ("first<0.5", lambda plan: plan.latency is not None and plan.latency.first_token_s < 0.5),
+        ("qwen ok", lambda plan: "qwen" in plan.model.name.lower() and plan.verdict == "OK"),
+        ("-gated -no", lambda plan: not plan.model.gated and "no" not in plan.verdict.lower()),
+        ("size<2b mem>8", lambda plan: plan.estimate.total_parameters < 2e9 and plan.estimate.device_bytes > 8 * GIB),
+    ],
+)
+def test_a_filter_keeps_what_meets_the_requirement(text: str, holds: Callable[[api.Plan], bool]) -> None:
+    plans = rank(GPU_MACHINE, api.Requirements()).plans
+    kept = [plan for plan in plans if matches(plan, parse_filter(text))]
+    assert kept
+    assert all(holds(plan) for plan in kept)
+    if not text.startswith(("qwen", "-")):
+        assert kept == [plan for plan in plans if holds(plan)]
+
+
+@pytest.mark.parametrize("wrong", ["vram<24", "mem<", "mem<x", "size>7q", "=3"])
+def test_a_requirement_that_is_none_is_told(wrong: str) -> None:
+    assert "mem, size, ctx, tok or first" in parse_filter(wrong).problem
+
+
+async def test_a_filter_says_how_many_are_shown_and_what_is_wrong(gpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo")
+        await pilot.press("slash", *"mem<1 ")
+        await shows(pilot, "1 shown")
+        await pilot.press(*"vram<3")
+        await shows(pilot, "'vram<3' is no requirement")
+
+
+async def test_enter_shows_the_estimate_term_by_term(gpu_machine: Machine, place: Path) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo")
+        await pilot.press("down", "enter")
+        await shows(pilot, "predicted", "weights", "activations", "enter make a profile   esc back")
+        await pilot.press("end")
+        await shows(pilot, "checkpointing")
+        await pilot.press("escape")
+        await shows(pilot, "> ")
+        await pilot.press("home", "enter", "enter")
+        await until(pilot, lambda: app.current_mode == "profile")

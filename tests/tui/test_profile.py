@@ -222,6 +222,8 @@ async def test_three_keys_start_the_demo(cpu_machine: Machine, monkeypatch: pyte
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo")
         await pilot.press("enter")
+        await shows(pilot, "make a profile", "activations")
+        await pilot.press("enter")
         await shows(pilot, "demo (shipped)", "OK")
         await pilot.press("ctrl+r")
         await shows(pilot, "step 40 of 80", "loss")
@@ -266,3 +268,153 @@ def test_editing_back_to_the_file_s_value_is_no_edit(profile: Path) -> None:
     assert form.undo() == "lora.r"
     assert form.given("lora.r") == 16
     assert not Form(profile, TEXT, on_disk=True).set("lora.r", 8)
+
+
+async def test_redo_makes_again_what_undo_took_back(profile: Path, cpu_machine: Machine) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await ready(pilot, app)
+        form = app.deck.form
+        assert form is not None
+        rows(app)["data.packing"].focus()
+        await pilot.press("space", "u")
+        assert form.edits == {}
+        await pilot.press("U")
+        assert form.edits == {"data.packing": False}
+        await pilot.press("U")
+        await until(pilot, lambda: any("nothing was taken back" in str(n.message) for n in app._notifications))
+        await pilot.press("u")
+        rows(app)["data.packing"].focus()
+        await pilot.press("space")
+        assert not form.can_redo
+
+
+async def test_difference_shows_what_would_be_written(profile: Path, cpu_machine: Machine) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        rows(app)["lora.r"].focus()
+        await pilot.press("enter", "ctrl+u", *"64", "enter", "equals_sign")
+        await shows(pilot, "Compare with", "mine.toml", "on disk", "demo (shipped)")
+        await pilot.press("enter")
+        await shows(pilot, "-r = 8  # small", "+r = 64  # small")
+        await pilot.press("escape", "equals_sign", "down", "enter")
+        await shows(pilot, "this form against", "+# my own comment")
+
+
+async def test_save_as_leaves_the_old_file_and_keeps_relative_paths(profile: Path, cpu_machine: Machine) -> None:
+    other = profile.parent / "elsewhere"
+    other.mkdir()
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        rows(app)["lora.r"].focus()
+        await pilot.press("enter", "ctrl+u", *"64", "enter", "S")
+        await shows(pilot, "Save as")
+        await pilot.press("ctrl+u", *"mine", "enter")
+        await shows(pilot, "is there already")
+        await pilot.press("ctrl+u", *"elsewhere/new", "enter")
+        await until(pilot, lambda: (other / "new.toml").is_file())
+        assert profile.read_text() == TEXT
+        text = (other / "new.toml").read_text()
+        assert "r = 64  # small" in text
+        assert f'path = "{profile.parent}/rows.jsonl"' in text
+        await shows(pilot, "new.toml")
+        assert app.deck.form is not None
+        assert not app.deck.form.dirty
+
+
+async def test_a_file_changed_on_disk_is_read_again_or_told(profile: Path, cpu_machine: Machine) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        screen = app.screen
+        assert isinstance(screen, ProfileScreen)
+        profile.write_text(TEXT.replace("r = 8", "r = 12"))
+        screen._look_at_disk()
+        await until(pilot, lambda: "lora.r" in rows(app) and rows(app)["lora.r"].state.value == "12")
+        rows(app)["data.packing"].focus()
+        await pilot.press("space")
+        profile.write_text(TEXT.replace("r = 8", "r = 20  # theirs"))
+        screen._look_at_disk()
+        await shows(pilot, "changed on disk", "R take over")
+        assert rows(app)["lora.r"].state.value == "12"
+        await pilot.press("R")
+        await until(pilot, lambda: "lora.r" in rows(app) and rows(app)["lora.r"].state.value == "20")
+        assert app.deck.form is not None
+        assert app.deck.form.edits == {"data.packing": False}
+
+
+async def test_another_file_is_opened_by_its_path(profile: Path, cpu_machine: Machine) -> None:
+    (profile.parent / "deep").mkdir()
+    hidden = profile.parent / "deep" / "other.toml"
+    hidden.write_text(TEXT)
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("2", "o")
+        await shows(pilot, "another file")
+        await pilot.press("end", "enter", *"deep/none.toml", "enter")
+        await shows(pilot, "there is no file deep/none.toml")
+        await pilot.press("ctrl+u", *"deep/other.toml", "enter")
+        await shows(pilot, "other.toml", "rank (r)")
+
+
+async def test_the_time_of_a_run_moves_with_the_settings(profile: Path, cpu_machine: Machine) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        screen = app.screen
+        assert isinstance(screen, ProfileScreen)
+        await until(pilot, lambda: screen._time() is not None)
+        before = screen._time()
+        assert before is not None
+        assert before.source == "by file size"
+        rows(app)["train.num_train_epochs"].focus()
+        await pilot.press("enter", "ctrl+u", *"30")
+        await until(pilot, lambda: (now := screen._time()) is not None and now.tokens > 9 * before.tokens)
+
+
+# One wrong value after the other for each kind of field: typed text, and the beginning of what the form says.
+WRONG = [
+    ("int", "lora.r", "", "needs a whole number from 1 to 1,024"),
+    ("int", "lora.r", "eight", "must be a whole number from 1 to 1,024"),
+    ("int", "lora.r", "8.5", "must be a whole number from 1 to 1,024"),
+    ("int", "lora.r", "-1", "must be a whole number from 1 to 1,024"),
+    ("int", "lora.r", "1e9", "must be a whole number from 1 to 1,024"),
+    ("int or auto", "model.max_length", "16q", "must be a whole number from 16 to 1,048,576, or 'auto'"),
+    ("float", "lora.dropout", "nan", "must be a number "),
+    ("float", "lora.dropout", "1.5", "must be a number "),
+    ("float", "lora.dropout", "0,1", "must be a number "),
+    ("float", "train.num_train_epochs", "0", "must be a number above 0 and at most 1,000"),
+    ("float or auto", "train.learning_rate", "inf", "must be a number above 0 and at most 1, or 'auto'"),
+    ("switch", "train.activation_checkpointing", "maybe", "must be true, false or a whole number from 1 to 1,000"),
+    ("switch", "train.activation_checkpointing", "0", "must be true, false or a whole number from 1 to 1,000"),
+    ("text", "name", "../etc", "must be text of letters"),
+    ("list of words", "evaluate.metrics", "perplexity, charm", "must be a list of 'perplexity'"),
+    ("list of names", "lora.target_modules", ",", "must be 'all-linear' or a list of names"),
+    ("table", "data.datasets.0.columns", "question", "must be a table of names"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "typed", "said"), WRONG, ids=[f"{key}={typed}" for _, key, typed, _ in WRONG])
+async def test_each_kind_of_field_says_what_it_takes(
+    kind: str, key: str, typed: str, said: str, profile: Path, cpu_machine: Machine
+) -> None:
+    spec = api.field_at(key)
+    assert spec is not None
+    with pytest.raises(ValueError, match=said.replace(".", r"\.")) as told:
+        api.parse_value(spec, typed)
+    assert "\n" not in str(told.value)
+
+
+async def test_a_choice_and_a_switch_cannot_be_wrong(profile: Path, cpu_machine: Machine) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(pilot, app)
+        for key, row in rows(app).items():
+            if row.spec.kind in ("choice", "bool"):
+                row.focus()
+                await pilot.press("space")
+                await pilot.pause()
+                value = app.deck.form.given(key) if app.deck.form else None
+                assert value in (*row.spec.choices, True, False), key

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
+from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.errors import NoWidget
+from textual.geometry import Region
 from textual.screen import Screen
 from textual.widget import Widget
 
+from tui.screens.jump import Target
 from tui.text import Part
 from tui.widgets.lines import KeyBar
+from tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from tui.app import DeckApp
@@ -70,6 +75,29 @@ class DeckScreen(Screen[None]):
         for name, label in TABS:
             parts += [" ", (label, "bold $accent underline") if name == self.NAME else (label, "dim")]
         return parts
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """A title and a text about what has the keyboard; None when there is nothing to say."""
+        return None
+
+    def jump_targets(self) -> list[Target]:
+        """Everything seen that can be gone to: rows of lists, fields, other things that take the keyboard."""
+        found: list[Target] = []
+        for widget in self.query("*"):
+            if isinstance(widget, Rows):
+                found += [Target(x, y, go) for x, y, go in widget.places()]
+            elif widget.focusable and not isinstance(widget, VerticalScroll):
+                seen = self._seen_part(widget)
+                if seen:
+                    found.append(Target(seen.x, seen.y, widget.focus))
+        return found
+
+    def _seen_part(self, widget: Widget) -> Region | None:
+        """Where a widget is seen; None when it is hidden or scrolled away."""
+        try:
+            return self.find_widget(widget).visible_region
+        except NoWidget:
+            return None
 
     def step_back(self) -> bool:
         """Leave the innermost thing that is open; False when there was none."""

@@ -19,14 +19,15 @@ from engine.api import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.commands import bindings
-from tui.fitview import CONTEXTS, heading, how, matches, model_row, short_model, task_parts
+from tui.fitview import CONTEXTS, TASKS, heading, how, model_row, short_model, task_parts
 from tui.form import Form
 from tui.machineview import machine_height, machine_lines
 from tui.plandetail import long_detail, short_detail
+from tui.planfilter import FILTER_HELP, Filter, matches, parse_filter
 from tui.ranking import Ranking, devices, explain, imagine, rank
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask
-from tui.text import safe
+from tui.text import clip, safe
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -45,7 +46,7 @@ class FitScreen(DeckScreen):
         self.requirements = Requirements()
         self.device = "auto"
         self.ranking: Ranking | None = None
-        self.words = ""
+        self.asked = Filter()
         self._probe = Lane(self, "probe")
         self._rank = Lane(self, "rank")
         self._explain = Lane(self, "explain")
@@ -62,7 +63,11 @@ class FitScreen(DeckScreen):
         with Horizontal(id="work"):
             with Vertical(id="list"):
                 yield Ends(id="task")
-                field = Input(placeholder="words of a name, how or verdict; esc clears", compact=True, id="filter")
+                field = Input(
+                    placeholder="words, -word, mem<24 size>=7b ctx>=32k tok>500 first<0.5; esc clears",
+                    compact=True,
+                    id="filter",
+                )
                 field.cursor_blink = False
                 yield field
                 yield Drawn(id="heading")
@@ -132,7 +137,7 @@ class FitScreen(DeckScreen):
     def _show_top(self) -> None:
         machine = self.deck.machine
         facts = [safe(machine.hostname, 30)] if machine else []
-        if machine and machine.driver_version:
+        if machine and machine.driver_version and self.size.width >= 76:
             facts.append(f"driver {safe(machine.driver_version, 20)}")
         self.query_one("#top", Ends).show(self.tabs(), [(" · ".join(facts), "dim")])
         self.query_one("#task", Ends).show(task_parts(self.requirements, self.device), self._count())
@@ -141,7 +146,8 @@ class FitScreen(DeckScreen):
         if self.ranking is None:
             return []
         fits = sum(plan.verdict != "NO" for plan in self.ranking.plans)
-        return [(f"{fits} of {len(self.ranking.plans)} fit", "dim")]
+        shown = f"{len(self._shown)} shown, " if self.asked else ""
+        return [(f"{shown}{fits} of {len(self.ranking.plans)} fit", "dim")]
 
     def _show_machine(self) -> None:
         machine, name = self._what_if or (self.deck.machine, "")
@@ -155,11 +161,14 @@ class FitScreen(DeckScreen):
 
     def _show_models(self) -> None:
         rows = self.query_one(Rows)
-        plans = [plan for plan in self.ranking.plans if matches(plan, self.words)] if self.ranking else []
+        plans = [plan for plan in self.ranking.plans if matches(plan, self.asked)] if self.ranking else []
         self._shown = {plan.model.name: plan for plan in plans}
         rows.set_rows([Row(plan.model.name, partial(model_row, plan)) for plan in plans])
         found = bool(plans) or self.ranking is None
-        self.query_one("#heading", Drawn).show(heading if found else _none_found)
+        self._show_top()
+        self.query_one("#heading", Drawn).show(
+            partial(_told, self.asked.problem) if self.asked.problem else heading if found else _none_found
+        )
         if not plans:
             self._highlight(None)
 
@@ -182,7 +191,11 @@ class FitScreen(DeckScreen):
         self._show_plan()
 
     def _explained_one(self, plan: Plan) -> None:
+        from tui.screens.estimate import EstimateScreen
+
         self._explained[plan.model.name] = plan
+        if isinstance(self.app.screen, EstimateScreen):
+            self.app.screen.explained(plan)
         self._show_plan()
 
     @on(OptionList.OptionHighlighted, "#models")
@@ -193,6 +206,16 @@ class FitScreen(DeckScreen):
     @on(OptionList.OptionSelected, "#models")
     def _chosen(self) -> None:
         self.deck_app.action_command("open")
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """How to filter, or what the highlighted model is."""
+        if self.focused is self.query_one("#filter", Input):
+            return "filter", Content(FILTER_HELP)
+        plan = self.deck.plan
+        if plan is None:
+            return None
+        shown = short_detail(self._explained.get(plan.model.name, plan), 10_000)
+        return safe(plan.model.name, 60), shown
 
     # Commands
 
@@ -212,6 +235,11 @@ class FitScreen(DeckScreen):
         now = self.requirements.max_length
         index = CONTEXTS.index(now) if now in CONTEXTS else 0
         self._ask_for(replace(self.requirements, max_length=CONTEXTS[(index + 1) % len(CONTEXTS)]))
+
+    def do_task(self) -> None:
+        """The next complexity of the task."""
+        index = TASKS.index(self.requirements.complexity)
+        self._ask_for(replace(self.requirements, complexity=TASKS[(index + 1) % len(TASKS)]))
 
     def do_device(self) -> None:
         """The next device of this machine."""
@@ -259,12 +287,12 @@ class FitScreen(DeckScreen):
 
     @on(Input.Changed, "#filter")
     def _filtered(self, event: Input.Changed) -> None:
-        self.words = event.value
+        self.asked = parse_filter(event.value)
         self._show_models()
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self) -> None:
-        self.set_class(bool(self.words), "-filtering")
+        self.set_class(bool(self.asked), "-filtering")
         self.query_one(Rows).focus()
 
     def step_back(self) -> bool:
@@ -278,6 +306,15 @@ class FitScreen(DeckScreen):
         return True
 
     def do_open(self) -> None:
+        """The estimate of the plan under the cursor, term by term; from there to a profile."""
+        from tui.screens.estimate import EstimateScreen
+
+        plan = self.deck.plan
+        if plan is not None:
+            known = self._explained.get(plan.model.name, plan)
+            self.app.push_screen(EstimateScreen(known), lambda yes: self.do_make() if yes else None)
+
+    def do_make(self) -> None:
         """A new profile from the plan under the cursor."""
         from tui.newprofile import demo_form, plan_form
 
@@ -322,6 +359,10 @@ def _looking(width: int) -> Content:
 
 def _none_found(width: int) -> Content:
     return Content.styled("  no model has these words", "dim")
+
+
+def _told(problem: str, width: int) -> Content:
+    return Content.styled(clip(safe(problem), width), "$warning")
 
 
 def _nothing(width: int) -> Content:

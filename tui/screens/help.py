@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.content import Content
 
 from tui.commands import Command, commands_of, key_label
 from tui.screens.modals import Reader
-from tui.text import Part, fit, line
+from tui.settings import DeckSettings
+from tui.text import Part, fit, line, safe, short_path
 
 EXTRA = {
     "fit": (("up down", "choose a model"),),
@@ -27,27 +30,41 @@ MARKS = {
 }
 
 
-def _rows(commands: list[Command]) -> list[Part]:
+def _rows(commands: list[Command], keys: Mapping[str, str]) -> list[Part]:
     parts: list[Part] = []
     for command in commands:
-        keys = key_label(command) if command.key else "^p"
-        parts += [(fit(f"  {keys}", 12), "bold $accent"), f"{command.help}\n"]
+        shown = key_label(command, keys) if command.key or command.id in keys else "^p"
+        parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{command.help}\n"]
     return parts
 
 
-def help_text(screen: str) -> Content:
-    """Everything the hands can do on `screen`."""
+def help_text(screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None) -> Content:
+    """What has the keyboard, then everything the hands can do on `screen`, then where keys are changed."""
     commands = commands_of(screen)
-    parts: list[Part] = _rows([command for command in commands if command.screen])
-    for keys, text in EXTRA.get(screen, ()):
-        parts += [(fit(f"  {keys}", 12), "bold $accent"), f"{text}\n"]
-    parts += [("\neverywhere\n", "dim"), *_rows([command for command in commands if not command.screen])]
+    keys = settings.keys if settings else {}
+    parts: list[Part] = _rows([command for command in commands if command.screen], keys)
+    for shown, text in EXTRA.get(screen, ()):
+        parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{text}\n"]
+    parts += [("\neverywhere\n", "dim"), *_rows([command for command in commands if not command.screen], keys)]
     parts += [("\nwhat the words mean\n", "dim"), f"  {MARKS.get(screen, '')}\n"]
-    return line(*parts)
+    if settings is not None:
+        parts += [("\nother keys and colours\n", "dim"), f"  theme = and [keys] in {short_path(settings.path)}\n"]
+        parts += [
+            (f"  {safe(item.key)} {safe(item.message)}; {safe(item.hint)}\n", "$warning") for item in settings.problems
+        ]
+    body = line(*parts)
+    if here is None:
+        return body
+    title, text_here = here
+    return Content("\n").join(
+        [Content.styled(title, "bold"), text_here, Content(""), Content.styled("keys", "bold"), body]
+    )
 
 
 class HelpScreen(Reader):
     """`?`."""
 
-    def __init__(self, screen: str) -> None:
-        super().__init__(f"Keys: {screen}", help_text(screen))
+    def __init__(
+        self, screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None
+    ) -> None:
+        super().__init__(f"Keys: {screen}", help_text(screen, here, settings))

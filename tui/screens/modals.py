@@ -8,10 +8,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from tui.screens.modal import Modal
 from tui.text import line
 from tui.widgets.lines import Line
 
@@ -19,7 +19,7 @@ Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Modal[bool]):
     """Ask before something that cannot be undone. Closes with True or False."""
 
     BINDINGS: ClassVar = [("y,enter", "answer(True)", "yes"), ("n,escape,q", "answer(False)", "no")]
@@ -39,7 +39,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Modal[str | None]):
     """Ask for one line of text. Closes with it, or None when it was given up."""
 
     BINDINGS: ClassVar = [("escape", "give_up", "cancel")]
@@ -76,7 +76,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class Pick(ModalScreen[int | None]):
+class Pick(Modal[int | None]):
     """Pick one of several lines. Closes with its number, or None."""
 
     BINDINGS: ClassVar = [("escape,q", "give_up", "cancel")]
@@ -110,7 +110,7 @@ class Pick(ModalScreen[int | None]):
         self.dismiss(None)
 
 
-class Reader(ModalScreen[None]):
+class Reader(Modal[None]):
     """Show a text that may be longer than the screen."""
 
     BINDINGS: ClassVar = [("escape,q,enter", "close", "close")]
@@ -121,7 +121,8 @@ class Reader(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Title and scrolled text."""
-        with Vertical(classes="box"):
+        tall = self._text.plain.count("\n") > self.app.size.height * 0.7
+        with Vertical(classes="box tall" if tall else "box"):
             yield Line(Content.styled(self._title, "bold"))
             with VerticalScroll():
                 yield Line(self._text)

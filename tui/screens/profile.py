@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -16,18 +19,34 @@ from textual.widgets import OptionList
 from engine import api
 from engine.api import Machine
 from engine.errors import EngineError, Problem
+from tui import documents
 from tui.background import Lane
 from tui.commands import bindings
 from tui.form import Form, Preview, form_fields, launch, preview
-from tui.profileview import answer_parts, finding_line, group_of, hint, memory_lines, row_state, side_content
+from tui.profileview import (
+    answer_parts,
+    diff_content,
+    field_help,
+    finding_line,
+    group_of,
+    hint,
+    memory_lines,
+    row_state,
+    side_content,
+)
 from tui.screens.base import DeckScreen
-from tui.screens.modals import Pick
-from tui.text import line, safe
+from tui.screens.modals import Ask, Pick, Reader
+from tui.text import line, safe, short_path
+from tui.timing import RunTime, run_time
 from tui.widgets.field import FieldRow
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
+if TYPE_CHECKING:
+    from tui.screens.data import DataSeen
+
 DEBOUNCE_S = 0.15
+DISK_EVERY_S = 2.0
 NO_FORM = (
     "o opens a profile, N makes one for the built-in demo,\nenter on a model of screen 1 makes one for that model."
 )
@@ -61,6 +80,8 @@ class ProfileScreen(DeckScreen):
         self._typed: dict[str, Any] = {}
         self._debounce: Timer | None = None
         self._visited = 0
+        self._data: DataSeen | None = None
+        self._disk: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
         """The answer above, the form, what the field is, what is wrong."""
@@ -76,15 +97,38 @@ class ProfileScreen(DeckScreen):
 
     def on_mount(self) -> None:
         """Nothing is shown until a profile is open."""
+        self._disk = self.set_interval(DISK_EVERY_S, self._look_at_disk, pause=True)
         self._show_answer()
 
     def on_screen_resume(self) -> None:
         """Take over a form that another screen opened."""
         if self._form is not self.deck.form:
             self._form = self.deck.form
-            self.found, self._typed = Preview(), {}
+            self.found, self._typed, self._data = Preview(), {}, None
             self.call_after_refresh(self._build)
+        if self._disk is not None:
+            self._disk.resume()
+        self._look_at_disk()
         self._show_answer()
+
+    def on_screen_suspend(self) -> None:
+        """Nobody looks: leave the file alone."""
+        if self._disk is not None:
+            self._disk.pause()
+
+    def _look_at_disk(self) -> None:
+        """Take over what somebody else wrote into the file; with edits at stake only say it."""
+        form = self._form
+        if form is None:
+            return
+        before, form.stale = form.stale, form.changed_on_disk()
+        if form.stale and not form.edits:
+            self.do_reload()
+        elif form.stale and not before:
+            self.say(f"{safe(form.name, 60)} changed on disk: R takes that over, your edits stay on top")
+        if form.stale != before:
+            self._show_answer()
+            self.refresh_keys()
 
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
@@ -172,12 +216,20 @@ class ProfileScreen(DeckScreen):
             self.query_one("#hint", Line).show(Content(NO_FORM))
             return
         name = safe(form.name, 60)
-        mark = " *" if form.dirty else ""
+        mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
         right = answer_parts(plan, len(self.found.problems), self._lane.busy)
         tabs = [*self.tabs(), "   "] if self.has_class("-wide") else []
         answer.show([*tabs, (name, "bold"), (mark, "bold $warning")], right)
-        self.query_one("#membar", Drawn).show(memory_lines, plan)
+        self.query_one("#membar", Drawn).show(memory_lines, plan, self._time())
         self.query_one("#side", Drawn).show(side_content, plan, self.found)
+
+    def _time(self) -> RunTime | None:
+        form, plan = self._form, self.found.plan
+        if form is None or plan is None or not self.found.provenance:
+            return None
+        counted = self._data is not None and self._data.settings == data_settings(self.found)
+        report = self._data.report if self._data is not None and counted else None
+        return run_time(plan, self.found.provenance, report, form.path.parent)
 
     def _show_problems(self) -> None:
         rows = self.query_one("#problems", Rows)
@@ -195,6 +247,12 @@ class ProfileScreen(DeckScreen):
     def _show_hint(self) -> None:
         if self._form is not None and self.row is not None:
             self.query_one("#hint", Line).show(hint(self.row.spec))
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """Everything about the setting that has the keyboard."""
+        if self._form is None or self.row is None:
+            return None
+        return self.row.spec.key, field_help(self.row.spec, self._form, self.found)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The hint is about the row that has the keyboard."""
@@ -312,12 +370,111 @@ class ProfileScreen(DeckScreen):
         """Take the last edit back and go to its field."""
         if self._form is None:
             return
-        key = self._form.undo()
+        self._went_to(self._form.undo())
+
+    def do_redo(self) -> None:
+        """Make the edit again that was taken back."""
+        if self._form is not None:
+            self._went_to(self._form.redo())
+
+    def _went_to(self, key: str) -> None:
         self._show()
         self._resolve()
         for row in self.rows:
             if row.spec.key == key:
                 row.focus()
+
+    def do_save_as(self) -> None:
+        """Ask for a name, write there, and go on with that file."""
+        form = self._form
+        if form is None:
+            return
+
+        def target(text: str) -> Path:
+            path = Path(text).expanduser()
+            path = path if path.suffix == ".toml" else path.with_name(path.name + ".toml")
+            return path if path.is_absolute() else form.path.parent / path
+
+        def check(text: str) -> str:
+            if not text:
+                return "type a name"
+            path = target(text)
+            if path.exists():
+                return f"{path.name} is there already: choose another name"
+            return "" if path.parent.is_dir() else f"there is no folder {safe(path.parent)}"
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                try:
+                    self.say(safe(form.save_as(target(text))))
+                except EngineError as error:
+                    self._failed(error)
+                self._show()
+
+        self.app.push_screen(Ask("Save as", f"in {short_path(form.path.parent)}", form.path.stem, check), take)
+
+    def do_reload(self) -> None:
+        """Take over what the file says now, edits on top."""
+        form = self._form
+        if form is None:
+            return
+        try:
+            form.reread()
+        except EngineError as error:
+            self._failed(error)
+            return
+        form.stale = False
+        self.say(f"{safe(form.name, 60)} was read again" + ("; your edits stay on top" if form.edits else ""))
+        self.call_later(self._build, self.row.spec.key if self.row else "")
+
+    def do_diff(self) -> None:
+        """What differs from the file, or from a profile that comes with the program."""
+        form = self._form
+        if form is None:
+            return
+        others: list[tuple[str, str]] = []
+        try:
+            now = form.text()
+            if form.on_disk and form.path.exists():
+                others.append((form.path.name, documents.read(form.path)))
+        except EngineError as error:
+            self._failed(error)
+            return
+        others += [(f"{name} (shipped)", text) for name, text in documents.shipped()]
+
+        def show(index: int | None) -> None:
+            if index is not None:
+                name, text = others[index]
+                lines = documents.difference(text, now, safe(name, 60), "this form")
+                self.app.push_screen(Reader(f"this form against {safe(name, 60)}", diff_content(lines)))
+
+        own = [number for number, (name, _) in enumerate(others) if name == f"{form.path.stem} (shipped)"]
+        nearest = 0 if form.on_disk else own[0] if own else 0
+        choices = [
+            line(safe(name), ("  on disk", "dim") if form.on_disk and i == 0 else "")
+            for i, (name, _) in enumerate(others)
+        ]
+        self.app.push_screen(Pick("Compare with", choices, nearest), show)
+
+    def do_data(self) -> None:
+        """The data pane: report and examples with the trained tokens marked."""
+        from tui.screens.data import DataScreen
+
+        form = self._form
+        if form is None:
+            return
+        if self.found.problems:
+            self.say(f"not read: {safe(self.found.problems[0].message)}", error=True)
+            self._visited = 0
+            self.do_problem()
+            return
+        settings = data_settings(self.found)
+
+        def take(seen: DataSeen | None) -> None:
+            self._data = seen
+            self._show_answer()
+
+        self.app.push_screen(DataScreen(form.name, form.text(), form.path, settings, self._data), take)
 
     def do_auto(self) -> None:
         """Leave the setting out: automatic, or its default."""
@@ -359,24 +516,48 @@ class ProfileScreen(DeckScreen):
 
     def do_load(self) -> None:
         """Choose among the profiles of this folder and the shipped ones."""
-        from tui import documents
         from tui.newprofile import file_form, nearby, shipped_form
 
         files, texts = nearby(), documents.shipped()
         choices = [line(safe(path.name), ("  here", "dim")) for path in files]
         choices += [line(safe(name), ("  shipped", "dim")) for name, _ in texts]
+        choices.append(line("another file …"))
 
         def open_one(index: int | None) -> None:
-            if index is None:
-                return
-            try:
-                form = file_form(files[index]) if index < len(files) else shipped_form(*texts[index - len(files)])
-            except EngineError as error:
-                self._failed(error)
-                return
-            self._take(form)
+            if index == len(choices) - 1:
+                self.app.push_screen(Ask("Open a profile", "path of a TOML file", "", _no_profile), open_path)
+            elif index is not None:
+                self._open(
+                    partial(file_form, files[index])
+                    if index < len(files)
+                    else partial(shipped_form, *texts[index - len(files)])
+                )
+
+        def open_path(text: str | None) -> None:
+            if text is not None:
+                self._open(partial(file_form, Path(text).expanduser().absolute()))
 
         self.app.push_screen(Pick("Open a profile", choices), open_one)
+
+    def _open(self, make: Callable[[], Form]) -> None:
+        try:
+            form = make()
+        except EngineError as error:
+            self._failed(error)
+            return
+        self._take(form)
+
+
+def _no_profile(text: str) -> str:
+    path = Path(text).expanduser()
+    return "" if text and path.is_file() else f"there is no file {safe(path, 200)}" if text else "type a path"
+
+
+def data_settings(found: Preview) -> str:
+    """What a profile's data depend on, as one text: a report counts while it stays the same."""
+    keys = ("data.", "model.name", "model.revision", "model.max_length", "train.objective", "train.seed")
+    kept = {key: item.get("value") for key, item in found.provenance.items() if key.startswith(keys)}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _preview(text: str, form: Form, machine: Machine | None) -> Preview:

@@ -16,26 +16,35 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.message_pump import MessagePump
-from textual.widgets import Log
+from textual.widgets import Input, Log
 
 from engine import api
 from engine.api import Run
 from engine.errors import EngineError
 from tui.background import in_thread
-from tui.chart import ChartData
-from tui.clipboard import copy_text
-from tui.commands import bindings
-from tui.runview import failure, headline, log_text, memory_lines, numbers, preparation, status
-from tui.screens.base import DeckScreen
+from tui.commands import LIVE_STATES, bindings
+from tui.curveview import CurveView
+from tui.runview import failure, headline, memory_lines, preparation, status
 from tui.screens.modals import Confirm
+from tui.screens.run_log import KEPT_LOG_LINES, LogPane
+from tui.screens.run_mend import MendingScreen
 from tui.snapshot import RunSnapshot, error_lines, make_facts
 from tui.tail import RunTail
 from tui.text import safe, short_path
 from tui.widgets.chart import LineChart
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 
-KEPT_LOG_LINES = 2000
 NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
+
+
+HERE = Content(
+    "The run goes on without this window; q leaves it alone.\n"
+    "curve   t chooses which, s how smooth, + - 0 how close;\n"
+    "        left and right put a crosshair: its values stand above\n"
+    "memory  bars on one scale with the prediction; t shows it over time\n"
+    "log     up and down scroll, / shows only lines with some words,\n"
+    "        w reads the worker's own"
+)
 
 
 class SnapshotMessage(Message):
@@ -58,7 +67,7 @@ class StartFailed(Message):
         self.run, self.error = run, error
 
 
-class RunScreen(DeckScreen):
+class RunScreen(MendingScreen):
     """See the module."""
 
     NAME = "run"
@@ -67,10 +76,7 @@ class RunScreen(DeckScreen):
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
-        self._tail: RunTail | None = None
-        self._run: Run | None = None
         self._latest: RunSnapshot | None = None
-        self._lines_seen = 0
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -81,13 +87,14 @@ class RunScreen(DeckScreen):
             with Vertical(id="charts"):
                 yield LineChart(id="loss")
                 with Horizontal(id="small"):
-                    yield LineChart(id="rate")
-                    yield LineChart(id="speed")
+                    yield from (LineChart(id=f"small-{index}") for index in range(3))
             yield Line(id="message")
             yield Drawn(id="memory")
         yield Rule(id="log-rule")
-        log = Log(max_lines=KEPT_LOG_LINES, id="log")
-        yield log
+        field = Input(placeholder="words to find in the whole log; esc shows all", compact=True, id="search")
+        field.cursor_blink = False
+        yield field
+        yield LogPane(max_lines=KEPT_LOG_LINES, id="log")
         yield Ends(id="status")
 
     def on_mount(self) -> None:
@@ -96,6 +103,10 @@ class RunScreen(DeckScreen):
         self.set_interval(max(1.0, self.deck_app.options.refresh_s), self._tick)
 
     def on_screen_resume(self) -> None:
+        """Somebody looks."""
+        self.follow_attached()
+
+    def follow_attached(self) -> None:
         """Follow the attached run; at full pace again."""
         if self._run is not self.deck.run:
             self._follow(self.deck.run)
@@ -126,6 +137,7 @@ class RunScreen(DeckScreen):
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
         super().on_resize(event)
+        self.keep_following()
         self.call_after_refresh(self._show)
 
     # Following
@@ -134,6 +146,9 @@ class RunScreen(DeckScreen):
         if self._tail:
             self._tail.stop()
         self._run, self._latest, self._lines_seen, self.paused = run, None, 0, False
+        self._looked_at = 0.0
+        self.view, self.words, self.found = CurveView(self.view.kind, self.view.smoothing), "", None
+        self.remove_class("-searching")
         self.query_one(Log).clear()
         if run is None:
             return
@@ -150,9 +165,11 @@ class RunScreen(DeckScreen):
         def wait() -> None:
             try:
                 if process is not None:
-                    api.wait_started(run, process, lambda event: None, offset=offset)
+                    # A run that goes on has something to lose: only one that never began is cleared away.
+                    api.wait_started(run, process, lambda event: None, offset=offset, keep=offset > 0)
             except EngineError as error:
-                self.post_message(StartFailed(run, error))
+                if not offset:
+                    self.post_message(StartFailed(run, error))
 
         in_thread(wait, f"start {run.id}")
 
@@ -192,7 +209,6 @@ class RunScreen(DeckScreen):
                 return
             width = max(20, self.size.width - 2)
             self.query_one("#headline", Ends).show(*headline(shot, width))
-            self.query_one("#numbers", Drawn).show(numbers, shot)
             self._show_stage(shot)
             self._show_log(shot)
             self._show_status()
@@ -206,36 +222,23 @@ class RunScreen(DeckScreen):
         self.query_one("#numbers", Drawn).show(_dim, text)
 
     def _show_stage(self, shot: RunSnapshot) -> None:
+        self._look_for_remedies(shot)
         message = self.query_one("#message", Line)
         memory = self.query_one("#memory", Drawn)
         memory.show(memory_lines, shot)
         room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(shot.curves.loss or shot.curves.evals)
-        if shot.error:
-            message.show(failure(shot, short_path(self._run.path / "worker.log") if self._run else ""))
-        elif not learned:
+        # A resumed run tells its old error until it trains again.
+        resuming = bool(shot.error) and shot.state in LIVE_STATES
+        if shot.error and not resuming:
+            log_path = short_path(self._run.path / "worker.log") if self._run else ""
+            message.show(failure(shot, self.deck.mending, log_path, self.size.width - 4))
+        elif not learned or resuming:
             message.show(preparation(shot, room))
-        self.set_class(bool(shot.error) or not learned, "-message")
-        self.set_class(bool(shot.error), "-failed")
-        curves = shot.curves
-        title = "" if self.size.height < 24 else "loss   · steps  ─ smoothed  ○ evaluation"
-        self.query_one("#loss", LineChart).show(ChartData(curves.loss, curves.smooth, curves.evals, title))
-        self.query_one("#rate", LineChart).show(ChartData(line=curves.learning_rate, title="learning rate"))
-        self.query_one("#speed", LineChart).show(ChartData(line=curves.tokens_per_second, title="tokens per second"))
-
-    def _show_log(self, shot: RunSnapshot) -> None:
-        new = shot.lines_total - self._lines_seen
-        if new <= 0:
-            return
-        fresh = shot.lines[-new:] if new < len(shot.lines) else shot.lines
-        lines = [log_text(item) for item in fresh]
-        missing = new - len(fresh)
-        if missing > 0:
-            lines.insert(
-                0, f"… {missing:,} earlier lines are in {short_path(self._run.events_path if self._run else '')}"
-            )
-        self._lines_seen = shot.lines_total
-        self.query_one(Log).write_lines(lines)
+        broken = bool(shot.error) and shot.state not in LIVE_STATES
+        self.set_class(broken or not learned or resuming, "-message")
+        self.set_class(broken, "-failed")
+        self._show_curves(shot)
 
     def _show_status(self) -> None:
         shot = self.deck.snapshot
@@ -243,10 +246,20 @@ class RunScreen(DeckScreen):
             return
         log = self.query_one(Log)
         following = log.is_vertical_scroll_end or log.line_count <= log.size.height
+        self._following = following
         notes = ["view held still (p)" if self.paused else "", "" if following else "log not following (G)"]
+        if shot.reading is not None:
+            notes.append(f"reading the history: {shot.reading:.0%}")
+        if self.words:
+            total = "…" if self.found is None else f"{self.found.total:,}"
+            notes.append(f"{total} lines with '{safe(self.words, 20)}' (esc)")
         if shot.warnings:
             notes.append(f"{shot.warnings} warning{'s' if shot.warnings > 1 else ''}")
         self.query_one("#status", Ends).show(*status(shot, time.time(), notes))
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """How to read the picture."""
+        return "this run", HERE
 
     # Commands
 
@@ -273,7 +286,8 @@ class RunScreen(DeckScreen):
         shot = self.deck.snapshot
         if shot is None:
             return
-        when = f"saves a checkpoint at step {shot.step + 1}, then ends" if shot.step else "ends before training begins"
+        begun = shot.step or shot.phase == "train"
+        when = f"saves a checkpoint at step {shot.step + 1}, then ends" if begun else "ends before training begins"
         text = f"Stop {shot.facts.name}? It {when}. What it learned is kept; it can be resumed."
 
         def answer(yes: bool | None) -> None:
@@ -294,8 +308,12 @@ class RunScreen(DeckScreen):
         self.toggle_class("-zoom")
 
     def step_back(self) -> bool:
-        """Out of a zoom; else to the list of runs."""
-        if self.has_class("-zoom") or self.has_class("-log"):
+        """Out of a search, a zoom or from the crosshair; else to the list of runs."""
+        if self.has_class("-searching"):
+            self._search("")
+        elif self.view.cursor is not None or self.view.span is not None:
+            self.do_whole()
+        elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
         else:
             self.app.switch_mode("runs")
@@ -308,23 +326,6 @@ class RunScreen(DeckScreen):
             self.deck.snapshot = self._latest
             self._show()
         self._show_status()
-
-    def do_follow(self) -> None:
-        """To the end of the log."""
-        self.query_one(Log).scroll_end(animate=False)
-        self.call_after_refresh(self._show_status)
-
-    def do_copy(self) -> None:
-        """The log to the clipboard and to a file."""
-        if self._run is None:
-            return
-        text = "\n".join(self.query_one(Log).lines) + "\n"
-        try:
-            where = copy_text(self.app, text, self._run.path / "deck-log.txt")
-        except OSError as error:
-            self.say(f"the log cannot be written: {error.strerror}", error=True)
-            return
-        self.say(safe(where))
 
 
 def _dim(text: str, width: int) -> Content:

@@ -101,10 +101,10 @@ class KeyBar(Widget):
         shown: list[Content] = []
         self._places = []
         at = 0
-        for command in key_bar(self._screen):
+        for command in key_bar(self._screen, deck):
             possible = command.available(deck) is None
             item = Content.assemble(
-                (key_label(command), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")
+                (key_label(command, deck.keys), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")
             )
             if at + item.cell_length > self.content_size.width:
                 break

@@ -7,8 +7,9 @@ cursor. Used by the fit and the runs screens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from textual import events
 from textual.content import Content
@@ -58,6 +59,17 @@ class Rows(OptionList):
         """The row under the cursor."""
         index = self.highlighted
         return self.rows[index] if index is not None and index < len(self.rows) else None
+
+    def places(self) -> Iterator[tuple[int, int, Callable[[], None]]]:
+        """Where each seen row is on the screen, and how to go to it."""
+        region, first = self.scrollable_content_region, round(self.scroll_y)
+        area = self.content_region
+        for index in range(first, min(len(self.rows), first + region.height)):
+            yield area.x, area.y + index - first, partial(self._go, index)
+
+    def _go(self, index: int) -> None:
+        self.focus()
+        self.highlighted = index
 
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Replace all rows; the cursor stays on the row with the same key, else on the same line."""

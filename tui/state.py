@@ -7,14 +7,30 @@ here: everything can be read again from the probe, the profile file or the run d
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Machine, Plan, Run
     from tui.form import Form
-    from tui.runlist import RunRow
+    from tui.runlist import RunRow, SweepRow
     from tui.snapshot import RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsState:
+    """What the commands of the results screen must know of it."""
+
+    view: str = "scores"
+    """`scores`, `chat` or `export`."""
+    cannot_ask: str = "no run is chosen: pick one on screen 4"
+    """Why the run's model can be neither talked with nor exported; empty when it can."""
+    cannot_evaluate: str = "no run is chosen: pick one on screen 4"
+    evaluating: bool = False
+    exporting: bool = False
+    answering: bool = False
+    samples: bool = False
+    """Whether a sample is under the cursor."""
 
 
 @dataclass(slots=True)
@@ -35,3 +51,10 @@ class DeckState:
     snapshot: RunSnapshot | None = None
     row: RunRow | None = None
     """The run under the cursor of the runs screen."""
+    sweep: SweepRow | None = None
+    """The sweep under that cursor, when it is one."""
+    marked: tuple[Run, ...] = ()
+    """Runs marked for a comparison, in the order in which they were."""
+    chosen: Run | None = None
+    """The run whose results are shown."""
+    results: ResultsState = field(default_factory=ResultsState)

@@ -8,7 +8,7 @@ import click
 
 from engine.cli.common import colour, json_option, line, note, print_json, table
 from engine.cli.progress import Progress
-from engine.runs import launch, store
+from engine.runs import jobs, launch, store
 from engine.runs.store import Run
 
 VERDICT_COLOURS = {"better": "green", "worse": "red"}
@@ -32,10 +32,9 @@ def evaluate(run: str, rows: int | None, as_json: bool) -> None:
 
 def evaluate_run(run: Run, *, rows: int | None = None, quiet: bool = False) -> dict[str, Any]:
     """The report of an evaluation worker; also called by `engine demo`. Raises its EngineError."""
-    job: dict[str, Any] = {"job": "evaluate", "run_dir": str(run.path), "run_json": store.load_run_json(run)}
     progress = Progress(quiet=quiet)
     try:
-        return launch.run_job({**job, "rows": rows}, progress, directory=run.path / "eval")
+        return launch.run_job(jobs.evaluation_job(run, rows), progress, directory=run.path / jobs.EVALUATION_FOLDER)
     finally:
         progress.close()
 

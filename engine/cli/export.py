@@ -10,7 +10,7 @@ import click
 
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.cli.progress import Progress
-from engine.runs import launch, store
+from engine.runs import jobs, launch, store
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
@@ -67,19 +67,10 @@ def export_run(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
-    job = {
-        "job": "export",
-        "run_dir": str(run.path),
-        "run_json": store.load_run_json(run),
-        "output": str(output.expanduser().absolute()) if output else None,
-        "merged": merged,
-        "dtype": dtype,
-        "quantized": list(quantized),
-        "gguf": list(gguf),
-    }
+    job = jobs.export_job(run, output=output, merged=merged, dtype=dtype, quantized=quantized, gguf=gguf)
     progress = Progress(quiet=quiet)
     try:
-        return launch.run_job(job, progress, directory=run.path / "export-job")
+        return launch.run_job(job, progress, directory=run.path / jobs.EXPORT_FOLDER)
     finally:
         progress.close()
 

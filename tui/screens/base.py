@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tui.state import DeckState
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
-TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"))
+TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"), ("results", "5 Results"))
 
 
 class TooSmall(Widget):

@@ -25,12 +25,12 @@ class Line(Static):
         super().__init__(shown, id=id, classes=classes, markup=False)
         self.shown = shown
 
-    def show(self, content: Content) -> None:
-        """Replace the content."""
+    def show(self, content: Content, *, wraps: bool = False) -> None:
+        """Replace the content; `wraps`: its height may change without a line break."""
         if not content.is_same(self.shown):
             height_changes = content.plain.count("\n") != self.shown.plain.count("\n")
             self.shown = content
-            self.update(content, layout=height_changes)
+            self.update(content, layout=height_changes or wraps)
 
 
 class Ends(Widget):
@@ -101,7 +101,7 @@ class KeyBar(Widget):
         shown: list[Content] = []
         self._places = []
         at = 0
-        for command in key_bar(self._screen):
+        for command in key_bar(self._screen, getattr(self.screen, "view", "")):
             possible = command.available(deck) is None
             item = Content.assemble(
                 (key_label(command), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")

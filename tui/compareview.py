@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len
 from textual.content import Content
 
 from tui.comparing import Compared, best_of, differing, setting_keys
 from tui.overlay import STYLES
-from tui.text import Part, clip, fit, line
+from tui.text import Part, clip, fit, line, tail
 
 
 def legend(runs: Sequence[Compared], metric: str, width: int) -> Content:
@@ -54,13 +53,6 @@ def _setting_lines(runs: Sequence[Compared], every: bool, label: int, cell: int)
             parts += _setting_cell(*one.settings.get(key, ("–", "")), cell)
         shown.append(line(*parts))
     return shown if len(shown) > 1 else [*shown, Content.styled("the settings are the same", "dim")]
-
-
-def tail(text: str, cells: int) -> str:
-    """The end of `text` in at most `cells` columns: it tells more of a dotted key than its beginning."""
-    while cell_len(text) > cells:
-        text = "…" + text[2:]
-    return text
 
 
 def _setting_cell(setting: str, source: str, cell: int) -> list[Part]:

@@ -14,10 +14,10 @@ QUANTIZED = ("nf4", "int8")
 GGUF = ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0")
 DTYPES = ("", "bf16", "fp16", "fp32")
 FORMATS: tuple[tuple[str, str], ...] = (
-    ("adapter", "what was learned, for PEFT beside its base"),
-    ("merged", "base and adapter in one, for transformers and vLLM"),
-    ("nf4", "the merged model in 4 bits, bitsandbytes"),
-    ("int8", "the merged model in 8 bits, bitsandbytes"),
+    ("adapter", "what was learned, for PEFT"),
+    ("merged", "base and adapter in one model"),
+    ("nf4", "4 bits, bitsandbytes"),
+    ("int8", "8 bits, bitsandbytes"),
     ("gguf f16", "16 bits, for llama.cpp and Ollama"),
     ("gguf bf16", "16 bits with a wider range"),
     ("gguf q8_0", "8.5 bits a weight, nearly lossless"),
@@ -105,15 +105,14 @@ def estimated_bytes(name: str, choices: Choices, run_json: Mapping[str, Any]) ->
 
     Matrices of the layers in the format's bits; embeddings and head as the exporter stores them.
     """
-    model, settings = _table(run_json, "model"), _table(run_json, "settings")
+    model = _table(run_json, "model")
     parameters = value(model, "parameters")
     if name == "adapter":
         count = value(_table(run_json, "estimate"), "trainable_parameters")
-        return count * 4 if count else None
+        return count * _ITEM_BITS.get(_own_dtype(run_json), 16.0) / 8 if count else None
     if not parameters:
         return None
-    own = str(_table(settings, "model").get("dtype") or "bf16")
-    merged_bits = _ITEM_BITS.get(choices.dtype or own, 16.0)
+    merged_bits = _ITEM_BITS.get(choices.dtype or _own_dtype(run_json), 16.0)
     if name == "merged":
         return parameters * merged_bits / 8
     edges = (value(model, "vocab_size") or 0.0) * (value(model, "hidden_size") or 0.0)
@@ -124,6 +123,10 @@ def estimated_bytes(name: str, choices: Choices, run_json: Mapping[str, Any]) ->
     edges *= 1 if model.get("tie_word_embeddings") else 2
     edge_bits = BITS["q8_0"] if kind.startswith(("q4", "q5")) else BITS[kind]
     return (edges * edge_bits + max(0.0, parameters - edges) * BITS[kind]) / 8
+
+
+def _own_dtype(run_json: Mapping[str, Any]) -> str:
+    return str(_table(_table(run_json, "settings"), "model").get("dtype") or "bf16")
 
 
 def _table(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:

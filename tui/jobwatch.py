@@ -28,7 +28,7 @@ class JobView:
     detail: str = ""
     progress: Progress | None = None
     began: float = 0.0
-    """Unix time of its first event."""
+    """Unix time at which it was asked for."""
     warnings: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
     finished: float = 0.0
@@ -43,7 +43,7 @@ class JobReader:
         self._forget()
 
     def _forget(self, asked: float = 0.0) -> None:
-        self._fold, self._offset, self._began, self._asked = RunFold(), 0, 0.0, asked
+        self._fold, self._offset, self._asked = RunFold(), 0, asked
         self._warnings: list[str] = []
 
     def read(self, *, starting: bool = False) -> JobView:
@@ -57,7 +57,7 @@ class JobReader:
             safe(fold.phase, 30),
             safe(fold.phase_detail, 200),
             make_progress(fold),
-            self._began,
+            self._asked,
             tuple(self._warnings),
             self._error(state),
             fold.last_time,
@@ -70,7 +70,6 @@ class JobReader:
         events, self._offset = api.read_events(self.place / "events.jsonl", self._offset)
         for event in events:
             self._fold.apply(event)
-            self._began = self._began or self._fold.last_time
             if event["type"] == "warning":
                 self._warnings.append(safe(event.get("message", ""), 400))
 
@@ -80,7 +79,7 @@ class JobReader:
             return outcome if outcome in OVER else "failed"
         if not self._asked:
             return ""
-        return "running" if not self._began and time.time() - self._asked < _GRACE_S else "lost"
+        return "running" if not self._fold.last_time and time.time() - self._asked < _GRACE_S else "lost"
 
     def _error(self, state: str) -> tuple[str, ...]:
         if state == "lost":

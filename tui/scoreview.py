@@ -19,16 +19,19 @@ TEXT_LINES = 3
 WHICH = ("all", "gained", "lost", "wrong")
 
 
-def verdict_parts(report: Report) -> list[Part]:
+def verdict_parts(report: Report, width: int) -> list[Part]:
     """The verdict as a word and on how many rows."""
     style = VERDICT_STYLES.get(report.verdict, "bold $warning")
-    return [(report.verdict, style), (f" on {report.rows:,} of {report.held_out:,} held-out rows", "dim")]
+    rows = f" on {report.rows:,} of {report.held_out:,} held-out rows" if width >= 76 else f" on {report.rows:,} rows"
+    return [(report.verdict, style), (rows, "dim")]
 
 
 def score_lines(report: Report, most: int, width: int) -> Content:
     """Why, and a row a score; scores without interval are left out first when there are too many."""
     at = _columns(width)
     shown = Content(report.reason).wrap(width)
+    if most < 9:
+        shown = [Content(clip(report.reason, width))]
     head = fit("", at[0]) + "".join(fit_right(name, size) for name, size in zip(_HEAD, at[1:5], strict=True))
     shown.append(Content.styled(head.rstrip(), "dim"))
     rows = [*report.scores, *report.counts]
@@ -172,12 +175,13 @@ def sample_text(sample: Sample) -> str:
     return "\n".join(f"{label}: {text}" for label, text in texts) + "\n"
 
 
-JOB_WORDS = {"data": "reading held-out rows", "load": "loading", "evaluate": "measuring", "export": "writing"}
+JOB_WORDS = {"data": "reading", "load": "loading", "evaluate": "evaluating", "export": "exporting"}
 
 
 def job_parts(job: JobView, now: float) -> tuple[list[Part], list[Part]]:
     """What a running job does and how far it is, and since when."""
-    doing = f"{JOB_WORDS.get(job.phase, job.phase or 'starting the worker')} {job.detail}".strip()
+    word = JOB_WORDS.get(job.phase, job.phase or "starting the worker")
+    doing = f"{word}: {job.detail}" if job.detail else word
     left: list[Part] = [("→ ", "$accent"), doing]
     progress = job.progress
     if progress is not None and progress.total > 0:

@@ -66,7 +66,7 @@ class DeckScreen(Screen[None]):
 
     def tabs(self) -> list[Part]:
         """The names of the screens, this one marked."""
-        parts: list[Part] = [("tunedeck", "bold"), "  "]
+        parts: list[Part] = [("tunedeck", "bold"), "  "] if self.size.width >= 76 else []
         for name, label in TABS:
             parts += [" ", (label, "bold $accent underline") if name == self.NAME else (label, "dim")]
         return parts

@@ -198,7 +198,7 @@ class ResultsScreen(DeckScreen):
             style = "bold $accent underline" if view == self.view else "dim"
             parts += [(f"{key} ", "dim"), (view, style), "   "]
         report = self.results.report if self.results else None
-        self.query_one("#views", Ends).show(parts, verdict_parts(report) if report else [])
+        self.query_one("#views", Ends).show(parts, verdict_parts(report, self.size.width) if report else [])
 
     def _show_scores(self, results: Results) -> None:
         job, report = results.evaluation, results.report
@@ -211,8 +211,7 @@ class ResultsScreen(DeckScreen):
             note = nothing_yet(results)
         self.query_one("#evaluation-note", Line).show(note, wraps=True)
         self.query_one("#evaluation-note").display = bool(note.plain)
-        for name in ("#scores", "#samples-rule", "#samples-heading", "#samples"):
-            self.query_one(name).display = report is not None
+        self.set_class(report is None, "-unscored")
         if report is not None:
             wanted = score_height(report, max(20, self.size.width - 2))
             most = self._score_room(wanted)

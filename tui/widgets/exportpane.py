@@ -13,7 +13,7 @@ from engine.text import format_bytes
 from tui.exporting import FORMATS, Choices, Exported, Written, estimated_bytes
 from tui.results import Results
 from tui.scoreview import job_note, job_parts
-from tui.text import Part, fit, fit_right, line, number, safe
+from tui.text import Part, fit, fit_right, line, number, safe, tail
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -49,7 +49,9 @@ class ExportPane(Vertical):
     def show_note(self, results: Results) -> None:
         """What belongs to the row under the cursor, and the job."""
         job = results.export
-        parts = job_parts(job, time.time()) if job.state == "running" else last_parts(results.exported)
+        parts = (
+            job_parts(job, time.time()) if job.state == "running" else last_parts(results.exported, self.size.width - 2)
+        )
         self.query_one("#export-job", Ends).show(*parts)
         self.query_one("#export-note", Line).show(export_note(self.current, results), wraps=True)
 
@@ -111,11 +113,11 @@ def other_row(name: str, choices: Choices, results: Results, width: int, current
     return Content(shown.plain) if current else shown
 
 
-def last_parts(exported: Exported | None) -> tuple[list[Part], list[Part]]:
+def last_parts(exported: Exported | None, width: int) -> tuple[list[Part], list[Part]]:
     """Where the last export is."""
     if exported is None:
         return [("nothing exported yet: w writes what is chosen", "dim")], []
-    return [("written to ", "dim"), exported.output], []
+    return [("written to ", "dim"), tail(exported.output, max(20, width - 11))], []
 
 
 def export_note(name: str, results: Results) -> Content:
@@ -131,7 +133,8 @@ def export_note(name: str, results: Results) -> Content:
         return line(*parts, (words[name], "dim"))
     if written is None:
         return line(*parts, (dict(FORMATS).get(name, ""), "dim"))
-    parts.append(f"{written.path}\n")
+    inside = written.path.removeprefix(results.exported.output if results.exported else "").lstrip("/")
+    parts.append(f"{inside}\n")
     if written.against:
         where = f" at {written.positions:,.0f} places" if written.positions else ""
         parts.append((f"read back and compared with {written.against}{where}: differences of logits\n", "dim"))

@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from engine.runs.jobs import EXPORT_FOLDER as EXPORT_FOLDER
     from engine.runs.jobs import evaluation_job as evaluation_job
     from engine.runs.jobs import export_job as export_job
+    from engine.runs.launch import begin_job as begin_job
     from engine.runs.launch import resume_run as resume_run
     from engine.runs.launch import run_job as run_job
-    from engine.runs.launch import begin_job as begin_job
     from engine.runs.launch import start_run as start_run
     from engine.runs.launch import stop_job as stop_job
     from engine.runs.launch import wait_started as wait_started
@@ -84,6 +84,12 @@ if TYPE_CHECKING:
     from engine.runs.store import worker_pid as worker_pid
     from engine.runs.talk import Talk as Talk
     from engine.runs.view import RunFold as RunFold
+    from engine.sweep.start import resume_sweep as resume_sweep
+    from engine.sweep.store import list_sweeps as list_sweeps
+    from engine.sweep.store import read_sweep as read_sweep
+    from engine.sweep.store import read_trials as read_trials
+    from engine.sweep.store import remove_sweep as remove_sweep
+    from engine.sweep.table import ranked as ranked
 
 _MODULES = {
     "engine.errors": (
@@ -200,6 +206,14 @@ _MODULES = {
     ),
     "engine.runs.talk": ("Talk",),
     "engine.runs.view": ("RunFold",),
+    "engine.sweep.start": ("resume_sweep",),
+    "engine.sweep.store": (
+        "list_sweeps",
+        "read_sweep",
+        "read_trials",
+        "remove_sweep",
+    ),
+    "engine.sweep.table": ("ranked",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -59,34 +59,41 @@ def _needs_row(state: DeckState) -> str | None:
     return "this is a sweep: enter shows its trials" if state.sweep is not None else "there is no run here yet"
 
 
+def _row_or_sweep(state: DeckState) -> str | None:
+    return None if state.sweep is not None else _needs_row(state)
+
+
 def _row_live(state: DeckState) -> str | None:
-    if state.row is None or state.row.state in LIVE_STATES:
-        return _needs_row(state)
-    return f"this run is {state.row.state} already"
+    one = state.row or state.sweep
+    if one is None or one.state in LIVE_STATES:
+        return _row_or_sweep(state)
+    return f"this {_kind(state)} is {one.state} already"
 
 
 def _row_resumable(state: DeckState) -> str | None:
-    if state.row is None:
-        return _needs_row(state)
-    if state.row.state in LIVE_STATES:
-        return f"this run is {state.row.state}: attach to it with enter"
-    return "this run is complete" if state.row.state == "completed" else None
+    one = state.row or state.sweep
+    if one is None or one.state in ("stopped", "failed", "lost"):
+        return _row_or_sweep(state)
+    if one.state in LIVE_STATES:
+        return f"this {_kind(state)} is {one.state}: enter shows it"
+    return f"this {_kind(state)} is complete" if one.state == "completed" else f"this {_kind(state)} is {one.state}"
 
 
 def _row_dead(state: DeckState) -> str | None:
-    if state.row is not None and state.row.state in LIVE_STATES:
-        return "a running run cannot be deleted: stop it first with x"
-    return _needs_row(state)
+    one = state.row or state.sweep
+    if one is not None and one.state in LIVE_STATES:
+        return f"a running {_kind(state)} cannot be deleted: stop it first with x"
+    return _row_or_sweep(state)
+
+
+def _kind(state: DeckState) -> str:
+    return "sweep" if state.sweep is not None else "run"
 
 
 def _row_error(state: DeckState) -> str | None:
     if state.row is None or state.row.error:
         return _needs_row(state)
     return "this run reported no error"
-
-
-def _row_or_sweep(state: DeckState) -> str | None:
-    return None if state.sweep is not None else _needs_row(state)
 
 
 def _two_marked(state: DeckState) -> str | None:
@@ -193,10 +200,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("sort", "o", "order", "Sort by age, name, state, best evaluation or steps", "runs"),
     Command("fold", "t", "fold sweeps", "Show the trials of sweeps among the runs, or fold them", "runs"),
     Command("evaluation", "v", "results", "What this run has come to", "runs", _needs_row),
-    Command("resume", "r", "resume", "Go on from the newest checkpoint", "runs", _row_resumable),
-    Command("reuse", "u", "use settings", "Open this run's settings as a new profile", "runs", _needs_row),
-    Command("halt", "x", "stop", "Stop this run after a checkpoint", "runs", _row_live),
-    Command("delete", "d", "delete", "Delete this run and its files", "runs", _row_dead),
+    Command("resume", "r", "resume", "Go on where this run or sweep stopped", "runs", _row_resumable),
+    Command(
+        "reuse", "u", "use settings", "This run's settings, or a sweep's best, as a new profile", "runs", _row_or_sweep
+    ),
+    Command("halt", "x", "stop", "Stop this run or sweep after a checkpoint", "runs", _row_live),
+    Command("delete", "d", "delete", "Delete this run or sweep and its files", "runs", _row_dead),
     Command("error", "e", "error", "Say why this run failed", "runs", _row_error),
     # Compare
     Command("curve", "m", "curve", "Another curve: loss, evaluation, rate, gradient, speed", "compare", bar=10),
@@ -217,7 +226,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("cease", "x", "end job", "End the evaluation, export or answer that is under way", "results", _under_way),
     Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),
-    Command("search", "slash", "search", "Show only samples with these words", "results", _in_view("scores", "s")),
+    Command("seek", "slash", "filter", "Show only samples with these words", "results", _in_view("scores", "s")),
     Command("which", "f", "which", "All samples, those gained, lost or wrong", "results", _in_view("scores", "s")),
     Command("enlarge", "z", "zoom", "Samples, scores, or both", "results", _in_view("scores", "s"), 13, "scores"),
     Command("copy_results", "y,ctrl+y", "copy", "Copy what is shown to the clipboard and to a file", "results"),
@@ -250,11 +259,13 @@ def commands_of(screen: str) -> list[Command]:
     return own + [command for command in COMMANDS if not command.screen]
 
 
-def key_bar(screen: str, view: str = "") -> list[Command]:
-    """At most six commands for the last line, `?` first; of a screen with views only those of `view`."""
+def key_bar(screen: str, state: DeckState | None = None) -> list[Command]:
+    """At most six commands for the last line, `?` first; of a screen with views only those of the view it shows."""
     shown = sorted((command for command in commands_of(screen) if command.bar), key=lambda command: command.bar)
-    shown = [command for command in shown if not (view and command.view) or command.view == view]
-    own = [command for command in shown if command.screen][: 3 if screen == "" else 4]
+    own = [command for command in shown if command.screen]
+    if state is not None:
+        own = [command for command in own if command.view in ("", state.results.view)]
+    own = own[: 3 if screen == "" else 4]
     everywhere = [command for command in shown if not command.screen]
     ends = [command for command in everywhere if command.bar >= 90]
     kept = ([everywhere[0]] if everywhere else []) + own

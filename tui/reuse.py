@@ -32,6 +32,16 @@ def run_form(run: Run) -> Form:
     return form
 
 
+def best_form(sweep: Run) -> Form:
+    """The profile of a sweep's best trial so far, its paths absolute; not on disk until saved. Raises EngineError."""
+    path = sweep.path / "best.toml"
+    if not path.is_file():
+        raise EngineError(
+            "no trial has a value yet", code=ExitCode.PROFILE, where=sweep.id, hint="wait for the first one to end"
+        )
+    return Form(free_path(f"{short_name(sweep.id)}-best"), documents.read(path))
+
+
 def _place(run: Run, run_json: Mapping[str, object]) -> Path:
     folder = Path(str(run_json.get("base_dir") or "."))
     written = Path(str(run_json.get("profile_path") or "")).stem

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.content import Content
 
-from tui.commands import LIVE_STATES
-from tui.runlist import RunRow, SweepRow
+from tui.runlist import Listing, RunRow, SweepRow
 from tui.snapshot import short_name
-from tui.text import STATE_STYLES, Part, age, fit, fit_right, line, number, short_path
+from tui.sweeps import Standing, SweepFacts
+from tui.text import STATE_STYLES, Part, age, clip, fit, fit_right, line, number, safe, short_path
 
 Entry = RunRow | SweepRow
+ENDED = ("completed", "pruned", "failed")
+"""States of trials that are over."""
 ORDERS = ("newest", "name", "state", "best", "steps")
 LETTERS = "ABCDEF"
 """Of marked runs; also how many can be compared."""
@@ -31,29 +33,51 @@ class Choice:
     unfolded: bool = False
 
 
-def entries(rows: Sequence[RunRow], choice: Choice) -> list[Entry]:
+def entries(listing: Listing, choice: Choice) -> list[Entry]:
     """Lines of the list: runs, and a line for each sweep unless its trials are asked for."""
+    rows = listing.rows
+    found = sweeps(listing)
     if choice.sweep:
-        inside = [row for row in rows if row.trial is not None and row.trial.sweep == choice.sweep]
-        kept = [row for row in ranked(inside) if _wanted(row, choice)]
+        inside = next((one.trials for one in found if one.id == choice.sweep), ())
+        kept = [row for row in inside if _wanted(row, choice)]
         return list(kept if choice.order in ("newest", "best") else _ordered(kept, choice.order))
     loose: list[Entry] = [row for row in rows if (row.trial is None or choice.unfolded) and _wanted(row, choice)]
-    return _ordered([*loose, *([] if choice.unfolded else sweeps(rows, choice))], choice.order)
+    folded = [] if choice.unfolded else [one for one in found if _wanted_sweep(one, choice)]
+    return _ordered([*loose, *folded], choice.order)
 
 
-def sweeps(rows: Sequence[RunRow], choice: Choice) -> list[SweepRow]:
-    """A line for each sweep with a trial that is wanted."""
-    found: dict[str, list[RunRow]] = {}
-    for row in rows:
+def sweeps(listing: Listing) -> list[SweepRow]:
+    """Every sweep with its trials, those whose folder is gone as well."""
+    trials: dict[str, list[RunRow]] = {safe(one.sweep.id, 80): [] for one in listing.sweeps}
+    facts = {safe(one.sweep.id, 80): one for one in listing.sweeps}
+    for row in listing.rows:
         if row.trial is not None:
-            found.setdefault(row.trial.sweep, []).append(row)
-    lines = [SweepRow(sweep, tuple(ranked(trials))) for sweep, trials in found.items()]
-    return [one for one in lines if any(_wanted(row, choice) for row in one.trials)]
+            trials.setdefault(row.trial.sweep, []).append(row)
+    return [SweepRow(key, facts.get(key), tuple(ranked(rows, facts.get(key)))) for key, rows in trials.items()]
 
 
-def ranked(trials: Sequence[RunRow]) -> list[RunRow]:
-    """Trials by their best evaluation loss; those without one last, by number."""
-    return sorted(trials, key=lambda row: (row.best is None, row.best or 0.0, row.trial.number if row.trial else 0))
+def ranked(trials: Sequence[RunRow], facts: SweepFacts | None) -> list[RunRow]:
+    """Trials by their rank in the sweep; those without one by their best evaluation loss, then by number."""
+
+    def place(row: RunRow) -> tuple[bool, int, bool, float, int]:
+        rank = standing(row, facts).rank
+        return (not rank, rank, row.best is None, row.best or 0.0, row.trial.number if row.trial else 0)
+
+    return sorted(trials, key=place)
+
+
+def standing(row: RunRow, facts: SweepFacts | None) -> Standing:
+    """How a trial stands, as its sweep says; nothing known without one."""
+    number = row.trial.number if row.trial else -1
+    return facts.standings.get(number, Standing()) if facts else Standing()
+
+
+def _wanted_sweep(one: SweepRow, choice: Choice) -> bool:
+    words = choice.words.lower().split()
+    named = all(word in f"{one.id} sweep {one.state}".lower() for word in words)
+    if not choice.state:
+        return named or any(_wanted(row, choice) for row in one.trials)
+    return (one.state == choice.state and named) or any(_wanted(row, choice) for row in one.trials)
 
 
 def _wanted(row: RunRow, choice: Choice) -> bool:
@@ -68,7 +92,7 @@ def _ordered(found: Sequence[Entry], order: str) -> list[Entry]:
     if order == "name":
         return sorted(found, key=lambda one: _name(one).lower())
     if order == "state":
-        return sorted(found, key=lambda one: (one.state if isinstance(one, RunRow) else "", -one.last_time))
+        return sorted(found, key=lambda one: (one.state, -one.last_time))
     if order == "best":
         return sorted(found, key=lambda one: (one.best is None, one.best or 0.0))
     if order == "steps":
@@ -78,7 +102,7 @@ def _ordered(found: Sequence[Entry], order: str) -> list[Entry]:
 
 def _begun(one: Entry) -> str:
     """Run ids begin with the time at which they were made."""
-    return one.run.id if isinstance(one, RunRow) else max(row.run.id for row in one.trials)
+    return one.run.id if isinstance(one, RunRow) else one.begun
 
 
 def _name(one: Entry) -> str:
@@ -150,14 +174,16 @@ def _run_cells(row: RunRow, at: Columns) -> list[Part]:
 
 
 def _sweep_cells(sweep: SweepRow, at: Columns) -> list[Part]:
-    living = sum(row.state in LIVE_STATES for row in sweep.trials)
-    ended = sum(row.state == "completed" for row in sweep.trials)
-    model = sweep.trials[0].facts.model.rpartition("/")[2]
+    facts = sweep.facts
+    ended = [one for one in facts.standings.values() if one.state in ENDED] if facts else []
+    done = len(ended) if facts else sum(row.state == "completed" for row in sweep.trials)
+    planned = facts.planned if facts and facts.planned else len(sweep.trials)
+    model = sweep.trials[0].facts.model.rpartition("/")[2] if sweep.trials else ""
     return [
         fit(f"▸ {short_name(sweep.id)}", at.name - 1) + " ",
-        (fit("running" if living else "sweep", 11), "$accent" if living else "dim"),
+        (fit(sweep.state, 11), STATE_STYLES.get(sweep.state, "dim")),
         (fit(model, max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
-        fit_right(f"{ended:,} of {len(sweep.trials):,} done", 15),
+        fit_right(f"{done:,} of {planned:,} trials", 15),
         _best(sweep.best, at),
     ]
 
@@ -189,41 +215,54 @@ def _tried_cells(shown: Tried, texts: Sequence[str], room: int) -> str:
     return fit(cells, room - 2) + "  "
 
 
-def trial_heading(shown: Tried, width: int) -> Content:
+def trial_heading(shown: Tried, metric: str, width: int) -> Content:
     """The names of the columns of a sweep's trials."""
-    text = "   " + fit_right("rank", 4) + fit_right("trial", 6) + _tried_cells(shown, shown.names, width - 45)
-    return Content.styled(text + fit("state", 11) + fit_right("step", 12) + fit_right("best", 9), "dim")
+    text = "   " + fit_right("rank", 4) + fit_right("trial", 6) + _tried_cells(shown, shown.names, width - 47)
+    return Content.styled(text + fit("state", 11) + fit_right("step", 12) + fit_right(clip(metric, 10), 11), "dim")
 
 
-def trial_line(row: RunRow, shown: Tried, rank: int, letter: str, width: int, current: bool) -> Content:
-    """One trial: rank by best evaluation loss, settings that were tried, how far it is."""
+def trial_line(row: RunRow, facts: SweepFacts | None, shown: Tried, letter: str, width: int, current: bool) -> Content:
+    """One trial: its rank, settings that were tried, how far it is, the value it is ranked by."""
     total = f" of {row.steps_total:,}" if row.steps_total else ""
     params = dict(row.trial.params) if row.trial else {}
+    told = standing(row, facts)
+    state = told.state if told.state in ("pruned", "failed") else row.state
+    reached = told.value if told.value is not None else row.best
     drawn = line(
         (">" if current else " ", "bold"),
         (letter or " ", "bold $accent"),
         " ",
-        fit_right("–" if row.best is None else str(rank), 4),
+        fit_right(str(told.rank or "–"), 4),
         fit_right(str(row.trial.number if row.trial else ""), 6),
-        _tried_cells(shown, [params.get(name, "–") for name in shown.names], width - 45),
-        (fit(row.state, 11), STATE_STYLES.get(row.state, "dim")),
+        _tried_cells(shown, [params.get(name, "–") for name in shown.names], width - 47),
+        (fit(state, 11), STATE_STYLES.get(state, "dim")),
         fit_right(f"{row.step:,}{total}", 12),
-        fit_right(number(row.best, ".4f") if row.best is not None else "–", 9),
+        fit_right(number(reached, ".4f") if reached is not None else "–", 11),
     )
     return Content(drawn.plain) if current else drawn
 
 
-def about(one: Entry | None) -> Content:
-    """What is known of the line under the cursor, and the shell command that tells more."""
+def about(one: Entry | None, facts: SweepFacts | None = None) -> Content:
+    """What is known of the line under the cursor, and the shell command that tells more; `facts` of a trial's sweep."""
     if one is None:
         return Content("")
     if isinstance(one, SweepRow):
-        names = ", ".join(dict.fromkeys(key for row in one.trials if row.trial for key, _ in row.trial.params))
-        best = one.trials[0]
-        params = "  ".join(f"{key} {setting}" for key, setting in best.trial.params) if best.trial else ""
-        parts: list[Part] = [(one.id, "bold"), (f"  sweep over {names}\n" if names else "\n", "dim")]
-        return line(*parts, (f"best: {params}  ({best.name})\n" if best.best is not None else "", "dim"))
-    parts = [(one.facts.run_id, "bold"), (f"  {one.facts.how} {one.facts.device}\n", "dim")]
+        return _about_sweep(one)
+    parts: list[Part] = [(one.facts.run_id, "bold"), (f"  {one.facts.how} {one.facts.device}\n", "dim")]
     parts.append((f"{short_path(one.run.path)}\n", "dim"))
+    reason = standing(one, facts).reason
+    parts += [(f"{reason}\n", "$warning")] if reason else []
     parts += [(f"{text}\n", "$error") for text in one.error[:2]]
     return line(*parts, (f"$ engine runs show {one.facts.run_id}", "dim"))
+
+
+def _about_sweep(sweep: SweepRow) -> Content:
+    names = ", ".join(tried(sweep.trials).names)
+    parts: list[Part] = [(sweep.id, "bold"), (f"  sweep over {names}\n" if names else "  sweep\n", "dim")]
+    best = sweep.trials[0] if sweep.trials else None
+    if best is not None and best.trial is not None and sweep.best is not None:
+        params = "  ".join(f"{key} {setting}" for key, setting in best.trial.params)
+        parts.append((f"best: {params}  (trial {best.trial.number}, {best.name})\n", "dim"))
+    if sweep.facts is None:
+        return line(*parts, ("its own folder is gone; its trials are runs as any other", "dim"))
+    return line(*parts, (f"$ engine sweeps show {sweep.id}", "dim"))

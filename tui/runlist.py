@@ -6,31 +6,24 @@ shown of them, and in which order, is in `runlines.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from engine import api
 from engine.api import Run, RunFold
 from engine.errors import EngineError
+from tui.commands import LIVE_STATES
 from tui.snapshot import Facts, error_lines, make_facts, short_name, value
+from tui.sweeps import SweepFacts, Trial, make_trial, read_sweep
 from tui.text import safe
 
 MOST = 500
 _TAIL_BYTES = 128 * 1024
 START_GRACE_S = 20.0
 """A run without worker and events that is younger than this is starting, not lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A run's place in a sweep: which, and with which settings, as (short name, value)."""
-
-    sweep: str
-    number: int
-    params: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +53,10 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """The trials of one sweep, best evaluation first; those without one last."""
+    """One sweep of the list: what its folder says, None when that is gone, and the trials that ran here, best first."""
 
     id: str
+    facts: SweepFacts | None
     trials: tuple[RunRow, ...]
 
     @property
@@ -71,22 +65,37 @@ class SweepRow:
         return f"sweep {self.id}"
 
     @property
+    def state(self) -> str:
+        """Of the search; without its folder, whether a trial lives."""
+        if self.facts is not None:
+            return self.facts.state
+        return "running" if any(row.state in LIVE_STATES for row in self.trials) else "removed"
+
+    @property
     def best(self) -> float | None:
-        """The lowest evaluation loss of all trials."""
-        return self.trials[0].best
+        """The best trial's value, else the lowest evaluation loss of any."""
+        values = [one.value for one in self.facts.standings.values() if one.rank == 1] if self.facts else []
+        losses = [row.best for row in self.trials if row.best is not None]
+        return values[0] if values and values[0] is not None else min(losses, default=None)
 
     @property
     def last_time(self) -> float:
         """When the newest thing of it happened."""
-        return max(row.last_time for row in self.trials)
+        return max([row.last_time for row in self.trials] + ([self.facts.last_time] if self.facts else []), default=0.0)
+
+    @property
+    def begun(self) -> str:
+        """The newest id of it: ids begin with the time at which they were made."""
+        return max(self.id, *(row.run.id for row in self.trials)) if self.trials else self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The newest runs, and how many there are in all."""
+    """The newest runs, and how many there are in all; every sweep."""
 
     rows: tuple[RunRow, ...] = ()
     total: int = 0
+    sweeps: tuple[SweepFacts, ...] = ()
 
 
 @dataclass(slots=True)
@@ -110,7 +119,7 @@ class RunList:
         known = {run.id for run in runs}
         self._kept = {run_id: kept for run_id, kept in self._kept.items() if run_id in known}
         rows = (self._row(run) for run in runs)
-        return Listing(tuple(row for row in rows if row is not None), len(found))
+        return Listing(tuple(row for row in rows if row is not None), len(found), tuple(_sweeps()))
 
     def _row(self, run: Run) -> RunRow | None:
         try:
@@ -141,6 +150,12 @@ class RunList:
         return kept
 
 
+def _sweeps() -> Iterator[SweepFacts]:
+    for sweep in api.list_sweeps():
+        with contextlib.suppress(OSError):  # removed while we looked
+            yield read_sweep(sweep)
+
+
 def _state(run: Run, kept: _Kept) -> str:
     """As `engine.api.run_state`, without reading the events again."""
     if api.worker_pid(run) is not None:
@@ -168,24 +183,6 @@ def _read_settings(run: Run) -> tuple[Facts, Trial | None]:
     except EngineError:
         return make_facts(run.id, {}), None
     return make_facts(run.id, run_json), make_trial(run_json.get("sweep"))
-
-
-def make_trial(found: object) -> Trial | None:
-    """A run's place in a sweep, from run.json; None for a run that stands alone."""
-    if not isinstance(found, Mapping) or not found.get("id"):
-        return None
-    number = found.get("trial")
-    params = found.get("params")
-    pairs = params.items() if isinstance(params, Mapping) else ()
-    return Trial(
-        safe(found["id"], 80),
-        number if isinstance(number, int) else 0,
-        tuple((safe(str(key).rpartition(".")[2], 40), _short(setting)) for key, setting in pairs),
-    )
-
-
-def _short(setting: Any) -> str:
-    return safe(f"{setting:.4g}" if isinstance(setting, float) else setting, 40)
 
 
 def _fold_tail(run: Run) -> RunFold:

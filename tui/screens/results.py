@@ -366,7 +366,7 @@ class ResultsScreen(DeckScreen):
         self._which = WHICH[(WHICH.index(self._which) + 1) % len(WHICH)]
         self._show()
 
-    def do_search(self) -> None:
+    def do_seek(self) -> None:
         """Type words."""
         self.add_class("-searching")
         self.query_one("#words").focus()

@@ -5,6 +5,7 @@ Read again every two seconds while it is seen. Which lines there are and how the
 
 from __future__ import annotations
 
+import subprocess
 import time
 from dataclasses import replace
 from functools import partial
@@ -31,8 +32,8 @@ from tui.runlines import (
     entries,
     entry_line,
     heading,
-    ranked,
     states,
+    sweeps,
     trial_heading,
     trial_line,
     tried,
@@ -60,6 +61,8 @@ class RunsScreen(DeckScreen):
         self._lane, self._resumer = Lane(self, "runs"), Lane(self, "resume")
         self._listing: Listing | None = None
         self._choice = Choice()
+        self._workers: list[subprocess.Popen[bytes]] = []
+        """Of sweeps that this deck resumed: looked at now and then, so that none stays a zombie."""
         self._entries: dict[str, Entry] = {}
         self._timer: Timer | None = None
 
@@ -98,6 +101,7 @@ class RunsScreen(DeckScreen):
         self.call_after_refresh(self._show)
 
     def _read(self) -> None:
+        self._workers = [worker for worker in self._workers if worker.poll() is None]
         if not self._lane.busy:
             self._lane.submit(self._list.read, self._seen, self._failed)
 
@@ -119,14 +123,14 @@ class RunsScreen(DeckScreen):
         return self._listing.rows if self._listing else ()
 
     def _show(self) -> None:
-        found = entries(self._all, self._choice)
+        found = entries(self._listing or Listing(), self._choice)
         self._entries = {one.key: one for one in found}
         self._show_top(found)
         now = time.time()
-        ranks = {row.run.id: place for place, row in enumerate(ranked(self._trials()), 1)}
-        self.query_one("#runs", Rows).set_rows([Row(one.key, self._drawer(one, ranks, now)) for one in found])
-        empty = _none_found if self._all else _empty if self._listing else _reading
-        shown = partial(trial_heading, tried(self._trials())) if self._choice.sweep else heading
+        self.query_one("#runs", Rows).set_rows([Row(one.key, self._drawer(one, now)) for one in found])
+        empty = _none_found if self._entries or self._all else _empty if self._listing else _reading
+        inside = self._inside()
+        shown = partial(trial_heading, tried(inside.trials), _metric(inside)) if inside else heading
         self.query_one("#runs-heading", Drawn).show(shown if found else empty)
         self._moved()
 
@@ -140,13 +144,16 @@ class RunsScreen(DeckScreen):
         right = [*choice_words(self._choice), (f"  {shown} run{'' if total == 1 else 's'}, {living} alive", "dim")]
         self.query_one("#top", Ends).show(left, right)
 
-    def _trials(self) -> list[RunRow]:
-        return [row for row in self._all if row.trial is not None and row.trial.sweep == self._choice.sweep]
+    def _inside(self) -> SweepRow | None:
+        """The sweep whose trials are shown."""
+        found = sweeps(self._listing) if self._choice.sweep and self._listing else []
+        return next((one for one in found if one.id == self._choice.sweep), None)
 
-    def _drawer(self, one: Entry, ranks: dict[str, int], now: float) -> partial[Content]:
+    def _drawer(self, one: Entry, now: float) -> partial[Content]:
         letter = self._letter(one.run) if isinstance(one, RunRow) else ""
-        if self._choice.sweep and isinstance(one, RunRow):
-            return partial(trial_line, one, tried(self._trials()), ranks.get(one.run.id, 0), letter)
+        inside = self._inside()
+        if inside is not None and isinstance(one, RunRow):
+            return partial(trial_line, one, inside.facts, tried(inside.trials), letter)
         return partial(entry_line, one, letter, now)
 
     def _letter(self, run: Run) -> str:
@@ -157,10 +164,10 @@ class RunsScreen(DeckScreen):
     def _moved(self) -> None:
         current = self.query_one("#runs", Rows).current
         one = self._entries.get(current.key) if current else None
-        before = (self.deck.row, self.deck.sweep)
+        before, inside = (self.deck.row, self.deck.sweep), self._inside()
         self.deck.row = one if isinstance(one, RunRow) else None
         self.deck.sweep = one if isinstance(one, SweepRow) else None
-        self.query_one("#about", Line).show(about(one))
+        self.query_one("#about", Line).show(about(one, inside.facts if inside else None))
         if (self.deck.row, self.deck.sweep) != before:
             self.refresh_keys()
 
@@ -264,40 +271,50 @@ class RunsScreen(DeckScreen):
         self.deck_app.do_results()
 
     def do_reuse(self) -> None:
-        """A new profile with this run's settings."""
-        row = self.deck.row
-        if row is None:
-            return
-        from tui.reuse import run_form
+        """A new profile with this run's settings, or with those of the sweep's best trial."""
+        from tui.reuse import best_form, run_form
 
         try:
-            self.deck_app.open_form(run_form(row.run))
+            if self.deck.sweep is not None and self.deck.sweep.facts is not None:
+                self.deck_app.open_form(best_form(self.deck.sweep.facts.sweep))
+            elif self.deck.row is not None:
+                self.deck_app.open_form(run_form(self.deck.row.run))
         except EngineError as error:
             self._failed(error)
 
     def do_resume(self) -> None:
         """Start a worker that goes on from the newest checkpoint, and show it."""
-        row = self.deck.row
-        if row is not None and not self._resumer.busy:
+        row, sweep = self.deck.row, self.deck.sweep
+        if self._resumer.busy:
+            return
+        if row is not None:
             self.say(f"resuming {row.name} …")
             offset = row.run.events_path.stat().st_size if row.run.events_path.exists() else 0
             self._resumer.submit(partial(api.resume_run, row.run), partial(self._resumed, row, offset), self._failed)
+        elif sweep is not None and sweep.facts is not None:
+            self._resumer.submit(partial(api.resume_sweep, sweep.facts.sweep), self._sweep_resumed, self._failed)
 
     def _resumed(self, row: RunRow, offset: int, process: Any) -> None:
         self.deck_app.attach(row.run, process, offset)
 
-    def do_halt(self) -> None:
-        """Ask, then stop the run under the cursor."""
-        row = self.deck.row
-        if row is None:
-            return
-        text = f"Stop {row.name}? It saves a checkpoint after this step, then ends. It can be resumed."
-        self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, row))
+    def _sweep_resumed(self, process: Any) -> None:
+        self._workers.append(process)
+        self.say("the sweep goes on, without this window too")
 
-    def _halt(self, row: RunRow, yes: bool | None) -> None:
+    def do_halt(self) -> None:
+        """Ask, then stop the run or the sweep under the cursor."""
+        row, sweep = self.deck.row, self.deck.sweep
+        if row is not None:
+            text = f"Stop {row.name}? It saves a checkpoint after this step, then ends. It can be resumed."
+            self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, row.run))
+        elif sweep is not None and sweep.facts is not None:
+            text = f"Stop the sweep {short_name(sweep.id)}? Its trials save a checkpoint and stop. It can be resumed."
+            self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, sweep.facts.sweep))
+
+    def _halt(self, run: Run, yes: bool | None) -> None:
         if yes:
             try:
-                api.request(row.run.path, "stop")
+                api.request(run.path, "stop")
             except OSError as error:
                 self._failed(error)
                 return
@@ -305,24 +322,43 @@ class RunsScreen(DeckScreen):
 
     def do_delete(self) -> None:
         """Ask, then delete."""
-        row = self.deck.row
-        if row is None:
-            return
-        text = f"Delete {row.name} with its checkpoints, adapter and exports? This cannot be undone."
-        self.app.push_screen(Confirm(text, "delete it"), partial(self._delete, row))
+        row, sweep = self.deck.row, self.deck.sweep
+        if row is not None:
+            text = f"Delete {row.name} with its checkpoints, adapter and exports? This cannot be undone."
+            self.app.push_screen(Confirm(text, "delete it"), partial(self._delete, row))
+        elif sweep is not None:
+            text = f"Delete the sweep {short_name(sweep.id)} and its {len(sweep.trials)} runs? This cannot be undone."
+            self.app.push_screen(Confirm(text, "delete all of it"), partial(self._delete_sweep, sweep))
 
     def _delete(self, row: RunRow, yes: bool | None) -> None:
+        if yes and self._removed(row.run):
+            self.say(f"deleted {row.name}")
+
+    def _delete_sweep(self, sweep: SweepRow, yes: bool | None) -> None:
         if not yes:
             return
+        done = all([self._removed(row.run) for row in sweep.trials])
         try:
-            api.remove_run(row.run)
+            if done and sweep.facts is not None:
+                api.remove_sweep(sweep.facts.sweep)
         except (EngineError, OSError) as error:
             self._failed(error)
             return
-        self.say(f"deleted {row.name}")
+        if done:
+            self._read()
+            self.say(f"deleted {short_name(sweep.id)}")
+
+    def _removed(self, run: Run) -> bool:
+        """Delete a run and its line; False when that failed, which was told."""
+        try:
+            api.remove_run(run)
+        except (EngineError, OSError) as error:
+            self._failed(error)
+            return False
         if self._listing is not None:
-            kept = tuple(one for one in self._listing.rows if one.run.id != row.run.id)
-            self._seen(Listing(kept, self._listing.total - 1))
+            kept = tuple(one for one in self._listing.rows if one.run.id != run.id)
+            self._seen(replace(self._listing, rows=kept, total=self._listing.total - 1))
+        return True
 
     def do_error(self) -> None:
         """Why the run failed."""
@@ -330,6 +366,10 @@ class RunsScreen(DeckScreen):
         if row is not None:
             text = "\n".join([*row.error, "", f"worker's log: {short_path(row.run.path / 'worker.log')}"])
             self.app.push_screen(Reader(f"{row.name} {row.state}", Content(text)))
+
+
+def _metric(sweep: SweepRow) -> str:
+    return sweep.facts.metric if sweep.facts else "eval_loss"
 
 
 def _empty(width: int) -> Content:

@@ -101,7 +101,7 @@ class KeyBar(Widget):
         shown: list[Content] = []
         self._places = []
         at = 0
-        for command in key_bar(self._screen, getattr(self.screen, "view", "")):
+        for command in key_bar(self._screen, deck):
             possible = command.available(deck) is None
             item = Content.assemble(
                 (key_label(command), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")

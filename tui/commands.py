@@ -201,9 +201,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("fold", "t", "fold sweeps", "Show the trials of sweeps among the runs, or fold them", "runs"),
     Command("evaluation", "v", "results", "What this run has come to", "runs", _needs_row),
     Command("resume", "r", "resume", "Go on where this run or sweep stopped", "runs", _row_resumable),
-    Command(
-        "reuse", "u", "use settings", "This run's settings, or a sweep's best, as a new profile", "runs", _row_or_sweep
-    ),
+    Command("reuse", "u", "use settings", "These settings, or a sweep's best, as a new profile", "runs", _row_or_sweep),
     Command("halt", "x", "stop", "Stop this run or sweep after a checkpoint", "runs", _row_live),
     Command("delete", "d", "delete", "Delete this run or sweep and its files", "runs", _row_dead),
     Command("error", "e", "error", "Say why this run failed", "runs", _row_error),

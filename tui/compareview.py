@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from tui.comparing import Compared, best_of, differing, setting_keys
@@ -28,7 +29,9 @@ def style_of(place: int) -> str:
 
 def table(runs: Sequence[Compared], every: bool, width: int) -> Content:
     """Numbers, then settings: those that differ, or all."""
-    label = min(30, max(18, width // 3))
+    keys = setting_keys(runs) if every else differing(runs)
+    longest = max((cell_len(key) for one in runs for key in (*one.numbers, *keys)), default=0)
+    label = min(longest + 2, max(18, width // 3))
     cell = max(6, (width - label) // max(1, len(runs)))
     head = fit("", label) + "".join(fit(f"{one.letter} {one.name}", cell - 1) + " " for one in runs)
     shown = [Content.styled(head.rstrip(), "dim")]
@@ -36,18 +39,18 @@ def table(runs: Sequence[Compared], every: bool, width: int) -> Content:
         best = best_of(name, runs)
         cells = [_number_cell(one.numbers.get(name, "–"), one.letter == best, cell) for one in runs]
         shown.append(Content.assemble((fit(name, label), "dim"), *cells))
-    return Content("\n").join([*shown, Content(""), *_setting_lines(runs, every, label, cell)])
+    return Content("\n").join([*shown, Content(""), *_setting_lines(runs, keys, every, label, cell)])
 
 
 def _number_cell(text: str, best: bool, cell: int) -> Part:
     return (fit(f"{text} ✓" if best else text, cell - 1) + " ", "bold" if best else "")
 
 
-def _setting_lines(runs: Sequence[Compared], every: bool, label: int, cell: int) -> list[Content]:
-    keys, different = setting_keys(runs), differing(runs)
-    title = f"settings that differ: {len(different)} of {len(keys)}" if not every else f"all {len(keys)} settings"
+def _setting_lines(runs: Sequence[Compared], keys: Sequence[str], every: bool, label: int, cell: int) -> list[Content]:
+    different, total = differing(runs), len(setting_keys(runs))
+    title = f"settings that differ: {len(different)} of {total}" if not every else f"all {total} settings"
     shown = [line((title, "bold"), ("  value, and where it came from", "dim"))]
-    for key in keys if every else different:
+    for key in keys:
         parts: list[Part] = [(fit(tail(key, label - 1), label), "" if key in different else "dim")]
         for one in runs:
             parts += _setting_cell(*one.settings.get(key, ("–", "")), cell)

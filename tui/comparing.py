@@ -76,58 +76,50 @@ def _pairs(points: Sequence[Point]) -> Pairs:
 
 def _numbers(shot: RunSnapshot, run: Run) -> tuple[dict[str, str], dict[str, float]]:
     """Texts by label, and those that can be ranked as numbers."""
+    texts, scores = _training(shot)
+    trained = value(_json(run, "summary.json"), "trainable_parameters")
+    texts["trained values"] = format_count(trained) if trained is not None else "n/a"
+    more, judged = _evaluation(run)
+    return {**texts, **more}, {**scores, **judged}
+
+
+def _training(shot: RunSnapshot) -> tuple[dict[str, str], dict[str, float]]:
     speeds = [point.mean for point in shot.curves.tokens_per_second]
-    best, peak = value(shot.best_eval, "loss"), _peak(shot)
-    scores = {
-        "best evaluation": best,
-        "tokens per second": sum(speeds) / len(speeds) if speeds else None,
-        "peak memory": peak,
-    }
-    at = value(shot.best_eval, "step")
+    best, at, peak = value(shot.best_eval, "loss"), value(shot.best_eval, "step"), _peak(shot)
+    speed = sum(speeds) / len(speeds) if speeds else None
     texts = {
         "state": shot.state,
         "steps": f"{shot.step:,}" + (f" of {shot.steps_total:,}" if shot.steps_total else ""),
         "best evaluation": number(best, ".4f") + (f" at {at:,.0f}" if best is not None and at is not None else ""),
         "last loss": number(value(shot.last_step, "loss"), ".4f"),
-        "tokens per second": rate(scores["tokens per second"]),
+        "tokens per second": rate(speed),
         "took": format_duration(value(shot.finished, "seconds")),
         "peak memory": format_bytes(peak),
         "predicted": format_bytes(shot.facts.predicted_bytes),
     }
-    texts, scores = _with_parameters(texts, run), {**scores, **_evaluation(run, texts)}
+    scores = {"best evaluation": best, "tokens per second": speed, "peak memory": peak}
     return texts, {name: found for name, found in scores.items() if found is not None}
 
 
-def _with_parameters(texts: dict[str, str], run: Run) -> dict[str, str]:
-    count = value(_json(run, "summary.json"), "trainable_parameters")
-    return {**texts, "trained values": format_count(count) if count is not None else "n/a"}
-
-
 def _peak(shot: RunSnapshot) -> float | None:
-    for key in ("process_bytes", "peak_reserved_bytes", "host_rss_bytes"):
-        found = value(shot.memory, key)
-        if found is not None:
-            return found
-    return None
+    keys = ("process_bytes", "peak_reserved_bytes", "host_rss_bytes")
+    return next((found for key in keys if (found := value(shot.memory, key)) is not None), None)
 
 
-def _evaluation(run: Run, texts: dict[str, str]) -> dict[str, float | None]:
-    """Adds the verdict and the tuned model's scores to `texts`; the scores that can be ranked."""
+def _evaluation(run: Run) -> tuple[dict[str, str], dict[str, float]]:
+    """The verdict and what the tuned model scored, as texts and, where they can be ranked, as numbers."""
     report = _json(run, "eval/report.json")
     if not report:
-        return {}
-    texts["verdict"] = safe(report.get("verdict") or "n/a", 30)
+        return {}, {}
     tuned = report.get("tuned")
     perplexity = value(tuned if isinstance(tuned, Mapping) else None, "perplexity")
-    texts["perplexity, tuned"] = number(perplexity, ".3f")
+    texts = {"verdict": safe(report.get("verdict") or "n/a", 30), "perplexity, tuned": number(perplexity, ".3f")}
     try:
         rows = {row[0]: row[2] for row in api.score_rows(report)}
     except (KeyError, TypeError, ValueError, AttributeError):
         rows = {}
-    texts |= {
-        f"{label}, tuned": safe(text, 20) for label, text in rows.items() if label in ("exact match %", "ROUGE-L")
-    }
-    return {"perplexity, tuned": perplexity}
+    texts |= {f"{label}, tuned": safe(rows[label], 20) for label in ("ROUGE-L", "exact match %") if label in rows}
+    return texts, {} if perplexity is None else {"perplexity, tuned": perplexity}
 
 
 def _json(run: Run, name: str) -> dict[str, Any]:

@@ -45,14 +45,15 @@ def draw_overlay(series: Sequence[Series], width: int, height: int, *, powers: b
     points = [point for one in series for point in one.points]
     if not points or width < 20 or height < 4:
         return []
-    y_axis = nice_range(*_spread([y for _, y in points]), max(3, round((height - 2) / 2)))
+    y_axis = nice_range(*_spread([y for _, y in points]), max(3, round((height - 2) / 2.5)))
     labels = {value: f"{10**value:.3g}" if powers else y_axis.label(value) for value in y_axis.ticks()}
     gutter = max((len(text) for text in labels.values()), default=1)
     canvas = Canvas(width - gutter - 2, height - 2)
     xs = [x for x, _ in points]
     x_axis = nice_range(0.0 if min(xs) < 0.1 * max(xs) else min(xs), max(xs), max(1, canvas.width // 10))
-    for number, one in enumerate(series):
-        _plot(canvas, one, number, x_axis, y_axis)
+    lines = [_plot(canvas, one, x_axis, y_axis) for one in series]
+    for number, (one, places) in enumerate(zip(series, lines, strict=True)):
+        _letters(canvas, one, number, places)
     at_row = {canvas.height - 1 - _at(value, y_axis, canvas.height): text for value, text in labels.items()}
     rows: list[list[Piece]] = []
     for index, pieces in enumerate(canvas.rows()):
@@ -71,7 +72,8 @@ def _at(value: float, axis: Range, cells: int) -> int:
     return _scale(value, axis.low, axis.high, cells)
 
 
-def _plot(canvas: Canvas, one: Series, number: int, x_axis: Range, y_axis: Range) -> None:
+def _plot(canvas: Canvas, one: Series, x_axis: Range, y_axis: Range) -> list[tuple[int, int]]:
+    """Draw one curve; where its points are, in dots."""
     across, down = canvas.width * 2, canvas.height * 4
     places = [(_at(x, x_axis, across), down - 1 - _at(y, y_axis, down)) for x, y in one.points]
     for start, end in zip(places, [*places[1:], places[-1]], strict=True):
@@ -80,7 +82,7 @@ def _plot(canvas: Canvas, one: Series, number: int, x_axis: Range, y_axis: Range
             share = step / steps
             x, y = round(start[0] + (end[0] - start[0]) * share), round(start[1] + (end[1] - start[1]) * share)
             canvas.dot(x, min(max(y, 0), down - 1), one.style)
-    _letters(canvas, one, number, places)
+    return places
 
 
 def _letters(canvas: Canvas, one: Series, number: int, places: list[tuple[int, int]]) -> None:

@@ -110,31 +110,31 @@ def samples_heading(report: Report, shown: Sequence[Sample], which: str, words: 
 def sample_lines(sample: Sample, width: int, current: bool) -> Content:
     """One sample: under each other, or base and tuned beside each other from 110 columns on."""
     number = fit_right(str(sample.number), 4) + " "
-    lead = ("> " if current else "  ") + number
+    lead = line(("> " if current else "  ", "bold $accent"), number)
     style = "" if current else "dim"
-    room = width - len(lead) - 8
+    room = width - lead.cell_length - 8
     shown = _texts(lead, "asked", sample.prompt, "  ", room, style)
-    blank = " " * len(lead)
+    blank = Content(" " * lead.cell_length)
     if sample.wanted:
         shown += _texts(blank, "wanted", sample.wanted, "  ", room, style)
     answers = (("base", sample.base, sample.base_right), ("tuned", sample.tuned, sample.tuned_right))
     if width >= 110:
-        half = (width - len(blank)) // 2
+        half = (width - blank.cell_length) // 2
         columns = [
-            _texts("" if place else blank, label, text, _mark(right, current), half - 10, style)
+            _texts(Content("") if place else blank, label, text, _mark(right), half - 10, style)
             for place, (label, text, right) in enumerate(answers)
         ]
-        return Content("\n").join([*shown, *_beside(columns[0], columns[1], len(blank) + half), Content("")])
+        return Content("\n").join([*shown, *_beside(columns[0], columns[1], blank.cell_length + half), Content("")])
     for label, text, right in answers:
-        shown += _texts(blank, label, text, _mark(right, current), room, style)
+        shown += _texts(blank, label, text, _mark(right), room, style)
     return Content("\n").join([*shown, Content("")])
 
 
-def _mark(right: bool, current: bool) -> Part:
-    return ("✓ ", "" if current else "$success") if right else "  "
+def _mark(right: bool) -> Part:
+    return ("✓ ", "$success") if right else "  "
 
 
-def _texts(lead: str, label: str, text: str, mark: Part, room: int, style: str) -> list[Content]:
+def _texts(lead: Content, label: str, text: str, mark: Part, room: int, style: str) -> list[Content]:
     """`text` wrapped behind its label, at most TEXT_LINES lines; an ellipsis where more was there."""
     room = max(10, room - 2)
     lines = Content(text.strip() or "(empty)").wrap(room)
@@ -143,7 +143,7 @@ def _texts(lead: str, label: str, text: str, mark: Part, room: int, style: str) 
     if cut:
         kept[-1] = Content(clip(kept[-1].plain.ljust(room) + "…", room))
     head = Content.assemble(lead, (fit(label, 8), style), mark, kept[0])
-    blank = " " * (len(lead) + 10)
+    blank = " " * (lead.cell_length + 10)
     return [head, *(Content.assemble(blank, one) for one in kept[1:])]
 
 

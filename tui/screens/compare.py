@@ -49,7 +49,7 @@ class CompareScreen(DeckScreen):
             yield OverlayChart(id="curves")
             yield Rule(id="pair-rule")
             with VerticalScroll(id="tables"):
-                yield Line(id="table")
+                yield Drawn(id="table")
         yield Line(id="twin")
 
     def on_mount(self) -> None:
@@ -101,8 +101,9 @@ class CompareScreen(DeckScreen):
             self.query_one(OverlayChart).show(
                 drawn, self._powers, f"no run has a curve of its {self._metric}: m shows another"
             )
-            width = max(40, self.query_one("#tables").scrollable_content_region.width - 1)
-            self.query_one("#table", Line).show(table(self.runs, self._every, width), wraps=True)
+            tables = self.query_one("#table", Drawn)
+            tables.styles.height = table(self.runs, self._every, 80).plain.count("\n") + 1
+            tables.show(table, self.runs, self._every)
             self.query_one("#twin", Line).show(line((f"$ {self.twin()}", "dim")))
 
     def twin(self) -> str:

@@ -29,8 +29,8 @@ MARKS = {
     "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
     "run": "dots: loss of each step · line: smoothed · o: evaluation",
     "runs": "lost: the worker died without a word; it can be resumed · A B C: marked to be compared",
-    "compare": "A B C: the runs, in the chart too · ✓: the best of a row · auto, default, profile, override: who chose it",
-    "results": "better, worse: beyond chance, the interval leaves zero out · chance: it does not · ✓: exactly as wanted",
+    "compare": "A B C: the runs, also in the chart · ✓: the best of a row · auto, default, …: who chose a value",
+    "results": "better, worse: the interval leaves zero out · chance: it does not · ✓: exactly as wanted",
 }
 
 

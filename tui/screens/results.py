@@ -49,6 +49,7 @@ from tui.scoreview import (
 )
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask, Pick, Reader
+from tui.screens.results_help import HERE, HERE_TITLES
 from tui.snapshot import short_name
 from tui.state import ResultsState
 from tui.talking import Manner, Talking, chat_command, chat_text
@@ -291,6 +292,10 @@ class ResultsScreen(DeckScreen):
         if self._run is not None:
             self._talk(self._run).start()
             self._show()
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """What the view under the hands shows, and how to read it."""
+        return HERE_TITLES[self.view], Content(HERE[self.view])
 
     def step_back(self) -> bool:
         """End an answer, clear a filter, leave a zoom or a view; then to the list of runs."""

@@ -38,9 +38,8 @@ class Manner:
 
     def words(self) -> str:
         """For the line above the field."""
-        heat = "likeliest token" if not self.temperature else f"temperature {self.temperature:g}"
         system = "  system message" if self.system else ""
-        return f"{heat}  {self.max_new_tokens:,} new tokens{system}"
+        return f"temperature {self.temperature:g}  {self.max_new_tokens:,} tokens{system}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,9 @@ class RunsScreen(DeckScreen):
         elif self._choice.state:
             self._choose(state="")
         elif self._choice.sweep:
+            left = f"sweep {self._choice.sweep}"
             self._choose(sweep="")
+            self._go_to(left)
         else:
             return False
         return True
@@ -192,6 +194,10 @@ class RunsScreen(DeckScreen):
     def _choose(self, **changes: Any) -> None:
         self._choice = replace(self._choice, **changes)
         self._show()
+
+    def _go_to(self, key: str) -> None:
+        rows = self.query_one("#runs", Rows)
+        rows.highlighted = next((place for place, row in enumerate(rows.rows) if row.key == key), rows.highlighted)
 
     # Filter and order
 
@@ -263,6 +269,7 @@ class RunsScreen(DeckScreen):
         """Show the run, or the trials of the sweep."""
         if self.deck.sweep is not None:
             self._choose(sweep=self.deck.sweep.id)
+            self.query_one("#runs", Rows).action_first()
         elif self.deck.row is not None:
             self.deck_app.attach(self.deck.row.run)
 

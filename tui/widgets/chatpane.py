@@ -123,15 +123,17 @@ def _note(chat: Chat) -> Content:
 
 
 def _state(chat: Chat) -> tuple[list[Part], list[Part]]:
-    who = "base" if chat.manner.base else "tuned"
+    """Who answers and how; at the right, where it is never cut, what goes on."""
     words = {
-        "off": "not loaded: the next question loads it",
+        "off": "not loaded: a question loads it",
         "loading": f"loading: {chat.doing}",
         "ready": "ready",
-        "answering": "answering; x or esc ends it",
-        "failed": "the worker failed: a question tries again",
+        "answering": "answering: esc ends it",
+        "failed": "the worker failed: ask again",
     }
     style = {"failed": "$error", "answering": "$accent", "loading": "$accent"}.get(chat.state, "dim")
     context = f"  context {chat.context:,}" if chat.context else ""
-    left: list[Part] = [(who, "bold $accent"), " answers · ", (words[chat.state], style)]
-    return left, [(f"{chat.manner.words()}{context}", "dim")]
+    who = "base" if chat.manner.base else "tuned"
+    return [(who, "bold $accent"), " answers", (f"  {chat.manner.words()}{context}", "dim")], [
+        (words[chat.state], style)
+    ]

@@ -11,10 +11,11 @@ from textual.content import Content
 
 from engine.text import format_bytes
 from tui.exporting import FORMATS, Choices, Exported, Written, estimated_bytes
+from tui.jobwatch import JobView
 from tui.results import Results
 from tui.scoreview import job_note, job_parts
-from tui.text import Part, fit, fit_right, line, number, safe, tail
-from tui.widgets.lines import Drawn, Ends, Line, Rule
+from tui.text import Part, fit, fit_right, line, number, safe, spread, tail
+from tui.widgets.lines import Drawn, Line, Rule
 from tui.widgets.rows import Row, Rows
 
 OTHER = ("dtype", "output")
@@ -28,7 +29,7 @@ class ExportPane(Vertical):
         yield Drawn(id="formats-heading")
         yield Rows(id="formats")
         yield Rule()
-        yield Ends(id="export-job")
+        yield Drawn(id="export-job")
         yield Line(id="export-note")
 
     @property
@@ -49,10 +50,8 @@ class ExportPane(Vertical):
     def show_note(self, results: Results) -> None:
         """What belongs to the row under the cursor, and the job."""
         job = results.export
-        parts = (
-            job_parts(job, time.time()) if job.state == "running" else last_parts(results.exported, self.size.width - 2)
-        )
-        self.query_one("#export-job", Ends).show(*parts)
+        now = time.time() if job.state == "running" else 0.0
+        self.query_one("#export-job", Drawn).show(export_state, job, results.exported, now)
         self.query_one("#export-note", Line).show(export_note(self.current, results), wraps=True)
 
 
@@ -113,11 +112,13 @@ def other_row(name: str, choices: Choices, results: Results, width: int, current
     return Content(shown.plain) if current else shown
 
 
-def last_parts(exported: Exported | None, width: int) -> tuple[list[Part], list[Part]]:
-    """Where the last export is."""
+def export_state(job: JobView, exported: Exported | None, now: float, width: int) -> Content:
+    """How far a running export is, else where the last one lies: the end of the path where there is no room."""
+    if job.state == "running":
+        return spread(*job_parts(job, now), width)
     if exported is None:
-        return [("nothing exported yet: w writes what is chosen", "dim")], []
-    return [("written to ", "dim"), tail(exported.output, max(20, width - 11))], []
+        return Content.styled("nothing exported yet: w writes what is chosen", "dim")
+    return line(("written to ", "dim"), tail(exported.output, max(20, width - 11)))
 
 
 def export_note(name: str, results: Results) -> Content:

@@ -155,7 +155,7 @@ def heading(width: int) -> Content:
 def entry_line(one: Entry, letter: str, now: float, width: int, current: bool) -> Content:
     """One line of the list; `letter` marks a run that will be compared."""
     at = columns(width)
-    head: list[Part] = [(">" if current else " ", "bold"), (letter or " ", "bold $accent"), " "]
+    head: list[Part] = [(letter or " ", "bold $accent"), ("> " if current else "  ", "bold")]
     cells = _sweep_cells(one, at) if isinstance(one, SweepRow) else _run_cells(one, at)
     shown = line(*head, *cells, (fit_right(age(now - one.last_time), 8), "dim"))
     return Content(shown.plain) if current else shown
@@ -229,9 +229,8 @@ def trial_line(row: RunRow, facts: SweepFacts | None, shown: Tried, letter: str,
     state = told.state if told.state in ("pruned", "failed") else row.state
     reached = told.value if told.value is not None else row.best
     drawn = line(
-        (">" if current else " ", "bold"),
         (letter or " ", "bold $accent"),
-        " ",
+        ("> " if current else "  ", "bold"),
         fit_right(str(told.rank or "–"), 4),
         fit_right(str(row.trial.number if row.trial else ""), 6),
         _tried_cells(shown, [params.get(name, "–") for name in shown.names], width - 47),

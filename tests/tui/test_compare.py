@@ -45,7 +45,7 @@ async def test_marked_runs_are_compared_at_every_size(size: tuple[int, int], cpu
         await pilot.press("4")
         await shows(pilot, "fast-2b4c", "slow-1f3a")
         await pilot.press("space", "space")
-        await shows(pilot, "A fast-2b4c", "B slow-1f3a")
+        await shows(pilot, "A  fast-2b4c", "B> slow-1f3a")
         await pilot.press("c")
         await shows(pilot, "A fast-2b4c  B slow-1f3a", "loss", "┤")
         text = screen_text(app)

@@ -251,7 +251,9 @@ class RunsScreen(DeckScreen):
             self.deck.marked = (*self.deck.marked, row.run)
         self._show()
         self.refresh_keys()
-        self.query_one("#runs", Rows).action_cursor_down()
+        rows = self.query_one("#runs", Rows)
+        if rows.highlighted is not None and rows.highlighted < len(rows.rows) - 1:  # it would go round
+            rows.action_cursor_down()
 
     def do_unmark(self) -> None:
         """Take all marks away."""

@@ -134,6 +134,5 @@ def _state(chat: Chat) -> tuple[list[Part], list[Part]]:
     style = {"failed": "$error", "answering": "$accent", "loading": "$accent"}.get(chat.state, "dim")
     context = f"  context {chat.context:,}" if chat.context else ""
     who = "base" if chat.manner.base else "tuned"
-    return [(who, "bold $accent"), " answers", (f"  {chat.manner.words()}{context}", "dim")], [
-        (words[chat.state], style)
-    ]
+    left: list[Part] = [(who, "bold $accent"), " answers", (f"  {chat.manner.words()}{context}", "dim")]
+    return left, [(words[chat.state], style)]

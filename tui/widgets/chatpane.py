@@ -35,12 +35,20 @@ class TurnView(Vertical):
             yield Line(_answer(self._turn), classes="text answer")
         yield Line(Content.styled(self._turn.note, "dim"), classes="note")
 
+    def on_mount(self) -> None:
+        """The answer may have grown meanwhile."""
+        self._draw()
+
     def show(self, turn: Turn) -> None:
         """Show more of the answer."""
         if turn is not self._turn:
             self._turn = turn
-            self.query_one(".answer", Line).show(_answer(turn), wraps=True)
-            self.query_one(".note", Line).show(Content.styled(turn.note, "dim"), wraps=True)
+            if self.is_mounted:
+                self._draw()
+
+    def _draw(self) -> None:
+        self.query_one(".answer", Line).show(_answer(self._turn), wraps=True)
+        self.query_one(".note", Line).show(Content.styled(self._turn.note, "dim"), wraps=True)
 
 
 def _answer(turn: Turn) -> Content:

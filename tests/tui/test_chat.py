@@ -103,6 +103,24 @@ async def test_the_worker_ends_with_the_screen_and_the_words_stay(talk: type[Fak
     assert talk.made[1].left
 
 
+async def test_another_run_has_a_conversation_of_its_own(talk: type[FakeTalk], cpu_machine: object) -> None:
+    app = chatting()
+    other = settle("20260302-101112-other-2b4c")
+    trained(other)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "ready")
+        await pilot.press("h", "i", "enter")
+        await shows(pilot, "you    hi", "10 tokens")
+        await pilot.press("escape", "escape")
+        app.deck.chosen = other
+        app.switch_mode("results")
+        await shows(pilot, "other-2b4c")
+        await pilot.press("c")
+        await shows(pilot, "ready", "each line is a question")
+        assert "you    hi" not in screen_text(app)
+
+
 async def test_a_question_typed_while_the_model_loads_waits(talk: type[FakeTalk], place: object) -> None:
     said: list[int] = []
     talking = Talking(settle(), lambda: said.append(1))

@@ -52,7 +52,7 @@ from tui.screens.modals import Ask, Pick, Reader
 from tui.screens.results_help import HERE, HERE_TITLES
 from tui.snapshot import short_name
 from tui.state import ResultsState
-from tui.talking import Manner, Talking, chat_command, chat_text
+from tui.talking import Chat, Manner, Talking, chat_command, chat_text
 from tui.text import Part, line, safe
 from tui.widgets.chatpane import ChatPane
 from tui.widgets.exportpane import ExportPane
@@ -237,8 +237,7 @@ class ResultsScreen(DeckScreen):
         self.query_one("#samples", Rows).set_rows(rows)
 
     def _show_chat(self) -> None:
-        if self._talking is not None:
-            self.query_one(ChatPane).show(self._talking.chat)
+        self.query_one(ChatPane).show(self._talking.chat if self._talking else Chat())
 
     def _tell(self) -> None:
         """Let the command table know what is possible."""

@@ -62,6 +62,7 @@ class ChatPane(Vertical):
     def __init__(self, asked: Callable[[str], None], *, id: str) -> None:
         super().__init__(id=id)
         self._asked = asked
+        self._views: list[TurnView] = []
 
     def compose(self) -> ComposeResult:
         """Turns, state, field."""
@@ -102,16 +103,16 @@ class ChatPane(Vertical):
         """Bring the pane up to the conversation."""
         turns = self.query_one("#turns", VerticalScroll)
         follows = turns.is_vertical_scroll_end
-        views = list(turns.query(TurnView))
-        if len(views) > len(chat.turns):  # it was forgotten
-            for view in views:
+        if len(self._views) > len(chat.turns):  # it was forgotten, or another run is shown
+            for view in self._views:
                 view.remove()
-            views = []
-        for view, turn in zip(views, chat.turns, strict=False):
+            self._views = []
+        for view, turn in zip(self._views, chat.turns, strict=False):
             view.show(turn)
-        new = [TurnView(turn) for turn in chat.turns[len(views) :]]
+        new = [TurnView(turn) for turn in chat.turns[len(self._views) :]]
         if new:
             turns.mount_all(new)
+            self._views += new
         note = self.query_one("#chat-note", Line)
         note.show(_note(chat), wraps=True)
         note.display = bool(note.shown.plain)

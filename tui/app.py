@@ -163,7 +163,8 @@ class DeckApp(App[None]):
         """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
         from engine import api
 
-        here = {"runs": self.deck.row and self.deck.row.run, "run": self.deck.run}.get(self.current_mode)
+        under = self.deck.row or (self.deck.sweep.trials[0] if self.deck.sweep and self.deck.sweep.trials else None)
+        here = {"runs": under and under.run, "run": self.deck.run}.get(self.current_mode)
         newest = next(iter(api.list_runs()), None)
         self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
         self.switch_mode("results")

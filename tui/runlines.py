@@ -221,7 +221,7 @@ def trial_heading(shown: Tried, metric: str, width: int) -> Content:
     return Content.styled(text + fit("state", 11) + fit_right("step", 12) + fit_right(clip(metric, 10), 11), "dim")
 
 
-def trial_line(row: RunRow, facts: SweepFacts | None, shown: Tried, letter: str, width: int, current: bool) -> Content:
+def trial_line(facts: SweepFacts | None, shown: Tried, row: RunRow, letter: str, width: int, current: bool) -> Content:
     """One trial: its rank, settings that were tried, how far it is, the value it is ranked by."""
     total = f" of {row.steps_total:,}" if row.steps_total else ""
     params = dict(row.trial.params) if row.trial else {}

@@ -66,6 +66,8 @@ async def test_a_report_is_shown_at_every_size(size: tuple[int, int], cpu_machin
         text = screen_text(app)
         assert all(cell_len(line) <= size[0] for line in text.splitlines())
         same_as(f"results-{size[0]}x{size[1]}", text)
+        title, words = screen(app).help_here() or ("", "")
+        assert (title, "95 % interval" in str(words)) == ("Base against tuned", True)
         await pilot.press("e")
         await shows(pilot, "[x] merged", "0.188")
         same_as(f"export-{size[0]}x{size[1]}", re.sub("written to .*", "written to …", screen_text(app)))

@@ -89,6 +89,11 @@ async def test_trials_can_be_unfolded_compared_and_used_again(cpu_machine: objec
         assert "▸" not in screen_text(app)
         await pilot.press("t")
         await shows(pilot, "▸ rates-")
+        assert "A sweep tries settings" in str(app.screen.help_here())  # type: ignore[attr-defined]
+        await pilot.press("v")
+        await shows(pilot, "rates-1-00a1", "not evaluated yet")
+        await pilot.press("4", "y")
+        await until(pilot, lambda: app.clipboard == str(found.path))
         await pilot.press("u")
         await shows(pilot, "best.toml")
         assert app.current_mode == "profile"

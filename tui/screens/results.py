@@ -6,31 +6,23 @@ drawn is in `scoreview.py`, `widgets/chatpane.py` and `widgets/exportpane.py`.
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
-from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
 from engine import api
-from engine.api import Run
-from engine.errors import EngineError
 from engine.text import sanitize
 from tui.background import Lane
 from tui.clipboard import copy_text
 from tui.commands import bindings
-from tui.exporting import DTYPES, Choices, command, toggled
+from tui.exporting import command
 from tui.report import Sample
 from tui.results import ResultReader, Results
 from tui.scoreview import (
@@ -47,12 +39,12 @@ from tui.scoreview import (
     which_samples,
     whole_sample,
 )
-from tui.screens.base import DeckScreen
-from tui.screens.modals import Ask, Pick, Reader
+from tui.screens.modals import Ask, Reader
+from tui.screens.results_export import ExportScreen
 from tui.screens.results_help import HERE, HERE_TITLES
 from tui.snapshot import short_name
 from tui.state import ResultsState
-from tui.talking import Chat, Manner, Talking, chat_command, chat_text
+from tui.talking import Manner, chat_command, chat_text
 from tui.text import Part, line, safe
 from tui.widgets.chatpane import ChatPane
 from tui.widgets.exportpane import ExportPane
@@ -64,15 +56,7 @@ READ_EVERY_S = 1.0
 LEAVE_S = 3.0
 
 
-class ChatChanged(Message):
-    """The conversation went on; one that still waits is dropped."""
-
-    def can_replace(self, message: MessagePump | Message) -> bool:
-        """Only the last one counts."""
-        return isinstance(message, ChatChanged)
-
-
-class ResultsScreen(DeckScreen):
+class ResultsScreen(ExportScreen):
     """See the module."""
 
     NAME = "results"
@@ -81,13 +65,8 @@ class ResultsScreen(DeckScreen):
     def __init__(self) -> None:
         super().__init__()
         self.view = "scores"
-        self.results: Results | None = None
-        self._run: Run | None = None
         self._reader: ResultReader | None = None
-        self._talking: Talking | None = None
-        self._choices: Choices | None = None
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
-        self._lane, self._starter = Lane(self, "results"), Lane(self, "start job")
+        self._lane = Lane(self, "results")
         self._timer: Timer | None = None
         self._which, self._words = WHICH[0], ""
         self._samples: dict[str, Sample] = {}
@@ -169,11 +148,6 @@ class ResultsScreen(DeckScreen):
             self.results = results
             self._show()
 
-    def _failed(self, error: Exception) -> None:
-        if not isinstance(error, (EngineError, OSError)):
-            raise error
-        self.say(safe(error, 500), error=True)
-
     # Showing
 
     def _show(self) -> None:
@@ -235,9 +209,6 @@ class ResultsScreen(DeckScreen):
         self.query_one("#samples-heading", Ends).show(*samples_heading(report, found, self._which, self._words))
         rows = [Row(key, partial(sample_lines, one)) for key, one in self._samples.items()]
         self.query_one("#samples", Rows).set_rows(rows)
-
-    def _show_chat(self) -> None:
-        self.query_one(ChatPane).show(self._talking.chat if self._talking else Chat())
 
     def _tell(self) -> None:
         """Let the command table know what is possible."""
@@ -334,16 +305,6 @@ class ResultsScreen(DeckScreen):
         if run is not None:
             self._start("evaluation", run, partial(api.evaluation_job, run, rows), api.EVALUATION_FOLDER)
 
-    def _start(self, name: str, run: Run, make: Callable[[], dict[str, Any]], folder: str) -> None:
-        """Start a job that outlives the deck; the chat's model makes room for it."""
-        self._end_talk()
-
-        def started(process: subprocess.Popen[bytes]) -> None:
-            self._workers[name] = process
-            self._read()
-
-        self._starter.submit(lambda: api.begin_job(make(), run.path / folder), started, self._failed)
-
     def do_cease(self) -> None:
         """End what is under way: the answer first."""
         state = self.deck.results
@@ -396,104 +357,6 @@ class ResultsScreen(DeckScreen):
         sample = self._samples.get(row.key) if row else None
         if sample is not None:
             self.app.push_screen(Reader(f"sample {sample.number}", whole_sample(sample)))
-
-    # Chat
-
-    def _talk(self, run: Run) -> Talking:
-        if self._talking is None:
-            self._talking = Talking(run, lambda: self.post_message(ChatChanged()))
-        return self._talking
-
-    def _end_talk(self, wait_s: float = 0.0) -> None:
-        """Free the model; what was said stays."""
-        if self._talking is not None and self._talking.chat.state != "off":
-            self._talking.end(wait_s)
-            self._talking = self._talking.again()
-
-    def _typed(self, text: str) -> None:
-        if self._run is None:
-            return
-        if self.deck.results.cannot_ask:
-            self.say(self.deck.results.cannot_ask, error=True)
-            return
-        talking = self._talk(self._run)
-        if text.startswith("/"):
-            notice = talking.obey(text)
-            if notice:
-                self.say(notice)
-        else:
-            talking.ask(text)
-        self._show()
-
-    @on(ChatChanged)
-    def _on_chat(self) -> None:
-        self._show_chat()
-        self._tell()
-
-    def do_answerer(self) -> None:
-        """Base instead of tuned, and back."""
-        if self._run is not None:
-            talking = self._talk(self._run)
-            if not talking.chat.has_base:
-                self.say("the base cannot be shown: it was trained itself, or some of its biases were", error=True)
-                return
-            talking.obey("/tuned" if talking.chat.manner.base else "/base")
-            self._show()
-
-    # Export
-
-    @on(OptionList.OptionHighlighted, "#formats")
-    def _on_format(self) -> None:
-        if self.results is not None and self._choices is not None:
-            self.query_one(ExportPane).show_note(self.results)
-
-    @on(OptionList.OptionSelected, "#formats")
-    def _on_format_chosen(self) -> None:
-        self.deck_app.action_command("toggle")
-
-    def do_toggle(self) -> None:
-        """Switch the format under the cursor, or change dtype or place."""
-        name = self.query_one(ExportPane).current
-        if self._choices is None or self.results is None or not name:
-            return
-        if name == "dtype":
-            words = [Content(dtype or "as the run computed") for dtype in DTYPES]
-            pick = Pick("dtype of the merged weights", words, DTYPES.index(self._choices.dtype))
-            self.app.push_screen(pick, self._take_dtype)
-        elif name == "output":
-            note = "a new or empty folder, or one of an earlier export; empty = in the run's own folder"
-            self.app.push_screen(Ask("Write to which folder?", note, self._choices.output), self._take_output)
-        else:
-            self._choices, refused = toggled(self._choices, name, self.results.profile)
-            if refused:
-                self.say(refused)
-            self._show()
-
-    def _take_dtype(self, index: int | None) -> None:
-        if index is not None and self._choices is not None:
-            self._choices = replace(self._choices, dtype=DTYPES[index])
-            self._show()
-
-    def _take_output(self, text: str | None) -> None:
-        if text is not None and self._choices is not None:
-            self._choices = replace(self._choices, output=text)
-            self._show()
-
-    def do_write(self) -> None:
-        """Start the export."""
-        run, choices = self._run, self._choices
-        if run is None or choices is None:
-            return
-        make = partial(
-            api.export_job,
-            run,
-            output=Path(choices.output) if choices.output else None,
-            merged=choices.merged,
-            dtype=choices.dtype or None,
-            quantized=choices.quantized,
-            gguf=choices.gguf,
-        )
-        self._start("export", run, make, api.EXPORT_FOLDER)
 
     # Copying
 

@@ -5,8 +5,8 @@ Read again every two seconds while it is seen. Which lines there are and how the
 
 from __future__ import annotations
 
-import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -17,9 +17,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
-from engine import api
 from engine.api import Run
-from engine.errors import EngineError
 from tui.background import Lane
 from tui.commands import LIVE_STATES, bindings
 from tui.runlines import (
@@ -39,17 +37,31 @@ from tui.runlines import (
     tried,
 )
 from tui.runlist import Listing, RunList, RunRow, SweepRow
-from tui.screens.base import DeckScreen
-from tui.screens.modals import Confirm, Pick, Reader
+from tui.screens.modals import Pick
+from tui.screens.runs_acts import ActsScreen
 from tui.snapshot import short_name
-from tui.text import Part, safe, short_path
+from tui.text import Part, line, safe
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
 REFRESH_S = 2.0
+STATE_HELP = {
+    "starting": "The worker begins: it loads the model and reads the data. enter shows how far it is.",
+    "running": "It trains in a process of its own. enter shows it, x stops it after a checkpoint.",
+    "stopping": "It saves a checkpoint and ends.",
+    "completed": "It went to its end. v shows what it has come to: scores, samples, chat, export.",
+    "stopped": "It was stopped and saved a checkpoint first. r goes on from there, to the bit.",
+    "failed": "It ended with an error: e tells it. r goes on from the newest checkpoint that is whole.",
+    "lost": "Its worker died without a word: killed, or the machine went down. r goes on from the newest checkpoint.",
+    "damaged": "Its settings cannot be read: it can only be deleted.",
+    "removed": "The sweep's own folder is gone; its trials are runs as any other.",
+}
+SWEEP_HELP = """\
+A sweep tries settings in runs of their own. enter shows them, ranked by the value that decides.
+u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
 
 
-class RunsScreen(DeckScreen):
+class RunsScreen(ActsScreen):
     """See the module."""
 
     NAME = "runs"
@@ -58,11 +70,8 @@ class RunsScreen(DeckScreen):
     def __init__(self) -> None:
         super().__init__()
         self._list = RunList()
-        self._lane, self._resumer = Lane(self, "runs"), Lane(self, "resume")
-        self._listing: Listing | None = None
+        self._lane = Lane(self, "runs")
         self._choice = Choice()
-        self._workers: list[subprocess.Popen[bytes]] = []
-        """Of sweeps that this deck resumed: looked at now and then, so that none stays a zombie."""
         self._entries: dict[str, Entry] = {}
         self._timer: Timer | None = None
 
@@ -111,11 +120,6 @@ class RunsScreen(DeckScreen):
         self.deck.marked = tuple(run for run in self.deck.marked if run.id in known)
         self._show()
 
-    def _failed(self, error: Exception) -> None:
-        if not isinstance(error, (EngineError, OSError)):
-            raise error
-        self.say(safe(error, 400), error=True)
-
     # Showing
 
     @property
@@ -126,10 +130,11 @@ class RunsScreen(DeckScreen):
         found = entries(self._listing or Listing(), self._choice)
         self._entries = {one.key: one for one in found}
         self._show_top(found)
-        now = time.time()
-        self.query_one("#runs", Rows).set_rows([Row(one.key, self._drawer(one, now)) for one in found])
+        inside, now = self._inside(), time.time()
+        draw = partial(trial_line, inside.facts, tried(inside.trials)) if inside else None
+        rows = [Row(one.key, self._drawer(one, draw, now)) for one in found]
+        self.query_one("#runs", Rows).set_rows(rows)
         empty = _none_found if self._entries or self._all else _empty if self._listing else _reading
-        inside = self._inside()
         shown = partial(trial_heading, tried(inside.trials), _metric(inside)) if inside else heading
         self.query_one("#runs-heading", Drawn).show(shown if found else empty)
         self._moved()
@@ -149,12 +154,9 @@ class RunsScreen(DeckScreen):
         found = sweeps(self._listing) if self._choice.sweep and self._listing else []
         return next((one for one in found if one.id == self._choice.sweep), None)
 
-    def _drawer(self, one: Entry, now: float) -> partial[Content]:
+    def _drawer(self, one: Entry, trial: Callable[..., Content] | None, now: float) -> partial[Content]:
         letter = self._letter(one.run) if isinstance(one, RunRow) else ""
-        inside = self._inside()
-        if inside is not None and isinstance(one, RunRow):
-            return partial(trial_line, one, inside.facts, tried(inside.trials), letter)
-        return partial(entry_line, one, letter, now)
+        return partial(entry_line, one, letter, now) if trial is None else partial(trial, one, letter)
 
     def _letter(self, run: Run) -> str:
         marked = [one.id for one in self.deck.marked]
@@ -174,6 +176,15 @@ class RunsScreen(DeckScreen):
     @on(OptionList.OptionSelected, "#runs")
     def _chosen(self) -> None:
         self.deck_app.action_command("attach")
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """What the state of the line under the cursor means, and what can be done."""
+        one = self.deck.row or self.deck.sweep
+        if one is None:
+            return None
+        sweep = [("\n\n" + SWEEP_HELP, "")] if self.deck.sweep is not None else []
+        name = one.name if isinstance(one, RunRow) else short_name(one.id)
+        return f"{name}: {one.state}", line(STATE_HELP.get(one.state, ""), *sweep)
 
     def step_back(self) -> bool:
         """Clear the filter, then leave the sweep; then the screen."""
@@ -278,103 +289,6 @@ class RunsScreen(DeckScreen):
     def do_evaluation(self) -> None:
         """What the run has come to."""
         self.deck_app.do_results()
-
-    def do_reuse(self) -> None:
-        """A new profile with this run's settings, or with those of the sweep's best trial."""
-        from tui.reuse import best_form, run_form
-
-        try:
-            if self.deck.sweep is not None and self.deck.sweep.facts is not None:
-                self.deck_app.open_form(best_form(self.deck.sweep.facts.sweep))
-            elif self.deck.row is not None:
-                self.deck_app.open_form(run_form(self.deck.row.run))
-        except EngineError as error:
-            self._failed(error)
-
-    def do_resume(self) -> None:
-        """Start a worker that goes on from the newest checkpoint, and show it."""
-        row, sweep = self.deck.row, self.deck.sweep
-        if self._resumer.busy:
-            return
-        if row is not None:
-            self.say(f"resuming {row.name} …")
-            offset = row.run.events_path.stat().st_size if row.run.events_path.exists() else 0
-            self._resumer.submit(partial(api.resume_run, row.run), partial(self._resumed, row, offset), self._failed)
-        elif sweep is not None and sweep.facts is not None:
-            self._resumer.submit(partial(api.resume_sweep, sweep.facts.sweep), self._sweep_resumed, self._failed)
-
-    def _resumed(self, row: RunRow, offset: int, process: Any) -> None:
-        self.deck_app.attach(row.run, process, offset)
-
-    def _sweep_resumed(self, process: Any) -> None:
-        self._workers.append(process)
-        self.say("the sweep goes on, without this window too")
-
-    def do_halt(self) -> None:
-        """Ask, then stop the run or the sweep under the cursor."""
-        row, sweep = self.deck.row, self.deck.sweep
-        if row is not None:
-            text = f"Stop {row.name}? It saves a checkpoint after this step, then ends. It can be resumed."
-            self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, row.run))
-        elif sweep is not None and sweep.facts is not None:
-            text = f"Stop the sweep {short_name(sweep.id)}? Its trials save a checkpoint and stop. It can be resumed."
-            self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, sweep.facts.sweep))
-
-    def _halt(self, run: Run, yes: bool | None) -> None:
-        if yes:
-            try:
-                api.request(run.path, "stop")
-            except OSError as error:
-                self._failed(error)
-                return
-            self.say("asked to stop")
-
-    def do_delete(self) -> None:
-        """Ask, then delete."""
-        row, sweep = self.deck.row, self.deck.sweep
-        if row is not None:
-            text = f"Delete {row.name} with its checkpoints, adapter and exports? This cannot be undone."
-            self.app.push_screen(Confirm(text, "delete it"), partial(self._delete, row))
-        elif sweep is not None:
-            text = f"Delete the sweep {short_name(sweep.id)} and its {len(sweep.trials)} runs? This cannot be undone."
-            self.app.push_screen(Confirm(text, "delete all of it"), partial(self._delete_sweep, sweep))
-
-    def _delete(self, row: RunRow, yes: bool | None) -> None:
-        if yes and self._removed(row.run):
-            self.say(f"deleted {row.name}")
-
-    def _delete_sweep(self, sweep: SweepRow, yes: bool | None) -> None:
-        if not yes:
-            return
-        done = all([self._removed(row.run) for row in sweep.trials])
-        try:
-            if done and sweep.facts is not None:
-                api.remove_sweep(sweep.facts.sweep)
-        except (EngineError, OSError) as error:
-            self._failed(error)
-            return
-        if done:
-            self._read()
-            self.say(f"deleted {short_name(sweep.id)}")
-
-    def _removed(self, run: Run) -> bool:
-        """Delete a run and its line; False when that failed, which was told."""
-        try:
-            api.remove_run(run)
-        except (EngineError, OSError) as error:
-            self._failed(error)
-            return False
-        if self._listing is not None:
-            kept = tuple(one for one in self._listing.rows if one.run.id != run.id)
-            self._seen(replace(self._listing, rows=kept, total=self._listing.total - 1))
-        return True
-
-    def do_error(self) -> None:
-        """Why the run failed."""
-        row = self.deck.row
-        if row is not None:
-            text = "\n".join([*row.error, "", f"worker's log: {short_path(row.run.path / 'worker.log')}"])
-            self.app.push_screen(Reader(f"{row.name} {row.state}", Content(text)))
 
 
 def _metric(sweep: SweepRow) -> str:

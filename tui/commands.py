@@ -216,10 +216,28 @@ COMMANDS: tuple[Command, ...] = (
     Command("scores", "s", "scores", "Base against tuned, and samples", "results"),
     Command("chat", "c", "chat", "Talk with this run's model", "results", _can_ask, bar=11, view="scores"),
     Command("export", "e", "export", "Choose what is written, see how it compared", "results", bar=12, view="scores"),
-    Command("measure", "v", "evaluate", "Score base and tuned on unseen rows", "results", _can_evaluate, 10, "scores"),
+    Command(
+        "measure",
+        "v",
+        "evaluate",
+        "Score base and tuned on unseen rows",
+        "results",
+        _can_evaluate,
+        bar=10,
+        view="scores",
+    ),
     Command("measure_rows", "V", "evaluate n", "Evaluate on another number of rows", "results", _can_evaluate),
-    Command("toggle", "space", "choose", "Choose this format or not", "results", _in_view("export", "e"), 10, "export"),
-    Command("write", "w", "write", "Write the chosen formats", "results", _can_write, 11, "export"),
+    Command(
+        "toggle",
+        "space",
+        "choose",
+        "Choose this format or not",
+        "results",
+        _in_view("export", "e"),
+        bar=10,
+        view="export",
+    ),
+    Command("write", "w", "write", "Write the chosen formats", "results", _can_write, bar=11, view="export"),
     Command(
         "answerer", "ctrl+t", "base/tuned", "Let the other model talk", "results", _in_view("chat", "c"), 10, "chat"
     ),
@@ -227,7 +245,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),
     Command("seek", "slash", "filter", "Show only samples with these words", "results", _in_view("scores", "s")),
     Command("which", "f", "which", "All samples, those gained, lost or wrong", "results", _in_view("scores", "s")),
-    Command("enlarge", "z", "zoom", "Samples, scores, or both", "results", _in_view("scores", "s"), 13, "scores"),
+    Command(
+        "enlarge", "z", "zoom", "Samples, scores, or both", "results", _in_view("scores", "s"), bar=13, view="scores"
+    ),
     Command("copy_results", "y,ctrl+y", "copy", "Copy what is shown to the clipboard and to a file", "results"),
     Command("copy_twin", "Y", "copy command", "Copy the shell command of this view", "results"),
 )

@@ -239,7 +239,14 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("write", "w", "write", "Write the chosen formats", "results", _can_write, bar=11, view="export"),
     Command(
-        "answerer", "ctrl+t", "base/tuned", "Let the other model talk", "results", _in_view("chat", "c"), 10, "chat"
+        "answerer",
+        "ctrl+t",
+        "base/tuned",
+        "Let the other model talk",
+        "results",
+        _in_view("chat", "c"),
+        bar=10,
+        view="chat",
     ),
     Command("cease", "x", "end job", "End the evaluation, export or answer that is under way", "results", _under_way),
     Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),

@@ -92,7 +92,7 @@ async def test_the_worker_ends_with_the_screen_and_the_words_stay(talk: type[Fak
         await pilot.press("h", "i", "enter")
         await shows(pilot, "10 tokens")
         await pilot.press("f1")
-        await shows(pilot, "results", "esc close")
+        await shows(pilot, ": results", "╰")
         await pilot.press("escape")
         assert not talk.made[0].left  # only help lay above it
         await pilot.press("escape", "1")

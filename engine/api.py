@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from engine.errors import EngineError as EngineError
     from engine.errors import ExitCode as ExitCode
     from engine.errors import Problem as Problem
+    from engine.evaluate.page import count_rows as count_rows
+    from engine.evaluate.page import score_rows as score_rows
     from engine.hardware.machine import Gpu as Gpu
     from engine.hardware.machine import Machine as Machine
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
@@ -64,11 +66,19 @@ if TYPE_CHECKING:
     from engine.runs.control import request as request
     from engine.runs.events import Event as Event
     from engine.runs.events import read_events as read_events
+    from engine.runs.files import read_json as read_json
     from engine.runs.files import write_text_atomic as write_text_atomic
+    from engine.runs.jobs import EVALUATION_FOLDER as EVALUATION_FOLDER
+    from engine.runs.jobs import EXPORT_FOLDER as EXPORT_FOLDER
+    from engine.runs.jobs import evaluation_job as evaluation_job
+    from engine.runs.jobs import export_job as export_job
+    from engine.runs.launch import begin_job as begin_job
     from engine.runs.launch import resume_run as resume_run
     from engine.runs.launch import run_job as run_job
     from engine.runs.launch import start_run as start_run
+    from engine.runs.launch import stop_job as stop_job
     from engine.runs.launch import wait_started as wait_started
+    from engine.runs.lock import holder_pid as holder_pid
     from engine.runs.store import Run as Run
     from engine.runs.store import find_run as find_run
     from engine.runs.store import list_runs as list_runs
@@ -78,15 +88,26 @@ if TYPE_CHECKING:
     from engine.runs.store import runs_root as runs_root
     from engine.runs.store import state_home as state_home
     from engine.runs.store import worker_pid as worker_pid
+    from engine.runs.talk import Talk as Talk
     from engine.runs.view import Curve as Curve
     from engine.runs.view import RunFold as RunFold
     from engine.runs.view import describe as describe
+    from engine.sweep.start import resume_sweep as resume_sweep
+    from engine.sweep.store import list_sweeps as list_sweeps
+    from engine.sweep.store import read_sweep as read_sweep
+    from engine.sweep.store import read_trials as read_trials
+    from engine.sweep.store import remove_sweep as remove_sweep
+    from engine.sweep.table import ranked as ranked
 
 _MODULES = {
     "engine.errors": (
         "EngineError",
         "ExitCode",
         "Problem",
+    ),
+    "engine.evaluate.page": (
+        "count_rows",
+        "score_rows",
     ),
     "engine.hardware.machine": (
         "Gpu",
@@ -169,13 +190,25 @@ _MODULES = {
         "Event",
         "read_events",
     ),
-    "engine.runs.files": ("write_text_atomic",),
+    "engine.runs.files": (
+        "read_json",
+        "write_text_atomic",
+    ),
+    "engine.runs.jobs": (
+        "EVALUATION_FOLDER",
+        "EXPORT_FOLDER",
+        "evaluation_job",
+        "export_job",
+    ),
     "engine.runs.launch": (
         "resume_run",
         "run_job",
+        "begin_job",
         "start_run",
+        "stop_job",
         "wait_started",
     ),
+    "engine.runs.lock": ("holder_pid",),
     "engine.runs.store": (
         "Run",
         "find_run",
@@ -187,11 +220,20 @@ _MODULES = {
         "state_home",
         "worker_pid",
     ),
+    "engine.runs.talk": ("Talk",),
     "engine.runs.view": (
         "Curve",
         "RunFold",
         "describe",
     ),
+    "engine.sweep.start": ("resume_sweep",),
+    "engine.sweep.store": (
+        "list_sweeps",
+        "read_sweep",
+        "read_trials",
+        "remove_sweep",
+    ),
+    "engine.sweep.table": ("ranked",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

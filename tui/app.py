@@ -1,4 +1,4 @@
-"""The deck as a Textual app: four screens as modes, one command table, clean ends.
+"""The deck as a Textual app: screens as modes, one command table, clean ends.
 
 Reached from `main.py`, `shots.py` and tests. Screens are made on their first visit, so that the first
 frame waits for nothing that it does not show. What a screen does is in `tui.screens`.
@@ -60,12 +60,26 @@ def _runs() -> Screen[None]:
     return RunsScreen()
 
 
+def _results() -> Screen[None]:
+    from tui.screens.results import ResultsScreen
+
+    return ResultsScreen()
+
+
+def _compare() -> Screen[None]:
+    from tui.screens.compare import CompareScreen
+
+    return CompareScreen()
+
+
 class DeckApp(App[None]):
     """`tunedeck`."""
 
     TITLE = "tunedeck"
     CSS_PATH = Path(__file__).parent / "styles" / "deck.tcss"
-    MODES = {"fit": _fit, "profile": _profile, "run": _run, "runs": _runs}  # noqa: RUF012 - Textual's own declaration
+    MODES = {  # noqa: RUF012 - Textual's own declaration
+        "fit": _fit, "profile": _profile, "run": _run, "runs": _runs, "results": _results, "compare": _compare
+    }  # fmt: skip
     DEFAULT_MODE = "fit"
     BINDINGS: ClassVar = bindings("")
     COMMANDS = {DeckCommands}  # noqa: RUF012
@@ -158,6 +172,16 @@ class DeckApp(App[None]):
     def do_runs(self) -> None:
         """Go to the runs screen."""
         self.switch_mode("runs")
+
+    def do_results(self) -> None:
+        """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
+        from engine import api
+
+        under = self.deck.row or (self.deck.sweep.trials[0] if self.deck.sweep and self.deck.sweep.trials else None)
+        here = {"runs": under and under.run, "run": self.deck.run}.get(self.current_mode)
+        newest = next(iter(api.list_runs()), None)
+        self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
+        self.switch_mode("results")
 
     def do_palette(self) -> None:
         """Open the command palette."""

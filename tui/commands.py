@@ -70,27 +70,40 @@ def _needs_remedy(state: DeckState) -> str | None:
 
 
 def _needs_row(state: DeckState) -> str | None:
-    return None if state.row is not None else "there is no run here yet"
+    if state.row is not None:
+        return None
+    return "this is a sweep: enter shows its trials" if state.sweep is not None else "there is no run here yet"
+
+
+def _row_or_sweep(state: DeckState) -> str | None:
+    return None if state.sweep is not None else _needs_row(state)
 
 
 def _row_live(state: DeckState) -> str | None:
-    if state.row is None or state.row.state in LIVE_STATES:
-        return _needs_row(state)
-    return f"this run is {state.row.state} already"
+    one = state.row or state.sweep
+    if one is None or one.state in LIVE_STATES:
+        return _row_or_sweep(state)
+    return f"this {_kind(state)} is {one.state} already"
 
 
 def _row_resumable(state: DeckState) -> str | None:
-    if state.row is None:
-        return _needs_row(state)
-    if state.row.state in LIVE_STATES:
-        return f"this run is {state.row.state}: attach to it with enter"
-    return "this run is complete" if state.row.state == "completed" else None
+    one = state.row or state.sweep
+    if one is None or one.state in ("stopped", "failed", "lost"):
+        return _row_or_sweep(state)
+    if one.state in LIVE_STATES:
+        return f"this {_kind(state)} is {one.state}: enter shows it"
+    return f"this {_kind(state)} is complete" if one.state == "completed" else f"this {_kind(state)} is {one.state}"
 
 
 def _row_dead(state: DeckState) -> str | None:
-    if state.row is not None and state.row.state in LIVE_STATES:
-        return "a running run cannot be deleted: stop it first with x"
-    return _needs_row(state)
+    one = state.row or state.sweep
+    if one is not None and one.state in LIVE_STATES:
+        return f"a running {_kind(state)} cannot be deleted: stop it first with x"
+    return _row_or_sweep(state)
+
+
+def _kind(state: DeckState) -> str:
+    return "sweep" if state.sweep is not None else "run"
 
 
 def _row_error(state: DeckState) -> str | None:
@@ -99,11 +112,53 @@ def _row_error(state: DeckState) -> str | None:
     return "this run reported no error"
 
 
+def _two_marked(state: DeckState) -> str | None:
+    if len(state.marked) >= 2:
+        return None
+    return f"{len(state.marked) or 'no'} run{'' if len(state.marked) == 1 else 's'} marked: mark two or more with space"
+
+
+def _any_marked(state: DeckState) -> str | None:
+    return None if state.marked else "no run is marked"
+
+
+def _can_ask(state: DeckState) -> str | None:
+    return state.results.cannot_ask or None
+
+
+def _can_evaluate(state: DeckState) -> str | None:
+    if state.results.evaluating:
+        return "an evaluation is under way: x ends it"
+    return state.results.cannot_evaluate or None
+
+
+def _can_write(state: DeckState) -> str | None:
+    if state.results.exporting:
+        return "an export is under way: x ends it"
+    return _can_ask(state) or _in_view("export", "e")(state)
+
+
+def _under_way(state: DeckState) -> str | None:
+    results = state.results
+    return None if results.evaluating or results.exporting or results.answering else "nothing is under way"
+
+
+def _has_samples(state: DeckState) -> str | None:
+    return _in_view("scores", "s")(state) or (None if state.results.samples else "there is no sample here")
+
+
+def _in_view(view: str, key: str) -> Reason:
+    def reason(state: DeckState) -> str | None:
+        return None if state.results.view == view else f"that belongs to the {view} view: press {key}"
+
+    return reason
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One thing that hands can do. `screen` empty = everywhere; `bar` = place in the key bar, 0 = not in it.
 
-    `rare` = stands in the key bar only while it is possible.
+    `rare` = stands in the key bar only while it is possible; `view` = the only view of the screen whose key bar has it.
     """
 
     id: str
@@ -114,6 +169,7 @@ class Command:
     available: Reason = _always
     bar: int = 0
     rare: bool = False
+    view: str = ""
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -121,7 +177,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("fit", "1", "fit", "What this machine can tune"),
     Command("profile", "2", "profile", "The settings of a run"),
     Command("run", "3", "run", "The attached run, live"),
-    Command("runs", "4", "runs", "All runs: attach, resume, delete"),
+    Command("runs", "4", "runs", "All runs: attach, compare, resume, delete"),
+    Command("results", "5", "results", "What a run has come to: scores, samples, chat, export"),
     Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90),
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command("theme", "", "theme", "Choose other colours"),
@@ -178,11 +235,72 @@ COMMANDS: tuple[Command, ...] = (
     Command("copy", "y", "copy log", "Copy the log to the clipboard and to a file", "run", _needs_run),
     Command("follow", "G,end", "follow log", "Go to the end of the log and follow it", "run", _needs_run),
     # Runs
-    Command("attach", "enter", "attach", "Show this run", "runs", _needs_row, bar=10),
-    Command("resume", "r", "resume", "Go on from the newest checkpoint", "runs", _row_resumable, bar=11),
-    Command("halt", "x", "stop", "Stop this run after a checkpoint", "runs", _row_live, bar=12),
-    Command("delete", "d", "delete", "Delete this run and its files", "runs", _row_dead, bar=13),
+    Command("attach", "enter", "show", "Show this run, or the trials of this sweep", "runs", _row_or_sweep, bar=10),
+    Command("mark", "space", "mark", "Mark this run to compare it, or take the mark away", "runs", _needs_row, bar=11),
+    Command("compare", "c", "compare", "Compare marked runs: curves, numbers, settings", "runs", _two_marked, bar=12),
+    Command("unmark", "U", "unmark all", "Take all marks away", "runs", _any_marked),
+    Command("find", "slash", "filter", "Show only runs with these words", "runs", bar=13),
+    Command("state_filter", "f", "states", "Show only runs of one state", "runs"),
+    Command("sort", "o", "order", "Sort by age, name, state, best evaluation or steps", "runs"),
+    Command("fold", "t", "fold sweeps", "Show the trials of sweeps among the runs, or fold them", "runs"),
+    Command("evaluation", "v", "results", "What this run, or a sweep's best, has come to", "runs", _row_or_sweep),
+    Command("resume", "r", "resume", "Go on where this run or sweep stopped", "runs", _row_resumable),
+    Command("reuse", "u", "use settings", "These settings, or a sweep's best, as a new profile", "runs", _row_or_sweep),
+    Command("halt", "x", "stop", "Stop this run or sweep after a checkpoint", "runs", _row_live),
+    Command("delete", "d", "delete", "Delete this run or sweep and its files", "runs", _row_dead),
     Command("error", "e", "error", "Say why this run failed", "runs", _row_error),
+    Command("copy_row", "y", "copy", "Copy the folder of this run or sweep", "runs", _row_or_sweep),
+    # Compare
+    Command("curve", "m", "curve", "Another curve: loss, evaluation, rate, gradient, speed", "compare", bar=10),
+    Command("powers", "l", "log scale", "Show values as powers of ten, or plainly", "compare", bar=11),
+    Command("zoom_curve", "z", "zoom", "Give the curves the whole screen", "compare"),
+    Command("all_settings", "a", "all settings", "Show all settings, or only those that differ", "compare", bar=12),
+    Command("copy_table", "y", "copy", "Copy the tables to the clipboard and to a file", "compare", bar=13),
+    # Results
+    Command("scores", "s", "scores", "Base against tuned, and samples", "results"),
+    Command("chat", "c", "chat", "Talk with this run's model", "results", _can_ask, bar=11, view="scores"),
+    Command("export", "e", "export", "Choose what is written, see how it compared", "results", bar=12, view="scores"),
+    Command(
+        "measure",
+        "v",
+        "evaluate",
+        "Score base and tuned on unseen rows",
+        "results",
+        _can_evaluate,
+        bar=10,
+        view="scores",
+    ),
+    Command("measure_rows", "V", "evaluate n", "Evaluate on another number of rows", "results", _can_evaluate),
+    Command(
+        "toggle",
+        "space",
+        "choose",
+        "Choose this format or not",
+        "results",
+        _in_view("export", "e"),
+        bar=10,
+        view="export",
+    ),
+    Command("write", "w", "write", "Write the chosen formats", "results", _can_write, bar=11, view="export"),
+    Command(
+        "answerer",
+        "ctrl+t",
+        "base/tuned",
+        "Let the other model talk",
+        "results",
+        _in_view("chat", "c"),
+        bar=10,
+        view="chat",
+    ),
+    Command("cease", "x", "end job", "End the evaluation, export or answer that is under way", "results", _under_way),
+    Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),
+    Command("seek", "slash", "filter", "Show only samples with these words", "results", _in_view("scores", "s")),
+    Command("which", "f", "which", "All samples, those gained, lost or wrong", "results", _in_view("scores", "s")),
+    Command(
+        "enlarge", "z", "zoom", "Samples, scores, or both", "results", _in_view("scores", "s"), bar=13, view="scores"
+    ),
+    Command("copy_results", "y,ctrl+y", "copy", "Copy what is shown to the clipboard and to a file", "results"),
+    Command("copy_twin", "Y", "copy command", "Copy the shell command of this view", "results"),
 )
 
 BY_ID = {command.id: command for command in COMMANDS}
@@ -220,11 +338,15 @@ def commands_of(screen: str) -> list[Command]:
 
 
 def key_bar(screen: str, state: DeckState | None = None) -> list[Command]:
-    """At most six commands for the last line, `?` first; with a state, what is possible now before what is not."""
+    """At most six commands for the last line, `?` first; with a state, what is possible now before what is not.
+
+    Of a screen with views only those of the view it shows.
+    """
     shown = sorted((command for command in commands_of(screen) if command.bar), key=lambda command: command.bar)
     own = [command for command in shown if command.screen]
     if state is not None:
         own = [command for command in own if command.available(state) is None or not command.rare]
+        own = [command for command in own if command.view in ("", state.results.view)]
         own.sort(key=lambda command: command.available(state) is not None)
     else:
         own = [command for command in own if not command.rare]

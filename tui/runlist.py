@@ -1,23 +1,29 @@
-"""All runs as rows: state, model, steps, best evaluation, age. Read in a thread, cached by file times.
+"""All runs as values: state, model, steps, best evaluation, age, sweep. Read in a thread, cached by file times.
 
-Only the end of an event file is read here; the whole run is folded when it is attached.
+Only the end of an event file is read here; the whole run is folded when it is attached or compared. What is
+shown of them, and in which order, is in `runlines.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-from textual.content import Content
 
 from engine import api
 from engine.api import Run, RunFold
 from engine.errors import EngineError
-from tui.snapshot import Facts, error_lines, make_facts, value
-from tui.text import STATE_STYLES, Part, age, fit, fit_right, line, number, safe
+from tui.commands import LIVE_STATES
+from tui.snapshot import Facts, error_lines, make_facts, short_name, value
+from tui.sweeps import SweepFacts, Trial, make_trial, read_sweep
+from tui.text import safe
 
-MOST = 200
+MOST = 500
 _TAIL_BYTES = 128 * 1024
+START_GRACE_S = 20.0
+"""A run without worker and events that is younger than this is starting, not lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,49 +38,151 @@ class RunRow:
     best: float | None = None
     last_time: float = 0.0
     error: tuple[str, ...] = ()
+    trial: Trial | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other line."""
+        return self.run.id
+
+    @property
+    def name(self) -> str:
+        """The id without its date."""
+        return short_name(self.facts.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One sweep of the list: what its folder says, None when that is gone, and the trials that ran here, best first."""
+
+    id: str
+    facts: SweepFacts | None
+    trials: tuple[RunRow, ...]
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other line."""
+        return f"sweep {self.id}"
+
+    @property
+    def state(self) -> str:
+        """Of the search; without its folder, whether a trial lives."""
+        if self.facts is not None:
+            return self.facts.state
+        return "running" if any(row.state in LIVE_STATES for row in self.trials) else "removed"
+
+    @property
+    def best(self) -> float | None:
+        """The best trial's value, else the lowest evaluation loss of any."""
+        values = [one.value for one in self.facts.standings.values() if one.rank == 1] if self.facts else []
+        losses = [row.best for row in self.trials if row.best is not None]
+        return values[0] if values and values[0] is not None else min(losses, default=None)
+
+    @property
+    def last_time(self) -> float:
+        """When the newest thing of it happened."""
+        return max([row.last_time for row in self.trials] + ([self.facts.last_time] if self.facts else []), default=0.0)
+
+    @property
+    def begun(self) -> str:
+        """The newest id of it: ids begin with the time at which they were made."""
+        return max(self.id, *(row.run.id for row in self.trials)) if self.trials else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The newest runs, and how many there are in all; every sweep."""
+
+    rows: tuple[RunRow, ...] = ()
+    total: int = 0
+    sweeps: tuple[SweepFacts, ...] = ()
+
+
+@dataclass(slots=True)
+class _Kept:
+    stamp: tuple[float, int]
+    fold: RunFold
+    facts: Facts
+    trial: Trial | None
 
 
 class RunList:
     """Reads rows; keeps what has not changed since. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[tuple[float, int], RunFold, Facts]] = {}
+        self._kept: dict[str, _Kept] = {}
 
-    def read(self) -> tuple[RunRow, ...]:
+    def read(self) -> Listing:
         """The newest runs."""
-        runs = api.list_runs()[:MOST]
+        found = api.list_runs()
+        runs = found[:MOST]
         known = {run.id for run in runs}
         self._kept = {run_id: kept for run_id, kept in self._kept.items() if run_id in known}
-        return tuple(row for row in (self._row(run) for run in runs) if row is not None)
+        rows = (self._row(run) for run in runs)
+        return Listing(tuple(row for row in rows if row is not None), len(found), tuple(_sweeps()))
 
     def _row(self, run: Run) -> RunRow | None:
         try:
-            stamp = _stamp(run)
-            kept = self._kept.get(run.id)
-            if kept is None or kept[0] != stamp:
-                kept = (stamp, _fold_tail(run), kept[2] if kept else _facts(run))
-                self._kept[run.id] = kept
-            state = safe(api.run_state(run), 20)
+            kept = self._known(run)
+            state = _state(run, kept)
         except OSError:
             return None  # removed while we looked
-        _, fold, facts = kept
-        best = value(fold.best_eval or fold.last_eval or None, "loss")
-        error = error_lines(EngineError.from_dict(fold.error)) if fold.error else ()
-        last = fold.last_time or stamp[0]
-        return RunRow(run, state, facts, fold.step, fold.steps_total, best, last, error)
+        fold = kept.fold
+        return RunRow(
+            run,
+            state,
+            kept.facts,
+            fold.step,
+            fold.steps_total,
+            value(fold.best_eval or fold.last_eval or None, "loss"),
+            fold.last_time or kept.stamp[0],
+            error_lines(EngineError.from_dict(fold.error)) if fold.error else (),
+            kept.trial,
+        )
+
+    def _known(self, run: Run) -> _Kept:
+        stamp = _stamp(run)
+        kept = self._kept.get(run.id)
+        if kept is None:
+            kept = self._kept[run.id] = _Kept(stamp, _fold_tail(run), *_read_settings(run))
+        elif kept.stamp != stamp:
+            kept.stamp, kept.fold = stamp, _fold_tail(run)
+        return kept
+
+
+def _sweeps() -> Iterator[SweepFacts]:
+    for sweep in api.list_sweeps():
+        with contextlib.suppress(OSError):  # removed while we looked
+            yield read_sweep(sweep)
+
+
+def _state(run: Run, kept: _Kept) -> str:
+    """As `engine.api.run_state`, without reading the events again."""
+    if api.worker_pid(run) is not None:
+        if not kept.stamp[1]:
+            return "starting"
+        return "stopping" if api.pending(run.path, "stop") else "running"
+    if kept.fold.finished:
+        return safe(kept.fold.finished.get("outcome") or "failed", 20)
+    young = not kept.fold.started and time.time() - kept.stamp[0] < START_GRACE_S
+    return "starting" if young and not kept.fold.step else "lost"
 
 
 def _stamp(run: Run) -> tuple[float, int]:
-    path = run.events_path if run.events_path.exists() else run.path
-    found = os.stat(path)
+    """When the events changed last, and their size; a run without events goes by its folder."""
+    try:
+        found = os.stat(run.events_path)
+    except FileNotFoundError:
+        return os.stat(run.path).st_mtime, 0
     return found.st_mtime, found.st_size
 
 
-def _facts(run: Run) -> Facts:
+def _read_settings(run: Run) -> tuple[Facts, Trial | None]:
     try:
-        return make_facts(run.id, api.load_run_json(run))
+        run_json = api.load_run_json(run)
     except EngineError:
-        return make_facts(run.id, {})
+        return make_facts(run.id, {}), None
+    return make_facts(run.id, run_json), make_trial(run_json.get("sweep"))
 
 
 def _fold_tail(run: Run) -> RunFold:
@@ -86,54 +194,3 @@ def _fold_tail(run: Run) -> RunFold:
     for event in api.read_events(run.events_path, offset)[0]:
         fold.apply(event)
     return fold
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Widths of the list; 0 = left out."""
-
-    name: int
-    model: int
-    best: int
-
-
-def columns(width: int) -> Columns:
-    """Columns for rows of `width`; state, steps and age are always there."""
-    fixed = 2 + 11 + 15 + 8 + 1
-    best = 9 if width >= 70 else 0
-    rest = width - fixed - best
-    model = rest * 2 // 5 if width >= 70 else 0
-    return Columns(rest - model, model, best)
-
-
-def heading(width: int) -> Content:
-    """The names of the columns."""
-    at = columns(width)
-    text = "  " + fit("run", at.name) + fit("state", 11) + fit("model", at.model)
-    text += fit_right("step", 15) + fit_right("best" if at.best else "", at.best) + fit_right("age", 8)
-    return Content.styled(text, "dim")
-
-
-def run_row(row: RunRow, now: float, width: int, current: bool) -> Content:
-    """One line of the list."""
-    at = columns(width)
-    total = f" of {row.steps_total:,}" if row.steps_total else ""
-    steps = f"{row.step:,}{total}" if row.step or total else "–"
-    cells: list[Part] = [
-        ("> " if current else "  ", "bold"),
-        fit(short_id(row), at.name - 1) + " ",
-        (fit(row.state, 11), STATE_STYLES.get(row.state, "dim")),
-        (fit(row.facts.model.rpartition("/")[2], max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
-        fit_right(steps, 15),
-        fit_right(number(row.best, ".4f") if row.best is not None else "–", at.best) if at.best else "",
-        (fit_right(age(now - row.last_time), 8), "dim"),
-    ]
-    shown = line(*cells)
-    return Content(shown.plain) if current else shown
-
-
-def short_id(row: RunRow) -> str:
-    """The id without its date."""
-    from tui.snapshot import short_name
-
-    return short_name(row.facts.run_id)

@@ -1,7 +1,7 @@
 """Pictures of the deck for the documentation, made by the deck itself: `python -m tui.shots OUT_DIR [RUN]`.
 
-Fit, profile, help and, given a run (id, part of it, directory or `last`), the run and runs screens; each
-at 80x24 and 120x40. Not part of the app.
+Fit, profile and, given a run (id, part of it, directory or `last`), the run, runs and results screens; each
+at 80x24 and 120x40. Other runs named behind it are compared with it. Not part of the app.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import api
@@ -29,10 +29,14 @@ async def _until(ready: Callable[[], bool]) -> None:
     raise TimeoutError("a screen did not come up")
 
 
-async def _shoot(folder: Path, size: tuple[int, int], run: Run | None, what_if: str) -> list[Path]:
+async def _shoot(
+    folder: Path, size: tuple[int, int], run: Run | None, others: Sequence[Run], what_if: str
+) -> list[Path]:
     from tui.app import DeckApp
+    from tui.screens.compare import CompareScreen
     from tui.screens.fit import FitScreen
     from tui.screens.profile import ProfileScreen
+    from tui.screens.results import ResultsScreen
     from tui.themes import TRUECOLOR
 
     app = DeckApp()
@@ -65,8 +69,17 @@ async def _shoot(folder: Path, size: tuple[int, int], run: Run | None, what_if: 
             await _until(lambda: app.deck.snapshot is not None)
             await save("run")
             await pilot.press("4")
-            await _until(lambda: app.deck.row is not None)
+            await _until(lambda: app.deck.row is not None or app.deck.sweep is not None)
+            app.deck.marked = (run, *others)
             await save("runs")
+            if others:
+                app.switch_mode("compare")
+                await _until(lambda: isinstance(app.screen, CompareScreen) and len(app.screen.runs) == len(others) + 1)
+                await save("compare")
+            app.deck.chosen = run
+            app.switch_mode("results")
+            await _until(lambda: isinstance(app.screen, ResultsScreen) and app.screen.results is not None)
+            await save("results")
     return made
 
 
@@ -75,17 +88,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tui.shots", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("run", nargs="?", help="a run to show")
+    parser.add_argument("others", nargs="*", help="runs to compare it with")
     parser.add_argument("--what-if", default="", help="show the fit screen for this card")
     arguments = parser.parse_args()
     prepare_environment()
     try:
         run = api.find_run(arguments.run) if arguments.run else None
+        others = [api.find_run(name) for name in arguments.others]
     except EngineError as error:
         sys.stderr.write(f"error: {error}\n")
         return int(error.code)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for size in SIZES:
-        for path in asyncio.run(_shoot(arguments.folder, size, run, arguments.what_if)):
+        for path in asyncio.run(_shoot(arguments.folder, size, run, others, arguments.what_if)):
             print(path)
     return 0
 

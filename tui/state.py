@@ -15,8 +15,24 @@ if TYPE_CHECKING:
     from engine.api import Machine, Plan, Run
     from tui.form import Form
     from tui.mending import Mending
-    from tui.runlist import RunRow
+    from tui.runlist import RunRow, SweepRow
     from tui.snapshot import RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsState:
+    """What the commands of the results screen must know of it."""
+
+    view: str = "scores"
+    """`scores`, `chat` or `export`."""
+    cannot_ask: str = "no run is chosen: pick one on screen 4"
+    """Why the run's model can be neither talked with nor exported; empty when it can."""
+    cannot_evaluate: str = "no run is chosen: pick one on screen 4"
+    evaluating: bool = False
+    exporting: bool = False
+    answering: bool = False
+    samples: bool = False
+    """Whether a sample is under the cursor."""
 
 
 @dataclass(slots=True)
@@ -41,3 +57,10 @@ class DeckState:
     """What would let the attached run go on, when it failed."""
     row: RunRow | None = None
     """The run under the cursor of the runs screen."""
+    sweep: SweepRow | None = None
+    """The sweep under that cursor, when it is one."""
+    marked: tuple[Run, ...] = ()
+    """Runs marked for a comparison, in the order in which they were."""
+    chosen: Run | None = None
+    """The run whose results are shown."""
+    results: ResultsState = field(default_factory=ResultsState)

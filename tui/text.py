@@ -49,6 +49,13 @@ def clip(text: str, cells: int) -> str:
     return set_cell_size(text, cells - 1).rstrip() + "…"
 
 
+def tail(text: str, cells: int) -> str:
+    """The end of `text` in at most `cells` columns: of keys and paths it tells more than the beginning."""
+    while cell_len(text) > cells:
+        text = "…" + text[2:]
+    return text
+
+
 def fit(text: str, cells: int) -> str:
     """`text` in exactly `cells` columns, left-aligned."""
     return set_cell_size(clip(text, cells), max(0, cells))

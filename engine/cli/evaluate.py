@@ -14,7 +14,7 @@ from engine.cli.common import colour, json_option, line, note, print_json
 from engine.cli.evaluate_target import Asked, job_of
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
-from engine.runs import launch
+from engine.runs import jobs, launch
 from engine.runs.store import Run
 
 VERDICT_COLOURS = {"better": "green", "worse": "red", "worse, and forgetting": "red"}
@@ -100,7 +100,7 @@ def run_worker(job: dict[str, Any], run: Run | None, *, quiet: bool) -> dict[str
     """The result of a worker; a run's `eval/` keeps its log."""
     progress = Progress(quiet=quiet)
     try:
-        return launch.run_job(job, progress, directory=None if run is None else run.path / "eval")
+        return launch.run_job(job, progress, directory=None if run is None else run.path / jobs.EVALUATION_FOLDER)
     finally:
         progress.close()
 

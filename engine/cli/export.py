@@ -14,7 +14,7 @@ from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
 from engine.export.formats import GGUF, QUANTIZED
 from engine.export.push import Hub, connect, files_of, listing, upload
-from engine.runs import launch, store
+from engine.runs import jobs, launch, store
 from engine.runs.store import Run
 from engine.text import format_duration
 
@@ -94,20 +94,18 @@ def export_run(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
-    job = {
-        "job": "export",
-        "run_dir": str(run.path),
-        "run_json": store.load_run_json(run),
-        "output": str(output.expanduser().absolute()) if output else None,
-        "merged": merged,
-        "dtype": dtype,
-        "quantized": list(quantized),
-        "gguf": list(gguf),
-        "llama_quantize": llama_quantize,
-    }
+    job = jobs.export_job(
+        run,
+        output=output,
+        merged=merged,
+        dtype=dtype,
+        quantized=quantized,
+        gguf=gguf,
+        llama_quantize=llama_quantize,
+    )
     progress = Progress(quiet=quiet)
     try:
-        return launch.run_job(job, progress, directory=run.path / "export-job")
+        return launch.run_job(job, progress, directory=run.path / jobs.EXPORT_FOLDER)
     finally:
         progress.close()
 

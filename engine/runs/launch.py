@@ -6,6 +6,7 @@ Both are `python -m engine.worker DIRECTORY` with a `job.json` in the directory,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -213,6 +214,16 @@ def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
         (place / name).unlink(missing_ok=True)
     write_json_atomic(place / "job.json", {"v": 1, **job})
     return spawn_worker(place, worker_environment(job.get("run_json", {})))
+
+
+def stop_job(place: Path) -> bool:
+    """Ask the worker at work in `place` to end at once; False when none is there that a signal reaches."""
+    pid = holder_pid(place / "lock")
+    if pid is None or pid <= 0:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    return True
 
 
 def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEvent) -> dict[str, Any]:

@@ -79,6 +79,11 @@ class Talk:
         """End the answer that is under way; its `answer` event still comes."""
         write_text_atomic(self.place / "silence", "")
 
+    def stop(self) -> None:
+        """End the worker at once, whatever it does; safe from another thread. Who waits for it gets an EngineError."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
     def _until(self, *last: str) -> Iterator[Event]:
         while True:
             over = self._process.poll() is not None

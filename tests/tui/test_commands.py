@@ -7,15 +7,24 @@ import pytest
 from tests.tui.conftest import deck, screen_text
 from tui.app import DeckApp
 from tui.commands import COMMANDS, commands_of, key_bar
+from tui.screens.compare import CompareScreen
 from tui.screens.fit import FitScreen
 from tui.screens.help import help_text
 from tui.screens.modals import Confirm, Pick
 from tui.screens.profile import ProfileScreen
+from tui.screens.results import ResultsScreen
 from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
-from tui.state import DeckState
+from tui.state import DeckState, ResultsState
 
-SCREENS = {"fit": FitScreen, "profile": ProfileScreen, "run": RunScreen, "runs": RunsScreen}
+SCREENS = {
+    "fit": FitScreen,
+    "profile": ProfileScreen,
+    "run": RunScreen,
+    "runs": RunsScreen,
+    "compare": CompareScreen,
+    "results": ResultsScreen,
+}
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -52,6 +61,13 @@ def test_a_fresh_deck_gives_reasons() -> None:
     assert impossible <= {name for name, reason in reasons.items() if reason}
     assert reasons["help"] is None
     assert all(reason is None or reason[0].islower() for reason in reasons.values())
+
+
+@pytest.mark.parametrize("view", ["scores", "chat", "export"])
+def test_the_key_bar_follows_the_view(view: str) -> None:
+    shown = key_bar("results", DeckState(results=ResultsState(view)))
+    assert {command.view for command in shown if command.screen} == {view}
+    assert len(shown) <= 6
 
 
 async def test_an_impossible_command_says_why(cpu_machine: object) -> None:

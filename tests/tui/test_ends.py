@@ -21,6 +21,7 @@ import pytest
 
 from engine import api
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
+from tests.tui.results_of import put, report
 from tui import crash
 from tui.main import main
 from tui.themes import ANSI, THEMES, TRUECOLOR, default_theme
@@ -89,7 +90,7 @@ async def go():
             if app.current_mode == "profile" and app.screen.found.plan is not None:
                 break
         assert app.screen.found.plan is not None
-        await pilot.press("4", "3")
+        await pilot.press("4", "5", "3")
 asyncio.run(go())
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
@@ -159,7 +160,7 @@ async def test_every_theme_and_ascii_show_the_same_words(cpu_machine: object) ->
             assert screen_text(app).isascii()
 
 
-@pytest.mark.parametrize("mode", ["fit", "profile", "run", "runs"])
+@pytest.mark.parametrize("mode", ["fit", "profile", "run", "runs", "compare", "results"])
 async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object) -> None:
     from tui.newprofile import demo_form
 
@@ -167,6 +168,8 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
     record(run, 80)
     app = attached(run)
     app.deck.form = demo_form()
+    app.deck.marked, app.deck.chosen = (run,), run
+    put(run.path / "eval" / "report.json", report())
     chance = random.Random(3)
     async with app.run_test(size=(80, 24)) as pilot:
         app.switch_mode(mode)

@@ -62,7 +62,7 @@ async def test_events_and_settings(size: tuple[int, int]) -> None:
         check(app)
         assert all(character.isprintable() for text in app.screen.query_one(Log).lines for character in text)
         await pilot.press("4")
-        await shows(pilot, "1 runs")
+        await shows(pilot, "1 run,")
         check(app)
 
 
@@ -77,7 +77,7 @@ async def test_errors() -> None:
         await shows(pilot, "the run could not go on", "[@click=app.quit]go[/]")
         check(app)
         await pilot.press("4")
-        await shows(pilot, "1 runs", "[/x]")
+        await shows(pilot, "1 run,", "[/x]")
         await pilot.press("e")
         await shows(pilot, "esc close", "[/x]")
         check(app)

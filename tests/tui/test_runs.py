@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -10,7 +11,9 @@ from rich.cells import cell_len
 from engine import api
 from engine.runs.events import EventWriter
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until, worker_alive
-from tui.runlist import RunList
+from tests.tui.results_of import settle, trained
+from tui import runlist
+from tui.runlist import Listing, RunList
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -35,7 +38,7 @@ async def test_enter_attaches_and_escape_comes_back(cpu_machine: object) -> None
         await pilot.press("enter")
         await shows(pilot, "step 100 of 100", "loss")
         await pilot.press("escape")
-        await shows(pilot, "> done-one", "1 runs, 0 alive")
+        await shows(pilot, "> done-one", "1 run, 0 alive")
 
 
 async def test_delete_asks_first_and_refuses_living_runs(cpu_machine: object) -> None:
@@ -103,9 +106,9 @@ async def test_the_list_rests_while_nobody_looks(cpu_machine: object, monkeypatc
         await pilot.press("1")
         seen: list[int] = []
 
-        def read(_: RunList) -> tuple[()]:
+        def read(_: RunList) -> Listing:
             seen.append(1)
-            return ()
+            return Listing()
 
         monkeypatch.setattr(RunList, "read", read)
         await pilot.pause(2.5)
@@ -116,7 +119,93 @@ def test_many_runs_are_read_once_each() -> None:
     for number in range(40):
         record(make_run(f"run-{number}"), 30, 30, "completed")
     runs = RunList()
-    assert len(runs.read()) == 40
+    assert len(runs.read().rows) == 40
     began = time.perf_counter()
-    assert {row.state for row in runs.read()} == {"completed"}
+    assert {row.state for row in runs.read().rows} == {"completed"}
     assert time.perf_counter() - began < 1.0
+
+
+def test_states_are_those_of_the_engine() -> None:
+    done, gone, young, failed = (make_run(name) for name in ("done", "gone", "young", "failed"))
+    record(done, 10, 10, "completed")
+    record(gone, 5, 10)
+    record(failed, 5, 10, "failed")
+    alive = make_run("alive")
+    record(alive, 5, 10)
+    with worker_alive(alive):
+        rows = RunList().read().rows
+        assert {row.run.id: row.state for row in rows} == {run.id: api.run_state(run) for run in api.list_runs()}
+        assert {row.name.partition("-")[0]: row.state for row in rows}["young"] == "starting"
+    assert young.path.exists()
+
+
+async def test_filters_narrow_the_list_as_they_are_typed(cpu_machine: object) -> None:
+    record(make_run("alpha"), 10, 10, "completed")
+    record(make_run("beta"), 5, 10, "stopped")
+    record(make_run("gamma"), 7, 10, "failed")
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "alpha", "beta", "gamma", "3 runs")
+        await pilot.press("slash", *"bet")
+        await until(pilot, lambda: "alpha" not in screen_text(app) and "beta" in screen_text(app))
+        await pilot.press(*"x")
+        await shows(pilot, "no run is like that")
+        await pilot.press("escape")
+        await shows(pilot, "alpha", "gamma")
+        await pilot.press("f")
+        await shows(pilot, "Show runs that are", "1  stopped", "3  all")
+        await pilot.press("end", "enter")
+        await shows(pilot, "only stopped")
+        assert "alpha" not in screen_text(app)
+        await pilot.press("escape")
+        await shows(pilot, "alpha", "gamma")
+
+
+async def test_orders_go_round(cpu_machine: object) -> None:
+    for name, steps in (("alpha", 50), ("beta", 150), ("gamma", 100)):
+        record(make_run(name), steps, 200, "completed")
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "gamma")
+
+        def order() -> list[str]:
+            return [line[3:].split("-")[0].strip() for line in screen_text(app).splitlines()[3:6]]
+
+        await pilot.press("o")
+        await until(pilot, lambda: order() == ["alpha", "beta", "gamma"])
+        await shows(pilot, "by name")
+        await pilot.press("o", "o", "o")
+        await until(pilot, lambda: order() == ["beta", "gamma", "alpha"])
+        await shows(pilot, "by steps")
+
+
+async def test_settings_of_a_run_open_as_a_profile_with_what_it_overrode(cpu_machine: object, place: Path) -> None:
+    overridden = {"lora.r": {"value": 4, "source": "override"}, "lora.alpha": {"value": 8, "source": "default"}}
+    run = settle(provenance=overridden, profile_path=str(place / "mine.toml"))
+    trained(run)
+    (place / "mine.toml").write_text("")
+    app = deck()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "dates-1f3a")
+        await pilot.press("u")
+        await shows(pilot, "mine-2.toml *", "edited")
+        form = app.deck.form
+        assert form is not None
+        assert (form.edits, form.path.parent) == ({"lora.r": 4}, place)
+        assert form.text().startswith("# mine\n")
+        (run.path / "profile.toml").write_text("")
+        await pilot.press("4", "u")
+        await until(pilot, lambda: any("kept no profile" in str(notice.message) for notice in app._notifications))
+
+
+async def test_more_runs_than_are_shown_are_counted(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runlist, "MOST", 2)
+    for name in ("one", "two", "three"):
+        record(make_run(name), 3, 3, "completed")
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "2 newest of 3 runs")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tui.state import DeckState
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
-TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"))
+TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"), ("results", "5 Results"))
 
 
 class TooSmall(Widget):
@@ -71,7 +71,7 @@ class DeckScreen(Screen[None]):
 
     def tabs(self) -> list[Part]:
         """The names of the screens, this one marked."""
-        parts: list[Part] = [("tunedeck", "bold"), "  "]
+        parts: list[Part] = [("tunedeck", "bold"), "  "] if self.size.width >= 76 else []
         for name, label in TABS:
             parts += [" ", (label, "bold $accent underline") if name == self.NAME else (label, "dim")]
         return parts

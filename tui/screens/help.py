@@ -21,12 +21,19 @@ EXTRA = {
     ),
     "run": (("up down", "scroll the log; it stops following"),),
     "runs": (("up down", "choose a run"),),
+    "compare": (("up down", "scroll the tables"),),
+    "results": (
+        ("up down", "choose a sample or a format; scroll the conversation"),
+        ("enter", "in the chat: ask; a line that begins with / changes how answers are made"),
+    ),
 }
 MARKS = {
     "fit": "OK fits with room · TIGHT fits, little room · NO does not fit, +GiB says by how much",
     "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
     "run": "dots: loss of each step · line: smoothed · o: evaluation",
-    "runs": "lost: the worker died without a word; it can be resumed",
+    "runs": "lost: the worker died without a word; it can be resumed · A B C: marked to be compared",
+    "compare": "A B C: the runs, also in the chart · ✓: the best of a row · auto, default, …: who chose a value",
+    "results": "better, worse: the interval leaves zero out · chance: it does not · ✓: exactly as wanted",
 }
 
 

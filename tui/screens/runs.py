@@ -1,8 +1,13 @@
-"""Screen 4: all runs. Attach, resume, stop, delete. Read again every two seconds while it is seen."""
+"""Screen 4: all runs. Show, compare, resume, use again, stop, delete; sweeps as one line that opens.
+
+Read again every two seconds while it is seen. Which lines there are and how they look is in `runlines.py`.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,23 +15,53 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
-from engine import api
-from engine.errors import EngineError
+from engine.api import Run
 from tui.background import Lane
 from tui.commands import LIVE_STATES, bindings
-from tui.runlist import RunList, RunRow, heading, run_row, short_id
-from tui.screens.base import DeckScreen
-from tui.screens.modals import Confirm, Reader
-from tui.text import Part, line, safe, short_path
+from tui.runlines import (
+    LETTERS,
+    ORDERS,
+    Choice,
+    Entry,
+    about,
+    choice_words,
+    entries,
+    entry_line,
+    heading,
+    states,
+    sweeps,
+    trial_heading,
+    trial_line,
+    tried,
+)
+from tui.runlist import Listing, RunList, RunRow, SweepRow
+from tui.screens.modals import Pick
+from tui.screens.runs_acts import ActsScreen
+from tui.snapshot import short_name
+from tui.text import Part, line, safe
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
 REFRESH_S = 2.0
+STATE_HELP = {
+    "starting": "The worker begins: it loads the model and reads the data. enter shows how far it is.",
+    "running": "It trains in a process of its own. enter shows it, x stops it after a checkpoint.",
+    "stopping": "It saves a checkpoint and ends.",
+    "completed": "It went to its end. v shows what it has come to: scores, samples, chat, export.",
+    "stopped": "It was stopped and saved a checkpoint first. r goes on from there, to the bit.",
+    "failed": "It ended with an error: e tells it. r goes on from the newest checkpoint that is whole.",
+    "lost": "Its worker died without a word: killed, or the machine went down. r goes on from the newest checkpoint.",
+    "damaged": "Its settings cannot be read: it can only be deleted.",
+    "removed": "The sweep's own folder is gone; its trials are runs as any other.",
+}
+SWEEP_HELP = """\
+A sweep tries settings in runs of their own. enter shows them, ranked by the value that decides.
+u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
 
 
-class RunsScreen(DeckScreen):
+class RunsScreen(ActsScreen):
     """See the module."""
 
     NAME = "runs"
@@ -36,15 +71,18 @@ class RunsScreen(DeckScreen):
         super().__init__()
         self._list = RunList()
         self._lane = Lane(self, "runs")
-        self._resumer = Lane(self, "resume")
-        self._rows: dict[str, RunRow] = {}
+        self._choice = Choice()
+        self._entries: dict[str, Entry] = {}
         self._timer: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
-        """The list, and what is known of the run under the cursor."""
+        """The list, and what is known of the line under the cursor."""
         yield Ends(id="top")
         yield Rule()
         yield Drawn(id="runs-heading")
+        field = Input(placeholder="words of a name, model, state or setting; esc clears", compact=True, id="run-words")
+        field.cursor_blink = False
+        yield field
         yield Rows(id="runs")
         yield Rule()
         yield Line(id="about")
@@ -72,113 +110,198 @@ class RunsScreen(DeckScreen):
         self.call_after_refresh(self._show)
 
     def _read(self) -> None:
+        self._workers = [worker for worker in self._workers if worker.poll() is None]
         if not self._lane.busy:
             self._lane.submit(self._list.read, self._seen, self._failed)
 
-    def _seen(self, rows: tuple[RunRow, ...]) -> None:
-        self._rows = {row.run.id: row for row in rows}
+    def _seen(self, listing: Listing) -> None:
+        self._listing = listing
+        known = {row.run.id for row in listing.rows}
+        self.deck.marked = tuple(run for run in self.deck.marked if run.id in known)
         self._show()
 
-    def _failed(self, error: Exception) -> None:
-        if not isinstance(error, (EngineError, OSError)):
-            raise error
-        self.say(safe(error, 400), error=True)
+    # Showing
+
+    @property
+    def _all(self) -> tuple[RunRow, ...]:
+        return self._listing.rows if self._listing else ()
 
     def _show(self) -> None:
-        rows = self.query_one("#runs", Rows)
-        now = time.time()
-        living = sum(row.state in LIVE_STATES for row in self._rows.values())
-        count: list[Part] = [(f"{len(self._rows)} runs, {living} alive", "dim")]
-        self.query_one("#top", Ends).show(self.tabs(), count)
-        rows.set_rows([Row(row.run.id, partial(run_row, row, now)) for row in self._rows.values()])
-        self.query_one("#runs-heading", Drawn).show(heading if self._rows else _empty)
+        found = entries(self._listing or Listing(), self._choice)
+        self._entries = {one.key: one for one in found}
+        self._show_top(found)
+        inside, now = self._inside(), time.time()
+        draw = partial(trial_line, inside.facts, tried(inside.trials)) if inside else None
+        rows = [Row(one.key, self._drawer(one, draw, now)) for one in found]
+        self.query_one("#runs", Rows).set_rows(rows)
+        empty = _none_found if self._entries or self._all else _empty if self._listing else _reading
+        shown = partial(trial_heading, tried(inside.trials), _metric(inside)) if inside else heading
+        self.query_one("#runs-heading", Drawn).show(shown if found else empty)
         self._moved()
+
+    def _show_top(self, found: list[Entry]) -> None:
+        living = sum(row.state in LIVE_STATES for row in self._all)
+        total = self._listing.total if self._listing else 0
+        shown = f"{len(self._all):,} newest of {total:,}" if total > len(self._all) else f"{total:,}"
+        left: list[Part] = [*self.tabs()]
+        if self._choice.sweep:
+            left = [("sweep ", "dim"), (short_name(self._choice.sweep), "bold"), (f"  {len(found)} trials", "dim")]
+        right = [*choice_words(self._choice), (f"  {shown} run{'' if total == 1 else 's'}, {living} alive", "dim")]
+        self.query_one("#top", Ends).show(left, right)
+
+    def _inside(self) -> SweepRow | None:
+        """The sweep whose trials are shown."""
+        found = sweeps(self._listing) if self._choice.sweep and self._listing else []
+        return next((one for one in found if one.id == self._choice.sweep), None)
+
+    def _drawer(self, one: Entry, trial: Callable[..., Content] | None, now: float) -> partial[Content]:
+        letter = self._letter(one.run) if isinstance(one, RunRow) else ""
+        return partial(entry_line, one, letter, now) if trial is None else partial(trial, one, letter)
+
+    def _letter(self, run: Run) -> str:
+        marked = [one.id for one in self.deck.marked]
+        return LETTERS[marked.index(run.id)] if run.id in marked else ""
 
     @on(OptionList.OptionHighlighted, "#runs")
     def _moved(self) -> None:
         current = self.query_one("#runs", Rows).current
-        row = self._rows.get(current.key) if current else None
-        changed = row != self.deck.row
-        self.deck.row = row
-        self.query_one("#about", Line).show(_about(row))
-        if changed:
+        one = self._entries.get(current.key) if current else None
+        before, inside = (self.deck.row, self.deck.sweep), self._inside()
+        self.deck.row = one if isinstance(one, RunRow) else None
+        self.deck.sweep = one if isinstance(one, SweepRow) else None
+        self.query_one("#about", Line).show(about(one, inside.facts if inside else None))
+        if (self.deck.row, self.deck.sweep) != before:
             self.refresh_keys()
 
     @on(OptionList.OptionSelected, "#runs")
     def _chosen(self) -> None:
         self.deck_app.action_command("attach")
 
-    # Commands
+    def help_here(self) -> tuple[str, Content] | None:
+        """What the state of the line under the cursor means, and what can be done."""
+        one = self.deck.row or self.deck.sweep
+        if one is None:
+            return None
+        sweep = [("\n\n" + SWEEP_HELP, "")] if self.deck.sweep is not None else []
+        name = one.name if isinstance(one, RunRow) else short_name(one.id)
+        return f"{name}: {one.state}", line(STATE_HELP.get(one.state, ""), *sweep)
 
-    def do_attach(self) -> None:
-        """Show the run."""
-        if self.deck.row:
-            self.deck_app.attach(self.deck.row.run)
+    def step_back(self) -> bool:
+        """Clear the filter, then leave the sweep; then the screen."""
+        if self._choice.words or self.has_class("-searching"):
+            self.query_one("#run-words", Input).value = ""
+            self.remove_class("-searching")
+            self.query_one(Rows).focus()
+        elif self._choice.state:
+            self._choose(state="")
+        elif self._choice.sweep:
+            left = f"sweep {self._choice.sweep}"
+            self._choose(sweep="")
+            self._go_to(left)
+        else:
+            return False
+        return True
 
-    def do_resume(self) -> None:
-        """Start a worker that goes on from the newest checkpoint, and show it."""
-        row = self.deck.row
-        if row is not None and not self._resumer.busy:
-            self.say(f"resuming {short_id(row)} …")
-            offset = row.run.events_path.stat().st_size if row.run.events_path.exists() else 0
-            self._resumer.submit(partial(api.resume_run, row.run), partial(self._resumed, row, offset), self._failed)
-
-    def _resumed(self, row: RunRow, offset: int, process: Any) -> None:
-        self.deck_app.attach(row.run, process, offset)
-
-    def do_halt(self) -> None:
-        """Ask, then stop the run under the cursor."""
-        row = self.deck.row
-        if row is None:
-            return
-        text = f"Stop {short_id(row)}? It saves a checkpoint after this step, then ends. It can be resumed."
-        self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, row))
-
-    def _halt(self, row: RunRow, yes: bool | None) -> None:
-        if yes:
-            try:
-                api.request(row.run.path, "stop")
-            except OSError as error:
-                self._failed(error)
-                return
-            self.say("asked to stop")
-
-    def do_delete(self) -> None:
-        """Ask, then delete."""
-        row = self.deck.row
-        if row is None:
-            return
-        text = f"Delete {short_id(row)} with its checkpoints, adapter and exports? This cannot be undone."
-        self.app.push_screen(Confirm(text, "delete it"), partial(self._delete, row))
-
-    def _delete(self, row: RunRow, yes: bool | None) -> None:
-        if not yes:
-            return
-        try:
-            api.remove_run(row.run)
-        except (EngineError, OSError) as error:
-            self._failed(error)
-            return
-        self.say(f"deleted {short_id(row)}")
-        self._rows.pop(row.run.id, None)
+    def _choose(self, **changes: Any) -> None:
+        self._choice = replace(self._choice, **changes)
         self._show()
 
-    def do_error(self) -> None:
-        """Why the run failed."""
+    def _go_to(self, key: str) -> None:
+        rows = self.query_one("#runs", Rows)
+        rows.highlighted = next((place for place, row in enumerate(rows.rows) if row.key == key), rows.highlighted)
+
+    # Filter and order
+
+    def do_find(self) -> None:
+        """Type words."""
+        self.add_class("-searching")
+        self.query_one("#run-words").focus()
+
+    @on(Input.Changed, "#run-words")
+    def _on_words(self, event: Input.Changed) -> None:
+        self._choose(words=safe(event.value, 80))
+
+    @on(Input.Submitted, "#run-words")
+    def _on_words_taken(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.set_class(bool(self._choice.words), "-searching")
+        self.query_one(Rows).focus()
+
+    def do_state_filter(self) -> None:
+        """Pick a state."""
+        found = [("", len(self._all)), *states(self._all)]
+        lines = [Content(f"{count:>5,}  {state or 'all'}") for state, count in found]
+        at = next((place for place, (state, _) in enumerate(found) if state == self._choice.state), 0)
+
+        def take(index: int | None) -> None:
+            if index is not None:
+                self._choose(state=found[index][0])
+
+        self.app.push_screen(Pick("Show runs that are", lines, at), take)
+
+    def do_sort(self) -> None:
+        """The next order."""
+        self._choose(order=ORDERS[(ORDERS.index(self._choice.order) + 1) % len(ORDERS)])
+
+    def do_fold(self) -> None:
+        """Trials among the runs, or one line a sweep."""
+        self._choose(unfolded=not self._choice.unfolded, sweep="")
+
+    # Marks
+
+    def do_mark(self) -> None:
+        """Mark the run under the cursor, or take its mark away."""
         row = self.deck.row
-        if row is not None:
-            text = "\n".join([*row.error, "", f"worker's log: {short_path(row.run.path / 'worker.log')}"])
-            self.app.push_screen(Reader(f"{short_id(row)} {row.state}", Content(text)))
+        if row is None:
+            return
+        if any(run.id == row.run.id for run in self.deck.marked):
+            self.deck.marked = tuple(run for run in self.deck.marked if run.id != row.run.id)
+        elif len(self.deck.marked) == len(LETTERS):
+            self.say(f"{len(LETTERS)} runs are marked: no more can be told apart")
+        else:
+            self.deck.marked = (*self.deck.marked, row.run)
+        self._show()
+        self.refresh_keys()
+        rows = self.query_one("#runs", Rows)
+        if rows.highlighted is not None and rows.highlighted < len(rows.rows) - 1:  # it would go round
+            rows.action_cursor_down()
+
+    def do_unmark(self) -> None:
+        """Take all marks away."""
+        self.deck.marked = ()
+        self._show()
+        self.refresh_keys()
+
+    def do_compare(self) -> None:
+        """Show the marked runs beside each other."""
+        self.app.switch_mode("compare")
+
+    # Commands on the line under the cursor
+
+    def do_attach(self) -> None:
+        """Show the run, or the trials of the sweep."""
+        if self.deck.sweep is not None:
+            self._choose(sweep=self.deck.sweep.id)
+            self.query_one("#runs", Rows).action_first()
+        elif self.deck.row is not None:
+            self.deck_app.attach(self.deck.row.run)
+
+    def do_evaluation(self) -> None:
+        """What the run has come to."""
+        self.deck_app.do_results()
 
 
-def _about(row: RunRow | None) -> Content:
-    if row is None:
-        return Content("")
-    parts: list[Part] = [(row.facts.run_id, "bold"), (f"  {row.facts.how} {row.facts.device}\n", "dim")]
-    parts.append((f"{short_path(row.run.path)}\n", "dim"))
-    parts += [(f"{text}\n", "$error") for text in row.error[:3]]
-    return line(*parts)
+def _metric(sweep: SweepRow) -> str:
+    return sweep.facts.metric if sweep.facts else "eval_loss"
 
 
 def _empty(width: int) -> Content:
-    return Content.styled("  no runs yet: enter on a model of screen 1, then ^r", "dim")
+    return Content.styled("   no runs yet: enter on a model of screen 1, then ^r", "dim")
+
+
+def _none_found(width: int) -> Content:
+    return Content.styled("   no run is like that: esc shows all", "dim")
+
+
+def _reading(width: int) -> Content:
+    return Content.styled("   reading …", "dim")

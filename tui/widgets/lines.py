@@ -25,12 +25,12 @@ class Line(Static):
         super().__init__(shown, id=id, classes=classes, markup=False)
         self.shown = shown
 
-    def show(self, content: Content) -> None:
-        """Replace the content."""
+    def show(self, content: Content, *, wraps: bool = False) -> None:
+        """Replace the content; `wraps`: its height may change without a line break."""
         if not content.is_same(self.shown):
             height_changes = content.plain.count("\n") != self.shown.plain.count("\n")
             self.shown = content
-            self.update(content, layout=height_changes)
+            self.update(content, layout=height_changes or wraps)
 
 
 class Ends(Widget):

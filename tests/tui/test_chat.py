@@ -1,0 +1,157 @@
+"""Talking on screen 5: streamed answers, the base, ending an answer, and when the worker ends."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input
+
+from engine import api
+from engine.errors import EngineError
+from tests.tui.conftest import deck, screen_text, shows, until
+from tests.tui.results_of import RUN_ID, FakeTalk, settle, trained
+from tui.app import DeckApp
+from tui.talking import Manner, Talking, chat_command, obeyed
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch) -> type[FakeTalk]:
+    """The engine's side is played."""
+    monkeypatch.setattr(api, "Talk", FakeTalk)
+    monkeypatch.setattr(FakeTalk, "made", [])
+    return FakeTalk
+
+
+def chatting() -> DeckApp:
+    """A deck whose fifth screen shows a run that can be talked with."""
+    run = settle()
+    trained(run)
+    app = deck()
+    app.deck.chosen = run
+    return app
+
+
+async def test_questions_are_answered_with_what_was_said_before(talk: type[FakeTalk], cpu_machine: object) -> None:
+    app = chatting()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "tuned answers", "  ready", "context 512", f"$ engine chat {RUN_ID}")
+        await pilot.press(*"3 May 1999", "enter")
+        await shows(pilot, "you    3 May 1999", "tuned  1999-05-03", "10 tokens, 100.0 a second")
+        await pilot.press("ctrl+t", *"again", "enter")
+        await shows(pilot, "you    again", "base   1999-05-03", "base answers", "  ready")
+        await pilot.press(
+            *"/system be short", "enter", *"/temperature 0.7", "enter", *"/tuned", "enter", *"more", "enter"
+        )
+        await shows(pilot, "you    more", "temperature 0.7", "--system 'be short'")
+        (one,) = talk.made
+        await until(pilot, lambda: len(one.asked) == 3)
+        assert [ask["base"] for ask in one.asked] == [False, True, False]
+        assert [turn["role"] for turn in one.asked[2]["messages"]] == ["system", *["user", "assistant"] * 2, "user"]
+        assert one.asked[2]["temperature"] == 0.7
+        await pilot.press(*"/clear", "enter")
+        await until(pilot, lambda: "3 May 1999" not in screen_text(app))
+
+
+async def test_an_answer_is_ended_by_key_and_kept(
+    talk: type[FakeTalk], cpu_machine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "waits", True)
+    app = chatting()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "ready")
+        await pilot.press("h", "i", "enter")
+        await shows(pilot, "tuned  1999-", "answering: esc ends it")
+        await pilot.press("escape")
+        await shows(pilot, "(ended by you)", "  ready")
+        assert app.screen.query_one("#question", Input).has_focus
+        await pilot.press("escape")
+        await shows(pilot, "not evaluated yet")
+
+
+async def test_refusals_and_failures_are_told_and_can_be_tried_again(
+    talk: type[FakeTalk], cpu_machine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "error", EngineError("damaged adapter", hint="resume the run"))
+    app = chatting()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "damaged adapter", "resume the run", "the worker failed: ask again")
+        monkeypatch.setattr(talk, "error", None)
+        await pilot.press(*"refuse", "enter")
+        await shows(pilot, "the conversation fills all 512 tokens", "ready")
+        assert len(talk.made) == 2
+        assert "damaged" not in screen_text(app)
+
+
+async def test_the_worker_ends_with_the_screen_and_the_words_stay(talk: type[FakeTalk], cpu_machine: object) -> None:
+    app = chatting()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "ready")
+        await pilot.press("h", "i", "enter")
+        await shows(pilot, "10 tokens")
+        await pilot.press("f1")
+        await shows(pilot, ": results", "╰")
+        await pilot.press("escape")
+        assert not talk.made[0].left  # only help lay above it
+        await pilot.press("escape", "1")
+        await until(pilot, lambda: talk.made[0].left)
+        await pilot.press("5", "c")
+        await shows(pilot, "you    hi", "ready")
+        assert len(talk.made) == 2
+    assert talk.made[1].left
+
+
+async def test_another_run_has_a_conversation_of_its_own(talk: type[FakeTalk], cpu_machine: object) -> None:
+    app = chatting()
+    other = settle("20260302-101112-other-2b4c")
+    trained(other)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "ready")
+        await pilot.press("h", "i", "enter")
+        await shows(pilot, "you    hi", "10 tokens")
+        await pilot.press("escape", "escape")
+        app.deck.chosen = other
+        app.switch_mode("results")
+        await shows(pilot, "other-2b4c")
+        await pilot.press("c")
+        await shows(pilot, "ready", "each line is a question")
+        assert "you    hi" not in screen_text(app)
+
+
+async def test_a_question_typed_while_the_model_loads_waits(talk: type[FakeTalk], place: object) -> None:
+    said: list[int] = []
+    talking = Talking(settle(), lambda: said.append(1))
+    talking.ask("one")
+    talking.ask("two")
+    for _ in range(200):
+        if all(turn.over for turn in talking.chat.turns) and talking.chat.state == "ready":
+            break
+        await_s(0.02)
+    assert [turn.text for turn in talking.chat.turns] == ["1999-05-03"] * 2
+    talking.end(2.0)
+    assert talk.made[0].left
+    again = talking.again()
+    assert (again.chat.state, len(again.chat.turns)) == ("off", 2)
+
+
+def await_s(seconds: float) -> None:
+    """Let the thread work."""
+    import time
+
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("wrong", ["/temperature x", "/temperature 6", "/tokens 0", "/seed -1", "/what", "/"])
+def test_wrong_commands_are_answered_with_those_there_are(wrong: str, place: object) -> None:
+    talking = Talking(settle(), lambda: None)
+    assert "/temperature N" in talking.obey(wrong)
+    assert talking.chat.manner == Manner()
+
+
+def test_the_manner_has_its_shell_command() -> None:
+    manner = obeyed(obeyed(Manner(), "/tokens", "64") or Manner(), "/seed", "7")
+    assert manner is not None
+    assert chat_command("run", manner) == "engine chat run --max-new-tokens 64 --seed 7"

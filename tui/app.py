@@ -91,6 +91,7 @@ class DeckApp(App[None]):
         super().__init__()
         self.options = options or Options()
         self.deck = DeckState()
+        self.ending = hangup.Ending()
         self._ascii = AsciiFilter() if self.options.ascii_only else None
         for theme in THEMES:
             self.register_theme(theme)
@@ -115,7 +116,7 @@ class DeckApp(App[None]):
         """Leave cleanly when the terminal hangs up or someone asks us to end."""
         # Not on the main thread, as in some tests: there are no signals to answer.
         with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
-            hangup.install(partial(self.exit, None))
+            self.ending = hangup.install(partial(self.exit, None))
         self._tell_settings()
 
     def _tell_settings(self) -> None:

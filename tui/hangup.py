@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 PATIENCE_S = 3.0
@@ -19,20 +20,29 @@ Leave = Callable[[int], None]
 """`leave(return_code)`: end the app; called on its loop."""
 
 
-def install(leave: Leave) -> None:
+@dataclass(slots=True)
+class Ending:
+    """The return code that a hang-up decided; 0 before one. What fails on the closed terminal afterwards is no crash."""
+
+    code: int = 0
+
+
+def install(leave: Leave) -> Ending:
     """Answer SIGTERM and SIGHUP for as long as the process lives. Call on the main thread, inside the running loop."""
-    loop = asyncio.get_running_loop()
+    loop, ending = asyncio.get_running_loop(), Ending()
     loop.add_signal_handler(signal.SIGTERM, leave, 128 + signal.SIGTERM)
 
     def hang_up(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGCONT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ending.code = 128 + number
         _close_terminal()
-        _end_at_the_latest(128 + number)
-        loop.call_soon_threadsafe(leave, 128 + number)
+        _end_at_the_latest(ending.code)
+        loop.call_soon_threadsafe(leave, ending.code)
 
     # Not through the loop: it would come after Textual's own handler of SIGCONT.
     signal.signal(signal.SIGHUP, hang_up)
+    return ending
 
 
 def _close_terminal() -> None:

@@ -106,7 +106,7 @@ def _open(options: Options, run: Run | None) -> int:
     sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
     app.run(mouse=options.mouse)
-    return app.return_code or 0
+    return app.ending.code or app.return_code or 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ Leave = Callable[[int], None]
 
 @dataclass(slots=True)
 class Ending:
-    """The return code that a hang-up decided; 0 before one. What fails on the closed terminal afterwards is no crash."""
+    """The return code that a hang-up decided; 0 before one. What fails on the closed terminal after it is no crash."""
 
     code: int = 0
 

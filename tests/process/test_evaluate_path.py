@@ -204,6 +204,7 @@ def test_what_cannot_be_measured_is_said(exported: Path, tmp_path: Path) -> None
     for path, more, code, words in (
         (merged, {"data": data, "settings": unnamed}, ExitCode.PROFILE, "bertscore needs an encoder"),
         (merged, {"data": data, "settings": bertscore}, ExitCode.MODEL, "hf download no-such-encoder"),
+        (merged, {"data": data, "base": str(exported / "export" / "adapter")}, ExitCode.MODEL, "is an adapter itself"),
         (exported / "export", {"data": "x"}, ExitCode.MODEL, "it holds adapter, merged, nf4, gguf/"),
         (merged, {"data": str(tmp_path / "missing.jsonl")}, ExitCode.DATA, "file not found"),
         (tmp_path, {"data": "x"}, ExitCode.MODEL, "name a folder with config.json"),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.run import run as evaluate
@@ -34,7 +36,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_json = json.loads((run / "run.json").read_text())
     run_json["settings"]["evaluate"]["retention_path"] = "other.txt"
     (run / "run.json").write_text(json.dumps(run_json))
-    export(job(run, quantized=["nf4"], gguf=["f16"]))
+    export(job(run, quantized=["nf4", "int8-static"], gguf=["f16"]))
     return run
 
 
@@ -64,6 +66,7 @@ def test_each_export_is_measured_on_the_rows_of_its_run(exported: Path) -> None:
         (exported / "export" / "adapter", "adapter", 1e-4),
         (gguf, "GGUF read as bf16", 0.02),
         (exported / "export" / "nf4", "bitsandbytes", 0.5),
+        (exported / "export" / "int8-static", "torchao with fixed scales", 0.1),
     ):
         found = evaluate(job(exported, path=str(path)))
         assert found["quantization"] == stored
@@ -139,6 +142,10 @@ def damaged(model: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
 
 
+def strange_scales(model: Path) -> None:
+    save_file({"model.layers.9.mlp": torch.ones(1)}, model / "activation_scales.safetensors")
+
+
 def no_weights(model: Path) -> None:
     next(model.glob("*.safetensors")).unlink()
 
@@ -150,6 +157,7 @@ def no_weights(model: Path) -> None:
         (outside_tokenizer, "points outside the model's directory", "do not use"),
         (own_code, "cannot be loaded", ""),
         (damaged, "damaged weights", ""),
+        (strange_scales, "activation_scales.safetensors does not fit", "export it again"),
         (no_weights, "no weights there", "safetensors"),
     ],
 )
@@ -205,7 +213,7 @@ def test_what_cannot_be_measured_is_said(exported: Path, tmp_path: Path) -> None
         (merged, {"data": data, "settings": unnamed}, ExitCode.PROFILE, "bertscore needs an encoder"),
         (merged, {"data": data, "settings": bertscore}, ExitCode.MODEL, "hf download no-such-encoder"),
         (merged, {"data": data, "base": str(exported / "export" / "adapter")}, ExitCode.MODEL, "is an adapter itself"),
-        (exported / "export", {"data": "x"}, ExitCode.MODEL, "it holds adapter, merged, nf4, gguf/"),
+        (exported / "export", {"data": "x"}, ExitCode.MODEL, "it holds adapter, int8-static, merged, nf4, gguf/"),
         (merged, {"data": str(tmp_path / "missing.jsonl")}, ExitCode.DATA, "file not found"),
         (tmp_path, {"data": "x"}, ExitCode.MODEL, "name a folder with config.json"),
     ):

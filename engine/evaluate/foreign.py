@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine.errors import EngineError, ExitCode
-from engine.export import scales
+from engine.export import gguf_rope, scales
 from engine.modeling import load
 from engine.models.config import read_config
 from engine.profile.schema import Profile
@@ -79,6 +81,9 @@ def load_foreign(found: Foreign, base_dir: Path, device: str, warn: Warn) -> Any
     """The model, as its files store it; 4-bit weights in the layout that the export was checked in."""
     model = load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn)
     load.keep_plain_layout(model)
+    if found.path.suffix == ".gguf":
+        _put_on_positions(model, found.path)
+        return model.eval()
     try:
         scales.put_on_from(model, found.path)
     except Exception as error:
@@ -92,6 +97,17 @@ def load_foreign(found: Foreign, base_dir: Path, device: str, warn: Warn) -> Any
             "export it again; without the file it is a model that measures each token",
         ) from error
     return model.eval()
+
+
+def _put_on_positions(model: Any, path: Path) -> None:
+    """Positions scaled as the file says, which transformers' reader leaves out."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    if gguf_rope.is_scaled(reader):
+        rotary = model.get_decoder().rotary_emb
+        angles, rotary.attention_scaling = gguf_rope.frequencies(reader)
+        rotary.inv_freq = torch.from_numpy(angles).to(rotary.inv_freq)
 
 
 def tokenizer_of(found: Foreign, base_dir: Path, warn: Warn) -> Any | None:

@@ -82,6 +82,25 @@ def test_each_export_is_measured_on_the_rows_of_its_run(exported: Path) -> None:
     assert not {event["code"] for event in told(exported, "warning")} & {"tokens_differ", "tokenizer", "template"}
 
 
+def test_scaled_positions_of_a_gguf_count(exported: Path, tmp_path: Path) -> None:
+    base = Path(
+        shutil.copytree(
+            json.loads((exported / "run.json").read_text())["settings"]["model"]["name_or_path"],
+            tmp_path / "tiny-llama",
+        )
+    )
+    config = json.loads((base / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "linear", "factor": 8.0, "rope_theta": 10000.0}
+    (base / "config.json").write_text(json.dumps(config))
+    run = make_run(tmp_path / "run", base, evaluate={"metrics": ["perplexity"], "max_samples": 12})
+    export(job(run, gguf=["f16"]))
+    (gguf,) = (run / "export" / "gguf").glob("*.gguf")
+    own, found = evaluate(job(run)), evaluate(job(run, path=str(gguf)))
+    # bf16 rounds; positions that are not scaled shift the loss by more.
+    assert found["tuned"]["loss"] == pytest.approx(own["tuned"]["loss"], abs=0.02)
+    assert evaluate(job(exported, rows=12))["tuned"]["loss"] != pytest.approx(own["tuned"]["loss"], abs=0.03)
+
+
 def test_a_model_alone_has_scores_and_no_verdict(exported: Path, tmp_path: Path) -> None:
     merged = Path(shutil.copytree(exported / "export" / "merged", tmp_path / "merged"))
     found = evaluate(alone(tmp_path, merged, data=str(rows_file(tmp_path)), rows=99))

@@ -12,7 +12,7 @@ from tui.text import safe
 
 MOST_CHARS = 20_000
 """Of one text of a sample; the whole is in the report's file."""
-_LESS_IS_BETTER = frozenset({"perplexity", "loss per token"})
+_LESS_IS_BETTER = frozenset({"perplexity", "loss per token", "loss on other text"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tui.report import Report, Sample, Score
 from tui.results import Results
 from tui.text import Part, bar, clip, fit, fit_right, line
 
-VERDICT_STYLES = {"better": "bold $success", "worse": "bold $error"}
+VERDICT_STYLES = {"better": "bold $success", "worse": "bold $error", "worse, and forgetting": "bold $error"}
 SURE = {"better": ("▲ better", "$success"), "worse": ("▼ worse", "$error"), "chance": ("  chance", "dim")}
 TEXT_LINES = 3
 """Of one text in the list; enter shows the whole."""

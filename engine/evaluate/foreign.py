@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine.errors import EngineError, ExitCode
+from engine.export import gguf_rope, scales
 from engine.modeling import load
 from engine.models.config import read_config
 from engine.profile.schema import Profile
@@ -19,8 +22,6 @@ from engine.worker_job import Warn
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-SCALES_FILE = "activation_scales.safetensors"
-"""Fixed activation scales, which transformers does not read."""
 _ADAPTER_CONFIG = "adapter_config.json"
 
 
@@ -56,6 +57,7 @@ def open_foreign(reference: str, settings: Profile, base_dir: Path, warn: Warn) 
     dtype = _DTYPES.get(str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype")), "fp32")
     quantized = config.get("quantization_config")
     how = str(quantized.get("quant_method", "quantized"))[:40] if isinstance(quantized, dict) else dtype
+    how += " with fixed scales" if (path / scales.SCALES_FILE).is_file() else ""
     stored = f"GGUF read as {dtype}" if path.suffix == ".gguf" else how
     context = text.get("max_position_embeddings")
     known = context if isinstance(context, int) and 0 < context < 2**31 else 0
@@ -77,11 +79,35 @@ def _settings(settings: Profile, reference: str, dtype: str) -> Profile:
 
 def load_foreign(found: Foreign, base_dir: Path, device: str, warn: Warn) -> Any:
     """The model, as its files store it; 4-bit weights in the layout that the export was checked in."""
-    if (found.path / SCALES_FILE).is_file():
-        warn("activation_scales", f"{SCALES_FILE} is not put on: measured with a scale for each token (int8-dynamic)")
     model = load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn)
     load.keep_plain_layout(model)
+    if found.path.suffix == ".gguf":
+        _put_on_positions(model, found.path)
+        return model.eval()
+    try:
+        scales.put_on_from(model, found.path)
+    except Exception as error:
+        # safetensors raises an exception type of its own for damaged files.
+        if not isinstance(error, (AttributeError, ValueError)) and type(error).__name__ != "SafetensorError":
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise _error(
+            f"{scales.SCALES_FILE} does not fit the model: {first}",
+            found.path,
+            "export it again; without the file it is a model that measures each token",
+        ) from error
     return model.eval()
+
+
+def _put_on_positions(model: Any, path: Path) -> None:
+    """Positions scaled as the file says, which transformers' reader leaves out."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    if gguf_rope.is_scaled(reader):
+        rotary = model.get_decoder().rotary_emb
+        angles, rotary.attention_scaling = gguf_rope.frequencies(reader)
+        rotary.inv_freq = torch.from_numpy(angles).to(rotary.inv_freq)
 
 
 def tokenizer_of(found: Foreign, base_dir: Path, warn: Warn) -> Any | None:

@@ -121,20 +121,14 @@ def _of_path(job: Job, trained: Trained | None) -> Subject:
     found = foreign.open_foreign(str(job.params["path"]), settings, base_dir, job.warn)
     asked = job.params.get("base")
     beside = foreign.open_foreign(str(asked), settings, base_dir, job.warn) if asked else None
-    if found.is_adapter and beside is None and trained is None:
-        named = foreign.adapter_base(found.path)
-        raise EngineError(
-            "an adapter stands on a base, and none is named",
-            code=ExitCode.MODEL,
-            where=str(found.path),
-            hint=f"add --base MODEL{f'; its configuration names {named!r}' if named else ''}",
-        )
+    _check_base(found, beside, trained)
     tokenizers = _tokenizers(job, found, beside, trained, base_dir)
     context = _context(found, beside, trained)
     asked_length = settings.model.max_length
     data = job.params.get("data")
     name = found.path.name
-    about: dict[str, Any] = {"dtype": found.settings.model.dtype, "quantization": found.stored, "device": device}
+    dtype = (beside if found.is_adapter and beside is not None else found).settings.model.dtype
+    about: dict[str, Any] = {"dtype": dtype, "quantization": found.stored, "device": device}
     return Subject(
         title=name,
         settings=settings,
@@ -148,6 +142,25 @@ def _of_path(job: Job, trained: Trained | None) -> Subject:
         run_dir=None if trained is None else trained.run_dir,
         data=data,
     )
+
+
+def _check_base(found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None) -> None:
+    """Raise EngineError(MODEL) for an adapter without a base, and for a base that is one itself."""
+    if beside is not None and beside.is_adapter:
+        raise EngineError(
+            "the base is an adapter itself",
+            code=ExitCode.MODEL,
+            where=str(beside.path),
+            hint="give --base a whole model; a merged export is one",
+        )
+    if found.is_adapter and beside is None and trained is None:
+        named = foreign.adapter_base(found.path)
+        raise EngineError(
+            "an adapter stands on a base, and none is named",
+            code=ExitCode.MODEL,
+            where=str(found.path),
+            hint=f"add --base MODEL{f'; its configuration names {named!r}' if named else ''}",
+        )
 
 
 def _as_run_json(job: Job) -> dict[str, Any]:

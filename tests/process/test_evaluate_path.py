@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.run import run as evaluate
@@ -34,7 +36,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_json = json.loads((run / "run.json").read_text())
     run_json["settings"]["evaluate"]["retention_path"] = "other.txt"
     (run / "run.json").write_text(json.dumps(run_json))
-    export(job(run, quantized=["nf4"], gguf=["f16"]))
+    export(job(run, quantized=["nf4", "int8-static"], gguf=["f16"]))
     return run
 
 
@@ -64,6 +66,7 @@ def test_each_export_is_measured_on_the_rows_of_its_run(exported: Path) -> None:
         (exported / "export" / "adapter", "adapter", 1e-4),
         (gguf, "GGUF read as bf16", 0.02),
         (exported / "export" / "nf4", "bitsandbytes", 0.5),
+        (exported / "export" / "int8-static", "torchao with fixed scales", 0.1),
     ):
         found = evaluate(job(exported, path=str(path)))
         assert found["quantization"] == stored
@@ -77,6 +80,25 @@ def test_each_export_is_measured_on_the_rows_of_its_run(exported: Path) -> None:
         assert json.loads((folder / "report.json").read_text())["tuned"] == found["tuned"]
     assert json.loads((exported / "eval" / "report.json").read_text())["run"] == exported.name
     assert not {event["code"] for event in told(exported, "warning")} & {"tokens_differ", "tokenizer", "template"}
+
+
+def test_scaled_positions_of_a_gguf_count(exported: Path, tmp_path: Path) -> None:
+    base = Path(
+        shutil.copytree(
+            json.loads((exported / "run.json").read_text())["settings"]["model"]["name_or_path"],
+            tmp_path / "tiny-llama",
+        )
+    )
+    config = json.loads((base / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "linear", "factor": 8.0, "rope_theta": 10000.0}
+    (base / "config.json").write_text(json.dumps(config))
+    run = make_run(tmp_path / "run", base, evaluate={"metrics": ["perplexity"], "max_samples": 12})
+    export(job(run, gguf=["f16"]))
+    (gguf,) = (run / "export" / "gguf").glob("*.gguf")
+    own, found = evaluate(job(run)), evaluate(job(run, path=str(gguf)))
+    # bf16 rounds; positions that are not scaled shift the loss by more.
+    assert found["tuned"]["loss"] == pytest.approx(own["tuned"]["loss"], abs=0.02)
+    assert evaluate(job(exported, rows=12))["tuned"]["loss"] != pytest.approx(own["tuned"]["loss"], abs=0.03)
 
 
 def test_a_model_alone_has_scores_and_no_verdict(exported: Path, tmp_path: Path) -> None:
@@ -139,6 +161,10 @@ def damaged(model: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
 
 
+def strange_scales(model: Path) -> None:
+    save_file({"model.layers.9.mlp": torch.ones(1)}, model / "activation_scales.safetensors")
+
+
 def no_weights(model: Path) -> None:
     next(model.glob("*.safetensors")).unlink()
 
@@ -150,6 +176,7 @@ def no_weights(model: Path) -> None:
         (outside_tokenizer, "points outside the model's directory", "do not use"),
         (own_code, "cannot be loaded", ""),
         (damaged, "damaged weights", ""),
+        (strange_scales, "activation_scales.safetensors does not fit", "export it again"),
         (no_weights, "no weights there", "safetensors"),
     ],
 )
@@ -204,7 +231,8 @@ def test_what_cannot_be_measured_is_said(exported: Path, tmp_path: Path) -> None
     for path, more, code, words in (
         (merged, {"data": data, "settings": unnamed}, ExitCode.PROFILE, "bertscore needs an encoder"),
         (merged, {"data": data, "settings": bertscore}, ExitCode.MODEL, "hf download no-such-encoder"),
-        (exported / "export", {"data": "x"}, ExitCode.MODEL, "it holds adapter, merged, nf4, gguf/"),
+        (merged, {"data": data, "base": str(exported / "export" / "adapter")}, ExitCode.MODEL, "is an adapter itself"),
+        (exported / "export", {"data": "x"}, ExitCode.MODEL, "it holds adapter, int8-static, merged, nf4, gguf/"),
         (merged, {"data": str(tmp_path / "missing.jsonl")}, ExitCode.DATA, "file not found"),
         (tmp_path, {"data": "x"}, ExitCode.MODEL, "name a folder with config.json"),
     ):

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from textual.pilot import Pilot
 
 from engine import api
+from engine.evaluate.page import _ROWS
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
 from tests.tui.conftest import HOLD, SIZES, deck, screen_text, shows, until
@@ -23,7 +24,7 @@ from tests.tui.test_hostile import NASTY, check
 from tui.app import DeckApp
 from tui.exporting import Choices, command, estimated_bytes, first_choices, make_exported, toggled
 from tui.jobwatch import JobReader
-from tui.report import make_report
+from tui.report import _sure, make_report
 from tui.results import ResultReader
 from tui.scoreview import fitting, which_samples
 from tui.screens.results import ResultsScreen
@@ -401,3 +402,9 @@ def test_reports_and_exports_take_anything() -> None:
     assert which_samples(samples, "all", "long ago")[0].prompt == SAMPLES[2]["prompt"]
     scores = make_report(report()).scores
     assert [row.label for row in fitting(scores, 4)] == ["loss per token", "ROUGE-L", "exact match %"]
+
+
+def test_a_loss_that_surely_rises_is_worse() -> None:
+    for label in (label for _, label, _, _ in _ROWS):
+        is_loss = "loss" in label or label == "perplexity"
+        assert _sure(label, "+0.1", "+0.3") == ("worse" if is_loss else "better"), label

@@ -11,6 +11,7 @@ perplexity, loss   how surprised the model is by the wanted answer
 gain from prompt   what the wanted answer gains from its own question
                    over another row's: little when only the manner of
                    answers was learned
+loss on other text outside the task: a sure rise over 0.1 is forgetting
 ROUGE, BLEU, chrF  how much of the wanted text is in the answer
 exact match        answers that are the wanted one, but for case and
                    punctuation

@@ -101,8 +101,11 @@ def _compare(path: Path, kind: str, source: Source) -> dict[str, Any]:
     seen = replace(look(model, own if pieces else tokenizer, texts), template=tokenizer.chat_template)
     against = "the merged model in fp32"
     made = entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged)
-    made |= {"file": path.name, "memory_bytes": gguf_read.tensor_bytes(path)}
+    worst, off = gguf_read.worst_weight(model, source.merged.folder)
+    made |= {"file": path.name, "memory_bytes": gguf_read.tensor_bytes(path), "largest_weight_error": off}
     problems = problems_of(made, LIMITS[kind], merged)
+    if not off <= gguf_read.WEIGHT_LIMIT:
+        problems.append(f"its {worst} is off by {off:.2g} of its size")
     if gguf_read.positions_differ(path, source.rotary):
         problems.append("its positions turn otherwise than the model's")
     text = own.decode(texts.ids[0], skip_special_tokens=pieces).strip()

@@ -11,9 +11,13 @@ import numpy as np
 import torch
 
 from engine.export import gguf_rope
+from engine.export.gguf_write import tensors_of
 from engine.export.reload import readable
 from engine.modeling.gguf_import import dense_options
 
+WEIGHT_LIMIT = 0.5
+"""Largest error of a tensor as a share of its size. Two bits cost a third; rows in another order, or those of another
+tensor, are off by 1.4, where the logits of a coarse file may not tell the two apart."""
 BLOCK = 256
 """Values that share scales in K-quants: rows of other lengths fall back to blocks of 32."""
 _FALL_BACKS = frozenset({"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl"})
@@ -68,6 +72,18 @@ def stop_tokens(reader: gguf.GGUFReader) -> list[int]:
 def _number(reader: gguf.GGUFReader, name: str) -> int | None:
     field = reader.get_field(f"tokenizer.ggml.{name}_token_id")
     return None if field is None else int(field.contents())
+
+
+@torch.inference_mode()
+def worst_weight(model: Any, merged: Path) -> tuple[str, float]:
+    """The tensor of the read `model` that is furthest from its original, and how far, as a share of its size."""
+    found = model.state_dict()
+    errors = {
+        key: float((found[key].float() - own.float()).norm() / own.float().norm().clamp_min(1e-12))
+        for key, own in tensors_of(merged)
+        if key in found
+    }
+    return max(errors.items(), key=lambda pair: pair[1])
 
 
 def is_sentencepiece(path: Path) -> bool:

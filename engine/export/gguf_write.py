@@ -73,7 +73,7 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
     writer.write_ti_data_to_file()
     if divisors is not None:
         writer.write_tensor_data(divisors)
-    for key, tensor in _tensors(merged):
+    for key, tensor in tensors_of(merged):
         if key in plan:
             writer.write_tensor_data(gguf.quants.quantize(_values(tensor, key, config, architecture), plan[key].stored))
     writer.close()
@@ -118,7 +118,8 @@ def _windows(config: dict[str, Any]) -> list[str]:
     return [f"llama.cpp knows no sliding window of this family: texts of more than {window} tokens are read otherwise"]
 
 
-def _tensors(merged: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_of(merged: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and values of every tensor in a directory of safetensors, one at a time."""
     for path in sorted(merged.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - not a dict

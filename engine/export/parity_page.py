@@ -82,6 +82,8 @@ def _details(report: dict[str, Any], made: dict[str, Any]) -> str:
     ]
     if made.get("reloaded_max_abs_diff") is not None:
         lines.append(f"  loaded again it differs from what was saved by {made['reloaded_max_abs_diff']:.2g}")
+    if made.get("largest_weight_error") is not None:
+        lines.append(f"  no tensor is off by more than {_percent(made['largest_weight_error'])} of its size")
     lines.append(f"  stored as {', '.join(f'{name} ({count:,} values)' for name, count in made['stored'].items())}")
     lines.append(f"  chat template {_told(made['template_survives'])}, stop token {_told(made['stops_survive'])}")
     for number, row in enumerate(made["rows"], 1):

@@ -461,6 +461,7 @@ def test_a_format_that_is_broken_is_an_error_and_the_old_export_stands(
     with pytest.raises(EngineError, match="f16 export is not the tuned model: its logits are off") as caught:
         export(job(run, gguf=["f16"]))
     assert caught.value.code is ExitCode.MODEL
+    assert re.search(r"its model.layers.\d.self_attn.[qk]_proj.weight is off by 1", caught.value.message)
     monkeypatch.setattr(scales, "LARGEST", 127 * 50)
     with pytest.raises(EngineError, match="2 problems") as caught:
         export(job(run, quantized=["int8-static"], gguf=["f16"]))

@@ -109,6 +109,9 @@ def test_gguf_files_are_compared_and_come_with_a_modelfile(trained):
     sizes = [found["size_bytes"] for found in entries.values()]
     assert sizes == sorted(sizes, reverse=True)
     assert entries["f16"]["relative_rms"] < 1e-3
+    # The rounding that gguf-py's own quantizer is known for.
+    assert 0.06 < entries["q4_0"]["largest_weight_error"] < 0.12
+    assert entries["q8_0"]["largest_weight_error"] < 0.01
     assert {path.name for path in Path(result["gguf"]).iterdir()} == {
         "Modelfile",
         *(found["file"] for found in entries.values()),

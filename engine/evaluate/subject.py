@@ -1,6 +1,7 @@
 """What is evaluated: a run, or a model at a path beside a run, beside a base, or alone; with its rows.
 
-The job names `run_dir`, `path`, `base`, `data`, and `settings` where they differ from the run's. Called by `run.py`
+The job names `run_dir`, `path`, `base`, `data`, `settings` where they differ from the run's, and `alone` for a run
+that is to be measured without its base and leaves no report. Called by `run.py`
 and `harness.py`, which see models by name and know nothing of where they come from.
 """
 
@@ -94,16 +95,19 @@ def _of_run(job: Job, trained: Trained) -> Subject:
     tokenizer = load_tokenizer(trained, job.warn)
     max_length = int(settings.model.max_length)
     data = job.params.get("data")
+    alone = bool(job.params.get("alone"))
     folder = trained.run_dir / "eval"
+    if data:
+        folder /= slug(Path(str(data)).name)
     return Subject(
         title=trained.run_dir.name,
         settings=settings,
         base_dir=trained.base_dir,
-        tokenizers={"base": tokenizer, "tuned": tokenizer},
-        models=partial(models, trained, device, job.warn),
+        tokenizers={name: tokenizer for name in (("tuned",) if alone else ("base", "tuned"))},
+        models=partial(models, trained, device, job.warn, alone=alone),
         context=int(trained.run_json.get("model", {}).get("max_position_embeddings") or max_length),
         max_length=max_length,
-        folder=folder / slug(Path(str(data)).name) if data else folder,
+        folder=None if alone else folder,
         step=trained.summary().get("weights_step"),
         about={"dtype": settings.model.dtype, "quantization": settings.quantization.method, "device": device},
         run_dir=trained.run_dir,

@@ -128,16 +128,20 @@ def device_of(settings: Profile, warn: Warn) -> str:
     return "cuda" if settings.launch.device == "cuda" else "cpu"
 
 
-def models(trained: Trained, device: str, warn: Warn) -> Iterator[tuple[str, Any]]:
-    """(`base`, model) and then (`tuned`, model), loaded as in training; the first is unusable after.
+def models(trained: Trained, device: str, warn: Warn, *, alone: bool = False) -> Iterator[tuple[str, Any]]:
+    """(`base`, model), unless `alone`, and then (`tuned`, model), loaded as in training; the first is unusable after.
 
     The base is measured before the adapter is put on: switching an adapter off again would leave trained
     biases behind. After full tuning the two are loaded one after the other.
     """
     settings = trained.settings
+    if alone and not trained.is_adapter:
+        yield "tuned", load_full(trained, device, warn).eval()
+        return
     quantized = settings.quantization.method != "none"
     model = load.load_base(settings, trained.base_dir, quantized=quantized, device=device, warn=warn)
-    yield "base", model.eval()
+    if not alone:
+        yield "base", model.eval()
     if trained.is_adapter:
         yield "tuned", load_adapter(model, trained).eval()
         return

@@ -227,6 +227,7 @@ METRIC_NEEDS = {
     "rouge2": "rouge",
     "rougeL": "rouge",
     "bleu": "bleu",
+    "chrf": "bleu",
     "bertscore_f1": "bertscore",
 }
 """Score -> the metric of `evaluate.metrics` that computes it."""

@@ -81,17 +81,17 @@ def price(resolved: Resolved, sequences: tuple[int, int], start_s: float) -> Pri
     tokens = schedule.steps_total * a_step + held_out * _FORWARD_SHARE[settings.tuning.method]
     seconds = plan.training_time_s(tokens)
     if seconds is not None:
-        seconds += start_s + _answers_s(settings, resolved)
+        seconds += start_s + _answers_s(settings, resolved, start_s)
     return Price(schedule.steps_total, seconds, plan.estimate.device_bytes, needs.run_disk_bytes)
 
 
-def _answers_s(settings: Profile, resolved: Resolved) -> float:
-    """Answers to held-out rows, base and tuned, where they rank the trials: as long as they may be."""
+def _answers_s(settings: Profile, resolved: Resolved, start_s: float) -> float:
+    """Answers to held-out rows where they rank the trials, as long as they may be, and the start of their worker."""
     latency = resolved.plan.latency
     if settings.sweep.metric == "eval_loss" or latency is None:
         return 0.0
     batches = -(-settings.evaluate.max_samples // settings.evaluate.batch_size)
-    return 2 * batches * (latency.first_token_s + settings.evaluate.max_new_tokens * latency.per_token_s)
+    return start_s + batches * (latency.first_token_s + settings.evaluate.max_new_tokens * latency.per_token_s)
 
 
 def sample_params(plan: Plan) -> list[Params]:

@@ -54,7 +54,7 @@ def _prune_if_hopeless(work: Work, one: LiveTrial, step: int) -> None:
 
 def _value(work: Work, one: LiveTrial) -> None:
     if work.metric != "eval_loss":
-        trial.begin_scoring(one)
+        trial.begin_scoring(one, work.metric)
         if not trial.scoring_over(one):
             return
     value = trial.value_of(one, work.metric)

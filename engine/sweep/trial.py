@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.runs import control, launch, store
+from engine.profile.vary import METRIC_NEEDS
+from engine.runs import control, jobs, launch, store
 from engine.runs.events import Event, read_events
 from engine.runs.files import read_json
 from engine.runs.store import Run
 from engine.runs.view import widest
 
+SCORING_FOLDER = "score"
+"""Of a run: the job that measures what ranks it."""
 ALIVE = ("starting", "running", "stopping")
 MOST_RESUMES = 3
 """How often a run whose worker vanished is taken up again."""
@@ -114,29 +117,31 @@ def value_of(trial: LiveTrial, metric: str) -> float | None:
         loss = trial.losses.get(kept) if isinstance(kept, int) else None
         found = loss if loss is not None else summary.get("best_eval_loss")
     else:
-        found = _read(trial.run.path / "eval" / "result.json").get("tuned", {}).get(metric)
+        found = _read(trial.run.path / SCORING_FOLDER / "result.json").get("tuned", {}).get(metric)
     return float(found) if isinstance(found, (int, float)) and abs(found) < float("inf") else None
 
 
-def begin_scoring(trial: LiveTrial) -> None:
-    """Evaluate the run's answers in a worker of its own, unless one works there or has done so."""
-    place = trial.run.path / "eval"
-    if launch.is_at_work(place) or (place / "result.json").is_file():
+def begin_scoring(trial: LiveTrial, metric: str) -> None:
+    """Measure the run's own answers by `metric` in a worker, unless one works there or has done so."""
+    place = trial.run.path / SCORING_FOLDER
+    if launch.is_at_work(place) or (place / "result.json").is_file() or trial.scoring is not None:
         return
-    job = {"job": "evaluate", "run_dir": str(trial.run.path), "run_json": store.load_run_json(trial.run)}
-    trial.scoring = launch.begin_job(job, place)
+    job = jobs.evaluation_job(trial.run)
+    evaluate = {**job["run_json"]["settings"]["evaluate"], "metrics": [METRIC_NEEDS[metric]]}
+    settings = {**job["run_json"]["settings"], "evaluate": evaluate}
+    trial.scoring = launch.begin_job({**job, "settings": settings, "alone": True}, place)
 
 
 def scoring_over(trial: LiveTrial) -> bool:
     """Whether the evaluation has ended, well or not."""
     if trial.scoring is not None:
         return trial.scoring.poll() is not None
-    return not launch.is_at_work(trial.run.path / "eval")
+    return not launch.is_at_work(trial.run.path / SCORING_FOLDER)
 
 
 def scoring_error(trial: LiveTrial) -> str:
     """Why an evaluation left no score."""
-    events, _ = read_events(trial.run.path / "eval" / "events.jsonl")
+    events, _ = read_events(trial.run.path / SCORING_FOLDER / "events.jsonl")
     told = next((event for event in reversed(events) if event["type"] == "error"), None)
     return str(told.get("message")) if told else "the evaluation left no score"
 

@@ -110,7 +110,7 @@ def test_a_score_ranks_trials_and_poor_ones_leave_no_weights(shell):
     runs = {run.name: run for run in shell.runs}
     assert (runs[rows[0]["run"]] / "adapter").is_dir()
     assert not (runs[rows[1]["run"]] / "adapter").exists()
-    assert (runs[rows[1]["run"]] / "eval" / "report.json").exists()
+    assert not (runs[rows[0]["run"]] / "eval").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ class Sweep(Table):
         None, "grid = every combination; random; tpe = learns where to look; unset = tpe where there is a range."
     )
     trials: int = setting(20, "Trainings of random and tpe; grid takes every combination.", ge=1, le=100_000)
-    metric: Literal["eval_loss", "exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "bleu", "bertscore_f1"] = (
-        setting(
-            "eval_loss",
-            "What ranks the trials: the best evaluation loss, or a score of answers to the held-out rows.",
-        )
+    metric: Literal[
+        "eval_loss", "exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "bertscore_f1"
+    ] = setting(
+        "eval_loss",
+        "What ranks the trials: the best evaluation loss, or a score of answers to the held-out rows.",
     )
     pruner: Literal["median", "halving", "none"] = setting(
         "median",

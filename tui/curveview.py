@@ -40,7 +40,7 @@ class CurveView:
 def extent(snapshot: RunSnapshot, view: CurveView) -> tuple[float, float] | None:
     """First and last x of a curve; None when there is less than two points."""
     xs = [point.x for points in _overview(snapshot.curves, view.kind) for point in (points[:1] + points[-1:])]
-    if view.kind != "memory" and xs:
+    if view.kind != "memory" and xs and snapshot.reading is None:
         xs.append(float(snapshot.step))  # the last point of a long curve stands for several steps
     if view.kind == "loss":
         xs += [x for x, _ in snapshot.curves.evals]

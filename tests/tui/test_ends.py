@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 
 import pytest
+from textual.events import Resize
+from textual.geometry import Size
 
 from engine import api
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
@@ -352,3 +354,24 @@ def test_signal_handlers_are_in_place_while_the_deck_runs() -> None:
             return signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
 
     assert asyncio.run(run())
+
+
+async def test_a_size_that_is_over_is_not_laid_out_again(cpu_machine: object) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo")
+        laid_out: list[object] = []
+        screen = app.screen
+        before = screen._screen_resized
+
+        def resized(size: Size) -> None:
+            laid_out.append(size)
+            before(size)
+
+        screen._screen_resized = resized  # type: ignore[method-assign]
+        screen.post_message(Resize(Size(120, 40), Size(120, 40)))
+        await pilot.pause(0.3)
+        assert Size(120, 40) not in laid_out
+        await pilot.resize_terminal(100, 30)
+        await shows(pilot, "> demo", "? help")
+        assert set(laid_out) == {Size(100, 30)}

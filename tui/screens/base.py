@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from tui.screens.jump import Target
+from tui.screens.modal import drop_stale
 from tui.text import Part
 from tui.widgets.lines import KeyBar
 from tui.widgets.rows import Rows
@@ -62,7 +63,9 @@ class DeckScreen(Screen[None]):
         raise NotImplementedError
 
     def on_resize(self, event: events.Resize) -> None:
-        """Swap to the message and back."""
+        """Swap to the message and back; a size that the terminal no longer has changes nothing."""
+        if drop_stale(event, self.app.size):
+            return
         self.set_class(event.size.width < MIN_WIDTH or event.size.height < MIN_HEIGHT, "-tiny")
 
     def refresh_keys(self) -> None:

@@ -1,15 +1,33 @@
-"""What all screens over screens share: they close once, however fast the keys come."""
+"""What all screens share about sizes, and screens over screens: they close once, however fast the keys come."""
 
 from __future__ import annotations
 
+from textual import events
 from textual.await_complete import AwaitComplete
+from textual.geometry import Size
 from textual.screen import ModalScreen, ScreenResultType
+
+
+def drop_stale(event: events.Resize, size: Size) -> bool:
+    """Keep Textual from laying a screen out for a size that the terminal no longer has; whether this was one.
+
+    Laying out tells the screen its own size again. Of two such words under way each would bring the other back, for
+    ever.
+    """
+    if event.size == size:
+        return False
+    event.prevent_default()
+    return True
 
 
 class Modal(ModalScreen[ScreenResultType]):
     """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
 
     _answered = False
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Only for a size that the terminal has."""
+        drop_stale(event, self.app.size)
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Close with a result, the first time that this is asked."""

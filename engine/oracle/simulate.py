@@ -24,7 +24,7 @@ from engine.modeling.forward import base_of
 from engine.models.spec import ModelSpec
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
 from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
-from engine.oracle.kernels import REPLACEMENTS, SCRATCH
+from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH
 from engine.oracle.meta import as_on_cuda
 from engine.oracle.tracker import StorageTracker, model_tensors
 from engine.train.masters import Masters
@@ -112,7 +112,7 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
     """All sections of `STEPS` optimizer steps at the depth of `config`."""
     settings = settings_for(spec, shape)
     warnings: list[str] = []
-    tracker = StorageTracker(SCRATCH, REPLACEMENTS)
+    tracker = StorageTracker(SCRATCH, REPLACEMENTS, LATE_SCRATCH)
     with as_on_cuda(device.attention_kernel(gpu, shape)):
         model = build_model(config, settings, shape)
         for name, tensor in model_tensors(model):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.hardware.machine import Machine
+from engine.hardware.machine import Gpu, Machine
+from engine.memory.evaluation import Evaluation, evaluation_of
 from engine.memory.needs import needs_of
 from engine.recommend.candidates import verdict_of
 from engine.recommend.plan import Plan
@@ -25,6 +26,13 @@ class Answer:
     tokens: int | None = None
     """Tokens of the training data that was asked about."""
     epochs: float = 1.0
+    gpu: Gpu | None = None
+    """The plan's card; None = a processor."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What evaluating takes afterwards."""
+        return evaluation_of(self.plan.model, self.plan.shape, self.gpu)
 
     @property
     def tokens_seen(self) -> int | None:
@@ -55,6 +63,8 @@ def document(machine: Machine, answers: Sequence[Answer], total: int) -> dict[st
 
 def _answer_document(answer: Answer) -> dict[str, Any]:
     found = _plan_document(answer.plan)
+    beside = answer.evaluation
+    found["evaluation"] = {**dataclasses.asdict(beside), "device_bytes": beside.device_bytes}
     if answer.tokens_seen:
         data = {"tokens": answer.tokens, "epochs": answer.epochs}
         found |= {**data, "training_time_s": answer.plan.training_time_s(answer.tokens_seen)}

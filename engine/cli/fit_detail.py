@@ -11,6 +11,7 @@ from engine.cli.common import line, width
 from engine.cli.fit_answer import Answer
 from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
+from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
@@ -35,6 +36,8 @@ def show_detail(answer: Answer) -> None:
     if plan.verdict != "NO":
         _show_times(answer)
     _show_terms(plan)
+    if plan.verdict != "NO":
+        _show_evaluation(answer)
     if answer.exact:
         _show_exact(answer)
     line("chosen")
@@ -79,6 +82,21 @@ def _show_terms(plan: Plan) -> None:
     _show_needs(plan)
     for text in estimate.notes:
         line(f"  note: {text}")
+
+
+def _show_evaluation(answer: Answer) -> None:
+    """What evaluating takes afterwards, and whether that is the widest moment of all."""
+    plan, found = answer.plan, answer.evaluation
+    wide = format_bytes(found.device_bytes)
+    batch = f"{BATCH_SIZE} answers of {NEW_TOKENS} tokens to prompts of {plan.shape.max_length}"
+    cache = f"cache {format_bytes(found.cache_bytes)}"
+    if found.device_bytes <= plan.estimate.device_bytes:
+        words = f"{wide} ({batch}, {cache}), less than training"
+    elif found.device_bytes <= plan.available_bytes:
+        words = f"{wide} ({batch}, {cache}): evaluation, not training, is the widest moment"
+    else:
+        words = f"{wide} ({batch}, {cache}), more than is free: lower evaluate.batch_size or shorten its prompts"
+    _show_wrapped("  evaluating", words)
 
 
 def _show_needs(plan: Plan) -> None:

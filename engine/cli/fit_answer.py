@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.evaluation import Evaluation, evaluation_of
 from engine.memory.needs import needs_of
+from engine.memory.several import Outlook, outlook
 from engine.recommend.candidates import verdict_of
 from engine.recommend.plan import Plan
 
@@ -28,6 +29,14 @@ class Answer:
     epochs: float = 1.0
     gpu: Gpu | None = None
     """The plan's card; None = a processor."""
+    cards: tuple[Gpu, ...] = ()
+    """All cards of the machine, where there are several."""
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """Each card's share if all cards trained together; None without several cards."""
+        together = self.gpu is not None and len(self.cards) > 1
+        return outlook(self.plan.model, self.plan.shape, len(self.cards), self.gpu) if together else None
 
     @property
     def evaluation(self) -> Evaluation:
@@ -65,6 +74,7 @@ def _answer_document(answer: Answer) -> dict[str, Any]:
     found = _plan_document(answer.plan)
     beside = answer.evaluation
     found["evaluation"] = {**dataclasses.asdict(beside), "device_bytes": beside.device_bytes}
+    found["outlook"] = dataclasses.asdict(answer.outlook) if answer.outlook else None
     if answer.tokens_seen:
         data = {"tokens": answer.tokens, "epochs": answer.epochs}
         found |= {**data, "training_time_s": answer.plan.training_time_s(answer.tokens_seen)}

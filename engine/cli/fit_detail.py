@@ -38,6 +38,7 @@ def show_detail(answer: Answer) -> None:
     _show_terms(plan)
     if plan.verdict != "NO":
         _show_evaluation(answer)
+    _show_outlook(answer)
     if answer.exact:
         _show_exact(answer)
     line("chosen")
@@ -97,6 +98,24 @@ def _show_evaluation(answer: Answer) -> None:
     else:
         words = f"{wide} ({batch}, {cache}), more than is free: lower evaluate.batch_size or shorten its prompts"
     _show_wrapped("  evaluating", words)
+
+
+def _show_outlook(answer: Answer) -> None:
+    """Several cards: what each would hold, and that a run uses one."""
+    found, plan = answer.outlook, answer.plan
+    if found is None:
+        return
+    fits = "fits" if found.replicated_bytes <= plan.available_bytes else "does not fit"
+    words = [f"replicated (DDP) {format_bytes(found.replicated_bytes)} each, {fits}"]
+    if found.sharded_bytes is None:
+        words.append("int8 weights cannot be sharded")
+    else:
+        fits = "fits" if found.sharded_bytes <= plan.available_bytes else "does not fit"
+        words.append(f"sharded (FSDP2) {format_bytes(found.sharded_bytes)} each, {fits}")
+    if len({(gpu.name, gpu.total_bytes) for gpu in answer.cards}) > 1:
+        words.append("the cards differ: the smallest free memory and the slowest card would decide")
+    _show_wrapped(f"  {found.cards} cards, an outlook", "; ".join(words))
+    line("      this trainer runs on one GPU: none of it is used, and none was measured")
 
 
 def _show_needs(plan: Plan) -> None:

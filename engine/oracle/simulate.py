@@ -192,8 +192,8 @@ def _result(runs: list[Run], depth: int, seconds: float) -> OracleResult:
     ]
     peaks = extended(steady, layers, depth)
     peaks["optimizer"] += portion_bytes(trained_at_depth(runs[-1].trained, depth))
-    reserved = extended([_reserved(run) for run in runs], layers, depth)
     allocated = max(peaks.values())
+    reserved = _reserved(runs, allocated)
     return OracleResult(
         load_bytes=peaks["load"],
         forward_bytes=peaks["forward"],
@@ -209,8 +209,16 @@ def _result(runs: list[Run], depth: int, seconds: float) -> OracleResult:
     )
 
 
-def _reserved(run: Run) -> dict[str, int]:
+def _reserved(runs: list[Run], allocated: int) -> dict[str, int]:
+    """By kind of segment: as replayed at full depth, else `allocated` and the larger of the holes at two depths.
+
+    Holes follow no line: they are made by the largest tensors, most of which do not come with layers.
+    """
+    kinds = {"expandable": True, "default": False}
+    replays = {name: [replay(run.trace, expandable=kind) for run in runs] for name, kind in kinds.items()}
+    if len(runs) == 1:
+        return {name: found[0].peak_reserved_bytes for name, found in replays.items()}
     return {
-        "expandable": replay(run.trace, expandable=True).peak_reserved_bytes,
-        "default": replay(run.trace).peak_reserved_bytes,
+        name: allocated + max(each.peak_reserved_bytes - each.peak_allocated_bytes for each in found)
+        for name, found in replays.items()
     }

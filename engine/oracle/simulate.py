@@ -8,6 +8,7 @@ of a step grows by the same bytes with each period of layers, which a test holds
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from engine.memory.shape import TrainingShape
 from engine.modeling import forward
 from engine.modeling.forward import base_of
 from engine.models.spec import ModelSpec
+from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
 from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
 from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH
@@ -93,12 +95,6 @@ def check_shape(shape: TrainingShape) -> None:
     """Raise EngineError for what the meta device cannot show."""
     if shape.device != "cuda":
         raise EngineError("the oracle simulates GPUs only", code=ExitCode.PROFILE, hint="ask without --exact")
-    if shape.compute_dtype == "fp16":
-        raise EngineError(
-            "fp16 training casts automatically, which the meta device does not show",
-            code=ExitCode.PROFILE,
-            hint="ask without --exact, or for bf16 or fp32",
-        )
 
 
 def depths_for(depth: int, every: int) -> tuple[int, ...]:
@@ -117,6 +113,8 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
         model = build_model(config, settings, shape)
         for name, tensor in model_tensors(model):
             tracker.add(tensor, name)
+        if shape.compute_dtype == "fp16":
+            recompute_in_half_precision(model)
         load = tracker.live_bytes
         optimizer = build_optimizer_on_meta(model, settings, tracker, warnings)
         _mark_sections(model, tracker)
@@ -143,7 +141,8 @@ def _step(model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTrac
         batch = _batch(shape)
         if micro == 0:
             tracker.hold(workspace)
-        loss = forward.loss_sum(model, batch) / 2.0
+        with half_precision() if shape.compute_dtype == "fp16" else contextlib.nullcontext():
+            loss = forward.loss_sum(model, batch) / 2.0
         del batch
         tracker.section("head")
         if micro == 0:

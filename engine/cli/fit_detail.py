@@ -91,12 +91,15 @@ def _show_evaluation(answer: Answer) -> None:
     wide = format_bytes(found.device_bytes)
     batch = f"{BATCH_SIZE} answers of {NEW_TOKENS} tokens to prompts of {plan.shape.max_length}"
     cache = f"cache {format_bytes(found.cache_bytes)}"
+    words = f"{wide} ({batch}, {cache})"
     if found.device_bytes <= plan.estimate.device_bytes:
-        words = f"{wide} ({batch}, {cache}), less than training"
+        words += ", less than training"
     elif found.device_bytes <= plan.available_bytes:
-        words = f"{wide} ({batch}, {cache}): evaluation, not training, is the widest moment"
+        words += ": evaluation, not training, is the widest moment"
+    elif found.scoring_bytes <= plan.available_bytes:
+        words += ", more than is free: fewer prompts are answered at once then"
     else:
-        words = f"{wide} ({batch}, {cache}), more than is free: lower evaluate.batch_size or shorten its prompts"
+        words += f"; scoring rows of {plan.shape.max_length} tokens alone is more than is free"
     _show_wrapped("  evaluating", words)
 
 

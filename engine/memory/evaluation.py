@@ -1,9 +1,9 @@
 """What evaluating and answering take on the device after training, in closed form. Torch-free.
 
-It describes `evaluate.perplexity` (batches of padded rows, logits a bounded number at a time) and
-`evaluate.generate` (a batch of prompts, a key-value cache that grows by copies). Called by `engine fit`. Not here:
-validation during training, which takes less than a step: the same shape without gradients; merging, which happens in
-main memory (`needs.py`).
+It describes `evaluate.perplexity` (batches of padded rows, logits a bounded number at a time) and `evaluate.generate`
+(a batch of prompts, fewer where memory is short, and a key-value cache that grows by copies). Called by `engine fit`.
+Not here: validation during training, which takes less than a step: the same shape without gradients; merging, which
+happens in main memory (`needs.py`); how many prompts a loaded model answers at once (`answers.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
 from engine.memory import device
+from engine.memory.answers import cache_bytes
 from engine.memory.loss import is_capped
 from engine.memory.shape import MIB, TrainingShape, learns_whole
 from engine.memory.states import states
@@ -50,21 +51,17 @@ def evaluation_of(
     """Evaluating what `shape` trained: rows of `max_length` tokens, prompts as long, `new_tokens` after them."""
     length = min(shape.max_length, spec.max_position_embeddings)
     rows = max(1, _SCORED_TOKENS[shape.device] // length)
-    cache = cache_bytes(spec, shape, batch_size * (length + new_tokens))
+    width = compute_width(shape)
+    cache = cache_bytes(spec, batch_size * (length + new_tokens), width)
     scoring = max(forward_bytes(spec, shape, rows, length), _head_bytes(spec, shape, rows * length))
     # Each layer's cache is copied to grow; the first pass takes all prompts at once.
     growing = cache + cache // spec.num_hidden_layers
-    first = cache_bytes(spec, shape, batch_size * length) + forward_bytes(spec, shape, batch_size, length)
+    first = cache_bytes(spec, batch_size * length, width) + forward_bytes(spec, shape, batch_size, length)
     return Evaluation(
         scoring_bytes=_on_device(spec, shape, gpu, (rows, length), scoring),
         answering_bytes=_on_device(spec, shape, gpu, (batch_size, length), max(first, growing)),
         cache_bytes=cache,
     )
-
-
-def cache_bytes(spec: ModelSpec, shape: TrainingShape, tokens: int) -> int:
-    """Keys and values of all layers for `tokens` tokens."""
-    return 2 * spec.num_hidden_layers * key_width(spec) * compute_width(shape) * tokens
 
 
 def forward_bytes(spec: ModelSpec, shape: TrainingShape, rows: int, length: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.hardware.machine import Gpu
-from engine.memory.evaluation import cache_bytes, evaluation_of
+from engine.memory.answers import cache_bytes
+from engine.memory.evaluation import evaluation_of
 from engine.memory.shape import GIB, MIB, TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
@@ -16,7 +17,7 @@ NARROW = TrainingShape(micro_batch=1, quantization="nf4")
 
 
 def test_the_cache_is_two_widths_of_keys_a_layer_and_token() -> None:
-    assert cache_bytes(LLAMA, NARROW, 1) == 128 * 1024
+    assert cache_bytes(LLAMA, 1, 2) == 128 * 1024
     assert evaluation_of(LLAMA, NARROW).cache_bytes == 8 * (2048 + 128) * 128 * 1024
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from engine.memory.evaluation import cache_bytes, forward_bytes
+from engine.memory.answers import cache_bytes
+from engine.memory.evaluation import forward_bytes
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
 from engine.models.spec import ModelSpec
@@ -76,6 +77,6 @@ def test_passes_without_gradients(name: str, rows: int, length: int, quantizatio
     shape = TrainingShape(quantization=quantization, max_length=length)
     scoring, answering = simulated(spec, rows, length, quantization)
     formula = forward_bytes(spec, shape, rows, length)
-    cache = cache_bytes(replace(spec, num_hidden_layers=LAYERS, parameters=None), shape, rows * length)
+    cache = cache_bytes(replace(spec, num_hidden_layers=LAYERS, parameters=None), rows * length, 2)
     assert -0.01 <= formula / scoring - 1 <= highest
     assert -0.01 <= (formula + cache) / answering - 1 <= highest

@@ -25,7 +25,7 @@ from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
 STEPS = 3
-FIGURES = ("load", "forward", "loss", "backward", "optimizer", "allocated", "reserved", "reserved_default")
+FIGURES = ("load", "forward", "loss", "backward", "optimizer", "allocated", "reserved")
 
 
 def main() -> int:

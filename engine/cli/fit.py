@@ -21,7 +21,7 @@ from engine.errors import EngineError, ExitCode
 from engine.text import format_bytes
 
 if TYPE_CHECKING:
-    from engine.hardware.machine import Machine
+    from engine.hardware.machine import Gpu, Machine
     from engine.memory.exact import ExactMemory
     from engine.recommend.plan import Plan, Requirements
 
@@ -90,7 +90,9 @@ def fit(
     if why and not specs:
         shown = [plan_model(plan.model, machine, requirements) for plan in shown]
     data = filters["tokens"], filters["epochs"]
-    answers = [Answer(plan, _simulated(machine, plan) if exact else None, *data) for plan in shown]
+    answers = [
+        Answer(plan, _simulated(machine, plan) if exact else None, *data, *_cards(machine, plan)) for plan in shown
+    ]
     if as_json:
         print_json(document(machine, answers, len(plans)))
     else:
@@ -126,7 +128,7 @@ def recommend(
     plan = plan_model(spec, machine, requirements)
     if target is not None and plan.verdict != "NO":
         _write(plan, target, data_path)
-    answer = Answer(plan, None, filters["tokens"], filters["epochs"])
+    answer = Answer(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
     if as_json:
         print_json({**document(machine, [answer], 1), "written": str(target) if target else None})
     else:
@@ -174,8 +176,12 @@ def _simulated(machine: Machine, plan: Plan) -> ExactMemory:
     from engine.memory.exact import exact_memory
 
     note(f"simulating a step of {plan.model.name} …")
-    gpu = None if plan.device_index is None else machine.gpus[plan.device_index]
-    return exact_memory(plan.model, plan.shape, gpu)
+    return exact_memory(plan.model, plan.shape, _cards(machine, plan)[0])
+
+
+def _cards(machine: Machine, plan: Plan) -> tuple[Gpu | None, tuple[Gpu, ...]]:
+    """The plan's card, and all of the machine."""
+    return None if plan.device_index is None else machine.gpus[plan.device_index], machine.gpus
 
 
 def _write(plan: Plan, target: Path, data_path: Path | None) -> None:

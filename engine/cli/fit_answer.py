@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.hardware.machine import Machine
+from engine.hardware.machine import Gpu, Machine
+from engine.memory.evaluation import Evaluation, evaluation_of
 from engine.memory.needs import needs_of
+from engine.memory.several import Outlook, outlook
 from engine.recommend.candidates import verdict_of
 from engine.recommend.plan import Plan
 
@@ -25,6 +27,21 @@ class Answer:
     tokens: int | None = None
     """Tokens of the training data that was asked about."""
     epochs: float = 1.0
+    gpu: Gpu | None = None
+    """The plan's card; None = a processor."""
+    cards: tuple[Gpu, ...] = ()
+    """All cards of the machine, where there are several."""
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """Each card's share if all cards trained together; None without several cards."""
+        together = self.gpu is not None and len(self.cards) > 1
+        return outlook(self.plan.model, self.plan.shape, len(self.cards), self.gpu) if together else None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What evaluating takes afterwards."""
+        return evaluation_of(self.plan.model, self.plan.shape, self.gpu)
 
     @property
     def tokens_seen(self) -> int | None:
@@ -55,6 +72,9 @@ def document(machine: Machine, answers: Sequence[Answer], total: int) -> dict[st
 
 def _answer_document(answer: Answer) -> dict[str, Any]:
     found = _plan_document(answer.plan)
+    beside = answer.evaluation
+    found["evaluation"] = {**dataclasses.asdict(beside), "device_bytes": beside.device_bytes}
+    found["outlook"] = dataclasses.asdict(answer.outlook) if answer.outlook else None
     if answer.tokens_seen:
         data = {"tokens": answer.tokens, "epochs": answer.epochs}
         found |= {**data, "training_time_s": answer.plan.training_time_s(answer.tokens_seen)}

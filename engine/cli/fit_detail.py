@@ -11,6 +11,7 @@ from engine.cli.common import line, width
 from engine.cli.fit_answer import Answer
 from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
+from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
@@ -35,6 +36,9 @@ def show_detail(answer: Answer) -> None:
     if plan.verdict != "NO":
         _show_times(answer)
     _show_terms(plan)
+    if plan.verdict != "NO":
+        _show_evaluation(answer)
+    _show_outlook(answer)
     if answer.exact:
         _show_exact(answer)
     line("chosen")
@@ -79,6 +83,42 @@ def _show_terms(plan: Plan) -> None:
     _show_needs(plan)
     for text in estimate.notes:
         line(f"  note: {text}")
+
+
+def _show_evaluation(answer: Answer) -> None:
+    """What evaluating takes afterwards, and whether that is the widest moment of all."""
+    plan, found = answer.plan, answer.evaluation
+    wide = format_bytes(found.device_bytes)
+    batch = f"{BATCH_SIZE} answers of {NEW_TOKENS} tokens to prompts of {plan.shape.max_length}"
+    cache = f"cache {format_bytes(found.cache_bytes)}"
+    words = f"{wide} ({batch}, {cache})"
+    if found.device_bytes <= plan.estimate.device_bytes:
+        words += ", less than training"
+    elif found.device_bytes <= plan.available_bytes:
+        words += ": evaluation, not training, is the widest moment"
+    elif found.scoring_bytes <= plan.available_bytes:
+        words += ", more than is free: fewer prompts are answered at once then"
+    else:
+        words += f"; scoring rows of {plan.shape.max_length} tokens alone is more than is free"
+    _show_wrapped("  evaluating", words)
+
+
+def _show_outlook(answer: Answer) -> None:
+    """Several cards: what each would hold, and that a run uses one."""
+    found, plan = answer.outlook, answer.plan
+    if found is None:
+        return
+    fits = "fits" if found.replicated_bytes <= plan.available_bytes else "does not fit"
+    words = [f"replicated (DDP) {format_bytes(found.replicated_bytes)} each, {fits}"]
+    if found.sharded_bytes is None:
+        words.append("int8 weights cannot be sharded")
+    else:
+        fits = "fits" if found.sharded_bytes <= plan.available_bytes else "does not fit"
+        words.append(f"sharded (FSDP2) {format_bytes(found.sharded_bytes)} each, {fits}")
+    if len({(gpu.name, gpu.total_bytes) for gpu in answer.cards}) > 1:
+        words.append("the cards differ: the smallest free memory and the slowest card would decide")
+    _show_wrapped(f"  {found.cards} cards, an outlook", "; ".join(words))
+    line("      this trainer runs on one GPU: none of it is used, and none was measured")
 
 
 def _show_needs(plan: Plan) -> None:

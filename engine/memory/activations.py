@@ -59,6 +59,7 @@ class _Layer:
     """Sequences are longer than the model's sliding window."""
     decomposed: bool
     quantized: bool
+    on_gpu: bool
 
     @property
     def width(self) -> int:
@@ -96,7 +97,8 @@ def _layer_cost(layer: _Layer) -> LayerCost:
         beside_matrix=width * layer.inner,
         boundary=width * (spec.hidden_size + (parts.held_by_int8(spec) if layer.int8 else 0)),
         scores=heads * 8 + mask,
-        score_transient=heads * 6,
+        # On a GPU the softmax's backward pass multiplies gradient and output into one more fp32 square.
+        score_transient=heads * (10 if layer.on_gpu else 6),
         freed=mlp,
         matrices=dora.matrices_bytes(layer.adapters, width) if dense else 0,
     )
@@ -164,6 +166,7 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
             windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
             decomposed=dora.is_decomposed(shape),
             quantized=shape.quantization != "none",
+            on_gpu=shape.device != "cpu",
         )
     )
 

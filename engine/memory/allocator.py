@@ -3,8 +3,10 @@
 Follows c10/cuda/CUDACachingAllocator.cpp (torch 2.11 to 2.13) for one stream: 512-byte rounding, pools for
 small (up to 1 MiB) and large blocks, best fit, splitting, merging with free neighbours, and, when a
 capacity is given, releasing what is wholly free before giving up. `expandable` models the option
-`expandable_segments:True`, which the engine's launcher sets: one growing segment a pool. Not here: where
-traces come from (`engine.oracle`). Torch-free.
+`expandable_segments:True`, which the engine's launcher sets: one growing segment a pool. Blocks of one size go by
+their address, and the driver puts each new segment below those before it (its source is closed: 18 of 20 published
+16-bit runs come out within 2 MiB that way, 12 the other way round). Not here: where traces come from
+(`engine.oracle`). Torch-free.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class CachingAllocator:
         self.retries = 0
         self._small, self._large = Pool(True), Pool(False)
         self._used: dict[int, Block] = {}
-        self._next_address = 0
+        self._next_address, self._lowest_address = 0, _ENDLESS_BYTES
 
     def malloc(self, identity: int, size_bytes: int) -> None:
         """Hand out `size_bytes` under a new `identity`."""
@@ -96,9 +98,8 @@ class CachingAllocator:
     def _new_segment(self, pool: Pool, size: int) -> Block:
         segment = _segment_bytes(size)
         self._reserve(segment)
-        block = Block(self._next_address, segment, pool)
-        self._next_address += segment + _HUGE_FROM_BYTES
-        return block
+        self._lowest_address -= segment + _HUGE_FROM_BYTES
+        return Block(self._lowest_address, segment, pool)
 
     def _grow_expandable(self, pool: Pool, size: int) -> Block:
         block = self._candidate(pool, size)

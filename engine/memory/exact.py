@@ -37,7 +37,7 @@ class ExactMemory:
 def exact_memory(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None) -> ExactMemory:
     """Simulate one step of training `spec` with `shape` on `gpu`, layer by layer.
 
-    Raises EngineError(RESOURCES) for what the simulation does not cover (processors, fp16) and
+    Raises EngineError(RESOURCES) for what the simulation does not cover (processors) and
     EngineError(MODEL) for an architecture that this transformers cannot build.
     """
     _refuse_uncovered(shape)
@@ -54,13 +54,13 @@ def exact_memory(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None) -> Exac
 
 
 def _refuse_uncovered(shape: TrainingShape) -> None:
-    reason = ""
     if shape.device != "cuda":
-        reason = "the simulation covers GPUs only"
-    elif shape.compute_dtype == "fp16":
-        reason = "automatic casts to fp16 do not show in the simulation"
-    if reason:
-        raise EngineError(reason, code=ExitCode.RESOURCES, where="--exact", hint="ask without it, or with --gpu NAME")
+        raise EngineError(
+            "the simulation covers GPUs only",
+            code=ExitCode.RESOURCES,
+            where="--exact",
+            hint="ask without it, or with --gpu NAME",
+        )
 
 
 def _shape_arguments(shape: TrainingShape) -> list[str]:

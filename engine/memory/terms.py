@@ -159,8 +159,7 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
         kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
         notes.append(f"experts are not quantized by bitsandbytes: {kept} stay in {shape.compute_dtype}")
     if spec.family not in KNOWN_FAMILIES:
-        covered = shape.device == "cuda" and shape.compute_dtype != "fp16"
-        advice = "ask with --exact" if covered else "expect a larger error"
+        advice = "ask with --exact" if shape.device == "cuda" else "expect a larger error"
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")
     if found.states.paged_bytes:
         notes.append(f"paged optimizer: up to {format_bytes(found.states.paged_bytes)} of RAM or GPU memory more")

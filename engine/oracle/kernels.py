@@ -20,6 +20,7 @@ ASSUMPTIONS = (
     "4-bit layers dequantize their whole matrix in the forward pass too (bitsandbytes fuses it for few tokens)",
     "int8 layers hold an int32 and an fp16 result beside the output; no outlier columns",
     "logsumexp and norms form one temporary of their input's size",
+    "the backward pass of a softmax multiplies gradient and output into a temporary",
     "the gradient of an embedding is summed by segments in fp32",
     "experts are balanced",
 )
@@ -98,6 +99,11 @@ def same_size(x: torch.Tensor, *_: Any, **__: Any) -> list[int]:
     return [_bytes(x)]
 
 
+def softmax_backward(grad: torch.Tensor, *_: Any) -> list[int]:
+    """SoftMax.cu softmax_backward_cuda_out: `grad * output`, behind the gradient that it fills."""
+    return [_bytes(grad)]
+
+
 def embedding_backward(grad: torch.Tensor, indices: torch.Tensor, rows: int, *_: Any) -> list[int]:
     """Embedding.cu, more than 3,072 tokens: sorted indices with their origins, and fp32 partial sums."""
     count = indices.numel()
@@ -121,6 +127,7 @@ SCRATCH: dict[str, Scratch] = {
     "aten::logsumexp": same_size,
     "aten::embedding_dense_backward": embedding_backward,
 }
+LATE_SCRATCH: dict[str, Scratch] = {"aten::_softmax_backward_data": softmax_backward}
 REPLACEMENTS: dict[str, Replacement] = {
     "aten::nonzero": nonzero,
     "bitsandbytes::int8_mixed_scaled_mm": int8_mixed_product,

@@ -8,6 +8,7 @@ of a step grows by the same bytes with each period of layers, which a test holds
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,10 @@ from engine.memory.shape import TrainingShape
 from engine.modeling import forward
 from engine.modeling.forward import base_of
 from engine.models.spec import ModelSpec
+from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
 from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
-from engine.oracle.kernels import REPLACEMENTS, SCRATCH
+from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH
 from engine.oracle.meta import as_on_cuda
 from engine.oracle.tracker import StorageTracker, model_tensors
 from engine.train.masters import Masters
@@ -93,12 +95,6 @@ def check_shape(shape: TrainingShape) -> None:
     """Raise EngineError for what the meta device cannot show."""
     if shape.device != "cuda":
         raise EngineError("the oracle simulates GPUs only", code=ExitCode.PROFILE, hint="ask without --exact")
-    if shape.compute_dtype == "fp16":
-        raise EngineError(
-            "fp16 training casts automatically, which the meta device does not show",
-            code=ExitCode.PROFILE,
-            hint="ask without --exact, or for bf16 or fp32",
-        )
 
 
 def depths_for(depth: int, every: int) -> tuple[int, ...]:
@@ -112,11 +108,13 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
     """All sections of `STEPS` optimizer steps at the depth of `config`."""
     settings = settings_for(spec, shape)
     warnings: list[str] = []
-    tracker = StorageTracker(SCRATCH, REPLACEMENTS)
+    tracker = StorageTracker(SCRATCH, REPLACEMENTS, LATE_SCRATCH)
     with as_on_cuda(device.attention_kernel(gpu, shape)):
         model = build_model(config, settings, shape)
         for name, tensor in model_tensors(model):
             tracker.add(tensor, name)
+        if shape.compute_dtype == "fp16":
+            recompute_in_half_precision(model)
         load = tracker.live_bytes
         optimizer = build_optimizer_on_meta(model, settings, tracker, warnings)
         _mark_sections(model, tracker)
@@ -143,7 +141,8 @@ def _step(model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTrac
         batch = _batch(shape)
         if micro == 0:
             tracker.hold(workspace)
-        loss = forward.loss_sum(model, batch) / 2.0
+        with half_precision() if shape.compute_dtype == "fp16" else contextlib.nullcontext():
+            loss = forward.loss_sum(model, batch) / 2.0
         del batch
         tracker.section("head")
         if micro == 0:
@@ -192,8 +191,8 @@ def _result(runs: list[Run], depth: int, seconds: float) -> OracleResult:
     ]
     peaks = extended(steady, layers, depth)
     peaks["optimizer"] += portion_bytes(trained_at_depth(runs[-1].trained, depth))
-    reserved = extended([_reserved(run) for run in runs], layers, depth)
     allocated = max(peaks.values())
+    reserved = _reserved(runs, allocated)
     return OracleResult(
         load_bytes=peaks["load"],
         forward_bytes=peaks["forward"],
@@ -209,8 +208,16 @@ def _result(runs: list[Run], depth: int, seconds: float) -> OracleResult:
     )
 
 
-def _reserved(run: Run) -> dict[str, int]:
+def _reserved(runs: list[Run], allocated: int) -> dict[str, int]:
+    """By kind of segment: as replayed at full depth, else `allocated` and the larger of the holes at two depths.
+
+    Holes follow no line: they are made by the largest tensors, most of which do not come with layers.
+    """
+    kinds = {"expandable": True, "default": False}
+    replays = {name: [replay(run.trace, expandable=kind) for run in runs] for name, kind in kinds.items()}
+    if len(runs) == 1:
+        return {name: found[0].peak_reserved_bytes for name, found in replays.items()}
     return {
-        "expandable": replay(run.trace, expandable=True).peak_reserved_bytes,
-        "default": replay(run.trace).peak_reserved_bytes,
+        name: allocated + max(each.peak_reserved_bytes - each.peak_allocated_bytes for each in found)
+        for name, found in replays.items()
     }

@@ -26,8 +26,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Live and peak bytes by section, and the trace of allocations for `engine.memory.allocator`."""
 
     def __init__(
-        self, scratch: dict[str, Scratch] | None = None, replacements: dict[str, Replacement] | None = None
+        self,
+        scratch: dict[str, Scratch] | None = None,
+        replacements: dict[str, Replacement] | None = None,
+        late_scratch: dict[str, Scratch] | None = None,
     ) -> None:
+        """`scratch` is taken before an operator's outputs, `late_scratch` after them."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace: list[Event] = []
         self.live_bytes = self.peak_bytes = 0
@@ -36,7 +40,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.keep_contents = False
         self._section = "load"
         self._section_peak = 0
-        self._scratch, self._replacements = scratch or {}, replacements or {}
+        self._scratch, self._replacements, self._late = scratch or {}, replacements or {}, late_scratch or {}
         self._live: dict[int, tuple[int, int, weakref.ref[Any], str]] = {}
         self._last_id = 0
 
@@ -57,6 +61,10 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         size, identity = rounded(size), self._take(size)
         self._live[key] = (size, identity, weakref.ref(storage, self._watch(key, identity)), name)
         self._note_peak()
+
+    def identity(self, tensor: torch.Tensor) -> int:
+        """What `tensor`'s storage is called in the trace. Raises KeyError for one that was never counted."""
+        return self._live[tensor.untyped_storage()._cdata][1]
 
     def hold(self, size_bytes: int) -> None:
         """Count memory that some library takes once and never gives back."""
@@ -95,17 +103,21 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator and count what it made."""
         kwargs = kwargs or {}
         name = func._schema.name
-        wanted = self._scratch.get(name)
-        taken = [(self._take(size), rounded(size)) for size in wanted(*args, **kwargs)] if wanted else []
+        taken = self._taken(self._scratch.get(name), args, kwargs)
         stand_in = self._replacements.get(name)
         out = stand_in(*args, **kwargs) if stand_in else func(*args, **kwargs)
         for tensor in _tensors(out):
             self.add(tensor, name)
+        taken += self._taken(self._late.get(name), args, kwargs)
         if taken:
             self._note_peak()
             for identity, size in taken:
                 self._give(identity, size)
         return out
+
+    def _taken(self, wanted: Scratch | None, args: Any, kwargs: Any) -> list[tuple[int, int]]:
+        """Identities and sizes of what `wanted` asks for."""
+        return [(self._take(size), rounded(size)) for size in wanted(*args, **kwargs)] if wanted else []
 
 
 def _tensors(out: Any) -> Iterator[torch.Tensor]:

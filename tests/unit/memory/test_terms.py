@@ -205,7 +205,7 @@ def test_fused_layers_are_met_by_llama_names() -> None:
     [
         (TARGET, "ask with --exact"),
         (replace(TARGET, device="cpu", quantization="none"), "expect a larger error"),
-        (replace(TARGET, compute_dtype="fp16"), "expect a larger error"),
+        (replace(TARGET, compute_dtype="fp16"), "ask with --exact"),
     ],
 )
 def test_an_unknown_family_says_what_to_do(shape: TrainingShape, advice: str) -> None:

@@ -14,12 +14,15 @@ import torch
 from engine.oracle.tracker import StorageTracker
 
 LOADER_THREADS = 4
-"""GLOBAL_WORKERS of core_model_loading.py. Tensors come in the order of their names; which are on the way at once is
-a matter of timing, so that threaded rows are simulated less surely."""
+"""GLOBAL_WORKERS of core_model_loading.py. Tensors come in the order of their names; how many wait on the card is a
+matter of timing: nothing in the source bounds it."""
 
 
 def load_model(model: Any, tracker: StorageTracker, *, threads: int) -> int | None:
-    """Load the base, then the adapters. Returns the position in the trace where PEFT 0.20 empties the cache."""
+    """Load the base, `threads` tensors ahead of the one in work, then the adapters.
+
+    Returns the position in the trace where PEFT 0.20 empties the cache.
+    """
     base = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): parameter
         for name, parameter in model.named_parameters()
@@ -34,7 +37,7 @@ def load_model(model: Any, tracker: StorageTracker, *, threads: int) -> int | No
         for parameter in [*base.values(), *model.buffers()]:
             tracker.add(parameter)
     _attach_adapters(model, tracker, halves=emptied is None)
-    return None if threads else emptied
+    return emptied
 
 
 def _load_packed(base: dict[str, Any], tracker: StorageTracker, threads: int) -> int:

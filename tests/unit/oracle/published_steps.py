@@ -2,8 +2,9 @@
 
 `MEASURED`: seventeen rows published with fitcheck-llm 0.3.1 (MIT licence): LoRA on attention projections in fp16, one
 Tesla T4, non-reentrant activation checkpointing, Hugging Face's own loss over full logits. 4-bit rows went through
-`prepare_model_for_kbit_training`, which casts embeddings, head and norms to fp32. Nothing here was fitted to them.
-How the model got onto the card is in `published_loading.py`.
+`prepare_model_for_kbit_training`, which casts embeddings, head and norms to fp32. `FURTHER`: five more of the same
+archive with eager attention at its widest. Nothing here was fitted to them. How the model got onto the card is in
+`published_loading.py`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.memory.allocator import CachingAllocator, Event
 from engine.memory.shape import MIB
-from engine.oracle.kernels import SCRATCH
+from engine.oracle.kernels import LATE_SCRATCH, SCRATCH
 from engine.oracle.quantized import four_bit_linear
-from engine.oracle.tracker import StorageTracker
+from engine.oracle.tracker import StorageTracker, model_tensors
 from tests.unit.oracle.published_loading import LOADER_THREADS, load_model
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 CUBLAS_BYTES = int(8.125 * MIB)
+_TRAINING = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,57 +75,92 @@ MEASURED = (
     Row("deepseek-coder-1.3b", 1, 1024, "nf4", "eager", 16, 1202.22, 1731.49, 1975.49, 1456.47, 2274, True),
     Row("deepseek-coder-1.3b", 1, 1024, "nf4", "efficient", 16, 1202.47, 1727.74, 1971.74, 1456.72, 2172, True),
 )
+FURTHER = (
+    Row("tinyllama-1.1b", 2, 2048, "none", "eager", 32, 2134.55, 4704.10, 6616.12, 0, 7662),
+    Row("tinyllama-1.1b", 2, 2048, "nf4", "eager", 32, 1070.05, 4076.97, 6650.99, 0, 7840),
+    Row("tinyllama-1.1b", 8, 1024, "nf4", "eager", 32, 1072.55, 4918.37, 8017.91, 0, 11032, True),
+    Row("smollm2-360m", 1, 4096, "nf4", "eager", 32, 388.22, 2992.17, 5687.15, 0, 8164),
+    Row("smollm2-1.7b", 1, 2048, "none", "eager", 32, 3312.19, 4680.97, 5706.23, 0, 7146),
+)
 _SIZES = {  # family, hidden, inner, layers, heads, key heads, vocabulary, tied
     "qwen2.5-1.5b": ("qwen2", 1536, 8960, 28, 12, 2, 151936, True),
     "qwen2.5-7b": ("qwen2", 3584, 18944, 28, 28, 4, 152064, False),
     "smollm2-1.7b": ("llama", 2048, 8192, 24, 32, 32, 49152, True),
+    "tinyllama-1.1b": ("llama", 2048, 5632, 22, 32, 4, 32000, False),
+    "smollm2-360m": ("llama", 960, 2560, 32, 15, 5, 49152, True),
     "smollm2-135m": ("llama", 576, 1536, 30, 9, 3, 49152, True),
     "mistral-7b": ("mistral", 4096, 14336, 32, 32, 8, 32768, False),
     "deepseek-coder-1.3b": ("llama", 2048, 5504, 24, 16, 16, 32256, False),
 }
 
 
+ORDERS = (LOADER_THREADS, 0, 1, 2, 8, 12)
+"""Tensors on the card ahead of the one in work; with four threads there are usually four."""
+
+
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """The same figures in MiB: memory after loading, and the allocator after three steps."""
+    """The same figures in MiB: memory after loading, and the allocator after two steps."""
 
     load: float
     allocated: float
     reserved: float
 
 
-def simulate_row(row: Row, steps: int = 3) -> Simulated:
-    """`row`'s loading and steps as its authors wrote them, through the allocator's model."""
+def simulate_row(row: Row, steps: int = 2) -> list[Simulated]:
+    """`row`'s loading and steps as its authors wrote them, through the allocator's model; threads in all `ORDERS`."""
+    ahead = ORDERS if row.threaded else (0,)
     with _patched():
         model = _build(row, depth(row))
-        tracker = StorageTracker(SCRATCH)
-        emptied = load_model(model, tracker, threads=LOADER_THREADS if row.threaded else 0)
-        loaded = len(tracker.trace)
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=1e-4, foreach=True)
-        ids = torch.empty((row.batch, row.length), dtype=torch.long, device="meta")
+        loadings = [StorageTracker() for _ in ahead]
+        emptied = [load_model(model, loading, threads=count) for loading, count in zip(loadings, ahead, strict=True)]
+        tracker = StorageTracker(SCRATCH, late_scratch=LATE_SCRATCH)
+        for name, tensor in model_tensors(model):
+            tracker.add(tensor, name)
+        known = [
+            {tracker.identity(tensor): loading.identity(tensor) for _, tensor in model_tensors(model)}
+            for loading in loadings
+        ]
+        traces, loaded = [tuple(loading.trace) for loading in loadings], len(tracker.trace)
         with tracker:
-            tracker.add(ids)
-            for step in range(steps):
-                _step(model, optimizer, ids, tracker, CUBLAS_BYTES if step == 0 else 0)
-    return _replayed(tracker.trace, loaded, emptied)
+            _train(model, row, tracker, steps)
+    training = tracker.trace[loaded:]
+    return [
+        _replayed(trace, _renamed(training, names), None if row.threaded else position)
+        for trace, position, names in zip(traces, emptied, known, strict=True)
+    ]
 
 
-def _replayed(trace: list[Event], loaded: int, emptied: int | None) -> Simulated:
-    """`loaded`, `emptied`: positions in the trace where loading ends and where the cache was emptied."""
+def _renamed(training: list[Event], known: dict[int, int]) -> list[Event]:
+    """Identities beside those of the loading, but for what was loaded: biases die when they are cast."""
+    return [
+        (known[abs(each)] if each > 0 else -known[abs(each)], size)
+        if abs(each) in known
+        else (each + _TRAINING if each > 0 else each - _TRAINING, size)
+        for each, size in training
+    ]
+
+
+def _replayed(loading: tuple[Event, ...], training: list[Event], emptied: int | None) -> Simulated:
+    """`emptied`: position in `loading` where the cache was emptied."""
     allocator = CachingAllocator()
-    load_bytes = 0
-    for position, (identity, size) in enumerate(trace):
+    for position, event in enumerate(loading):
         if position == emptied:
             allocator.empty_cache()
-        if position == loaded:
-            load_bytes = allocator.allocated_bytes
-            allocator.reset_peaks()
-        if identity > 0:
-            allocator.malloc(identity, size)
-        else:
-            allocator.free(-identity)
+        _apply(allocator, event)
+    load_bytes = allocator.allocated_bytes
+    allocator.reset_peaks()
+    for event in training:
+        _apply(allocator, event)
     return Simulated(load_bytes / MIB, allocator.peak_allocated_bytes / MIB, allocator.peak_reserved_bytes / MIB)
+
+
+def _apply(allocator: CachingAllocator, event: Event) -> None:
+    identity, size = event
+    if identity > 0:
+        allocator.malloc(identity, size)
+    else:
+        allocator.free(-identity)
 
 
 def depth(row: Row) -> int:
@@ -129,15 +168,41 @@ def depth(row: Row) -> int:
     return _SIZES[row.model][3]
 
 
-def _step(model: Any, optimizer: Any, ids: torch.Tensor, tracker: StorageTracker, workspace: int) -> None:
-    for parameter in model.parameters():
-        parameter.grad = None
-    tracker.hold(workspace)
-    # The outputs, logits among them, live through the backward pass, as in a loop written by hand.
-    outputs = model(input_ids=ids, labels=ids)
-    tracker.hold(workspace)
-    outputs.loss.backward()
+def _train(model: Any, row: Row, tracker: StorageTracker, steps: int) -> None:
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=1e-4, foreach=True)
+    ids = torch.empty((row.batch, row.length), dtype=torch.long, device="meta")
+    tracker.add(ids)
+    for step in range(steps):
+        _step(model, optimizer, ids, tracker, first=step == 0)
+
+
+def _step(model: Any, optimizer: Any, ids: torch.Tensor, tracker: StorageTracker, *, first: bool) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    with _workspace(tracker, "aten::cos" if first else ""):
+        # The outputs, logits among them, live through the backward pass, as in a loop written by hand.
+        outputs = model(input_ids=ids, labels=ids)
+    with _workspace(tracker, "aten::mm" if first else ""):
+        outputs.loss.backward()
     optimizer.step()
+
+
+@contextmanager
+def _workspace(tracker: StorageTracker, operator: str) -> Iterator[None]:
+    """cuBLAS takes its workspace in a thread's first product: rotary angles before their cosines, then the head's."""
+    waiting = [operator] if operator else []
+
+    class First(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if func._schema.name in waiting:
+                waiting.clear()
+                tracker.hold(CUBLAS_BYTES)
+            return out
+
+    with First():
+        yield
+    assert not waiting
 
 
 def _build(row: Row, layers: int) -> Any:
@@ -205,8 +270,17 @@ def _efficient(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling
 
 @contextmanager
 def _patched() -> Iterator[None]:
-    """transformers looks for packed sequences by value, which meta tensors have none of."""
+    """transformers looks for packed sequences by value, which meta tensors have none of; a softmax as on CUDA."""
     import transformers.masking_utils
 
-    with mock.patch.object(transformers.masking_utils, "find_packed_sequence_indices", return_value=None):
+    with (
+        mock.patch.object(transformers.masking_utils, "find_packed_sequence_indices", return_value=None),
+        mock.patch.object(F, "softmax", _softmax),
+    ):
         yield
+
+
+def _softmax(scores: torch.Tensor, dim: int, dtype: Any = None) -> torch.Tensor:
+    """SoftMax.cpp: on CUDA, fp16 goes into an fp32 softmax without a copy in between."""
+    fused = scores.dtype == torch.float16 and dtype == torch.float32
+    return torch._softmax(scores, dim % scores.dim(), True) if fused else torch.softmax(scores, dim, dtype)

@@ -72,6 +72,29 @@ def test_json_ranks_everything_unless_limited() -> None:
     assert limited["total"] >= 40
 
 
+def test_evaluation_is_told_when_it_is_the_widest_moment() -> None:
+    narrow = run("llama-3.1-8b", "--gpu", "RTX 4090", "--micro-batch", "1")
+    assert "evaluation, not training, is the widest moment" in " ".join(narrow.output.split())
+    model = json.loads(run("llama-3.1-8b", "--gpu", "RTX 4090", "--micro-batch", "1", "--json").output)["models"][0]
+    assert model["evaluation"]["device_bytes"] > model["device_bytes"]
+    full = run("llama-3.1-8b", "--gpu", "A100-SXM4-80GB", "--method", "full")
+    assert "less than training" in " ".join(full.output.split())
+
+
+def test_several_cards_get_an_outlook_that_says_what_runs_today() -> None:
+    result = run("llama-3.1-8b", "--gpu", "A100-SXM4-80GB", "--count", "4", "--method", "full")
+    words = " ".join(result.output.split())
+    assert "replicated (DDP)" in words
+    assert "sharded (FSDP2)" in words
+    assert "this trainer runs on one GPU: none of it is used" in words
+    assert max(len(text) for text in result.output.splitlines()) <= 80
+    arguments = ("llama-3.1-8b", "--gpu", "A100-SXM4-80GB", "--json")
+    several, one = (json.loads(run(*arguments, *more).output)["models"][0] for more in (("--count", "4"), ()))
+    assert several["outlook"]["cards"] == 4
+    assert one["outlook"] is None
+    assert one["device_bytes"] == several["device_bytes"], "the plan itself is for one card"
+
+
 def test_count_without_gpu_is_a_usage_error() -> None:
     assert run("--count", "2").exit_code == 2
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.profile.fields import format_value as format_value
     from engine.profile.fields import parse_value as parse_value
     from engine.profile.fields import profile_fields as profile_fields
+    from engine.profile.fieldspec import WHOLE_TABLES as WHOLE_TABLES
     from engine.profile.fieldspec import FieldSpec as FieldSpec
     from engine.profile.load import LoadedProfile as LoadedProfile
     from engine.profile.load import load_profile as load_profile
@@ -92,7 +93,11 @@ if TYPE_CHECKING:
     from engine.runs.view import Curve as Curve
     from engine.runs.view import RunFold as RunFold
     from engine.runs.view import describe as describe
+    from engine.sweep.page import bill_lines as bill_lines
+    from engine.sweep.start import PreparedSweep as PreparedSweep
+    from engine.sweep.start import prepare_sweep as prepare_sweep
     from engine.sweep.start import resume_sweep as resume_sweep
+    from engine.sweep.start import start_sweep as start_sweep
     from engine.sweep.store import list_sweeps as list_sweeps
     from engine.sweep.store import read_sweep as read_sweep
     from engine.sweep.store import read_trials as read_trials
@@ -137,7 +142,10 @@ _MODULES = {
         "parse_value",
         "profile_fields",
     ),
-    "engine.profile.fieldspec": ("FieldSpec",),
+    "engine.profile.fieldspec": (
+        "WHOLE_TABLES",
+        "FieldSpec",
+    ),
     "engine.profile.load": (
         "LoadedProfile",
         "load_profile",
@@ -226,7 +234,13 @@ _MODULES = {
         "RunFold",
         "describe",
     ),
-    "engine.sweep.start": ("resume_sweep",),
+    "engine.sweep.page": ("bill_lines",),
+    "engine.sweep.start": (
+        "PreparedSweep",
+        "prepare_sweep",
+        "resume_sweep",
+        "start_sweep",
+    ),
     "engine.sweep.store": (
         "list_sweeps",
         "read_sweep",

@@ -42,6 +42,11 @@ def _needs_news(state: DeckState) -> str | None:
     return _needs_form(state) or (None if state.form and state.form.stale else "the file on disk is as it was read")
 
 
+def _needs_space(state: DeckState) -> str | None:
+    varied = state.form is not None and state.form.given("sweep.space")
+    return _needs_form(state) or (None if varied else "nothing is varied: give sweep.space values to try")
+
+
 def _needs_run(state: DeckState) -> str | None:
     return None if state.run is not None else "no run is attached: choose one on screen 4"
 
@@ -201,6 +206,14 @@ COMMANDS: tuple[Command, ...] = (
     Command("start", "ctrl+r", "run", "Save what was edited and start the run", "profile", _needs_form, bar=11),
     Command(
         "data", "d", "data", "What becomes of the data, and which tokens are trained", "profile", _needs_form, bar=12
+    ),
+    Command(
+        "sweep",
+        "w",
+        "sweep",
+        "Search over the settings of sweep.space; says first what it takes",
+        "profile",
+        _needs_space,
     ),
     Command("undo", "u", "undo", "Take the last edit back", "profile", _needs_undo),
     Command("redo", "U,ctrl+y", "redo", "Make the edit again that was taken back", "profile", _needs_redo),

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; tables in lists carry their number. Own column names stay one value."""
+    """Dotted keys and values; tables in lists carry their number. A setting that is a table stays one value."""
+    from engine.api import WHOLE_TABLES
+
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and name != "columns":
+        if isinstance(value, Mapping) and name not in WHOLE_TABLES:
             yield from flatten(value, f"{key}.")
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             for number, item in enumerate(value):

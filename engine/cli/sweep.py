@@ -13,7 +13,7 @@ from engine.runs.store import Run
 
 if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile
-    from engine.sweep.start import Prepared
+    from engine.sweep.start import PreparedSweep
 
 
 @click.command()
@@ -82,7 +82,7 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
     return with_overrides(loaded, changes)
 
 
-def _show_bill(prepared: Prepared, *, as_json: bool, to_stdout: bool) -> None:
+def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> None:
     """Trials, time, memory and disk; then what is left out, with reasons."""
     bill = prepared.bill
     if as_json:

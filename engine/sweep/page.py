@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from engine.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from engine.sweep.start import Prepared
+    from engine.sweep.start import PreparedSweep
 
 _LISTED = 12
 
 
-def bill_lines(prepared: Prepared) -> list[str]:
+def bill_lines(prepared: PreparedSweep) -> list[str]:
     """The bill as text that reads at 80 columns."""
     bill, plan = prepared.bill, prepared.plan
     at_once = f", {bill.parallel} at a time" if bill.parallel > 1 else ""

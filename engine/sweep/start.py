@@ -33,7 +33,7 @@ OWN_STORAGE = "study.journal"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedSweep:
     """A sweep that could start: `left_out` are cells that cannot run, `warnings` what a person should know."""
 
     plan: Plan
@@ -66,7 +66,7 @@ def with_overrides(loaded: LoadedProfile, overrides: Sequence[str]) -> LoadedPro
     return load_text(edited_text(loaded.text, changes, loaded.path), loaded.path)
 
 
-def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> Prepared:
+def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> PreparedSweep:
     """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
 
     Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`, RESOURCES when no cell
@@ -91,7 +91,7 @@ def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) ->
     needed = max(one.resolved.plan.estimate.device_bytes for one in cells if one.resolved is not None)
     parallel = max(1, len(free_slots(machine, device, plan.sweep.parallel, needed, ())))
     bill = make_bill(plan, cells, _RowCounts(on_event), machine, parallel)
-    return Prepared(plan, tuple(cells), tuple(left_out), bill, device, tuple(_warnings(plan, cells, bill, head)))
+    return PreparedSweep(plan, tuple(cells), tuple(left_out), bill, device, tuple(_warnings(plan, cells, bill, head)))
 
 
 def _warnings(plan: Plan, cells: Sequence[Cell], bill: Bill, head: Resolved) -> list[str]:
@@ -129,7 +129,9 @@ class _RowCounts:
         return self._known[key]
 
 
-def start_sweep(prepared: Prepared, name: str, shared: Shared | None = None) -> tuple[Run, subprocess.Popen[bytes]]:
+def start_sweep(
+    prepared: PreparedSweep, name: str, shared: Shared | None = None
+) -> tuple[Run, subprocess.Popen[bytes]]:
     """Make the sweep's directory and start its worker. Raises EngineError(DISK)."""
     plan, bill = prepared.plan, prepared.bill
     told = {

@@ -19,7 +19,7 @@ from textual.widgets import OptionList
 from engine import api
 from engine.api import Machine
 from engine.errors import EngineError, Problem
-from tui import documents
+from tui import documents, sweeping
 from tui.background import Lane
 from tui.commands import bindings
 from tui.form import Form, Preview, form_fields, launch, preview
@@ -35,7 +35,7 @@ from tui.profileview import (
     side_content,
 )
 from tui.screens.base import DeckScreen
-from tui.screens.modals import Ask, Pick, Reader
+from tui.screens.modals import Ask, Confirm, Pick, Reader
 from tui.text import line, safe, short_path
 from tui.timing import RunTime, run_time
 from tui.widgets.field import FieldRow
@@ -43,6 +43,7 @@ from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
 if TYPE_CHECKING:
+    from engine.api import PreparedSweep, Run
     from tui.screens.data import DataSeen
 
 DEBOUNCE_S = 0.15
@@ -351,20 +352,44 @@ class ProfileScreen(DeckScreen):
     def do_start(self) -> None:
         """Save what was edited, then start a detached run and show it."""
         form = self._form
-        if form is None or self._starter.busy:
+        if form is None or self._starter.busy or not self._is_ready():
             return
+        self._starter.submit(partial(launch, form.text(), form.path), self._started, self._failed)
+
+    def _is_ready(self) -> bool:
+        """Whether nothing is wrong with the profile and its file holds it; else a person has been told."""
         if self.found.problems:
             self.say(f"not started: {safe(self.found.problems[0].message)}", error=True)
             self._visited = 0
             self.do_problem()
-            return
-        if form.dirty and not self._save():
-            return
-        self._starter.submit(partial(launch, form.text(), form.path), self._started, self._failed)
+            return False
+        return self._form is not None and (not self._form.dirty or self._save())
 
     def _started(self, result: Any) -> None:
         run, process = result
         self.deck_app.attach(run, process)
+
+    def do_sweep(self) -> None:
+        """Save what was edited, show what the search would take, and start it when that is wanted."""
+        form = self._form
+        if form is None or self._starter.busy or not self._is_ready():
+            return
+        self.say("the data are being counted: then comes what the search takes")
+        name = form.path.stem
+        self._starter.submit(
+            partial(sweeping.prepare, form.text(), form.path), partial(self._ask_to_sweep, name), self._failed
+        )
+
+    def _ask_to_sweep(self, name: str, prepared: PreparedSweep) -> None:
+        def take(yes: bool | None) -> None:
+            if yes:
+                self._starter.submit(partial(sweeping.begin, prepared, name), self._swept, self._failed)
+
+        self.app.push_screen(Confirm(sweeping.bill_text(prepared), "start the search"), take)
+
+    def _swept(self, sweep: Run) -> None:
+        self.deck_app.switch_mode("runs")
+        self.say(f"searching: engine sweeps watch {safe(sweep.id, 80)}")
 
     def do_undo(self) -> None:
         """Take the last edit back and go to its field."""

@@ -10,22 +10,32 @@ from typing import Any
 from tui.snapshot import value
 from tui.text import safe, short_path
 
-QUANTIZED = ("nf4", "int8")
-GGUF = ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0")
+QUANTIZED = ("nf4", "int8", "int8-dynamic", "int8-static")
+K_TYPES = ("q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k")
+"""GGUF types that llama.cpp's llama-quantize writes."""
+GGUF = ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_0", *K_TYPES)
 DTYPES = ("", "bf16", "fp16", "fp32")
 FORMATS: tuple[tuple[str, str], ...] = (
     ("adapter", "what was learned, for PEFT"),
     ("merged", "base and adapter in one model"),
     ("nf4", "4 bits, bitsandbytes"),
     ("int8", "8 bits, bitsandbytes"),
+    ("int8-dynamic", "8 bits, torchao"),
+    ("int8-static", "8 bits, fixed scales, torchao"),
     ("gguf f16", "16 bits, for llama.cpp and Ollama"),
     ("gguf bf16", "16 bits with a wider range"),
     ("gguf q8_0", "8.5 bits a weight, nearly lossless"),
     ("gguf q5_1", "6 bits a weight"),
     ("gguf q5_0", "5.5 bits a weight"),
-    ("gguf q4_0", "4.5 bits a weight, smallest"),
+    ("gguf q4_0", "4.5 bits a weight"),
+    *((f"gguf {kind}", "needs llama.cpp's llama-quantize") for kind in K_TYPES),
 )
-BITS = {"f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_0": 4.5, "nf4": 4.13, "int8": 8.0}
+BITS = {
+    "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_0": 4.5, "q6_k": 6.56, "q5_k_m": 5.69,
+    "q5_k_s": 5.53, "q4_k_m": 4.85, "q4_k_s": 4.58, "q3_k_l": 4.27, "q3_k_m": 3.91, "q3_k_s": 3.5, "q2_k": 3.35,
+    "nf4": 4.13, "int8": 8.0, "int8-dynamic": 8.0, "int8-static": 8.0,
+}  # fmt: skip
+"""Of a weight in the layers; for the K types llama.cpp's averages over a 7B model."""
 _ITEM_BITS = {"bf16": 16.0, "fp16": 16.0, "fp32": 32.0}
 
 
@@ -121,7 +131,7 @@ def estimated_bytes(name: str, choices: Choices, run_json: Mapping[str, Any]) ->
         return (edges * merged_bits + max(0.0, parameters - edges) * BITS[name]) / 8
     kind = name.removeprefix("gguf ")
     edges *= 1 if model.get("tie_word_embeddings") else 2
-    edge_bits = BITS["q8_0"] if kind.startswith(("q4", "q5")) else BITS[kind]
+    edge_bits = BITS["q8_0"] if kind in ("q4_0", "q5_0", "q5_1") else BITS[kind]
     return (edges * edge_bits + max(0.0, parameters - edges) * BITS[kind]) / 8
 
 
@@ -167,29 +177,37 @@ class Exported:
 
 def make_exported(result: Mapping[str, Any]) -> Exported:
     """The export of a job's result; whatever is missing there is left out."""
-    parity = _table(result, "parity")
-    tuned = "base and adapter" if result.get("adapter") else "the tuned model"
-    written = []
-    for name in ("adapter", "merged", *QUANTIZED):
-        if result.get(name):
-            found = parity if name == "merged" else _table(_table(result, "quantized"), name)
-            against = {"adapter": "", "merged": tuned}.get(name, "the merged model")
-            written.append(_written(name, result[name], value(result, f"{name}_bytes"), found, against))
-    for kind, found in _table(result, "ggufs").items():
-        if isinstance(found, Mapping):
-            path = f"{result.get('gguf')}/{found.get('file')}"
-            written.append(_written(f"gguf {safe(kind, 12)}", path, value(found, "bytes"), found, "the merged model"))
+    found = _table(result, "parity").get("formats")
+    entries = [made for made in (found if isinstance(found, list) else ()) if isinstance(made, Mapping)]
+    compared = {str(made.get("format")): made for made in entries if "file" not in made}
+    written = [
+        _written(name, result[name], value(result, f"{name}_bytes"), compared.get(name, {}))
+        for name in ("adapter", "merged", *QUANTIZED)
+        if result.get(name)
+    ]
+    for made in entries:
+        if "file" in made:
+            kind = safe(made.get("format") or "", 20).removeprefix("gguf").lstrip(" -_")
+            path = f"{result.get('gguf')}/{made.get('file')}"
+            written.append(_written(f"gguf {kind}", path, value(made, "size_bytes"), made))
     return Exported(
         output=short_path(result.get("output") or ""),
         dtype=safe(result.get("dtype") or "", 12),
         card=short_path(result.get("card") or ""),
         seconds=value(result, "seconds"),
-        answer=safe(_table(parity, "generation").get("text") or "", 200),
+        answer=_answer(compared.get("merged", {})),
         written=tuple(written),
     )
 
 
-def _written(name: str, path: object, size: float | None, found: Mapping[str, Any], against: str) -> Written:
+def _answer(made: Mapping[str, Any]) -> str:
+    """What a format answered to the first prompt."""
+    answers = made.get("answers")
+    first = answers[0] if isinstance(answers, list) and answers else None
+    return safe(first.get("text") or "", 200) if isinstance(first, Mapping) else ""
+
+
+def _written(name: str, path: object, size: float | None, found: Mapping[str, Any]) -> Written:
     return Written(
         name,
         short_path(path),
@@ -198,6 +216,6 @@ def _written(name: str, path: object, size: float | None, found: Mapping[str, An
         value(found, "mean_abs_diff"),
         value(found, "relative_rms"),
         value(found, "top1_agreement"),
-        against if found else "",
+        safe(found.get("against") or "", 60),
         value(found, "positions"),
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.cells import cell_len
@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 
 from engine import api
 from engine.evaluate.page import _ROWS
+from engine.profile.tables.outcome import Export
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
 from tests.tui.conftest import HOLD, SIZES, deck, screen_text, shows, until
@@ -22,7 +23,18 @@ from tests.tui.golden import same_as
 from tests.tui.results_of import RUN_ID, SAMPLES, SETTINGS, FakeTalk, exported, put, report, settle, trained
 from tests.tui.test_hostile import NASTY, check
 from tui.app import DeckApp
-from tui.exporting import Choices, command, estimated_bytes, first_choices, make_exported, toggled
+from tui.exporting import (
+    BITS,
+    FORMATS,
+    GGUF,
+    QUANTIZED,
+    Choices,
+    command,
+    estimated_bytes,
+    first_choices,
+    make_exported,
+    toggled,
+)
 from tui.jobwatch import JobReader
 from tui.report import _sure, make_report
 from tui.results import ResultReader
@@ -243,6 +255,15 @@ def test_an_export_that_was_deleted_is_not_shown(place: Path) -> None:
     assert reader.read().exported is None
 
 
+def test_the_deck_offers_every_format_of_the_exporter() -> None:
+    kinds = Export.model_fields
+    offered = {"quantized": set(QUANTIZED), "gguf": set(GGUF)}
+    known = {name: set(get_args(get_args(kinds[name].annotation)[0])) for name in offered}
+    assert offered == known
+    assert {*QUANTIZED, *(f"gguf {kind}" for kind in GGUF)} <= {name for name, _ in FORMATS}
+    assert {*QUANTIZED, *GGUF} == set(BITS)
+
+
 def test_formats_are_chosen_as_the_exporter_takes_them() -> None:
     profile = first_choices(SETTINGS)
     assert command("run", profile, profile) == "engine export run"
@@ -362,9 +383,9 @@ async def test_hostile_results(size: tuple[int, int], cpu_machine: object, monke
     found = {**report(NASTY, nasty), "verdict_reason": NASTY, "dtype": NASTY, "device": NASTY}
     put(run.path / "eval" / "report.json", found)
     result = exported(run)
-    parity = {**result["parity"], "generation": {"text": NASTY}}
-    ggufs = {NASTY: {"file": NASTY, "bytes": 5, "max_abs_diff": NASTY}, "q8_0": {"file": NASTY}}
-    put(run.path / "export-job" / "result.json", {**result, "adapter": NASTY, "parity": parity, "ggufs": ggufs})
+    odd = {"against": NASTY, "answers": [{"text": NASTY}], "max_abs_diff": NASTY}
+    formats = [{"format": NASTY, "file": NASTY, **odd}, {"format": "merged", **odd}, NASTY]
+    put(run.path / "export-job" / "result.json", {**result, "adapter": NASTY, "parity": {"formats": formats}})
     writer = EventWriter(run.path / "export-job" / "events.jsonl")
     put(run.path / "export-job" / "job.json", {})
     writer.write("warning", code=NASTY, message=NASTY)
@@ -396,7 +417,7 @@ async def test_hostile_results(size: tuple[int, int], cpu_machine: object, monke
 def test_reports_and_exports_take_anything() -> None:
     assert make_report(report()).samples[0].tuned_right
     assert make_exported({}).written == ()
-    assert make_exported({"ggufs": [], "quantized": None, "parity": 3, "merged": 5}).of("merged") is not None
+    assert make_exported({"parity": {"formats": [3, {}]}, "merged": 5}).of("merged") is not None
     samples = make_report(report()).samples
     assert [one.number for one in which_samples(samples, "wrong", "")] == [2]
     assert which_samples(samples, "all", "long ago")[0].prompt == SAMPLES[2]["prompt"]

@@ -48,7 +48,7 @@ async def test_runs_results_evaluate_samples_export_chat(place: Path, cpu_machin
             assert word in text
         assert (run.path / "eval" / "report.json").is_file()
 
-        await pilot.press("e", "down", "down", "down", "down", "down", "down", "space", "w")
+        await pilot.press("e", *["down"] * 8, "space", "w")
         await until(pilot, lambda: "written to" in screen_text(app), WORK_S)
         await shows(pilot, "[x] gguf q8_0", "largest diff", "--gguf q8_0")
         assert list((run.path / "export" / "gguf").glob("*-q8_0.gguf"))

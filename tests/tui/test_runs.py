@@ -95,7 +95,7 @@ async def test_a_failed_run_tells_its_error(cpu_machine: object) -> None:
         await pilot.press("4")
         await shows(pilot, "failed", "out of memory at step 6")
         await pilot.press("e")
-        await shows(pilot, "halve the micro-batch", "worker.log")
+        await shows(pilot, "halve the micro-batch", "worker's log:")
 
 
 async def test_the_list_rests_while_nobody_looks(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class ExportPane(Vertical):
 def formats_heading(width: int) -> Content:
     """The names of the columns."""
     at = _columns(width)
-    text = " " * 6 + fit("format", 12) + fit_right("size", 10) + fit_right("largest diff", 14)
+    text = " " * 6 + fit("format", 13) + fit_right("size", 10) + fit_right("largest diff", 13)
     text += fit_right("mean", at[0]) + fit_right("of spread", 11) + fit_right("same token", at[1])
     return Content.styled(text + ("   " + fit("", at[2]) if at[2] else ""), "dim")
 
@@ -81,7 +81,7 @@ def format_row(name: str, choices: Choices, results: Results, width: int, curren
     cells: list[Part] = [
         ("> " if current else "  ", "bold"),
         ("[x] " if chosen else "[ ] ", "$accent" if chosen else "dim"),
-        fit(name, 12),
+        fit(name, 13),
         (fit_right(size, 10), "" if written else "dim"),
         *_parity_cells(written, at),
     ]
@@ -93,11 +93,11 @@ def format_row(name: str, choices: Choices, results: Results, width: int, curren
 
 def _parity_cells(written: Written | None, at: tuple[int, int, int]) -> list[Part]:
     if written is None or not written.against:
-        return [(fit_right("" if written is None else "copied", 14), "dim"), " " * (at[0] + 11 + at[1])]
+        return [(fit_right("" if written is None else "copied", 13), "dim"), " " * (at[0] + 11 + at[1])]
     share = "–" if written.relative is None else f"{written.relative:.1%}"
     token = "–" if written.same_token is None else f"{written.same_token:.1%}"
     return [
-        fit_right(number(written.max_diff, ".3g"), 14),
+        fit_right(number(written.max_diff, ".3g"), 13),
         fit_right(number(written.mean_diff, ".2g"), at[0]),
         fit_right(share, 11),
         fit_right(token, at[1]),
@@ -107,7 +107,7 @@ def _parity_cells(written: Written | None, at: tuple[int, int, int]) -> list[Par
 def other_row(name: str, choices: Choices, results: Results, width: int, current: bool) -> Content:
     """The dtype of merged weights, and where the export goes."""
     texts = {"dtype": choices.dtype or "as the run computed", "output": choices.output or "in the run's own folder"}
-    cells: list[Part] = [("> " if current else "  ", "bold"), "    ", fit(name, 12), "  ", safe(texts[name])]
+    cells: list[Part] = [("> " if current else "  ", "bold"), "    ", fit(name, 13), "  ", safe(texts[name])]
     shown = line(*cells).truncate(width, ellipsis=True)
     return Content(shown.plain) if current else shown
 

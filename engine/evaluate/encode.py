@@ -34,11 +34,8 @@ class EncodedRows:
     """Documents longer than `max_length`, scored up to it as in training."""
     too_long: int
     """Rows whose prompt leaves no room for an answer."""
-
-    @property
-    def last_trained(self) -> set[int]:
-        """The last trained token of every document that was not cut: what ends an answer."""
-        return {document.labels[-1] for document in self.documents if document.labels[-1] != IGNORED}
+    last_trained: frozenset[int] = frozenset()
+    """The last trained token of every document that was not cut: what ends an answer."""
 
     def by_row(self, losses: Sequence[RowLoss], rows: int) -> list[RowLoss]:
         """Losses of documents added up by row."""
@@ -76,6 +73,11 @@ def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, roo
         fitting,
         cut=sum(len(document.ids) > max_length for document in encoded.documents),
         too_long=len(prompts) - len(fitting),
+        last_trained=frozenset(
+            int(document.labels[-1])
+            for document in encoded.documents
+            if len(document.ids) <= max_length and document.labels[-1] != IGNORED
+        ),
     )
 
 

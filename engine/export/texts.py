@@ -48,7 +48,7 @@ class Texts:
 
     rows: list[Encoded]
     prompts: list[Prompt]
-    last_trained: set[int]
+    last_trained: frozenset[int]
     template: str | None
     source: str
     calibration: list[list[int]]

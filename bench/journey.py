@@ -44,7 +44,12 @@ STEPS = (
     Step("`enter` shows the estimate of the highlighted model, term by term.", ("Enter",), ("make a profile",)),
     Step("`enter` makes a profile of it; every value says where it comes from.", ("Enter",), ("demo (shipped)", "OK")),
     Step("`d` reads the data: what was kept, and which tokens are trained.", ("d",), ("rows", "⟦"), 120),
-    Step("`esc`, then `ctrl+r`: the run starts in a process of its own.", ("Escape", "C-r"), ("training   step", "best)"), 240),
+    Step(
+        "`esc`, then `ctrl+r`: the run starts in a process of its own.",
+        ("Escape", "C-r"),
+        ("training   step", "best)"),
+        240,
+    ),
     Step("`t` shows another curve: here the learning rate.", ("t",), ("learning rate",)),
     Step("`t` three times more: memory over time beside the prediction.", ("t", "t", "t"), ("predict",)),
     Step("The run has ended.", ("t",), ("completed",), 480),

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, ROWS = 80, 24
+ROOT = Path(__file__).resolve().parents[1]
 HEAD = """\
 # A journey through the deck
 
@@ -59,7 +60,7 @@ STEPS = (
     Step("`w` writes adapter and merged model, reads them back and compares.", ("w",), ("written to",), 240),
     Step("`c` talks with it: the question is typed, `enter` sends it.", ("c", "QUESTION", "Enter"), ("tuned  2",), 120),
     Step("`esc`, `4`: all runs.", ("Escape", "Escape", "4"), ("completed", "demo")),
-    Step("`?` says what every key does.", ("?",), ("attach", "delete")),
+    Step("`?` says what every key does.", ("?",), ("Keys: runs",)),
 )
 QUESTION = "What is the 3rd of May 2027 in ISO 8601?"
 
@@ -75,8 +76,7 @@ class Terminal:
             "XDG_CACHE_HOME": str(folder / "cache"),
             "XDG_CONFIG_HOME": str(folder / "config"),
         }
-        root = Path(__file__).resolve().parents[1]
-        command = f"cd {folder}; PYTHONPATH={root} {sys.executable} -m tui.main; echo left with $?; exec sh"
+        command = f"cd {folder}; PYTHONPATH={ROOT} {sys.executable} -m tui.main; echo left with $?; exec sh"
         size = ["-x", str(COLUMNS), "-y", str(ROWS)]
         subprocess.run([*self._tmux, "new-session", "-d", *size, command], check=True, env=environment)
 
@@ -125,7 +125,8 @@ def travel(out: Path, folder: Path) -> str:
             took_s = terminal.wait_for(step)
             time.sleep(1.2)  # a whole picture, not the first frame that has the words
             name = f"journey-{number:02}.svg"
-            (out / name).write_text(picture(terminal.screen(colours=True), "tunedeck"), encoding="utf-8")
+            drawn = picture(terminal.screen(colours=True), "tunedeck")
+            (out / name).write_text(anonymous(drawn, folder), encoding="utf-8")
             text = "\n".join(line.rstrip() for line in terminal.screen().splitlines())
             parts.append(
                 f"\n## {number}. {step.told}\n\n[in colour]({name}), after {took_s:.1f} s\n\n```\n{text}\n```\n"
@@ -135,7 +136,12 @@ def travel(out: Path, folder: Path) -> str:
         terminal.wait_for(Step("", (), ("left with 0",)))
     finally:
         terminal.close()
-    return "".join(parts).replace(str(folder), "~")
+    return anonymous("".join(parts), folder)
+
+
+def anonymous(text: str, folder: Path) -> str:
+    """`text` without the paths of this machine."""
+    return text.replace(str(folder), "~").replace(str(ROOT), "~/tunedeck")
 
 
 def main() -> int:

@@ -217,13 +217,18 @@ def load_run_json(run: Run) -> dict[str, Any]:
 
 def remove_run(run: Run) -> None:
     """Delete a run directory. Raises EngineError(RESOURCES) while its worker lives."""
-    pid = worker_pid(run)
+    remove_directory(run, kind="run")
+
+
+def remove_directory(found: Run, *, kind: str) -> None:
+    """Delete the directory of a run or sweep (`kind`). Raises EngineError(RESOURCES) while its worker lives."""
+    pid = worker_pid(found)
     if pid is not None:
         raise EngineError(
-            f"run {run.id} is running (pid {pid})",
+            f"{kind} {found.id} is running (pid {pid})",
             code=ExitCode.RESOURCES,
-            hint=f"stop it first: engine runs stop {run.id}",
+            hint=f"stop it first: engine {kind}s stop {found.id}",
         )
-    doomed = run.path.with_name(f".removed-{run.id}")
-    os.replace(run.path, doomed)
+    doomed = found.path.with_name(f".removed-{found.id}")
+    os.replace(found.path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)

@@ -7,7 +7,6 @@ Written by the command line (once) and the sweep's worker. Light: the shell and 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,13 +90,4 @@ def trial_runs(sweep_id: str) -> dict[int, Run]:
 
 def remove_sweep(sweep: Run) -> None:
     """Delete a sweep's directory; its trials' runs stay. Raises EngineError(RESOURCES) while it works."""
-    pid = runs.worker_pid(sweep)
-    if pid is not None:
-        raise EngineError(
-            f"sweep {sweep.id} is at work (pid {pid})",
-            code=ExitCode.RESOURCES,
-            hint=f"stop it first: engine sweeps stop {sweep.id}",
-        )
-    doomed = sweep.path.with_name(f".removed-{sweep.id}")
-    os.replace(sweep.path, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    runs.remove_directory(sweep, kind="sweep")

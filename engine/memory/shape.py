@@ -39,6 +39,12 @@ class TrainingShape:
     """Modules trained whole beside adapters, as copies: `embed_tokens`, `lm_head`."""
     checkpoint_every: int = 1
     """Activation checkpointing: 0 = off, 1 = every layer, n = every n-th layer."""
+    offload_inputs: bool = False
+    """Inputs of checkpointed layers wait in pinned host memory (CUDA only)."""
+    keep_attention: bool = False
+    """Checkpointed layers keep attention's output, so that it is not computed again."""
+    kernels: str = "plain"
+    """`plain` (transformers' operators) or `liger` (Triton kernels for norms, rotation, gate and loss)."""
     optimizer: str = "adamw_torch_fused"
     loss_chunk_tokens: int = LOSS_CHUNK_TOKENS
     """Rows of logits alive at once in the chunked cross-entropy; 0 = a reward model, which has none."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.hardware.gpus import known_gpus
 from engine.hardware.machine import Cpu, Machine
+from engine.memory.recompute import Recompute
 from engine.memory.shape import MIB, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target, gpu_targets
@@ -41,7 +42,7 @@ def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, aske
     rates = device_rates(shape, target.gpu, cpu, target.measured)
     every = 1 if shape.checkpoint_every == 0 else 0
     label = f"checkpointing {'on' if every else 'off'}"
-    yield _line(label, evaluate(spec, replace(shape, checkpoint_every=every), target, rates), chosen)
+    yield _line(label, evaluate(spec, Recompute(every).on(shape), target, rates), chosen)
     if shape.method == "lora" and target.device == "cuda":
         other = "nf4" if shape.quantization == "none" else "none"
         label = "nf4" if other == "nf4" else f"{shape.compute_dtype} weights"
@@ -89,8 +90,11 @@ def _nearest(
 def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterator[Change]:
     """Single changes to what was asked, the gentlest first."""
     shape = chosen.shape
-    if asked.checkpoint_every not in (None, 1):
-        yield "checkpointing on", {"checkpoint_every": 1}
+    if asked.recompute is not None:
+        if asked.recompute.every != 1 or asked.recompute.keep_attention:
+            yield "checkpointing on", {"recompute": Recompute(1)}
+        if not asked.recompute.offload_inputs and shape.device == "cuda":
+            yield "checkpointing with inputs in main memory", {"recompute": Recompute(1, offload_inputs=True)}
     if asked.micro_batch is not None and asked.micro_batch > 1:
         yield "micro-batch 1", {"micro_batch": 1, "gradient_accumulation_steps": None}
     if asked.lora_dropout > 0:

@@ -1,7 +1,6 @@
 """One forward pass of packed documents to a summed loss, without full logits.
 
-Shared by the trainer and by evaluation, so that both measure the same thing. Also here: activation
-checkpointing under the name that the installed transformers gives it.
+Training and evaluation share it, so that both measure the same thing.
 """
 
 from __future__ import annotations
@@ -76,23 +75,3 @@ def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:
     output = model(**_inputs(batch))
     rows, targets = shifted(output.logits.float(), batch["labels"])
     return torch.nn.functional.cross_entropy(rows, targets, reduction="sum")
-
-
-def enable_checkpointing(model: Any, every_n_layers: int) -> None:
-    """Recompute activations of every n-th layer in the backward pass (0 = of none), non-reentrant."""
-    base = base_of(model)
-    if not every_n_layers:
-        return
-    options = {"use_reentrant": False}
-    if hasattr(base, "activation_checkpointing_enable"):
-        base.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for index, layer in enumerate(layers):
-        layer.gradient_checkpointing = index % every_n_layers == 0
-    if layers and not any(parameter.requires_grad for parameter in layers[0].parameters()):
-        # transformers lets the embedding's output ask for a gradient: layers that are frozen would keep activations.
-        base.disable_input_require_grads()

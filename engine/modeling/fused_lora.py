@@ -1,9 +1,13 @@
-"""Adapters added into the output of their layer, in place of PEFT's separate product, scaling and sum.
+"""Adapters formed together with the frozen layer they sit on, in place of PEFT's separate product, scaling and sum.
 
 PEFT computes y + B(A(x)) * s: two tensors as wide as the output come and go forward, and another one backward, for a
-product of rank r. Here B's product is added into y (`addmm_`), s is applied to the r columns of A's, and the input
-gradients of a frozen base and of the adapter are added as they are formed. What is kept for the backward pass is the
-same: x and A(x). Switched on by `train.assembly`, after `train.acceleration` held it against PEFT's own path.
+product of rank r. Here B's product is formed first, scaled as it is written, and the frozen product is added into it.
+The input gradients of base and adapter are added as they are formed. What is kept for the backward pass is the same: x
+and A(x).
+
+The frozen product comes last and keeps nothing, in a function of its own: torch stops recomputing a checkpointed layer
+when all that its backward pass needs is there again, so the layer's last product (a quarter of it) is never repeated.
+4-bit matrices are dequantized for a product and dropped after it (`four_bit.py`).
 """
 
 from __future__ import annotations
@@ -14,42 +18,59 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from engine.modeling import four_bit
+
 ADAPTER = "default"
 
 
-class _LoraLinear(torch.autograd.Function):
-    """x [..., in], frozen weight [out, in] and bias, A [r, in], B [out, r] -> [..., out]."""
+class _Adapter(torch.autograd.Function):
+    """x [..., in], A [r, in], B [out, r] -> s B A x + bias [..., out], to which `_AddBase` adds the frozen product.
+
+    The backward pass is that of both: the frozen layer's input gradient is formed here.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scale: float,
+        ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, base: torch.nn.Module, scale: float
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         low = rows @ a.T
-        result = F.linear(rows, weight, bias).addmm_(low, b.T, alpha=scale)
-        ctx.save_for_backward(rows, low, weight, a, b)
-        ctx.scale, ctx.shape = scale, x.shape
-        return result.view(*x.shape[:-1], result.shape[-1])
+        ctx.save_for_backward(rows, low, a, b)
+        ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
+        # Not a view of what the product gives: `_AddBase` changes it in place.
+        output = x.new_empty((*x.shape[:-1], b.shape[0]))
+        _up(low, b, _bias(base), scale, output.view(-1, b.shape[0]))
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, low, weight, a, b = ctx.saved_tensors
+        rows, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         to_low = (gradient @ b).mul_(ctx.scale)
+        to_a, to_b = to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale)
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (gradient @ weight).addmm_(to_low, a).view(ctx.shape)
-        return to_x, None, None, to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
+            to_x = (gradient @ _weight(ctx.base, gradient.dtype)).addmm_(to_low, a).view(ctx.shape)
+        return to_x, to_a, to_b, None, None
+
+
+class _AddBase(torch.autograd.Function):
+    """The frozen product of x, added to an adapter's output in place. It keeps nothing: `_Adapter` goes back for it."""
+
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor, x: torch.Tensor, base: torch.nn.Module) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        output.view(-1, output.shape[-1]).addmm_(rows, _weight(base, rows.dtype).T)
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradients[0], None, None
 
 
 class _AddLora(torch.autograd.Function):
-    """Into a base's output [..., out], in place: for bases whose product is not a plain one."""
+    """Into a base's output [..., out], in place: for bases whose product is not a plain one (int8)."""
 
     @staticmethod
     def forward(
@@ -72,6 +93,25 @@ class _AddLora(torch.autograd.Function):
         return gradients[0], to_x, to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
 
 
+def _up(low: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, scale: float, out: torch.Tensor) -> None:
+    """s B A x + bias into `out` [rows, out], from A x [rows, r]."""
+    if bias is not None:
+        torch.addmm(bias, low, b.T, alpha=scale, out=out)
+    else:
+        torch.addmm(out, low, b.T, beta=0, alpha=scale, out=out)
+
+
+def _weight(base: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    """The frozen matrix [out, in] as `dtype`; a 4-bit one is dequantized."""
+    weight: torch.Tensor = base.weight  # type: ignore[assignment]
+    return weight if type(base) is torch.nn.Linear else four_bit.dequantized(weight, dtype)
+
+
+def _bias(base: torch.nn.Module) -> torch.Tensor | None:
+    found: torch.Tensor | None = base.bias  # type: ignore[assignment]
+    return found
+
+
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     a, b = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
     known = not args and not any(value is not None for value in kwargs.values())
@@ -79,12 +119,20 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
         found: torch.Tensor = type(self).forward(self, x, *args, **kwargs)
         return found
     base, scale = self.base_layer, self.scaling[ADAPTER]
-    if type(base) is torch.nn.Linear and not any(each.requires_grad for each in base.parameters()):
-        return _LoraLinear.apply(x, base.weight, base.bias, a, b, scale)
+    if _is_frozen_product(base, x):
+        started: torch.Tensor = _Adapter.apply(x, a, b, base, scale)
+        return _AddBase.apply(started, x.detach(), base)  # type: ignore[no-any-return]
     result = base(x)
     if result.dtype != a.dtype or result._base is not None:
         return result + F.linear(F.linear(x, a), b) * scale
-    return _AddLora.apply(result, x, a, b, scale)
+    return _AddLora.apply(result, x, a, b, scale)  # type: ignore[no-any-return]
+
+
+def _is_frozen_product(base: torch.nn.Module, x: torch.Tensor) -> bool:
+    """Whether the base is a plain or a 4-bit product, none of whose weights learn."""
+    if any(each.requires_grad for each in base.parameters()):
+        return False
+    return type(base) is torch.nn.Linear or four_bit.takes(base, x)
 
 
 def adapted_layers(model: Any) -> list[Any]:

@@ -7,7 +7,8 @@ and A(x).
 
 The frozen product comes last and keeps nothing, in a function of its own: torch stops recomputing a checkpointed layer
 when all that its backward pass needs is there again, so the layer's last product (a quarter of it) is never repeated.
-4-bit matrices are dequantized for a product and dropped after it (`four_bit.py`).
+4-bit matrices are dequantized for a product and dropped after it (`four_bit.py`). Layers with one input are formed
+together (`joint_lora.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.modeling import four_bit
+from engine.modeling.frozen import add_product, bias_of, is_frozen_product, weight_of
+from engine.modeling.joint_lora import Group, groups_of, raise_low
 
 ADAPTER = "default"
+_GROUP = "_tunedeck_group"
 
 
 class _Adapter(torch.autograd.Function):
-    """x [..., in], A [r, in], B [out, r] -> s B A x + bias [..., out], to which `_AddBase` adds the frozen product.
+    """x [..., in], A [r, in], B [out, r] -> s B A x + bias [..., out], to which `add_product` adds the frozen product.
 
     The backward pass is that of both: the frozen layer's input gradient is formed here.
     """
@@ -37,9 +40,9 @@ class _Adapter(torch.autograd.Function):
         low = rows @ a.T
         ctx.save_for_backward(rows, low, a, b)
         ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
-        # Not a view of what the product gives: `_AddBase` changes it in place.
+        # Not a view of what the product gives: `add_product` changes it in place.
         output = x.new_empty((*x.shape[:-1], b.shape[0]))
-        _up(low, b, _bias(base), scale, output.view(-1, b.shape[0]))
+        raise_low(low, b, bias_of(base), scale, output.view(-1, b.shape[0]))
         return output
 
     @staticmethod
@@ -50,23 +53,8 @@ class _Adapter(torch.autograd.Function):
         to_a, to_b = to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale)
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (gradient @ _weight(ctx.base, gradient.dtype)).addmm_(to_low, a).view(ctx.shape)
+            to_x = (gradient @ weight_of(ctx.base, gradient.dtype)).addmm_(to_low, a).view(ctx.shape)
         return to_x, to_a, to_b, None, None
-
-
-class _AddBase(torch.autograd.Function):
-    """The frozen product of x, added to an adapter's output in place. It keeps nothing: `_Adapter` goes back for it."""
-
-    @staticmethod
-    def forward(ctx: Any, output: torch.Tensor, x: torch.Tensor, base: torch.nn.Module) -> torch.Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        output.view(-1, output.shape[-1]).addmm_(rows, _weight(base, rows.dtype).T)
-        ctx.mark_dirty(output)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return gradients[0], None, None
 
 
 class _AddLora(torch.autograd.Function):
@@ -93,25 +81,6 @@ class _AddLora(torch.autograd.Function):
         return gradients[0], to_x, to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
 
 
-def _up(low: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, scale: float, out: torch.Tensor) -> None:
-    """s B A x + bias into `out` [rows, out], from A x [rows, r]."""
-    if bias is not None:
-        torch.addmm(bias, low, b.T, alpha=scale, out=out)
-    else:
-        torch.addmm(out, low, b.T, beta=0, alpha=scale, out=out)
-
-
-def _weight(base: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
-    """The frozen matrix [out, in] as `dtype`; a 4-bit one is dequantized."""
-    weight: torch.Tensor = base.weight  # type: ignore[assignment]
-    return weight if type(base) is torch.nn.Linear else four_bit.dequantized(weight, dtype)
-
-
-def _bias(base: torch.nn.Module) -> torch.Tensor | None:
-    found: torch.Tensor | None = base.bias  # type: ignore[assignment]
-    return found
-
-
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     a, b = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
     known = not args and not any(value is not None for value in kwargs.values())
@@ -119,20 +88,15 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
         found: torch.Tensor = type(self).forward(self, x, *args, **kwargs)
         return found
     base, scale = self.base_layer, self.scaling[ADAPTER]
-    if _is_frozen_product(base, x):
-        started: torch.Tensor = _Adapter.apply(x, a, b, base, scale)
-        return _AddBase.apply(started, x.detach(), base)  # type: ignore[no-any-return]
+    if is_frozen_product(base, x):
+        group: Group | None = self.__dict__.get(_GROUP)
+        if group is not None and group.usable and group.takes(x):
+            return group.output(self, x)
+        return add_product(_Adapter.apply(x, a, b, base, scale), x.detach(), base)
     result = base(x)
     if result.dtype != a.dtype or result._base is not None:
         return result + F.linear(F.linear(x, a), b) * scale
-    return _AddLora.apply(result, x, a, b, scale)  # type: ignore[no-any-return]
-
-
-def _is_frozen_product(base: torch.nn.Module, x: torch.Tensor) -> bool:
-    """Whether the base is a plain or a 4-bit product, none of whose weights learn."""
-    if any(each.requires_grad for each in base.parameters()):
-        return False
-    return type(base) is torch.nn.Linear or four_bit.takes(base, x)
+    return _AddLora.apply(result, x, a, b, scale)
 
 
 def adapted_layers(model: Any) -> list[Any]:
@@ -156,11 +120,16 @@ def _is_plain(module: Any) -> bool:
 
 def fuse(model: Any) -> None:
     """Let every such layer take the fused way."""
-    for layer in adapted_layers(model):
+    layers = adapted_layers(model)
+    for layer in layers:
         layer.forward = MethodType(_forward, layer)
+    for group in groups_of(model, layers, ADAPTER):
+        for layer in group.layers:
+            layer.__dict__[_GROUP] = group
 
 
 def unfuse(model: Any) -> None:
     """Give every layer PEFT's own way back."""
     for layer in adapted_layers(model):
         layer.__dict__.pop("forward", None)
+        layer.__dict__.pop(_GROUP, None)

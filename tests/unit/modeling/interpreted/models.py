@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from engine.modeling import attention, forward
+from engine.modeling.loss import shifted
 
 attention.register()
 
@@ -112,11 +113,20 @@ class Step:
 def step(model: Any, data: forward.Batch | None = None) -> Step:
     """One forward and backward pass."""
     model.zero_grad(set_to_none=True)
-    loss = forward.loss_sum(model, data or batch())
+    loss = _loss(model, data or batch())
     loss.backward()
     found = [weight.grad.float().flatten() for weight in model.parameters() if weight.grad is not None]
     model.zero_grad(set_to_none=True)
     return Step(loss.item(), torch.cat(found))
+
+
+def _loss(model: Any, data: forward.Batch) -> torch.Tensor:
+    if model.config.model_type != "qwen3_5_text":
+        return forward.loss_sum(model, data)
+    # Its linear attention takes packed documents through a package of its own only: each row is one document here.
+    logits = model(input_ids=data["input_ids"], use_cache=False).logits
+    rows, targets = shifted(logits.float(), data["labels"])
+    return torch.nn.functional.cross_entropy(rows, targets, reduction="sum")
 
 
 def adapted(model: Any, **options: Any) -> Any:

@@ -212,7 +212,7 @@ def silu_mul(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 def silu_mul_joined(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(first half of the columns) * second half. Keeps its input, and writes its gradient over it."""
     rows: torch.Tensor = _ops().LigerFusedGateUpSiLUMulFunction.apply(gate_up.flatten(0, -2), True)
-    return rows.unflatten(0, gate_up.shape[:-1])
+    return rows.view(*gate_up.shape[:-1], rows.shape[-1])
 
 
 def gelu_mul(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

@@ -49,16 +49,27 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
 def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     """Negative log likelihood summed over the trained tokens of a packed batch; fp32 scalar."""
     base = base_of(model)
-    rows, targets = shifted(hidden_states(model, batch), batch["labels"])
+    rows, targets = _predicting(hidden_states(model, batch), batch)
     return head_loss_sum(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
+
+
+def _predicting(states: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states that predict a trained label, and those labels: [N, h], [N].
+
+    `collate` works out on the host where they are; a batch made by hand is searched, for which the host waits.
+    """
+    if "trained" not in batch:
+        return shifted(states, batch["labels"])
+    return states.flatten(0, 1).index_select(0, batch["trained"]), batch["targets"]
 
 
 def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log likelihood of each document of a packed batch, and its trained tokens: fp32 [D], [D]."""
-    base, labels = base_of(model), batch["labels"]
-    rows, targets = shifted(hidden_states(model, batch), labels)
+    base = base_of(model)
+    rows, targets = _predicting(hidden_states(model, batch), batch)
     losses = head_token_losses(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
-    owners = torch.searchsorted(batch["cu_seq_lens"][1:].long(), trained_positions(labels), right=True)
+    positions = batch["trained"] + 1 if "trained" in batch else trained_positions(batch["labels"])
+    owners = torch.searchsorted(batch["cu_seq_lens"][1:].long(), positions, right=True)
     empty = torch.zeros(len(batch["cu_seq_lens"]) - 1, dtype=torch.float32, device=losses.device)
     return empty.index_add(0, owners, losses), empty.index_add(0, owners, torch.ones_like(losses))
 

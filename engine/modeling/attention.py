@@ -26,16 +26,15 @@ SHORT_TOKENS = 512
 
 
 def register() -> None:
-    """Make `attn_implementation="tunedeck_packed"` known to transformers."""
+    """Make `attn_implementation="tunedeck_packed"` known to transformers.
+
+    No mask is registered under this name: for an attention without one, every `create_*_mask` of transformers returns
+    None at once, per layer type where a model has several. With one it would first search the position ids for
+    document bounds, for which the host waits; here they travel as `cu_seq_lens_q`.
+    """
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, packed_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The document bounds travel as `cu_seq_lens_q`; transformers must not build a square mask."""
 
 
 def packed_attention(

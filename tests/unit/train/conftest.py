@@ -24,7 +24,9 @@ from engine.worker_job import Job
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make_settings(*, dtype: str = "fp32", method: str = "lora", every: int = 0, **train: Any) -> Profile:
+def make_settings(
+    *, dtype: str = "fp32", method: str = "lora", every: int = 0, device: str = "cpu", **train: Any
+) -> Profile:
     """A resolved profile for the tiny model."""
     settings = {
         "per_device_train_batch_size": 2,
@@ -44,7 +46,7 @@ def make_settings(*, dtype: str = "fp32", method: str = "lora", every: int = 0, 
             "lora": {"dropout": 0.1, "r": 4},
             "data": {"datasets": [{"path": "none.jsonl"}]},
             "train": {**settings, **train},
-            "launch": {"device": "cpu"},
+            "launch": {"device": device},
         }
     )
 

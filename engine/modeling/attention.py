@@ -10,6 +10,7 @@ Training and the perplexity of an evaluation use this; generation keeps transfor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,9 +19,13 @@ import torch
 import torch.nn.functional as F
 
 from engine.errors import EngineError, ExitCode
+from engine.modeling.attention_flex import Capped, capped_attention
 from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for
 
 NAME = "tunedeck_packed"
+_BY_FLEX = "scores_by_flex"
+"""Attribute of attention modules whose soft-capped scores go through flex attention."""
+_FLEX_SHARE = 0.02
 SHORT_TOKENS = 512
 """Up to here plain bf16 products beat the processor's flash kernel, forward and backward."""
 
@@ -76,7 +81,49 @@ def packed_attention(
     kernel = kernel_for(query, key, documents, sliding_window) if softcap is None else None
     if kernel is not None:
         return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window)), None
+    if softcap is not None and getattr(module, _BY_FLEX, False):
+        return capped_attention(query, key, value, documents, Capped(scale, softcap, sliding_window)), None
     return _by_document(query, key, value, cu_seq_lens_q, Scores(scale, sliding_window, softcap)), None
+
+
+def use_flex(model: Any, warn: Callable[[str, str], None]) -> None:
+    """Let a model with soft-capped scores go through flex attention, where the GPU compiles it and it is right.
+
+    Else the square of a document's scores is formed, with a warning.
+    """
+    cap = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    card = capability(next(model.parameters()))
+    if not cap or card is None:
+        return
+    reason = "it needs compute capability 8.0" if card < (8, 0) else _flex_differs(model, float(cap))
+    if reason:
+        warn("attention_fallback", f"flex attention is not used, each document's square of scores is: {reason}")
+        return
+    for module in model.modules():
+        if hasattr(module, "scaling") and hasattr(module, "layer_idx"):
+            setattr(module, _BY_FLEX, True)
+
+
+def _flex_differs(model: Any, cap: float) -> str:
+    """What is wrong with flex attention here, asked with two small rows; empty where nothing is."""
+    weight, config = next(model.parameters()), model.config.get_text_config()
+    sizes = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    generator = torch.Generator(weight.device).manual_seed(0)
+    options: dict[str, Any] = {"generator": generator, "device": weight.device, "dtype": weight.dtype}
+    query, key, value = (torch.randn((2, count, 128, width), **options).requires_grad_() for count in sizes)
+    parts = (query, key, value)
+    offsets = torch.tensor([0, 40, 128, 256], dtype=torch.int32, device=weight.device)
+    scale = width**-0.5
+    try:
+        found = capped_attention(query, key, value, Documents(offsets, 128, 2, 128), Capped(scale, cap, None))
+        expected = _by_document(query, key, value, offsets, Scores(scale, None, cap))
+        pairs = [(found, expected)]
+        pairs += zip(*(torch.autograd.grad(each.sum(), parts) for each in (found, expected)), strict=True)
+    except Exception as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    apart = max(float((one - other).norm() / other.norm()) for one, other in pairs)
+    return "" if apart <= _FLEX_SHARE else f"its result is off by {apart:.1%}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Attention with soft-capped scores (Gemma 2) on a GPU, through torch's flex attention: no square of scores.
 
 Flex attention compiles one kernel from two small functions: what a score becomes, and which scores count. Blocks of 128
-x 128 that no document reaches are skipped. Compiling takes seconds, once a shape. Where it fails, the caller forms the
-scores of each document whole.
+x 128 that no document reaches are skipped. Compiling takes seconds, once or twice a run. Where it fails, the caller
+forms the scores of each document whole.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def capped_attention(
 def _flex() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention)
 
 
 @lru_cache(maxsize=8)

@@ -132,7 +132,7 @@ def test_every_way_to_keep_less_gives_the_same_gradient_and_takes_less():
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
             found = gradient(model, batch)
-            assert (found - whole).norm() < 1e-3 * whole.norm(), name
+            assert (found - whole).norm() < 1e-2 * whole.norm(), name
         peaks[name] = torch.cuda.max_memory_allocated()
     assert peaks["offload"] < peaks["all"] < peaks["attention"]
 

@@ -1,17 +1,15 @@
 """Attention over packed documents, kept apart, registered with transformers as `tunedeck_packed`.
 
 Batches are packed to a fixed shape; documents lie end to end in the flattened batch, and
-`cu_seq_lens_q` (int32, [documents + 1], offsets into batch * length) says where each begins. On CUDA
-in bf16 or fp16, torch's own variable-length flash kernel takes exactly that. Elsewhere one call per
-document computes only the blocks that matter, which costs less than a masked square as soon as
-documents are short against the row. On processors in bf16, short documents go through plain products:
-their flash kernel's backward pass is two to three times slower there. Used by `train` and the
-perplexity of `evaluate`; generation keeps transformers' own sdpa.
+`cu_seq_lens_q` (int32, [documents + 1], offsets into batch * length) says where each begins. A GPU has kernels that
+take exactly that (`attention_kernels.py`). On a processor one call per document computes only the blocks that matter,
+which costs less than a masked square as soon as documents are short against the row; in bf16, short documents go
+through plain products there, because the backward pass of the processor's flash kernel is two to three times slower.
+Training and the perplexity of an evaluation use this; generation keeps transformers' own sdpa.
 """
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,10 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from engine.errors import EngineError, ExitCode
+from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for
 
 NAME = "tunedeck_packed"
-MAX_HEAD_DIM = 256
-"""Largest head that the flash kernels take."""
 SHORT_TOKENS = 512
 """Up to here plain bf16 products beat the processor's flash kernel, forward and backward."""
 
@@ -72,10 +69,15 @@ def packed_attention(
         batch, length = query.shape[0], query.shape[2]
         cu_seq_lens_q = torch.arange(0, (batch + 1) * length, length, dtype=torch.int32, device=query.device)
         max_length_q = length
-    if softcap is None and _has_varlen(query):
-        return _varlen(query, key, value, cu_seq_lens_q, int(max_length_q or 0), scaling, sliding_window), None
-    how = Scores(scaling or query.shape[-1] ** -0.5, sliding_window, softcap)
-    return _by_document(query, key, value, cu_seq_lens_q, how), None
+    if torch.is_autocast_enabled() and capability(query) is not None:
+        # Kernels take one dtype; rotation leaves queries in fp32 where the weights are fp32 (full training in fp16).
+        query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
+    scale = scaling or query.shape[-1] ** -0.5
+    documents = Documents(cu_seq_lens_q, int(max_length_q or query.shape[2]), query.shape[0], query.shape[2])
+    kernel = kernel_for(query, key, documents, sliding_window) if softcap is None else None
+    if kernel is not None:
+        return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window)), None
+    return _by_document(query, key, value, cu_seq_lens_q, Scores(scale, sliding_window, softcap)), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,51 +89,9 @@ class Scores:
     softcap: float | None
 
 
-def _has_varlen(query: torch.Tensor) -> bool:
-    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    if query.shape[-1] > MAX_HEAD_DIM or torch.cuda.get_device_capability(query.device) < (8, 0):
-        return False
-    try:
-        from torch.nn.attention import varlen  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
     """[B, H, S, D] -> [B * S, H, D]."""
     return tensor.transpose(1, 2).flatten(0, 1)
-
-
-def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    offsets: torch.Tensor,
-    longest: int,
-    scaling: float | None,
-    window: int | None,
-) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    # torch 2.10 says is_causal, 2.11 and newer window_size; enable_gqa came later still.
-    known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"scale": scaling} if "scale" in known else {}
-    if "window_size" in known:
-        options["window_size"] = (window - 1 if window else -1, 0)
-    else:
-        options["is_causal"] = True
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1 and "enable_gqa" in known:
-        options["enable_gqa"] = True
-    elif groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    batch, length = query.shape[0], query.shape[2]
-    out: torch.Tensor = varlen_attn(
-        _flat(query), _flat(key), _flat(value), offsets, offsets, longest, longest, **options
-    )  # type: ignore[assignment]
-    return out.unflatten(0, (batch, length))
 
 
 def _by_document(
@@ -157,10 +117,6 @@ def _document(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: 
         bias = _bias(length, how.window, query.dtype, query.device)
         out: torch.Tensor = ShortAttention.apply(query, key, value, bias, how.scale)
         return out
-    if query.is_cuda:
-        # The memory-efficient kernel knows no grouped heads; without this the square of scores would be built.
-        groups = query.shape[0] // key.shape[0]
-        key, value = key.repeat_interleave(groups, dim=0), value.repeat_interleave(groups, dim=0)
     windowed = how.window is not None and length > how.window
     mask = _bias(length, how.window, query.dtype, query.device) if windowed else None
     return F.scaled_dot_product_attention(

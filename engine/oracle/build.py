@@ -14,8 +14,7 @@ import torch
 from engine.errors import EngineError, ExitCode
 from engine.memory.shape import TrainingShape
 from engine.memory.states import adapted_outside, targeted_shapes
-from engine.modeling import adapters, attention
-from engine.modeling.forward import enable_checkpointing
+from engine.modeling import adapters, attention, checkpointing
 from engine.modeling.load import DTYPES
 from engine.models.spec import ModelSpec
 from engine.oracle.quantized import quantize_linears
@@ -126,5 +125,5 @@ def build_model(config: Any, settings: Profile, shape: TrainingShape) -> Any:
             if shape.method == "freeze":
                 adapters.freeze_below(model, shape.trainable_layers)
             adapters.set_trainable_dtype(model, settings)
-    enable_checkpointing(model, shape.checkpoint_every)
+    checkpointing.enable(model, shape.checkpoint_every)
     return model.train()

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.data.batch import PackedDataset, collate
 from engine.data.pack import Packed
-from engine.modeling import adapters, attention, forward
+from engine.modeling import adapters, attention, checkpointing
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter
 from engine.train.arguments import training_arguments
@@ -75,7 +75,7 @@ def make_trainer(folder: Path, settings: Profile) -> EngineTrainer:
     if settings.tuning.method == "lora":
         model.requires_grad_(False)
         model = adapters.attach(model, settings)
-    forward.enable_checkpointing(model, int(settings.train.activation_checkpointing))
+    checkpointing.enable(model, int(settings.train.activation_checkpointing))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "control").mkdir(exist_ok=True)
     job = Job(folder, {}, EventWriter(folder / "events.jsonl"))

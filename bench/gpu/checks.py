@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from bench.gpu.job import told
@@ -55,7 +56,8 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def main(what: str) -> None:
     """Run one of them."""
     if what == "tests":
-        told(pytest(f"not {_ALONE}", "-n", "5"))
+        parallel = ("-n", "5") if find_spec("xdist") else ()
+        told(pytest(f"not {_ALONE}", *parallel))
     elif what == "calibration":
         told(pytest(_ALONE))
     else:

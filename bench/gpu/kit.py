@@ -18,7 +18,7 @@ PROJECT = (
     *("bitsandbytes==0.50.2", "datasets==5.2.0", "evaluate==0.4.6", "gguf", "optuna==4.*", "alembic", "sqlalchemy"),
     *("colorlog", "Mako", "greenlet", "platformdirs", "pydantic==2.*", "pydantic-core", "annotated-types"),
     *("typing-inspection", "nltk", "textual", "tomli-w", "tomlkit", "torchao==0.18.*", "dill", "multiprocess"),
-    *("linkify-it-py", "uc-micro-py", "mdit-py-plugins", "liger-kernel==0.8.5"),
+    *("absl-py", "linkify-it-py", "uc-micro-py", "mdit-py-plugins", "liger-kernel==0.8.5"),
 )
 FROM_SOURCE = ("rouge-score==0.1.2",)
 PEERS = (

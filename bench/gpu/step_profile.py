@@ -6,7 +6,6 @@ takes by default: fused adapters and, where they are there, Liger's kernels; eve
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 import sys
 import traceback
@@ -23,6 +22,7 @@ from bench.gpu.job import told
 from bench.gpu.step import Bench, build, idle, run_step, timed
 from bench.gpu.variants import Way, applied
 from engine.memory.shape import TrainingShape
+from engine.modeling import liger
 
 _STEPS, _WARM_UP = 6, 2
 _ROWS = 30
@@ -91,7 +91,7 @@ def main(model: str, quantization: str, micro: int, length: int) -> None:
     top = ceilings(device)
     shape = TrainingShape(quantization=quantization, checkpoint_every=1, micro_batch=micro, max_length=length)
     bench = build(model, shape, device)
-    kernels = importlib.util.find_spec("engine.modeling.liger") is not None and device == "cuda"
+    kernels = not liger.missing_reason()
     with applied(bench.model, Way("a run's", kernels=kernels)):
         look(bench, quantization, top)
 

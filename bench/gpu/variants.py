@@ -1,19 +1,18 @@
 """`python -m bench.gpu.variants MODEL MICRO LENGTH [plain|compiled]`: one LoRA step in several ways, in one process.
 
 The same weights, rows and optimizer; only what computes the step changes, so differences are small and trusted. A line
-of JSON with all findings so far follows each way. A way that this version of the project has not, or that fails, is
-there with the reason.
+of JSON with all findings so far follows each way. A way that fails is there with the reason.
 """
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -21,7 +20,7 @@ from bench.gpu.job import told
 from bench.gpu.step import Bench, build, forget, timed
 from engine.errors import EngineError
 from engine.memory.shape import TrainingShape
-from engine.modeling import forward, fused_lora
+from engine.modeling import attention_kernels, checkpointing, forward, fused_lora, liger
 from engine.train import compiled
 
 WARM_UP, STEADY = 2, 5
@@ -54,7 +53,7 @@ WAYS = (
     Way("last layer kept", keep_last=True),
     Way("attention kept", keep_attention=True),
     Way("attention kept, inputs in host memory", keep_attention=True, offload=True),
-    Way("without cuDNN attention", cudnn=False),
+    Way("flash attention in place of cuDNN's", cudnn=False),
     Way("every 2nd layer checkpointed", every=2),
     Way("no checkpointing", every=0),
     Way("no checkpointing, plain kernels", every=0, kernels=False),
@@ -66,76 +65,60 @@ COMPILED = (
 )
 
 
-class Missing(Exception):
-    """This version of the project does not have a way."""
-
-
-def module(name: str) -> Any:
-    """A module of the project. Raises Missing where this version has none of that name."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            raise Missing(f"this version has no {name}") from None
-        raise
-
-
-def checkpoint(model: Any, way: Way) -> None:
-    """Checkpoint layers as the way says."""
-    special = way.keep_last or way.offload or way.keep_attention
-    try:
-        found = module("engine.modeling.checkpointing")
-    except Missing:
-        if special:
-            raise
-        _every(model, way.every)
-        return
-    _every(model, 0)
-    options = {"keep_last": way.keep_last, "offload": way.offload, "keep_attention": way.keep_attention}
-    found.enable(model, way.every, **options, reentrant=False)
-
-
-def _every(model: Any, every: int) -> None:
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [each for each in forward.base_of(model).modules() if isinstance(each, GradientCheckpointingLayer)]
-    for number, layer in enumerate(layers):
-        layer.gradient_checkpointing = bool(every) and number % every == 0
-
-
 @contextmanager
-def applied(model: Any, way: Way) -> Iterator[None]:
-    """The model as the way has it; plain again afterwards, also where a part of the way fails."""
+def applied(model: Any, way: Way) -> Iterator[tuple[str, ...]]:
+    """The model as the way has it, and what Liger's functions do in it; plain again afterwards, also after an error."""
+    bound: tuple[str, ...] = ()
     with ExitStack() as undo:
-        undo.callback(_every, model, 0)
-        checkpoint(model, way)
+        undo.callback(recompute_none, model)
+        recompute_none(model)
+        checkpointing.enable(
+            model, way.every, keep_last=way.keep_last, offload=way.offload, keep_attention=way.keep_attention
+        )
         if way.fused:
             undo.callback(fused_lora.unfuse, model)
             fused_lora.fuse(model)
         if way.kernels:
-            liger = module("engine.modeling.liger")
+            if reason := liger.missing_reason():
+                raise RuntimeError(reason)
             undo.callback(liger.unbind, model)
-            liger.bind(model)
+            bound = liger.bind(model)
         if way.compiled:
             undo.callback(compiled.COMPILED.undo, model)
             compiled.COMPILED.apply(model)
-        before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
-        undo.callback(torch.backends.cuda.enable_cudnn_sdp, before)
-        torch.backends.cuda.enable_cudnn_sdp(way.cudnn)
-        yield
+        if not way.cudnn:
+            undo.enter_context(mock.patch.object(attention_kernels, "has_cudnn", _no_cudnn))
+        yield bound
+
+
+def _no_cudnn(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """A function, because a recording mock would keep every query alive."""
+    return False
+
+
+def recompute_none(model: Any) -> None:
+    """Every layer keeps what its backward pass needs."""
+    for layer in checkpointing.checkpointed_layers(forward.base_of(model)):
+        layer.gradient_checkpointing = False
 
 
 def measure(bench: Bench, way: Way) -> dict[str, Any]:
     """Median seconds of the steady steps, tokens per second, peaks; or the reason why not."""
     try:
-        with applied(bench.model, way):
+        with applied(bench.model, way) as bound:
             found = timed(bench, WARM_UP + STEADY)
-    except (Missing, EngineError, RuntimeError, TypeError, ValueError, AttributeError, ImportError) as error:
+    except (EngineError, RuntimeError, TypeError, ValueError, AttributeError, ImportError) as error:
         return {"way": way.name, "error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"}
     finally:
         forget(bench)
     middle = statistics.median(found["step_s"][WARM_UP:])
-    return {"way": way.name, **found, "median_step_s": middle, "tokens_per_second": bench.tokens / middle}
+    return {
+        "way": way.name,
+        "bound": bound,
+        **found,
+        "median_step_s": middle,
+        "tokens_per_second": bench.tokens / middle,
+    }
 
 
 def main(model: str, micro: int, length: int, ways: tuple[Way, ...]) -> None:

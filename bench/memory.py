@@ -199,8 +199,7 @@ def build(case: Any, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from engine.modeling import adapters, attention
-    from engine.modeling.forward import enable_checkpointing
+    from engine.modeling import adapters, attention, checkpointing
     from engine.modeling.load import DTYPES
     from engine.oracle.build import config_of_spec, settings_for, transformers_config
 
@@ -223,7 +222,7 @@ def build(case: Any, device: str) -> tuple[Any, Any]:
         model = adapters.attach(model, settings)
     else:
         adapters.set_trainable_dtype(model, settings)
-    enable_checkpointing(model, shape.checkpoint_every)
+    checkpointing.enable(model, shape.checkpoint_every)
     return model, settings
 
 

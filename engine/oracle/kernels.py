@@ -39,7 +39,7 @@ def _multiple(value: int, of: int) -> int:
 
 
 def varlen_backward(
-    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **_: Any
 ) -> list[int]:
     """flash_api.cpp mha_varlen_bwd: softmax_d, dq_accum, dk_expanded, dv_expanded. [T, H, D] tensors."""
     tokens, heads, width = query.shape
@@ -53,7 +53,7 @@ def varlen_backward(
 
 def efficient_backward(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> list[int]:
     """mem_eff_attention/kernel_backward.h: delta, and gradient accumulators where the output is 16-bit."""
-    batch, heads, tokens, width = query.shape
+    batch, tokens, heads, width = query.shape
     sizes = [4 * batch * heads * _multiple(tokens, 32)]
     if query.element_size() == 2:
         sizes.append(4 * batch * heads * _multiple(tokens, 64) * _multiple(width, 64))
@@ -137,9 +137,16 @@ def nonzero(mask: torch.Tensor) -> torch.Tensor:
     return torch.empty((mask.numel(), mask.dim()), dtype=torch.int64, device=mask.device)
 
 
+def efficient_gradients(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+) -> tuple[torch.Tensor, ...]:
+    """Stands in for the operator: torch's meta kernel does not know its newest argument list."""
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), query.new_empty(0)
+
+
 SCRATCH: dict[str, Scratch] = {
-    "torch_attn::_varlen_attn_backward": varlen_backward,
-    "aten::_scaled_dot_product_efficient_attention_backward": efficient_backward,
+    "aten::_flash_attention_backward": varlen_backward,
+    "aten::_efficient_attention_backward": efficient_backward,
     "bitsandbytes::gemm_4bit": four_bit_product,
     "bitsandbytes::int8_vectorwise_quant": int8_quantize,
     "aten::logsumexp": same_size,
@@ -147,6 +154,7 @@ SCRATCH: dict[str, Scratch] = {
 }
 LATE_SCRATCH: dict[str, Scratch] = {"aten::_softmax_backward_data": softmax_backward}
 REPLACEMENTS: dict[str, Replacement] = {
+    "aten::_efficient_attention_backward": efficient_gradients,
     "aten::nonzero": nonzero,
     "bitsandbytes::int8_vectorwise_quant": int8_quantized,
 }

@@ -12,8 +12,8 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
-from engine.modeling import adapters, fused_lora, load
-from engine.modeling.forward import enable_checkpointing, loss_sum
+from engine.modeling import adapters, checkpointing, fused_lora, load
+from engine.modeling.forward import loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
 from engine.train.acceleration import Acceleration, take
@@ -69,7 +69,7 @@ def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
         if settings.tuning.method == "freeze":
             adapters.freeze_below(model, settings.tuning.trainable_layers)
         adapters.set_trainable_dtype(model, settings)
-    enable_checkpointing(model, int(settings.train.activation_checkpointing))
+    checkpointing.enable(model, int(settings.train.activation_checkpointing))
     return model
 
 

@@ -74,8 +74,8 @@ class Train(Table):
     activation_checkpointing: bool | Annotated[int, Field(ge=1, le=1000)] | Literal["offload", "attention"] | Auto = (
         setting(
             "auto",
-            "Recompute activations: false, true (every layer) or n (every n-th layer); on a GPU also offload (every layer,"
-            " its input waits in main memory) or attention (every layer, attention's output is kept).",
+            "Recompute activations: false, true (every layer) or n (every n-th layer); on a GPU also offload (every"
+            " layer, its input waits in main memory) or attention (every layer, attention's output is kept).",
         )
     )
     kernels: Literal["auto", "liger", "plain"] = setting(

@@ -29,7 +29,8 @@ _QUICK_S = 45.0
 """What the one step that is timed may take."""
 _LONGEST_S = 120.0
 """A trial that is expected to take longer is not offered."""
-_HOST_COPY = 1.2
+_MAKING = 1.1
+"""Of the unquantized weights: they are made on the device, then packed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +216,9 @@ def trial_item(place: Place, trial: Trial, judged: str) -> Item | None:
 
 
 def _weights_fit(place: Place, spec: ModelSpec, shape: TrainingShape) -> bool:
-    """Weights are made unquantized on the device first."""
+    """Whether there is room to make the weights, which are unquantized at first."""
     width = 4 if shape.compute_dtype == "fp32" or shape.method == "full" else 2
-    return total_parameters(spec) * width * _HOST_COPY < place.target.available_bytes
+    return total_parameters(spec) * width * _MAKING < place.target.available_bytes
 
 
 def _expected_s(place: Place, spec: ModelSpec, plan: Plan) -> float:

@@ -121,7 +121,7 @@ def begins(step: Step, number: int, elapsed_s: float, total_s: float, pace: floa
 
     `pace`: how many times as long as expected the items took so far.
     """
-    expected_s = pace * step.items[number].expected_s
+    expected_s = step.items[number].expected_s
     if number < step.least:
         return elapsed_s < total_s and elapsed_s + expected_s <= _LATEST * total_s
-    return elapsed_s + expected_s <= step.until * total_s
+    return elapsed_s + pace * expected_s <= step.until * total_s

@@ -12,7 +12,7 @@ from engine.selftest.run import NO_TIME
 from engine.text import format_duration, sanitize
 
 _WORDS = {PASSED: "ok", FAILED: "FAILED", SKIPPED: "-"}
-_LABEL = 8
+_LABEL = 9
 _NARROWEST, _WIDEST = 40, 100
 _ADVICE = {
     "machine": "torch and the driver do not agree: see 'engine probe' and reinstall torch for this driver",

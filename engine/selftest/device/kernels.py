@@ -6,7 +6,8 @@ One function a row of `engine.selftest.kernel_table`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +43,12 @@ def compared(plain: Gradients, found: Gradients, tolerance: float) -> Finding:
     loss = abs(found[0] - plain[0]) / max(abs(plain[0]), 1.0)
     apart = _norm([one.float() - other.float() for one, other in zip(plain[1], found[1], strict=True)])
     gradient = apart / _norm(plain[1])
-    return judged(max(loss, gradient), tolerance, loss_error=loss, gradient_error=gradient)
+    return judged(largest([loss, gradient]), tolerance, loss_error=loss, gradient_error=gradient)
+
+
+def largest(errors: Sequence[float]) -> float:
+    """The largest; NaN where any is, which `max` may pass over."""
+    return math.nan if any(math.isnan(error) for error in errors) else max(errors)
 
 
 def _norm(tensors: list[torch.Tensor]) -> float:
@@ -82,7 +88,7 @@ def attention(params: Params) -> Finding:
 
     found = _differentiated(fast, [part.to(device) for part in rounded])
     errors = [_norm([one - other.cpu().double()]) / _norm([one]) for one, other in zip(exact, found, strict=True)]
-    return judged(max(errors), _KERNEL_ROUNDING[params["dtype"]])
+    return judged(largest(errors), _KERNEL_ROUNDING[params["dtype"]])
 
 
 def _differentiated(

@@ -2,34 +2,41 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+BASE := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test lint setup docs clean
 
-demo: $(STAMP)
+demo: $(BASE)
 	$(BIN)/engine demo
 
-test: $(STAMP)
+test: $(DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: $(STAMP)
+setup: $(DEV)
 
-docs: $(STAMP)
+docs: $(DEV)
 	$(BIN)/python -m engine.profile.docs
 	$(BIN)/python -m tui.shots docs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-$(STAMP): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setting up $(VENV) (once; some minutes and about 1.5 GB without CUDA)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "setting up $(VENV) (once; some minutes and about 1.6 GB without CUDA)"
+	@$(PIP) -e .
+	@touch $@
+
+$(DEV): $(BASE)
+	@echo "adding what tests need to $(VENV) (once; about 0.9 GB more without CUDA)"
+	@$(PIP) -e '.[dev]'
 	@touch $@

@@ -26,7 +26,10 @@ def checkpointing(shape: TrainingShape) -> str:
     """Activation checkpointing in words."""
     if shape.checkpoint_every == 0:
         return "checkpointing off"
-    return "checkpointing on" if shape.checkpoint_every == 1 else f"checkpointing every {shape.checkpoint_every} layers"
+    if shape.checkpoint_every > 1:
+        return f"checkpointing every {shape.checkpoint_every} layers"
+    kept = " with inputs in main memory" if shape.offload_inputs else " but attention" if shape.keep_attention else ""
+    return f"checkpointing on{kept}"
 
 
 def terms_parts(plan: Plan) -> list[Part]:

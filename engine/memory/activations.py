@@ -10,12 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.memory import dora, parts
+from engine.memory import dora, outliers, parts
 from engine.memory.loss import is_capped
-from engine.memory.shape import TrainingShape, learning_layers, learns_whole
+from engine.memory.shape import TrainingShape, learning_layers, learns_whole, uses_kernels
 from engine.memory.states import targeted_shapes
+from engine.models.kernel_families import KernelFamily, kernel_family
 from engine.models.parameters import query_width
 from engine.models.spec import ModelSpec
+
+STAGED_INPUTS = 3
+"""Offloaded inputs that are on the device: the last checkpointed layer's, the one in use and the one fetched ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class LayerCost:
     beside_matrix: int
     """Extra while the feed-forward output matrix is dequantized, beside that matrix."""
     boundary: int
-    """All that a checkpointed layer keeps: its input, and what int8 layers hold back."""
+    """A checkpointed layer's input, and on a processor what int8 layers hold back."""
     scores: int = 0
     """Per token and key it may look at: squares of scores that are kept (soft caps only)."""
     score_transient: int = 0
@@ -38,6 +42,10 @@ class LayerCost:
     """Of `saved`, what is gone by then: the feed-forward part."""
     matrices: int = 0
     """Bytes, whatever the tokens: dequantized matrices kept from forward to backward (DoRA with dropout only)."""
+    attention: int = 0
+    """What a checkpointed layer keeps beside its input: attention's output (`keep_attention`)."""
+    shared: int = 0
+    """Of `saved`, what is one tensor with what a checkpointed layer keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ class _Layer:
     decomposed: bool
     quantized: bool
     on_gpu: bool
+    keep_attention: bool
+    fused: KernelFamily | None
+    """How Triton kernels are called in this family; None without them."""
 
     @property
     def width(self) -> int:
@@ -90,17 +101,27 @@ def _layer_cost(layer: _Layer) -> LayerCost:
     heads = spec.num_attention_heads if layer.kernel == "capped" else 0
     # Kernels that take no window keep a square mask instead.
     mask = width if layer.windowed and layer.kernel in ("repeated", "split") else 0
+    attention = parts.attention_output_bytes(spec, width) if layer.keep_attention else 0
+    boundary = width * spec.hidden_size
+    # On a GPU their layers go through reentrant checkpointing, which makes no graph before the backward pass.
+    held = width * parts.held_by_int8(spec) if layer.int8 and not layer.on_gpu else 0
     dense = layer.decomposed and layer.dropout and layer.quantized
     return LayerCost(
-        saved=_attention_bytes(layer) + mlp + parts.norm_bytes(spec, width, layer.full) + _adapter_bytes(layer),
+        saved=_attention_bytes(layer)
+        + mlp
+        + parts.norm_bytes(spec, width, layer.full, layer.fused)
+        + _adapter_bytes(layer),
         transient=_transient_bytes(layer, mlp),
         beside_matrix=width * layer.inner,
-        boundary=width * (spec.hidden_size + (parts.held_by_int8(spec) if layer.int8 else 0)),
+        boundary=boundary + held,
         scores=heads * 8 + mask,
         # On a GPU the softmax's backward pass multiplies gradient and output into one more fp32 square.
         score_transient=heads * (10 if layer.on_gpu else 6),
         freed=mlp,
         matrices=dora.matrices_bytes(layer.adapters, width) if dense else 0,
+        attention=attention,
+        # The first norm's kernel keeps the layer's input itself.
+        shared=attention + (boundary if layer.fused else 0),
     )
 
 
@@ -116,7 +137,8 @@ def _attention_bytes(layer: _Layer) -> int:
 def _mlp_bytes(layer: _Layer) -> int:
     # Autocast keeps the product as the output layer's own copy, which counts among the inputs.
     product_needed = layer.dtype != "fp16" and layer.needs_input("down_proj")
-    return parts.mlp_bytes(layer.spec, layer.width, product_needed, layer.full)
+    fused_gate = layer.fused is not None and bool(layer.fused.gate)
+    return parts.mlp_bytes(layer.spec, layer.width, product_needed, layer.full, fused_gate)
 
 
 def _adapter_bytes(layer: _Layer) -> int:
@@ -146,7 +168,9 @@ def _transient_bytes(layer: _Layer, mlp: int) -> int:
         # int32 and fp16 results beside the output.
         recomputed = max(recomputed, (6 + width) * 2 * layer.inner)
     kept = (mlp, product)
-    return parts.transient_bytes(spec, layer.dtype, kept, layer.kernel, int8=layer.int8, recomputed=recomputed)
+    return parts.transient_bytes(
+        spec, layer.dtype, kept, layer.kernel, int8=layer.int8, recomputed=recomputed, fused=layer.fused
+    )
 
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
@@ -167,30 +191,69 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
             decomposed=dora.is_decomposed(shape),
             quantized=shape.quantization != "none",
             on_gpu=shape.device != "cpu",
+            keep_attention=shape.keep_attention and not is_capped(spec),
+            fused=kernel_family(spec.family) if uses_kernels(shape) else None,
         )
     )
 
 
 def checkpointed_layers(spec: ModelSpec, shape: TrainingShape) -> int:
-    """How many layers keep only their input (transformers checkpoints layers 0, n, 2n …); frozen ones keep nothing."""
+    """How many layers are checkpointed (0, n, 2n …), the last one among them; frozen ones keep nothing."""
     every, depth = shape.checkpoint_every, spec.num_hidden_layers
     below = depth - learning_layers(depth, shape)
     return 0 if every <= 0 else -(-depth // every) - -(-below // every)
 
 
-def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
-    """All that lives between forward and backward, over all layers."""
+def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost, *, keeps_last: bool = False) -> int:
+    """All that lives on the device between forward and backward, over all layers.
+
+    `keeps_last`: the last layer, which would be checkpointed, keeps its activations.
+    """
     tokens = shape.micro_batch * shape.max_length
-    few = checkpointed_layers(spec, shape)
-    kept = cost.saved + cost.scores * shape.max_length
+    few = checkpointed_layers(spec, shape) - keeps_last
     # Token ids, labels and positions; rotary sines and cosines, of which Gemma 3 has two kinds.
     width = 4 if shape.compute_dtype == "fp32" else 2
     shared = 24 + 2 * width * spec.head_dim * (2 if spec.family.startswith("gemma3") else 1)
+    if spec.family == "granite" and shape.device == "cuda" and shape.checkpoint_every and shape.method == "lora":
+        # Embeddings are scaled into a second tensor; the first asks for a gradient, which keeps it.
+        shared += width * spec.hidden_size
     others = learning_layers(spec.num_hidden_layers, shape) - few
-    return tokens * (shared + few * cost.boundary + others * kept) + others * cost.matrices
+    inputs = min(few, STAGED_INPUTS) if shape.offload_inputs else few
+    checkpoints = inputs * cost.boundary + few * cost.attention
+    return tokens * (shared + checkpoints) + others * whole_layer_bytes(spec, shape, cost)
 
 
-def one_layer_bytes(shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *, recomputed: bool) -> int:
+def whole_layer_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
+    """All that a layer keeps which is not checkpointed."""
+    tokens = shape.micro_batch * shape.max_length
+    kept = tokens * (cost.saved + cost.scores * shape.max_length) + cost.matrices
+    return kept + outliers.kept_bytes(spec, shape)
+
+
+def recomputed_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
+    """What forming a checkpointed layer's activations again adds to what it has kept."""
+    return whole_layer_bytes(spec, shape, cost) - shape.micro_batch * shape.max_length * cost.shared
+
+
+def first_checkpoint_bytes(shape: TrainingShape, cost: LayerCost) -> int:
+    """What is kept of the layers when the backward pass has come to the first one."""
+    inputs = STAGED_INPUTS - 1 if shape.offload_inputs else 1
+    return shape.micro_batch * shape.max_length * (inputs * cost.boundary + cost.attention)
+
+
+def host_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Pinned host memory for the inputs of checkpointed layers but the last one's; 0 where they stay on the device."""
+    if not shape.offload_inputs:
+        return 0
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    return (
+        max(0, checkpointed_layers(spec, shape) - 1) * width * spec.hidden_size * shape.micro_batch * shape.max_length
+    )
+
+
+def one_layer_bytes(
+    spec: ModelSpec, shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *, recomputed: bool
+) -> int:
     """One layer's scratch in the backward pass, with its activations where they are `recomputed`."""
     tokens, length = shape.micro_batch * shape.max_length, shape.max_length
     scratch = max(
@@ -198,5 +261,6 @@ def one_layer_bytes(shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *,
         # Documents take turns: the worst is one that fills its row.
         length * length * cost.score_transient - tokens * cost.freed,
         matrix_bytes + tokens * cost.beside_matrix if matrix_bytes else 0,
+        outliers.product_bytes(spec, shape),
     )
-    return scratch + (tokens * (cost.saved + cost.scores * length) + cost.matrices if recomputed else 0)
+    return scratch + (recomputed_bytes(spec, shape, cost) if recomputed else 0)

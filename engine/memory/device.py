@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from engine.hardware.machine import Gpu
 from engine.memory import processor
-from engine.memory.loss import is_capped
+from engine.memory.loss import chunk_tokens, has_kernel, is_capped
 from engine.memory.shape import MIB, TrainingShape, learns_whole, trains
 from engine.memory.states import WHOLE_MODULES
 from engine.models.parameters import linear_shapes
@@ -60,7 +60,8 @@ def reserve_bytes(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dyna
         return processor.retained_bytes(shape, static_bytes, dynamic_bytes)
     width = 4 if shape.compute_dtype == "fp32" else 2
     tokens = shape.micro_batch * shape.max_length
-    logits = 4 * min(tokens, shape.loss_chunk_tokens) * spec.vocab_size
+    per_logit = width if has_kernel(spec, shape) else 4
+    logits = per_logit * min(tokens, chunk_tokens(spec, shape)) * spec.vocab_size
     holes = 0.5 * logits + 1.0 * tokens * spec.intermediate_size * width
     if shape.method == "full":
         holes += (1.2 if "8bit" in shape.optimizer else 0.8) * 4 * spec.vocab_size * spec.hidden_size

@@ -7,8 +7,9 @@ cost nothing; the figures here are for a batch of trained tokens only, which is 
 
 from __future__ import annotations
 
-from engine.memory.shape import TrainingShape, adapts, trains
+from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, trains, uses_kernels
 from engine.memory.weights import compute_width
+from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
 LOGIT_BYTES = 8
@@ -21,21 +22,40 @@ CAPPED_LOGIT_BYTES = 20
 """With a soft cap (Gemma 2): logits, tanh, its square, slope and capped logits in fp32."""
 
 
+def has_kernel(spec: ModelSpec, shape: TrainingShape) -> bool:
+    """Whether the loss of a chunk is a Triton kernel's: a plain head, no soft cap."""
+    called = adapts(shape, "lm_head") or (shape.method == "lora" and trains(shape, "lm_head"))
+    return uses_kernels(shape) and not called and not is_capped(spec) and shape.loss_chunk_tokens > 0
+
+
+def chunk_tokens(spec: ModelSpec, shape: TrainingShape) -> int:
+    """Rows of logits alive at once in the forward pass."""
+    return KERNEL_CHUNK_TOKENS if has_kernel(spec, shape) else shape.loss_chunk_tokens
+
+
 def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Logits of one chunk at their worst moment."""
-    rows = min(shape.micro_batch * (shape.max_length - 1), shape.loss_chunk_tokens)
+    rows = min(shape.micro_batch * (shape.max_length - 1), chunk_tokens(spec, shape))
+    if has_kernel(spec, shape):
+        return rows * spec.vocab_size * compute_width(shape)
     per_logit = ADAPTED_LOGIT_BYTES if adapts(shape, "lm_head") else LOGIT_BYTES
     return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if is_capped(spec) else per_logit)
 
 
 def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Logits of one chunk and their gradient when a trained head's gradient is added up."""
-    rows = min(shape.micro_batch * shape.max_length, shape.loss_chunk_tokens)
+    rows = min(shape.micro_batch * shape.max_length, chunk_tokens(spec, shape))
+    if has_kernel(spec, shape):
+        return rows * spec.vocab_size * compute_width(shape)
     per_logit = (4 if shape.compute_dtype == "fp32" else 6) + (4 if is_capped(spec) else 0)
     return rows * spec.vocab_size * per_logit
 
 
 _SORTED_TOKENS = 3072
+_NORM_BACKWARD_BYTES = 24
+"""A value of the last norm: its fp32 input, four more fp32 tensors and two 16-bit ones (simulated, LoRA and full)."""
+_KERNEL_NORM_WIDTHS = 5
+"""Tensors of the activations' width with a kernel: input, rows' gradient, that of all positions twice, and its own."""
 
 
 def is_capped(spec: ModelSpec) -> bool:
@@ -49,9 +69,25 @@ def hidden_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 
 
 def final_norm_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
-    """fp32 input and 16-bit output of the last norm, the latter as the rows that carry a label."""
-    per_token = (compute_width(shape) + 4) * spec.hidden_size + 4
-    return shape.micro_batch * shape.max_length * per_token
+    """Input of the last norm, fp32 or a kernel's as it came, and its output as the rows that carry a label."""
+    width = compute_width(shape)
+    kept = width if _norm_has_kernel(spec, shape) else 4
+    return shape.micro_batch * shape.max_length * ((width + kept) * spec.hidden_size + 4)
+
+
+def norm_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """The last norm's backward pass at its worst: the gradients before and after it, and its operators' in fp32.
+
+    Counted on GPUs; a processor's fp32 layers take more.
+    """
+    if shape.device == "cpu":
+        return 0
+    kept = _KERNEL_NORM_WIDTHS * compute_width(shape) if _norm_has_kernel(spec, shape) else _NORM_BACKWARD_BYTES
+    return shape.micro_batch * shape.max_length * kept * spec.hidden_size
+
+
+def _norm_has_kernel(spec: ModelSpec, shape: TrainingShape) -> bool:
+    return uses_kernels(shape) and kernel_family(spec.family) is not None
 
 
 def head_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -77,7 +113,8 @@ def head_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
         so_far = head_gradient_bytes(spec, shape)
         recomputed = so_far + rows * spec.vocab_size * RECOMPUTED_LOGIT_BYTES
         return final_norm_bytes(spec, shape) + max(3 * so_far, recomputed)
-    return spec.vocab_size * spec.hidden_size * (8 + (2 if compute_width(shape) == 2 else 0))
+    beside = 0 if shape.device == "cpu" else final_norm_bytes(spec, shape)
+    return beside + spec.vocab_size * spec.hidden_size * (8 + (2 if compute_width(shape) == 2 else 0))
 
 
 def head_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:

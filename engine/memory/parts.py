@@ -5,6 +5,7 @@ Checked byte by byte against what autograd keeps, family by family, and against 
 
 from __future__ import annotations
 
+from engine.models.kernel_families import KernelFamily
 from engine.models.parameters import key_width, normalises_heads, normalises_whole_width, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
 
@@ -13,16 +14,26 @@ _WIDE_PRODUCT = ("gemma", "olmo2")
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
-def norm_bytes(spec: ModelSpec, width: int, full: bool) -> int:
-    """Norms: fp32 inputs, and where trained what multiplies the weight."""
+def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: KernelFamily | None) -> int:
+    """Norms: fp32 inputs, and where trained what multiplies the weight.
+
+    Triton kernels (`fused`) keep the input as it came and one fp32 factor a row, whether the weight learns or not.
+    """
     count, hidden = norms_per_layer(spec), spec.hidden_size
+    if fused is not None:
+        return count * (width * hidden + 4) + _head_norm_bytes(spec, width)
     # A trained norm keeps what it multiplies its weight with; these families do that in fp32.
     normed = (4 if spec.family.startswith(_WIDE_PRODUCT) else width) if full else 0
     size = count * ((4 + normed) * hidden + 4)
-    if normalises_heads(spec):
-        heads = 2 if normalises_whole_width(spec) else spec.num_attention_heads + spec.num_key_value_heads
-        size += (4 + normed) * (query_width(spec) + key_width(spec)) + 4 * heads
-    return size
+    return size + _head_norm_bytes(spec, 4 + normed)
+
+
+def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
+    """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in families without them."""
+    if not normalises_heads(spec):
+        return 0
+    heads = 2 if normalises_whole_width(spec) else spec.num_attention_heads + spec.num_key_value_heads
+    return width * (query_width(spec) + key_width(spec)) + 4 * heads
 
 
 def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[str]) -> int:
@@ -33,7 +44,7 @@ def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[
 
 
 def held_by_int8(spec: ModelSpec) -> int:
-    """Features of the inputs that int8 layers keep on their graph nodes, where checkpointing does not reach."""
+    """Features of the inputs that int8 layers keep on their graph nodes, where plain checkpointing does not reach."""
     attention = spec.hidden_size + query_width(spec)
     return attention if spec.num_experts else attention + spec.hidden_size + spec.intermediate_size
 
@@ -52,45 +63,49 @@ def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: boo
     query, key = query_width(spec), key_width(spec)
     size = width * (query + 2 * key)
     if kernel not in ("products", "capped"):
-        # Kernels keep their output and the logarithm of each row's normalizer.
-        size += width * query + 4 * spec.num_attention_heads
-    if spec.fused_projections and kernel != "repeated":
+        size += attention_output_bytes(spec, width)
+    if spec.fused_projections and kernel not in ("packed", "repeated"):
         # The value heads are a view that keeps the whole fused projection alive.
         size += width * (query + key)
-    if kernel != "varlen" and output_needed:
+    if kernel not in ("varlen", "packed") and output_needed:
         # One call per document: the joined output is a copy beside what a kernel keeps.
         size += width * query
-    if kernel in ("repeated", "capped") and query != key:
+    if kernel in ("packed", "repeated", "capped") and query != key:
         # Keys and values are kept as copies for every query head, no longer as they were.
         size += 2 * width * (query - key)
     return size
 
 
-def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool) -> int:
-    """Feed-forward part, of all experts that a token meets."""
+def attention_output_bytes(spec: ModelSpec, width: int) -> int:
+    """What kernels keep beside query, key and value: their output and the logarithm of each row's normalizer."""
+    return width * query_width(spec) + 4 * spec.num_attention_heads
+
+
+def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fused_gate: bool) -> int:
+    """Feed-forward part, of all experts that a token meets. `fused_gate`: gate and up are kept, no activation."""
     inner = spec.intermediate_size
     if spec.num_experts:
         # Gate and up, activation and each expert's output; trained experts also need their two inputs.
         inners, outers = (4, 2) if full else (3, 1)
         return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
-    parts = (3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
+    parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner
 
 
 def transient_bytes(
-    spec: ModelSpec, dtype: str, kept: tuple[int, int], kernel: str, *, int8: bool, recomputed: int
+    spec: ModelSpec,
+    dtype: str,
+    kept: tuple[int, int],
+    kernel: str,
+    *,
+    int8: bool,
+    recomputed: int,
+    fused: KernelFamily | None,
 ) -> int:
     """`kept`: bytes of the feed-forward part, and of the product of gate and up, which is gone at its worst moment."""
     width = 4 if dtype == "fp32" else 2
     mlp_bytes, product = kept
-    if spec.num_experts:
-        # Gradients of all experts' outputs and inputs, and their sum by token.
-        routed = max(3 * width * spec.hidden_size, 2 * width * spec.intermediate_size)
-        inner = spec.num_experts_per_token * routed
-    else:
-        # Gradients of the product and of both its factors; int8 layers look for outliers in an fp16 copy.
-        gradients = (5 if dtype == "fp16" else 3 * width) * spec.intermediate_size - (0 if dtype == "fp16" else product)
-        inner = max(gradients, 6 * spec.intermediate_size if int8 else 0)
+    inner = _inner_transient(spec, dtype, product, int8=int8, fused=fused)
     # Attention's scratch (fp32 query gradient, expanded key and value gradients) comes after the
     # feed-forward part of the layer has been freed.
     query, key = query_width(spec), key_width(spec)
@@ -98,3 +113,20 @@ def transient_bytes(
     attention = 4 * query + expanded + 4 * spec.num_attention_heads - mlp_bytes
     wide = recomputed + 2 * width * spec.hidden_size - mlp_bytes if recomputed else 0
     return max(inner, attention, wide)
+
+
+def _inner_transient(spec: ModelSpec, dtype: str, product: int, *, int8: bool, fused: KernelFamily | None) -> int:
+    """The feed-forward part's backward pass at its worst moment."""
+    width, inner = 4 if dtype == "fp32" else 2, spec.intermediate_size
+    if spec.num_experts:
+        # Gradients of all experts' outputs and inputs, and their sum by token.
+        return spec.num_experts_per_token * max(3 * width * spec.hidden_size, 2 * width * inner)
+    if fused is not None and fused.gate:
+        # The product's gradient while the product is there; those of gate and up are written over them.
+        apart = 0 if fused.norms_in_place else width * spec.hidden_size
+        gradients = (4 if dtype == "fp16" else width) * inner + apart
+    else:
+        # Gradients of the product and of both its factors.
+        gradients = (5 if dtype == "fp16" else 3 * width) * inner - (0 if dtype == "fp16" else product)
+    # int8 layers look for outliers in an fp16 copy.
+    return max(gradients, 6 * inner if int8 else 0)

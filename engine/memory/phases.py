@@ -76,8 +76,8 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibrat
     learned = states(spec, shape)
     weights = base_bytes(spec, shape)
     optimizer = learned.masters_bytes + learned.moments_bytes
-    moments = _moments(spec, shape, gpu, learned)
-    highest = max(moments, key=_total)
+    keeps_last = keeps_last_layer(spec, shape, gpu)
+    highest = max(_moments(spec, shape, gpu, learned, keeps_last=keeps_last), key=_total)
     cublas = device.cublas_bytes(gpu, shape.device)
     reserve = device.reserve_bytes(spec, shape, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     load = weights + largest_matrix_bytes(spec, compute_width(shape))
@@ -116,55 +116,85 @@ def _total(moment: Moment) -> int:
     return moment.total
 
 
-def _moments(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States) -> tuple[Moment, ...]:
+def keeps_last_layer(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None) -> bool:
+    """Whether the last layer may keep its activations at no higher peak than with them recomputed.
+
+    The backward pass begins with that layer, so that its activations are there at the peak either way; kept, they are
+    there beside the loss too. False where it is not checkpointed, and on processors.
+    """
+    every = shape.checkpoint_every
+    if shape.device != "cuda" or every <= 0 or (spec.num_hidden_layers - 1) % every:
+        return False
+    learned = states(spec, shape)
+    kept, recomputed = (
+        max(moment.total for moment in _moments(spec, shape, gpu, learned, keeps_last=keeps)) for keeps in (True, False)
+    )
+    return kept <= recomputed
+
+
+def _moments(
+    spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States, *, keeps_last: bool
+) -> tuple[Moment, ...]:
     cost = activations.cost_of(spec, shape, device.attention_kernel(gpu, shape))
-    kept = activations.kept_bytes(spec, shape, cost)
+    kept = activations.kept_bytes(spec, shape, cost, keeps_last=keeps_last)
     always = device.cublas_bytes(gpu, shape.device)
     working = always + _cast_cache_bytes(spec, shape, learned)
     matrix = device.dequantize_bytes(spec, shape)
     hidden = loss.hidden_gradient_bytes(spec, shape)
     held, first, last = _gradients(spec, shape, learned)
     depth, every = spec.num_hidden_layers, shape.checkpoint_every
-    top = _layer(
-        Moment("layer", first, kept, hidden, working), shape, cost, matrix, every > 0 and (depth - 1) % every == 0
-    )
-    boundary = shape.micro_batch * shape.max_length * cost.boundary
-    bottom = _layer(Moment("layer", last, boundary, 0, working), shape, cost, matrix, True)
+    again = every > 0 and (depth - 1) % every == 0 and not keeps_last
+    top = _layer(Moment("layer", first, kept, hidden, working), spec, shape, cost, matrix, again)
+    below = activations.first_checkpoint_bytes(shape, cost)
+    bottom = _layer(Moment("layer", last, below, 0, working), spec, shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
         Moment("loss", held, kept, 2 * hidden + loss.head_backward_bytes(spec, shape), working),
+        Moment(
+            "loss",
+            max(held, loss.head_gradient_bytes(spec, shape)),
+            kept,
+            loss.norm_backward_bytes(spec, shape),
+            working,
+        ),
         top,
         bottom,
         Moment("layer", learned.gradients_bytes, embedding, 0, working),
         Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),
-        *_decomposing(spec, shape, cost, Moment("layer", held, kept, 0, working), last),
+        *_decomposing(spec, shape, cost, Moment("layer", held, kept, 0, working), last, again),
     )
 
 
 def _decomposing(
-    spec: ModelSpec, shape: TrainingShape, cost: activations.LayerCost, forward: Moment, gradients: int
+    spec: ModelSpec, shape: TrainingShape, cost: activations.LayerCost, forward: Moment, gradients: int, again: bool
 ) -> tuple[Moment, ...]:
     """DoRA's dense products: in the last layer's `forward` pass, and recomputing the first with all `gradients`."""
     dense = dora.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
     if not dense:
         return ()
     forward = replace(forward, workspace=forward.workspace + dense)
-    every = shape.checkpoint_every
-    if not every:
+    if not shape.checkpoint_every:
         return (forward,)
-    tokens, hidden = shape.micro_batch * shape.max_length, loss.hidden_gradient_bytes(spec, shape)
-    whole = tokens * (cost.saved + cost.scores * shape.max_length) + cost.matrices
+    hidden = loss.hidden_gradient_bytes(spec, shape)
+    whole = activations.recomputed_bytes(spec, shape, cost)
     top = replace(forward, loss=hidden, activations=forward.activations + whole)
-    first = tokens * cost.boundary + whole + hidden
+    first = activations.first_checkpoint_bytes(shape, cost) + whole + hidden
     bottom = replace(forward, gradients=gradients, activations=first)
-    return (top if (spec.num_hidden_layers - 1) % every == 0 else forward), bottom
+    return (top if again else forward), bottom
 
 
-def _layer(around: Moment, shape: TrainingShape, cost: activations.LayerCost, matrix: int, recomputed: bool) -> Moment:
+def _layer(
+    around: Moment,
+    spec: ModelSpec,
+    shape: TrainingShape,
+    cost: activations.LayerCost,
+    matrix: int,
+    recomputed: bool,
+) -> Moment:
     """`around` with one layer running backward in it; `matrix` is what it may dequantize, in bytes."""
-    plain = activations.one_layer_bytes(shape, cost, 0, recomputed=recomputed)
-    beside = activations.one_layer_bytes(shape, cost, matrix, recomputed=recomputed) - plain
+    plain = activations.one_layer_bytes(spec, shape, cost, 0, recomputed=recomputed)
+    beside = activations.one_layer_bytes(spec, shape, cost, matrix, recomputed=recomputed) - plain
     return replace(around, activations=around.activations + plain, workspace=around.workspace + beside)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOSS_CHUNK_TOKENS = 512
+KERNEL_CHUNK_TOKENS = 1024
+"""The same where a Triton kernel writes the logits' gradient over them."""
 GIB = 1024**3
 MIB = 1024**2
 
@@ -50,6 +52,11 @@ class TrainingShape:
     """Rows of logits alive at once in the chunked cross-entropy; 0 = a reward model, which has none."""
     device: str = "cuda"
     """`cuda` or `cpu`."""
+
+
+def uses_kernels(shape: TrainingShape) -> bool:
+    """Whether Triton kernels are in force; processors have none."""
+    return shape.kernels == "liger" and shape.device == "cuda"
 
 
 def learns_whole(shape: TrainingShape) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from engine.hardware.machine import Gpu
 from engine.memory.activations import checkpointed_layers
 from engine.memory.calibration import Calibration
+from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
 from engine.memory.states import WHOLE_MODULES, adapted_outside, targeted_shapes
@@ -125,7 +126,7 @@ def _activations_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> st
 
 
 def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
-    rows = min(shape.micro_batch * shape.max_length, shape.loss_chunk_tokens)
+    rows = min(shape.micro_batch * shape.max_length, chunk_tokens(spec, shape))
     if not rows:
         return "no logits: a head of one output scores the last token"
     chunk = f"chunks of {rows} x {spec.vocab_size:,} logits"

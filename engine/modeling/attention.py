@@ -1,17 +1,16 @@
 """Attention over packed documents, kept apart, registered with transformers as `tunedeck_packed`.
 
 Batches are packed to a fixed shape; documents lie end to end in the flattened batch, and
-`cu_seq_lens_q` (int32, [documents + 1], offsets into batch * length) says where each begins. On CUDA
-in bf16 or fp16, torch's own variable-length flash kernel takes exactly that. Elsewhere one call per
-document computes only the blocks that matter, which costs less than a masked square as soon as
-documents are short against the row. On processors in bf16, short documents go through plain products:
-their flash kernel's backward pass is two to three times slower there. Used by `train` and the
-perplexity of `evaluate`; generation keeps transformers' own sdpa.
+`cu_seq_lens_q` (int32, [documents + 1], offsets into batch * length) says where each begins. A GPU has kernels that
+take exactly that (`attention_kernels.py`). On a processor one call per document computes only the blocks that matter,
+which costs less than a masked square as soon as documents are short against the row; in bf16, short documents go
+through plain products there, because the backward pass of the processor's flash kernel is two to three times slower.
+Training and the perplexity of an evaluation use this; generation keeps transformers' own sdpa.
 """
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,25 +19,27 @@ import torch
 import torch.nn.functional as F
 
 from engine.errors import EngineError, ExitCode
+from engine.modeling.attention_flex import Capped, capped_attention
+from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for
 
 NAME = "tunedeck_packed"
-MAX_HEAD_DIM = 256
-"""Largest head that the flash kernels take."""
+_BY_FLEX = "scores_by_flex"
+"""Attribute of attention modules whose soft-capped scores go through flex attention."""
+_FLEX_SHARE = 0.02
 SHORT_TOKENS = 512
 """Up to here plain bf16 products beat the processor's flash kernel, forward and backward."""
 
 
 def register() -> None:
-    """Make `attn_implementation="tunedeck_packed"` known to transformers."""
+    """Make `attn_implementation="tunedeck_packed"` known to transformers.
+
+    No mask is registered under this name: for an attention without one, every `create_*_mask` of transformers returns
+    None at once, per layer type where a model has several. With one it would first search the position ids for
+    document bounds, for which the host waits; here they travel as `cu_seq_lens_q`.
+    """
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, packed_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The document bounds travel as `cu_seq_lens_q`; transformers must not build a square mask."""
 
 
 def packed_attention(
@@ -72,10 +73,57 @@ def packed_attention(
         batch, length = query.shape[0], query.shape[2]
         cu_seq_lens_q = torch.arange(0, (batch + 1) * length, length, dtype=torch.int32, device=query.device)
         max_length_q = length
-    if softcap is None and _has_varlen(query):
-        return _varlen(query, key, value, cu_seq_lens_q, int(max_length_q or 0), scaling, sliding_window), None
-    how = Scores(scaling or query.shape[-1] ** -0.5, sliding_window, softcap)
-    return _by_document(query, key, value, cu_seq_lens_q, how), None
+    if torch.is_autocast_enabled() and capability(query) is not None:
+        # Kernels take one dtype; rotation leaves queries in fp32 where the weights are fp32 (full training in fp16).
+        query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
+    scale = scaling or query.shape[-1] ** -0.5
+    documents = Documents(cu_seq_lens_q, int(max_length_q or query.shape[2]), query.shape[0], query.shape[2])
+    kernel = kernel_for(query, key, documents, sliding_window) if softcap is None else None
+    if kernel is not None:
+        return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window)), None
+    if softcap is not None and getattr(module, _BY_FLEX, False):
+        return capped_attention(query, key, value, documents, Capped(scale, softcap, sliding_window)), None
+    return _by_document(query, key, value, cu_seq_lens_q, Scores(scale, sliding_window, softcap)), None
+
+
+def use_flex(model: Any, warn: Callable[[str, str], None]) -> None:
+    """Let a model with soft-capped scores go through flex attention, where the GPU compiles it and it is right.
+
+    Else the square of a document's scores is formed, with a warning.
+    """
+    cap = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    card = capability(next(model.parameters()))
+    if not cap or card is None:
+        return
+    reason = "it needs compute capability 8.0" if card < (8, 0) else _flex_differs(model, float(cap))
+    if reason:
+        warn("attention_fallback", f"flex attention is not used, each document's square of scores is: {reason}")
+        return
+    for module in model.modules():
+        if hasattr(module, "scaling") and hasattr(module, "layer_idx"):
+            setattr(module, _BY_FLEX, True)
+
+
+def _flex_differs(model: Any, cap: float) -> str:
+    """What is wrong with flex attention here, asked with two small rows; empty where nothing is."""
+    weight, config = next(model.parameters()), model.config.get_text_config()
+    sizes = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    generator = torch.Generator(weight.device).manual_seed(0)
+    options: dict[str, Any] = {"generator": generator, "device": weight.device, "dtype": weight.dtype}
+    query, key, value = (torch.randn((2, count, 128, width), **options).requires_grad_() for count in sizes)
+    parts = (query, key, value)
+    offsets = torch.tensor([0, 40, 128, 256], dtype=torch.int32, device=weight.device)
+    scale = width**-0.5
+    try:
+        found = capped_attention(query, key, value, Documents(offsets, 128, 2, 128), Capped(scale, cap, None))
+        expected = _by_document(query, key, value, offsets, Scores(scale, None, cap))
+        pairs = [(found, expected)]
+        pairs += zip(*(torch.autograd.grad(each.sum(), parts) for each in (found, expected)), strict=True)
+    except Exception as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    apart = max(float((one - other).norm() / other.norm()) for one, other in pairs)
+    return "" if apart <= _FLEX_SHARE else f"its result is off by {apart:.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,51 +135,9 @@ class Scores:
     softcap: float | None
 
 
-def _has_varlen(query: torch.Tensor) -> bool:
-    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    if query.shape[-1] > MAX_HEAD_DIM or torch.cuda.get_device_capability(query.device) < (8, 0):
-        return False
-    try:
-        from torch.nn.attention import varlen  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
     """[B, H, S, D] -> [B * S, H, D]."""
     return tensor.transpose(1, 2).flatten(0, 1)
-
-
-def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    offsets: torch.Tensor,
-    longest: int,
-    scaling: float | None,
-    window: int | None,
-) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    # torch 2.10 says is_causal, 2.11 and newer window_size; enable_gqa came later still.
-    known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"scale": scaling} if "scale" in known else {}
-    if "window_size" in known:
-        options["window_size"] = (window - 1 if window else -1, 0)
-    else:
-        options["is_causal"] = True
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1 and "enable_gqa" in known:
-        options["enable_gqa"] = True
-    elif groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    batch, length = query.shape[0], query.shape[2]
-    out: torch.Tensor = varlen_attn(
-        _flat(query), _flat(key), _flat(value), offsets, offsets, longest, longest, **options
-    )  # type: ignore[assignment]
-    return out.unflatten(0, (batch, length))
 
 
 def _by_document(
@@ -157,10 +163,6 @@ def _document(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: 
         bias = _bias(length, how.window, query.dtype, query.device)
         out: torch.Tensor = ShortAttention.apply(query, key, value, bias, how.scale)
         return out
-    if query.is_cuda:
-        # The memory-efficient kernel knows no grouped heads; without this the square of scores would be built.
-        groups = query.shape[0] // key.shape[0]
-        key, value = key.repeat_interleave(groups, dim=0), value.repeat_interleave(groups, dim=0)
     windowed = how.window is not None and length > how.window
     mask = _bias(length, how.window, query.dtype, query.device) if windowed else None
     return F.scaled_dot_product_attention(

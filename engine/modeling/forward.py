@@ -1,7 +1,6 @@
 """One forward pass of packed documents to a summed loss, without full logits.
 
-Shared by the trainer and by evaluation, so that both measure the same thing. Also here: activation
-checkpointing under the name that the installed transformers gives it.
+Training and evaluation share it, so that both measure the same thing.
 """
 
 from __future__ import annotations
@@ -10,10 +9,20 @@ from typing import Any
 
 import torch
 
-from engine.modeling.loss import head_loss_sum, head_token_losses, shifted, softcap_of, trained_positions
+from engine.modeling.loss import (
+    by_kernel,
+    head_loss_sum,
+    head_token_losses,
+    label_positions,
+    predicting,
+    shifted,
+    softcap_of,
+)
 
 LOSS_CHUNK_ROWS = 512
 """Rows of logits alive at once; the memory model counts on this number."""
+LIGER_CHUNK_ROWS = 1024
+"""The same where Liger's kernel forms the loss: half the memory in 16 bit, and products that fill a large GPU."""
 
 Batch = dict[str, Any]
 
@@ -49,18 +58,24 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
 def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     """Negative log likelihood summed over the trained tokens of a packed batch; fp32 scalar."""
     base = base_of(model)
-    rows, targets = shifted(hidden_states(model, batch), batch["labels"])
-    return head_loss_sum(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
+    rows, targets = predicting(hidden_states(model, batch), batch)
+    head = base.get_output_embeddings()
+    return head_loss_sum(head, rows, targets, _chunk_rows(head), softcap_of(base.config))
 
 
 def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log likelihood of each document of a packed batch, and its trained tokens: fp32 [D], [D]."""
-    base, labels = base_of(model), batch["labels"]
-    rows, targets = shifted(hidden_states(model, batch), labels)
-    losses = head_token_losses(base.get_output_embeddings(), rows, targets, LOSS_CHUNK_ROWS, softcap_of(base.config))
-    owners = torch.searchsorted(batch["cu_seq_lens"][1:].long(), trained_positions(labels), right=True)
+    base = base_of(model)
+    rows, targets = predicting(hidden_states(model, batch), batch)
+    head = base.get_output_embeddings()
+    losses = head_token_losses(head, rows, targets, _chunk_rows(head), softcap_of(base.config))
+    owners = torch.searchsorted(batch["cu_seq_lens"][1:].long(), label_positions(batch), right=True)
     empty = torch.zeros(len(batch["cu_seq_lens"]) - 1, dtype=torch.float32, device=losses.device)
     return empty.index_add(0, owners, losses), empty.index_add(0, owners, torch.ones_like(losses))
+
+
+def _chunk_rows(head: torch.nn.Module) -> int:
+    return LIGER_CHUNK_ROWS if by_kernel(head) else LOSS_CHUNK_ROWS
 
 
 def document_rewards(model: Any, batch: Batch) -> torch.Tensor:
@@ -76,23 +91,3 @@ def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:
     output = model(**_inputs(batch))
     rows, targets = shifted(output.logits.float(), batch["labels"])
     return torch.nn.functional.cross_entropy(rows, targets, reduction="sum")
-
-
-def enable_checkpointing(model: Any, every_n_layers: int) -> None:
-    """Recompute activations of every n-th layer in the backward pass (0 = of none), non-reentrant."""
-    base = base_of(model)
-    if not every_n_layers:
-        return
-    options = {"use_reentrant": False}
-    if hasattr(base, "activation_checkpointing_enable"):
-        base.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for index, layer in enumerate(layers):
-        layer.gradient_checkpointing = index % every_n_layers == 0
-    if layers and not any(parameter.requires_grad for parameter in layers[0].parameters()):
-        # transformers lets the embedding's output ask for a gradient: layers that are frozen would keep activations.
-        base.disable_input_require_grads()

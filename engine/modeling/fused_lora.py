@@ -1,9 +1,14 @@
-"""Adapters added into the output of their layer, in place of PEFT's separate product, scaling and sum.
+"""Adapters formed together with the frozen layer they sit on, in place of PEFT's separate product, scaling and sum.
 
 PEFT computes y + B(A(x)) * s: two tensors as wide as the output come and go forward, and another one backward, for a
-product of rank r. Here B's product is added into y (`addmm_`), s is applied to the r columns of A's, and the input
-gradients of a frozen base and of the adapter are added as they are formed. What is kept for the backward pass is the
-same: x and A(x). Switched on by `train.assembly`, after `train.acceleration` held it against PEFT's own path.
+product of rank r. Here B's product is formed first, scaled as it is written, and the frozen product is added into it.
+The input gradients of base and adapter are added as they are formed. What is kept for the backward pass is the same: x
+and A(x).
+
+The frozen product comes last and keeps nothing, in a function of its own: torch stops recomputing a checkpointed layer
+when all that its backward pass needs is there again, so the layer's last product (a quarter of it) is never repeated.
+4-bit matrices are dequantized for a product and dropped after it (`four_bit.py`). Layers with one input are formed
+together (`joint_lora.py`).
 """
 
 from __future__ import annotations
@@ -14,42 +19,46 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from engine.modeling.frozen import add_product, bias_of, is_frozen_product, weight_of
+from engine.modeling.joint_lora import Group, groups_of, raise_low
+
 ADAPTER = "default"
+_GROUP = "_tunedeck_group"
 
 
-class _LoraLinear(torch.autograd.Function):
-    """x [..., in], frozen weight [out, in] and bias, A [r, in], B [out, r] -> [..., out]."""
+class _Adapter(torch.autograd.Function):
+    """x [..., in], A [r, in], B [out, r] -> s B A x + bias [..., out], to which `add_product` adds the frozen product.
+
+    The backward pass is that of both: the frozen layer's input gradient is formed here.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scale: float,
+        ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, base: torch.nn.Module, scale: float
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         low = rows @ a.T
-        result = F.linear(rows, weight, bias).addmm_(low, b.T, alpha=scale)
-        ctx.save_for_backward(rows, low, weight, a, b)
-        ctx.scale, ctx.shape = scale, x.shape
-        return result.view(*x.shape[:-1], result.shape[-1])
+        ctx.save_for_backward(rows, low, a, b)
+        ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
+        # Not a view of what the product gives: `add_product` changes it in place.
+        output = x.new_empty((*x.shape[:-1], b.shape[0]))
+        raise_low(low, b, bias_of(base), scale, output.view(-1, b.shape[0]))
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, low, weight, a, b = ctx.saved_tensors
+        rows, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         to_low = (gradient @ b).mul_(ctx.scale)
+        to_a, to_b = to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale)
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (gradient @ weight).addmm_(to_low, a).view(ctx.shape)
-        return to_x, None, None, to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
+            to_x = (gradient @ weight_of(ctx.base, gradient.dtype)).addmm_(to_low, a).view(ctx.shape)
+        return to_x, to_a, to_b, None, None
 
 
 class _AddLora(torch.autograd.Function):
-    """Into a base's output [..., out], in place: for bases whose product is not a plain one."""
+    """Into a base's output [..., out], in place: for bases whose product is not a plain one (int8)."""
 
     @staticmethod
     def forward(
@@ -79,8 +88,11 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
         found: torch.Tensor = type(self).forward(self, x, *args, **kwargs)
         return found
     base, scale = self.base_layer, self.scaling[ADAPTER]
-    if type(base) is torch.nn.Linear and not any(each.requires_grad for each in base.parameters()):
-        return _LoraLinear.apply(x, base.weight, base.bias, a, b, scale)
+    if is_frozen_product(base, x):
+        group: Group | None = self.__dict__.get(_GROUP)
+        if group is not None and group.usable and group.takes(x):
+            return group.output(self, x)
+        return add_product(_Adapter.apply(x, a, b, base, scale), x.detach(), base)
     result = base(x)
     if result.dtype != a.dtype or result._base is not None:
         return result + F.linear(F.linear(x, a), b) * scale
@@ -108,11 +120,16 @@ def _is_plain(module: Any) -> bool:
 
 def fuse(model: Any) -> None:
     """Let every such layer take the fused way."""
-    for layer in adapted_layers(model):
+    layers = adapted_layers(model)
+    for layer in layers:
         layer.forward = MethodType(_forward, layer)
+    for group in groups_of(model, layers, ADAPTER):
+        for layer in group.layers:
+            layer.__dict__[_GROUP] = group
 
 
 def unfuse(model: Any) -> None:
     """Give every layer PEFT's own way back."""
     for layer in adapted_layers(model):
         layer.__dict__.pop("forward", None)
+        layer.__dict__.pop(_GROUP, None)

@@ -3,7 +3,9 @@
 With a vocabulary of 128k, the logits of 8,192 tokens and what their gradient needs take 12 GiB; a
 chunk of 1,024 rows takes 1.5 GiB and no more, whatever the batch. The gradient of the hidden states is
 formed in the forward pass, chunk by chunk, as in Liger's fused linear cross-entropy
-(arXiv 2410.10989). Used by `train` and by the perplexity of `evaluate`.
+(arXiv 2410.10989). An output head that `engine.modeling.liger` bound takes Liger's kernel, which writes the
+gradient over the logits: 2 bytes a logit in 16 bit, where the plain way holds two in fp32.
+Used by `train` and by the perplexity of `evaluate`.
 """
 
 from __future__ import annotations
@@ -13,18 +15,27 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from engine.modeling import liger
+
 IGNORE = -100
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the negative log likelihood of `labels` [N] under `hidden` [N, h] @ `weight` [V, h].T.
 
-    fp32 softmax; rows labelled -100 must be removed before. A frozen `weight` gets no gradient.
+    fp32 softmax; rows labelled -100 must be removed before. A frozen `weight` gets no gradient, that of a
+    trained one is summed over the chunks in fp32.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        chunk: int,
+        softcap: float,
+        kernel: bool = False,
     ) -> torch.Tensor:
         """Returns a scalar, fp32."""
         needs_hidden, needs_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
@@ -33,7 +44,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], chunk):
             rows = slice(start, start + chunk)
-            losses, grad = _chunk(hidden[rows], weight, labels[rows], softcap, needs_hidden or needs_weight)
+            form = _chunk_by_kernel if kernel else _chunk
+            losses, grad = form(hidden[rows], weight, labels[rows], softcap, needs_hidden or needs_weight)
             total += losses.sum()
             if grad_hidden is not None:
                 torch.mm(grad, weight, out=grad_hidden[rows])
@@ -53,7 +65,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         saved = list(ctx.saved_tensors)
         grad_hidden = saved.pop(0) * grads[0] if ctx.has[0] else None
         grad_weight = (saved.pop(0) * grads[0]).to(ctx.weight_dtype) if ctx.has[1] else None
-        return grad_hidden, grad_weight, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 class ChunkedTokenLoss(torch.autograd.Function):
@@ -64,14 +76,21 @@ class ChunkedTokenLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        chunk: int,
+        softcap: float,
+        kernel: bool = False,
     ) -> torch.Tensor:
         """Returns fp32 [N]."""
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], chunk):
             rows = slice(start, start + chunk)
-            losses[rows], grad = _chunk(hidden[rows], weight, labels[rows], softcap, gradient is not None)
+            form = _chunk_by_kernel if kernel else _chunk
+            losses[rows], grad = form(hidden[rows], weight, labels[rows], softcap, gradient is not None)
             if gradient is not None:
                 torch.mm(grad, weight, out=gradient[rows])
             del grad
@@ -83,7 +102,24 @@ class ChunkedTokenLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Each row's gradient times what its loss weighs."""
         (gradient,) = ctx.saved_tensors
-        return (gradient * grads[0][:, None].to(gradient.dtype)), None, None, None, None
+        return (gradient * grads[0][:, None].to(gradient.dtype)), None, None, None, None, None
+
+
+class _KernelTokenLoss(torch.autograd.Function):
+    """Loss of each row of logits [N, V], which nothing else may keep: their gradient is written over them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
+        """Returns fp32 [N]."""
+        losses = liger.cross_entropy_(logits, targets, softcap, ctx.needs_input_grad[0])
+        ctx.save_for_backward(logits)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Each row's gradient times what its loss weighs, in place."""
+        (gradient,) = ctx.saved_tensors
+        return gradient.detach().mul_(grads[0][:, None]), None, None
 
 
 def _chunk(
@@ -103,6 +139,15 @@ def _chunk(
     return losses, (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
 
 
+def _chunk_by_kernel(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, softcap: float, needs_grad: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_chunk`, from logits in `hidden`'s dtype that their own gradient is written over."""
+    logits = hidden @ weight.t()
+    losses = liger.cross_entropy_(logits, labels, softcap, needs_grad)
+    return losses, logits.to(hidden.dtype) if needs_grad else logits.new_empty(0)
+
+
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> tuple[torch.Tensor, torch.Tensor | None]:
     """fp32 logits of one chunk, and with a soft cap also d(capped) / d(raw)."""
     logits = (hidden @ weight.t()).float()
@@ -110,6 +155,22 @@ def _logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> tuple
         return logits, None
     squashed = torch.tanh(logits / softcap)
     return squashed * softcap, 1 - squashed * squashed
+
+
+def predicting(hidden: torch.Tensor, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of `hidden` [B, S, h] that predict a trained label, and those labels: [N, h], [N].
+
+    From the batch's `trained`, int64 positions [N] of those rows in the flattened B * S, and `targets`, int64 [N],
+    where it has them: looking for them among the labels, as otherwise done, waits for the device.
+    """
+    if "trained" not in batch:
+        return shifted(hidden, batch["labels"])
+    return hidden.flatten(0, 1).index_select(0, batch["trained"]), batch["targets"]
+
+
+def label_positions(batch: dict[str, Any]) -> torch.Tensor:
+    """Where the labels that `predicting` returns stand in the flattened batch: int64 [N]."""
+    return batch["trained"] + 1 if "trained" in batch else trained_positions(batch["labels"])
 
 
 def trained_positions(labels: torch.Tensor) -> torch.Tensor:
@@ -141,7 +202,9 @@ def head_loss_sum(
     if hidden.shape[0] == 0:
         return hidden.sum() * 0.0
     if _is_plain(head):
-        total: torch.Tensor = ChunkedCrossEntropy.apply(hidden, _weight(head, hidden), labels, chunk, softcap)
+        total: torch.Tensor = ChunkedCrossEntropy.apply(
+            *_factors(head, hidden), labels, chunk, softcap, by_kernel(head)
+        )
         return total
     return _through_module(head, hidden, labels, chunk, softcap).sum()
 
@@ -153,18 +216,26 @@ def head_token_losses(
     if hidden.shape[0] == 0:
         return hidden.sum(dim=-1).float()
     if _is_plain(head) and not head.weight.requires_grad:
-        losses: torch.Tensor = ChunkedTokenLoss.apply(hidden, _weight(head, hidden), labels, chunk, softcap)
+        losses: torch.Tensor = ChunkedTokenLoss.apply(*_factors(head, hidden), labels, chunk, softcap, by_kernel(head))
         return losses
     return _through_module(head, hidden, labels, chunk, softcap)
+
+
+def by_kernel(head: torch.nn.Module) -> bool:
+    """Whether the loss of this output head is formed by Liger's kernel."""
+    return bool(getattr(head, liger.LOSS_FLAG, False))
 
 
 def _is_plain(head: torch.nn.Module) -> bool:
     return type(head) is torch.nn.Linear and head.bias is None
 
 
-def _weight(head: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def _factors(head: torch.nn.Module, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states and the head's weight in one dtype; without a gradient where none is recorded."""
     weight: torch.Tensor = head.weight  # type: ignore[assignment]
-    return weight if weight.dtype == hidden.dtype else weight.to(hidden.dtype)
+    weight = weight if weight.dtype == hidden.dtype else weight.to(hidden.dtype)
+    # A Function is asked for the gradients of what could have one, also under `no_grad`.
+    return (hidden, weight) if torch.is_grad_enabled() else (hidden.detach(), weight.detach())
 
 
 def _through_module(
@@ -173,7 +244,11 @@ def _through_module(
     from torch.utils.checkpoint import checkpoint
 
     def part(rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = head(rows).float()
+        logits = head(rows)
+        if by_kernel(head):
+            losses: torch.Tensor = _KernelTokenLoss.apply(logits, targets, softcap)
+            return losses
+        logits = logits.float()
         if softcap:
             logits = torch.tanh(logits / softcap) * softcap
         return F.cross_entropy(logits, targets, reduction="none")

@@ -25,24 +25,40 @@ class KernelFamily:
     """
     rotary: bool = True
     """Half-split rotation of query and key at once."""
+    rotary_rounds: bool = False
+    """Whether cosine and sine come in fp32 and the rotated query in its own type (OLMo)."""
     gate: Literal["silu", "gelu_tanh", ""] = "silu"
     """Activation of the gated feed-forward part that has a kernel; empty where none fits."""
 
 
-_PLAIN = KernelFamily()
+_PRE_NORM = KernelFamily()
+_GEMMA = KernelFamily("gemma", 1.0, norms_in_place=False, gate="gelu_tanh")
+_OLMO = KernelFamily("gemma", norms_in_place=False, rotary_rounds=True)
 
 KERNEL_FAMILIES: dict[str, KernelFamily] = {
-    "llama": _PLAIN,
-    "mistral": _PLAIN,
-    "qwen2": _PLAIN,
-    "qwen3": _PLAIN,
-    "smollm3": _PLAIN,
-    "granite": _PLAIN,
-    "phi3": _PLAIN,
+    "llama": _PRE_NORM,
+    "mistral": _PRE_NORM,
+    "ministral3": _PRE_NORM,
+    "qwen2": _PRE_NORM,
+    "qwen3": _PRE_NORM,
+    "smollm3": _PRE_NORM,
+    "granite": _PRE_NORM,
+    "phi3": _PRE_NORM,
+    # Experts have their own code.
     "qwen3_moe": KernelFamily(gate=""),
-    "gemma2": KernelFamily("gemma", 1.0, norms_in_place=False, gate="gelu_tanh"),
-    "gemma3_text": KernelFamily("gemma", 1.0, norms_in_place=False, gate="gelu_tanh"),
-    "olmo2": KernelFamily("gemma", norms_in_place=False),
+    # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
+    "qwen3_5_text": KernelFamily("gemma", 1.0),
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
+    # Query and key are rotated one by one.
+    "gemma4_text": KernelFamily("gemma", norms_in_place=False, rotary=False, gate="gelu_tanh"),
+    "olmo2": _OLMO,
+    "olmo3": _OLMO,
+    "exaone4": KernelFamily(norms_in_place=False),
+    # Neighbors are rotated, not halves.
+    "glm4": KernelFamily(norms_in_place=False, rotary=False),
+    # Cosine and sine are half as wide as elsewhere; experts have their own code.
+    "gpt_oss": KernelFamily("gemma", rotary=False, gate=""),
 }
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import TrainingShape, uses_kernels
 from engine.memory.states import adapted_outside, targeted_shapes
-from engine.modeling import adapters, attention
-from engine.modeling.forward import enable_checkpointing
+from engine.modeling import adapters, attention, checkpointing, fused_lora, liger
 from engine.modeling.load import DTYPES
 from engine.models.spec import ModelSpec
 from engine.oracle.quantized import quantize_linears
@@ -106,8 +105,11 @@ def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:
     )
 
 
-def build_model(config: Any, settings: Profile, shape: TrainingShape) -> Any:
-    """The model in training mode, wrapped and checkpointed like `train.run` does it."""
+def build_model(config: Any, settings: Profile, shape: TrainingShape, *, keeps_last: bool) -> Any:
+    """The model in training mode, wrapped, checkpointed and bound to kernels like `train.run` does it on a GPU.
+
+    `keeps_last`: whether the last layer keeps its activations (`engine.memory.phases.keeps_last_layer`).
+    """
     from transformers import AutoModelForCausalLM
 
     attention.register()
@@ -126,5 +128,16 @@ def build_model(config: Any, settings: Profile, shape: TrainingShape) -> Any:
             if shape.method == "freeze":
                 adapters.freeze_below(model, shape.trainable_layers)
             adapters.set_trainable_dtype(model, settings)
-    enable_checkpointing(model, shape.checkpoint_every)
+    checkpointing.enable(
+        model,
+        shape.checkpoint_every,
+        keep_last=keeps_last,
+        offload=shape.offload_inputs,
+        keep_attention=shape.keep_attention,
+        reentrant=shape.method == "lora" and shape.quantization == "int8",
+    )
+    if uses_kernels(shape):
+        liger.bind(model)
+    if shape.method == "lora":
+        fused_lora.fuse(model)
     return model.train()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from engine.memory.outliers import COLUMN_BYTES
 from engine.oracle.tracker import Replacement, Scratch
 
 ASSUMPTIONS = (
@@ -18,7 +19,8 @@ ASSUMPTIONS = (
     "query gradient padded by 128 tokens a document, and key and value gradients expanded to all query heads",
     "memory-efficient attention adds an fp32 query gradient in 16-bit and fp32 row sums in its backward pass",
     "4-bit layers dequantize their whole matrix in the forward pass too (bitsandbytes fuses it for few tokens)",
-    "int8 layers hold an int32 and an fp16 result beside the output; no outlier columns",
+    "int8 layers hold an int32 and an fp16 result beside the output, and as many outlier columns of the feed-forward "
+    "output's input as random weights make",
     "logsumexp and norms form one temporary of their input's size",
     "the backward pass of a softmax multiplies gradient and output into a temporary",
     "the gradient of an embedding is summed by segments in fp32",
@@ -37,7 +39,7 @@ def _multiple(value: int, of: int) -> int:
 
 
 def varlen_backward(
-    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **_: Any
 ) -> list[int]:
     """flash_api.cpp mha_varlen_bwd: softmax_d, dq_accum, dk_expanded, dv_expanded. [T, H, D] tensors."""
     tokens, heads, width = query.shape
@@ -51,7 +53,7 @@ def varlen_backward(
 
 def efficient_backward(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> list[int]:
     """mem_eff_attention/kernel_backward.h: delta, and gradient accumulators where the output is 16-bit."""
-    batch, heads, tokens, width = query.shape
+    batch, tokens, heads, width = query.shape
     sizes = [4 * batch * heads * _multiple(tokens, 32)]
     if query.element_size() == 2:
         sizes.append(4 * batch * heads * _multiple(tokens, 64) * _multiple(width, 64))
@@ -80,15 +82,32 @@ def int8_product(x: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, *_:
     return [4 * rows * weight.shape[0]] + ([2 * rows * weight.shape[0]] if x.dtype != torch.float16 else [])
 
 
-def int8_mixed_product(
-    x: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stands in for the operator: its fake kernel wants a symbolic number of outlier columns."""
-    return x.new_empty((*codes.shape[:-1], weight.shape[0])), x.new_empty(0)
+def int8_operators(inner: int, hidden: int, columns: int) -> tuple[dict[str, Scratch], dict[str, Replacement]]:
+    """The mixed product's scratch and stand-in, whose fake kernel wants a symbolic number of outlier columns.
+
+    `columns` of the `inner` inputs of layers with `hidden` outputs are.
+    """
+
+    def wide(codes: torch.Tensor, weight: torch.Tensor) -> int:
+        return columns if codes.shape[-1] == inner and weight.shape[0] == hidden else 0
+
+    def scratch(x: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> list[int]:
+        found = wide(codes, weight)
+        return int8_product(x, codes, weight) + ([COLUMN_BYTES * hidden * found] if found else [])
+
+    def product(
+        x: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, found = codes.numel() // codes.shape[-1], wide(codes, weight)
+        held = x.new_empty((rows, found)) if found else x.new_empty(0)
+        return x.new_empty((*codes.shape[:-1], weight.shape[0])), held
+
+    name = "bitsandbytes::int8_mixed_scaled_mm"
+    return {name: scratch}, {name: product}
 
 
 def int8_quantized(x: torch.Tensor, threshold: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Stands in for int8_vectorwise_quant for the same reason."""
+    """Stands in for int8_vectorwise_quant, whose fake kernel wants a symbolic number of outlier columns."""
     rows = x.numel() // x.shape[-1]
     outliers = x.new_empty(0, dtype=torch.int64) if threshold > 0 else None
     return x.new_empty(x.shape, dtype=torch.int8), x.new_empty(rows, dtype=torch.float32), outliers
@@ -118,18 +137,24 @@ def nonzero(mask: torch.Tensor) -> torch.Tensor:
     return torch.empty((mask.numel(), mask.dim()), dtype=torch.int64, device=mask.device)
 
 
+def efficient_gradients(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+) -> tuple[torch.Tensor, ...]:
+    """Stands in for the operator: torch's meta kernel does not know its newest argument list."""
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), query.new_empty(0)
+
+
 SCRATCH: dict[str, Scratch] = {
-    "torch_attn::_varlen_attn_backward": varlen_backward,
-    "aten::_scaled_dot_product_efficient_attention_backward": efficient_backward,
+    "aten::_flash_attention_backward": varlen_backward,
+    "aten::_efficient_attention_backward": efficient_backward,
     "bitsandbytes::gemm_4bit": four_bit_product,
     "bitsandbytes::int8_vectorwise_quant": int8_quantize,
-    "bitsandbytes::int8_mixed_scaled_mm": int8_product,
     "aten::logsumexp": same_size,
     "aten::embedding_dense_backward": embedding_backward,
 }
 LATE_SCRATCH: dict[str, Scratch] = {"aten::_softmax_backward_data": softmax_backward}
 REPLACEMENTS: dict[str, Replacement] = {
+    "aten::_efficient_attention_backward": efficient_gradients,
     "aten::nonzero": nonzero,
-    "bitsandbytes::int8_mixed_scaled_mm": int8_mixed_product,
     "bitsandbytes::int8_vectorwise_quant": int8_quantized,
 }

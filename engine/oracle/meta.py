@@ -48,12 +48,13 @@ def as_on_cuda(kernel: str) -> Iterator[None]:
     """Run what follows as on a GPU; `kernel` as in `engine.memory.device.attention_kernel`."""
     import transformers.masking_utils
 
-    from engine.modeling import attention
+    from engine.modeling import attention, attention_kernels
 
     with contextlib.ExitStack() as stack:
         varlen = kernel == "varlen"
-        # A plain function: a recording mock would keep every query alive.
-        stack.enter_context(mock.patch.object(attention, "_has_varlen", _always if varlen else _never))
+        card = _ampere if varlen else _turing
+        stack.enter_context(mock.patch.object(attention_kernels, "capability", card))
+        stack.enter_context(mock.patch.object(attention, "capability", card))
         # Asks for values, which meta tensors have none of; the engine's attention takes document borders instead.
         stack.enter_context(mock.patch.object(transformers.masking_utils, "find_packed_sequence_indices", _no_packing))
         # torch knows the fused optimizer's shapes on meta, but refuses the device by name.
@@ -79,12 +80,12 @@ def _fused_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, i
     return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
 
 
-def _always(query: torch.Tensor) -> bool:
-    return True
+def _ampere(_: torch.Tensor) -> tuple[int, int]:
+    return 8, 0
 
 
-def _never(query: torch.Tensor) -> bool:
-    return False
+def _turing(_: torch.Tensor) -> tuple[int, int]:
+    return 7, 5
 
 
 def _no_packing(*_: Any, **__: Any) -> None:

@@ -17,8 +17,9 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu
-from engine.memory import device
+from engine.memory import device, outliers
 from engine.memory.allocator import Event, replay
+from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import TrainingShape
 from engine.modeling import forward
 from engine.modeling.forward import base_of
@@ -26,7 +27,7 @@ from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
 from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
-from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH
+from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH, int8_operators
 from engine.oracle.meta import as_on_cuda
 from engine.oracle.tracker import StorageTracker, model_tensors
 from engine.train.masters import Masters
@@ -108,9 +109,10 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
     """All sections of `STEPS` optimizer steps at the depth of `config`."""
     settings = settings_for(spec, shape)
     warnings: list[str] = []
-    tracker = StorageTracker(SCRATCH, REPLACEMENTS, LATE_SCRATCH)
+    mixed = int8_operators(spec.intermediate_size, spec.hidden_size, outliers.columns(spec, shape))
+    tracker = StorageTracker(SCRATCH | mixed[0], REPLACEMENTS | mixed[1], LATE_SCRATCH)
     with as_on_cuda(device.attention_kernel(gpu, shape)):
-        model = build_model(config, settings, shape)
+        model = build_model(config, settings, shape, keeps_last=keeps_last_layer(spec, shape, gpu))
         for name, tensor in model_tensors(model):
             tracker.add(tensor, name)
         if shape.compute_dtype == "fp16":

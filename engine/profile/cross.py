@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.hardware.machine import Gpu, Machine
+from engine.memory.recompute import ATTENTION
 from engine.models.spec import ModelSpec
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
+from engine.recommend.kernels import INSTALL, obstacle
 
 _RESERVED_NAMES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
 
@@ -141,9 +143,36 @@ def _cpu_only(context: Context) -> Iterator[Finding]:
     if loaded.is_given("model.dtype") and profile.model.dtype == "fp16":
         message = "'fp16' cannot be trained on a CPU"
         yield finding(loaded, "model.dtype", message, "use 'bf16', 'fp32' or 'auto'", value="fp16")
+    checkpointing = profile.train.activation_checkpointing
+    if loaded.is_given("train.activation_checkpointing") and isinstance(checkpointing, str):
+        message = f"'{checkpointing}' needs a GPU"
+        hint = "use true, false, a number or 'auto'"
+        yield finding(loaded, "train.activation_checkpointing", message, hint, value=checkpointing)
     if loaded.is_given("train.optim") and "8bit" in profile.train.optim:
         message = f"'{profile.train.optim}' needs a GPU"
         yield finding(loaded, "train.optim", message, "use 'adamw_torch' or 'auto'", value=profile.train.optim)
+
+
+def _kernels(context: Context) -> Iterator[Finding]:
+    """Triton kernels that were asked for and cannot be used."""
+    loaded, profile, spec, machine = context.loaded, context.profile, context.spec, context.machine
+    asked = loaded.is_given("train.kernels") and profile.train.kernels == "liger"
+    if not asked or spec is None or machine is None or not loaded.is_sound("launch.device", "launch.gpu"):
+        return
+    wanted = chosen_gpu(machine, profile.launch.gpu) if profile.launch.gpu else gpus(machine)
+    against = obstacle(spec, "cpu" if context.runs_on_cpu() else "cuda", wanted[0] if wanted else None)
+    if against:
+        hint = f"{INSTALL}, or use 'auto'" if INSTALL in against else "use 'auto' or 'plain'"
+        yield finding(loaded, "train.kernels", against.removesuffix(f": {INSTALL}"), hint, value="liger")
+
+
+def _kept_attention(context: Context) -> Iterator[Finding]:
+    """int8 layers are recomputed whole: nothing inside them can be kept."""
+    loaded, profile, key = context.loaded, context.profile, "train.activation_checkpointing"
+    given = loaded.is_given(key) and loaded.is_given("quantization.method")
+    if given and profile.train.activation_checkpointing == ATTENTION and profile.quantization.method == "int8":
+        message = f"'{ATTENTION}' does not go with quantization.method = 'int8', whose layers are recomputed whole"
+        yield finding(loaded, key, message, "use true or 'offload'", value=ATTENTION)
 
 
 def _held_out(context: Context) -> Iterator[Finding]:
@@ -228,6 +257,8 @@ CHECKS = (
     _batch,
     _device,
     _cpu_only,
+    _kernels,
+    _kept_attention,
     _held_out,
     _context_length,
     _module_names,

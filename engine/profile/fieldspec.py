@@ -23,7 +23,7 @@ class FieldSpec:
     name: str
     label: str
     kind: str
-    """`text`, `int`, `float`, `bool`, `switch` (bool or int), `choice`, `list`, `map` (of names) or `table`
+    """`text`, `int`, `float`, `bool`, `switch` (bool, int or a word), `choice`, `list`, `map` (of names) or `table`
     (of anything that TOML has)."""
     choices: tuple[str, ...] = ()
     """Words that are allowed; for a list, of its items (or in its place, as `all-linear`)."""

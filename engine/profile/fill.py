@@ -69,8 +69,9 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         "launch.threads": (max(1, machine.cpu.physical_cores), "physical cores"),
     }
     on_cpu = planned["launch.device"][0] == "cpu"
-    why = "measured faster there" if on_cpu else "not measured on GPUs yet"
-    own["lora.fused"] = (on_cpu, why)
+    half = dtype == "fp16"
+    why = "under fp16 weights are cast in each layer, which is PEFT's own way" if half else "measured faster"
+    own["lora.fused"] = (not half, "measured faster there" if on_cpu else why)
     if profile.train.objective in COMPARING:
         rate = planned["train.learning_rate"][0] / 10
         own["train.learning_rate"] = (rate, "a tenth of the usual: comparing answers moves a model quickly")

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Machine
+from engine.memory.recompute import OFFLOAD
 from engine.profile.check import examine
 from engine.profile.load import load_text
 from engine.profile.resolve import resolve_profile
@@ -42,6 +43,7 @@ _PINNED = (
     _MICRO,
     _ACCUMULATE,
     "train.activation_checkpointing",
+    "train.kernels",
     "train.optim",
     _RATE,
     "launch.device",
@@ -144,8 +146,11 @@ def _single(failure: Failure) -> Iterator[tuple[str, Changes]]:
     micro, accumulate = int(failure.setting(_MICRO) or 1), int(failure.setting(_ACCUMULATE) or 1)
     if micro > 1:
         yield f"micro-batch 1 × {micro * accumulate}", {_MICRO: 1, _ACCUMULATE: micro * accumulate}
-    if failure.setting("train.activation_checkpointing") is not True:
+    checkpointing = failure.setting("train.activation_checkpointing")
+    if checkpointing not in (True, 1, OFFLOAD):
         yield "checkpointing on", {"train.activation_checkpointing": True}
+    if checkpointing != OFFLOAD and failure.setting("launch.device") == "cuda":
+        yield "checkpointing with inputs in main memory", {"train.activation_checkpointing": OFFLOAD}
     if failure.setting("tuning.method") == "full":
         yield "LoRA", {"tuning.method": "lora", "train.optim": "auto"}
     elif failure.setting("quantization.method") in ("none", "int8") and failure.setting("launch.device") == "cuda":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.memory.recompute import Recompute, recompute_of
 from engine.profile.schema import Profile, Train
 from engine.recommend.plan import Requirements
 
@@ -28,7 +29,8 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
         quantization=quantization,
         micro_batch=_asked(train.per_device_train_batch_size),
         gradient_accumulation_steps=_asked(train.gradient_accumulation_steps),
-        checkpoint_every=_checkpoint_every(train),
+        recompute=_recompute(train),
+        kernels=_asked(train.kernels),
         optimizer=_asked(train.optim),
         lora_r=lora.r,
         lora_targets=None if isinstance(targets, str) else _layer_names(targets),
@@ -45,9 +47,9 @@ def _asked(value: Any) -> Any:
     return None if value == "auto" else value
 
 
-def _checkpoint_every(train: Train) -> int | None:
+def _recompute(train: Train) -> Recompute | None:
     value = train.activation_checkpointing
-    return None if value == "auto" else int(value)
+    return None if value == "auto" else recompute_of(value)
 
 
 def _total(train: Train) -> int:

@@ -36,7 +36,7 @@ __all__ = [
     "resolve_profile",
 ]
 
-_LEFT_TO_A_PERSON = ("model.name_or_path", "data.datasets", "launch.device")
+_LEFT_TO_A_PERSON = ("model.name_or_path", "data.datasets", "launch.device", "train.kernels")
 """Keys of a plan that a written profile spells out differently or leaves to the machine."""
 
 

@@ -61,7 +61,7 @@ def allowed(field: FieldSpec) -> str:
     basis = {
         "int": f"a whole number {_limits(field)}" if field.minimum != field.maximum else f"the number {_limits(field)}",
         "float": f"a number {_limits(field)}",
-        "switch": f"true, false or a whole number {_limits(field)}",
+        "switch": ", ".join([f"true, false or a whole number {_limits(field)}", *words]),
         "bool": "true or false",
         "list": " or ".join([*words, "a list of names"]),
         "map": "a table of names, such as instruction = 'question'",
@@ -140,7 +140,9 @@ def _parse_bool(field: FieldSpec, text: str) -> bool:
     return word in _TRUE
 
 
-def _parse_switch(field: FieldSpec, text: str) -> bool | int:
+def _parse_switch(field: FieldSpec, text: str) -> bool | int | str:
+    if text in field.choices:
+        return text
     if text.lower() in _TRUE + _FALSE:
         return _parse_bool(field, text)
     return int(_parse_number(field, text))

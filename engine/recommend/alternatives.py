@@ -13,7 +13,8 @@ from typing import Any
 
 from engine.hardware.gpus import known_gpus
 from engine.hardware.machine import Cpu, Machine
-from engine.memory.shape import MIB, learns_whole
+from engine.memory.recompute import Recompute
+from engine.memory.shape import MIB, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target, gpu_targets
 from engine.recommend.candidates import HEADROOM, Candidate, evaluate, find_best
@@ -41,7 +42,7 @@ def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, aske
     rates = device_rates(shape, target.gpu, cpu, target.measured)
     every = 1 if shape.checkpoint_every == 0 else 0
     label = f"checkpointing {'on' if every else 'off'}"
-    yield _line(label, evaluate(spec, replace(shape, checkpoint_every=every), target, rates), chosen)
+    yield _line(label, evaluate(spec, Recompute(every).on(shape), target, rates), chosen)
     if shape.method == "lora" and target.device == "cuda":
         other = "nf4" if shape.quantization == "none" else "none"
         label = "nf4" if other == "nf4" else f"{shape.compute_dtype} weights"
@@ -89,8 +90,7 @@ def _nearest(
 def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterator[Change]:
     """Single changes to what was asked, the gentlest first."""
     shape = chosen.shape
-    if asked.checkpoint_every not in (None, 1):
-        yield "checkpointing on", {"checkpoint_every": 1}
+    yield from _recomputing(shape, asked)
     if asked.micro_batch is not None and asked.micro_batch > 1:
         yield "micro-batch 1", {"micro_batch": 1, "gradient_accumulation_steps": None}
     if asked.lora_dropout > 0:
@@ -110,6 +110,16 @@ def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterato
     while length >= _SHORTEST:
         yield f"max_length {length}", {"max_length": length}
         length //= 2
+
+
+def _recomputing(shape: TrainingShape, asked: Requirements) -> Iterator[Change]:
+    """More checkpointing than was asked for."""
+    if asked.recompute is None:
+        return
+    if asked.recompute.every != 1 or asked.recompute.keep_attention:
+        yield "checkpointing on", {"recompute": Recompute(1)}
+    if not asked.recompute.offload_inputs and shape.device == "cuda":
+        yield "checkpointing with inputs in main memory", {"recompute": Recompute(1, offload_inputs=True)}
 
 
 def _combined(changes: list[Change], count: int, asked: Requirements) -> Iterator[tuple[str, Requirements]]:

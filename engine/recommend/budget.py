@@ -36,6 +36,8 @@ class Target:
     """What earlier runs measured on it."""
     measured: MeasuredRates | None = None
     """What it was measured to do."""
+    ram_bytes: int = 0
+    """Free main memory beside it; for a card that was only named, that of a machine like this one."""
 
 
 def available_bytes(machine: Machine, gpu: Gpu | None) -> int:
@@ -116,9 +118,13 @@ def _gpu(machine: Machine, index: int, gpu: Gpu, count: int) -> Target:
     if gpu.hypothetical:
         reason = "named, not found here" + (f"; one of {count} is used" if count > 1 else "")
     known = load_calibration(gpu, machine), load_rates(gpu, machine)
-    return Target("cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, *known)
+    return Target(
+        "cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, *known, machine.ram_available_bytes
+    )
 
 
 def _cpu(machine: Machine, reason: str) -> Target:
     known = load_calibration(None, machine), load_rates(None, machine)
-    return Target("cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason, *known)
+    return Target(
+        "cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason, *known, machine.ram_available_bytes
+    )

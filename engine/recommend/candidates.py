@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Cpu
+from engine.memory.activations import host_bytes
+from engine.memory.device import attention_kernel
+from engine.memory.loss import is_capped
 from engine.memory.phases import peak
+from engine.memory.recompute import CHOICES, CPU_CHOICES, Recompute
 from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
 from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
+from engine.recommend.kernels import choose_kernels
 from engine.recommend.plan import Requirements
 from engine.speed.rates import Rates
 from engine.speed.roofline import device_rates, speed_at
@@ -27,8 +32,9 @@ SHORTEST_LENGTH = 512
 SLOW_TOKENS_PER_SECOND = 30.0
 """Below this a CPU run is not comfortable: a million tokens take over nine hours."""
 _SPEED_TIE = 0.98
-_CHECKPOINTING = (0, 4, 2, 1)
 _LARGEST_MICRO_BATCH = 64
+_PINNED_SHARE = 0.5
+"""Most of the free main memory that offloaded inputs may take: pinned memory cannot be swapped out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def evaluate(spec: ModelSpec, shape: TrainingShape, target: Target, rates: Rates
     verdict = verdict_of(needed, target.available_bytes)
     if verdict == "OK" and target.device == "cpu" and speed is not None and speed < SLOW_TOKENS_PER_SECOND:
         verdict = "TIGHT"
-    if shape.max_length > spec.max_position_embeddings:
+    if shape.max_length > spec.max_position_embeddings or host_bytes(spec, shape) > _PINNED_SHARE * target.ram_bytes:
         verdict = "NO"
     return Candidate(shape, needed, speed, verdict)
 
@@ -111,7 +117,23 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         use_dora=requirements.use_dora,
         loss_chunk_tokens=0 if requirements.rewards else LOSS_CHUNK_TOKENS,
         optimizer=requirements.optimizer or ("adamw_torch_fused" if target.device == "cuda" else "adamw_torch"),
+        kernels=choose_kernels(spec, target.device, target.gpu, requirements.kernels)[0],
         device=target.device,
+    )
+
+
+def recomputes(spec: ModelSpec, base: TrainingShape, target: Target, asked: Requirements) -> tuple[Recompute, ...]:
+    """Ways of checkpointing to try, the cheapest in time first: what was asked, or all that mean something here."""
+    if asked.recompute is not None:
+        return (asked.recompute,)
+    if target.device == "cpu":
+        return CPU_CHOICES
+    # int8 layers go through reentrant checkpointing, which keeps nothing inside a layer.
+    kernel = attention_kernel(target.gpu, base) == "varlen" and not is_capped(spec) and base.quantization != "int8"
+    # Where a card shares main memory nothing is gained by moving there.
+    apart = target.gpu is None or not target.gpu.unified_memory
+    return tuple(
+        choice for choice in CHOICES if (kernel or not choice.keep_attention) and (apart or not choice.offload_inputs)
     )
 
 
@@ -134,38 +156,48 @@ def _best_with(
 ) -> Candidate:
     """Best micro-batch and checkpointing for one way of storing the model."""
     pairs = batches(requirements)
-    every = (requirements.checkpoint_every,) if requirements.checkpoint_every is not None else _CHECKPOINTING
+    ways = recomputes(spec, base, target, requirements)
     fits: list[Candidate] = []
     fastest = 0.0
-    for checkpoint_every in every:
-        if fastest and rates and speed_at(spec, _shape(base, pairs[-1], checkpoint_every), rates) <= fastest:
+    for recompute in ways:
+        if fastest and rates and speed_at(spec, _shape(base, pairs[-1], recompute), rates) <= fastest:
             continue
         for pair in pairs:
-            candidate = evaluate(spec, _shape(base, pair, checkpoint_every), target, rates)
+            candidate = evaluate(spec, _shape(base, pair, recompute), target, rates)
             if candidate.verdict == "NO":
                 break
             fits.append(candidate)
             if candidate.verdict == "OK":
                 fastest = max(fastest, _speed(candidate))
     if not fits:
-        return evaluate(spec, _shape(base, pairs[0], every[-1]), target, rates)
+        return evaluate(spec, _shape(base, pairs[0], ways[-1]), target, rates)
     return _pick(fits)
 
 
-def _shape(base: TrainingShape, pair: tuple[int, int], checkpoint_every: int) -> TrainingShape:
-    return replace(base, micro_batch=pair[0], gradient_accumulation_steps=pair[1], checkpoint_every=checkpoint_every)
+def _shape(base: TrainingShape, pair: tuple[int, int], recompute: Recompute) -> TrainingShape:
+    return replace(
+        base,
+        micro_batch=pair[0],
+        gradient_accumulation_steps=pair[1],
+        checkpoint_every=recompute.every,
+        offload_inputs=recompute.offload_inputs,
+        keep_attention=recompute.keep_attention,
+    )
 
 
 def _pick(fits: list[Candidate]) -> Candidate:
     comfortable = [candidate for candidate in fits if candidate.verdict == "OK"] or fits
     fastest = max(_speed(candidate) for candidate in comfortable)
     near = [candidate for candidate in comfortable if _speed(candidate) >= _SPEED_TIE * fastest]
-    return min(near, key=lambda candidate: candidate.device_bytes)
+    # Main memory is not pinned where the device's own is enough.
+    return min(near, key=lambda candidate: (candidate.shape.offload_inputs, candidate.device_bytes))
 
 
 def _speed(candidate: Candidate) -> float:
     """Tokens per second, or without known rates a stand-in with the same order: less recomputing first."""
     if candidate.tokens_per_second is not None:
         return candidate.tokens_per_second
-    every = candidate.shape.checkpoint_every
-    return 1.0 - (0.2 / every if every else 0.0)
+    shape = candidate.shape
+    if not shape.checkpoint_every:
+        return 1.0
+    return 1.0 - 0.2 / shape.checkpoint_every + 0.03 * shape.keep_attention - 0.02 * shape.offload_inputs

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from engine.hardware.capabilities import best_dtype
 from engine.hardware.machine import Machine
+from engine.memory.recompute import recompute_in
 from engine.memory.shape import TrainingShape, learns_whole
 from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
 from engine.recommend.candidates import Candidate, lengths
+from engine.recommend.kernels import choose_kernels
 from engine.recommend.plan import Choice, Requirements
 from engine.text import format_bytes, format_duration
 
@@ -42,7 +44,7 @@ def choices(
     """The values of a plan under their profile keys."""
     shape = chosen.shape
     total = shape.micro_batch * shape.gradient_accumulation_steps
-    checkpointing = checkpointing_value(shape.checkpoint_every)
+    kernels, kernels_reason = choose_kernels(spec, target.device, target.gpu, asked.kernels)
     rate, rate_reason = _learning_rate(spec, shape)
     return (
         Choice("model.max_length", shape.max_length, _length_reason(spec, shape, asked)),
@@ -52,16 +54,16 @@ def choices(
         Choice("train.per_device_train_batch_size", shape.micro_batch, _micro_reason(chosen, target, asked)),
         Choice("train.gradient_accumulation_steps", shape.gradient_accumulation_steps, _steps_reason(shape, asked)),
         Choice("train.total_batch_size", total, _total_reason(shape, asked)),
-        Choice("train.activation_checkpointing", checkpointing, _checkpoint_reason(shape, chosen, asked)),
+        Choice(
+            "train.activation_checkpointing",
+            recompute_in(shape).setting(),
+            _checkpoint_reason(shape, chosen, asked),
+        ),
+        Choice("train.kernels", kernels, kernels_reason),
         Choice("train.optim", shape.optimizer, _optimizer_reason(shape, asked)),
         Choice("train.learning_rate", rate, rate_reason),
         Choice("launch.device", target.device, _device_reason(target, chosen)),
     )
-
-
-def checkpointing_value(checkpoint_every: int) -> bool | int:
-    """The profile's `train.activation_checkpointing`: false, true or n."""
-    return checkpoint_every if checkpoint_every > 1 else checkpoint_every == 1
 
 
 def _length_reason(spec: ModelSpec, shape: TrainingShape, asked: Requirements) -> str:
@@ -111,10 +113,14 @@ def _total_reason(shape: TrainingShape, asked: Requirements) -> str:
 
 
 def _checkpoint_reason(shape: TrainingShape, chosen: Candidate, asked: Requirements) -> str:
-    if asked.checkpoint_every is not None:
+    if asked.recompute is not None:
         return _ASKED
     if chosen.verdict == "NO":
         return "takes the least memory"
+    if shape.offload_inputs:
+        return "inputs of all layers on the device do not fit, or take what a larger micro-batch needs"
+    if shape.keep_attention:
+        return "keeping all activations does not fit; attention's output, which is small, is not computed again"
     if shape.checkpoint_every == 0:
         return "activations fit, and recomputing them costs about a fifth of the speed"
     return "keeping all activations does not fit" if shape.checkpoint_every == 1 else "as few layers recomputed as fit"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.memory.recompute import Recompute
 from engine.memory.shape import MemoryEstimate, TrainingShape
 from engine.models.spec import ModelSpec
 from engine.speed.decode import Latency
@@ -32,7 +33,9 @@ class Requirements:
     quantization: str | None = None
     micro_batch: int | None = None
     gradient_accumulation_steps: int | None = None
-    checkpoint_every: int | None = None
+    recompute: Recompute | None = None
+    kernels: str | None = None
+    """`liger` or `plain`."""
     optimizer: str | None = None
     lora_r: int = 16
     lora_targets: tuple[str, ...] | None = None

@@ -28,9 +28,13 @@ _COPY_SHARE = 0.9
 """Of a card's memory rate on paper, what a copy reaches."""
 _PRODUCT_SHARE = 0.85
 """Of a card's tensor rate on paper, what a large product reaches."""
-_SHARE = {(7, 0): 0.28, (7, 5): 0.20, (8, 0): 0.47, (8, 6): 0.55, (8, 7): 0.45, (8, 9): 0.70, (9, 0): 0.38}
+_SHARE = {(7, 0): 0.28, (7, 5): 0.20, (8, 0): 0.47, (8, 6): 0.55, (8, 7): 0.45, (8, 9): 0.70, (9, 0): 0.44}
 _ANCHORED = frozenset(((7, 5), (8, 0), (8, 9)))
 """Capabilities with published runs behind their share."""
+_HOST_BYTES_S = {7: 12e9, 8: 25e9}
+"""What PCIe 3.0 and 4.0 x16 copy to and from pinned memory, by the major capability of cards that have them."""
+_NEW_HOST_BYTES_S = 50e9
+"""PCIe 5.0, from Hopper on."""
 _FP32_SHARE = 0.75
 """In fp32 more of the time goes into products: a guess."""
 _NEW_SHARE = 0.33
@@ -57,6 +61,8 @@ class Rates:
     """On a processor, what its time model needs."""
     measured: bool = False
     """Whether this very device was measured."""
+    host_bytes_s: float = 0.0
+    """Between a card and pinned main memory, each way; 0 on a processor."""
 
 
 def gpu_rates(gpu: Gpu, dtype: str, measured: MeasuredRates | None = None) -> Rates | None:
@@ -74,7 +80,11 @@ def _measured_gpu(gpu: Gpu, dtype: str, measured: MeasuredRates | None) -> Rates
     )
     share = _FP32_SHARE if dtype == "fp32" else _share(gpu.compute_capability, peak / bandwidth)
     low = dtype == "fp32" or gpu.compute_capability not in _ANCHORED
-    return Rates(peak * share, bandwidth, low, MEASURED, measured=True)
+    return Rates(peak * share, bandwidth, low, MEASURED, measured=True, host_bytes_s=_host_rate(gpu.compute_capability))
+
+
+def _host_rate(capability: tuple[int, int] | None) -> float:
+    return _HOST_BYTES_S.get(capability[0], _NEW_HOST_BYTES_S) if capability else min(_HOST_BYTES_S.values())
 
 
 @lru_cache(maxsize=64)
@@ -90,9 +100,11 @@ def _known_gpu(gpu: Gpu, dtype: str) -> Rates | None:
     if not flops or not bandwidth:
         return None
     low, source = known is None or capability not in _ANCHORED, TABLE if known else CLOCKS
+    host = _host_rate(capability)
     if dtype == "fp32":
-        return Rates(flops * fp32_share(gpu.name, capability) * _FP32_SHARE, bandwidth, True, source)
-    return Rates(flops * _share(capability, flops / bandwidth), bandwidth, low, source)
+        rate = flops * fp32_share(gpu.name, capability) * _FP32_SHARE
+        return Rates(rate, bandwidth, True, source, host_bytes_s=host)
+    return Rates(flops * _share(capability, flops / bandwidth), bandwidth, low, source, host_bytes_s=host)
 
 
 def cpu_rates(cpu: Cpu, dtype: str, measured: MeasuredRates | None = None) -> Rates:

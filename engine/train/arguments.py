@@ -45,4 +45,6 @@ def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> 
         average_tokens_across_devices=False,
         dataloader_num_workers=train.dataloader_num_workers,
         dataloader_pin_memory=on_gpu,
+        # The next batch is on its way while this one is at work; the host waits for neither.
+        accelerator_config={"non_blocking": on_gpu},
     )

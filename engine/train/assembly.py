@@ -12,8 +12,9 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
-from engine.modeling import adapters, fused_lora, load
-from engine.modeling.forward import enable_checkpointing, loss_sum
+from engine.memory.recompute import recompute_of
+from engine.modeling import adapters, attention, checkpointing, fused_lora, load
+from engine.modeling.forward import base_of, loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
 from engine.train.acceleration import Acceleration, take
@@ -42,8 +43,11 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     return tokenizer, prepared
 
 
-def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
-    """The base with what learns on it, as the settings say. Raises EngineError(MODEL or ENVIRONMENT)."""
+def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool = False) -> Any:
+    """The base with what learns on it, as the settings say. Raises EngineError(MODEL or ENVIRONMENT).
+
+    `keep_last`: the last layer is not recomputed, because that costs no memory.
+    """
     job.phase("load", settings.model.name_or_path)
     device = settings.launch.device
     if device == "cuda" and not torch.cuda.is_available():
@@ -69,8 +73,25 @@ def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
         if settings.tuning.method == "freeze":
             adapters.freeze_below(model, settings.tuning.trainable_layers)
         adapters.set_trainable_dtype(model, settings)
-    enable_checkpointing(model, int(settings.train.activation_checkpointing))
+    attention.use_flex(base_of(model), job.warn)
+    _recompute(job, settings, model, keep_last)
     return model
+
+
+def _recompute(job: Job, settings: Profile, model: Any, keep_last: bool) -> None:
+    """Activation checkpointing as the profile says."""
+    way = recompute_of(settings.train.activation_checkpointing)
+    # What int8 layers keep on their graph nodes, only the reentrant kind frees.
+    hidden = settings.tuning.method == "lora" and settings.quantization.method == "int8"
+    checkpointing.enable(
+        model,
+        way.every,
+        keep_last=keep_last,
+        offload=way.offload_inputs,
+        keep_attention=way.keep_attention,
+        reentrant=hidden,
+        warn=job.warn,
+    )
 
 
 def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -> EngineTrainer:

@@ -19,6 +19,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration import Measurement, measured_shape, model_key
 from engine.memory.calibration_store import calibration_path, device_key, software
+from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import GIB, MIB
 from engine.profile.schema import Profile
 from engine.speed.roofline import tokens_per_second
@@ -62,6 +63,11 @@ class Calibrator:
         self._rates = measured_rates(job, self._device, self._gpu, self._machine)
         self._worst_percent = 0.0
         self._told_shortage = False
+
+    def keeps_last_layer(self) -> bool:
+        """Whether the prediction counts on the last layer's activations being kept."""
+        subject = self._subject
+        return subject is not None and keeps_last_layer(subject.spec, subject.shape, self._gpu)
 
     def tell(self, stage: str, peaks: PhasePeaks, meter: Meter) -> None:
         """Write the `calibration` event, warn of a promise that was too low, keep the measurement."""

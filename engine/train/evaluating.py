@@ -28,8 +28,16 @@ class EvaluatingTrainer(CheckpointingTrainer):
     validation: Any
     collator: Any
 
-    def report(self, logs: dict[str, Any]) -> None:
-        """Numbers for whoever else watches; `EngineTrainer` passes them on."""
+    def report(self, logs: dict[str, Any], step: int | None = None) -> None:
+        """Numbers for whoever else watches; `TellingTrainer` passes them on."""
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """A batch on the run's device. Nothing waits for the copies: they stand before the work in the stream."""
+        device = self.args.device
+        return {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+        }
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cuda", dtype=torch.float16, enabled=bool(self.args.fp16))
@@ -74,8 +82,8 @@ class EvaluatingTrainer(CheckpointingTrainer):
         self.model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         tokens = 0
-        batch_size = self.args.per_device_train_batch_size
-        for batch in DataLoader(self.validation, batch_size=batch_size, collate_fn=self.collator):
+        rows, pinned = self.args.per_device_train_batch_size, self.args.dataloader_pin_memory
+        for batch in DataLoader(self.validation, batch_size=rows, collate_fn=self.collator, pin_memory=pinned):
             if self.job.stop:
                 break
             tokens += self.objective.items(batch)

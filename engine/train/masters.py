@@ -25,10 +25,13 @@ class Masters(torch.optim.Optimizer):
 
     def __init__(self, groups: Groups, **options: Any) -> None:
         self._weights: list[torch.Tensor] = [weight for group in groups for weight in group["params"]]
-        masters = iter([weight.detach().float().clone() for weight in self._weights])
+        masters = iter(self._copied(self._weights))
         super().__init__([{**group, "params": [next(masters) for _ in group["params"]]} for group in groups], **options)
         self._masters: list[torch.Tensor] = [master for group in self.param_groups for master in group["params"]]
         self._portions = _portions(self._weights, self._masters)
+
+    def _copied(self, weights: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [weight.detach().float().clone() for weight in weights]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -39,12 +42,16 @@ class Masters(torch.optim.Optimizer):
         """
         result = None
         for weights, masters in self._portions:
-            for weight, master in zip(weights, masters, strict=True):
-                master.grad = None if weight.grad is None else weight.grad.float()
-            result = super().step(closure)
-            torch._foreach_copy_(weights, masters)
-            for master in masters:
-                master.grad = None
+            result = self._step_each(weights, masters, closure)
+        return result
+
+    def _step_each(self, weights: list[torch.Tensor], masters: list[torch.Tensor], closure: Any = None) -> Any:
+        for weight, master in zip(weights, masters, strict=True):
+            master.grad = None if weight.grad is None else weight.grad.float()
+        result = super().step(closure)
+        torch._foreach_copy_(weights, masters)
+        for master in masters:
+            master.grad = None
         return result
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -73,7 +80,7 @@ def _portions(
     parts: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
     room = 0
     for weight, master in zip(weights, masters, strict=True):
-        size = master.numel() * master.element_size()
+        size = 4 * weight.numel()
         if size > room or not parts:
             parts.append(([], []))
             room = STEP_PORTION_BYTES

@@ -8,13 +8,10 @@ import torch
 from transformers.optimization import Adafactor
 
 from engine.profile.schema import Profile
+from engine.train.flat import MasterAdamW
 from engine.train.lion import Lion
 from engine.train.masters import Groups, Masters
 from engine.worker_job import Warn
-
-
-class MasterAdamW(Masters, torch.optim.AdamW):
-    """AdamW over fp32 masters."""
 
 
 class MasterAdafactor(Masters, Adafactor):

@@ -11,12 +11,12 @@ import gc
 import math
 import traceback
 
+import numpy as np
 import torch
 
 from engine.modeling.forward import Batch
 
 _PER_ROW = ("input_ids", "labels", "position_ids")
-_PER_DOCUMENT = ("roles", "reference")
 
 
 class Pieces:
@@ -43,14 +43,36 @@ class Pieces:
 
 
 def piece(batch: Batch, start: int, end: int) -> Batch:
-    """Rows `start` to `end` of a packed batch; document borders are counted from the piece's first token."""
+    """Rows `start` to `end` of a packed batch as `collate` makes it; positions count from the piece's first token.
+
+    Only host values decide where to cut, so that the device is not waited for.
+    """
     length = batch["input_ids"].shape[1]
-    borders = batch["cu_seq_lens"]
-    inside = borders[(borders >= start * length) & (borders <= end * length)] - start * length
-    documents = (borders[:-1] >= start * length) & (borders[:-1] < end * length)
-    parts = {name: batch[name][start:end] for name in _PER_ROW}
-    parts |= {name: batch[name][documents] for name in _PER_DOCUMENT if name in batch}
-    return {**batch, **parts, "cu_seq_lens": inside}
+    first, last = (sum(batch["row_documents"][:row]) for row in (start, end))
+    learned = slice(*(sum(batch["row_trained"][:row]) for row in (start, end)))
+    parts = {name: batch[name][start:end] for name in _PER_ROW} | {
+        "cu_seq_lens": batch["cu_seq_lens"][first : last + 1] - start * length,
+        "trained": batch["trained"][learned] - start * length,
+        "targets": batch["targets"][learned],
+        "items": learned.stop - learned.start,
+        "row_documents": batch["row_documents"][start:end],
+        "row_trained": batch["row_trained"][start:end],
+    }
+    if "roles" in batch:
+        parts["roles"] = batch["roles"][first:last]
+        parts["by_role"] = _of_documents(batch, first, last)
+    if "reference" in batch:
+        parts["reference"] = batch["reference"][first:last]
+    return {**batch, **parts}
+
+
+def _of_documents(batch: Batch, first: int, last: int) -> torch.Tensor:
+    """`by_role` of the documents `first` to `last`, numbered anew: those of one role stand side by side in it."""
+    roles, inside = batch["roles"], batch["roles"][first:last]
+    kinds = np.unique(inside)
+    starts = [int((roles < kind).sum() + (roles[:first] == kind).sum()) for kind in kinds]
+    ends = [start + int((inside == kind).sum()) for start, kind in zip(starts, kinds, strict=True)]
+    return torch.cat([batch["by_role"][start:end] for start, end in zip(starts, ends, strict=True)]) - first
 
 
 def release(error: BaseException) -> None:

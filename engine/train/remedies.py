@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu, Machine
+from engine.memory.recompute import recompute_in
 from engine.memory.shape import TrainingShape
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
@@ -52,7 +53,8 @@ def _requirements(shape: TrainingShape, limit_bytes: int, gpu: Gpu | None) -> Re
         compute_dtype=shape.compute_dtype,
         quantization=shape.quantization,
         micro_batch=1,
-        checkpoint_every=shape.checkpoint_every,
+        recompute=recompute_in(shape),
+        kernels=shape.kernels,
         optimizer=shape.optimizer,
         lora_r=shape.lora_r,
         lora_targets=shape.lora_targets,

@@ -48,7 +48,7 @@ def _run(
         _warn_versions(job, run_json)
     tokenizer, prepared = load_data(job, settings, base_dir)
     peaks.enter("load")
-    model = load_model(job, settings, base_dir)
+    model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
     peaks.enter("check")
     trainer = build_trainer(job, settings, model, prepared)
     trainer.peaks = peaks

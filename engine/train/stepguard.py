@@ -8,6 +8,7 @@ Used by the trainer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,18 @@ MAX_BAD_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class BadSteps:
-    """Since the last question: steps that were skipped, the longest row of them up to now, and those of them whose
+    """Since the last log line: steps that were skipped, the longest row of them up to now, and those of them whose
     loss was not finite."""
 
     skipped: int
     in_a_row: int
     losses: int
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> BadSteps:
+        """From what `StepGuard.figures` gave, read from the device."""
+        skipped, in_a_row, losses = (int(value) for value in figures)
+        return cls(skipped, in_a_row, losses)
 
 
 class StepGuard:
@@ -59,9 +66,9 @@ class StepGuard:
         elif bool(bad):
             self._optimizer.zero_grad()
 
-    def take(self) -> BadSteps:
-        """What happened since the last call; waits for the device."""
-        found = BadSteps(int(self._skipped), int(self._longest), int(self._losses))
+    def figures(self) -> torch.Tensor:
+        """What `BadSteps.of` takes, since the last call: [3], still on the device."""
+        found = torch.stack([self._skipped, self._longest, self._losses])
         self._skipped, self._losses = torch.zeros_like(self._skipped), torch.zeros_like(self._losses)
         self._longest = self._row.clone()
         return found

@@ -1,13 +1,13 @@
 """transformers' Trainer, made predictable: chunked loss, token-weighted evaluation, guarded steps.
 
-What stays Trainer's: the loop, accumulation, clipping, schedules, mixed precision, exact data order on
-resume. What is ours: the loss, the optimizer and the events; evaluation is
-`evaluating.py`, saving `checkpointing.py`, what comes after a step `reins.py`. Built and run by `train.run`.
+What stays Trainer's: the loop, accumulation, schedules, mixed precision, exact data order on resume. What is ours: a
+micro-batch's forward and backward pass, the loss, clipping, the optimizer and the events; log lines are `telling.py`,
+evaluation `evaluating.py`, saving `checkpointing.py`, what comes after a step `reins.py`. On a GPU a step waits for the
+device for a log line only, and for that one a step later. Built and run by `train.run`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from engine.errors import EngineError, ExitCode, is_out_of_memory
+from engine.errors import is_out_of_memory
 from engine.modeling import forward
 from engine.profile.schema import Profile
 from engine.train.audit import audit
-from engine.train.evaluating import EvaluatingTrainer
-from engine.train.meter import Meter, times_due
+from engine.train.lines import Lines
+from engine.train.meter import Meter
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
 from engine.train.peaks import PhasePeaks
@@ -28,14 +28,12 @@ from engine.train.pieces import Pieces, release
 from engine.train.reins import Reins
 from engine.train.reporters import reporters
 from engine.train.schedule import Schedule
-from engine.train.stepguard import MAX_BAD_STEPS, BadSteps, StepGuard
+from engine.train.stepguard import StepGuard
+from engine.train.telling import TellingTrainer
 from engine.worker_job import Job
 
-MAX_SKIPPED_STEPS = 20
-"""fp16 steps in a row that the scaler may skip: it halves its scale each time, so these are enough."""
 
-
-class EngineTrainer(EvaluatingTrainer):
+class EngineTrainer(TellingTrainer):
     """Trains one run; `job` is told everything."""
 
     def __init__(
@@ -69,9 +67,11 @@ class EngineTrainer(EvaluatingTrainer):
         self.data_digest = data_digest
         self.skipped_steps = 0
         self.guard: StepGuard | None = None
+        self.lines = Lines(self.write_line, late=arguments.device.type == "cuda")
         self.pieces = Pieces()
         self.on_smaller: Callable[[BaseException, int], None] = lambda error, rows: None
         """Told when memory ran out and smaller pieces are tried: the error, and the rows at once from now on."""
+        self._learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._audited = False
         self._step_batches: list[tuple[forward.Batch, Any]] = []
 
@@ -88,8 +88,8 @@ class EngineTrainer(EvaluatingTrainer):
         return total / num_items_in_batch
 
     def _get_num_items_in_batch(self, batch_samples: list[forward.Batch], device: Any) -> Any:
-        """What the summed loss of an optimizer step is divided by."""
-        return torch.tensor(sum(self.objective.items(batch) for batch in batch_samples), device=device)
+        """What the summed loss of an optimizer step is divided by: a number of the host's."""
+        return sum(self.objective.items(batch) for batch in batch_samples)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of a micro-batch; out of memory, the step begins again in smaller pieces."""
@@ -113,20 +113,32 @@ class EngineTrainer(EvaluatingTrainer):
         return torch.nan_to_num(losses[-1], nan=0.0, posinf=0.0, neginf=0.0)
 
     def _in_pieces(self, model: Any, batch: forward.Batch, items: Any) -> torch.Tensor:
-        loss = sum(super(EngineTrainer, self).training_step(model, one, items) for one in self.pieces.of(batch))
-        self._guarding().saw_loss(torch.as_tensor(loss))
-        return torch.as_tensor(loss)
+        if not model.training:  # walking thousands of modules each time would cost more than it tells
+            model.train()
+        losses = [self._forward_and_backward(model, one, items) for one in self.pieces.of(batch)]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        self._guarding().saw_loss(loss)
+        return loss
 
-    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        norm = super()._get_grad_norm(*args, **kwargs)
-        self._guarding().saw_norm(norm)
+    def _forward_and_backward(self, model: Any, batch: forward.Batch, items: Any) -> torch.Tensor:
+        loss = self.compute_loss(model, batch, num_items_in_batch=items)
+        self.accelerator.backward(loss)
+        detached: torch.Tensor = loss.detach()
+        return detached
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        """Clip the whole gradient to `max_grad_norm`; its norm stays on the device."""
+        self.accelerator.unscale_gradients()
+        return torch.nn.utils.clip_grad_norm_(self._learned, self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> torch.Tensor:
+        if grad_norm is None:
+            self.accelerator.unscale_gradients()
+            gradients = [each.grad for each in self._learned if each.grad is not None]
+            grad_norm = torch.nn.utils.get_total_norm(gradients)
+        self._guarding().saw_norm(grad_norm)
+        norm: torch.Tensor = grad_norm
         return norm
-
-    def _guarding(self) -> StepGuard:
-        if self.guard is None:
-            inner = getattr(self.optimizer, "optimizer", self.optimizer)
-            self.guard = StepGuard(inner, self.args.device, scaled=bool(self.args.fp16))
-        return self.guard
 
     def before_step(self) -> None:
         """Gradients are whole: the optimizer begins, unless they are not finite."""
@@ -151,69 +163,3 @@ class EngineTrainer(EvaluatingTrainer):
         """AdamW with fp32 masters, or what `train.optim` says."""
         self.optimizer = build_optimizer(self.model, self.settings, self.job.warn)
         return self.optimizer
-
-    # telling ----------------------------------------------------------------------------------------
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """A `train_step` event; stops the run after steps in a row whose loss or gradient was not finite."""
-        if "loss" not in logs:
-            return
-        step, bad = self.state.global_step, self._guarding().take()
-        if bad.losses:
-            # The mean over this log line's steps would count these as 0.
-            logs = {**logs, "loss": math.nan}
-        fields = {key: logs.get(key) for key in ("loss", "grad_norm", "learning_rate")}
-        every = {"evaluate": self.schedule.eval_steps, "checkpoint": self.schedule.save_steps}
-        due = {kind: times_due(steps, step, self.state.max_steps) for kind, steps in every.items()}
-        measured = self.meter.take(self.state.max_steps - step, due)
-        scores = self.objective.scores(training=True)
-        self.job.events.write(
-            "train_step",
-            step=step,
-            steps_total=self.state.max_steps,
-            epoch=self.state.epoch,
-            **fields,
-            **measured,
-            **scores,
-        )
-        self.report({**fields, "epoch": self.state.epoch, "tokens_per_second": measured["tokens_per_second"], **scores})
-        if self.args.fp16:
-            self._judge_scaled(step, [key for key in ("loss", "grad_norm") if not math.isfinite(fields[key] or 0.0)])
-        else:
-            self._judge(step, bad)
-
-    def report(self, logs: dict[str, Any]) -> None:
-        """Pass numbers on to the reporters that the profile asks for."""
-        if self.settings.train.report_to:
-            known = {key: value for key, value in logs.items() if value is not None}
-            self.callback_handler.on_log(self.args, self.state, self.control, known)
-
-    def _judge(self, step: int, bad: BadSteps) -> None:
-        """Say which steps were skipped; too many in a row end the run."""
-        if bad.in_a_row >= MAX_BAD_STEPS:
-            raise _diverged(f"loss or gradient was not a finite number in {bad.in_a_row} steps in a row, up to {step}")
-        if bad.skipped:
-            steps = "the step was" if bad.skipped == 1 else f"{bad.skipped} of the last steps were"
-            self.job.warn(
-                "step_skipped",
-                f"step {step}: loss or gradient is not a finite number: {steps} skipped, the weights stay as they were",
-            )
-
-    def _judge_scaled(self, step: int, bad: list[str]) -> None:
-        """fp16 overflows now and then: the scaler skips the step and halves its scale."""
-        self.skipped_steps = self.skipped_steps + 1 if bad == ["grad_norm"] else 0
-        if bad and (not self.skipped_steps or self.skipped_steps > MAX_SKIPPED_STEPS):
-            raise _diverged(f"{bad[0]} is not a finite number at step {step}")
-
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        super()._maybe_log_save_evaluate(*args, **kwargs)
-        self.meter.restart()
-
-
-def _diverged(message: str) -> EngineError:
-    return EngineError(
-        message,
-        code=ExitCode.DIVERGED,
-        hint="the last checkpoint is whole; start again with train.learning_rate a third of it or a longer warm-up,"
-        " and look for broken rows with 'engine data check'",
-    )

@@ -89,3 +89,26 @@ def test_a_run_measures_the_card_and_the_next_prediction_is_what_it_took(shell, 
     found = peak(subject.spec, subject.shape, gpu, load_calibration(gpu, machine))
     assert found.device_bytes == last["measured"]["device_bytes"]
     assert found.allocated_bytes == last["measured"]["allocated_bytes"]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("logging_steps", [1, 100])
+def test_no_step_waits_for_the_card(tmp_path, method, logging_steps):
+    """torch raises where the host would wait; only the reading of a log line, a step later, may."""
+    from transformers import TrainerCallback
+
+    from tests.unit.train.conftest import make_settings, make_trainer
+
+    class Strict(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            strict = 2 <= state.global_step < state.max_steps - 1
+            torch.cuda.set_sync_debug_mode("error" if strict else "default")
+
+    steps = {"max_steps": 12, "eval_steps": 12, "save_steps": 12, "logging_steps": logging_steps}
+    trainer = make_trainer(tmp_path / "run", make_settings(dtype="bf16", method=method, device="cuda", **steps))
+    trainer.add_callback(Strict())
+    try:
+        trainer.train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.state.global_step == 12

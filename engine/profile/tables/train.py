@@ -71,8 +71,18 @@ class Train(Table):
         0.999, "Second-moment decay of AdamW, slower decay of Lion (usual there: 0.99).", ge=0, lt=1, advanced=True
     )
     adam_epsilon: float = setting(1e-8, "AdamW denominator guard.", gt=0, le=1, advanced=True)
-    activation_checkpointing: bool | Annotated[int, Field(ge=1, le=1000)] | Auto = setting(
-        "auto", "Recompute activations: false, true (every layer) or n (every n-th layer)."
+    activation_checkpointing: bool | Annotated[int, Field(ge=1, le=1000)] | Literal["offload", "attention"] | Auto = (
+        setting(
+            "auto",
+            "Recompute activations: false, true (every layer) or n (every n-th layer); on a GPU also offload (every"
+            " layer, its input waits in main memory) or attention (every layer, attention's output is kept).",
+        )
+    )
+    kernels: Literal["auto", "liger", "plain"] = setting(
+        "auto",
+        "Operators of norms, rotation, gate and loss: liger = Triton kernels; auto = those where they are installed"
+        " and known for the model.",
+        advanced=True,
     )
     seed: int = setting(42, "Seed of data order, adapters and dropout.", ge=0, le=2**31 - 1, advanced=True)
     logging_steps: Positive = setting(1, "Write a train_step event every n steps.", unit="steps", advanced=True)

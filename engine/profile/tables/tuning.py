@@ -40,7 +40,9 @@ class Lora(Table):
         None, "Learning rate of B over that of A (LoRA+); usual is 16.", advanced=True
     )
     fused: bool | Auto = setting(
-        "auto", "Add adapters into their layer's output: less memory traffic; auto = on processors.", advanced=True
+        "auto",
+        "Add adapters into their layer's output: less memory traffic; auto = yes, except in fp16.",
+        advanced=True,
     )
     use_rslora: bool = setting(False, "Scale by alpha / sqrt(r).", advanced=True)
     use_dora: bool = setting(False, "Weight-decomposed adapters: slower, sometimes better.", advanced=True)

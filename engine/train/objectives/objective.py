@@ -5,13 +5,13 @@ The trainer asks for all three; `reference.py` gives rows the base's log-probabi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, NEEDED, REJECTED, UNDESIRED
 from engine.modeling import forward
-from engine.modeling.loss import IGNORE
 from engine.profile.schema import Profile
 from engine.train.objectives.preference import Outcome, dpo, kto, orpo, reward
 
@@ -30,11 +30,20 @@ class Likelihood:
         return self.loss_sum(model, batch)
 
     def items(self, batch: forward.Batch) -> int:
-        """Trained tokens."""
-        return int((batch["labels"][:, 1:] != IGNORE).sum())
+        """Trained tokens, counted on the host."""
+        return int(batch["items"])
 
     def scores(self, *, training: bool) -> dict[str, float]:
-        """Nothing beside the loss."""
+        """Numbers beside the loss since the last call; waits for the device."""
+        figures = self.figures(training=training)
+        return {} if figures is None else self.told(figures.tolist())
+
+    def figures(self, *, training: bool) -> torch.Tensor | None:
+        """What `told` takes, since the last call, still on the device; None without anything beside the loss."""
+        return None
+
+    def told(self, figures: Sequence[float]) -> dict[str, float]:
+        """Figures, read from the device, under their names."""
         return {}
 
 
@@ -58,28 +67,30 @@ class Preference(Likelihood):
         roles = batch["roles"]
         return int(((roles == CHOSEN) | (roles == DESIRED) | (roles == UNDESIRED)).sum())
 
-    def scores(self, *, training: bool) -> dict[str, float]:
-        """Mean rewards of both sides and how often the right one is ahead, since the last call."""
+    def figures(self, *, training: bool) -> torch.Tensor | None:
+        """Sums and counts of both sides, and pairs with the better one ahead: [5]."""
         sums, self._sums[training] = self._sums[training], []
-        if not sums:
-            return {}
-        better, count, worse, others, ahead = torch.stack(sums).sum(dim=0).tolist()
+        return torch.stack(sums).sum(dim=0) if sums else None
+
+    def told(self, figures: Sequence[float]) -> dict[str, float]:
+        """Mean rewards of both sides and how often the right one is ahead."""
+        better, count, worse, others, ahead = figures
         found = {"reward_preferred": better / max(count, 1), "reward_other": worse / max(others, 1)}
         if self.name != "kto":
             found |= {"reward_margin": found["reward_preferred"] - found["reward_other"], "accuracy": ahead / count}
         return found
 
     def _outcome(self, logps: torch.Tensor, tokens: torch.Tensor, batch: forward.Batch) -> Outcome:
-        roles = batch["roles"]
         if self.name == "orpo":
             means = logps / tokens.clamp(min=1)
-            return orpo(means[roles == CHOSEN], means[roles == REJECTED], self.beta)
+            return orpo(means[_with(CHOSEN, batch)], means[_with(REJECTED, batch)], self.beta)
         reference = batch["reference"].to(logps.device)
         if self.name == "dpo":
-            chosen, rejected = roles == CHOSEN, roles == REJECTED
+            chosen, rejected = _with(CHOSEN, batch), _with(REJECTED, batch)
             return dpo(logps[chosen], logps[rejected], (reference[chosen], reference[rejected]), self.beta)
         ratios = logps - reference
-        return kto(ratios[roles == DESIRED], ratios[roles == UNDESIRED], ratios[roles == MISMATCHED], self.beta)
+        desired, undesired, mismatched = (_with(role, batch) for role in (DESIRED, UNDESIRED, MISMATCHED))
+        return kto(ratios[desired], ratios[undesired], ratios[mismatched], self.beta)
 
 
 class Reward(Preference):
@@ -87,8 +98,8 @@ class Reward(Preference):
 
     def __call__(self, model: Any, batch: forward.Batch) -> torch.Tensor:
         """Summed loss over pairs."""
-        scores, roles = forward.document_rewards(model, batch), batch["roles"]
-        outcome = reward(scores[roles == CHOSEN], scores[roles == REJECTED])
+        scores = forward.document_rewards(model, batch)
+        outcome = reward(scores[_with(CHOSEN, batch)], scores[_with(REJECTED, batch)])
         self._sums[bool(model.training)].append(_summed(outcome))
         return outcome.loss
 
@@ -101,9 +112,16 @@ def objective_of(settings: Profile) -> Likelihood:
     return Preference(name, settings.train.beta) if name in NEEDED else Likelihood()
 
 
+def _with(role: int, batch: forward.Batch) -> torch.Tensor:
+    """Numbers of the documents that have this role. A mask of the device's would have to be read back."""
+    start = int((batch["roles"] < role).sum())
+    numbers: torch.Tensor = batch["by_role"][start : start + int((batch["roles"] == role).sum())]
+    return numbers
+
+
 def _summed(outcome: Outcome) -> torch.Tensor:
     """Sums and counts of both sides, and pairs with the better one ahead: [5]."""
     better, worse = outcome.preferred, outcome.other
     ahead = (better > worse).sum() if len(better) == len(worse) else better.new_zeros(())
-    counts = torch.tensor([len(better), len(worse)], device=better.device)
+    counts = [better.new_full((), len(side)) for side in (better, worse)]
     return torch.stack([better.sum(), counts[0], worse.sum(), counts[1], ahead]).double()

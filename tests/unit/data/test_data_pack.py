@@ -130,3 +130,23 @@ def test_batches_join_sequences_without_mixing_documents() -> None:
     assert batch["real_tokens"] == sum(64 - int(packed.padding[row]) for row in (0, 1, len(dataset) - 1))
     assert (batch["labels"].flatten()[borders[:-1].long()] == IGNORED).all()
     assert batch["input_ids"][0].tolist() == packed.input_ids[0].tolist()
+
+
+def test_a_batch_says_where_its_trained_tokens_are() -> None:
+    import torch
+
+    from engine.modeling.loss import shifted, trained_positions
+
+    packed = pack(documents(LENGTHS, prompt=3), 64, PAD, packing=True, seed=1)
+    packed.labels[0, 0] = 7  # a label that nothing stands before
+    packed.labels[1] = IGNORED
+    dataset = PackedDataset(packed)
+    batch = collate([dataset[row] for row in range(3)])
+    states = torch.randn(3, 64, 5)
+    rows, targets = shifted(states, batch["labels"])
+    assert torch.equal(states.flatten(0, 1)[batch["trained"]], rows)
+    assert torch.equal(batch["targets"], targets)
+    assert torch.equal(batch["trained"] + 1, trained_positions(batch["labels"]))
+    assert batch["items"] == len(targets) == sum(batch["row_trained"])
+    assert batch["row_trained"] == (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
+    assert batch["row_documents"] == [len(packed.lengths[row]) for row in range(3)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from engine.modeling import fused_lora
+from engine.modeling import fused_lora, joint_lora
 from engine.runs.events import read_events
 from engine.train import acceleration
 from engine.train.assembly import FUSED
@@ -113,3 +113,76 @@ def test_a_fused_way_that_is_wrong_is_left_out_aloud(tmp_path: Path) -> None:
     assert warning["message"].startswith("adapters go PEFT's own way: the gradient is off by")
     assert all("forward" not in layer.__dict__ for layer in fused_lora.adapted_layers(trainer.model))
     assert not any(bool(each.any()) for name, each in trainer.model.named_parameters() if "lora_B" in name)
+
+
+class Siblings(torch.nn.Module):
+    """Query, key and value of one input, as transformers calls them; `mixed`: the key gets another input."""
+
+    def __init__(self, kind: Any = torch.nn.Linear, mixed: bool = False) -> None:
+        super().__init__()
+        options = {"compute_dtype": torch.float32} if kind is BNB.nn.Linear4bit else {}
+        self.q_proj = kind(64, 128, bias=True, **options)
+        self.k_proj, self.v_proj = (kind(64, 64, bias=False, **options) for _ in range(2))
+        self.mixed = mixed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        other = x * 2 if self.mixed else x
+        return torch.cat([self.q_proj(x).sin(), self.k_proj(other), self.v_proj(x).cos()], dim=-1)
+
+
+def adapted_siblings(kind: Any = torch.nn.Linear, mixed: bool = False) -> Any:
+    torch.manual_seed(0)
+    net = Siblings(kind, mixed)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj"], rank_pattern={"k_proj": 8})
+    model = get_peft_model(net if kind is torch.nn.Linear else net.to("cpu"), config, autocast_adapter_dtype=False)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return model
+
+
+def sibling_outcome(model: Any) -> list[torch.Tensor]:
+    x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    model.zero_grad()
+    out = model(x)
+    (out * torch.linspace(-1, 1, out.shape[-1])).sum().backward()
+    return [out.detach(), x.grad, *(each.grad.clone() for each in model.parameters() if each.grad is not None)]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", [torch.nn.Linear, BNB.nn.Linear4bit], ids=["plain", "nf4"])
+def test_layers_with_one_input_are_formed_together(kind: Any, mixed: bool) -> None:
+    model = adapted_siblings(kind, mixed)
+    plain = sibling_outcome(model)
+    fused_lora.fuse(model)
+    for _ in range(5):
+        for one, other in zip(plain, sibling_outcome(model), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    fused_lora.unfuse(model)
+    assert all(torch.equal(one, other) for one, other in zip(plain, sibling_outcome(model), strict=True))
+
+
+def test_one_product_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {"made": 0}
+    original = joint_lora._JointAdapters.forward
+
+    def counted(*arguments: Any) -> Any:
+        calls["made"] += 1
+        return original(*arguments)
+
+    monkeypatch.setattr(joint_lora._JointAdapters, "forward", counted)
+    model = adapted_siblings()
+    fused_lora.fuse(model)
+    sibling_outcome(model)
+    assert calls["made"] == 1
+
+
+def test_a_pass_that_broke_off_leaves_nothing_stale() -> None:
+    """An exception between two siblings: the next pass computes anew."""
+    model = adapted_siblings()
+    plain = sibling_outcome(model)
+    fused_lora.fuse(model)
+    x = torch.randn(2, 3, 64)
+    model.base_model.model.q_proj(x)
+    for one, other in zip(plain, sibling_outcome(model), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.modeling.loss import IGNORE, head_loss_sum, shifted
+from engine.modeling.loss import IGNORE, head_loss_sum, label_positions, predicting, shifted, trained_positions
 
 ROWS, HIDDEN, VOCABULARY = 37, 16, 50
 
@@ -57,6 +57,16 @@ def test_masked_rows_cost_nothing_and_shift_is_by_one():
     rows, targets = shifted(hidden, labels)
     assert rows.squeeze(1).tolist() == [1.0, 3.0, 6.0]
     assert targets.tolist() == [7, 9, 3]
+
+
+def test_positions_from_the_host_are_those_found_among_the_labels():
+    hidden = torch.randn(2, 5, 3)
+    labels = torch.tensor([[IGNORE, 7, IGNORE, 9, 4], [5, IGNORE, IGNORE, 3, IGNORE]])
+    given = {"labels": labels, "trained": torch.tensor([0, 2, 3, 7]), "targets": torch.tensor([7, 9, 4, 3])}
+    for ours, theirs in zip(predicting(hidden, given), shifted(hidden, labels), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(label_positions(given), trained_positions(labels))
+    assert torch.equal(label_positions({"labels": labels}), trained_positions(labels))
 
 
 def test_nothing_trained_is_zero_and_still_differentiable():

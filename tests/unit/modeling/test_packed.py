@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from engine.errors import EngineError
-from engine.modeling import attention, forward
+from engine.modeling import attention, checkpointing, forward
 from engine.train.selfcheck import choose_loss
 
 attention.register()
@@ -176,7 +176,7 @@ def test_activation_checkpointing_changes_no_gradient(every):
     grads = []
     for layers in (0, every):
         model = llama(attention.NAME).train()
-        forward.enable_checkpointing(model, layers)
+        checkpointing.enable(model, layers)
         forward.loss_sum(model, packed_batch()).backward()
         grads.append([parameter.grad.clone() for parameter in model.parameters()])
     for one, other in zip(*grads, strict=True):
@@ -185,7 +185,7 @@ def test_activation_checkpointing_changes_no_gradient(every):
 
 def test_every_n_layers_checkpoints_just_those():
     model = llama(attention.NAME)
-    forward.enable_checkpointing(model, 2)
+    checkpointing.enable(model, 2)
     assert [layer.gradient_checkpointing for layer in model.model.layers] == [True, False, True]
 
 

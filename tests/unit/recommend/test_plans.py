@@ -11,9 +11,10 @@ from engine.hardware.gpus import GpuSpec, known_gpus
 from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
 from engine.hardware.probe import hypothetical_machine
 from engine.memory.calibration import Measurement, calibration_of, model_key
+from engine.memory.recompute import CHOICES, Recompute
 from engine.memory.shape import GIB
 from engine.models.catalog import catalog_index, load_catalog
-from engine.recommend import budget
+from engine.recommend import budget, kernels
 from engine.recommend.budget import available_bytes, holders
 from engine.recommend.plan import Plan, Requirements
 from engine.recommend.search import plan_model, rank_models
@@ -29,6 +30,7 @@ KEYS = {
     "train.gradient_accumulation_steps",
     "train.total_batch_size",
     "train.activation_checkpointing",
+    "train.kernels",
     "train.optim",
     "train.learning_rate",
     "launch.device",
@@ -127,11 +129,51 @@ def test_checkpointing_is_off_where_it_fits() -> None:
     roomy = plan_model(MODELS["qwen3-0.6b"], hypothetical_machine("A100-SXM4-80GB"))
     assert value(roomy, "train.activation_checkpointing") is False
     narrow = plan_model(MODELS["qwen3-14b"], hypothetical_machine("RTX 4090"))
-    assert value(narrow, "train.activation_checkpointing") is True
+    assert value(narrow, "train.activation_checkpointing") == "attention"
+
+
+def test_memory_is_spent_on_speed_the_cheapest_first() -> None:
+    """With ever less of it: everything kept, every n-th layer, attention alone, nothing, inputs in main memory."""
+    order, found = [choice.setting() for choice in CHOICES], []
+    for free_gib in (79, 40, 30, 26, 24, 22, 20.5, 19.5, 19):
+        asked = Requirements(quantization="none", max_length=2048, micro_batch=4)
+        plan = plan_model(QWEN_8B, machine(card(free_gib)), asked)
+        if plan.verdict == "OK":
+            found.append(value(plan, "train.activation_checkpointing"))
+    places = [order.index(setting) for setting in found]
+    assert places == sorted(places)
+    assert {True, "offload"} < set(found)
+
+
+def test_inputs_move_to_main_memory_only_where_there_is_some() -> None:
+    asked = Requirements(
+        recompute=Recompute(1, offload_inputs=True), quantization="none", max_length=8192, micro_batch=8
+    )
+    assert plan_model(QWEN_8B, machine(card(79))).shape.offload_inputs is False, "the device's own is enough"
+    assert plan_model(QWEN_8B, machine(card(79), ram_gib=256), asked).verdict != "NO"
+    assert plan_model(QWEN_8B, machine(card(79), ram_gib=32), asked).verdict == "NO", "18 GiB would be pinned"
+
+
+def test_kernels_are_taken_where_they_are_installed_and_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "is_installed", lambda: True)
+    plan = plan_model(QWEN_8B, machine(card(79)))
+    assert (value(plan, "train.kernels"), plan.shape.kernels) == ("liger", "liger")
+    plain = plan_model(QWEN_8B, machine(card(79)), Requirements(kernels="plain"))
+    assert (plain.shape.kernels, reason(plain, "train.kernels")) == ("plain", "asked for")
+    unknown = plan_model(replace(QWEN_8B, family="apertus"), machine(card(79)))
+    assert unknown.shape.kernels == "plain"
+    assert "'apertus'" in reason(unknown, "train.kernels")
+    old = plan_model(QWEN_8B, machine(card(15, 16, capability=(7, 5))))
+    assert "8.0" in reason(old, "train.kernels")
+    monkeypatch.setattr(kernels, "is_installed", lambda: False)
+    without = plan_model(QWEN_8B, machine(card(79)))
+    assert without.shape.kernels == "plain"
+    assert "pip install 'tunedeck[kernels]'" in reason(without, "train.kernels")
+    assert plan_model(MODELS["smollm2-135m-instruct"], machine()).shape.kernels == "plain"
 
 
 def test_partial_checkpointing_has_a_number() -> None:
-    plan = plan_model(QWEN_8B, machine(card(79)), Requirements(checkpoint_every=2))
+    plan = plan_model(QWEN_8B, machine(card(79)), Requirements(recompute=Recompute(2)))
     assert value(plan, "train.activation_checkpointing") == 2
     assert reason(plan, "train.activation_checkpointing") == "asked for"
 
@@ -150,7 +192,7 @@ def test_an_indivisible_wish_is_told() -> None:
 
 
 def test_what_was_asked_is_kept_even_when_it_does_not_fit() -> None:
-    asked = Requirements(max_length=8192, micro_batch=8, quantization="none", checkpoint_every=0, method="lora")
+    asked = Requirements(max_length=8192, micro_batch=8, quantization="none", recompute=Recompute(0), method="lora")
     plan = plan_model(QWEN_8B, hypothetical_machine("RTX 4090"), asked)
     shape = plan.shape
     assert plan.verdict == "NO"
@@ -159,12 +201,12 @@ def test_what_was_asked_is_kept_even_when_it_does_not_fit() -> None:
 
 
 def test_a_refusal_names_changes_that_really_fit() -> None:
-    asked = Requirements(checkpoint_every=0, quantization="none", max_length=4096)
+    asked = Requirements(recompute=Recompute(0), quantization="none", max_length=4096)
     box = hypothetical_machine("RTX 4090")
     plan = plan_model(QWEN_8B, box, asked)
     assert plan.verdict == "NO"
     assert plan.alternatives[0].startswith("checkpointing on: ")
-    changed = plan_model(QWEN_8B, box, replace(asked, checkpoint_every=1))
+    changed = plan_model(QWEN_8B, box, replace(asked, recompute=Recompute(1)))
     assert changed.verdict in plan.alternatives[0]
     assert plan.alternatives[-1].startswith("a GPU with")
 
@@ -187,7 +229,7 @@ def test_full_fine_tuning_takes_the_8_bit_optimizer_only_where_it_must() -> None
 
 
 def test_shorter_sequences_before_giving_up() -> None:
-    plan = plan_model(MODELS["qwen3-32b"], machine(card(23)))
+    plan = plan_model(MODELS["qwen3-32b"], machine(card(22.5)))
     assert plan.verdict == "TIGHT"
     assert plan.shape.max_length < 2048
     assert "2048 does not fit" in reason(plan, "model.max_length")

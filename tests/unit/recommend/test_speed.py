@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.hardware.machine import Cpu, Gpu
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
 from engine.models.spec import ModelSpec
+from engine.speed import flops, roofline
 from engine.speed.decode import latency
+from engine.speed.measured import DtypeRates, MeasuredRates
 from engine.speed.rates import CLOCKS, TABLE
 from engine.speed.roofline import device_rates, tokens_per_second
 
@@ -44,11 +48,63 @@ def speed(gpu: Gpu, model: str, **shape: object) -> float:
     return found
 
 
+@pytest.fixture
+def whole_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recomputation as these runs had it: every product of a layer, its last one too."""
+    for module in (flops, roofline):
+        monkeypatch.setattr(module, "skipped_parameters", lambda *_: 0)
+
+
 @pytest.mark.parametrize(("source", "gpu", "model", "shape", "published"), PUBLISHED)
 def test_within_thirty_percent_of_published_runs(
-    source: str, gpu: Gpu, model: str, shape: dict[str, object], published: float
+    source: str, gpu: Gpu, model: str, shape: dict[str, object], published: float, whole_layers: None
 ) -> None:
     assert speed(gpu, model, **shape) == pytest.approx(published, rel=0.30)
+
+
+H200 = Gpu("NVIDIA H200", compute_capability=(9, 0), tensor_flops=989e12, memory_bandwidth_bytes_s=4.8e12)
+H200_RATES = MeasuredRates("2026-11-27", 16, 4.009e12, {"bf16": DtypeRates(((1024, 3.75e14), (4096, 7.527e14)))})
+H200_STEPS = [("plain", 1, 8857), ("plain", 0, 12426), ("liger", 1, 10759), ("liger", 2, 12599), ("liger", 0, 15204)]
+"""Llama-3.1-8B's shape, LoRA on all linear layers, 4 x 2,048 full rows, fused adapters, grouped heads unrepeated:
+kernels, every n-th layer checkpointed (0 = none), tokens per second with torch 2.11; layers were recomputed whole."""
+
+
+@pytest.mark.parametrize(("kernels", "every", "measured"), H200_STEPS)
+def test_steps_on_a_hopper_card(kernels: str, every: int, measured: float, whole_layers: None) -> None:
+    shape = TrainingShape(micro_batch=4, max_length=2048, checkpoint_every=every, kernels=kernels)
+    for rates, within in ((H200_RATES, 0.06), (None, 0.12)):
+        found = tokens_per_second(MODELS[LLAMA_8B], shape, H200, None, rates)
+        assert found == pytest.approx(measured, rel=within)
+
+
+def test_recomputation_ends_before_the_last_product_where_adapters_are_added_in_place() -> None:
+    spec, shape = MODELS[LLAMA_8B], TrainingShape(micro_batch=4, max_length=2048)
+    assert flops.skipped_parameters(spec, shape) == 32 * 14336 * 4096
+    for other in ({"compute_dtype": "fp16"}, {"lora_dropout": 0.1}, {"use_dora": True}, {"quantization": "int8"}):
+        assert flops.skipped_parameters(spec, replace(shape, **other)) == 0  # type: ignore[arg-type]
+    assert flops.skipped_parameters(spec, replace(shape, lora_targets=("q_proj",))) == 0
+    assert flops.skipped_parameters(MODELS["gemma-3-1b-it"], shape) == 0, "a norm follows, which needs the product"
+
+
+def test_offloading_hides_behind_the_products_where_the_bus_is_fast_enough() -> None:
+    shape = TrainingShape(micro_batch=4, max_length=2048, kernels="liger")
+    kept, moved = (
+        tokens_per_second(MODELS[LLAMA_8B], replace(shape, offload_inputs=on), H200, None) for on in (False, True)
+    )
+    assert kept is not None
+    assert moved is not None
+    assert 0.98 * kept < moved < kept
+    narrow = replace(shape, offload_inputs=True, lora_targets=("q_proj",))
+    slow_bus = replace(device_rates(shape, H200, None), host_bytes_s=2e9)  # type: ignore[type-var]
+    assert roofline.speed_at(MODELS[LLAMA_8B], narrow, slow_bus) < 0.6 * kept
+
+
+def test_keeping_attention_saves_its_forward_pass() -> None:
+    long, short = (
+        speed(H200, LLAMA_8B, max_length=length, keep_attention=True) / speed(H200, LLAMA_8B, max_length=length)
+        for length in (16384, 2048)
+    )
+    assert long > short > 1
 
 
 def test_the_order_of_configurations_is_that_of_the_published_ones() -> None:

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.data.batch import PackedDataset, collate
 from engine.data.pack import Packed
-from engine.modeling import adapters, attention, forward
+from engine.modeling import adapters, attention, checkpointing
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter
 from engine.train.arguments import training_arguments
@@ -24,7 +24,9 @@ from engine.worker_job import Job
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make_settings(*, dtype: str = "fp32", method: str = "lora", every: int = 0, **train: Any) -> Profile:
+def make_settings(
+    *, dtype: str = "fp32", method: str = "lora", every: int = 0, device: str = "cpu", **train: Any
+) -> Profile:
     """A resolved profile for the tiny model."""
     settings = {
         "per_device_train_batch_size": 2,
@@ -44,7 +46,7 @@ def make_settings(*, dtype: str = "fp32", method: str = "lora", every: int = 0, 
             "lora": {"dropout": 0.1, "r": 4},
             "data": {"datasets": [{"path": "none.jsonl"}]},
             "train": {**settings, **train},
-            "launch": {"device": "cpu"},
+            "launch": {"device": device},
         }
     )
 
@@ -75,7 +77,7 @@ def make_trainer(folder: Path, settings: Profile) -> EngineTrainer:
     if settings.tuning.method == "lora":
         model.requires_grad_(False)
         model = adapters.attach(model, settings)
-    forward.enable_checkpointing(model, int(settings.train.activation_checkpointing))
+    checkpointing.enable(model, int(settings.train.activation_checkpointing))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "control").mkdir(exist_ok=True)
     job = Job(folder, {}, EventWriter(folder / "events.jsonl"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from engine.runs.events import read_events
 from engine.train.optimizer import MasterAdamW
 from engine.train.pieces import Pieces
 from engine.train.state import load_trainable
-from engine.train.stepguard import StepGuard
+from engine.train.stepguard import BadSteps, StepGuard
 from engine.train.trainer import EngineTrainer
 from tests.unit.train.conftest import make_packed, make_settings, make_trainer, weights
 
@@ -96,7 +98,7 @@ def test_the_fused_optimizer_skips_by_a_flag_on_the_device(dtype: torch.dtype) -
     assert torch.equal(kept[0], kept[1])
     assert not torch.equal(kept[1], kept[2])
     assert kept[2].isfinite().all()
-    assert guard.take().skipped == 1
+    assert BadSteps.of(guard.figures().tolist()).skipped == 1
 
 
 class Shortage:
@@ -182,19 +184,36 @@ def test_one_sequence_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
         trainer.train()
 
 
+def uneven(rows: int) -> PackedDataset:
+    """Rows with one to three compared documents each, some of their tokens trained, some rows without any."""
+    random = np.random.default_rng(2)
+    packed = make_packed(rows, 1)
+    packed.labels[random.random(packed.labels.shape) < 0.5] = -100
+    packed.labels[1] = -100
+    lengths = [np.array(sizes, dtype=np.int32) for sizes in ([32], [10, 22], [7, 9, 16], [4, 28])][:rows]
+    roles = tuple(random.integers(-1, 6, len(sizes)).astype(np.int32) for sizes in lengths)
+    dataset = PackedDataset(replace(packed, lengths=lengths, roles=roles))
+    dataset.reference = [random.normal(size=len(sizes)).astype(np.float32) for sizes in lengths]
+    return dataset
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
-def test_pieces_are_the_same_rows_with_the_same_documents(count: int) -> None:
-    data = PackedDataset(make_packed(4, 1))
+def test_pieces_are_what_their_rows_alone_would_be(count: int) -> None:
+    data = uneven(4)
     batch = collate([data[index] for index in range(4)])
     pieces = Pieces()
     pieces.count = count
     parts = pieces.of(batch)
-    assert torch.equal(torch.cat([part["input_ids"] for part in parts]), batch["input_ids"])
-    assert sum(len(part["cu_seq_lens"]) - 1 for part in parts) == len(batch["cu_seq_lens"]) - 1
-    for part in parts:
-        assert part["cu_seq_lens"][0] == 0
-        assert part["cu_seq_lens"][-1] == part["input_ids"].numel()
     assert max(len(part["input_ids"]) for part in parts) == pieces.rows_of(batch)
+    start = 0
+    for part in parts:
+        end = start + len(part["input_ids"])
+        alone = collate([data[index] for index in range(start, end)])
+        assert part.keys() == alone.keys()
+        for name in alone.keys() - {"max_doc_length", "real_tokens"}:
+            assert np.array_equal(part[name], alone[name]), name
+        start = end
+    assert start == 4
 
 
 def test_with_gradient_scaling_a_loss_that_is_no_number_is_told_and_ends_the_run(tmp_path: Path) -> None:
@@ -214,5 +233,5 @@ def test_with_gradient_scaling_steps_are_counted_and_left_to_the_scaler() -> Non
     guard.saw_norm(torch.tensor(math.inf))
     guard.before_step()
     assert weight.grad is not None
-    found = guard.take()
+    found = BadSteps.of(guard.figures().tolist())
     assert (found.skipped, found.losses) == (1, 0)

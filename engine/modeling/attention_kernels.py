@@ -1,0 +1,292 @@
+"""Fused attention kernels of a GPU over packed documents, as one autograd function over torch's own operators.
+
+`flash` takes documents of any length by their offsets, and grouped heads as they are (Ampere and newer, 16-bit, heads
+up to 256). `cudnn` is the fastest where every row is one document, on Hopper and Blackwell. `efficient` is the
+memory-efficient kernel with offsets, for fp32, older cards and wider heads; its keys are repeated for every query head.
+None of them builds a square of scores, and none asks the card for a size. Not here: soft caps, processors, and which
+call belongs to which layer (`attention.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+
+Kernel = Literal["flash", "cudnn", "efficient"]
+
+FLASH_HEAD_DIM, CUDNN_HEAD_DIM = 256, 128
+"""Widest heads with a backward pass."""
+_CUDNN_VERSION = 91501
+"""From here on cuDNN's training kernels are what torch itself prefers on these cards (aten/sdp_utils.cpp)."""
+_CAUSAL_FROM_TOP_LEFT = 1
+"""`custom_mask_type` of the memory-efficient kernel."""
+_PROBE_TOKENS = 128
+_PROBE_SHARE = 0.02
+"""Largest difference of cuDNN's probe from flash attention's, as a share of the norm; rounding takes 0.005."""
+_COMPARED: tuple[Kernel, Kernel] = ("cudnn", "flash")
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Where documents lie in a batch of `rows` x `length` tokens, flattened."""
+
+    offsets: torch.Tensor
+    """int32 [documents + 1], on the device."""
+    longest: int
+    rows: int
+    length: int
+
+    @property
+    def one_a_row(self) -> bool:
+        """Whether every row is exactly one document; known from sizes alone."""
+        return self.offsets.shape[0] - 1 == self.rows and self.longest == self.length
+
+
+def capability(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Compute capability of the card that holds `tensor`; None on a processor."""
+    return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else None
+
+
+def kernel_for(query: torch.Tensor, key: torch.Tensor, documents: Documents, window: int | None) -> Kernel | None:
+    """The kernel that takes these heads [B, H, S, D] on this card; None on a processor."""
+    card = capability(query)
+    if card is None:
+        return None
+    width, sixteen_bit = query.shape[-1], query.dtype in (torch.bfloat16, torch.float16)
+    if card < (8, 0) or not sixteen_bit or width > FLASH_HEAD_DIM:
+        return "efficient"
+    whole = documents.one_a_row and (window is None or window >= documents.length)
+    if whole and width <= CUDNN_HEAD_DIM and width % 8 == 0 and has_cudnn(query, key):
+        return "cudnn"
+    return "flash"
+
+
+def has_cudnn(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """Whether cuDNN's kernel is the fast one on this card and computes what flash attention does."""
+    card = capability(query)
+    if card is None or card[0] not in (9, 10) or torch.are_deterministic_algorithms_enabled():
+        return False
+    if (torch.backends.cudnn.version() or 0) < _CUDNN_VERSION:
+        return False
+    return _cudnn_agrees(query.shape[1] // key.shape[1], query.shape[-1], query.dtype, query.device)
+
+
+@lru_cache(maxsize=16)
+def _cudnn_agrees(groups: int, width: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Output and gradients of two small rows through cuDNN and through flash attention, once for each kind of head."""
+    generator = torch.Generator(device).manual_seed(0)
+    shapes = [(2, heads, _PROBE_TOKENS, width) for heads in (2 * groups, 2, 2)]
+    parts = [torch.randn(shape, generator=generator, dtype=dtype, device=device) for shape in shapes]
+    offsets = torch.arange(3, dtype=torch.int32, device=device) * _PROBE_TOKENS
+    documents = Documents(offsets, _PROBE_TOKENS, 2, _PROBE_TOKENS)
+    try:
+        found, expected = (_with_gradients(parts, Call(kernel, documents, width**-0.5)) for kernel in _COMPARED)
+    except RuntimeError:
+        return False
+    pairs = zip(found, expected, strict=True)
+    return all(float((one - other).float().norm() / other.float().norm()) < _PROBE_SHARE for one, other in pairs)
+
+
+def _with_gradients(parts: Sequence[torch.Tensor], call: Call) -> list[torch.Tensor]:
+    """Without autograd, whose hooks a checkpointed layer counts."""
+    query, key, value = parts
+    with torch.no_grad():
+        found = _FORWARD[call.kernel](query, key, value, call)
+        out = _rows_first(found[0], call)
+        return [out, *_BACKWARD[call.kernel](torch.ones_like(out), query, key, value, found, call)]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One layer's attention: which kernel, over which documents, and how scores are formed."""
+
+    kernel: Kernel
+    documents: Documents
+    scale: float
+    window: int | None = None
+    """Tokens that one may look back, itself counted."""
+
+
+class KeptOutputs:
+    """Attention's outputs of one layer, kept from the forward pass so that recomputing the layer does not form them.
+
+    A context around the layer: the first time it collects, later it hands back, in the same order.
+    """
+
+    def __init__(self) -> None:
+        self._outputs: list[tuple[torch.Tensor, ...]] = []
+        self._collected = False
+
+    def __enter__(self) -> None:
+        _current.kept = self
+
+    def __exit__(self, *_: object) -> None:
+        _current.kept = None
+        self._collected = True
+
+    def take(self) -> tuple[torch.Tensor, ...] | None:
+        """The next output with what its backward pass needs; None while collecting, and when all are taken."""
+        return self._outputs.pop(0) if self._collected and self._outputs else None
+
+    def put(self, output: tuple[torch.Tensor, ...]) -> None:
+        """Keep one more."""
+        if not self._collected:
+            self._outputs.append(tuple(part.detach() for part in output))
+
+
+class _Current(threading.local):
+    """The backward pass recomputes layers in a thread of its own."""
+
+    kept: KeptOutputs | None = None
+
+
+_current = _Current()
+
+
+class FusedAttention(torch.autograd.Function):
+    """Query [B, H, S, D], key and value [B, KV, S, D] -> [B, S, H, D], causal within each document."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
+        kept = _current.kept
+        found = kept.take() if kept is not None else None
+        if found is None:
+            found = _FORWARD[call.kernel](query, key, value, call)
+            if kept is not None:
+                kept.put(found)
+        ctx.save_for_backward(query, key, value, *found)
+        ctx.call = call
+        return _rows_first(found[0], call)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, *found = ctx.saved_tensors
+        return (*_BACKWARD[ctx.call.kernel](gradients[0], query, key, value, tuple(found), ctx.call), None)
+
+
+def _rows_first(out: torch.Tensor, call: Call) -> torch.Tensor:
+    """A kernel's output as [B, S, H, D]."""
+    if call.kernel == "cudnn":
+        return out.transpose(1, 2)
+    return out.reshape(call.documents.rows, call.documents.length, *out.shape[-2:])
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """[B, H, S, D] -> [B * S, H, D]."""
+    return tensor.transpose(1, 2).flatten(0, 1)
+
+
+def _heads_first(flat: torch.Tensor, call: Call) -> torch.Tensor:
+    """[B * S, H, D] -> [B, H, S, D]."""
+    return flat.unflatten(0, (call.documents.rows, call.documents.length)).transpose(1, 2)
+
+
+def _window_options(call: Call) -> dict[str, Any]:
+    bounds = {} if call.window is None else {"window_size_left": call.window - 1, "window_size_right": 0}
+    return {"scale": call.scale, **bounds}
+
+
+def _flash_forward(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> tuple[torch.Tensor, ...]:
+    at, longest = call.documents.offsets, call.documents.longest
+    out, normalizer, seed, unused, _ = torch.ops.aten._flash_attention_forward(
+        _flat(query), _flat(key), _flat(value), at, at, longest, longest, 0.0, call.window is None, False,
+        **_window_options(call),
+    )  # fmt: skip
+    return out, normalizer, seed, unused
+
+
+def _flash_backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    found: tuple[torch.Tensor, ...],
+    call: Call,
+) -> tuple[torch.Tensor, ...]:
+    at, longest = call.documents.offsets, call.documents.longest
+    out, normalizer, seed, unused = found
+    gradients = torch.ops.aten._flash_attention_backward(
+        grad.flatten(0, 1), _flat(query), _flat(key), _flat(value), out, normalizer, at, at, longest, longest, 0.0,
+        call.window is None, seed, unused, **_window_options(call),
+    )  # fmt: skip
+    return tuple(_heads_first(gradient, call) for gradient in gradients)
+
+
+def _cudnn_forward(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> tuple[torch.Tensor, ...]:
+    found = torch.ops.aten._scaled_dot_product_cudnn_attention(
+        query, key, value, None, True, 0.0, True, False, scale=call.scale
+    )
+    return found[0], found[1], found[6], found[7]
+
+
+def _cudnn_backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    found: tuple[torch.Tensor, ...],
+    call: Call,
+) -> tuple[torch.Tensor, ...]:
+    out, normalizer, seed, offset = found
+    length = call.documents.length
+    gradients: tuple[torch.Tensor, ...] = torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
+        grad.transpose(1, 2), query, key, value, out, normalizer, seed, offset, None, None, None, length, length, 0.0,
+        True, scale=call.scale,
+    )  # fmt: skip
+    return gradients
+
+
+def _repeated(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    """[B, KV, S, D] -> [1, B * S, heads, D], each key head as often as query heads share it."""
+    flat = _flat(tensor)
+    return flat.repeat_interleave(heads // flat.shape[1], dim=1)[None]
+
+
+def _efficient_forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call
+) -> tuple[torch.Tensor, ...]:
+    at, longest, heads = call.documents.offsets, call.documents.longest, query.shape[1]
+    out, normalizer, seed, offset, _, _ = torch.ops.aten._efficient_attention_forward(
+        _flat(query)[None], _repeated(key, heads), _repeated(value, heads), None, at, at, longest, longest, 0.0,
+        _CAUSAL_FROM_TOP_LEFT, True, scale=call.scale, window_size=call.window,
+    )  # fmt: skip
+    return out, normalizer, seed, offset
+
+
+def _efficient_backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    found: tuple[torch.Tensor, ...],
+    call: Call,
+) -> tuple[torch.Tensor, ...]:
+    at, longest, heads = call.documents.offsets, call.documents.longest, query.shape[1]
+    out, normalizer, seed, offset = found
+    gradients = torch.ops.aten._efficient_attention_backward(
+        grad.flatten(0, 1)[None], _flat(query)[None], _repeated(key, heads), _repeated(value, heads), None, out, at, at,
+        longest, longest, normalizer, 0.0, seed, offset, _CAUSAL_FROM_TOP_LEFT, False, scale=call.scale,
+        window_size=call.window,
+    )  # fmt: skip
+    sizes = (heads, key.shape[1], key.shape[1])
+    return tuple(
+        _heads_first(gradient[0].unflatten(1, (size, heads // size)).sum(dim=2), call)
+        if size != heads
+        else _heads_first(gradient[0], call)
+        for gradient, size in zip(gradients[:3], sizes, strict=True)
+    )
+
+
+_FORWARD = {"flash": _flash_forward, "cudnn": _cudnn_forward, "efficient": _efficient_forward}
+_BACKWARD = {"flash": _flash_backward, "cudnn": _cudnn_backward, "efficient": _efficient_backward}
+
+
+def fused_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
+    """Causal attention within each document: [B, H, S, D], [B, KV, S, D] twice -> [B, S, H, D]."""
+    out: torch.Tensor = FusedAttention.apply(query, key, value, call)
+    return out

@@ -1,0 +1,95 @@
+"""Activation checkpointing: which decoder layers are computed again in the backward pass, and what they keep.
+
+Layers are transformers' own `GradientCheckpointingLayer`s; each gets a function of ours that runs torch's checkpoint.
+Torch stops recomputing a layer as soon as all that its backward pass needs is there, which `fused_lora` makes use of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from engine.modeling.attention_kernels import KeptOutputs
+from engine.modeling.forward import base_of
+from engine.modeling.offload import Offload, Warn
+
+Function = Callable[..., Any]
+
+
+def enable(
+    model: Any,
+    every: int,
+    *,
+    keep_last: bool = False,
+    offload: bool = False,
+    keep_attention: bool = False,
+    reentrant: bool = False,
+    warn: Warn = lambda code, message: None,
+) -> None:
+    """Recompute layers 0, n, 2n … of `model` in the backward pass (`every` = 0: none).
+
+    `keep_last`: the last layer is not recomputed. `offload`: inputs wait in host memory, but for the last recomputed
+    layer, whose input is needed at once. `keep_attention`: attention's outputs stay. `reentrant`: for layers that hide
+    what they keep from torch's hooks (int8); they are recomputed whole.
+    """
+    base = base_of(model)
+    if not every:
+        return
+    _switch_on(base)
+    layers = checkpointed_layers(base)
+    for index, layer in enumerate(layers):
+        layer.gradient_checkpointing = index % every == 0 and not (keep_last and index == len(layers) - 1)
+    chosen = [layer for layer in layers if layer.gradient_checkpointing]
+    storage = Offload(warn) if offload else None
+    for layer in chosen:
+        parked = None if layer is chosen[-1] else storage
+        layer._gradient_checkpointing_func = _recomputing(layer, parked, keep_attention, reentrant)
+    if layers and not any(parameter.requires_grad for parameter in layers[0].parameters()):
+        # transformers lets the embedding's output ask for a gradient: layers that are frozen would keep activations.
+        base.disable_input_require_grads()
+
+
+def checkpointed_layers(base: Any) -> list[Any]:
+    """The layers of a transformers model that can be recomputed, in order."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _switch_on(base: Any) -> None:
+    options = {"use_reentrant": False}
+    if hasattr(base, "activation_checkpointing_enable"):
+        base.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+def _recomputing(layer: Any, storage: Offload | None, keep_attention: bool, reentrant: bool) -> Function:
+    """What `layer` calls in place of its forward pass: (function, *inputs) -> outputs."""
+    # Without dropout nothing is drawn: saving and restoring the generators would cost host time in every layer.
+    random = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in layer.modules())
+    run: Function = partial(checkpoint, use_reentrant=reentrant, preserve_rng_state=random)
+    if keep_attention:
+        run = partial(_keeping_attention, run)
+    return run if storage is None else partial(_parking, run, storage)
+
+
+def _keeping_attention(run: Function, function: Function, *inputs: Any) -> Any:
+    kept = KeptOutputs()
+
+    def inside(*given: Any) -> Any:
+        with kept:
+            return function(*given)
+
+    return run(inside, *inputs)
+
+
+def _parking(run: Function, storage: Offload, function: Function, *inputs: Any) -> Any:
+    """Only the checkpoint's own saved inputs pass these hooks: inside the layer it sets hooks of its own."""
+    with saved_tensors_hooks(storage.park, storage.fetch):
+        return run(function, *inputs)

@@ -1,0 +1,48 @@
+"""Which operators a run takes for norms, rotation, gate and loss: Triton's where they are installed and fit, or plain.
+
+Called by `candidates.py` before anything is searched, and by `engine.profile.cross` for what was asked. Nothing is
+imported to find out. Not here: how the kernels are bound (`engine.modeling.liger`), what they keep (`engine.memory`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from engine.hardware.machine import Gpu
+from engine.models.kernel_families import kernel_family
+from engine.models.spec import ModelSpec
+
+LIGER, PLAIN = "liger", "plain"
+INSTALL = "pip install 'tunedeck[kernels]'"
+_OLDEST = (8, 0)
+"""Triton supports cards from Ampere on."""
+_GAIN = "Triton kernels read each tensor once, and keep less for the backward pass"
+
+
+@lru_cache(maxsize=1)
+def is_installed() -> bool:
+    """Whether liger-kernel is in this environment, without importing it."""
+    from importlib.util import find_spec
+
+    return find_spec("liger_kernel") is not None
+
+
+def obstacle(spec: ModelSpec, device: str, gpu: Gpu | None) -> str:
+    """Why Triton kernels cannot be used for `spec` on `device`; empty where they can."""
+    if device != "cuda":
+        return "Triton kernels need an NVIDIA GPU"
+    if gpu is not None and gpu.compute_capability is not None and gpu.compute_capability < _OLDEST:
+        return "Triton kernels need a card of compute capability 8.0 or newer"
+    if kernel_family(spec.family) is None:
+        return f"no Triton kernels are known for '{spec.family}' models"
+    return "" if is_installed() else f"liger-kernel is not installed: {INSTALL}"
+
+
+def choose_kernels(spec: ModelSpec, device: str, gpu: Gpu | None, asked: str | None) -> tuple[str, str]:
+    """`liger` or `plain`, and why; `asked` is what a person set."""
+    if asked == PLAIN:
+        return PLAIN, "asked for"
+    against = obstacle(spec, device, gpu)
+    if not against:
+        return LIGER, _GAIN if asked is None else f"asked for; {_GAIN}"
+    return PLAIN, against if asked is None else f"liger was asked for and is not possible: {against}"

@@ -24,6 +24,13 @@ _KINDS = {
     "short": "short rows (Alpaca)",
     "mixed": "rows of 64 to 8,192 tokens",
 }
+_CHECKPOINTING = {
+    True: "checkpointing",
+    False: "no checkpointing",
+    "offload": "checkpointing with inputs in host memory",
+    "attention": "checkpointing with attention kept",
+    "auto": "memory settings auto",
+}
 Row = dict[str, Any]
 
 
@@ -98,7 +105,7 @@ def speed_table(rows: list[Row]) -> list[str]:
 
 def trainer(row: Row) -> str:
     """Name of the tool, with how activations are kept and how many sequences make a step."""
-    kept = {True: "checkpointing", False: "no checkpointing"}.get(row["checkpointing"], "memory settings auto")
+    kept = _CHECKPOINTING[row["checkpointing"]]
     if row["tool"] == "unsloth" and row["checkpointing"] is True:
         kept = "its default"
     return f"{_TOOLS[row['tool']]}, {kept}, {row['micro_batch']} x {row['length']:,}"

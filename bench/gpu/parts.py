@@ -29,10 +29,12 @@ _SHORT_ROWS, _MIXED_ROWS = 40, 10
 PEERS = {
     "8b-full-tunedeck": _FULL,
     "8b-full-unsloth": replace(_FULL, tool="unsloth"),
+    "8b-full-tunedeck-offload": replace(_FULL, checkpointing="offload"),
     "8b-full-tunedeck-auto": replace(_FULL, checkpointing="auto"),
     "8b-full-trl": replace(_FULL, tool="trl"),
     "8b-full-nf4-tunedeck": _NF4,
     "8b-full-nf4-unsloth": replace(_NF4, tool="unsloth"),
+    "8b-full-nf4-tunedeck-offload": replace(_NF4, checkpointing="offload"),
     "8b-full-nf4-tunedeck-auto": replace(_NF4, checkpointing="auto"),
     "8b-full-nf4-trl": replace(_NF4, tool="trl"),
 }

@@ -47,7 +47,7 @@ class Limit:
         return named and row["card"] in self.cards and row["dtype"] in self.dtypes
 
 
-LIMITS = (Limit("attention: soft cap", "no fused kernel caps scores"),)
+LIMITS = (Limit("attention: soft cap without flex", "the way of a card that cannot compile flex attention"),)
 
 
 def main() -> int:

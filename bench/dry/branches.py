@@ -17,6 +17,7 @@ import torch
 
 from bench.dry.fake import on_card
 from bench.dry.steps import WAYS, run_way
+from engine.modeling import attention
 from engine.modeling.attention import packed_attention
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -36,6 +37,8 @@ class Heads:
     lengths: tuple[int, ...] = PACKED
     window: int | None = None
     softcap: float | None = None
+    flex: bool = False
+    """Soft-capped scores through flex attention."""
 
 
 ATTENTION = (
@@ -50,8 +53,10 @@ ATTENTION = (
     Heads("one document a row, heads of 256", width=256, lengths=WHOLE),
     Heads("one document a row, window", window=256, lengths=WHOLE),
     Heads("one document a row, wide window", window=2 * LENGTH, lengths=WHOLE),
-    Heads("soft cap", softcap=50.0),
-    Heads("soft cap, window", softcap=50.0, window=256),
+    Heads("soft cap", softcap=50.0, flex=True),
+    Heads("soft cap, window", softcap=50.0, window=256, flex=True),
+    Heads("soft cap without flex", softcap=50.0),
+    Heads("soft cap without flex, window", softcap=50.0, window=256),
 )
 
 
@@ -68,8 +73,10 @@ def run_attention(case: Heads, dtype: torch.dtype) -> list[str]:
             for heads in (case.heads, case.key_heads, case.key_heads)
         ]
         query, key, value = parts
+        module = torch.nn.Module()
+        setattr(module, attention._BY_FLEX, case.flex)
         out, _ = packed_attention(
-            torch.nn.Module(),
+            module,
             query,
             key,
             value,

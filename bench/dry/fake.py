@@ -16,10 +16,11 @@ from unittest import mock
 import bitsandbytes
 import torch
 from torch._subclasses import fake_tensor
+from torch.nn.attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.modeling import attention_kernels, gpu_programs
-from engine.oracle.kernels import REPLACEMENTS
+from engine.modeling import attention_flex, attention_kernels, gpu_programs
+from engine.oracle.kernels import REPLACEMENTS, int8_operators
 from engine.oracle.liger_on_meta import kernels_on_meta
 
 _KERNELS = {
@@ -38,11 +39,14 @@ def _nothing(*_: Any) -> None:
     return None
 
 
-_STAND_INS = {**REPLACEMENTS, "aten::record_stream": _nothing}
+_NO_OUTLIERS = int8_operators(0, 0, 0)[1]
+_STAND_INS = {**REPLACEMENTS, **_NO_OUTLIERS, "aten::record_stream": _nothing}
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes attention's kernels; operators whose result depends on values get the most that they can give."""
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,10 +54,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One operator."""
-        namespace, _, name = func._schema.name.partition("::")
+        schema = getattr(func, "_schema", None)
+        # Operators of a higher order, such as flex attention's, have a name alone.
+        full = schema.name if schema is not None else f"higher::{func.name()}"
+        name = full.partition("::")[2]
         if name in _KERNELS and _KERNELS[name] not in self.kernels:
             self.kernels.append(_KERNELS[name])
-        stand_in = _STAND_INS.get(f"{namespace}::{name}")
+        stand_in = _STAND_INS.get(full)
         return (stand_in or func)(*args, **(kwargs or {}))
 
 
@@ -65,6 +72,10 @@ def on_card(lengths: Sequence[int]) -> Iterator[Watch]:
         stack.enter_context(mock.patch.object(fake_tensor, "init_gpu_context", _nothing))
         # Compares two kernels by their values; here each is run for its shapes.
         stack.enter_context(mock.patch.object(attention_kernels, "_cudnn_agrees", lru_cache(both_kernels_run)))
+        # Compiling needs a card; the operator that would be compiled has a fake form.
+        stack.enter_context(mock.patch.object(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
+        stack.enter_context(mock.patch.object(attention_flex, "_flex", _plain_flex))
+        stack.enter_context(mock.patch.dict(attention_flex._last_blocks, clear=True))
         # A subclass of Parameter cannot hold a fake tensor.
         for name in ("Params4bit", "Int8Params"):
             stack.enter_context(mock.patch.object(bitsandbytes.nn, name, _packed))
@@ -92,6 +103,10 @@ def both_kernels_run(groups: int, width: int, dtype: torch.dtype, device: torch.
         if [each.shape for each in found[1:]] != [part.shape for part in parts]:
             raise AssertionError(f"{kernel} gives gradients of {[tuple(each.shape) for each in found[1:]]}")
     return True
+
+
+def _plain_flex() -> Any:
+    return flex_attention.flex_attention
 
 
 def _known(lengths: Sequence[int]) -> Callable[[Any], list[int]]:

@@ -58,8 +58,9 @@ def job_step(name: str, job: Job, folder: str) -> Step:
 
 
 def small(job: Job) -> Job:
-    """The same run for a processor."""
-    return replace(job, model=TINY, steps=4, micro_batch=2, length=128, row_count=60)
+    """The same run for a processor, which has no other memory to put inputs into."""
+    checkpointing = True if job.checkpointing == "offload" else job.checkpointing
+    return replace(job, model=TINY, steps=4, micro_batch=2, length=128, row_count=60, checkpointing=checkpointing)
 
 
 def jobs_of(part: str, *, tiny: bool) -> dict[str, Job]:

@@ -59,9 +59,9 @@ WAYS = (
     Way("no checkpointing, plain kernels", every=0, kernels=False),
 )
 COMPILED = (
-    Way("compiled layers, plain kernels", kernels=False, compiled=True),
-    Way("compiled layers, plain kernels, no checkpointing", every=0, kernels=False, compiled=True),
-    Way("compiled layers, Liger kernels", compiled=True),
+    Way("compiled layers, PEFT's adapters", fused=False, kernels=False, compiled=True),
+    Way("compiled layers, PEFT's adapters, no checkpointing", fused=False, kernels=False, every=0, compiled=True),
+    Way("compiled layers, fused adapters", kernels=False, compiled=True),
 )
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def _spread(errors: list[float]) -> tuple[float, float, float]:
 
 
 def gpu_cases() -> list[Any]:
-    """0.5B to 14B shapes: methods, precisions, checkpointing, lengths and vocabularies by turns."""
+    """0.5B to 14B shapes: methods, precisions, checkpointing, lengths and vocabularies by turns, most with kernels."""
     from engine.memory.shape import TrainingShape
     from engine.models.catalog import catalog_index
     from engine.oracle.grid import Case, label
@@ -120,8 +121,14 @@ def gpu_cases() -> list[Any]:
         ("llama-3.2-1b-instruct", TrainingShape(method="full", micro_batch=2)),
         ("qwen3-0.6b", TrainingShape(method="full", max_length=8192)),
         ("smollm2-1.7b-instruct", TrainingShape(method="full", checkpoint_every=0, max_length=512)),
+        ("llama-3.1-8b", TrainingShape(micro_batch=4, offload_inputs=True)),
+        ("llama-3.1-8b", TrainingShape(micro_batch=4, keep_attention=True)),
     ]
-    pairs = [(name, shape) for name in names for shape in small] + large
+    plain = [(name, TrainingShape(micro_batch=4, max_length=1024, checkpoint_every=0)) for name in names[1:3]]
+    pairs = [
+        (name, replace(shape, kernels="liger")) for name, shape in [*((n, s) for n in names for s in small), *large]
+    ]
+    pairs += plain
     return [Case(f"{name} {label(shape)}", index[name], shape) for name, shape in pairs]
 
 
@@ -129,14 +136,13 @@ def run_gpu(results: Path) -> int:
     """All cases that fit on this GPU, each in a fresh process; 0 also where there is no GPU."""
     import torch
 
-    from engine.hardware.machine import Gpu
     from engine.memory.terms import estimate_memory
 
     cases = gpu_cases()
     if not torch.cuda.is_available():
         print(f"no GPU here: the {len(cases)} measured rows are missing", file=sys.stderr)
         return 0
-    gpu = Gpu(torch.cuda.get_device_name(), compute_capability=torch.cuda.get_device_capability())
+    gpu = gpu_here()
     free, _ = torch.cuda.mem_get_info()
     rows = []
     for number, case in enumerate(cases):
@@ -151,6 +157,15 @@ def run_gpu(results: Path) -> int:
         print(case.name, " ".join(f"{name} {error:+.2f} %" for name, error in errors.items()) or measured, flush=True)
     write(results / "memory-gpu.json", {"gpu": dataclasses.asdict(gpu), "rows": rows})
     return 0
+
+
+def gpu_here() -> Any:
+    """This process's card, as the closed form takes it."""
+    import torch
+
+    from engine.hardware.machine import Gpu
+
+    return Gpu(torch.cuda.get_device_name(), compute_capability=torch.cuda.get_device_capability())
 
 
 def _in_process(number: int) -> dict[str, Any]:
@@ -199,7 +214,9 @@ def build(case: Any, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from engine.modeling import adapters, attention, checkpointing
+    from engine.memory.phases import keeps_last_layer
+    from engine.memory.shape import uses_kernels
+    from engine.modeling import adapters, attention, checkpointing, fused_lora, liger
     from engine.modeling.load import DTYPES
     from engine.oracle.build import config_of_spec, settings_for, transformers_config
 
@@ -222,7 +239,19 @@ def build(case: Any, device: str) -> tuple[Any, Any]:
         model = adapters.attach(model, settings)
     else:
         adapters.set_trainable_dtype(model, settings)
-    checkpointing.enable(model, shape.checkpoint_every)
+    keep_last = keeps_last_layer(spec, shape, gpu_here() if device == "cuda" else None)
+    checkpointing.enable(
+        model,
+        shape.checkpoint_every,
+        keep_last=keep_last,
+        offload=shape.offload_inputs,
+        keep_attention=shape.keep_attention,
+        reentrant=shape.method == "lora" and shape.quantization == "int8",
+    )
+    if device == "cuda" and uses_kernels(shape):
+        liger.bind(model)
+    if device == "cuda" and shape.method == "lora" and shape.compute_dtype != "fp16":
+        fused_lora.fuse(model)
     return model, settings
 
 

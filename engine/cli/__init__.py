@@ -28,6 +28,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("engine.cli.sweep:sweep", "Search over settings: grid, random or TPE, with the bill first."),
     "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
     "runs": ("engine.cli.runs:runs", "List, show, watch, stop, resume or remove runs."),
+    "selftest": ("engine.cli.selftest:selftest", "Check that it computes right and runs fast on this machine."),
     "demo": ("engine.cli.demo:demo", "Probe, recommend, train, evaluate and export a small model, offline."),
 }
 

@@ -12,13 +12,14 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
-from engine.modeling import adapters, checkpointing, fused_lora, load
-from engine.modeling.forward import loss_sum
+from engine.hardware.machine import Gpu, Machine
+from engine.memory.recompute import recompute_of
+from engine.modeling import adapters, attention, checkpointing, load
+from engine.modeling.forward import base_of, loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
-from engine.train.acceleration import Acceleration, take
 from engine.train.arguments import training_arguments
-from engine.train.compiled import COMPILED
+from engine.train.kernel_choice import choose, place_of
 from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.schedule import plan_schedule
@@ -26,7 +27,6 @@ from engine.train.selfcheck import check_rewards, choose_loss
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
-FUSED = Acceleration("adapters go PEFT's own way", "fused_fallback", fused_lora.fuse, fused_lora.unfuse)
 _DIGEST_ROWS = 256
 """At once: the tokens lie in files that may be larger than memory."""
 
@@ -42,8 +42,11 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     return tokenizer, prepared
 
 
-def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
-    """The base with what learns on it, as the settings say. Raises EngineError(MODEL or ENVIRONMENT)."""
+def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool = False) -> Any:
+    """The base with what learns on it, as the settings say. Raises EngineError(MODEL or ENVIRONMENT).
+
+    `keep_last`: the last layer is not recomputed, because that costs no memory.
+    """
     job.phase("load", settings.model.name_or_path)
     device = settings.launch.device
     if device == "cuda" and not torch.cuda.is_available():
@@ -69,12 +72,41 @@ def load_model(job: Job, settings: Profile, base_dir: Path) -> Any:
         if settings.tuning.method == "freeze":
             adapters.freeze_below(model, settings.tuning.trainable_layers)
         adapters.set_trainable_dtype(model, settings)
-    checkpointing.enable(model, int(settings.train.activation_checkpointing))
+    attention.use_flex(base_of(model), job.warn)
+    _recompute(job, settings, model, keep_last)
     return model
 
 
-def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -> EngineTrainer:
-    """The trainer, after its fast loss was held against the plain one and the base was asked where that is needed."""
+def _recompute(job: Job, settings: Profile, model: Any, keep_last: bool) -> None:
+    """Activation checkpointing as the profile says."""
+    way = recompute_of(settings.train.activation_checkpointing)
+    # What int8 layers keep on their graph nodes, only the reentrant kind frees.
+    hidden = settings.tuning.method == "lora" and settings.quantization.method == "int8"
+    checkpointing.enable(
+        model,
+        way.every,
+        keep_last=keep_last,
+        offload=way.offload_inputs,
+        keep_attention=way.keep_attention,
+        reentrant=hidden,
+        warn=job.warn,
+    )
+
+
+def build_trainer(
+    job: Job,
+    settings: Profile,
+    model: Any,
+    prepared: Prepared,
+    *,
+    given: frozenset[str],
+    machine: Machine,
+    gpu: Gpu | None,
+) -> EngineTrainer:
+    """The trainer, after its faster paths were compared with the plain ones and the base was asked where needed.
+
+    `given`: keys of the profile whose value is a person's own.
+    """
     train_set = PackedDataset(prepared.train)
     validation_set = PackedDataset(prepared.validation) if prepared.validation is not None else None
     schedule = plan_schedule(settings, len(train_set), has_validation=validation_set is not None)
@@ -97,27 +129,10 @@ def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
-    _accelerate(job, trainer)
+    trainer.ways = tuple(each.key for each in choose(trainer, given, place_of(trainer, gpu, machine)))
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer
-
-
-def _accelerate(job: Job, trainer: EngineTrainer) -> None:
-    """The faster paths that the profile asks for, each where it computes what the plain one does."""
-    settings, wanted = trainer.settings, []
-    if settings.lora.fused is True and fused_lora.adapted_layers(trainer.model):
-        wanted.append(FUSED)
-    if settings.train.torch_compile:
-        wanted.append(COMPILED)
-    if not wanted:
-        return
-    batch = trainer._prepare_inputs(collate([trainer.train_dataset[0]]))
-    for acceleration in wanted:
-        job.phase("check", acceleration.code.removesuffix("_fallback") + " against plain")
-        with trainer._autocast():
-            take(acceleration, trainer.model, batch, trainer.objective, job.warn)
-    trainer.objective.scores(training=False)
 
 
 def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:

@@ -1,0 +1,86 @@
+"""`engine selftest`: does this tool compute right, predict right and run fast on this machine?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engine.cli.common import json_option, line, note, print_json, width
+
+
+@click.command()
+@click.option(
+    "--minutes", type=click.FloatRange(0.1, 240), help="Time for all of it; default: 3 on a processor, 10 on a GPU."
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: where runs go.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and for how long.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write it for an issue, without names.",
+)
+@json_option
+def selftest(minutes: float | None, device: str | None, only_plan: bool, report: Path | None, as_json: bool) -> None:
+    """Check on this machine that fast paths compute right, every precision trains, and predictions hold.
+
+    What it measures is kept: 'engine fit' goes by it from then on. Exit code 9: something computes wrong, does not
+    train or is slow; 5: only memory predictions were too low; 8: stopped. docs/selftest.md says how to read it.
+    """
+    from engine.hardware.probe import probe_machine
+    from engine.selftest.checks import place_of
+    from engine.selftest.plan import plan_selftest
+    from engine.selftest.report import check_report_path
+
+    if report is not None:
+        check_report_path(report)
+    plan = plan_selftest(place_of(probe_machine(), device), minutes)
+    if only_plan:
+        _show_plan(plan, as_json)
+        return
+    code = _run(plan, report, as_json)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _show_plan(plan: object, as_json: bool) -> None:
+    from engine.selftest.page import plan_lines
+    from engine.selftest.plan import SelftestPlan, to_json
+
+    assert isinstance(plan, SelftestPlan)
+    if as_json:
+        print_json(to_json(plan))
+        return
+    for text in plan_lines(plan, width()):
+        line(text)
+
+
+def _run(plan: object, report: Path | None, as_json: bool) -> int:
+    from engine.selftest.checks import FAILED, Finding
+    from engine.selftest.page import check_lines, progress_line, result_lines
+    from engine.selftest.plan import SelftestPlan
+    from engine.selftest.record import StepRecord, exit_code, to_json
+    from engine.selftest.report import write_report
+    from engine.selftest.run import NO_TIME, run_selftest
+
+    assert isinstance(plan, SelftestPlan)
+    columns = width()
+
+    def tell(found: StepRecord, finding: Finding) -> None:
+        slow = found.step.alone and finding.text != NO_TIME
+        if slow or finding.status == FAILED:
+            for text in check_lines(finding, columns):
+                note(text)
+
+    record = run_selftest(plan, lambda step: note(progress_line(step)), tell)
+    if as_json:
+        print_json(to_json(record))
+    else:
+        for text in result_lines(record, columns):
+            line(text)
+    if report is not None:
+        write_report(report, to_json(record))
+        note(f"written for an issue, without names: {report}")
+    note(f"kept: {record.path}")
+    return int(exit_code(record))

@@ -1,0 +1,1 @@
+"""`engine selftest`: does this tool compute right, predict right and run fast on this very machine?"""

@@ -1,0 +1,121 @@
+"""Two-layer models of several families, and a batch of packed documents, for comparing fast paths with plain ones."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data.batch import PackedDataset, collate
+from engine.data.pack import Packed
+from engine.memory.shape import TrainingShape
+from engine.modeling import adapters, forward, load
+from engine.models.parameters import linear_shapes
+from engine.models.resolve import resolve_model
+from engine.models.spec import ModelSpec
+from engine.oracle.build import settings_for
+from engine.profile.schema import Profile
+from engine.selftest.device.build import random_base
+
+_DOCUMENTS = ((24, 40, 32), (57, 39))
+_PROMPT = 5
+_VOCABULARY = 512
+_ADAPTER_STD = 0.02
+_RANK = 8
+
+
+def tiny_spec(family: str) -> ModelSpec:
+    """Four query heads to two key heads, a window shorter than the documents where the family has one."""
+    return ModelSpec(
+        name=f"tiny {family}",
+        family=family,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        vocab_size=_VOCABULARY,
+        max_position_embeddings=1024,
+        tie_word_embeddings=family != "qwen3",
+        attention_bias=family == "qwen2",
+        fused_projections=family == "phi3",
+        sliding_window=16 if family.startswith("gemma") else None,
+    )
+
+
+def tiny_model(family: str, dtype: str, device: str, method: str = "lora") -> Any:
+    """One that learns as `method` says; adapters are stirred, or most of their gradients would be zero."""
+    spec = tiny_spec(family)
+    model = random_base(spec, dtype, device)
+    model.config.use_cache = False
+    return adapted(model, spec, dtype) if method == "lora" else model.train()
+
+
+def demo_model(quantization: str, dtype: str, device: str) -> Any:
+    """The built-in model, loaded as a run loads it."""
+    spec = resolve_model("demo")
+    settings = _settings(spec, dtype, quantization)
+    base = load.load_base(settings, Path(), quantized=True, device=device, warn=lambda code, message: None, packed=True)
+    base.config.use_cache = False
+    return adapted(base, spec, dtype)
+
+
+def adapted(base: Any, spec: ModelSpec, dtype: str) -> Any:
+    """`base`, frozen, with the same adapters every time."""
+    base.requires_grad_(False)
+    model = adapters.attach(base, _settings(spec, dtype))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * _ADAPTER_STD)
+            if weight.requires_grad:
+                weight.data = weight.data.to(load.DTYPES[dtype])
+    return model.train()
+
+
+def _settings(spec: ModelSpec, dtype: str, quantization: str = "none") -> Profile:
+    targets = tuple(linear_shapes(spec))
+    shape = TrainingShape(compute_dtype=dtype, quantization=quantization, lora_r=_RANK, lora_targets=targets)
+    return settings_for(spec, shape)
+
+
+def learning_settings(dtype: str, optimizer: str) -> Profile:
+    """Of the Llama one, for `build_optimizer`."""
+    found = _settings(tiny_spec("llama"), dtype)
+    return found.model_copy(update={"train": found.train.model_copy(update={"optim": optimizer})})
+
+
+def batch(device: str) -> forward.Batch:
+    """Two sequences of several documents each, the first tokens of each untrained."""
+    random = np.random.default_rng(0)
+    ids = random.integers(5, _VOCABULARY, (len(_DOCUMENTS), sum(_DOCUMENTS[0]))).astype(np.int32)
+    labels = ids.copy()
+    for row, lengths in enumerate(_DOCUMENTS):
+        for start in np.cumsum((0, *lengths[:-1])):
+            labels[row, start : start + _PROMPT] = -100
+    sizes = [np.array(documents, dtype=np.int32) for documents in _DOCUMENTS]
+    rows = PackedDataset(Packed(ids, labels, sizes, np.zeros(len(ids), dtype=np.int32)))
+    found = collate([rows[number] for number in range(len(rows))])
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in found.items()}
+
+
+def documents(packed: forward.Batch) -> list[forward.Batch]:
+    """Each document of a packed batch as a batch of its own."""
+    ids, labels, bounds = packed["input_ids"].flatten(), packed["labels"].flatten(), packed["cu_seq_lens"].tolist()
+    return [_alone(ids[start:end], labels[start:end]) for start, end in itertools.pairwise(bounds)]
+
+
+def _alone(ids: torch.Tensor, labels: torch.Tensor) -> forward.Batch:
+    length, device = len(ids), ids.device
+    return {
+        "input_ids": ids[None],
+        "labels": labels[None],
+        "position_ids": torch.arange(length, device=device)[None],
+        "cu_seq_lens": torch.tensor([0, length], dtype=torch.int32, device=device),
+        "max_doc_length": length,
+    }

@@ -1,0 +1,239 @@
+"""Some training steps of a real shape with random weights through the engine's trainer, measured like a run.
+
+The profile is resolved as for a run, so that every open setting has its usual value; `Calibrator` compares with the
+prediction and keeps the figures for the next one. Not here: which shapes (`engine.selftest.cases`).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data.pack import Packed
+from engine.errors import EngineError
+from engine.hardware.machine import Gpu, Machine
+from engine.hardware.probe import probe_machine
+from engine.memory.calibration_store import load_calibration
+from engine.profile.load import load_text
+from engine.profile.resolve import Resolved, resolve_profile
+from engine.runs.events import EventWriter, read_events
+from engine.selftest.cases import STEPS
+from engine.selftest.checks import FAILED, PASSED, Finding
+from engine.selftest.device.build import random_model
+from engine.text import format_bytes
+from engine.train.assembly import build_trainer
+from engine.train.calibrate import Calibrator
+from engine.train.comparison import error_percent, subject_of
+from engine.train.peaks import phase_peaks
+from engine.train.trainer import EngineTrainer
+from engine.worker_job import Job
+
+TOLERATED_PERCENT = {"cuda": 5.0, "cpu": 10.0}
+"""A prediction may be lower than the measurement by as much: half of what a comfortable fit leaves free."""
+SLOWEST = 0.5
+"""Of the predicted speed."""
+_PROFILE = """
+[model]
+name_or_path = "{model}"
+max_length = {max_length}
+dtype = "{dtype}"
+[tuning]
+method = "{method}"
+[quantization]
+method = "{quantization}"
+[[data.datasets]]
+path = "demo:dates.train.jsonl"
+[data]
+validation_fraction = 0
+[train]
+per_device_train_batch_size = {micro_batch}
+gradient_accumulation_steps = {accumulation}
+activation_checkpointing = {checkpoint_every}
+max_steps = {steps}
+[launch]
+device = "{device}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Bytes and tokens per second by name, as predicted beforehand and as met."""
+
+    predicted: dict[str, int]
+    measured: dict[str, int]
+    tokens_per_second: float | None
+    predicted_tokens_per_second: float | None
+    rough: bool
+    """Whether nothing like it was published or measured, so that the predicted speed may be off by a factor."""
+    kept: bool
+    halved: bool
+    """Whether memory ran out and the steps went on in smaller pieces."""
+    warnings: list[str]
+
+    @property
+    def errors_percent(self) -> dict[str, float]:
+        """Signed, below zero where too little was predicted."""
+        return {name: error_percent(self.predicted[name], value) for name, value in self.measured.items()}
+
+    def figures(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "predicted_bytes": self.predicted,
+            "measured_bytes": self.measured,
+            "error_percent": self.errors_percent,
+            "tokens_per_second": self.tokens_per_second,
+            "predicted_tokens_per_second": self.predicted_tokens_per_second,
+            "kept": self.kept,
+            "warnings": self.warnings,
+        }
+
+
+def memory(params: dict[str, Any]) -> Finding:
+    """Whether the closed form promised enough memory."""
+    found, device = _trial(params), str(params["device"])
+    errors = found.errors_percent
+    names = {"allocated": "allocated", "reserved": "reserved", "device": "resident" if device == "cpu" else "device"}
+    parts = [
+        f"{label} {format_bytes(found.measured[name])} ({errors[name]:+.1f} %)"
+        for name, label in names.items()
+        if name in errors
+    ]
+    short = found.halved or any(error < -TOLERATED_PERCENT[device] for error in errors.values())
+    text = ", ".join(parts) + (": memory ran out, the steps went on in smaller pieces" if found.halved else "")
+    return Finding("", FAILED if short else PASSED, text, found.figures())
+
+
+def speed(params: dict[str, Any]) -> Finding:
+    """Whether a step is about as fast as predicted."""
+    found = _trial(params)
+    met, promised = found.tokens_per_second, found.predicted_tokens_per_second
+    if not met:
+        return Finding("", FAILED, "no step could be timed", found.figures())
+    text = f"{met:,.0f} tokens/s"
+    if not promised:
+        return Finding("", PASSED, f"{text}, nothing predicted", found.figures())
+    slow = met < SLOWEST * promised and not found.rough
+    rough = ", a rough prediction" if found.rough else ""
+    return Finding("", FAILED if slow else PASSED, f"{text}, {promised:,.0f} predicted{rough}", found.figures())
+
+
+def setting(params: dict[str, Any]) -> Finding:
+    """How fast a setting is; judged beside its neighbours, not here."""
+    found = _trial(params)
+    met = found.tokens_per_second
+    taken = format_bytes(found.measured.get("device", found.measured.get("reserved")))
+    if not met or found.halved:
+        return Finding("", FAILED, "memory ran out" if found.halved else "no step could be timed", found.figures())
+    return Finding("", PASSED, f"{met:,.0f} tokens/s, {taken}", found.figures())
+
+
+def card_of(machine: Machine) -> Gpu | None:
+    """The card of this process, which sees no other."""
+    return machine.gpus[0] if machine.gpus else None
+
+
+def _trial(params: dict[str, Any]) -> Measured:
+    machine = probe_machine(processes=False)
+    resolved = _resolved(params, machine)
+    with tempfile.TemporaryDirectory(dir=params["folder"]) as place:
+        folder = Path(place)
+        (folder / "control").mkdir()
+        writer = EventWriter(folder / "events.jsonl")
+        try:
+            return _run(resolved, machine, Job(folder, {}, writer))
+        finally:
+            writer.close()
+
+
+def _resolved(params: dict[str, Any], machine: Machine) -> Resolved:
+    fields = {key: value for key, value in params.items() if key not in ("gpu", "folder", "checkpoint_every")}
+    every = params["checkpoint_every"] or "false"
+    text = _PROFILE.format(steps=STEPS, checkpoint_every=every, **fields)
+    if params.get("gpu"):
+        text += f'gpu = "{params["gpu"]}"\n'
+    return resolve_profile(load_text(text, Path(params["folder"], "selftest.toml")), machine)
+
+
+def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
+    settings, device = resolved.settings, str(resolved.settings.launch.device)
+    run_json = json.loads(json.dumps(resolved.to_run_json()))  # as the worker reads it: lists, not tuples
+    calibrator = Calibrator(job, settings, run_json)
+    model = random_model(resolved.spec, settings, device)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    peaks = phase_peaks(device)
+    trainer = build_trainer(job, settings, model, _prepared(resolved))
+    trainer.peaks = peaks
+    halved: list[int] = []
+
+    def smaller(error: BaseException, rows: int) -> None:
+        halved.append(rows)
+        calibrator.tell_smaller(peaks, error, rows, trainer.state.global_step)
+
+    trainer.on_smaller = smaller
+    _unsaved(trainer)
+    trainer.meter.restart()
+    trainer.train()
+    calibrator.tell("end", peaks, trainer.meter)
+    return _compared(resolved, run_json, machine, trainer, bool(halved))
+
+
+def _unsaved(trainer: EngineTrainer) -> None:
+    """Checkpoints would cost time and tell nothing."""
+    trainer.__dict__["_save_checkpoint"] = lambda model, trial: None
+
+
+def _prepared(resolved: Resolved) -> Any:
+    """Random tokens, one document a sequence, for `STEPS` steps."""
+    train, length = resolved.settings.train, int(resolved.settings.model.max_length)
+    rows = int(train.per_device_train_batch_size) * int(train.gradient_accumulation_steps) * STEPS
+    ids = np.random.default_rng(0).integers(3, min(resolved.spec.vocab_size, 30_000), (rows, length)).astype(np.int32)
+    labels = ids.copy()
+    labels[:, 0] = -100
+    lengths = tuple(np.array([length], dtype=np.int32) for _ in range(rows))
+    return SimpleNamespace(train=Packed(ids, labels, lengths, np.zeros(rows, dtype=np.int32)), validation=None)
+
+
+def _compared(
+    resolved: Resolved, run_json: dict[str, Any], machine: Machine, trainer: EngineTrainer, halved: bool
+) -> Measured:
+    device, plan = str(resolved.settings.launch.device), resolved.plan
+    told = read_events(trainer.job.directory / "events.jsonl")[0]
+    last = next(event for event in reversed(told) if event["type"] == "calibration" and event["stage"] == "end")
+    found = {name: last["measured"].get(f"{name}_bytes") for name in ("allocated", "reserved", "device")}
+    met = {name: value for name, value in found.items() if value}
+    predicted = _predicted(run_json, machine, card_of(machine) if device == "cuda" else None)
+    step_s = trainer.meter.median_step_s()
+    positions = plan.shape.micro_batch * plan.shape.max_length * plan.shape.gradient_accumulation_steps
+    return Measured(
+        predicted={name: predicted[name] for name in met},
+        measured=met,
+        tokens_per_second=positions / step_s if step_s else None,
+        predicted_tokens_per_second=plan.tokens_per_second,
+        rough=plan.speed_rough,
+        kept=bool(last["kept"]),
+        halved=halved,
+        warnings=[event["message"] for event in told if event["type"] == "warning"],
+    )
+
+
+def _predicted(run_json: dict[str, Any], machine: Machine, gpu: Gpu | None) -> dict[str, int]:
+    """The closed form, with the card's context where it was measured.
+
+    What was measured of this shape before is left out: it would only repeat itself.
+    """
+    subject = subject_of(run_json, gpu)
+    if subject is None:
+        raise EngineError("the prediction of this shape cannot be read back")
+    closed, known = subject.closed_form, load_calibration(gpu, machine) if gpu else None
+    context = (known.context_bytes if known else None) or closed.context
+    reserved = closed.reserved_bytes
+    return {"allocated": closed.allocated_bytes, "reserved": reserved, "device": reserved + context}

@@ -31,6 +31,7 @@ _CHECKPOINTING = {
     "attention": "checkpointing with attention kept",
     "auto": "memory settings auto",
 }
+_PEERS = ("unsloth", "unsloth_zoo", "trl")
 Row = dict[str, Any]
 
 
@@ -52,7 +53,9 @@ def percent(share: float | None) -> str:
 
 def card_lines(record: Row) -> list[str]:
     """What was measured with, and the ceilings."""
-    versions = [f"{name} {text}" for name, text in record["versions"].items()]
+    own = record["versions"]
+    others = {name: text for row in record.get("speed", []) for name, text in row.get("versions", {}).items()}
+    versions = [f"{name} {text}" for name, text in {**others, **own}.items() if name in own or name in _PEERS]
     parts = [record["date"], *([f"driver {record['driver']}"] if record.get("driver") else []), *versions]
     found = record["ceilings"]
     products = ", ".join(f"{rate / 1e12:.0f} at {width}³" for width, rate in found["product_flops"].items())

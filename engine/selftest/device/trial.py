@@ -55,7 +55,7 @@ validation_fraction = 0
 [train]
 per_device_train_batch_size = {micro_batch}
 gradient_accumulation_steps = {accumulation}
-activation_checkpointing = {checkpoint_every}
+activation_checkpointing = {checkpointing}
 max_steps = {steps}
 [launch]
 device = "{device}"
@@ -153,9 +153,8 @@ def _trial(params: dict[str, Any]) -> Measured:
 
 
 def _resolved(params: dict[str, Any], machine: Machine) -> Resolved:
-    fields = {key: value for key, value in params.items() if key not in ("gpu", "folder", "checkpoint_every")}
-    every = params["checkpoint_every"] or "false"
-    text = _PROFILE.format(steps=STEPS, checkpoint_every=every, **fields)
+    fields = {**params, "checkpointing": json.dumps(params["checkpointing"])}
+    text = _PROFILE.format(steps=STEPS, **fields)
     if params.get("gpu"):
         text += f'gpu = "{params["gpu"]}"\n'
     return resolve_profile(load_text(text, Path(params["folder"], "selftest.toml")), machine)
@@ -165,7 +164,8 @@ def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
     settings, device = resolved.settings, str(resolved.settings.launch.device)
     run_json = json.loads(json.dumps(resolved.to_run_json()))  # as the worker reads it: lists, not tuples
     calibrator = Calibrator(job, settings, run_json)
-    model = random_model(resolved.spec, settings, device)
+    keep_last = calibrator.keeps_last_layer()
+    model = random_model(resolved.spec, settings, device, keep_last=keep_last, warn=job.warn)
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.pack import Packed
-from engine.errors import EngineError
+from engine.errors import EngineError, is_out_of_memory
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration_store import load_calibration
@@ -31,7 +31,7 @@ from engine.text import format_bytes
 from engine.train.assembly import build_trainer
 from engine.train.calibrate import Calibrator
 from engine.train.comparison import error_percent, subject_of
-from engine.train.peaks import phase_peaks
+from engine.train.peaks import PhasePeaks, phase_peaks
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
@@ -161,18 +161,33 @@ def _resolved(params: dict[str, Any], machine: Machine) -> Resolved:
 
 
 def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
-    settings, device = resolved.settings, str(resolved.settings.launch.device)
+    device = str(resolved.settings.launch.device)
     run_json = json.loads(json.dumps(resolved.to_run_json()))  # as the worker reads it: lists, not tuples
-    calibrator = Calibrator(job, settings, run_json)
+    calibrator, peaks = Calibrator(job, resolved.settings, run_json), phase_peaks(device)
+    halved: list[int] = []
+    try:
+        trainer = _trained(resolved, job, calibrator, peaks, halved)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        calibrator.tell_out_of_memory(peaks, error)
+        raise calibrator.no_way_on(peaks, error) from error
+    calibrator.tell("end", peaks, trainer.meter)
+    return _compared(resolved, run_json, machine, trainer, bool(halved))
+
+
+def _trained(
+    resolved: Resolved, job: Job, calibrator: Calibrator, peaks: PhasePeaks, halved: list[int]
+) -> EngineTrainer:
+    """The trainer after its steps; `halved` gets a number where memory ran out and smaller pieces went on."""
+    settings, device = resolved.settings, str(resolved.settings.launch.device)
     keep_last = calibrator.keeps_last_layer()
     model = random_model(resolved.spec, settings, device, keep_last=keep_last, warn=job.warn)
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    peaks = phase_peaks(device)
     trainer = build_trainer(job, settings, model, _prepared(resolved))
     trainer.peaks = peaks
-    halved: list[int] = []
 
     def smaller(error: BaseException, rows: int) -> None:
         halved.append(rows)
@@ -182,8 +197,7 @@ def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
     _unsaved(trainer)
     trainer.meter.restart()
     trainer.train()
-    calibrator.tell("end", peaks, trainer.meter)
-    return _compared(resolved, run_json, machine, trainer, bool(halved))
+    return trainer
 
 
 def _unsaved(trainer: EngineTrainer) -> None:

@@ -16,7 +16,6 @@ import torch
 from bench import memory
 from bench.gpu.job import BIG, SMALL, told
 from bench.gpu.timing import steady
-from engine.hardware.machine import Gpu
 from engine.memory.shape import GIB, TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
@@ -25,10 +24,10 @@ from engine.oracle.grid import Case
 STEPS = 6
 MOE = "qwen3-30b-a3b"
 CASES = {
-    "moe-bf16": (MOE, TrainingShape(micro_batch=1, max_length=2048)),
-    "moe-nf4": (MOE, TrainingShape(micro_batch=1, max_length=2048, quantization="nf4")),
-    "8b-int8": (BIG, TrainingShape(micro_batch=4, max_length=2048, quantization="int8")),
-    "1b-full": (SMALL, TrainingShape(method="full", micro_batch=4, max_length=2048)),
+    "moe-bf16": (MOE, TrainingShape(micro_batch=1, max_length=2048, kernels="liger")),
+    "moe-nf4": (MOE, TrainingShape(micro_batch=1, max_length=2048, quantization="nf4", kernels="liger")),
+    "8b-int8": (BIG, TrainingShape(micro_batch=4, max_length=2048, quantization="int8", kernels="liger")),
+    "1b-full": (SMALL, TrainingShape(method="full", micro_batch=4, max_length=2048, kernels="liger")),
     "tiny": ("smollm2-135m-instruct", TrainingShape(micro_batch=1, max_length=64)),
 }
 """Experts stay in the compute dtype whatever the base is stored in, so both MoE rows are about as large."""
@@ -47,8 +46,7 @@ def main(name: str) -> None:
     setting |= {"micro_batch": shape.micro_batch, "length": shape.max_length, "checkpointing": True}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
-        gpu = Gpu(torch.cuda.get_device_name(), compute_capability=torch.cuda.get_device_capability())
-        estimate = estimate_memory(case.spec, shape, gpu=gpu)
+        estimate = estimate_memory(case.spec, shape, gpu=memory.gpu_here())
         predicted = {key: getattr(estimate, f"{key}_bytes") for key in ("allocated", "reserved", "device")}
         free, _ = torch.cuda.mem_get_info()
         setting["predicted_bytes"] = predicted

@@ -28,7 +28,8 @@ class Job:
     """Longest sequence, in tokens."""
     quantization: str = "none"
     checkpointing: bool | str = True
-    """Of this project also `auto`. With Unsloth, true means its own way with inputs in host memory: its default."""
+    """Of this project also `offload`, `attention` and `auto`. With Unsloth, true means its default: its own way with
+    inputs in host memory."""
     folder: str = ""
     """Where models and rows lie; filled in before the run."""
 

@@ -20,8 +20,8 @@ from bench.gpu.job import told
 from bench.gpu.steps import ROOT
 
 _USABLE_SHARE = 0.85
-_FAMILIES = 5
-"""Of the small cases, five models have the same shapes in turn: shape by shape shows each kind early."""
+_SMALL, _FAMILIES = 25, 5
+"""Of the small cases, five models have the same five shapes in turn: shape by shape shows each kind early."""
 _PEAKS = ("allocated", "reserved")
 
 
@@ -46,9 +46,10 @@ class Room:
 
 
 def order(count: int) -> list[int]:
-    """Numbers of the cases, kind by kind."""
-    small = sorted(range(min(count, 25)), key=lambda number: (number % _FAMILIES, number))
-    return small + list(range(25, count))
+    """Numbers of the cases: small ones of two kinds, the large ones, the other small ones."""
+    small = sorted(range(min(count, _SMALL)), key=lambda number: (number % _FAMILIES, number))
+    kinds = 2 * _FAMILIES
+    return small[:kinds] + list(range(_SMALL, count)) + small[kinds:]
 
 
 def measure(number: int, case: Any, predicted: dict[str, int], room: Room) -> dict[str, Any]:
@@ -71,10 +72,9 @@ def main(workers: int) -> None:
     """Every case that fits on the card."""
     import torch
 
-    from engine.hardware.machine import Gpu
     from engine.memory.terms import estimate_memory
 
-    gpu = Gpu(torch.cuda.get_device_name(), compute_capability=torch.cuda.get_device_capability())
+    gpu = memory.gpu_here()
     usable = _USABLE_SHARE * torch.cuda.get_device_properties(0).total_memory
     room, rows, cases, lock = Room(usable), [], memory.gpu_cases(), threading.Lock()
 

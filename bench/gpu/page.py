@@ -24,6 +24,14 @@ _KINDS = {
     "short": "short rows (Alpaca)",
     "mixed": "rows of 64 to 8,192 tokens",
 }
+_CHECKPOINTING = {
+    True: "checkpointing",
+    False: "no checkpointing",
+    "offload": "checkpointing with inputs in host memory",
+    "attention": "checkpointing with attention kept",
+    "auto": "memory settings auto",
+}
+_PEERS = ("unsloth", "unsloth_zoo", "trl")
 Row = dict[str, Any]
 
 
@@ -45,7 +53,9 @@ def percent(share: float | None) -> str:
 
 def card_lines(record: Row) -> list[str]:
     """What was measured with, and the ceilings."""
-    versions = [f"{name} {text}" for name, text in record["versions"].items()]
+    own = record["versions"]
+    others = {name: text for row in record.get("speed", []) for name, text in row.get("versions", {}).items()}
+    versions = [f"{name} {text}" for name, text in {**others, **own}.items() if name in own or name in _PEERS]
     parts = [record["date"], *([f"driver {record['driver']}"] if record.get("driver") else []), *versions]
     found = record["ceilings"]
     products = ", ".join(f"{rate / 1e12:.0f} at {width}³" for width, rate in found["product_flops"].items())
@@ -98,7 +108,7 @@ def speed_table(rows: list[Row]) -> list[str]:
 
 def trainer(row: Row) -> str:
     """Name of the tool, with how activations are kept and how many sequences make a step."""
-    kept = {True: "checkpointing", False: "no checkpointing"}.get(row["checkpointing"], "memory settings auto")
+    kept = _CHECKPOINTING[row["checkpointing"]]
     if row["tool"] == "unsloth" and row["checkpointing"] is True:
         kept = "its default"
     return f"{_TOOLS[row['tool']]}, {kept}, {row['micro_batch']} x {row['length']:,}"

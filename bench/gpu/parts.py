@@ -29,10 +29,12 @@ _SHORT_ROWS, _MIXED_ROWS = 40, 10
 PEERS = {
     "8b-full-tunedeck": _FULL,
     "8b-full-unsloth": replace(_FULL, tool="unsloth"),
+    "8b-full-tunedeck-offload": replace(_FULL, checkpointing="offload"),
     "8b-full-tunedeck-auto": replace(_FULL, checkpointing="auto"),
     "8b-full-trl": replace(_FULL, tool="trl"),
     "8b-full-nf4-tunedeck": _NF4,
     "8b-full-nf4-unsloth": replace(_NF4, tool="unsloth"),
+    "8b-full-nf4-tunedeck-offload": replace(_NF4, checkpointing="offload"),
     "8b-full-nf4-tunedeck-auto": replace(_NF4, checkpointing="auto"),
     "8b-full-nf4-trl": replace(_NF4, tool="trl"),
 }
@@ -56,8 +58,9 @@ def job_step(name: str, job: Job, folder: str) -> Step:
 
 
 def small(job: Job) -> Job:
-    """The same run for a processor."""
-    return replace(job, model=TINY, steps=4, micro_batch=2, length=128, row_count=60)
+    """The same run for a processor, which has no other memory to put inputs into."""
+    checkpointing = True if job.checkpointing == "offload" else job.checkpointing
+    return replace(job, model=TINY, steps=4, micro_batch=2, length=128, row_count=60, checkpointing=checkpointing)
 
 
 def jobs_of(part: str, *, tiny: bool) -> dict[str, Job]:

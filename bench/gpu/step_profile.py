@@ -20,7 +20,6 @@ from bench.gpu.card import ceilings
 from bench.gpu.floor import ceiling_flops, floor_of
 from bench.gpu.job import told
 from bench.gpu.step import Bench, build, idle, run_step, timed
-from bench.gpu.variants import Way, applied
 from engine.memory.shape import TrainingShape
 from engine.modeling import liger
 
@@ -89,11 +88,9 @@ def main(model: str, quantization: str, micro: int, length: int) -> None:
     """Build the model and take the step as a run does."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     top = ceilings(device)
-    shape = TrainingShape(quantization=quantization, checkpoint_every=1, micro_batch=micro, max_length=length)
-    bench = build(model, shape, device)
-    kernels = not liger.missing_reason()
-    with applied(bench.model, Way("a run's", kernels=kernels)):
-        look(bench, quantization, top)
+    kernels = "plain" if liger.missing_reason() else "liger"
+    shape = TrainingShape(quantization=quantization, micro_batch=micro, max_length=length, kernels=kernels)
+    look(build(model, shape, device), quantization, top)
 
 
 def look(bench: Bench, quantization: str, top: dict[str, Any]) -> None:

@@ -59,9 +59,9 @@ WAYS = (
     Way("no checkpointing, plain kernels", every=0, kernels=False),
 )
 COMPILED = (
-    Way("compiled layers, plain kernels", kernels=False, compiled=True),
-    Way("compiled layers, plain kernels, no checkpointing", every=0, kernels=False, compiled=True),
-    Way("compiled layers, Liger kernels", compiled=True),
+    Way("compiled layers, PEFT's adapters", fused=False, kernels=False, compiled=True),
+    Way("compiled layers, PEFT's adapters, no checkpointing", fused=False, kernels=False, every=0, compiled=True),
+    Way("compiled layers, fused adapters", kernels=False, compiled=True),
 )
 
 
@@ -70,18 +70,16 @@ def applied(model: Any, way: Way) -> Iterator[tuple[str, ...]]:
     """The model as the way has it, and what Liger's functions do in it; plain again afterwards, also after an error."""
     bound: tuple[str, ...] = ()
     with ExitStack() as undo:
-        undo.callback(recompute_none, model)
-        recompute_none(model)
+        undo.callback(plain, model)
+        plain(model)
         checkpointing.enable(
             model, way.every, keep_last=way.keep_last, offload=way.offload, keep_attention=way.keep_attention
         )
         if way.fused:
-            undo.callback(fused_lora.unfuse, model)
             fused_lora.fuse(model)
         if way.kernels:
             if reason := liger.missing_reason():
                 raise RuntimeError(reason)
-            undo.callback(liger.unbind, model)
             bound = liger.bind(model)
         if way.compiled:
             undo.callback(compiled.COMPILED.undo, model)
@@ -96,8 +94,10 @@ def _no_cudnn(query: torch.Tensor, key: torch.Tensor) -> bool:
     return False
 
 
-def recompute_none(model: Any) -> None:
-    """Every layer keeps what its backward pass needs."""
+def plain(model: Any) -> None:
+    """PEFT's adapters, transformers' operators, and every layer keeps what its backward pass needs."""
+    fused_lora.unfuse(model)
+    liger.unbind(model)
     for layer in checkpointing.checkpointed_layers(forward.base_of(model)):
         layer.gradient_checkpointing = False
 

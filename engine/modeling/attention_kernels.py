@@ -9,8 +9,9 @@ call belongs to which layer (`attention.py`).
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -140,12 +141,23 @@ class KeptOutputs:
 
 
 class _Current(threading.local):
-    """The backward pass recomputes layers in a thread of its own."""
+    """What belongs to the layer that runs now. The backward pass recomputes layers in a thread of its own."""
 
     kept: KeptOutputs | None = None
+    before_backward: Callable[[], None] | None = None
 
 
 _current = _Current()
+
+
+@contextlib.contextmanager
+def before_attentions_backward(call: Callable[[], None]) -> Iterator[None]:
+    """Let each attention in this context call `call` when its backward pass begins."""
+    _current.before_backward = call
+    try:
+        yield
+    finally:
+        _current.before_backward = None
 
 
 class FusedAttention(torch.autograd.Function):
@@ -160,11 +172,13 @@ class FusedAttention(torch.autograd.Function):
             if kept is not None:
                 kept.put(found)
         ctx.save_for_backward(query, key, value, *found)
-        ctx.call = call
+        ctx.call, ctx.before = call, _current.before_backward
         return _rows_first(found[0], call)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.before is not None:
+            ctx.before()
         query, key, value, *found = ctx.saved_tensors
         return (*_BACKWARD[ctx.call.kernel](gradients[0], query, key, value, tuple(found), ctx.call), None)
 

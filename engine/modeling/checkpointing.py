@@ -14,7 +14,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from engine.modeling.attention_kernels import KeptOutputs
+from engine.modeling.attention_kernels import KeptOutputs, before_attentions_backward
 from engine.modeling.forward import base_of
 from engine.modeling.offload import Offload, Warn
 
@@ -47,8 +47,11 @@ def enable(
     chosen = [layer for layer in layers if layer.gradient_checkpointing]
     storage = Offload(warn) if offload else None
     for layer in chosen:
-        parked = None if layer is chosen[-1] else storage
-        layer._gradient_checkpointing_func = _recomputing(layer, parked, keep_attention, reentrant)
+        run = _recomputing(layer, keep_attention, reentrant)
+        if storage is not None:
+            run = partial(_fetching, run, storage)
+            run = run if layer is chosen[-1] else partial(_parking, run, storage)
+        layer._gradient_checkpointing_func = run
     if layers and not any(parameter.requires_grad for parameter in layers[0].parameters()):
         # transformers lets the embedding's output ask for a gradient: layers that are frozen would keep activations.
         base.disable_input_require_grads()
@@ -69,14 +72,12 @@ def _switch_on(base: Any) -> None:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
-def _recomputing(layer: Any, storage: Offload | None, keep_attention: bool, reentrant: bool) -> Function:
+def _recomputing(layer: Any, keep_attention: bool, reentrant: bool) -> Function:
     """What `layer` calls in place of its forward pass: (function, *inputs) -> outputs."""
     # Without dropout nothing is drawn: saving and restoring the generators would cost host time in every layer.
     random = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in layer.modules())
     run: Function = partial(checkpoint, use_reentrant=reentrant, preserve_rng_state=random)
-    if keep_attention:
-        run = partial(_keeping_attention, run)
-    return run if storage is None else partial(_parking, run, storage)
+    return partial(_keeping_attention, run) if keep_attention else run
 
 
 def _keeping_attention(run: Function, function: Function, *inputs: Any) -> Any:
@@ -84,6 +85,16 @@ def _keeping_attention(run: Function, function: Function, *inputs: Any) -> Any:
 
     def inside(*given: Any) -> Any:
         with kept:
+            return function(*given)
+
+    return run(inside, *inputs)
+
+
+def _fetching(run: Function, storage: Offload, function: Function, *inputs: Any) -> Any:
+    """The input of the layer below sets out when this layer's attention goes back."""
+
+    def inside(*given: Any) -> Any:
+        with before_attentions_backward(storage.start_next):
             return function(*given)
 
     return run(inside, *inputs)

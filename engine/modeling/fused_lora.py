@@ -5,7 +5,7 @@ product of rank r. Here B's product is formed first, scaled as it is written, an
 The input gradients of base and adapter are added as they are formed. What is kept for the backward pass is the same: x
 and A(x).
 
-The frozen product comes last and keeps nothing, in a function of its own: torch stops recomputing a checkpointed layer
+The output is formed last, in a function of its own that keeps nothing: torch stops recomputing a checkpointed layer
 when all that its backward pass needs is there again, so the layer's last product (a quarter of it) is never repeated.
 4-bit matrices are dequantized for a product and dropped after it (`four_bit.py`). Layers with one input are formed
 together (`joint_lora.py`).
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.modeling.frozen import add_product, bias_of, is_frozen_product, weight_of
+from engine.modeling.frozen import bias_of, is_frozen_product, weight_of
 from engine.modeling.joint_lora import Group, groups_of, raise_low
 
 ADAPTER = "default"
@@ -27,23 +27,23 @@ _GROUP = "_tunedeck_group"
 
 
 class _Adapter(torch.autograd.Function):
-    """x [..., in], A [r, in], B [out, r] -> s B A x + bias [..., out], to which `add_product` adds the frozen product.
+    """x [..., in], A [r, in], B [out, r] -> the output of layer and adapter [..., out], without memory yet, and A x.
 
-    The backward pass is that of both: the frozen layer's input gradient is formed here.
+    `_Complete` fills it. All that the backward pass of both needs is kept here, before anything as wide as the output
+    exists, and that whole backward pass is here: it forms the frozen layer's input gradient too.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, base: torch.nn.Module, scale: float
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = x.reshape(-1, x.shape[-1])
         low = rows @ a.T
         ctx.save_for_backward(rows, low, a, b)
         ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
-        # Not a view of what the product gives: `add_product` changes it in place.
-        output = x.new_empty((*x.shape[:-1], b.shape[0]))
-        raise_low(low, b, bias_of(base), scale, output.view(-1, b.shape[0]))
-        return output
+        ctx.mark_non_differentiable(low)
+        ctx.set_materialize_grads(False)
+        return x.new_empty(1).expand(*x.shape[:-1], b.shape[0]), low
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -51,10 +51,36 @@ class _Adapter(torch.autograd.Function):
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         to_low = (gradient @ b).mul_(ctx.scale)
         to_a, to_b = to_low.T @ rows, (gradient.T @ low).mul_(ctx.scale)
+        # In a recomputed layer nothing else holds the input now: its gradient, as large, takes its place.
+        del rows
         to_x = None
         if ctx.needs_input_grad[0]:
             to_x = (gradient @ weight_of(ctx.base, gradient.dtype)).addmm_(to_low, a).view(ctx.shape)
         return to_x, to_a, to_b, None, None
+
+
+class _Complete(torch.autograd.Function):
+    """The output that `_Adapter` announced: s B A x + bias, and the frozen product of x added to it. Keeps nothing."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        announced: torch.Tensor,
+        low: torch.Tensor,
+        x: torch.Tensor,
+        b: torch.Tensor,
+        base: torch.nn.Module,
+        scale: float,
+    ) -> torch.Tensor:
+        output = x.new_empty(announced.shape)
+        rows = output.view(-1, output.shape[-1])
+        raise_low(low, b, bias_of(base), scale, rows)
+        rows.addmm_(x.reshape(-1, x.shape[-1]), weight_of(base, x.dtype).T)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradients[0], None, None, None, None, None
 
 
 class _AddLora(torch.autograd.Function):
@@ -92,7 +118,9 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
         group: Group | None = self.__dict__.get(_GROUP)
         if group is not None and group.usable and group.takes(x):
             return group.output(self, x)
-        return add_product(_Adapter.apply(x, a, b, base, scale), x.detach(), base)
+        announced, low = _Adapter.apply(x, a, b, base, scale)
+        completed: torch.Tensor = _Complete.apply(announced, low, x.detach(), b.detach(), base, scale)
+        return completed
     result = base(x)
     if result.dtype != a.dtype or result._base is not None:
         return result + F.linear(F.linear(x, a), b) * scale

@@ -114,7 +114,7 @@ def _norm(family: KernelFamily) -> Forward:
             return plain
         eps = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
         arguments = (weight, eps, family.offset, family.casting, family.norms_in_place)
-        if x.dim() == 4 and not x.is_contiguous():
+        if x.dim() == 4 and not x.is_contiguous() and x.transpose(1, 2).is_contiguous():
             # Heads before tokens: in memory they lie the other way round, and the kernel would copy them.
             return rms_norm(x.transpose(1, 2), *arguments).transpose(1, 2)
         return rms_norm(x, *arguments)

@@ -1,8 +1,9 @@
 """Inputs of recomputed layers wait in pinned host memory while the forward and the backward pass are elsewhere.
 
 A checkpointed layer keeps nothing but its input. Here that input is copied to the host on a stream of its own while the
-next layers compute, and comes back, one layer ahead of its use, on another. Copies hide behind the layers' products;
-the card holds two inputs in place of one a layer. Host buffers are made once and used again in every step.
+next layers compute, and comes back on another, ahead of its use: when the layer above it reaches its attention, whose
+feed-forward part, the widest moment of a layer, is over then. Copies hide behind the layers' products. Host buffers are
+made once and used again in every step.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Offload:
         return self._last
 
     def fetch(self, parked: Any) -> torch.Tensor:
-        """The tensor again; the one that the backward pass needs next starts on its way."""
+        """The tensor again."""
         if not isinstance(parked, _Parked):
             found: torch.Tensor = parked
             return found
@@ -113,12 +114,15 @@ class Offload:
         back, parked.back = parked.back, None
         assert back is not None
         parked.release()
-        ahead, parked.before = parked.before, None
+        before, parked.before = parked.before, None
         if self._last is parked:
-            self._last = ahead
-        if ahead is not None and not ahead.released:
-            self._start(ahead)
+            self._last = before
         return back
+
+    def start_next(self) -> None:
+        """Let the input that the backward pass needs next set out."""
+        if self._last is not None and not self._last.released:
+            self._start(self._last)
 
     def _streams(self, device: torch.device) -> None:
         if self._out is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.hardware.machine import Gpu, Machine
-from engine.memory.recompute import ATTENTION
+from engine.memory.recompute import ATTENTION, OFFLOAD
 from engine.models.spec import ModelSpec
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
@@ -144,7 +144,7 @@ def _cpu_only(context: Context) -> Iterator[Finding]:
         message = "'fp16' cannot be trained on a CPU"
         yield finding(loaded, "model.dtype", message, "use 'bf16', 'fp32' or 'auto'", value="fp16")
     checkpointing = profile.train.activation_checkpointing
-    if loaded.is_given("train.activation_checkpointing") and isinstance(checkpointing, str):
+    if loaded.is_given("train.activation_checkpointing") and checkpointing in (OFFLOAD, ATTENTION):
         message = f"'{checkpointing}' needs a GPU"
         hint = "use true, false, a number or 'auto'"
         yield finding(loaded, "train.activation_checkpointing", message, hint, value=checkpointing)

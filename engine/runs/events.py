@@ -13,6 +13,8 @@ Types and their fields (units in the name; every field may be missing):
   tokens_per_second, step_s, eta_s; where answers are compared reward_preferred, reward_other, reward_margin, accuracy
 - `eval`: step, loss, perplexity (not where answers are compared), best, tokens, and the same scores
 - `audit`: step, trained, untouched, zero: tensors of the first gradients
+- `kernels`: ways (`liger+fused`, `plain`), source (measured, known from a day, as the run began; empty where nothing
+  was measured), gain (times as fast as the plainest), seconds (of a micro-batch, by way), unfit
 - `memory`: device_used_bytes, device_total_bytes, process_bytes, allocated_bytes, reserved_bytes,
   peak_allocated_bytes, peak_reserved_bytes, host_rss_bytes, predicted_bytes, limit_bytes,
   utilization_percent, temperature_c, power_w

@@ -28,14 +28,20 @@ class Acceleration:
 
     name: str
     code: str
-    apply: Callable[[Any], None]
+    apply: Callable[[Any], object]
     undo: Callable[[Any], None]
+    key: str = ""
+    """One word for records and events."""
+    title: str = ""
+    """As in "Liger, fused adapters"."""
 
 
 def take(found: Acceleration, model: Any, batch: forward.Batch, loss: Any, warn: Warn) -> bool:
-    """Switch it on where it is right; else False, with a warning. `loss(model, batch)` is the summed loss to train."""
-    model.eval()
-    with _stirred(model):
+    """Switch it on where it is right; else False, with a warning. `loss(model, batch)` is the summed loss to train.
+
+    The model trains as it will, with layers that are computed again, but for what is drawn at random.
+    """
+    with _steady(model), _stirred(model):
         plain = loss_and_gradients(model, batch, loss)
         found.apply(model)
         try:
@@ -46,6 +52,19 @@ def take(found: Acceleration, model: Any, batch: forward.Batch, loss: Any, warn:
         found.undo(model)
         warn(found.code, f"{found.name}: {wrong}")
     return not wrong
+
+
+@contextmanager
+def _steady(model: Any) -> Iterator[None]:
+    """In training mode without dropout, and without noise on embeddings; in evaluation mode afterwards."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Dropout, torch.nn.Embedding)):
+            module.eval()
+    try:
+        yield
+    finally:
+        model.eval()
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
+from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
-from engine.modeling import adapters, attention, checkpointing, fused_lora, load
+from engine.modeling import adapters, attention, checkpointing, load
 from engine.modeling.forward import base_of, loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
-from engine.train.acceleration import Acceleration, take
 from engine.train.arguments import training_arguments
-from engine.train.compiled import COMPILED
+from engine.train.kernel_choice import choose, place_of
 from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.schedule import plan_schedule
@@ -27,7 +27,6 @@ from engine.train.selfcheck import check_rewards, choose_loss
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
-FUSED = Acceleration("adapters go PEFT's own way", "fused_fallback", fused_lora.fuse, fused_lora.unfuse)
 _DIGEST_ROWS = 256
 """At once: the tokens lie in files that may be larger than memory."""
 
@@ -94,8 +93,20 @@ def _recompute(job: Job, settings: Profile, model: Any, keep_last: bool) -> None
     )
 
 
-def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -> EngineTrainer:
-    """The trainer, after its fast loss was held against the plain one and the base was asked where that is needed."""
+def build_trainer(
+    job: Job,
+    settings: Profile,
+    model: Any,
+    prepared: Prepared,
+    *,
+    given: frozenset[str],
+    machine: Machine,
+    gpu: Gpu | None,
+) -> EngineTrainer:
+    """The trainer, after its faster paths were compared with the plain ones and the base was asked where needed.
+
+    `given`: keys of the profile whose value is a person's own.
+    """
     train_set = PackedDataset(prepared.train)
     validation_set = PackedDataset(prepared.validation) if prepared.validation is not None else None
     schedule = plan_schedule(settings, len(train_set), has_validation=validation_set is not None)
@@ -118,27 +129,10 @@ def build_trainer(job: Job, settings: Profile, model: Any, prepared: Prepared) -
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
-    _accelerate(job, trainer)
+    trainer.ways = tuple(each.key for each in choose(trainer, given, place_of(trainer, gpu, machine)))
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer
-
-
-def _accelerate(job: Job, trainer: EngineTrainer) -> None:
-    """The faster paths that the profile asks for, each where it computes what the plain one does."""
-    settings, wanted = trainer.settings, []
-    if settings.lora.fused is True and fused_lora.adapted_layers(trainer.model):
-        wanted.append(FUSED)
-    if settings.train.torch_compile:
-        wanted.append(COMPILED)
-    if not wanted:
-        return
-    batch = trainer._prepare_inputs(collate([trainer.train_dataset[0]]))
-    for acceleration in wanted:
-        job.phase("check", acceleration.code.removesuffix("_fallback") + " against plain")
-        with trainer._autocast():
-            take(acceleration, trainer.model, batch, trainer.objective, job.warn)
-    trainer.objective.scores(training=False)
 
 
 def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -19,7 +20,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration import Measurement, measured_shape, model_key
 from engine.memory.calibration_store import calibration_path, device_key, software
-from engine.memory.phases import keeps_last_layer
+from engine.memory.phases import keeps_last_layer, peak
 from engine.memory.shape import GIB, MIB
 from engine.profile.schema import Profile
 from engine.speed.roofline import tokens_per_second
@@ -55,19 +56,26 @@ class Calibrator:
         self._job = job
         self._device = str(settings.launch.device)
         self._promised: dict[str, Any] = run_json.get("estimate", {})
-        self._machine = probe_machine(processes=False)
-        self._gpu = _gpu_of(self._machine) if self._device == "cuda" else None
-        self._subject = subject_of(run_json, self._gpu) if settings.model.attention == "packed" else None
+        self.machine = probe_machine(processes=False)
+        self.gpu = _gpu_of(self.machine) if self._device == "cuda" else None
+        self._subject = subject_of(run_json, self.gpu) if settings.model.attention == "packed" else None
         # Before the CUDA context and the model: what the libraries take, and what others hold on the card.
         self._libraries_bytes = psutil.Process().memory_info().rss
-        self._rates = measured_rates(job, self._device, self._gpu, self._machine)
+        self._rates = measured_rates(job, self._device, self.gpu, self.machine)
         self._worst_percent = 0.0
         self._told_shortage = False
 
     def keeps_last_layer(self) -> bool:
         """Whether the prediction counts on the last layer's activations being kept."""
         subject = self._subject
-        return subject is not None and keeps_last_layer(subject.spec, subject.shape, self._gpu)
+        return subject is not None and keeps_last_layer(subject.spec, subject.shape, self.gpu)
+
+    def runs_with(self, kernels: str) -> None:
+        """What is measured from here on is a step with `kernels` (`liger`, `plain`), whatever was planned."""
+        subject = self._subject
+        if subject is not None and subject.shape.kernels != kernels:
+            shape = replace(subject.shape, kernels=kernels)
+            self._subject = Subject(subject.spec, shape, peak(subject.spec, shape, self.gpu))
 
     def tell(self, stage: str, peaks: PhasePeaks, meter: Meter) -> None:
         """Write the `calibration` event, warn of a promise that was too low, keep the measurement."""
@@ -102,7 +110,7 @@ class Calibrator:
             had = self._could_have_had(peaks, error)
         except RuntimeError:
             had = peaks.whole().reserved
-        return out_of_memory_error(error, self._subject, self._machine, self._gpu, had)
+        return out_of_memory_error(error, self._subject, self.machine, self.gpu, had)
 
     def tell_out_of_memory(self, peaks: PhasePeaks, error: BaseException) -> None:
         """Keep that this shape did not fit into what it could have had."""
@@ -144,7 +152,7 @@ class Calibrator:
     def _context_bytes(self) -> int | None:
         """What this process takes from the card beside the allocator's, as the driver counts it."""
         mine, free = driver_view()
-        before = self._gpu.free_bytes if self._gpu else None
+        before = self.gpu.free_bytes if self.gpu else None
         if mine is None and free is not None and before is not None:
             # Containers hide processes. What is free, not what is used: NVML's versions differ in what counts as used.
             mine = before - free
@@ -175,10 +183,10 @@ class Calibrator:
         speed: float | None = None,
         out_of_memory: bool = False,
     ) -> bool:
-        device = device_key(self._gpu, self._machine) if (self._gpu is None) == (self._device == "cpu") else None
+        device = device_key(self.gpu, self.machine) if (self.gpu is None) == (self._device == "cpu") else None
         if device is None:
             return False
-        cpu = self._machine.cpu
+        cpu = self.machine.cpu
         measurement = Measurement(
             model_key=model_key(subject.spec),
             shape=measured_shape(subject.shape),
@@ -188,13 +196,13 @@ class Calibrator:
             allocated_bytes=allocated,
             context_bytes=context,
             tokens_per_second=speed,
-            predicted_tokens_per_second=tokens_per_second(subject.spec, subject.shape, self._gpu, cpu, self._rates),
+            predicted_tokens_per_second=tokens_per_second(subject.spec, subject.shape, self.gpu, cpu, self._rates),
             rates_measured=self._rates is not None and subject.shape.compute_dtype in self._rates.dtypes,
             out_of_memory=out_of_memory,
             model=subject.spec.name[:300],
         )
         try:
-            keep(calibration_path(device), measurement, software(self._gpu, self._machine), self._job.warn)
+            keep(calibration_path(device), measurement, software(self.gpu, self.machine), self._job.warn)
         except OSError as error:
             self._job.warn("calibration_not_kept", f"the next prediction cannot use this run: {error}")
             return False

@@ -50,7 +50,10 @@ def _run(
     peaks.enter("load")
     model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
     peaks.enter("check")
-    trainer = build_trainer(job, settings, model, prepared)
+    trainer = build_trainer(
+        job, settings, model, prepared, given=_given(run_json), machine=calibrator.machine, gpu=calibrator.gpu
+    )
+    calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
     trainer.peaks = peaks
     peaks.on_measured = lambda: calibrator.tell("first_steps", peaks, trainer.meter)
     trainer.on_smaller = lambda error, rows: calibrator.tell_smaller(peaks, error, rows, trainer.state.global_step)
@@ -65,6 +68,12 @@ def _run(
         return summary
     finally:
         telemetry.stop()
+
+
+def _given(run_json: dict[str, Any]) -> frozenset[str]:
+    """Keys whose value is a person's own, not a default or a plan's."""
+    own = ("profile", "override")
+    return frozenset(key for key, item in run_json["provenance"].items() if item.get("source") in own)
 
 
 def _choose_checkpoint(job: Job) -> Checkpoint | None:

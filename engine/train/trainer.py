@@ -72,6 +72,8 @@ class EngineTrainer(TellingTrainer):
         self.on_smaller: Callable[[BaseException, int], None] = lambda error, rows: None
         """Told when memory ran out and smaller pieces are tried: the error, and the rows at once from now on."""
         self._learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.ways: tuple[str, ...] = ()
+        """The faster paths that are on (`kernel_choice.py`)."""
         self._audited = False
         self._step_batches: list[tuple[forward.Batch, Any]] = []
 

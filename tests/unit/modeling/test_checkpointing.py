@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from engine.modeling import attention, checkpointing, forward, frozen, fused_lora, offload
+from engine.modeling import attention, attention_kernels, checkpointing, forward, frozen, fused_lora, offload
 
 LAYERS = 3
 
@@ -74,15 +74,20 @@ def test_every_way_gives_the_same_gradient(every, options):
 
 @pytest.fixture
 def products(monkeypatch):
-    """How many frozen products were added up to now."""
+    """How many frozen products were formed up to now."""
     counts = {"made": 0}
-    original = frozen._AddProduct.forward
 
-    def counted(*arguments: Any) -> Any:
-        counts["made"] += 1
-        return original(*arguments)
+    def counting(kind: Any) -> None:
+        original = kind.forward
 
-    monkeypatch.setattr(frozen._AddProduct, "forward", counted)
+        def counted(*arguments: Any) -> Any:
+            counts["made"] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(kind, "forward", counted)
+
+    counting(frozen._AddProduct)
+    counting(fused_lora._Complete)
     return counts
 
 
@@ -103,6 +108,39 @@ def test_no_checkpointing_recomputes_nothing(products):
     checkpointing.enable(model, 0)
     gradient(model)
     assert products["made"] == 7 * LAYERS
+
+
+def test_the_next_input_sets_out_when_attention_goes_back(monkeypatch):
+    """Layers below the last are parked; each attention's backward pass lets the one before it set out."""
+    order: list[str] = []
+    monkeypatch.setattr(offload.Offload, "park", lambda self, tensor: order.append("park") or tensor)
+    monkeypatch.setattr(offload.Offload, "fetch", lambda self, parked: order.append("fetch") or parked)
+    monkeypatch.setattr(offload.Offload, "start_next", lambda self: order.append("start"))
+    plain = attention._by_document
+
+    def by_function(*arguments: Any) -> Any:
+        return Announced.apply(plain(*arguments), attention_kernels._current.before_backward)
+
+    monkeypatch.setattr(attention, "_by_document", by_function)
+    model = make()
+    checkpointing.enable(model, 1, offload=True)
+    gradient(model)
+    assert [each for each in order if each != "park"] == ["start", "fetch", "start", "fetch", "start"]
+    assert order.count("park") == LAYERS - 1
+
+
+class Announced(torch.autograd.Function):
+    """Passes on its input; calls what a fused attention would when its backward pass begins."""
+
+    @staticmethod
+    def forward(ctx: Any, out: torch.Tensor, before: Any) -> torch.Tensor:
+        ctx.before = before
+        return out.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        ctx.before()
+        return gradients[0], None
 
 
 class Event:
@@ -182,6 +220,8 @@ def test_inputs_come_back_in_the_opposite_order_one_ahead(storage):
         assert torch.equal(back, activation(seed).data)
         assert parked[seed].arrived in compute.waited, "the layer waits for its input"
         if seed:
+            assert parked[seed - 1].back is None, "the widest moment of the layer is still to come"
+            found.start_next()
             assert parked[seed - 1].back is not None, "the next one is on its way"
             assert parked[seed - 1].written in found._in.waited, "but not before it was written"
 

@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from engine.modeling import fused_lora, joint_lora
 from engine.runs.events import read_events
 from engine.train import acceleration
-from engine.train.assembly import FUSED
+from engine.train.allowed import FUSED
 from tests.unit.train.conftest import make_settings, make_trainer
 
 BNB = pytest.importorskip("bitsandbytes")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 
 from engine.memory import states
-from engine.memory.shape import TrainingShape
-from engine.modeling.forward import LOSS_CHUNK_ROWS
+from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape
+from engine.modeling.forward import LIGER_CHUNK_ROWS, LOSS_CHUNK_ROWS
 from engine.train import masters
 from engine.train.optimizer import MasterAdamW
 
 
 def test_loss_chunk_and_step_portion():
     assert TrainingShape().loss_chunk_tokens == LOSS_CHUNK_ROWS
+    assert KERNEL_CHUNK_TOKENS == LIGER_CHUNK_ROWS
     assert states.STEP_PORTION_BYTES == masters.STEP_PORTION_BYTES
 
 

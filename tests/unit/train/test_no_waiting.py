@@ -27,24 +27,18 @@ def events_of(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(folder / "events.jsonl")[0] if event["type"] == kind]
 
 
-@pytest.fixture(autouse=True)
-def without_reading_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention that needs no document's length on the host, as the kernel of a GPU."""
-
-    def masked(query: Any, key: Any, value: Any, offsets: Any, longest: int, scaling: Any, window: Any) -> Any:
-        batch, _, length, _ = query.shape
-        place = torch.arange(batch * length)
-        owner = torch.searchsorted(offsets[1:].long(), place, right=True)
-        seen = (owner[:, None] == owner[None, :]) & (place[:, None] >= place[None, :])
-        bias = torch.zeros(seen.shape, dtype=query.dtype).masked_fill(~seen, float("-inf"))
-        parts = [attention._flat(each).transpose(0, 1)[None] for each in (query, key, value)]
-        out = torch.nn.functional.scaled_dot_product_attention(
-            *parts, attn_mask=bias[None, None], scale=scaling, enable_gqa=True
-        )
-        return out[0].transpose(0, 1).unflatten(0, (batch, length))
-
-    monkeypatch.setattr(attention, "_has_varlen", lambda query: True)
-    monkeypatch.setattr(attention, "_varlen", masked)
+def masked(query: Any, key: Any, value: Any, offsets: Any, how: attention.Scores) -> torch.Tensor:
+    """Attention that needs no document's length on the host, as the kernels of a GPU."""
+    batch, _, length, _ = query.shape
+    place = torch.arange(batch * length)
+    owner = torch.searchsorted(offsets[1:].long(), place, right=True)
+    seen = (owner[:, None] == owner[None, :]) & (place[:, None] >= place[None, :])
+    bias = torch.zeros(seen.shape, dtype=query.dtype).masked_fill(~seen, float("-inf"))
+    parts = [attention._flat(each).transpose(0, 1)[None] for each in (query, key, value)]
+    out = torch.nn.functional.scaled_dot_product_attention(
+        *parts, attn_mask=bias[None, None], scale=how.scale, enable_gqa=True
+    )
+    return out[0].transpose(0, 1).unflatten(0, (batch, length))
 
 
 class Between(TrainerCallback):
@@ -62,6 +56,7 @@ def watched(trainer: EngineTrainer, monkeypatch: pytest.MonkeyPatch) -> DeviceWa
     """Train with parameters and batches on the stand-in device."""
     watch = DeviceWatch()
     seen = Between(watch)
+    monkeypatch.setattr(attention, "_by_document", masked)
     trainer.add_callback(seen)
     prepare = trainer._prepare_inputs
 

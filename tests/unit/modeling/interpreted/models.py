@@ -13,7 +13,7 @@ from engine.modeling.loss import shifted
 
 attention.register()
 
-_SIZES: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "vocab_size": 61,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -26,6 +26,7 @@ _SIZES: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+"""Of every family's tiny model."""
 _SLIDING = {"sliding_window": 2, "layer_types": ["sliding_attention", "full_attention"]}
 OPTIONS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -67,7 +68,7 @@ def tiny(family: str, dtype: torch.dtype = torch.float32, **more: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **{**_SIZES, **OPTIONS[family], **more})
+    config = AutoConfig.for_model(family, **{**SIZES, **OPTIONS[family], **more})
     implementation = "eager" if family == "gpt_oss" else attention.NAME
     model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation)
     model.config.use_cache = False

@@ -13,7 +13,7 @@ from transformers.models.llama import modeling_llama
 from engine.modeling import forward, fused_lora, liger
 from engine.models import kernel_families
 from engine.models.kernel_families import KernelFamily
-from tests.unit.modeling.interpreted.models import adapted, batch, step, tiny
+from tests.unit.modeling.interpreted.models import SIZES, adapted, batch, step, tiny
 
 
 def bound_modules(model: Any) -> list[str]:
@@ -57,6 +57,27 @@ def test_a_family_without_kernels_is_left_alone() -> None:
     )
     assert liger.bind(model) == ()
     assert bound_modules(model) == []
+
+
+def test_a_reward_model_has_no_loss_to_bind() -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model("qwen3", **SIZES, num_labels=1)
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="tunedeck_packed")
+    plain = forward.document_rewards(model, batch())
+    assert liger.bind(model) == ("2 rotations", "9 norms", "2 gates")
+    torch.testing.assert_close(forward.document_rewards(model, batch()), plain)
+
+
+def test_the_part_of_a_model_that_sees_stays_plain() -> None:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    sees = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8}
+    text, vision = {"model_type": "ministral3", **SIZES}, {"model_type": "pixtral", **sees}
+    config = AutoConfig.for_model("mistral3", text_config=text, vision_config=vision)
+    model = AutoModelForImageTextToText.from_config(config)
+    assert liger.bind(model) == ("2 rotations", "2 gates", "5 norms", "loss")
+    assert not any("forward" in module.__dict__ for module in model.model.vision_tower.modules())
 
 
 def test_an_activation_that_the_kernel_does_not_compute_stays_plain() -> None:

@@ -39,4 +39,4 @@ def test_16_bit_is_as_far_from_fp32_as_plain(family: str, dtype: torch.dtype) ->
     liger.bind(model)
     bound = step(model)
     assert abs(bound.loss - exact.loss) <= 1.5 * abs(plain.loss - exact.loss) + 1e-3 * exact.loss
-    assert exact.apart(bound) <= 1.15 * exact.apart(plain) + 1e-3
+    assert exact.apart(bound) <= 1.25 * exact.apart(plain) + 1e-3

@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.memory import dora, outliers, parts
-from engine.memory.loss import is_capped
+from engine.memory import dora, outliers, parts, transients
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole, uses_kernels
 from engine.memory.states import targeted_shapes
 from engine.models.kernel_families import KernelFamily, kernel_family
 from engine.models.parameters import query_width
 from engine.models.spec import ModelSpec
 
-STAGED_INPUTS = 3
-"""Offloaded inputs that are on the device: the last checkpointed layer's, the one in use and the one fetched ahead."""
+KEPT_INPUTS, STAGED_INPUTS = 2, 3
+"""Inputs on the device where the others are offloaded: the first layer's, which asks for a gradient and is not let go,
+and the last one's; later the first one's, the one in use and the one fetched ahead."""
+KEEPING = ("varlen", "packed")
+"""Attention kernels whose output a checkpointed layer can keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class _Layer:
     r: int
     dropout: bool
     kernel: str
-    """As in `device.attention_kernel`, or `capped`."""
+    """As in `device.attention_kernel`."""
     one_row: bool
     """A micro-batch of one."""
     windowed: bool
@@ -98,9 +100,10 @@ class _Layer:
 @lru_cache(maxsize=4096)
 def _layer_cost(layer: _Layer) -> LayerCost:
     spec, width, mlp = layer.spec, layer.width, _mlp_bytes(layer)
+    backward = _backward(layer, mlp)
     heads = spec.num_attention_heads if layer.kernel == "capped" else 0
-    # Kernels that take no window keep a square mask instead.
-    mask = width if layer.windowed and layer.kernel in ("repeated", "split") else 0
+    # A kernel that takes no window keeps a square mask instead.
+    mask = width if layer.windowed and layer.kernel == "split" else 0
     attention = parts.attention_output_bytes(spec, width) if layer.keep_attention else 0
     boundary = width * spec.hidden_size
     # On a GPU their layers go through reentrant checkpointing, which makes no graph before the backward pass.
@@ -111,8 +114,8 @@ def _layer_cost(layer: _Layer) -> LayerCost:
         + mlp
         + parts.norm_bytes(spec, width, layer.full, layer.fused)
         + _adapter_bytes(layer),
-        transient=_transient_bytes(layer, mlp),
-        beside_matrix=width * layer.inner,
+        transient=transients.worst_bytes(backward),
+        beside_matrix=width * layer.inner + transients.scaled_bytes(backward),
         boundary=boundary + held,
         scores=heads * 8 + mask,
         # On a GPU the softmax's backward pass multiplies gradient and output into one more fp32 square.
@@ -130,6 +133,9 @@ def _attention_bytes(layer: _Layer) -> int:
     size = parts.attention_bytes(spec, layer.width, layer.kernel, output_needed)
     if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
+        size += layer.width * query_width(spec)
+    if layer.kernel == "flex" and output_needed and not (layer.fused and layer.fused.rotary):
+        # Compiled kernels write their output as the query lies in memory: heads first, unless a kernel rotated it.
         size += layer.width * query_width(spec)
     return size
 
@@ -159,17 +165,28 @@ def _adapter_bytes(layer: _Layer) -> int:
     return size
 
 
-def _transient_bytes(layer: _Layer, mlp: int) -> int:
+def _backward(layer: _Layer, mlp: int) -> transients.Backward:
     spec, width, adapters = layer.spec, layer.width, layer.adapters
     adapted = {name for name, _, _ in adapters}
     product = width * layer.inner if layer.full or layer.int8 or "down_proj" in adapted else 0
     recomputed = max((3 * width * n_out for name, _, n_out in adapters if name == "gate_up_proj"), default=0)
+    if layer.fused and layer.fused.gate:
+        # Both halves' gradient is written over what the gate kept.
+        recomputed = 0
     if layer.int8 and spec.fused_projections:
         # int32 and fp16 results beside the output.
         recomputed = max(recomputed, (6 + width) * 2 * layer.inner)
-    kept = (mlp, product)
-    return parts.transient_bytes(
-        spec, layer.dtype, kept, layer.kernel, int8=layer.int8, recomputed=recomputed, fused=layer.fused
+    return transients.Backward(
+        spec,
+        dtype=layer.dtype,
+        kernel=layer.kernel,
+        kept_mlp=mlp,
+        product=product,
+        recomputed=recomputed,
+        int8=layer.int8,
+        dropout=layer.dropout,
+        on_gpu=layer.on_gpu,
+        fused=layer.fused,
     )
 
 
@@ -185,13 +202,13 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
             targets=shape.lora_targets,
             r=shape.lora_r,
             dropout=shape.lora_dropout > 0,
-            kernel="capped" if is_capped(spec) else kernel,
+            kernel=kernel,
             one_row=shape.micro_batch == 1,
             windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
             decomposed=dora.is_decomposed(shape),
             quantized=shape.quantization != "none",
             on_gpu=shape.device != "cpu",
-            keep_attention=shape.keep_attention and not is_capped(spec),
+            keep_attention=shape.keep_attention and kernel in KEEPING,
             fused=kernel_family(spec.family) if uses_kernels(shape) else None,
         )
     )
@@ -218,7 +235,7 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost, *, keeps_
         # Embeddings are scaled into a second tensor; the first asks for a gradient, which keeps it.
         shared += width * spec.hidden_size
     others = learning_layers(spec.num_hidden_layers, shape) - few
-    inputs = min(few, STAGED_INPUTS) if shape.offload_inputs else few
+    inputs = min(few, KEPT_INPUTS) if shape.offload_inputs else few
     checkpoints = inputs * cost.boundary + few * cost.attention
     return tokens * (shared + checkpoints) + others * whole_layer_bytes(spec, shape, cost)
 
@@ -235,9 +252,9 @@ def recomputed_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> 
     return whole_layer_bytes(spec, shape, cost) - shape.micro_batch * shape.max_length * cost.shared
 
 
-def first_checkpoint_bytes(shape: TrainingShape, cost: LayerCost) -> int:
-    """What is kept of the layers when the backward pass has come to the first one."""
-    inputs = STAGED_INPUTS - 1 if shape.offload_inputs else 1
+def first_checkpoint_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
+    """What is kept of the layers when the backward pass has come to the first ones."""
+    inputs = min(checkpointed_layers(spec, shape), STAGED_INPUTS) if shape.offload_inputs else 1
     return shape.micro_batch * shape.max_length * (inputs * cost.boundary + cost.attention)
 
 

@@ -18,6 +18,7 @@ _CONTEXT_MIB = {7: 160, 8: 430, 9: 520, 10: 600, 11: 600, 12: 600}
 _RTX_30_CONTEXT_MIB = 270
 _UNKNOWN_CONTEXT_MIB = 600
 _FLOOR_BYTES = 72 * MIB
+_FLASH_HEAD_DIM = 256
 
 
 def context_bytes(gpu: Gpu | None, device: str) -> int:
@@ -48,7 +49,7 @@ def dequantize_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     return n_in * n_out * width
 
 
-def reserve_bytes(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dynamic_bytes: int) -> int:
+def reserve_bytes(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, static_bytes: int, dynamic_bytes: int) -> int:
     """What the allocator keeps above the peak it handed out.
 
     CUDA with expandable segments, as the launcher sets: holes are as large as what made them, so the allowance goes by
@@ -69,20 +70,24 @@ def reserve_bytes(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dyna
         # From simulated runs too: a head's gradients come and go in full, an embedding's once.
         copies = (1.6 if trains(shape, "embed_tokens") else 3.5) if WHOLE_MODULES & set(shape.modules_to_save) else 0
         holes += copies * width * spec.vocab_size * spec.hidden_size
-    if is_capped(spec):
+    if attention_kernel(spec, shape, gpu) == "capped":
         holes += 2.0 * tokens * shape.max_length * spec.num_attention_heads * width
     return int(holes + 0.005 * static_bytes + 0.045 * dynamic_bytes) + _FLOOR_BYTES
 
 
-def attention_kernel(gpu: Gpu | None, shape: TrainingShape) -> str:
+def attention_kernel(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None) -> str:
     """How packed documents are attended to.
 
-    `varlen`: torch's variable-length flash kernel (Ampere and newer, 16-bit). `split`: one call per
-    document (CPU in fp32). `products`: the same as plain products (CPU in bf16). `repeated`: one call
-    per document with key heads repeated for every query head.
+    `varlen`: flash attention over offsets (Ampere and newer, 16-bit), or cuDNN's, which keeps the same. `packed`: the
+    memory-efficient kernel over offsets (fp32, older cards, wide heads), which repeats key heads while it runs. `flex`:
+    soft-capped scores in a compiled kernel (Ampere and newer). `capped`: their square, document by document. `split`:
+    one call per document (CPU in fp32). `products`: the same as plain products (CPU in bf16).
     """
+    capability = gpu.compute_capability if gpu else None
+    recent = capability is None or capability >= (8, 0)
+    if is_capped(spec):
+        return "flex" if recent and shape.device == "cuda" else "capped"
     if shape.device == "cpu":
         return "products" if shape.compute_dtype == "bf16" else "split"
-    capability = gpu.compute_capability if gpu else None
-    flash = shape.compute_dtype != "fp32" and (capability is None or capability >= (8, 0))
-    return "varlen" if flash else "repeated"
+    flash = shape.compute_dtype != "fp32" and recent and spec.head_dim <= _FLASH_HEAD_DIM
+    return "varlen" if flash else "packed"

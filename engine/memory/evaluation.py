@@ -98,6 +98,6 @@ def _on_device(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, batch: tu
     if shape.method == "lora":
         static += states(spec, shape).weights_bytes
     passed = replace(shape, method="lora", modules_to_save=(), micro_batch=batch[0], max_length=batch[1])
-    reserve = device.reserve_bytes(spec, passed, static, dynamic)
+    reserve = device.reserve_bytes(spec, passed, gpu, static, dynamic)
     workspace = device.cublas_bytes(gpu, shape.device) // 2
     return static + dynamic + reserve + workspace + device.context_bytes(gpu, shape.device)

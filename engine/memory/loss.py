@@ -23,9 +23,8 @@ CAPPED_LOGIT_BYTES = 20
 
 
 def has_kernel(spec: ModelSpec, shape: TrainingShape) -> bool:
-    """Whether the loss of a chunk is a Triton kernel's: a plain head, no soft cap."""
-    called = adapts(shape, "lm_head") or (shape.method == "lora" and trains(shape, "lm_head"))
-    return uses_kernels(shape) and not called and not is_capped(spec) and shape.loss_chunk_tokens > 0
+    """Whether the loss of a chunk is a Triton kernel's, in the logits' own memory."""
+    return uses_kernels(shape) and kernel_family(spec.family) is not None and shape.loss_chunk_tokens > 0
 
 
 def chunk_tokens(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -37,7 +36,8 @@ def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Logits of one chunk at their worst moment."""
     rows = min(shape.micro_batch * (shape.max_length - 1), chunk_tokens(spec, shape))
     if has_kernel(spec, shape):
-        return rows * spec.vocab_size * compute_width(shape)
+        # An adapter's part is a tensor of its own before it is added.
+        return rows * spec.vocab_size * compute_width(shape) * (1 + adapts(shape, "lm_head"))
     per_logit = ADAPTED_LOGIT_BYTES if adapts(shape, "lm_head") else LOGIT_BYTES
     return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if is_capped(spec) else per_logit)
 
@@ -109,9 +109,10 @@ def head_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     if not trains(shape, "lm_head"):
         return 0
     if shape.method != "full":
-        rows = min(shape.micro_batch * shape.max_length, shape.loss_chunk_tokens)
+        rows = min(shape.micro_batch * shape.max_length, chunk_tokens(spec, shape))
         so_far = head_gradient_bytes(spec, shape)
-        recomputed = so_far + rows * spec.vocab_size * RECOMPUTED_LOGIT_BYTES
+        per_logit = compute_width(shape) if has_kernel(spec, shape) else RECOMPUTED_LOGIT_BYTES
+        recomputed = so_far + rows * spec.vocab_size * per_logit
         return final_norm_bytes(spec, shape) + max(3 * so_far, recomputed)
     beside = 0 if shape.device == "cpu" else final_norm_bytes(spec, shape)
     return beside + spec.vocab_size * spec.hidden_size * (8 + (2 if compute_width(shape) == 2 else 0))

@@ -59,18 +59,18 @@ def copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], f
 
 
 def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
-    """Attention; `kernel` as in `device.attention_kernel`, or `capped`."""
+    """Attention; `kernel` as in `device.attention_kernel`."""
     query, key = query_width(spec), key_width(spec)
     size = width * (query + 2 * key)
     if kernel not in ("products", "capped"):
         size += attention_output_bytes(spec, width)
-    if spec.fused_projections and kernel not in ("packed", "repeated"):
+    if spec.fused_projections:
         # The value heads are a view that keeps the whole fused projection alive.
         size += width * (query + key)
-    if kernel not in ("varlen", "packed") and output_needed:
+    if kernel not in ("varlen", "packed", "flex") and output_needed:
         # One call per document: the joined output is a copy beside what a kernel keeps.
         size += width * query
-    if kernel in ("packed", "repeated", "capped") and query != key:
+    if kernel == "capped" and query != key:
         # Keys and values are kept as copies for every query head, no longer as they were.
         size += 2 * width * (query - key)
     return size
@@ -90,43 +90,3 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
         return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
     parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner
-
-
-def transient_bytes(
-    spec: ModelSpec,
-    dtype: str,
-    kept: tuple[int, int],
-    kernel: str,
-    *,
-    int8: bool,
-    recomputed: int,
-    fused: KernelFamily | None,
-) -> int:
-    """`kept`: bytes of the feed-forward part, and of the product of gate and up, which is gone at its worst moment."""
-    width = 4 if dtype == "fp32" else 2
-    mlp_bytes, product = kept
-    inner = _inner_transient(spec, dtype, product, int8=int8, fused=fused)
-    # Attention's scratch (fp32 query gradient, expanded key and value gradients) comes after the
-    # feed-forward part of the layer has been freed.
-    query, key = query_width(spec), key_width(spec)
-    expanded = 2 * width * query if query != key and kernel == "varlen" else 0
-    attention = 4 * query + expanded + 4 * spec.num_attention_heads - mlp_bytes
-    wide = recomputed + 2 * width * spec.hidden_size - mlp_bytes if recomputed else 0
-    return max(inner, attention, wide)
-
-
-def _inner_transient(spec: ModelSpec, dtype: str, product: int, *, int8: bool, fused: KernelFamily | None) -> int:
-    """The feed-forward part's backward pass at its worst moment."""
-    width, inner = 4 if dtype == "fp32" else 2, spec.intermediate_size
-    if spec.num_experts:
-        # Gradients of all experts' outputs and inputs, and their sum by token.
-        return spec.num_experts_per_token * max(3 * width * spec.hidden_size, 2 * width * inner)
-    if fused is not None and fused.gate:
-        # The product's gradient while the product is there; those of gate and up are written over them.
-        apart = 0 if fused.norms_in_place else width * spec.hidden_size
-        gradients = (4 if dtype == "fp16" else width) * inner + apart
-    else:
-        # Gradients of the product and of both its factors.
-        gradients = (5 if dtype == "fp16" else 3 * width) * inner - (0 if dtype == "fp16" else product)
-    # int8 layers look for outliers in an fp16 copy.
-    return max(gradients, 6 * inner if int8 else 0)

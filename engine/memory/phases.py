@@ -79,7 +79,9 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibrat
     keeps_last = keeps_last_layer(spec, shape, gpu)
     highest = max(_moments(spec, shape, gpu, learned, keeps_last=keeps_last), key=_total)
     cublas = device.cublas_bytes(gpu, shape.device)
-    reserve = device.reserve_bytes(spec, shape, weights + learned.weights_bytes + optimizer, highest.total - cublas)
+    reserve = device.reserve_bytes(
+        spec, shape, gpu, weights + learned.weights_bytes + optimizer, highest.total - cublas
+    )
     load = weights + largest_matrix_bytes(spec, compute_width(shape))
     found = Peak(
         moment=highest,
@@ -135,7 +137,7 @@ def keeps_last_layer(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = No
 def _moments(
     spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States, *, keeps_last: bool
 ) -> tuple[Moment, ...]:
-    cost = activations.cost_of(spec, shape, device.attention_kernel(gpu, shape))
+    cost = activations.cost_of(spec, shape, device.attention_kernel(spec, shape, gpu))
     kept = activations.kept_bytes(spec, shape, cost, keeps_last=keeps_last)
     always = device.cublas_bytes(gpu, shape.device)
     working = always + _cast_cache_bytes(spec, shape, learned)
@@ -145,8 +147,9 @@ def _moments(
     depth, every = spec.num_hidden_layers, shape.checkpoint_every
     again = every > 0 and (depth - 1) % every == 0 and not keeps_last
     top = _layer(Moment("layer", first, kept, hidden, working), spec, shape, cost, matrix, again)
-    below = activations.first_checkpoint_bytes(shape, cost)
-    bottom = _layer(Moment("layer", last, below, 0, working), spec, shape, cost, matrix, True)
+    below = activations.first_checkpoint_bytes(spec, shape, cost)
+    arriving = hidden if shape.offload_inputs else 0
+    bottom = _layer(Moment("layer", last, below, arriving, working), spec, shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
@@ -179,7 +182,7 @@ def _decomposing(
     hidden = loss.hidden_gradient_bytes(spec, shape)
     whole = activations.recomputed_bytes(spec, shape, cost)
     top = replace(forward, loss=hidden, activations=forward.activations + whole)
-    first = activations.first_checkpoint_bytes(shape, cost) + whole + hidden
+    first = activations.first_checkpoint_bytes(spec, shape, cost) + whole + hidden
     bottom = replace(forward, gradients=gradients, activations=first)
     return (top if again else forward), bottom
 

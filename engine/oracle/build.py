@@ -105,6 +105,10 @@ def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:
     )
 
 
+def _unheard(code: str, message: str) -> None:
+    """Warnings of a step that only is simulated."""
+
+
 def build_model(config: Any, settings: Profile, shape: TrainingShape, *, keeps_last: bool) -> Any:
     """The model in training mode, wrapped, checkpointed and bound to kernels like `train.run` does it on a GPU.
 
@@ -136,6 +140,7 @@ def build_model(config: Any, settings: Profile, shape: TrainingShape, *, keeps_l
         keep_attention=shape.keep_attention,
         reentrant=shape.method == "lora" and shape.quantization == "int8",
     )
+    attention.use_flex(model, _unheard)
     if uses_kernels(shape):
         liger.bind(model)
     if shape.method == "lora":

@@ -6,41 +6,16 @@ Each says which check it answers. Used by `simulate.py`, in the oracle's own pro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
-_IS_CUDA = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-
-
-class LikeCuda(TorchFunctionMode):
-    """Tensors say that they are on CUDA; fused attention is the memory-efficient kernel (fp32, or before Ampere)."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """One call of torch's Python API."""
-        if func == _IS_CUDA:
-            return True
-        if func is F.scaled_dot_product_attention:
-            return _efficient(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _efficient(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-    return kernel(query, key, value, attn_mask, True, dropout_p, is_causal, scale=scale)[0]
+from engine.oracle.flex_on_meta import flex_on_meta
+from engine.oracle.liger_on_meta import kernels_on_meta
+from engine.oracle.offload_on_meta import offload_on_meta
 
 
 @contextlib.contextmanager
@@ -51,8 +26,7 @@ def as_on_cuda(kernel: str) -> Iterator[None]:
     from engine.modeling import attention, attention_kernels
 
     with contextlib.ExitStack() as stack:
-        varlen = kernel == "varlen"
-        card = _ampere if varlen else _turing
+        card = _ampere if kernel in ("varlen", "flex") else _turing
         stack.enter_context(mock.patch.object(attention_kernels, "capability", card))
         stack.enter_context(mock.patch.object(attention, "capability", card))
         # Asks for values, which meta tensors have none of; the engine's attention takes document borders instead.
@@ -61,19 +35,11 @@ def as_on_cuda(kernel: str) -> Iterator[None]:
         stack.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused", _allow))
         # CUDA's dropout keeps a mask of one byte; meta falls back to the processor's, which keeps a scaled one.
         stack.enter_context(mock.patch.object(F, "dropout", _fused_dropout))
-        if not varlen:
-            stack.enter_context(mock.patch.object(attention, "_document", _under_mode(attention._document)))
+        # cuDNN's kernel keeps what flash attention does, and is asked for values first.
+        stack.enter_context(mock.patch.object(attention_kernels, "has_cudnn", _never))
+        for stand_ins in (flex_on_meta, offload_on_meta, kernels_on_meta):
+            stack.enter_context(stand_ins())
         yield
-
-
-def _under_mode(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` under the mode, wherever it is called from: recomputation in the backward pass would lose it."""
-
-    def inside(*arguments: Any) -> Any:
-        with LikeCuda():
-            return function(*arguments)
-
-    return inside
 
 
 def _fused_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
@@ -86,6 +52,10 @@ def _ampere(_: torch.Tensor) -> tuple[int, int]:
 
 def _turing(_: torch.Tensor) -> tuple[int, int]:
     return 7, 5
+
+
+def _never(*_: Any) -> bool:
+    return False
 
 
 def _no_packing(*_: Any, **__: Any) -> None:

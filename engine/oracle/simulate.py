@@ -87,7 +87,8 @@ def simulate(
     model_config = transformers_config(config or config_of_spec(spec))
     depth = model_config.num_hidden_layers
     # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
-    depths = (depth,) if whole or shape.method == "freeze" else depths_for(depth, shape.checkpoint_every)
+    whole = whole or shape.method == "freeze"
+    depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every, 4 if shape.offload_inputs else 2)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
 
@@ -98,10 +99,13 @@ def check_shape(shape: TrainingShape) -> None:
         raise EngineError("the oracle simulates GPUs only", code=ExitCode.PROFILE, hint="ask without --exact")
 
 
-def depths_for(depth: int, every: int) -> tuple[int, ...]:
-    """Two small depths with the same pattern of checkpointed layers as `depth`, or `depth` itself."""
+def depths_for(depth: int, every: int, least: int = 2) -> tuple[int, ...]:
+    """Two small depths with the same pattern of checkpointed layers as `depth`, or `depth` itself.
+
+    `least`: where the first and the last layers differ from those between, more are needed to show them.
+    """
     period = max(1, every)
-    first = 2 + (depth - 2) % period
+    first = least + (depth - least) % period
     return (depth,) if depth <= first + period else (first, first + period)
 
 
@@ -111,7 +115,7 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
     warnings: list[str] = []
     mixed = int8_operators(spec.intermediate_size, spec.hidden_size, outliers.columns(spec, shape))
     tracker = StorageTracker(SCRATCH | mixed[0], REPLACEMENTS | mixed[1], LATE_SCRATCH)
-    with as_on_cuda(device.attention_kernel(gpu, shape)):
+    with as_on_cuda(device.attention_kernel(spec, shape, gpu)):
         model = build_model(config, settings, shape, keeps_last=keeps_last_layer(spec, shape, gpu))
         for name, tensor in model_tensors(model):
             tracker.add(tensor, name)

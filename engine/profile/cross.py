@@ -166,15 +166,6 @@ def _kernels(context: Context) -> Iterator[Finding]:
         yield finding(loaded, "train.kernels", against.removesuffix(f": {INSTALL}"), hint, value="liger")
 
 
-def _kept_attention(context: Context) -> Iterator[Finding]:
-    """int8 layers are recomputed whole: nothing inside them can be kept."""
-    loaded, profile, key = context.loaded, context.profile, "train.activation_checkpointing"
-    given = loaded.is_given(key) and loaded.is_given("quantization.method")
-    if given and profile.train.activation_checkpointing == ATTENTION and profile.quantization.method == "int8":
-        message = f"'{ATTENTION}' does not go with quantization.method = 'int8', whose layers are recomputed whole"
-        yield finding(loaded, key, message, "use true or 'offload'", value=ATTENTION)
-
-
 def _held_out(context: Context) -> Iterator[Finding]:
     loaded, train = context.loaded, context.profile.train
     if context.holds_out():
@@ -258,7 +249,6 @@ CHECKS = (
     _device,
     _cpu_only,
     _kernels,
-    _kept_attention,
     _held_out,
     _context_length,
     _module_names,

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Cpu
-from engine.memory.activations import host_bytes
+from engine.memory.activations import KEEPING, host_bytes
 from engine.memory.device import attention_kernel
-from engine.memory.loss import is_capped
 from engine.memory.phases import peak
 from engine.memory.recompute import CHOICES, CPU_CHOICES, Recompute
 from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
@@ -128,8 +127,7 @@ def recomputes(spec: ModelSpec, base: TrainingShape, target: Target, asked: Requ
         return (asked.recompute,)
     if target.device == "cpu":
         return CPU_CHOICES
-    # int8 layers go through reentrant checkpointing, which keeps nothing inside a layer.
-    kernel = attention_kernel(target.gpu, base) == "varlen" and not is_capped(spec) and base.quantization != "int8"
+    kernel = attention_kernel(spec, base, target.gpu) in KEEPING
     # Where a card shares main memory nothing is gained by moving there.
     apart = target.gpu is None or not target.gpu.unified_memory
     return tuple(

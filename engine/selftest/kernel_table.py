@@ -23,7 +23,7 @@ VOCABULARY = 512
 _MODULE = "engine.selftest.device."
 _KERNELS = {
     "varlen": ("flash attention", "flash"),
-    "repeated": ("memory-efficient attention", "efficient"),
+    "packed": ("memory-efficient attention", "efficient"),
     "split": ("attention, one call a document", None),
     "products": ("attention as plain products", None),
 }
@@ -67,7 +67,7 @@ def attention_cases(place: Place) -> Iterator[Case]:
     """Each kernel that training uses here, by dtype: grouped heads, a window, wide heads, rows of one document."""
     for dtype in place.dtypes:
         shape = TrainingShape(compute_dtype=dtype, device=place.device)
-        name, kernel = _KERNELS[attention_kernel(place.gpu, shape)]
+        name, kernel = _KERNELS[attention_kernel(tiny_spec("llama"), shape, place.gpu)]
         known = {"dtype": dtype, "kernel": kernel}
         yield f"{name}, {dtype}", known
         yield f"{name}, {dtype}, window", {**known, "window": 5}

@@ -100,7 +100,7 @@ def shape_for(spec: ModelSpec, dtype: str, method: str, targets: tuple[str, ...]
 def test_saved_bytes_per_token_and_layer_match_autograd(family: str, method: str, dtype: str) -> None:
     real, spec = per_token_and_layer(family, dtype, method)
     shape = shape_for(spec, dtype, method)
-    predicted = cost_of(spec, shape, attention_kernel(None, shape)).saved
+    predicted = cost_of(spec, shape, attention_kernel(spec, shape, None)).saved
     assert predicted == pytest.approx(real, rel=0.005)
 
 

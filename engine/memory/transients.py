@@ -1,0 +1,104 @@
+"""What one layer's backward pass takes beside what the layer kept, in bytes per token, at its worst moment.
+
+Candidates are the feed-forward part, attention's scratch, a wide projection's input gradient, and the norms that follow
+a part. Put together by `activations.py`; held against the oracle's simulated steps, family by family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.models.kernel_families import KernelFamily
+from engine.models.parameters import key_width, normalises_whole_width, norms_per_layer, query_width
+from engine.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """What decides the worst moment. `kept_mlp`, `product`: bytes of the feed-forward part, and of its last input."""
+
+    spec: ModelSpec
+    dtype: str
+    kernel: str
+    kept_mlp: int
+    product: int
+    recomputed: int
+    """Bytes around a wide projection (phi3) while it runs backward or is formed again; 0 where nothing is wide."""
+    int8: bool
+    dropout: bool
+    """Whether adapters draw dropout."""
+    on_gpu: bool
+    fused: KernelFamily | None
+
+    @property
+    def width(self) -> int:
+        """Bytes of an activation."""
+        return 4 if self.dtype == "fp32" else 2
+
+
+def worst_bytes(layer: Backward) -> int:
+    """The largest of the candidates."""
+    spec, width = layer.spec, layer.width
+    wide = layer.recomputed + 2 * width * spec.hidden_size - layer.kept_mlp if layer.recomputed else 0
+    return max(_feed_forward(layer), _attention(layer), wide, _norm_after(layer))
+
+
+def scaled_bytes(layer: Backward) -> int:
+    """Granite scales each part before it is added to the stream, and the gradient again: one more of the stream's size.
+
+    Plain operators have larger moments after that one is gone.
+    """
+    return layer.width * layer.spec.hidden_size if layer.spec.family == "granite" and _fused_gate(layer) else 0
+
+
+def _fused_gate(layer: Backward) -> bool:
+    return layer.fused is not None and bool(layer.fused.gate) and not layer.spec.num_experts
+
+
+def _attention(layer: Backward) -> int:
+    """fp32 query gradient, expanded key and value gradients: after the feed-forward part has been freed."""
+    query, key = query_width(layer.spec), key_width(layer.spec)
+    # The memory-efficient kernel gets repeated keys and values, and gives gradients as wide.
+    copies = {"varlen": 2, "packed": 5}.get(layer.kernel, 0) * (query != key)
+    # Beside what a smaller feed-forward part leaves room for, the gradients themselves count.
+    gradients = layer.width * (query + 2 * key) if layer.fused else 0
+    return (4 + copies * layer.width) * query + gradients + 4 * layer.spec.num_attention_heads - layer.kept_mlp
+
+
+def _norm_after(layer: Backward) -> int:
+    """A plain norm behind the feed-forward part runs backward while all that the layer kept is there."""
+    spec = layer.spec
+    follows = norms_per_layer(spec) > 2 or normalises_whole_width(spec)
+    if not follows or layer.fused or not layer.on_gpu:
+        return 0
+    return (16 if layer.dtype == "fp32" else 18) * spec.hidden_size
+
+
+def _feed_forward(layer: Backward) -> int:
+    spec, width, inner = layer.spec, layer.width, layer.spec.intermediate_size
+    if spec.num_experts:
+        # Gradients of all experts' outputs and inputs, and their sum by token.
+        return spec.num_experts_per_token * max(3 * width * spec.hidden_size, 2 * width * inner)
+    gradients = _fused_feed_forward(layer) if _fused_gate(layer) else _plain_feed_forward(layer)
+    # int8 layers look for outliers in an fp16 copy.
+    beside = width * spec.hidden_size if layer.fused else 0
+    return max(gradients, 6 * inner + beside if layer.int8 else 0)
+
+
+def _plain_feed_forward(layer: Backward) -> int:
+    """Gradients of the product and of both its factors, when the product is gone; autocast keeps it as a copy."""
+    inner = layer.spec.intermediate_size
+    return 5 * inner if layer.dtype == "fp16" else 3 * layer.width * inner - layer.product
+
+
+def _fused_feed_forward(layer: Backward) -> int:
+    """The product's gradient while the product is there; those of gate and up are written over them."""
+    spec, width, inner = layer.spec, layer.width, layer.spec.intermediate_size
+    if layer.dtype == "fp16":
+        return 4 * inner + scaled_bytes(layer)
+    if layer.dropout:
+        # The adapter's part of that gradient passes dropout on its own.
+        return 2 * width * inner + scaled_bytes(layer)
+    # An output without an adapter is recomputed whole: its product and the output are there together.
+    output = 0 if layer.product else width * spec.hidden_size
+    return width * inner + output + scaled_bytes(layer)

@@ -19,7 +19,7 @@ from typing import Any
 
 from engine.runs.launch import worker_environment
 from engine.selftest import settings
-from engine.selftest.checks import SKIPPED, Finding, Place, Step, begins
+from engine.selftest.checks import FAILED, SKIPPED, Finding, Place, Step, begins
 from engine.selftest.children import Workplace, run_items
 from engine.selftest.plan import SelftestPlan
 from engine.selftest.record import ENDED, STOPPED, Record, StepRecord, new_record
@@ -75,7 +75,7 @@ def _run_step(record: Record, workplace: Workplace, began: float, on_finding: On
         on_finding(found, finding)
 
     for finding in run_items(step.items, workplace, alone=step.alone, begins=begin):
-        tell(finding)
+        tell(_slow_again(found, finding, workplace))
     if step.name == "settings" and step.items:
         _confirm(found, workplace, plan.place.device)
         tell(settings.conclude(found.findings, plan.place.device))
@@ -91,6 +91,15 @@ def _pace(record: Record) -> float:
     pairs = [pair for step in record.steps for pair in zip(step.step.items, step.findings, strict=False)]
     expected_s = sum(item.expected_s for item, _ in pairs)
     return min(_SLOWEST, max(1.0, sum(finding.seconds for _, finding in pairs) / expected_s)) if expected_s else 1.0
+
+
+def _slow_again(found: StepRecord, finding: Finding, workplace: Workplace) -> Finding:
+    """Speed that is too low is measured once more: other work comes and goes."""
+    if found.step.name != "speed" or finding.status != FAILED:
+        return finding
+    item = found.step.items[len(found.findings)]
+    again = next(run_items([item], workplace, alone=True, begins=lambda number: True))
+    return replace(again, text=f"{again.text}, at the second try", seconds=finding.seconds + again.seconds)
 
 
 def _confirm(found: StepRecord, workplace: Workplace, device: str) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from engine.cli.common import json_option, line, note, print_json, width
+
+if TYPE_CHECKING:
+    from engine.selftest.checks import Finding
+    from engine.selftest.plan import SelftestPlan
+    from engine.selftest.record import StepRecord
 
 
 @click.command()
@@ -44,11 +50,10 @@ def selftest(minutes: float | None, device: str | None, only_plan: bool, report:
         raise click.exceptions.Exit(code)
 
 
-def _show_plan(plan: object, as_json: bool) -> None:
+def _show_plan(plan: SelftestPlan, as_json: bool) -> None:
     from engine.selftest.page import plan_lines
-    from engine.selftest.plan import SelftestPlan, to_json
+    from engine.selftest.plan import to_json
 
-    assert isinstance(plan, SelftestPlan)
     if as_json:
         print_json(to_json(plan))
         return
@@ -56,15 +61,13 @@ def _show_plan(plan: object, as_json: bool) -> None:
         line(text)
 
 
-def _run(plan: object, report: Path | None, as_json: bool) -> int:
-    from engine.selftest.checks import FAILED, Finding
+def _run(plan: SelftestPlan, report: Path | None, as_json: bool) -> int:
+    from engine.selftest.checks import FAILED
     from engine.selftest.page import check_lines, progress_line, result_lines
-    from engine.selftest.plan import SelftestPlan
-    from engine.selftest.record import StepRecord, exit_code, to_json
+    from engine.selftest.record import exit_code, to_json
     from engine.selftest.report import write_report
     from engine.selftest.run import NO_TIME, run_selftest
 
-    assert isinstance(plan, SelftestPlan)
     columns = width()
 
     def tell(found: StepRecord, finding: Finding) -> None:

@@ -116,7 +116,8 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
     base, scale = self.base_layer, self.scaling[ADAPTER]
     if is_frozen_product(base, x):
         group: Group | None = self.__dict__.get(_GROUP)
-        if group is not None and group.usable and group.takes(x):
+        # A compiled layer would be traced anew for each group.
+        if group is not None and not torch.compiler.is_compiling() and group.usable and group.takes(x):
             return group.output(self, x)
         announced, low = _Adapter.apply(x, a, b, base, scale)
         completed: torch.Tensor = _Complete.apply(announced, low, x.detach(), b.detach(), base, scale)

@@ -46,4 +46,6 @@ def unpack(packed: torch.Tensor, state: Any, out: torch.Tensor) -> None:
         HALF=state.blocksize // 2,
         NESTED=nested is not None,
         NESTED_GROUP=nested.blocksize if nested is not None else 1,
+        # bitsandbytes rounds between the product and the sum of a nested scale; so every value is the same.
+        enable_fp_fusion=False,
     )

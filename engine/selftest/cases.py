@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.memory.recompute import ATTENTION, OFFLOAD, recompute_in, recompute_of
 from engine.memory.shape import TrainingShape
 from engine.models.parameters import total_parameters
 from engine.models.resolve import resolve_model
 from engine.models.spec import ModelSpec
+from engine.recommend.budget import Target
+from engine.recommend.candidates import recomputes
 from engine.recommend.plan import Plan, Requirements
 from engine.recommend.search import plan_model
 from engine.selftest.checks import Item, Place
@@ -29,8 +32,18 @@ _QUICK_S = 45.0
 """What the one step that is timed may take."""
 _LONGEST_S = 120.0
 """A trial that is expected to take longer is not offered."""
+_FLASH_FROM = (8, 0)
+"""Only flash attention keeps its output apart."""
 _MAKING = 1.1
 """Of the unquantized weights: they are made on the device, then packed one by one."""
+
+
+_WORDS: dict[bool | int | str, str] = {
+    False: "no checkpointing",
+    True: "all checkpointed",
+    OFFLOAD: "all checkpointed, inputs in main memory",
+    ATTENTION: "all checkpointed, attention kept",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,8 @@ class Trial:
     quantization: str
     micro_batch: int
     max_length: int
-    checkpoint_every: int
+    checkpointing: bool | int | str
+    """As `train.activation_checkpointing` has it."""
     accumulation: int = 1
 
     def requirements(self, device: str) -> Requirements:
@@ -55,23 +69,18 @@ class Trial:
             quantization=self.quantization,
             micro_batch=self.micro_batch,
             gradient_accumulation_steps=self.accumulation,
-            checkpoint_every=self.checkpoint_every,
+            recompute=recompute_of(self.checkpointing),
             total_batch=self.micro_batch * self.accumulation,
             device=device,
         )
 
     @property
     def name(self) -> str:
-        """`llama-3.2-1b lora nf4 bf16 4x1024 every layer checkpointed`."""
+        """`llama-3.2-1b lora nf4 bf16 4x1024 all checkpointed`."""
         stored = "" if self.quantization == "none" else f" {self.quantization}"
-        short = self.model.rpartition("/")[2]
         batch = f"{self.micro_batch}x{self.max_length}" + f" in {self.accumulation}" * (self.accumulation > 1)
-        return f"{short} {self.method}{stored} {self.dtype} {batch} {checkpointing(self.checkpoint_every)}"
-
-
-def checkpointing(every: int) -> str:
-    """The level in words."""
-    return {0: "no checkpointing", 1: "all checkpointed"}.get(every, f"1 in {every} checkpointed")
+        layers = _WORDS.get(self.checkpointing, f"1 in {self.checkpointing} checkpointed")
+        return f"{self.model.rpartition('/')[2]} {self.method}{stored} {self.dtype} {batch} {layers}"
 
 
 # memory ----------------------------------------------------------------------------------------------
@@ -87,32 +96,36 @@ def memory_items(place: Place) -> tuple[Item, ...]:
 def _card_trials(place: Place) -> Iterator[Trial]:
     best = place.dtypes[0]
     rows = (
-        ("llama-3.2-1b-instruct", "lora", "none", 4, 1024, 1),
-        ("llama-3.1-8b", "lora", "nf4", 2, 2048, 1),
-        ("qwen2.5-0.5b-instruct", "lora", "none", 4, 1024, 0),
-        ("qwen3-0.6b", "full", "none", 1, 1024, 1),
-        ("smollm2-1.7b-instruct", "lora", "int8", 2, 1024, 1),
-        ("llama-3.1-8b", "lora", "none", 1, 2048, 1),
+        ("llama-3.2-1b-instruct", "lora", "none", 4, 1024, True),
+        ("llama-3.1-8b", "lora", "nf4", 2, 2048, True),
+        ("qwen2.5-0.5b-instruct", "lora", "none", 4, 1024, False),
+        ("qwen3-0.6b", "full", "none", 1, 1024, True),
+        ("smollm2-1.7b-instruct", "lora", "int8", 2, 1024, True),
+        ("llama-3.1-8b", "lora", "none", 1, 2048, True),
         ("gemma-3-1b-it", "lora", "none", 2, 1024, 2),
-        ("qwen3-4b", "lora", "nf4", 2, 1024, 0),
-        ("llama-3.2-1b-instruct", "lora", "none", 4, 2048, 0),
-        ("qwen2.5-14b-instruct", "lora", "nf4", 1, 4096, 1),
-        ("qwen3-8b", "lora", "none", 1, 4096, 0),
-        ("llama-3.2-1b-instruct", "full", "none", 4, 1024, 0),
-        ("qwen2.5-0.5b-instruct", "lora", "int8", 4, 1024, 0),
-        ("smollm2-135m-instruct", "lora", "none", 4, 512, 0),
+        ("qwen3-4b", "lora", "nf4", 2, 1024, False),
+        ("llama-3.2-1b-instruct", "lora", "none", 4, 2048, False),
+        ("qwen2.5-14b-instruct", "lora", "nf4", 1, 4096, True),
+        ("qwen3-8b", "lora", "none", 1, 4096, False),
+        ("llama-3.2-1b-instruct", "full", "none", 4, 1024, False),
+        ("qwen2.5-0.5b-instruct", "lora", "int8", 4, 1024, False),
+        ("smollm2-1.7b-instruct", "lora", "none", 4, 2048, OFFLOAD),
+        ("llama-3.2-1b-instruct", "lora", "none", 4, 2048, ATTENTION),
+        ("smollm2-135m-instruct", "lora", "none", 4, 512, False),
     )
-    for model, method, quantization, micro_batch, length, every in rows:
+    for model, method, quantization, micro_batch, length, layers in rows:
+        if layers == ATTENTION and place.capability < _FLASH_FROM:
+            continue
         # fp16 overflows in Gemma; the recommender takes fp32 there.
         dtype = "fp32" if best == "fp16" and model.startswith("gemma") else best
-        yield Trial(model, method, dtype, quantization, micro_batch, length, every)
+        yield Trial(model, method, dtype, quantization, micro_batch, length, layers)
 
 
 def _processor_trials(place: Place) -> Iterator[Trial]:
     best = place.dtypes[0]
-    yield Trial("demo", "lora", best, "none", 32, 128, 0)
-    yield Trial("demo", "full", "fp32", "none", 16, 128, 0)
-    yield Trial("smollm2-135m-instruct", "lora", best, "none", 1, 256, 1)
+    yield Trial("demo", "lora", best, "none", 32, 128, False)
+    yield Trial("demo", "full", "fp32", "none", 16, 128, False)
+    yield Trial("smollm2-135m-instruct", "lora", best, "none", 1, 256, True)
 
 
 # speed -----------------------------------------------------------------------------------------------
@@ -127,12 +140,12 @@ def speed_items(place: Place) -> tuple[Item, ...]:
     best = place.dtypes[0]
     if place.device == "cpu":
         trials = [
-            Trial("smollm2-135m-instruct", "lora", best, "none", 2, 256, 0),
-            Trial("smollm2-135m-instruct", "lora", best, "none", 1, 128, 0),
-            Trial("demo", "lora", best, "none", 8, 128, 0),
+            Trial("smollm2-135m-instruct", "lora", best, "none", 2, 256, False),
+            Trial("smollm2-135m-instruct", "lora", best, "none", 1, 128, False),
+            Trial("demo", "lora", best, "none", 8, 128, False),
         ]
     else:
-        shapes = ((4, 2048, 0), (2, 2048, 1), (1, 1024, 1))
+        shapes = ((4, 2048, False), (2, 2048, True), (1, 1024, True))
         trials = [Trial("llama-3.2-1b-instruct", "lora", best, "none", *shape) for shape in shapes]
     steps = [item for trial in trials if (item := trial_item(place, trial, "speed")) is not None]
     quick = [item for item in steps if item.expected_s <= _QUICK_S] or steps[-1:]
@@ -147,7 +160,7 @@ def setting_items(place: Place) -> tuple[Item, ...]:
     plan = suiting_plan(place)
     if plan is None:
         return ()
-    trials = [_trial_of(plan), *_neighbours(plan)]
+    trials = [_trial_of(plan), *_neighbours(plan, place.target)]
     items = [trial_item(place, trial, "setting") for trial in trials]
     if items[0] is None:
         return ()
@@ -176,19 +189,20 @@ def _trial_of(plan: Plan) -> Trial:
         shape.quantization,
         shape.micro_batch,
         shape.max_length,
-        shape.checkpoint_every,
+        recompute_in(shape).setting(),
         min(2, shape.gradient_accumulation_steps),
     )
 
 
-def _neighbours(plan: Plan) -> Iterator[Trial]:
+def _neighbours(plan: Plan, target: Target) -> Iterator[Trial]:
     """One level of checkpointing less and more, half and twice the micro-batch."""
-    own, levels = _trial_of(plan), (0, 4, 2, 1)
-    if own.checkpoint_every in levels:
-        place = levels.index(own.checkpoint_every)
-        for other in (place - 1, place + 1):
-            if 0 <= other < len(levels):
-                yield replace(own, checkpoint_every=levels[other])
+    own, way = _trial_of(plan), recompute_in(plan.shape)
+    ways = recomputes(plan.model, plan.shape, target, Requirements())
+    if way in ways:
+        number = ways.index(way)
+        for other in (number - 1, number + 1):
+            if 0 <= other < len(ways):
+                yield replace(own, checkpointing=ways[other].setting())
     total = own.micro_batch * own.accumulation
     for micro_batch in (own.micro_batch * 2, own.micro_batch // 2):
         if micro_batch:

@@ -27,7 +27,7 @@ Begins = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Workplace:
     """Where children work: environment, and a folder for their jobs, results and logs."""
 
     environment: Mapping[str, str]
@@ -37,12 +37,12 @@ class Bench:
 class _Child:
     """One process and the lines it has written so far."""
 
-    def __init__(self, items: Sequence[Item], bench: Bench) -> None:
-        number = len(list(bench.folder.glob("job-*.json")))
-        self._job, self._out = bench.folder / f"job-{number}.json", bench.folder / f"out-{number}.jsonl"
-        self._log = bench.folder / f"log-{number}.txt"
+    def __init__(self, items: Sequence[Item], workplace: Workplace) -> None:
+        number = len(list(workplace.folder.glob("job-*.json")))
+        self._job, self._out = workplace.folder / f"job-{number}.json", workplace.folder / f"out-{number}.jsonl"
+        self._log = workplace.folder / f"log-{number}.txt"
         jobs = [{"name": item.name, "run": item.run, "params": dict(item.params)} for item in items]
-        self._job.write_text(json.dumps({"folder": str(bench.folder), "items": jobs}))
+        self._job.write_text(json.dumps({"folder": str(workplace.folder), "items": jobs}))
         self._out.touch()
         self._offset = 0
         with self._log.open("wb") as log:
@@ -51,8 +51,8 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=dict(bench.environment),
-                cwd=bench.folder,
+                env=dict(workplace.environment),
+                cwd=workplace.folder,
                 start_new_session=True,
             )
 
@@ -88,7 +88,7 @@ class _Child:
             os.killpg(self.process.pid, number)
 
 
-def run_items(items: Sequence[Item], bench: Bench, *, alone: bool, begins: Begins) -> Iterator[Finding]:
+def run_items(items: Sequence[Item], workplace: Workplace, *, alone: bool, begins: Begins) -> Iterator[Finding]:
     """Findings as they come. `begins(number)` is asked for each item before it starts; the first no ends it all.
 
     However this generator is left, no process remains.
@@ -100,14 +100,14 @@ def run_items(items: Sequence[Item], bench: Bench, *, alone: bool, begins: Begin
         def next_begins(number: int, first: int = first) -> bool:
             return begins(first + number)
 
-        for finding in _in_one_process(batch, bench, next_begins):
+        for finding in _in_one_process(batch, workplace, next_begins):
             done += 1
             yield finding
 
 
-def _in_one_process(items: Sequence[Item], bench: Bench, begins: Begins) -> Iterator[Finding]:
+def _in_one_process(items: Sequence[Item], workplace: Workplace, begins: Begins) -> Iterator[Finding]:
     """Findings until the items are done, one of them ends the process, or `begins` says no."""
-    child = _Child(items, bench)
+    child = _Child(items, workplace)
     current, since = 0, time.monotonic()
     try:
         while current < len(items):

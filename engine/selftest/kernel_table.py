@@ -12,18 +12,24 @@ from typing import Any
 
 from engine.memory.device import attention_kernel
 from engine.memory.shape import TrainingShape
+from engine.models.spec import ModelSpec
+from engine.recommend.kernels import obstacle
 from engine.selftest.checks import Item, Place
 
 Case = tuple[str, Mapping[str, Any]]
 FAMILIES = ("llama", "qwen3", "gemma3_text", "gemma2", "qwen2", "phi3")
 """Two-layer models are made of these: grouped heads, norms of heads, windows, capped scores, biases, fused matrices."""
+VOCABULARY = 512
 _MODULE = "engine.selftest.device."
 _KERNELS = {
-    "varlen": "variable-length flash attention",
-    "repeated": "memory-efficient attention",
-    "split": "attention, one call a document",
-    "products": "attention as plain products",
+    "varlen": ("flash attention", "flash"),
+    "packed": ("memory-efficient attention", "efficient"),
+    "split": ("attention, one call a document", None),
+    "products": ("attention as plain products", None),
 }
+"""The memory model's word for a kernel -> what a person reads, and what `attention_kernels` calls it."""
+_CUDNN_CARDS = (9, 10)
+_AMPERE = (8, 0)
 _EXPECTED_S = {"cpu": 0.5, "cuda": 0.7}
 _FIRST_CALL_S = 3.0
 
@@ -37,14 +43,38 @@ class Row:
     cases: Callable[[Place], Iterator[Case]]
 
 
+def tiny_spec(family: str) -> ModelSpec:
+    """Two layers, four query heads to two key heads, a window shorter than the documents where the family has one."""
+    return ModelSpec(
+        name=f"tiny {family}",
+        family=family,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=1024,
+        tie_word_embeddings=family != "qwen3",
+        attention_bias=family == "qwen2",
+        fused_projections=family == "phi3",
+        sliding_window=16 if family.startswith("gemma") else None,
+    )
+
+
 def attention_cases(place: Place) -> Iterator[Case]:
-    """Each kernel that training uses here, by dtype: grouped heads, a window, wide heads."""
+    """Each kernel that training uses here, by dtype: grouped heads, a window, wide heads, rows of one document."""
     for dtype in place.dtypes:
         shape = TrainingShape(compute_dtype=dtype, device=place.device)
-        name = _KERNELS[attention_kernel(place.gpu, shape)]
-        yield f"{name}, {dtype}", {"dtype": dtype}
-        yield f"{name}, {dtype}, window", {"dtype": dtype, "window": 5}
-        yield f"{name}, {dtype}, heads of 128", {"dtype": dtype, "head_dim": 128, "key_heads": 6}
+        name, kernel = _KERNELS[attention_kernel(tiny_spec("llama"), shape, place.gpu)]
+        known = {"dtype": dtype, "kernel": kernel}
+        yield f"{name}, {dtype}", known
+        yield f"{name}, {dtype}, window", {**known, "window": 5}
+        yield f"{name}, {dtype}, heads of 128", {**known, "head_dim": 128, "key_heads": 6}
+        if place.capability[0] in _CUDNN_CARDS and dtype != "fp32":
+            whole = {"dtype": dtype, "kernel": "cudnn", "lengths": [64, 64], "rows": 2, "head_dim": 128}
+            yield f"cuDNN's attention, rows of one document, {dtype}", whole
     if place.device == "cpu" and "bf16" in place.dtypes:
         yield "attention, one call a document, bf16, long", {"dtype": "bf16", "lengths": [600, 40]}
     yield f"attention with capped scores, {place.dtypes[0]}", {"dtype": place.dtypes[0], "softcap": 20.0}
@@ -74,13 +104,32 @@ def adapter_cases(place: Place) -> Iterator[Case]:
     yield f"fused adapters on nf4, {place.dtypes[0]}", {"quantization": "nf4", "dtype": place.dtypes[0]}
 
 
+def capped_cases(place: Place) -> Iterator[Case]:
+    """Gemma 2's scores, where a card compiles a kernel for them."""
+    if place.capability >= _AMPERE:
+        yield f"capped scores through flex attention, gemma2, {place.dtypes[0]}", {"dtype": place.dtypes[0]}
+
+
+def liger_cases(place: Place) -> Iterator[Case]:
+    """Each family that has Triton kernels here; none on a processor, an older card, or without liger-kernel."""
+    for family in FAMILIES:
+        if not obstacle(tiny_spec(family), place.device, place.gpu):
+            for dtype in dict.fromkeys((place.dtypes[0], "fp32" if family == "llama" else place.dtypes[0])):
+                yield f"Liger's kernels, {family}, {dtype}", {"family": family, "dtype": dtype}
+
+
 def checkpointing_cases(place: Place) -> Iterator[Case]:
-    """Every layer, and every second one."""
+    """Every layer and every second one; on a card also with what is kept or moved beside."""
     dtype = place.dtypes[0]
     for family in ("llama", "gemma3_text"):
         for every in (1, 2):
             name = f"checkpointing of every{' second' * (every == 2)} layer, {family}, {dtype}"
             yield name, {"family": family, "dtype": dtype, "every": every}
+    yield f"checkpointing of int8 layers, {dtype}", {"quantization": "int8", "dtype": dtype, "reentrant": True}
+    if place.device == "cuda":
+        yield f"checkpointing, inputs in main memory, {dtype}", {"family": "llama", "dtype": dtype, "offload": True}
+    if place.capability >= _AMPERE:
+        yield f"checkpointing, attention kept, {dtype}", {"family": "llama", "dtype": dtype, "keep_attention": True}
 
 
 def quantized_cases(place: Place) -> Iterator[Case]:
@@ -90,9 +139,20 @@ def quantized_cases(place: Place) -> Iterator[Case]:
             yield f"{quantization} layers, {dtype}", {"quantization": quantization, "dtype": dtype}
 
 
+def unpacking_cases(place: Place) -> Iterator[Case]:
+    """Our own program for 4-bit matrices, which only a card runs."""
+    if place.capability >= _AMPERE:
+        for quantization in ("nf4", "fp4"):
+            for dtype in place.dtypes:
+                name = f"4-bit matrices in one pass, {quantization}, {dtype}"
+                yield name, {"quantization": quantization, "dtype": dtype}
+
+
 def optimizer_cases(place: Place) -> Iterator[Case]:
-    """The fused optimizer in the recommended dtype: with fp32 masters where that is 16-bit."""
-    yield f"fused AdamW, {place.dtypes[0]}", {"dtype": place.dtypes[0]}
+    """bf16 weights have fp32 masters, which lie end to end; fp32 ones have none."""
+    for dtype in ("bf16", "fp32"):
+        if dtype in place.dtypes:
+            yield f"AdamW, {dtype}", {"dtype": dtype}
 
 
 ROWS: tuple[Row, ...] = (
@@ -102,7 +162,10 @@ ROWS: tuple[Row, ...] = (
     Row("against PEFT's own adapters", _MODULE + "kernels:fused_adapters", adapter_cases),
     Row("against the same layers without it", _MODULE + "kernels:checkpointing", checkpointing_cases),
     Row("against plain layers with the unpacked weights", _MODULE + "kernels:quantized", quantized_cases),
-    Row("against the optimizer's plain loop, three updates", _MODULE + "kernels:optimizer", optimizer_cases),
+    Row("against torch's plain AdamW on fp32 copies", _MODULE + "kernels:optimizer", optimizer_cases),
+    Row("against transformers' own operators", _MODULE + "kernels:liger", liger_cases),
+    Row("bit for bit against bitsandbytes", _MODULE + "kernels:unpacking", unpacking_cases),
+    Row("against squares of scores", _MODULE + "kernels:capped", capped_cases),
 )
 
 

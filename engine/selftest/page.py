@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding, Step
+from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding, Place, Step
 from engine.selftest.plan import SelftestPlan, expected
-from engine.selftest.record import STOPPED, Record, StepRecord, counts, device_line
+from engine.selftest.record import STOPPED, Record, StepRecord, counts, device_line, kernels_line
 from engine.selftest.run import NO_TIME
 from engine.text import format_duration, sanitize
 
@@ -29,6 +29,7 @@ def plan_lines(plan: SelftestPlan, columns: int) -> Iterator[str]:
     columns, steps = _bounded(columns), expected(plan)
     yield from _wrapped("Device", device_line(plan.place), columns)
     yield from _wrapped("Dtypes", ", ".join(plan.place.dtypes), columns)
+    yield from _kernels(plan.place, columns)
     for step, count, seconds in steps:
         yield ""
         yield from _plan_step(step, count, seconds, plan.total_s, columns)
@@ -59,6 +60,7 @@ def result_lines(record: Record, columns: int) -> Iterator[str]:
     yield from _wrapped("Device", device_line(record.plan.place), columns)
     disk = f"{machine.disk_free_bytes / 1024**3:,.1f} GiB of disk free"
     yield from _wrapped("With", f"torch {machine.torch_version or 'not found'}, {disk}, {record.started}", columns)
+    yield from _kernels(record.plan.place, columns)
     for note in machine.notes:
         yield from _wrapped("Note", note, columns)
     for step in record.steps:
@@ -108,6 +110,10 @@ def verdict_lines(record: Record, columns: int) -> Iterator[str]:
 def progress_line(step: Step) -> str:
     """What begins now."""
     return f"{step.title} …"
+
+
+def _kernels(place: Place, columns: int) -> list[str]:
+    return _wrapped("Kernels", kernels_line(place), columns) if place.device == "cuda" else []
 
 
 def _bounded(columns: int) -> int:

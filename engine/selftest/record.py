@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.recommend.kernels import choose_kernels
 from engine.runs.files import write_json_atomic
 from engine.runs.store import directory_error, state_home
 from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding, Place, Step
+from engine.selftest.kernel_table import tiny_spec
 from engine.selftest.plan import SelftestPlan
 from engine.text import format_bytes
 
@@ -140,6 +142,7 @@ def machine_facts(place: Place) -> dict[str, Any]:
         "torch": machine.torch_version,
         "torch_cuda": machine.torch_cuda_version,
         "gpus": [one.name for one in machine.gpus],
+        "kernels": kernels_line(place),
         "notes": list(machine.notes),
     }
     if gpu is not None:
@@ -147,6 +150,12 @@ def machine_facts(place: Place) -> dict[str, Any]:
         facts["gpu"]["notes"] = list(gpu.notes)
         facts["gpu"]["other_processes"] = len(gpu.processes)
     return facts
+
+
+def kernels_line(place: Place) -> str:
+    """Which operators runs take for norms, rotation, gate and loss of common models here, and why."""
+    choice, reason = choose_kernels(tiny_spec("llama"), place.device, place.gpu, None)
+    return f"{choice}: {reason}"
 
 
 def device_line(place: Place) -> str:

@@ -19,8 +19,8 @@ from typing import Any
 
 from engine.runs.launch import worker_environment
 from engine.selftest import settings
-from engine.selftest.checks import SKIPPED, Finding, Place, Step, begins
-from engine.selftest.children import Bench, run_items
+from engine.selftest.checks import FAILED, SKIPPED, Finding, Place, Step, begins
+from engine.selftest.children import Workplace, run_items
 from engine.selftest.plan import SelftestPlan
 from engine.selftest.record import ENDED, STOPPED, Record, StepRecord, new_record
 
@@ -34,13 +34,13 @@ def run_selftest(plan: SelftestPlan, on_step: OnStep, on_finding: OnFinding) -> 
     """Run all steps; returns the record, which also lies at its `path`. Raises EngineError(DISK)."""
     record = new_record(plan)
     folder = Path(tempfile.mkdtemp(prefix=f".{record.path.stem}-", dir=record.path.parent))
-    bench, began = Bench(environment_of(plan.place), folder), time.monotonic()
+    workplace, began = Workplace(environment_of(plan.place), folder), time.monotonic()
     try:
         with _terminated_as_interrupt():
             for step in plan.steps:
                 on_step(step)
                 record.steps.append(StepRecord(step))
-                _run_step(record, bench, began, on_finding)
+                _run_step(record, workplace, began, on_finding)
         record.state = ENDED
     except KeyboardInterrupt:
         record.state = STOPPED
@@ -60,7 +60,7 @@ def environment_of(place: Place) -> dict[str, str]:
     return environment
 
 
-def _run_step(record: Record, bench: Bench, began: float, on_finding: OnFinding) -> None:
+def _run_step(record: Record, workplace: Workplace, began: float, on_finding: OnFinding) -> None:
     """Items while there is time; each that does not begin any more is told as left out."""
     found, plan = record.steps[-1], record.plan
     step, since = found.step, time.monotonic()
@@ -74,10 +74,10 @@ def _run_step(record: Record, bench: Bench, began: float, on_finding: OnFinding)
         record.write()
         on_finding(found, finding)
 
-    for finding in run_items(step.items, bench, alone=step.alone, begins=begin):
-        tell(finding)
+    for finding in run_items(step.items, workplace, alone=step.alone, begins=begin):
+        tell(_slow_again(found, finding, workplace))
     if step.name == "settings" and step.items:
-        _confirm(found, bench, plan.place.device)
+        _confirm(found, workplace, plan.place.device)
         tell(settings.conclude(found.findings, plan.place.device))
     ran = len([finding for finding in found.findings if finding.name != settings.NAME])
     for item in step.items[ran:]:
@@ -93,13 +93,24 @@ def _pace(record: Record) -> float:
     return min(_SLOWEST, max(1.0, sum(finding.seconds for _, finding in pairs) / expected_s)) if expected_s else 1.0
 
 
-def _confirm(found: StepRecord, bench: Bench, device: str) -> None:
+def _slow_again(found: StepRecord, finding: Finding, workplace: Workplace) -> Finding:
+    """Speed that is too low is measured once more: other work comes and goes."""
+    if found.step.name != "speed" or finding.status != FAILED:
+        return finding
+    item = found.step.items[len(found.findings)]
+    again = next(run_items([item], workplace, alone=True, begins=lambda number: True))
+    return replace(again, text=f"{again.text}, at the second try", seconds=finding.seconds + again.seconds)
+
+
+def _confirm(found: StepRecord, workplace: Workplace, device: str) -> None:
     """Before a neighbour is called faster, it and the recommended setting run once more."""
     best = settings.faster(found.findings, device)
     if best is None:
         return
     numbers = (0, found.findings.index(best))
-    again = run_items([found.step.items[number] for number in numbers], bench, alone=True, begins=lambda number: True)
+    again = run_items(
+        [found.step.items[number] for number in numbers], workplace, alone=True, begins=lambda number: True
+    )
     for number, finding in zip(numbers, again, strict=False):
         kept = settings.better(found.findings[number], finding)
         found.findings[number] = replace(kept, text=f"{kept.text}, the better of two runs")

@@ -19,7 +19,7 @@ from engine.modeling.forward import base_of, loss_sum
 from engine.profile.schema import Profile
 from engine.train import outputs
 from engine.train.arguments import training_arguments
-from engine.train.kernel_choice import choose, place_of
+from engine.train.kernel_choice import Place, choose, place_of
 from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.schedule import plan_schedule
@@ -99,13 +99,13 @@ def build_trainer(
     model: Any,
     prepared: Prepared,
     *,
-    given: frozenset[str],
-    machine: Machine,
-    gpu: Gpu | None,
+    given: frozenset[str] = frozenset(),
+    machine: Machine | None = None,
+    gpu: Gpu | None = None,
 ) -> EngineTrainer:
     """The trainer, after its faster paths were compared with the plain ones and the base was asked where needed.
 
-    `given`: keys of the profile whose value is a person's own.
+    `given`: keys of the profile whose value is a person's own. With `machine` and `gpu` faster paths are also measured.
     """
     train_set = PackedDataset(prepared.train)
     validation_set = PackedDataset(prepared.validation) if prepared.validation is not None else None
@@ -129,7 +129,8 @@ def build_trainer(
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
-    trainer.ways = tuple(each.key for each in choose(trainer, given, place_of(trainer, gpu, machine)))
+    place = Place() if machine is None else place_of(trainer, gpu, machine)
+    trainer.ways = tuple(each.key for each in choose(trainer, given, place))
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer

@@ -7,13 +7,16 @@ fp32: with AdamW 16 bytes per trained parameter, as fp32 training takes, with 16
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 Groups = list[dict[str, Any]]
 STEP_PORTION_BYTES = 256 * 1024 * 1024
-"""fp32 gradients alive at once in a step; the memory model counts on this number."""
+"""fp32 gradients alive at once in a step on a GPU; the memory model counts on this number."""
+PROCESSOR_PORTION_BYTES = 8 * 1024 * 1024
+"""The same on a processor: small enough for malloc to hand the same memory out again, without new pages."""
 
 
 class Masters(torch.optim.Optimizer):
@@ -78,12 +81,12 @@ def _portions(
 ) -> list[tuple[list[torch.Tensor], list[torch.Tensor]]]:
     """Weights with their masters, split so that each part's masters take at most a portion."""
     parts: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
-    room = 0
+    room: float = 0
     for weight, master in zip(weights, masters, strict=True):
         size = 4 * weight.numel()
         if size > room or not parts:
             parts.append(([], []))
-            room = STEP_PORTION_BYTES
+            room = min(STEP_PORTION_BYTES, PROCESSOR_PORTION_BYTES if weight.device.type == "cpu" else math.inf)
         parts[-1][0].append(weight)
         parts[-1][1].append(master)
         room -= size

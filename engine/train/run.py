@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from pathlib import Path
@@ -136,6 +137,9 @@ def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
     job.phase("train")
     job.stoppable.set()
     try:
+        # What exists by now stays: the collector need not walk it, which would stop the host for a step's time.
+        gc.collect()
+        gc.freeze()
         if resume is None and trainer.validation is not None:
             trainer._evaluate(None, None)
         trainer.meter.restart()
@@ -144,6 +148,7 @@ def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
         else:
             trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
     finally:
+        gc.unfreeze()
         job.stoppable.clear()
 
 

@@ -9,6 +9,7 @@ device for a log line only, and for that one a step later. Built and run by `tra
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,6 +73,8 @@ class EngineTrainer(TellingTrainer):
         self.on_smaller: Callable[[BaseException, int], None] = lambda error, rows: None
         """Told when memory ran out and smaller pieces are tried: the error, and the rows at once from now on."""
         self._learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Trainer calls it after each step, and the module's own walks thousands of modules for it.
+        model.zero_grad = partial(_drop_gradients, self._learned)
         self.ways: tuple[str, ...] = ()
         """The faster paths that are on (`kernel_choice.py`)."""
         self._audited = False
@@ -165,3 +168,8 @@ class EngineTrainer(TellingTrainer):
         """AdamW with fp32 masters, or what `train.optim` says."""
         self.optimizer = build_optimizer(self.model, self.settings, self.job.warn)
         return self.optimizer
+
+
+def _drop_gradients(learned: list[torch.Tensor], set_to_none: bool = True) -> None:
+    for parameter in learned:
+        parameter.grad = None

@@ -112,3 +112,27 @@ def test_no_step_waits_for_the_card(tmp_path, method, logging_steps):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.state.global_step == 12
+
+
+def test_the_fastest_kernels_are_measured_once_and_train(tmp_path):
+    from engine.runs.events import read_events
+    from engine.train.kernel_choice import Place, choose
+    from tests.unit.train.conftest import make_settings, make_trainer
+
+    found = []
+    for name in ("first", "second"):
+        settings = make_settings(dtype="bf16", device="cuda", every=1)
+        settings = settings.model_copy(update={"lora": settings.lora.model_copy(update={"dropout": 0.0})})
+        trainer = make_trainer(tmp_path / name, settings)
+        state = torch.cuda.get_rng_state()
+        choose(trainer, frozenset(), Place(tmp_path / "card.kernels.json", {"model": "tiny"}, always=name == "first"))
+        assert torch.equal(state, torch.cuda.get_rng_state())
+        trainer.train()
+        events = read_events(tmp_path / name / "events.jsonl")[0]
+        assert not [event for event in events if event["type"] == "warning"]
+        found.append(next(event for event in events if event["type"] == "kernels"))
+        assert all(event["loss"] > 0 for event in events if event["type"] == "train_step")
+    assert set(found[0]["seconds"]) == {"liger+fused", "liger", "fused", "plain"}
+    assert found[0]["source"] == "measured"
+    assert found[1]["source"].startswith("known from ")
+    assert found[1]["ways"] == found[0]["ways"]

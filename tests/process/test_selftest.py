@@ -18,13 +18,13 @@ def records(shell):
 def test_from_the_command_to_what_fit_knows_afterwards(shell):
     assert not shell.engine("fit", "demo", "--json").json["models"][0]["speed_measured"]
     done = shell.engine("selftest", "--device", "cpu", "--minutes", "0.5", "--json", "--report", "report.json")
-    assert done.code in (0, ExitCode.RESOURCES), done.out
     found = done.json
     assert (found["state"], found["exit_code"], found["device"]) == ("ended", done.code, "cpu")
     steps = {step["name"]: step["checks"] for step in found["steps"]}
     assert list(steps) == ["machine", "kernels", "training", "memory", "speed", "settings"]
     for name in ("machine", "kernels", "training"):
         assert steps[name][0]["status"] == "passed", steps[name][0]
+        assert "failed" not in [check["status"] for check in steps[name]]
     trained = steps["training"][0]["figures"]
     assert trained["loss_after"] < trained["loss_before"]
     assert steps["settings"][-1]["text"] == "left out for want of time"

@@ -15,9 +15,13 @@ from torch import nn
 
 from engine.errors import EngineError, ExitCode
 from engine.modeling import attention as packed_attention
-from engine.modeling import forward, fused_lora
+from engine.modeling import checkpointing as recompute
+from engine.modeling import forward, four_bit, fused_lora
+from engine.modeling import liger as liger_kernels
+from engine.modeling.attention_kernels import Documents, kernel_for
 from engine.modeling.load import DTYPES
-from engine.selftest.checks import FAILED, PASSED, Finding
+from engine.profile.schema import Profile
+from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding
 from engine.selftest.device.tiny import batch, demo_model, documents, learning_settings, tiny_model
 from engine.train.acceleration import loss_and_gradients
 from engine.train.optimizer import build_optimizer
@@ -29,6 +33,10 @@ _ROUNDING = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2}
 _KERNEL_ROUNDING = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 2e-2}
 _INT8_ROUNDING = 0.1
 """LLM.int8 rounds what goes into a layer to 8 bits as well."""
+_OFFLOADED_TIMES = 22
+_UPDATES = (1.0, -0.5, 2.0)
+"""Three steps, each with a gradient as many times as large."""
+_HEADS = 6
 
 
 def judged(error: float, tolerance: float, **figures: float) -> Finding:
@@ -61,20 +69,21 @@ def _norm(tensors: list[torch.Tensor]) -> float:
 def attention(params: Params) -> Finding:
     """The kernel that training would use on these documents, forward and backward, against fp64."""
     device, lengths = params["device"], params.get("lengths") or [10, 54, 1, 63]
-    heads, key_heads, width = 6, params.get("key_heads", 2), params.get("head_dim", 32)
-    options = {"window": params.get("window"), "softcap": params.get("softcap")}
-    generator, total = torch.Generator().manual_seed(0), sum(lengths)
-    drawn = [torch.randn(1, count, total, width, generator=generator) for count in (heads, key_heads, key_heads)]
-    rounded = [part.to(DTYPES[params["dtype"]]) for part in drawn]
-    bounds = torch.tensor([0, *lengths]).cumsum(0)
+    rows, options = params.get("rows", 1), {"window": params.get("window"), "softcap": params.get("softcap")}
+    rounded = _drawn(params, sum(lengths))
+    bounds, longest = torch.tensor([0, *lengths]).cumsum(0), max(lengths)
     exact = _differentiated(
         lambda parts: _exact(parts, bounds.tolist(), **options), [part.double() for part in rounded]
     )
     offsets = bounds.to(device, torch.int32)
+    parts = [_rows(part.to(device), rows) for part in rounded]
+    kernel = kernel_for(parts[0], parts[1], Documents(offsets, longest, rows, sum(lengths) // rows), options["window"])
+    if params.get("kernel") not in (None, kernel):
+        return Finding("", SKIPPED, f"not used here, {kernel} attention is: it differs, or its library is too old")
 
     def fast(parts: list[torch.Tensor]) -> torch.Tensor:
-        query, key, value = parts
-        return packed_attention.packed_attention(
+        query, key, value = (_rows(part, rows) for part in parts)
+        out, _ = packed_attention.packed_attention(
             nn.Identity(),
             query,
             key,
@@ -83,12 +92,25 @@ def attention(params: Params) -> Finding:
             sliding_window=options["window"],
             softcap=options["softcap"],
             cu_seq_lens_q=offsets,
-            max_length_q=max(lengths),
-        )[0]
+            max_length_q=longest,
+        )
+        return out.reshape(1, -1, *out.shape[2:])
 
     found = _differentiated(fast, [part.to(device) for part in rounded])
     errors = [_norm([one - other.cpu().double()]) / _norm([one]) for one, other in zip(exact, found, strict=True)]
     return judged(largest(errors), _KERNEL_ROUNDING[params["dtype"]])
+
+
+def _drawn(params: Params, total: int) -> list[torch.Tensor]:
+    """Query, key and value [1, heads, S, D], rounded to the dtype."""
+    generator, sizes = torch.Generator().manual_seed(0), (_HEADS, *[params.get("key_heads", 2)] * 2)
+    drawn = [torch.randn(1, count, total, params.get("head_dim", 32), generator=generator) for count in sizes]
+    return [part.to(DTYPES[params["dtype"]]) for part in drawn]
+
+
+def _rows(part: torch.Tensor, rows: int) -> torch.Tensor:
+    """[1, H, S, D] -> [rows, H, S / rows, D]."""
+    return part[0].unflatten(1, (rows, -1)).transpose(0, 1)
 
 
 def _differentiated(
@@ -155,16 +177,66 @@ def fused_adapters(params: Params) -> Finding:
 
 def checkpointing(params: Params) -> Finding:
     """Activations computed again in the backward pass, against activations kept."""
-    model, whole = tiny_model(params["family"], params["dtype"], params["device"]), batch(params["device"])
+    dtype, device = params["dtype"], params["device"]
+    stored, offload = params.get("quantization"), params.get("offload", False)
+    model = demo_model(stored, dtype, device) if stored else tiny_model(params["family"], dtype, device)
+    # Inputs under a mebibyte are not worth moving.
+    whole = batch(device, times=_OFFLOADED_TIMES if offload else 1)
     plain = loss_and_gradients(model, whole, forward.loss_sum)
-    forward.enable_checkpointing(model, params["every"])
+    recompute.enable(
+        model,
+        params.get("every", 1),
+        offload=offload,
+        keep_attention=params.get("keep_attention", False),
+        reentrant=params.get("reentrant", False),
+    )
     passes: list[int] = []
     layer = forward.base_of(model).get_decoder().layers[0]
     layer.mlp.register_forward_pre_hook(lambda module, inputs: passes.append(1))
     found = loss_and_gradients(model, whole, forward.loss_sum)
     if len(passes) != 2:
         return Finding("", FAILED, f"the first layer ran {len(passes)} times in a step in place of twice")
-    return compared(plain, found, _ROUNDING[params["dtype"]])
+    return compared(plain, found, _ROUNDING[dtype])
+
+
+def liger(params: Params) -> Finding:
+    """Triton kernels of norms, rotation, gate and loss, against transformers' own operators."""
+    reason = liger_kernels.missing_reason()
+    if reason:
+        return Finding("", FAILED, reason)
+    model, whole = tiny_model(params["family"], params["dtype"], params["device"]), batch(params["device"])
+    plain = loss_and_gradients(model, whole, forward.loss_sum)
+    bound = liger_kernels.bind(model)
+    if not bound:
+        return Finding("", FAILED, "no part of this model takes a kernel")
+    return compared(plain, loss_and_gradients(model, whole, forward.loss_sum), _ROUNDING[params["dtype"]])
+
+
+def capped(params: Params) -> Finding:
+    """Soft-capped scores through flex attention, against each document's square of scores."""
+    model, whole = tiny_model("gemma2", params["dtype"], params["device"]), batch(params["device"])
+    plain = loss_and_gradients(model, whole, forward.loss_sum)
+    warnings: list[str] = []
+    packed_attention.use_flex(forward.base_of(model), lambda code, message: warnings.append(message))
+    if warnings:
+        return Finding("", SKIPPED, warnings[0])
+    return compared(plain, loss_and_gradients(model, whole, forward.loss_sum), _ROUNDING[params["dtype"]])
+
+
+def unpacking(params: Params) -> Finding:
+    """4-bit matrices by our own program, against bitsandbytes' kernels, with nested scales and without."""
+    import bitsandbytes
+
+    dtype, device = DTYPES[params["dtype"]], params["device"]
+    apart = 0.0
+    for nested in (True, False):
+        exact = torch.randn(1000, 192, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+        packed = bitsandbytes.nn.Params4bit(
+            exact.cpu(), requires_grad=False, compress_statistics=nested, quant_type=params["quantization"]
+        ).to(device)
+        plain = bitsandbytes.functional.dequantize_4bit(packed.data, packed.quant_state)
+        apart = max(apart, float((four_bit.dequantized(packed, dtype) - plain).abs().max()))
+    return judged(apart, 0.0)
 
 
 def quantized(params: Params) -> Finding:
@@ -199,20 +271,43 @@ def _unpack(model: Any, dtype: torch.dtype) -> None:
 
 
 def optimizer(params: Params) -> Finding:
-    """Weights after three updates, fused and plain; 16-bit weights have fp32 masters in both."""
-    plain, fused = (_updated(params, name) for name in ("adamw_torch", "adamw_torch_fused"))
-    apart = _norm([one - other for one, other in zip(plain, fused, strict=True)])
-    return judged(apart / _norm(plain), _ROUNDING[params["dtype"]])
-
-
-def _updated(params: Params, name: str) -> list[torch.Tensor]:
-    """How far three updates moved each weight."""
+    """How far three updates move the weights: ours with flat fp32 masters, and torch's plain loop over fp32 copies."""
     model, whole = tiny_model("llama", params["dtype"], params["device"]), batch(params["device"])
     learned = [weight for weight in model.parameters() if weight.requires_grad]
-    before = [weight.detach().float().clone() for weight in learned]
-    chosen = build_optimizer(model, learning_settings(params["dtype"], name), lambda code, message: None)
-    for _ in range(3):
-        chosen.zero_grad()
-        forward.loss_sum(model, whole).backward()
+    first = [weight.detach().clone() for weight in learned]
+    settings = learning_settings(params["dtype"], "adamw_torch_fused")
+    gradients = loss_and_gradients(model, whole, forward.loss_sum)[1]
+    plain = _plainly_updated(first, gradients, settings)
+    chosen = build_optimizer(model, settings, lambda code, message: None)
+    for factor in _UPDATES:
+        for weight, gradient in zip(learned, gradients, strict=True):
+            weight.grad = gradient * factor
         chosen.step()
-    return [weight.detach().float() - old for weight, old in zip(learned, before, strict=True)]
+    masters = [master.detach().float() for group in chosen.param_groups for master in group["params"]]
+    rounded = sum(
+        float((one.to(two.dtype) - two.detach()).abs().sum()) for one, two in zip(masters, learned, strict=True)
+    )
+    if rounded:
+        return Finding("", FAILED, "the weights are not what their fp32 masters round to")
+    wanted, moved = ([end - old.float() for end, old in zip(ends, first, strict=True)] for ends in (plain, masters))
+    apart = _norm([one - other for one, other in zip(wanted, moved, strict=True)])
+    return judged(apart / _norm(wanted), _ROUNDING["fp32"])
+
+
+def _plainly_updated(first: list[torch.Tensor], gradients: list[torch.Tensor], settings: Profile) -> list[torch.Tensor]:
+    """The same updates of fp32 copies, one tensor after the other."""
+    train, copies = settings.train, [weight.float().clone().requires_grad_() for weight in first]
+    plain = torch.optim.AdamW(
+        copies,
+        lr=float(train.learning_rate),
+        betas=(train.adam_beta1, train.adam_beta2),
+        eps=train.adam_epsilon,
+        weight_decay=train.weight_decay,
+        foreach=False,
+        fused=False,
+    )
+    for factor in _UPDATES:
+        for copy, gradient in zip(copies, gradients, strict=True):
+            copy.grad = (gradient * factor).float()
+        plain.step()
+    return [copy.detach() for copy in copies]

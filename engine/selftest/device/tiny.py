@@ -19,32 +19,12 @@ from engine.models.spec import ModelSpec
 from engine.oracle.build import settings_for
 from engine.profile.schema import Profile
 from engine.selftest.device.build import random_base
+from engine.selftest.kernel_table import VOCABULARY, tiny_spec
 
 _DOCUMENTS = ((24, 40, 32), (57, 39))
 _PROMPT = 5
-_VOCABULARY = 512
 _ADAPTER_STD = 0.02
 _RANK = 8
-
-
-def tiny_spec(family: str) -> ModelSpec:
-    """Four query heads to two key heads, a window shorter than the documents where the family has one."""
-    return ModelSpec(
-        name=f"tiny {family}",
-        family=family,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        vocab_size=_VOCABULARY,
-        max_position_embeddings=1024,
-        tie_word_embeddings=family != "qwen3",
-        attention_bias=family == "qwen2",
-        fused_projections=family == "phi3",
-        sliding_window=16 if family.startswith("gemma") else None,
-    )
 
 
 def tiny_model(family: str, dtype: str, device: str, method: str = "lora") -> Any:
@@ -90,15 +70,15 @@ def learning_settings(dtype: str, optimizer: str) -> Profile:
     return found.model_copy(update={"train": found.train.model_copy(update={"optim": optimizer})})
 
 
-def batch(device: str) -> forward.Batch:
-    """Two sequences of several documents each, the first tokens of each untrained."""
-    random = np.random.default_rng(0)
-    ids = random.integers(5, _VOCABULARY, (len(_DOCUMENTS), sum(_DOCUMENTS[0]))).astype(np.int32)
+def batch(device: str, times: int = 1) -> forward.Batch:
+    """Two sequences of several documents each, `times` as many, the first tokens of each document untrained."""
+    random, documents = np.random.default_rng(0), _DOCUMENTS * times
+    ids = random.integers(5, VOCABULARY, (len(documents), sum(_DOCUMENTS[0]))).astype(np.int32)
     labels = ids.copy()
-    for row, lengths in enumerate(_DOCUMENTS):
+    for row, lengths in enumerate(documents):
         for start in np.cumsum((0, *lengths[:-1])):
             labels[row, start : start + _PROMPT] = -100
-    sizes = [np.array(documents, dtype=np.int32) for documents in _DOCUMENTS]
+    sizes = [np.array(lengths, dtype=np.int32) for lengths in documents]
     rows = PackedDataset(Packed(ids, labels, sizes, np.zeros(len(ids), dtype=np.int32)))
     found = collate([rows[number] for number in range(len(rows))])
     return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in found.items()}

@@ -96,8 +96,14 @@ def _judged(code: int, told: list[Event], log: Path) -> Finding:
     }
     learns = before is not None and after is not None and after < before
     text = f"loss {_loss(before)} to {_loss(after)} in {STEPS} steps" + ("" if learns else ": it does not learn")
-    slower = [event["message"] for event in told if str(event.get("code")).endswith("_fallback")]
-    return Finding("", PASSED if learns else FAILED, "; ".join([text, *slower]), figures)
+    return Finding("", PASSED if learns else FAILED, "; ".join([text, *fallbacks(told)]), figures)
+
+
+def fallbacks(told: list[Event]) -> list[str]:
+    """What was said of faster paths that were not taken."""
+    return [
+        str(event["message"]) for event in told if str(event.get("code")).endswith(("_fallback", "kernels_missing"))
+    ]
 
 
 def _loss(value: float | None) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.pack import Packed
-from engine.errors import EngineError
+from engine.errors import EngineError, is_out_of_memory
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration_store import load_calibration
@@ -27,11 +27,12 @@ from engine.runs.events import EventWriter, read_events
 from engine.selftest.cases import STEPS
 from engine.selftest.checks import FAILED, PASSED, Finding
 from engine.selftest.device.build import random_model
+from engine.selftest.device.training import fallbacks
 from engine.text import format_bytes
 from engine.train.assembly import build_trainer
 from engine.train.calibrate import Calibrator
 from engine.train.comparison import error_percent, subject_of
-from engine.train.peaks import phase_peaks
+from engine.train.peaks import PhasePeaks, phase_peaks
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 
@@ -55,7 +56,7 @@ validation_fraction = 0
 [train]
 per_device_train_batch_size = {micro_batch}
 gradient_accumulation_steps = {accumulation}
-activation_checkpointing = {checkpoint_every}
+activation_checkpointing = {checkpointing}
 max_steps = {steps}
 [launch]
 device = "{device}"
@@ -75,7 +76,11 @@ class Measured:
     kept: bool
     halved: bool
     """Whether memory ran out and the steps went on in smaller pieces."""
+    ways: list[str]
+    """The faster paths that were on."""
     warnings: list[str]
+    slower: list[str]
+    """Of the warnings, those of paths that were not taken."""
 
     @property
     def errors_percent(self) -> dict[str, float]:
@@ -91,6 +96,7 @@ class Measured:
             "tokens_per_second": self.tokens_per_second,
             "predicted_tokens_per_second": self.predicted_tokens_per_second,
             "kept": self.kept,
+            "ways": self.ways,
             "warnings": self.warnings,
         }
 
@@ -106,8 +112,8 @@ def memory(params: dict[str, Any]) -> Finding:
         if name in errors
     ]
     short = found.halved or any(error < -TOLERATED_PERCENT[device] for error in errors.values())
-    text = ", ".join(parts) + (": memory ran out, the steps went on in smaller pieces" if found.halved else "")
-    return Finding("", FAILED if short else PASSED, text, found.figures())
+    parts += ["memory ran out, the steps went on in smaller pieces"] * found.halved + found.slower
+    return Finding("", FAILED if short else PASSED, ", ".join(parts), found.figures())
 
 
 def speed(params: dict[str, Any]) -> Finding:
@@ -116,7 +122,7 @@ def speed(params: dict[str, Any]) -> Finding:
     met, promised = found.tokens_per_second, found.predicted_tokens_per_second
     if not met:
         return Finding("", FAILED, "no step could be timed", found.figures())
-    text = f"{met:,.0f} tokens/s"
+    text = ", ".join([f"{met:,.0f} tokens/s", *found.slower])
     if not promised:
         return Finding("", PASSED, f"{text}, nothing predicted", found.figures())
     slow = met < SLOWEST * promised and not found.rough
@@ -153,26 +159,51 @@ def _trial(params: dict[str, Any]) -> Measured:
 
 
 def _resolved(params: dict[str, Any], machine: Machine) -> Resolved:
-    fields = {key: value for key, value in params.items() if key not in ("gpu", "folder", "checkpoint_every")}
-    every = params["checkpoint_every"] or "false"
-    text = _PROFILE.format(steps=STEPS, checkpoint_every=every, **fields)
+    fields = {**params, "checkpointing": json.dumps(params["checkpointing"])}
+    text = _PROFILE.format(steps=STEPS, **fields)
     if params.get("gpu"):
         text += f'gpu = "{params["gpu"]}"\n'
     return resolve_profile(load_text(text, Path(params["folder"], "selftest.toml")), machine)
 
 
 def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
-    settings, device = resolved.settings, str(resolved.settings.launch.device)
+    device = str(resolved.settings.launch.device)
     run_json = json.loads(json.dumps(resolved.to_run_json()))  # as the worker reads it: lists, not tuples
-    calibrator = Calibrator(job, settings, run_json)
-    model = random_model(resolved.spec, settings, device)
+    calibrator, peaks = Calibrator(job, resolved.settings, run_json), phase_peaks(device)
+    halved: list[int] = []
+    try:
+        trainer = _trained(resolved, job, calibrator, peaks, halved)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        calibrator.tell_out_of_memory(peaks, error)
+        raise calibrator.no_way_on(peaks, error) from error
+    calibrator.tell("end", peaks, trainer.meter)
+    return _compared(resolved, run_json, machine, trainer, bool(halved))
+
+
+def _trained(
+    resolved: Resolved, job: Job, calibrator: Calibrator, peaks: PhasePeaks, halved: list[int]
+) -> EngineTrainer:
+    """The trainer after its steps; `halved` gets a number where memory ran out and smaller pieces went on."""
+    settings, device = resolved.settings, str(resolved.settings.launch.device)
+    keep_last = calibrator.keeps_last_layer()
+    model = random_model(resolved.spec, settings, device, keep_last=keep_last, warn=job.warn)
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    peaks = phase_peaks(device)
-    trainer = build_trainer(job, settings, model, _prepared(resolved))
+    own = frozenset(key for key, item in resolved.provenance.items() if item["source"] in ("profile", "override"))
+    trainer = build_trainer(
+        job,
+        settings,
+        model,
+        _prepared(resolved),
+        given=own,
+        machine=calibrator.machine,
+        gpu=calibrator.gpu,
+    )
+    calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
     trainer.peaks = peaks
-    halved: list[int] = []
 
     def smaller(error: BaseException, rows: int) -> None:
         halved.append(rows)
@@ -182,8 +213,7 @@ def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
     _unsaved(trainer)
     trainer.meter.restart()
     trainer.train()
-    calibrator.tell("end", peaks, trainer.meter)
-    return _compared(resolved, run_json, machine, trainer, bool(halved))
+    return trainer
 
 
 def _unsaved(trainer: EngineTrainer) -> None:
@@ -210,7 +240,7 @@ def _compared(
     last = next(event for event in reversed(told) if event["type"] == "calibration" and event["stage"] == "end")
     found = {name: last["measured"].get(f"{name}_bytes") for name in ("allocated", "reserved", "device")}
     met = {name: value for name, value in found.items() if value}
-    predicted = _predicted(run_json, machine, card_of(machine) if device == "cuda" else None)
+    predicted = _predicted(run_json, machine, card_of(machine) if device == "cuda" else None, last["measured"])
     step_s = trainer.meter.median_step_s()
     positions = plan.shape.micro_batch * plan.shape.max_length * plan.shape.gradient_accumulation_steps
     return Measured(
@@ -221,12 +251,14 @@ def _compared(
         rough=plan.speed_rough,
         kept=bool(last["kept"]),
         halved=halved,
+        ways=list(trainer.ways),
         warnings=[event["message"] for event in told if event["type"] == "warning"],
+        slower=fallbacks(told),
     )
 
 
-def _predicted(run_json: dict[str, Any], machine: Machine, gpu: Gpu | None) -> dict[str, int]:
-    """The closed form, with the card's context where it was measured.
+def _predicted(run_json: dict[str, Any], machine: Machine, gpu: Gpu | None, measured: dict[str, int]) -> dict[str, int]:
+    """The closed form beside what this process takes without any model: a card's context, on a processor libraries.
 
     What was measured of this shape before is left out: it would only repeat itself.
     """
@@ -234,6 +266,6 @@ def _predicted(run_json: dict[str, Any], machine: Machine, gpu: Gpu | None) -> d
     if subject is None:
         raise EngineError("the prediction of this shape cannot be read back")
     closed, known = subject.closed_form, load_calibration(gpu, machine) if gpu else None
-    context = (known.context_bytes if known else None) or closed.context
+    own = (known.context_bytes if known else None) if gpu else measured.get("context_bytes")
     reserved = closed.reserved_bytes
-    return {"allocated": closed.allocated_bytes, "reserved": reserved, "device": reserved + context}
+    return {"allocated": closed.allocated_bytes, "reserved": reserved, "device": reserved + (own or closed.context)}

@@ -10,11 +10,22 @@ import time
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
-from engine.selftest.checks import PASSED, Finding
+from engine.selftest.checks import FAILED, PASSED, Finding
 
 
 def passes(params):
     return Finding("", PASSED, f"in {os.getpid()}", {"number": float("nan") if params.get("nan") else 1.0})
+
+
+def passes_second(params):
+    mark = Path(params["mark"])
+    tried = mark.exists()
+    mark.touch()
+    return Finding("", PASSED if tried else FAILED, "slow")
+
+
+def measures(params):
+    return Finding("", PASSED, "measured", {"tokens_per_second": params["speed"]})
 
 
 def hangs(params):

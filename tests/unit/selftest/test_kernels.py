@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.modeling import attention, forward, fused_lora, loss
+from engine.modeling import attention, checkpointing, fused_lora, loss
 from engine.selftest.checks import FAILED, PASSED
 from engine.selftest.device import kernels
 from engine.selftest.kernel_table import ROWS
@@ -68,14 +68,20 @@ def test_a_loss_whose_gradient_is_off_is_found(monkeypatch):
 
 def test_adapters_with_another_scale_are_found(monkeypatch):
     assert kernels.fused_adapters(MODEL).status == PASSED
-    real = fused_lora._LoraLinear.apply
-    monkeypatch.setattr(fused_lora._LoraLinear, "apply", lambda *parts: real(*parts[:-1], parts[-1] * 1.5))
+    real = fused_lora.fuse
+
+    def fuse(model):
+        real(model)
+        for layer in fused_lora.adapted_layers(model):
+            layer.scaling["default"] *= 1.5
+
+    monkeypatch.setattr(fused_lora, "fuse", fuse)
     assert kernels.fused_adapters(MODEL).status == FAILED
 
 
 def test_checkpointing_that_keeps_everything_is_found(monkeypatch):
     assert kernels.checkpointing({**MODEL, "every": 1}).status == PASSED
-    monkeypatch.setattr(forward, "enable_checkpointing", lambda model, every: None)
+    monkeypatch.setattr(checkpointing, "enable", lambda model, every, **options: None)
     found = kernels.checkpointing({**MODEL, "every": 1})
     assert found.status == FAILED
     assert "ran 1 times in a step in place of twice" in found.text
@@ -95,6 +101,19 @@ def test_packed_weights_that_unpack_to_others_are_found(monkeypatch, quantizatio
 
     monkeypatch.setattr(kernels, "_unpack", others)
     assert kernels.quantized(params).status == FAILED
+
+
+def test_an_optimizer_with_another_decay_is_found(monkeypatch):
+    params = {"dtype": "bf16", "device": "cpu"}
+    assert kernels.optimizer(params).status == PASSED
+    real = kernels.build_optimizer
+
+    def build(model, settings, warn):
+        more = settings.train.model_copy(update={"adam_beta2": 0.99})
+        return real(model, settings.model_copy(update={"train": more}), warn)
+
+    monkeypatch.setattr(kernels, "build_optimizer", build)
+    assert kernels.optimizer(params).status == FAILED
 
 
 def test_no_number_is_never_right():

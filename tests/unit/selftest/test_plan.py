@@ -43,9 +43,11 @@ def test_no_bf16_before_ampere(planned, card):
 @pytest.mark.parametrize("card", CARDS)
 def test_the_attention_kernel_is_the_one_that_training_takes(planned, card):
     kernels = {name.partition(",")[0] for name in names(planned(card), "kernels") if "attention" in name}
-    flash = "variable-length flash attention" in kernels
+    flash = "flash attention" in kernels
     assert flash == (card != "t4")
     assert "memory-efficient attention" in kernels, "fp32, and everything before Ampere"
+    assert ("cuDNN's attention" in kernels) == (card == "h100"), "for rows of one document, on Hopper"
+    assert any("attention kept" in name for name in names(planned(card), "kernels")) == flash
     assert not any("plain products" in kernel for kernel in kernels)
 
 
@@ -62,6 +64,14 @@ def test_shapes_fit_the_card(planned, card):
     assert suiting is not None
     assert suiting.verdict == "OK"
     assert len(names(plan, "settings")) >= 2
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_kernels_of_triton_are_compared_where_they_are_installed(planned, monkeypatch, card):
+    for installed in (True, False):
+        monkeypatch.setattr("engine.recommend.kernels.is_installed", lambda there=installed: there)
+        found = [name for name in names(planned(card), "kernels") if "Liger" in name]
+        assert bool(found) == (installed and card != "t4")
 
 
 def test_a_processor_has_no_card_to_measure(replay):  # noqa: F811

@@ -165,6 +165,19 @@ def test_a_run_as_promised_is_told_and_kept(run):
     assert again.device_bytes == told["measured"]["device_bytes"]
 
 
+def test_what_was_measured_is_kept_under_the_kernels_that_ran(run):
+    calibrator, most = run.begin(), run.estimate.allocated_bytes
+    other = "plain" if SHAPE.kernels == "liger" else "liger"
+    calibrator.runs_with(other)
+    for _ in range(2):
+        step(run.card, run.peaks, backward=most)
+    calibrator.tell("first_steps", run.peaks, Meter())
+    known = load_calibration(CARD, MACHINE)
+    again = estimate_memory(SPEC, replace(SHAPE, kernels=other), gpu=CARD, calibration=known)
+    assert again.reserved_bytes == run.events("calibration")[0]["measured"]["reserved_bytes"]
+    assert estimate_memory(SPEC, SHAPE, gpu=CARD, calibration=known).reserved_bytes != again.reserved_bytes
+
+
 def test_without_a_figure_for_this_process_the_card_before_and_after_is_compared(run):
     calibrator = run.begin()
     step(run.card, run.peaks, backward=GIB)

@@ -13,6 +13,8 @@ from transformers.models.llama import modeling_llama
 from engine.modeling import forward, fused_lora, liger
 from engine.models import kernel_families
 from engine.models.kernel_families import KernelFamily
+from engine.train import acceleration
+from engine.train.allowed import LIGER
 from tests.unit.modeling.interpreted.models import SIZES, adapted, batch, step, tiny
 
 
@@ -184,3 +186,24 @@ def test_several_rows_are_one_batch() -> None:
     plain = step(model, batch(rows=2))
     liger.bind(model)
     assert plain.apart(step(model, batch(rows=2))) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_the_kernels_are_taken_after_they_were_compared(family: str) -> None:
+    """And undone aloud where they compute something else."""
+    model = adapted(tiny(family))
+    told: list[str] = []
+    right = acceleration.take(LIGER, model, batch(), forward.loss_sum, lambda *said: told.append(": ".join(said)))
+    assert right
+    assert told == []
+    assert bound_modules(model)
+    LIGER.undo(model)
+    assert bound_modules(model) == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(liger, "silu_mul", lambda gate, up: gate * up)
+        patch.setattr(liger, "gelu_mul", lambda gate, up: gate * up)
+        assert not acceleration.take(
+            LIGER, model, batch(), forward.loss_sum, lambda *said: told.append(": ".join(said))
+        )
+    assert told[0].startswith("kernels_fallback: norms, rotation, gate and loss go transformers' own way: the ")
+    assert bound_modules(model) == []

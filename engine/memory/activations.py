@@ -289,6 +289,16 @@ def one_layer_bytes(
         # Documents take turns: the worst is one that fills its row.
         length * length * cost.score_transient - tokens * cost.freed,
         matrix_bytes + tokens * beside if matrix_bytes else 0,
+        _wide_matrix_bytes(spec, shape, matrix_bytes),
         outliers.product_bytes(spec, shape),
     )
     return scratch + (recomputed_bytes(spec, shape, cost) if recomputed else 0)
+
+
+def _wide_matrix_bytes(spec: ModelSpec, shape: TrainingShape, matrix_bytes: int) -> int:
+    """Gate and up in one matrix, dequantized beside their input's gradient when the product is gone; 0 where apart."""
+    if not matrix_bytes or not spec.fused_projections or shape.device == "cpu":
+        return 0
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    beside = width * (spec.hidden_size - spec.intermediate_size)
+    return 2 * matrix_bytes + shape.micro_batch * shape.max_length * beside

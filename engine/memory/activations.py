@@ -142,9 +142,6 @@ def _attention_bytes(layer: _Layer) -> int:
     if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         size += layer.width * query_width(spec)
-    if layer.kernel == "flex" and output_needed and not (layer.fused and layer.fused.rotary):
-        # Compiled kernels write their output as the query lies in memory: heads first, unless a kernel rotated it.
-        size += layer.width * query_width(spec)
     return size
 
 

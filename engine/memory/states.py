@@ -152,7 +152,9 @@ def _step_bytes(spec: ModelSpec, shape: TrainingShape, count: int, *, master: bo
         return 0
     largest = largest_trainable(spec, shape)
     portion = min(4 * count, max(STEP_PORTION_BYTES, 4 * largest)) if master else 0
-    return portion + 4 * largest * _STEP_COPIES.get(shape.optimizer, 0)
+    # AdamW's masters lie end to end, a portion in one tensor.
+    end_to_end = master and shape.optimizer == "adamw_torch" and shape.device == "cuda"
+    return portion + (portion if end_to_end else 4 * largest) * _STEP_COPIES.get(shape.optimizer, 0)
 
 
 def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -87,7 +87,8 @@ def simulate(
     model_config = transformers_config(config or config_of_spec(spec))
     depth = model_config.num_hidden_layers
     # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
-    whole = whole or shape.method == "freeze"
+    # So are the temporaries of an optimizer that is not fused, once its portions are full.
+    whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
     depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every, 4 if shape.offload_inputs else 2)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)

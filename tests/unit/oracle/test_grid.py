@@ -51,7 +51,8 @@ def test_the_grid_is_wide() -> None:
 
 def test_allocated_memory_over_the_whole_grid() -> None:
     found = errors("allocated")
-    assert min(found) >= -0.02
+    assert min(found) >= -0.01
+    assert sum(error < -0.005 for error in found) <= 4
     assert statistics.median(abs(error) for error in found) <= 0.001
     assert max(found) <= 0.03
 

@@ -126,7 +126,8 @@ def _show_needs(plan: Plan) -> None:
     needs = needs_of(plan.model, plan.shape)
     disk, one = format_bytes(needs.run_disk_bytes), format_bytes(needs.checkpoint_bytes)
     merged = f", RAM {format_bytes(needs.merge_ram_bytes)} to merge" if needs.merge_ram_bytes else ""
-    line(f"  disk up to {disk} a run ({one} a checkpoint){merged}")
+    pinned = f", RAM {format_bytes(needs.pinned_ram_bytes)} for inputs" if needs.pinned_ram_bytes else ""
+    line(f"  disk up to {disk} a run ({one} a checkpoint){pinned}{merged}")
 
 
 def _show_exact(answer: Answer) -> None:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.memory import dora, outliers, parts, transients
-from engine.memory.shape import TrainingShape, learning_layers, learns_whole, uses_kernels
+from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
 from engine.memory.states import targeted_shapes
 from engine.models.kernel_families import KernelFamily, kernel_family
 from engine.models.parameters import query_width
 from engine.models.spec import ModelSpec
 
-KEPT_INPUTS, STAGED_INPUTS = 2, 3
+STAGED_INPUTS = 2
 """Inputs on the device where the others are offloaded: the first layer's, which asks for a gradient and is not let go,
-and the last one's; later the first one's, the one in use and the one fetched ahead."""
+and the one in use. The next is fetched when the widest moment of a layer has passed."""
 KEEPING = ("varlen", "packed")
 """Attention kernels whose output a checkpointed layer can keep."""
 
@@ -44,6 +44,10 @@ class LayerCost:
     """Of `saved`, what is gone by then: the feed-forward part."""
     matrices: int = 0
     """Bytes, whatever the tokens: dequantized matrices kept from forward to backward (DoRA with dropout only)."""
+    again_transient: int = 0
+    """`transient` where the layer's activations were formed again."""
+    again_beside_matrix: int = 0
+    """`beside_matrix` there."""
     attention: int = 0
     """What a checkpointed layer keeps beside its input: attention's output (`keep_attention`)."""
     shared: int = 0
@@ -73,6 +77,8 @@ class _Layer:
     keep_attention: bool
     fused: KernelFamily | None
     """How Triton kernels are called in this family; None without them."""
+    joined: bool
+    """Whether adapters are formed together with their layers."""
 
     @property
     def width(self) -> int:
@@ -114,8 +120,10 @@ def _layer_cost(layer: _Layer) -> LayerCost:
         + mlp
         + parts.norm_bytes(spec, width, layer.full, layer.fused)
         + _adapter_bytes(layer),
-        transient=transients.worst_bytes(backward),
-        beside_matrix=width * layer.inner + transients.scaled_bytes(backward),
+        transient=transients.worst_bytes(backward, again=False),
+        beside_matrix=transients.beside_matrix(backward, layer.inner, again=False),
+        again_transient=transients.worst_bytes(backward, again=True),
+        again_beside_matrix=transients.beside_matrix(backward, layer.inner, again=True),
         boundary=boundary + held,
         scores=heads * 8 + mask,
         # On a GPU the softmax's backward pass multiplies gradient and output into one more fp32 square.
@@ -187,6 +195,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         dropout=layer.dropout,
         on_gpu=layer.on_gpu,
         fused=layer.fused,
+        joined=layer.joined and "down_proj" in adapted,
     )
 
 
@@ -210,6 +219,7 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
             on_gpu=shape.device != "cpu",
             keep_attention=shape.keep_attention and kernel in KEEPING,
             fused=kernel_family(spec.family) if uses_kernels(shape) else None,
+            joined=fuses_adapters(shape),
         )
     )
 
@@ -235,7 +245,7 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost, *, keeps_
         # Embeddings are scaled into a second tensor; the first asks for a gradient, which keeps it.
         shared += width * spec.hidden_size
     others = learning_layers(spec.num_hidden_layers, shape) - few
-    inputs = min(few, KEPT_INPUTS) if shape.offload_inputs else few
+    inputs = min(few, STAGED_INPUTS) if shape.offload_inputs else few
     checkpoints = inputs * cost.boundary + few * cost.attention
     return tokens * (shared + checkpoints) + others * whole_layer_bytes(spec, shape, cost)
 
@@ -273,11 +283,22 @@ def one_layer_bytes(
 ) -> int:
     """One layer's scratch in the backward pass, with its activations where they are `recomputed`."""
     tokens, length = shape.micro_batch * shape.max_length, shape.max_length
+    beside = cost.again_beside_matrix if recomputed else cost.beside_matrix
     scratch = max(
-        tokens * cost.transient,
+        tokens * (cost.again_transient if recomputed else cost.transient),
         # Documents take turns: the worst is one that fills its row.
         length * length * cost.score_transient - tokens * cost.freed,
-        matrix_bytes + tokens * cost.beside_matrix if matrix_bytes else 0,
+        matrix_bytes + tokens * beside if matrix_bytes else 0,
+        _wide_matrix_bytes(spec, shape, matrix_bytes),
         outliers.product_bytes(spec, shape),
     )
     return scratch + (recomputed_bytes(spec, shape, cost) if recomputed else 0)
+
+
+def _wide_matrix_bytes(spec: ModelSpec, shape: TrainingShape, matrix_bytes: int) -> int:
+    """Gate and up in one matrix, dequantized beside their input's gradient when the product is gone; 0 where apart."""
+    if not matrix_bytes or not spec.fused_projections or shape.device == "cpu":
+        return 0
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    beside = width * (spec.hidden_size - spec.intermediate_size)
+    return 2 * matrix_bytes + shape.micro_batch * shape.max_length * beside

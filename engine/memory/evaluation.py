@@ -14,6 +14,7 @@ from engine.hardware.machine import Gpu
 from engine.memory import device
 from engine.memory.answers import cache_bytes
 from engine.memory.loss import is_capped
+from engine.memory.reserve import reserve_bytes
 from engine.memory.shape import MIB, TrainingShape, learns_whole
 from engine.memory.states import states
 from engine.memory.weights import compute_width, largest_matrix_bytes, weight_bytes
@@ -98,6 +99,6 @@ def _on_device(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, batch: tu
     if shape.method == "lora":
         static += states(spec, shape).weights_bytes
     passed = replace(shape, method="lora", modules_to_save=(), micro_batch=batch[0], max_length=batch[1])
-    reserve = device.reserve_bytes(spec, passed, gpu, static, dynamic)
+    reserve = reserve_bytes(spec, passed, gpu, static, dynamic)
     workspace = device.cublas_bytes(gpu, shape.device) // 2
     return static + dynamic + reserve + workspace + device.context_bytes(gpu, shape.device)

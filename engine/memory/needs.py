@@ -1,4 +1,4 @@
-"""What a run needs beside the device: disk for checkpoints and results, RAM for merging. Torch-free.
+"""What a run needs beside the device: disk for checkpoints and results, RAM for inputs and for merging. Torch-free.
 
 Called by `engine.profile.resolve` for warnings and by `engine fit`. It describes `train.checkpointing` (a checkpoint
 is written beside the old ones before any goes) and `export.merge` (the base is loaded whole, in RAM).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.memory.activations import host_bytes
 from engine.memory.shape import TrainingShape, learns_whole
 from engine.memory.states import states, trainable_width
 from engine.memory.weights import compute_width, largest_matrix_bytes
@@ -28,6 +29,8 @@ class Needs:
     run_disk_bytes: int
     merged_disk_bytes: int
     merge_ram_bytes: int
+    pinned_ram_bytes: int = 0
+    """Main memory for inputs of recomputed layers while it trains; the system cannot move it to disk."""
 
 
 def needs_of(
@@ -47,4 +50,5 @@ def needs_of(
         run_disk_bytes=at_once * checkpoint + result + _SMALL_FILES_BYTES,
         merged_disk_bytes=0 if learns_whole(shape) else model,
         merge_ram_bytes=0 if learns_whole(shape) else model + 2 * largest_matrix_bytes(spec, 4),
+        pinned_ram_bytes=host_bytes(spec, shape),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from engine.hardware.machine import Gpu
 from engine.memory import activations, device, dora, loss
 from engine.memory.calibration import Calibration, correct
+from engine.memory.reserve import reserve_bytes
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole
 from engine.memory.states import States, states, targeted_shapes
 from engine.memory.weights import compute_width, largest_matrix_bytes, weight_bytes
@@ -79,9 +80,7 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibrat
     keeps_last = keeps_last_layer(spec, shape, gpu)
     highest = max(_moments(spec, shape, gpu, learned, keeps_last=keeps_last), key=_total)
     cublas = device.cublas_bytes(gpu, shape.device)
-    reserve = device.reserve_bytes(
-        spec, shape, gpu, weights + learned.weights_bytes + optimizer, highest.total - cublas
-    )
+    reserve = reserve_bytes(spec, shape, gpu, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     load = weights + largest_matrix_bytes(spec, compute_width(shape))
     found = Peak(
         moment=highest,
@@ -126,6 +125,9 @@ def keeps_last_layer(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = No
     """
     every = shape.checkpoint_every
     if shape.device != "cuda" or every <= 0 or (spec.num_hidden_layers - 1) % every:
+        return False
+    if shape.quantization == "int8" and not learns_whole(shape):
+        # Their graph nodes hold what they keep until the whole backward pass is over.
         return False
     learned = states(spec, shape)
     kept, recomputed = (

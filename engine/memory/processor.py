@@ -5,17 +5,24 @@ Called by `device.py` for shapes with `device == "cpu"`. Not here: the tensors t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+from engine.hardware.torch_build import find_torch
 from engine.memory.shape import GIB, MIB, TrainingShape
 
 LIBRARIES_BYTES = 614 * MIB
 """Resident memory of a worker after importing torch, transformers, PEFT and datasets."""
+CUDA_BUILD_BYTES = 1000 * MIB
+"""The same with a build of torch for CUDA, whose libraries are loaded on a processor too (CUDA 13)."""
 _STATIC_SHARE, _STATIC_CAP_BYTES, _FLOOR_BYTES = 0.05, int(0.3 * GIB), 40 * MIB
 _DYNAMIC_SHARE = {"bf16": 0.5, "fp16": 0.5, "fp32": 1.15}
 
 
+@lru_cache(maxsize=1)
 def libraries_bytes() -> int:
-    """Python and the imported libraries, in bytes."""
-    return LIBRARIES_BYTES
+    """Python and the imported libraries, in bytes, by the kind of torch that is installed."""
+    build = find_torch()
+    return CUDA_BUILD_BYTES if build is not None and build.cuda_version else LIBRARIES_BYTES
 
 
 def retained_bytes(shape: TrainingShape, static_bytes: int, dynamic_bytes: int) -> int:

@@ -59,6 +59,13 @@ def uses_kernels(shape: TrainingShape) -> bool:
     return shape.kernels == "liger" and shape.device == "cuda"
 
 
+def fuses_adapters(shape: TrainingShape) -> bool:
+    """Whether a GPU run forms adapters together with the plain or 4-bit layer that they sit on."""
+    plain = not shape.lora_dropout and not shape.use_dora and shape.lora_bias == "none"
+    formed = shape.method == "lora" and shape.compute_dtype != "fp16" and shape.quantization != "int8"
+    return shape.device == "cuda" and plain and formed
+
+
 def learns_whole(shape: TrainingShape) -> bool:
     """Whether weights of the base themselves learn."""
     return shape.method in ("full", "freeze")

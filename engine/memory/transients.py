@@ -29,6 +29,9 @@ class Backward:
     """Whether adapters draw dropout."""
     on_gpu: bool
     fused: KernelFamily | None
+    """How Triton kernels are called in this family; None without them."""
+    joined: bool
+    """Whether the feed-forward output's adapter is formed together with it."""
 
     @property
     def width(self) -> int:
@@ -36,11 +39,17 @@ class Backward:
         return 4 if self.dtype == "fp32" else 2
 
 
-def worst_bytes(layer: Backward) -> int:
-    """The largest of the candidates."""
+def worst_bytes(layer: Backward, *, again: bool) -> int:
+    """The largest of the candidates, in a layer that is formed `again` or in one that was kept."""
     spec, width = layer.spec, layer.width
     wide = layer.recomputed + 2 * width * spec.hidden_size - layer.kept_mlp if layer.recomputed else 0
-    return max(_feed_forward(layer), _attention(layer), wide, _norm_after(layer))
+    return max(_feed_forward(layer, again), _attention(layer), wide, _norm_after(layer), 0)
+
+
+def beside_matrix(layer: Backward, inner: int, *, again: bool) -> int:
+    """The product's gradient while its layer's matrix is dequantized, and the product where that stays."""
+    gone = again and layer.joined
+    return (0 if gone else layer.width * inner) + scaled_bytes(layer) + _apart(layer)
 
 
 def scaled_bytes(layer: Backward) -> int:
@@ -49,6 +58,12 @@ def scaled_bytes(layer: Backward) -> int:
     Plain operators have larger moments after that one is gone.
     """
     return layer.width * layer.spec.hidden_size if layer.spec.family == "granite" and _fused_gate(layer) else 0
+
+
+def _apart(layer: Backward) -> int:
+    """A norm's kernel that may not write over a gradient makes one of its own, beside that of the stream."""
+    in_place = layer.fused is None or layer.fused.norms_in_place
+    return 0 if in_place else layer.width * layer.spec.hidden_size
 
 
 def _fused_gate(layer: Backward) -> bool:
@@ -60,8 +75,8 @@ def _attention(layer: Backward) -> int:
     query, key = query_width(layer.spec), key_width(layer.spec)
     # The memory-efficient kernel gets repeated keys and values, and gives gradients as wide.
     copies = {"varlen": 2, "packed": 5}.get(layer.kernel, 0) * (query != key)
-    # Beside what a smaller feed-forward part leaves room for, the gradients themselves count.
-    gradients = layer.width * (query + 2 * key) if layer.fused else 0
+    # Where the feed-forward part is small, the gradients themselves and what they are copied from count.
+    gradients = layer.width * (query + 3 * key) if layer.fused else 0
     return (4 + copies * layer.width) * query + gradients + 4 * layer.spec.num_attention_heads - layer.kept_mlp
 
 
@@ -74,12 +89,12 @@ def _norm_after(layer: Backward) -> int:
     return (16 if layer.dtype == "fp32" else 18) * spec.hidden_size
 
 
-def _feed_forward(layer: Backward) -> int:
+def _feed_forward(layer: Backward, again: bool) -> int:
     spec, width, inner = layer.spec, layer.width, layer.spec.intermediate_size
     if spec.num_experts:
         # Gradients of all experts' outputs and inputs, and their sum by token.
         return spec.num_experts_per_token * max(3 * width * spec.hidden_size, 2 * width * inner)
-    gradients = _fused_feed_forward(layer) if _fused_gate(layer) else _plain_feed_forward(layer)
+    gradients = _fused_feed_forward(layer, again) if _fused_gate(layer) else _plain_feed_forward(layer)
     # int8 layers look for outliers in an fp16 copy.
     beside = width * spec.hidden_size if layer.fused else 0
     return max(gradients, 6 * inner + beside if layer.int8 else 0)
@@ -91,14 +106,20 @@ def _plain_feed_forward(layer: Backward) -> int:
     return 5 * inner if layer.dtype == "fp16" else 3 * layer.width * inner - layer.product
 
 
-def _fused_feed_forward(layer: Backward) -> int:
-    """The product's gradient while the product is there; those of gate and up are written over them."""
+def _fused_feed_forward(layer: Backward, again: bool) -> int:
+    """The product's gradient while the product is there; those of gate and up are written over them.
+
+    A layer that is formed again lets go of the product before its gradient is formed.
+    """
     spec, width, inner = layer.spec, layer.width, layer.spec.intermediate_size
     if layer.dtype == "fp16":
         return 4 * inner + scaled_bytes(layer)
     if layer.dropout:
         # The adapter's part of that gradient passes dropout on its own.
         return 2 * width * inner + scaled_bytes(layer)
+    apart = _apart(layer)
+    if again and layer.joined:
+        return 2 * apart + scaled_bytes(layer)
     # An output without an adapter is recomputed whole: its product and the output are there together.
-    output = 0 if layer.product else width * spec.hidden_size
+    output = 0 if layer.product else width * spec.hidden_size + apart
     return width * inner + output + scaled_bytes(layer)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from engine.hardware.machine import Gpu
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
+from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
 GPU = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
@@ -93,6 +94,22 @@ _ADAPTER_MODELS = (
 )
 
 
+_KERNEL_SHAPES: tuple[TrainingShape, ...] = (
+    TrainingShape(micro_batch=4, max_length=2048, kernels="liger"),
+    TrainingShape(micro_batch=4, max_length=2048, kernels="liger", offload_inputs=True),
+    TrainingShape(micro_batch=2, max_length=1024, kernels="liger", checkpoint_every=0),
+    TrainingShape(micro_batch=4, max_length=2048, kernels="liger", keep_attention=True),
+    TrainingShape(micro_batch=4, max_length=2048, kernels="liger", quantization="nf4", offload_inputs=True),
+    TrainingShape(micro_batch=4, max_length=2048, keep_attention=True),
+    TrainingShape(micro_batch=4, max_length=1024, kernels="liger", checkpoint_every=2),
+    TrainingShape(micro_batch=1, max_length=8192, kernels="liger", lora_targets=_QV),
+    TrainingShape(micro_batch=4, max_length=2048, offload_inputs=True),
+    TrainingShape(micro_batch=2, max_length=2048, kernels="liger", quantization="int8"),
+    TrainingShape(micro_batch=1, max_length=2048, kernels="liger", method="full"),
+    TrainingShape(micro_batch=2, max_length=1024, kernels="liger", compute_dtype="fp32"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One model with one shape; `name` tells both."""
@@ -149,6 +166,20 @@ def adapter_cases() -> tuple[Case, ...]:
     )
 
 
+@lru_cache(maxsize=1)
+def kernel_cases() -> tuple[Case, ...]:
+    """Every family with Triton kernels, with them and with each way of checkpointing."""
+    index = catalog_index()
+    specs = [replace(index[name], name=name, parameters=None) for name in _CATALOGUE]
+    return tuple(
+        Case(f"{spec.name} {label(shape)}", spec, shape)
+        for spec in specs
+        if kernel_family(spec.family) is not None
+        for shape in _KERNEL_SHAPES
+        if _possible(spec, shape)
+    )
+
+
 def _possible(spec: ModelSpec, shape: TrainingShape) -> bool:
     """Grouped products of experts need 16 bits."""
     return not (spec.num_experts and shape.compute_dtype == "fp32")
@@ -169,5 +200,7 @@ def label(shape: TrainingShape) -> str:
         ]
     parts += [f"{shape.micro_batch}x{shape.max_length}", f"c{shape.checkpoint_every}"]
     parts += [f"ga{shape.gradient_accumulation_steps}" if shape.gradient_accumulation_steps > 1 else ""]
+    parts += ["offload" if shape.offload_inputs else "", "attention" if shape.keep_attention else ""]
+    parts += [shape.kernels if shape.kernels != "plain" else ""]
     parts += [shape.optimizer.removeprefix("adamw_") if shape.optimizer != "adamw_torch_fused" else ""]
     return " ".join(part for part in parts if part)

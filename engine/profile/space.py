@@ -18,7 +18,7 @@ from engine.text import format_bytes
 
 
 def space_warnings(loaded: LoadedProfile, settings: Profile, plan: Plan, machine: Machine) -> Iterator[Problem]:
-    """At most two: disk for the run, RAM for merging afterwards."""
+    """At most three: disk for the run, RAM for offloaded inputs, RAM for merging afterwards."""
     train = settings.train
     needs = needs_of(
         plan.model,
@@ -34,6 +34,11 @@ def space_warnings(loaded: LoadedProfile, settings: Profile, plan: Plan, machine
         )
         hint = "free space, keep fewer checkpoints, or point XDG_STATE_HOME at a larger disk"
         yield finding(loaded, "train.save_total_limit", message, hint, is_warning=True).problem
+    if needs.pinned_ram_bytes > machine.ram_available_bytes // 2:
+        free = format_bytes(machine.ram_available_bytes)
+        message = f"offloaded inputs take {format_bytes(needs.pinned_ram_bytes)} of RAM for good, {free} are free"
+        hint = "use a smaller micro-batch or another train.activation_checkpointing"
+        yield finding(loaded, "train.activation_checkpointing", message, hint, is_warning=True).problem
     if settings.export.merged and needs.merge_ram_bytes > machine.ram_available_bytes:
         free = format_bytes(machine.ram_available_bytes)
         message = f"merging afterwards takes {format_bytes(needs.merge_ram_bytes)} of RAM, {free} are free"

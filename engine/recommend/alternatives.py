@@ -46,8 +46,8 @@ def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, aske
     if shape.method == "lora" and target.device == "cuda":
         other = "nf4" if shape.quantization == "none" else "none"
         label = "nf4" if other == "nf4" else f"{shape.compute_dtype} weights"
-        changed = replace(asked, quantization=other, max_length=shape.max_length)
-        yield _line(label, find_best(spec, target, cpu, shape.compute_dtype, changed), chosen)
+        # The same batch and checkpointing, so that the two figures can be compared.
+        yield _line(label, evaluate(spec, replace(shape, quantization=other), target, rates), chosen)
     longer = shape.max_length * 2
     if longer <= spec.max_position_embeddings:
         found = find_best(spec, target, cpu, shape.compute_dtype, replace(asked, max_length=longer))
@@ -55,7 +55,8 @@ def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, aske
 
 
 def _line(label: str, found: Candidate, chosen: Candidate) -> str:
-    text = f"{label}: {format_bytes(found.device_bytes)} {found.verdict}"
+    batch = f" at micro-batch {found.shape.micro_batch}" if found.shape.micro_batch != chosen.shape.micro_batch else ""
+    text = f"{label}{batch}: {format_bytes(found.device_bytes)} {found.verdict}"
     if found.verdict != "NO" and found.tokens_per_second and chosen.tokens_per_second:
         text += f", {found.tokens_per_second / chosen.tokens_per_second:.2f} x the speed"
     return text

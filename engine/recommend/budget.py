@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu, GpuProcess, Machine
-from engine.memory.calibration import Calibration
+from engine.memory.calibration import Calibration, calibration_of
 from engine.memory.calibration_store import load_calibration
+from engine.memory.device import context_bytes
 from engine.memory.shape import MIB
 from engine.recommend.plan import Requirements
 from engine.speed.measured import MeasuredRates, load_rates
@@ -117,10 +118,19 @@ def _gpu(machine: Machine, index: int, gpu: Gpu, count: int) -> Target:
     reason = "the GPU with the most free memory" if count > 1 else "the only usable GPU"
     if gpu.hypothetical:
         reason = "named, not found here" + (f"; one of {count} is used" if count > 1 else "")
-    known = load_calibration(gpu, machine), load_rates(gpu, machine)
+    rates = load_rates(gpu, machine)
+    known = _with_context(load_calibration(gpu, machine), rates, gpu), rates
     return Target(
         "cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, *known, machine.ram_available_bytes
     )
+
+
+def _with_context(found: Calibration | None, rates: MeasuredRates | None, gpu: Gpu) -> Calibration | None:
+    """The context that measuring the card's speed took, where no run has told yet; a run loads more kernels."""
+    if rates is None or rates.context_bytes is None or (found is not None and found.context_bytes is not None):
+        return found
+    known = max(rates.context_bytes, context_bytes(gpu, "cuda"))
+    return replace(found or calibration_of(()), context_bytes=known)
 
 
 def _cpu(machine: Machine, reason: str) -> Target:

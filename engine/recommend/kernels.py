@@ -21,10 +21,10 @@ _GAIN = "Triton kernels read each tensor once, and keep less for the backward pa
 
 @lru_cache(maxsize=1)
 def is_installed() -> bool:
-    """Whether liger-kernel is in this environment, without importing it."""
+    """Whether liger-kernel and the Triton it needs are in this environment, without importing them."""
     from importlib.util import find_spec
 
-    return find_spec("liger_kernel") is not None
+    return all(find_spec(name) is not None for name in ("liger_kernel", "triton"))
 
 
 def obstacle(spec: ModelSpec, device: str, gpu: Gpu | None) -> str:

@@ -10,7 +10,7 @@ layer's own product.
 from __future__ import annotations
 
 from engine.memory.activations import checkpointed_layers
-from engine.memory.shape import TrainingShape, learning_layers
+from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers
 from engine.memory.states import targeted_shapes
 from engine.models.parameters import active_parameters, normalises_whole_width, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
@@ -43,11 +43,9 @@ def skipped_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     So it is with adapters that are added in place, which keep a layer's input and no more. A norm after the
     feed-forward part needs its output; int8 layers are recomputed whole.
     """
-    fused = shape.method == "lora" and shape.device == "cuda" and shape.compute_dtype != "fp16"
-    plain = fused and not shape.use_dora and not shape.lora_dropout and shape.quantization != "int8"
     ends_with_norm = norms_per_layer(spec) > 2 or normalises_whole_width(spec)
     adapted = any(name == "down_proj" for name, _, _ in targeted_shapes(spec, shape.lora_targets))
-    if not plain or ends_with_norm or not adapted or spec.num_experts:
+    if not fuses_adapters(shape) or ends_with_norm or not adapted or spec.num_experts:
         return 0
     return spec.num_hidden_layers * spec.intermediate_size * spec.hidden_size
 

@@ -22,6 +22,7 @@ _TIME_BOUNDS = (1e-15, 1e-3)
 _TIMES = ("value_s", "score_s", "logit_s")
 _MOST_WIDTHS = 16
 _WIDTH_BOUNDS = (1, 2**20)
+_CONTEXT_BOUNDS = (2**20, 2**34)
 
 Record = dict[str, Any]
 
@@ -54,6 +55,8 @@ class MeasuredRates:
     bandwidth_bytes_s: float
     """Read and written, as a copy of a large tensor moves them."""
     dtypes: Mapping[str, DtypeRates]
+    context_bytes: int | None = None
+    """What the measuring process took from a card outside the allocator; None where nothing told."""
 
 
 def load_rates(gpu: Gpu | None, machine: Machine) -> MeasuredRates | None:
@@ -92,7 +95,8 @@ def encode_rates(rates: MeasuredRates, software: dict[str, str]) -> Record:
         for name, found in rates.dtypes.items()
     }
     head = {"software": software, "date": rates.date, "threads": rates.threads}
-    return {**head, "bandwidth_bytes_s": rates.bandwidth_bytes_s, "dtypes": dtypes}
+    context = {} if rates.context_bytes is None else {"context_bytes": rates.context_bytes}
+    return {**head, **context, "bandwidth_bytes_s": rates.bandwidth_bytes_s, "dtypes": dtypes}
 
 
 def decode_rates(record: Record) -> MeasuredRates:
@@ -107,6 +111,7 @@ def decode_rates(record: Record) -> MeasuredRates:
         threads=int(_within(record["threads"], (1, 4096))),
         bandwidth_bytes_s=_within(record["bandwidth_bytes_s"], _RATE_BOUNDS),
         dtypes=dtypes,
+        context_bytes=int(_within(record["context_bytes"], _CONTEXT_BOUNDS)) if "context_bytes" in record else None,
     )
 
 

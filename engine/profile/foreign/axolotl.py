@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.memory.recompute import OFFLOAD
 from engine.profile.datafiles import HUB, SUFFIXES
 from engine.profile.foreign import shared
 from engine.profile.foreign.dataset_info import found_path
@@ -42,7 +43,7 @@ _ATTENTION = {
 }
 _FORMATS = {"alpaca": "alpaca", "chat_template": "messages", "completion": "text", "pretrain": "text"}
 _SEVERAL = "one GPU is used"
-_OWN_KERNELS = "kernels of other libraries are not used; what is learned is the same"
+_OWN_KERNELS = "kernels are chosen for the machine (train.kernels); what is learned is the same"
 _TRACKING = "runs are kept and compared here; nothing is sent anywhere"
 _TRACKING_KEYS = (
     "wandb_project",
@@ -171,7 +172,15 @@ def _linear(draft: Draft, entry: Entry) -> None:
 
 def _checkpointing(draft: Draft, entry: Entry) -> None:
     word = entry.value
-    draft.put("train.activation_checkpointing", word if word == "offload" else switch(word), entry.key)
+    moved = word in ("offload", "offload_disk") or (switch(word) and draft.value("activation_offloading") is True)
+    draft.put("train.activation_checkpointing", OFFLOAD if moved else switch(word), entry.key)
+    if word == "offload_disk":
+        draft.note("changed", entry.key, "inputs wait in main memory, not on disk")
+
+
+def _offloading(draft: Draft, entry: Entry) -> None:
+    if switch(entry.value):
+        draft.put("train.activation_checkpointing", OFFLOAD, entry.key)
 
 
 def _times_an_epoch(draft: Draft, entry: Entry) -> None:
@@ -240,7 +249,7 @@ RULES: Rules = {
     "optimizer": shared.optimizer,
     "adam_eps": to("train.adam_epsilon", number),
     "gradient_checkpointing": _checkpointing,
-    "activation_offloading": missing("see train.activation_checkpointing"),
+    "activation_offloading": _offloading,
     "evals_per_epoch": _times_an_epoch,
     "saves_per_epoch": _times_an_epoch,
     "eval_strategy": elsewhere,

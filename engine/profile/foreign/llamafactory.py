@@ -230,7 +230,7 @@ RULES: Rules = {
     "ddp_timeout": needless("for several processes"),
     "save_only_model": shared.only(False, "checkpoints are always whole, so that a run can go on exactly"),
     "include_num_input_tokens_seen": needless("tokens are always counted"),
-    "enable_liger_kernel": needless("the loss never holds all logits in any case"),
+    "enable_liger_kernel": needless("kernels are chosen for the machine: train.kernels"),
     "use_unsloth": missing("its kernels are not used"),
     "freeze_vision_tower": needless(_TEXT_ONLY),
     "freeze_multi_modal_projector": needless(_TEXT_ONLY),

@@ -12,7 +12,7 @@ import pytest
 
 from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory
-from engine.oracle.grid import GPU, Case, adapter_cases, grid_cases
+from engine.oracle.grid import GPU, Case, adapter_cases, grid_cases, kernel_cases
 
 ROOT = Path(__file__).parents[3]
 RECORD = json.loads((ROOT / "bench/results/memory-grid.json").read_text())
@@ -104,6 +104,23 @@ def test_what_learns_beside_adapters_is_counted(case: Case) -> None:
     simulated, estimate = simulate(case.spec, case.shape, gpu=GPU), estimate_memory(case.spec, case.shape, gpu=GPU)
     assert -0.01 <= estimate.allocated_bytes / simulated.allocated_bytes - 1 <= 0.01
     assert estimate.reserved_bytes / simulated.reserved_bytes - 1 >= -0.02
+
+
+def test_kernels_and_checkpointing_meet_each_family() -> None:
+    shapes = [case.shape for case in kernel_cases()]
+    assert len({case.name for case in kernel_cases()}) == len(shapes) >= 200
+    assert {case.spec.family for case in kernel_cases()} >= {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"}
+    ways = {(shape.kernels, shape.offload_inputs, shape.keep_attention) for shape in shapes}
+    assert {(kernels, *way) for kernels in ("plain", "liger") for way in ((True, False), (False, True))} <= ways
+
+
+@pytest.mark.parametrize("case", kernel_cases()[::7], ids=lambda case: case.name)
+def test_kernels_and_checkpointing_are_counted(case: Case) -> None:
+    from engine.oracle.simulate import simulate
+
+    simulated, estimate = simulate(case.spec, case.shape, gpu=GPU), estimate_memory(case.spec, case.shape, gpu=GPU)
+    assert -0.006 <= estimate.allocated_bytes / simulated.allocated_bytes - 1 <= 0.02
+    assert estimate.reserved_bytes / simulated.reserved_bytes - 1 >= -0.006
 
 
 def test_every_layer_simulated_is_the_extended_figure() -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from engine.hardware.machine import Cpu, Gpu, Machine
 from engine.memory.calibration import Measurement, calibration_of, measured_shape, model_key
+from engine.memory.device import context_bytes
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
 from engine.models.spec import ModelSpec
+from engine.recommend.budget import gpu_targets
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
 from engine.runs.measure import keep_rates
@@ -118,6 +120,7 @@ def test_a_new_measurement_takes_the_place_of_the_old_one_and_leaves_other_softw
     [
         {"date": "yesterday"},
         {"bandwidth_bytes_s": -1},
+        {"context_bytes": "large"},
         {"threads": True},
         {"dtypes": {"bf16": {"products": [], "value_s": 0, "score_s": 0, "logit_s": 0}}},
         {"dtypes": {"bf16": {"products": [[256, "fast"]], "value_s": 0, "score_s": 0, "logit_s": 0}}},
@@ -138,6 +141,24 @@ def test_a_damaged_file_is_as_good_as_none(damage: dict[str, object]) -> None:
 
 def test_a_record_says_the_same_after_a_round_trip() -> None:
     assert decode_rates(json.loads(json.dumps(encode_rates(SAPPHIRE_RAPIDS, {})))) == SAPPHIRE_RAPIDS
+
+
+def test_a_measured_context_counts_until_a_run_tells_better() -> None:
+    card = replace(CARD, total_bytes=80 * 2**30, free_bytes=79 * 2**30)
+    box = replace(MACHINE, gpus=(card,), torch_cuda_version="13.0", driver_version="580.1")
+    rates = MeasuredRates("2026-11-27", 1, 1.8e12, {"bf16": DtypeRates(((4096, 2.5e14),))}, 900 * 2**20)
+    before = gpu_targets(box)
+    assert keep_rates(rates, card, box)
+    assert load_rates(card, box) == rates
+    after = gpu_targets(box)
+    assert before[0].calibration is None
+    assert after[0].calibration is not None
+    assert after[0].calibration.context_bytes == 900 * 2**20
+    small = replace(rates, context_bytes=2**27)
+    keep_rates(small, card, box)
+    known = gpu_targets(box)[0].calibration
+    assert known is not None
+    assert known.context_bytes == context_bytes(card, "cuda"), "a run loads more kernels than that"
 
 
 def test_a_plan_goes_by_what_was_measured_and_says_so() -> None:

@@ -2,8 +2,9 @@
 
 In 16 bits two right ways of computing a whole model drift apart: the gradients of 32 layers of random weights differ by
 a tenth, and those of a trained model, which nearly cancel, by more. A single layer's do not: it gets the same input and
-the same random gradient of its output both times, and the two differ by 1.5 % at most. Used by `acceleration.py`, which
-also compares the whole model's loss.
+the same random gradient of its output both times; the two differ by 1.5 % with random weights, and by 3.5 % in the key
+projections of a trained model (SmolLM2-135M, 48 tokens), whose gradient is the smallest. Used by `acceleration.py`,
+which also compares the whole model's loss.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from engine.modeling.forward import base_of
 
 MOST_LAYERS = 8
 """Layers that are compared: the first, the last and others evenly between, and one of each kind."""
-LAYER_SHARE = {torch.float32: 1e-3, torch.bfloat16: 4e-2, torch.float16: 2e-2}
+LAYER_SHARE = {torch.float32: 1e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
 """Largest difference of an output or a gradient, as a share of its norm."""
 _SEED = 0
 

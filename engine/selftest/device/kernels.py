@@ -109,8 +109,8 @@ def _drawn(params: Params, total: int) -> list[torch.Tensor]:
 
 
 def _rows(part: torch.Tensor, rows: int) -> torch.Tensor:
-    """[1, H, S, D] -> [rows, H, S / rows, D]."""
-    return part[0].unflatten(1, (rows, -1)).transpose(0, 1)
+    """[1, H, S, D] -> [rows, H, S / rows, D], heads beside each other in memory as projections leave them."""
+    return part[0].unflatten(1, (rows, -1)).permute(1, 2, 0, 3).contiguous().transpose(1, 2)
 
 
 def _differentiated(

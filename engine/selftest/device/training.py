@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,16 @@ device = "{device}"
 _RATES = {"lora": 4e-3, "full": 5e-4}
 
 
+def profile_of(params: Mapping[str, Any]) -> str:
+    """The run's profile as TOML."""
+    known = {key: params[key] for key in ("dtype", "method", "quantization", "device")}
+    text = _PROFILE.format(**known, steps=STEPS, rate=_RATES[params["method"]])
+    return text + (f'gpu = "{params["gpu"]}"\n' if params.get("gpu") else "")
+
+
 def train(params: dict[str, Any]) -> Finding:
     """Train in a worker of this process's group, with its files in the self-test's folder."""
-    text = _PROFILE.format(
-        **{key: params[key] for key in ("dtype", "method", "quantization", "device")},
-        steps=STEPS,
-        rate=_RATES[params["method"]],
-    )
-    if params.get("gpu"):
-        text += f'gpu = "{params["gpu"]}"\n'
+    text = profile_of(params)
     folder = Path(params["folder"])
     resolved = resolve_profile(load_text(text, folder / "selftest.toml"), probe_machine(processes=False))
     run_json = resolved.to_run_json()

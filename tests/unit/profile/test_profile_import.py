@@ -321,3 +321,20 @@ def test_sets_of_the_hub_keep_their_split_and_subset(folder: Path) -> None:
         "split train[:10%]: a part of a split; max_samples takes its first rows"
     ]
     assert (draft.settings["train.objective"], draft.settings["train.torch_compile"]) == ("reward", True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("gradient_checkpointing: offload", "offload"),
+        ("gradient_checkpointing: offload_disk", "offload"),
+        ("gradient_checkpointing: true\nactivation_offloading: true", "offload"),
+        ("activation_offloading: true\ngradient_checkpointing: true", "offload"),
+        ("gradient_checkpointing: true", True),
+    ],
+)
+def test_axolotls_offloading_is_a_way_of_checkpointing(folder: Path, lines: str, expected: object) -> None:
+    kept = [line for line in AXOLOTL.splitlines() if not line.startswith("gradient_checkpointing")]
+    (folder / "off.yml").write_text("\n".join([*kept, lines]) + "\n")
+    draft = read_draft([folder / "off.yml"])
+    assert draft.settings["train.activation_checkpointing"] == expected

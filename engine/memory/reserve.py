@@ -19,8 +19,8 @@ from engine.memory.weights import compute_width
 from engine.models.spec import ModelSpec
 
 _FLOOR_BYTES, _KERNELS_FLOOR_BYTES = 72 * MIB, 48 * MIB
-_PENDING_SHARE = 0.75
-"""Of the inputs that leave for main memory, those whose copies the host does not wait for: 0.7 on an H200."""
+_LEAVING_INPUTS = 2
+"""Layer inputs on their way to main memory and back, of those that wait there."""
 
 
 def reserve_bytes(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, static_bytes: int, dynamic_bytes: int) -> int:
@@ -31,7 +31,8 @@ def reserve_bytes(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, static
         found = _KERNELS_FLOOR_BYTES + _with_kernels(spec, shape, static_bytes, dynamic_bytes)
     else:
         found = _FLOOR_BYTES + _plain(spec, shape, gpu, static_bytes, dynamic_bytes)
-    return int(found + _PENDING_SHARE * host_bytes(spec, shape))
+    one_input = shape.micro_batch * shape.max_length * spec.hidden_size * compute_width(shape)
+    return int(found + min(_LEAVING_INPUTS * one_input, host_bytes(spec, shape)))
 
 
 def _with_kernels(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dynamic_bytes: int) -> float:

@@ -46,6 +46,9 @@ def enable(
         layer.gradient_checkpointing = index % every == 0 and not (keep_last and index == len(layers) - 1)
     chosen = [layer for layer in layers if layer.gradient_checkpointing]
     storage = Offload(warn) if offload else None
+    if storage is not None:
+        # The last layer parks nothing, or is not recomputed: the input before it must not wait for the backward pass.
+        layers[-1].register_forward_pre_hook(lambda *_: storage.settle())
     for layer in chosen:
         run = _recomputing(layer, keep_attention, reentrant)
         if storage is not None:

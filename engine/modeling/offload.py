@@ -90,6 +90,7 @@ class Offload:
     def __init__(self, warn: Warn) -> None:
         self.buffers = HostBuffers(warn)
         self._last: _Parked | None = None
+        self._leaving: tuple[torch.Tensor, Any] | None = None
         self._out: Any = None
         self._in: Any = None
 
@@ -99,8 +100,10 @@ class Offload:
         if not tensor.is_cuda or not tensor.is_floating_point() or size < SMALLEST_BYTES:
             return tensor
         self._streams(tensor.device)
+        self.settle()
         slot = self.buffers.take(size)
         written = self._copy_out(tensor, slot)
+        self._leaving = (tensor, written)
         self._last = _Parked(self, slot, tensor.shape, tensor.dtype, tensor.device, self._last, written)
         return self._last
 
@@ -109,6 +112,7 @@ class Offload:
         if not isinstance(parked, _Parked):
             found: torch.Tensor = parked
             return found
+        self.settle()
         self._start(parked)
         torch.cuda.current_stream(parked.device).wait_event(parked.arrived)
         back, parked.back = parked.back, None
@@ -118,6 +122,17 @@ class Offload:
         if self._last is parked:
             self._last = before
         return back
+
+    def settle(self) -> None:
+        """Let go of the input that left last, which the compute stream waits for.
+
+        It had a layer's time, so the wait is over at once; without it the allocator would have to keep the memory of
+        each input aside until the host sees its copy end, and the host is many layers ahead.
+        """
+        if self._leaving is not None:
+            tensor, written = self._leaving
+            self._leaving = None
+            torch.cuda.current_stream(tensor.device).wait_event(written)
 
     def start_next(self) -> None:
         """Let the input that the backward pass needs next set out."""
@@ -134,8 +149,6 @@ class Offload:
             if slot.read is not None:
                 self._out.wait_event(slot.read)
             _view(slot, tensor.shape, tensor.dtype).copy_(tensor, non_blocking=True)
-        # The allocator must not hand the memory on before the copy has read it.
-        tensor.record_stream(self._out)
         return self._out.record_event()
 
     def _start(self, parked: _Parked) -> None:

@@ -171,7 +171,6 @@ class OnCard:
 
     def __init__(self, data: torch.Tensor) -> None:
         self.data, self.shape, self.dtype = data, data.shape, data.dtype
-        self.streams: list[Any] = []
 
     def numel(self) -> int:
         return self.data.numel()
@@ -181,9 +180,6 @@ class OnCard:
 
     def is_floating_point(self) -> bool:
         return self.data.is_floating_point()
-
-    def record_stream(self, stream: Any) -> None:
-        self.streams.append(stream)
 
 
 @pytest.fixture
@@ -224,6 +220,20 @@ def test_inputs_come_back_in_the_opposite_order_one_ahead(storage):
             found.start_next()
             assert parked[seed - 1].back is not None, "the next one is on its way"
             assert parked[seed - 1].written in found._in.waited, "but not before it was written"
+
+
+def test_an_input_stays_until_the_compute_stream_waits_for_its_copy(storage):
+    """So that whatever gets its memory comes after the copy, however far the host is ahead."""
+    found, compute, _ = storage
+    first = found.park(activation(0))
+    assert found._leaving is not None
+    assert first.written not in compute.waited, "the layer itself does not wait for its own input's copy"
+    second = found.park(activation(1))
+    assert first.written in compute.waited
+    assert second.written not in compute.waited
+    found.settle()
+    assert second.written in compute.waited
+    assert found._leaving is None
 
 
 def test_the_second_step_uses_the_first_ones_buffers(storage):

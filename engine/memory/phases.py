@@ -77,8 +77,7 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibrat
     learned = states(spec, shape)
     weights = base_bytes(spec, shape)
     optimizer = learned.masters_bytes + learned.moments_bytes
-    keeps_last = keeps_last_layer(spec, shape, gpu)
-    highest = max(_moments(spec, shape, gpu, learned, keeps_last=keeps_last), key=_total)
+    highest, _ = _highest(spec, shape, gpu, learned)
     cublas = device.cublas_bytes(gpu, shape.device)
     reserve = reserve_bytes(spec, shape, gpu, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     load = weights + largest_matrix_bytes(spec, compute_width(shape))
@@ -123,17 +122,24 @@ def keeps_last_layer(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = No
     The backward pass begins with that layer, so that its activations are there at the peak either way; kept, they are
     there beside the loss too. False where it is not checkpointed, and on processors.
     """
+    return _highest(spec, shape, gpu, states(spec, shape))[1]
+
+
+def _highest(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, learned: States) -> tuple[Moment, bool]:
+    """The highest moment, and whether the last layer keeps its activations in it."""
+    recomputed = max(_moments(spec, shape, gpu, learned, keeps_last=False), key=_total)
+    if not _may_keep_last(spec, shape):
+        return recomputed, False
+    kept = max(_moments(spec, shape, gpu, learned, keeps_last=True), key=_total)
+    return (kept, True) if kept.total <= recomputed.total else (recomputed, False)
+
+
+def _may_keep_last(spec: ModelSpec, shape: TrainingShape) -> bool:
     every = shape.checkpoint_every
     if shape.device != "cuda" or every <= 0 or (spec.num_hidden_layers - 1) % every:
         return False
-    if shape.quantization == "int8" and not learns_whole(shape):
-        # Their graph nodes hold what they keep until the whole backward pass is over.
-        return False
-    learned = states(spec, shape)
-    kept, recomputed = (
-        max(moment.total for moment in _moments(spec, shape, gpu, learned, keeps_last=keeps)) for keeps in (True, False)
-    )
-    return kept <= recomputed
+    # Graph nodes of int8 layers hold what they keep until the whole backward pass is over.
+    return shape.quantization != "int8" or learns_whole(shape)
 
 
 def _moments(

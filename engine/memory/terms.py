@@ -7,7 +7,7 @@ add up to `device_bytes`: they describe one moment, not the largest each could e
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
-from engine.memory.activations import checkpointed_layers
+from engine.memory.activations import STAGED_INPUTS, checkpointed_layers, host_bytes
 from engine.memory.calibration import Calibration
 from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
@@ -121,8 +121,17 @@ def _activations_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> st
     if few == 0:
         return f"{tokens}, {'all' if depth == spec.num_hidden_layers else 'the last'} {depth} layers kept"
     if few == depth:
-        return f"{tokens}, inputs of {few} layers, one layer recomputed"
+        return f"{tokens}, {_checkpoints_detail(spec, shape, few)}, one layer recomputed"
     return f"{tokens}, {few} of {depth} layers checkpointed, the others kept"
+
+
+def _checkpoints_detail(spec: ModelSpec, shape: TrainingShape, few: int) -> str:
+    """What checkpointed layers keep, and where."""
+    if shape.offload_inputs:
+        here, moved = min(few, STAGED_INPUTS), format_bytes(host_bytes(spec, shape))
+        return f"inputs of {here} layers at a time, {moved} of inputs wait in main memory"
+    kept = "inputs and attention outputs" if shape.keep_attention else "inputs"
+    return f"{kept} of {few} layers"
 
 
 def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:

@@ -134,8 +134,9 @@ def _table_words(key: str, value: Any) -> tuple[str, str]:
 
 def _kind_words(field: FieldSpec) -> str:
     plain = {"int": "a whole number", "float": "a number", "bool": "true or false", "text": "accepted text"}
+    named = [f"'{word}'" for word in field.choices if word != "auto"]
     words = {
-        "switch": "true, false or a number",
+        "switch": f"true, false, a number, {' or '.join(named)}" if named else "true, false or a number",
         "list": "an accepted list",
         "map": "a table of names",
         "table": "a table",

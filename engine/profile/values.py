@@ -61,7 +61,7 @@ def allowed(field: FieldSpec) -> str:
     basis = {
         "int": f"a whole number {_limits(field)}" if field.minimum != field.maximum else f"the number {_limits(field)}",
         "float": f"a number {_limits(field)}",
-        "switch": ", ".join([f"true, false or a whole number {_limits(field)}", *words]),
+        "switch": f"true, false or a whole number {_limits(field)}{_gpu_words(words)}",
         "bool": "true or false",
         "list": " or ".join([*words, "a list of names"]),
         "map": "a table of names, such as instruction = 'question'",
@@ -69,6 +69,11 @@ def allowed(field: FieldSpec) -> str:
         "text": _text_words(field),
     }[field.kind]
     return basis + tail
+
+
+def _gpu_words(words: list[str]) -> str:
+    """Words that a switch takes beside its numbers: ways of checkpointing that processors do not have."""
+    return f", on a GPU also {' or '.join(words)}" if words else ""
 
 
 def _limits(field: FieldSpec) -> str:

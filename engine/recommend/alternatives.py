@@ -13,13 +13,12 @@ from typing import Any
 
 from engine.hardware.gpus import known_gpus
 from engine.hardware.machine import Cpu, Machine
-from engine.memory.recompute import Recompute
+from engine.memory.recompute import Recompute, recompute_in
 from engine.memory.shape import MIB, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target, gpu_targets
 from engine.recommend.candidates import HEADROOM, Candidate, evaluate, find_best
 from engine.recommend.plan import Requirements
-from engine.speed.roofline import device_rates
 from engine.text import format_bytes
 
 _MOST = 5
@@ -38,28 +37,60 @@ def alternatives(
 
 
 def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, asked: Requirements) -> Iterator[str]:
+    """One change each, with the batch and checkpointing that are best then."""
+    for label, changed in _single_changes(spec, target, chosen, asked):
+        found = find_best(spec, target, cpu, chosen.shape.compute_dtype, changed)
+        yield f"{label}{_differences(found.shape, chosen.shape, label)}: {_outcome(found, chosen)}"
+
+
+def _single_changes(
+    spec: ModelSpec, target: Target, chosen: Candidate, asked: Requirements
+) -> Iterator[tuple[str, Requirements]]:
     shape = chosen.shape
-    rates = device_rates(shape, target.gpu, cpu, target.measured)
+    pinned = replace(asked, max_length=shape.max_length)
+    stored = replace(pinned, quantization=shape.quantization)
     every = 1 if shape.checkpoint_every == 0 else 0
-    label = f"checkpointing {'on' if every else 'off'}"
-    yield _line(label, evaluate(spec, Recompute(every).on(shape), target, rates), chosen)
+    yield _recompute_words(Recompute(every)), replace(stored, recompute=Recompute(every))
     if shape.method == "lora" and target.device == "cuda":
         other = "nf4" if shape.quantization == "none" else "none"
-        label = "nf4" if other == "nf4" else f"{shape.compute_dtype} weights"
-        # The same batch and checkpointing, so that the two figures can be compared.
-        yield _line(label, evaluate(spec, replace(shape, quantization=other), target, rates), chosen)
+        yield _storage_words(other, shape), replace(pinned, quantization=other)
     longer = shape.max_length * 2
     if longer <= spec.max_position_embeddings:
-        found = find_best(spec, target, cpu, shape.compute_dtype, replace(asked, max_length=longer))
-        yield _line(f"max_length {longer}", found, chosen)
+        yield f"max_length {longer}", replace(asked, max_length=longer)
 
 
-def _line(label: str, found: Candidate, chosen: Candidate) -> str:
-    batch = f" at micro-batch {found.shape.micro_batch}" if found.shape.micro_batch != chosen.shape.micro_batch else ""
-    text = f"{label}{batch}: {format_bytes(found.device_bytes)} {found.verdict}"
-    if found.verdict != "NO" and found.tokens_per_second and chosen.tokens_per_second:
+def _outcome(found: Candidate, chosen: Candidate) -> str:
+    text = f"{format_bytes(found.device_bytes)} {found.verdict}"
+    if found.verdict != "NO" and chosen.verdict != "NO" and found.tokens_per_second and chosen.tokens_per_second:
         text += f", {found.tokens_per_second / chosen.tokens_per_second:.2f} x the speed"
     return text
+
+
+def _differences(found: TrainingShape, chosen: TrainingShape, label: str) -> str:
+    """The batch, and what else is not as in the plan; what `label` says is not said again."""
+    words = [] if "micro-batch" in label else [f"micro-batch {found.micro_batch}"]
+    if recompute_in(found) != recompute_in(chosen) and "checkpointing" not in label:
+        words.append(_recompute_words(recompute_in(found)))
+    if found.quantization != chosen.quantization:
+        words.append(_storage_words(found.quantization, found))
+    if found.optimizer != chosen.optimizer and found.method == chosen.method and "optimizer" not in label:
+        words.append(found.optimizer)
+    if found.max_length != chosen.max_length:
+        words.append(f"max_length {found.max_length}")
+    told = label.split(" and ")
+    return "".join(f", {word}" for word in words if word not in told)
+
+
+def _recompute_words(way: Recompute) -> str:
+    if way.offload_inputs:
+        return "checkpointing with inputs in main memory"
+    if way.keep_attention:
+        return "checkpointing with attention kept"
+    return f"checkpointing {('off', 'on')[way.every]}" if way.every < 2 else f"checkpointing one layer in {way.every}"
+
+
+def _storage_words(quantization: str, shape: TrainingShape) -> str:
+    return f"{shape.compute_dtype} weights" if quantization == "none" else quantization
 
 
 def _other_gpus(spec: ModelSpec, machine: Machine, target: Target, chosen: Candidate) -> Iterator[str]:
@@ -75,17 +106,26 @@ def _nearest(
     spec: ModelSpec, machine: Machine, target: Target, chosen: Candidate, asked: Requirements
 ) -> tuple[str, ...]:
     changes = list(_changes(spec, chosen, asked))
-    dtype, lines = chosen.shape.compute_dtype, []
+    dtype = chosen.shape.compute_dtype
+    lines: dict[tuple[str, str], str] = {}
     for count in (1, 2, 3):
-        for labels, changed in _combined(changes, count, asked):
+        for label, changed in _combined(changes, count, asked):
             found = find_best(spec, target, machine.cpu, dtype, changed)
             if found.verdict != "NO":
-                lines.append(f"{labels}: {format_bytes(found.device_bytes)} {found.verdict}")
+                # A further step of the same change that takes as much says nothing new; the gentler one stays.
+                outcome = _outcome(found, chosen)
+                kind = _kind(label), outcome
+                lines.setdefault(kind, f"{label}{_differences(found.shape, chosen.shape, label)}: {outcome}")
         if lines:
             break
+    listed = list(lines.values())
     if chosen.device_bytes > target.available_bytes:
-        lines = [*lines[: _MOST - 1], _device_that_fits(chosen, target)]
-    return tuple(lines[:_MOST])
+        listed = [*listed[: _MOST - 1], _device_that_fits(chosen, target)]
+    return tuple(listed[:_MOST])
+
+
+def _kind(label: str) -> str:
+    return " and ".join("max_length" if part.startswith("max_length") else part for part in label.split(" and "))
 
 
 def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterator[Change]:
@@ -118,9 +158,10 @@ def _recomputing(shape: TrainingShape, asked: Requirements) -> Iterator[Change]:
     if asked.recompute is None:
         return
     if asked.recompute.every != 1 or asked.recompute.keep_attention:
-        yield "checkpointing on", {"recompute": Recompute(1)}
+        yield _recompute_words(Recompute(1)), {"recompute": Recompute(1)}
     if not asked.recompute.offload_inputs and shape.device == "cuda":
-        yield "checkpointing with inputs in main memory", {"recompute": Recompute(1, offload_inputs=True)}
+        offload = Recompute(1, offload_inputs=True)
+        yield _recompute_words(offload), {"recompute": offload}
 
 
 def _combined(changes: list[Change], count: int, asked: Requirements) -> Iterator[tuple[str, Requirements]]:

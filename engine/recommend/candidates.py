@@ -30,7 +30,8 @@ DEFAULT_LENGTH = 2048
 SHORTEST_LENGTH = 512
 SLOW_TOKENS_PER_SECOND = 30.0
 """Below this a CPU run is not comfortable: a million tokens take over nine hours."""
-_SPEED_TIE = 0.98
+SPEED_TIE = 0.98
+"""Of the fastest speed: what comes so near counts as equal, and the smallest is taken."""
 _LARGEST_MICRO_BATCH = 64
 _PINNED_SHARE = 0.5
 """Most of the free main memory that offloaded inputs may take: pinned memory cannot be swapped out."""
@@ -186,7 +187,7 @@ def _shape(base: TrainingShape, pair: tuple[int, int], recompute: Recompute) -> 
 def _pick(fits: list[Candidate]) -> Candidate:
     comfortable = [candidate for candidate in fits if candidate.verdict == "OK"] or fits
     fastest = max(_speed(candidate) for candidate in comfortable)
-    near = [candidate for candidate in comfortable if _speed(candidate) >= _SPEED_TIE * fastest]
+    near = [candidate for candidate in comfortable if _speed(candidate) >= SPEED_TIE * fastest]
     # Main memory is not pinned where the device's own is enough.
     return min(near, key=lambda candidate: (candidate.shape.offload_inputs, candidate.device_bytes))
 

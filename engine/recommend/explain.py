@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from engine.hardware.capabilities import best_dtype
 from engine.hardware.machine import Machine
-from engine.memory.recompute import recompute_in
+from engine.memory.recompute import Recompute, recompute_in
 from engine.memory.shape import TrainingShape, learns_whole
 from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
-from engine.recommend.candidates import Candidate, lengths
+from engine.recommend.candidates import SPEED_TIE, Candidate, lengths
 from engine.recommend.kernels import choose_kernels
 from engine.recommend.plan import Choice, Requirements
+from engine.speed.rates import Rates
+from engine.speed.roofline import speed_at
 from engine.text import format_bytes, format_duration
 
 _ASKED = "asked for"
@@ -39,9 +41,9 @@ def choose_dtype(spec: ModelSpec, machine: Machine, target: Target, asked: str |
 
 
 def choices(
-    spec: ModelSpec, target: Target, chosen: Candidate, dtype_reason: str, asked: Requirements
+    spec: ModelSpec, target: Target, chosen: Candidate, dtype_reason: str, asked: Requirements, rates: Rates | None
 ) -> tuple[Choice, ...]:
-    """The values of a plan under their profile keys."""
+    """The values of a plan under their profile keys; `rates` of the device, where known, say what others would cost."""
     shape = chosen.shape
     total = shape.micro_batch * shape.gradient_accumulation_steps
     kernels, kernels_reason = choose_kernels(spec, target.device, target.gpu, asked.kernels)
@@ -57,7 +59,7 @@ def choices(
         Choice(
             "train.activation_checkpointing",
             recompute_in(shape).setting(),
-            _checkpoint_reason(shape, chosen, asked),
+            _checkpoint_reason(spec, chosen, asked, rates),
         ),
         Choice("train.kernels", kernels, kernels_reason),
         Choice("train.optim", shape.optimizer, _optimizer_reason(shape, asked)),
@@ -94,7 +96,11 @@ def _micro_reason(chosen: Candidate, target: Target, asked: Requirements) -> str
         return _ASKED
     if chosen.verdict == "NO":
         return "the smallest there is"
-    return f"fastest that fits {format_bytes(target.available_bytes)}"
+    free = format_bytes(target.available_bytes)
+    if chosen.tokens_per_second is None:
+        return f"the smallest that fits {free}: the device's speed is not known"
+    # Bigger ones that gain less than `candidates.SPEED_TIE` are not worth their memory.
+    return f"smallest within {1 - SPEED_TIE:.0%} of the fastest that fits {free}"
 
 
 def _steps_reason(shape: TrainingShape, asked: Requirements) -> str:
@@ -112,7 +118,8 @@ def _total_reason(shape: TrainingShape, asked: Requirements) -> str:
     return f"{asked.total_batch} is no multiple of what was asked for; {total} is the nearest"
 
 
-def _checkpoint_reason(shape: TrainingShape, chosen: Candidate, asked: Requirements) -> str:
+def _checkpoint_reason(spec: ModelSpec, chosen: Candidate, asked: Requirements, rates: Rates | None) -> str:
+    shape = chosen.shape
     if asked.recompute is not None:
         return _ASKED
     if chosen.verdict == "NO":
@@ -122,8 +129,17 @@ def _checkpoint_reason(shape: TrainingShape, chosen: Candidate, asked: Requireme
     if shape.keep_attention:
         return "keeping all activations does not fit; attention's output, which is small, is not computed again"
     if shape.checkpoint_every == 0:
-        return "activations fit, and recomputing them costs about a fifth of the speed"
+        return f"activations fit, and recomputing them {_recomputing_cost(spec, shape, rates)}"
     return "keeping all activations does not fit" if shape.checkpoint_every == 1 else "as few layers recomputed as fit"
+
+
+def _recomputing_cost(spec: ModelSpec, shape: TrainingShape, rates: Rates | None) -> str:
+    """What checkpointing every layer takes off the speed of `shape`, as the time model has it."""
+    if rates is None:
+        return "costs time"
+    recomputed = Recompute(1).on(shape)
+    lost = 1 - speed_at(spec, recomputed, rates) / speed_at(spec, shape, rates)
+    return f"costs about {lost:.0%} of the speed"
 
 
 def _optimizer_reason(shape: TrainingShape, asked: Requirements) -> str:

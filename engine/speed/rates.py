@@ -1,8 +1,8 @@
 """What a device can sustain: arithmetic rate, memory rate, share of the peak that training reaches.
 
 Used by `roofline.py`. The shares come from published runs that state configuration and tokens per
-second (torchtune, Qwen, fitcheck, PEFT), scaled to eager execution; they are rough, and the run's
-own measured rate replaces them.
+second (torchtune, Qwen, fitcheck, PEFT), scaled to eager execution, and for Hopper from steps measured on an H200;
+they are rough, and the run's own measured rate replaces them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ _COPY_SHARE = 0.9
 _PRODUCT_SHARE = 0.85
 """Of a card's tensor rate on paper, what a large product reaches."""
 _SHARE = {(7, 0): 0.28, (7, 5): 0.20, (8, 0): 0.47, (8, 6): 0.55, (8, 7): 0.45, (8, 9): 0.70, (9, 0): 0.44}
-_ANCHORED = frozenset(((7, 5), (8, 0), (8, 9)))
-"""Capabilities with published runs behind their share."""
+_ANCHORED = frozenset(((7, 5), (8, 0), (8, 9), (9, 0)))
+"""Capabilities with published or measured runs behind their share."""
+_MOST_SHARE = 0.75
+"""Of the tensor rate on paper, the most that a step with Triton kernels is believed to reach: an H200 reaches 0.59.
+The share of capability 8.9 comes from runs with compiled layers, which save the same traffic once already."""
 _HOST_BYTES_S = {7: 12e9, 8: 25e9}
 """What PCIe 3.0 and 4.0 x16 copy to and from pinned memory, by the major capability of cards that have them."""
 _NEW_HOST_BYTES_S = 50e9
@@ -63,6 +66,8 @@ class Rates:
     """Whether this very device was measured."""
     host_bytes_s: float = 0.0
     """Between a card and pinned main memory, each way; 0 on a processor."""
+    most_flops: float = 0.0
+    """FLOP/s that no kernels exceed; 0 where there is no such figure."""
 
 
 def gpu_rates(gpu: Gpu, dtype: str, measured: MeasuredRates | None = None) -> Rates | None:
@@ -80,7 +85,9 @@ def _measured_gpu(gpu: Gpu, dtype: str, measured: MeasuredRates | None) -> Rates
     )
     share = _FP32_SHARE if dtype == "fp32" else _share(gpu.compute_capability, peak / bandwidth)
     low = dtype == "fp32" or gpu.compute_capability not in _ANCHORED
-    return Rates(peak * share, bandwidth, low, MEASURED, measured=True, host_bytes_s=_host_rate(gpu.compute_capability))
+    host = _host_rate(gpu.compute_capability)
+    most = _MOST_SHARE * peak
+    return Rates(peak * share, bandwidth, low, MEASURED, measured=True, host_bytes_s=host, most_flops=most)
 
 
 def _host_rate(capability: tuple[int, int] | None) -> float:
@@ -104,7 +111,8 @@ def _known_gpu(gpu: Gpu, dtype: str) -> Rates | None:
     if dtype == "fp32":
         rate = flops * fp32_share(gpu.name, capability) * _FP32_SHARE
         return Rates(rate, bandwidth, True, source, host_bytes_s=host)
-    return Rates(flops * _share(capability, flops / bandwidth), bandwidth, low, source, host_bytes_s=host)
+    rate, most = flops * _share(capability, flops / bandwidth), _MOST_SHARE * flops
+    return Rates(rate, bandwidth, low, source, host_bytes_s=host, most_flops=most)
 
 
 def cpu_rates(cpu: Cpu, dtype: str, measured: MeasuredRates | None = None) -> Rates:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from engine.hardware.machine import Gpu
+from engine.memory.activations import host_bytes
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, MIB, MemoryEstimate, TrainingShape
 from engine.memory.states import states
@@ -15,6 +16,7 @@ from engine.memory.terms import TERM_NAMES, estimate_memory
 from engine.memory.weights import matrix_bytes, quantized_bytes, weight_bytes
 from engine.models.catalog import catalog_index, load_catalog
 from engine.models.spec import ModelSpec
+from engine.text import format_bytes
 
 A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 T4 = Gpu("Tesla T4", compute_capability=(7, 5))
@@ -84,6 +86,19 @@ def test_terms_add_up_and_are_explained() -> None:
         assert sum(found.bytes for found in estimate.terms) == estimate.device_bytes
         assert all(found.detail for found in estimate.terms)
         assert estimate.device_bytes > estimate.reserved_bytes > estimate.allocated_bytes
+
+
+def test_the_term_of_activations_names_what_is_kept_and_where() -> None:
+    every = replace(TARGET, checkpoint_every=1)
+    ways = (every, replace(every, keep_attention=True), replace(every, offload_inputs=True))
+    plain, attention, offload = (
+        next(found.detail for found in estimate_memory(LLAMA, shape, gpu=A100).terms if found.name == "activations")
+        for shape in ways
+    )
+    assert "tokens, inputs of 32 layers" in plain
+    assert "inputs and attention outputs of 32 layers" in attention
+    assert "inputs of 2 layers at a time" in offload
+    assert f"{format_bytes(host_bytes(LLAMA, ways[2]))} of inputs wait in main memory" in offload
 
 
 def test_sixteen_bytes_a_trained_parameter_in_every_precision() -> None:

@@ -50,6 +50,8 @@ def test_an_unknown_key_names_the_nearest(load, text, key, nearest):
         ("load_best_model_at_end = 1", "true or false"),
         ("eval_steps = 0", "from 1 to 1,000,000,000, or 'auto'"),
         ("activation_checkpointing = 0", "true, false or a whole number"),
+        ('activation_checkpointing = "on"', "is not true, false, a number, 'offload' or 'attention'"),
+        ('activation_checkpointing = "of"', "from 1 to 1,000, on a GPU also 'offload' or 'attention', or 'auto'"),
         ("max_steps = 2020-01-01", "is not a whole number"),
         ('lr_scheduler_type = "cosin"', "did you mean 'cosine'?"),
     ],

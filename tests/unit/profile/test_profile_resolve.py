@@ -48,6 +48,13 @@ def test_sources_are_told_apart(load, cpu_machine):
     assert found["model.attention"]["value"] == "packed"
 
 
+def test_the_reason_for_adding_adapters_in_place_says_where_it_was_measured(load, cpu_machine, gpu_machine):
+    for box, where in ((cpu_machine, "processors"), (gpu_machine, "GPUs")):
+        entry = resolve_profile(load(MODEL + DATA), box).provenance["lora.fused"]
+        assert entry["value"] is True
+        assert entry["reason"] == f"on {where} it was measured faster than PEFT's own way"
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_exports_keep_the_dtype_of_training(load, cpu_machine, dtype):
     loaded = load(MODEL + f'dtype = "{dtype}"\n' + DATA)

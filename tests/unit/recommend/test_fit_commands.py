@@ -189,7 +189,7 @@ def test_tokens_to_train_on_become_a_time() -> None:
 
 
 def test_a_card_without_published_runs_is_called_rough() -> None:
-    table = run("--gpu", "H100 80GB HBM3", "--limit", "1").output.splitlines()
+    table = run("--gpu", "RTX 5090", "--limit", "1").output.splitlines()
     assert "~" in table[3]
-    assert "may be off" in run("llama-3.1-8b", "--gpu", "H100 80GB HBM3").output
+    assert "may be off" in run("llama-3.1-8b", "--gpu", "RTX 5090").output
     assert "~" not in run("--gpu", "A100-SXM4-80GB", "--limit", "1").output

@@ -11,8 +11,7 @@ from engine.hardware.gpus import GpuSpec, known_gpus
 from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
 from engine.hardware.probe import hypothetical_machine
 from engine.memory.calibration import Measurement, calibration_of, model_key
-from engine.memory.phases import peak
-from engine.memory.recompute import CHOICES, Recompute
+from engine.memory.recompute import CHOICES, Recompute, recompute_in
 from engine.memory.shape import GIB
 from engine.models.catalog import catalog_index, load_catalog
 from engine.recommend import budget, kernels
@@ -130,7 +129,7 @@ def test_gemma_without_bf16_computes_in_fp32() -> None:
 def test_plain_weights_come_before_quantized_ones() -> None:
     plan = plan_model(QWEN_8B, hypothetical_machine("RTX 4090"))
     assert (plan.verdict, plan.shape.quantization, plan.shape.compute_dtype) == ("OK", "none", "bf16")
-    assert any(text.startswith("nf4:") for text in plan.alternatives)
+    assert any(text.startswith("nf4, ") for text in plan.alternatives)
 
 
 def test_checkpointing_is_off_where_it_fits() -> None:
@@ -153,15 +152,57 @@ def test_memory_is_spent_on_speed_the_cheapest_first() -> None:
     assert {True, "offload"} < set(found)
 
 
-def test_another_storage_is_compared_at_the_same_batch() -> None:
-    plan = plan_model(QWEN_8B, machine(card(79)))
-    line = next(text for text in plan.alternatives if text.startswith("nf4: "))
-    smaller = peak(QWEN_8B, replace(plan.shape, quantization="nf4"), machine(card(79)).gpus[0])
-    assert line.startswith(f"nf4: {format_bytes(smaller.device_bytes)} ")
-    assert smaller.device_bytes < plan.estimate.device_bytes
-    longer = next(text for text in plan.alternatives if text.startswith("max_length 4096"))
-    found = plan_model(QWEN_8B, machine(card(79)), Requirements(max_length=4096)).shape.micro_batch
-    assert (f"at micro-batch {found}" in longer) == (found != plan.shape.micro_batch)
+@pytest.mark.parametrize("name", ["H100 80GB HBM3", "A100-SXM4-80GB", "RTX 4090", "RTX 3090", "RTX 4060", "T4"])
+def test_alternatives_say_their_batch_and_what_else_differs(name: str) -> None:
+    box = hypothetical_machine(name)
+    plan = plan_model(MODELS["gemma-2-2b-it"], box, Requirements(max_length=2048))
+    chosen = plan.shape
+    lines = [text for text in plan.alternatives if " GiB OK" in text]
+    assert lines
+    for text in lines:
+        label, *words = text.partition(":")[0].split(", ")
+        asked = Requirements(max_length=4096 if label == "max_length 4096" else 2048)
+        if label.startswith("checkpointing"):
+            every = int(label == "checkpointing on")
+            asked = replace(asked, quantization=chosen.quantization, recompute=Recompute(every))
+        elif not label.startswith("max_length"):
+            asked = replace(asked, quantization="nf4" if label == "nf4" else "none")
+        found = plan_model(plan.model, box, asked)
+        assert words[0] == f"micro-batch {found.shape.micro_batch}"
+        assert format_bytes(found.estimate.device_bytes) in text
+        switched = recompute_in(found.shape) != recompute_in(chosen)
+        assert ("checkpointing" in text) == (switched or label.startswith("checkpointing"))
+
+
+def test_another_storage_is_shown_with_the_batch_that_is_best_for_it() -> None:
+    """One micro-batch of 4-bit weights costs the same for any number of tokens."""
+    plan = plan_model(MODELS["llama-3.1-8b"], hypothetical_machine("NVIDIA H100 80GB HBM3"))
+    line = next(text for text in plan.alternatives if text.startswith("nf4, "))
+    assert float(line.rpartition(" x the speed")[0].rpartition(" ")[2]) >= 0.93
+    best = plan_model(plan.model, hypothetical_machine("NVIDIA H100 80GB HBM3"), Requirements(quantization="nf4"))
+    assert f"micro-batch {best.shape.micro_batch}" in line
+
+
+@pytest.mark.parametrize("name", ["RTX 4060", "RTX 4090", "T4", "RTX 3060"])
+@pytest.mark.parametrize("length", [2048, 8192])
+def test_no_two_alternatives_say_the_same(name: str, length: int) -> None:
+    box = hypothetical_machine(name)
+    for spec in load_catalog():
+        lines = plan_model(spec, box, Requirements(max_length=length)).alternatives
+        lengths = [text for text in lines if text.startswith("max_length ")]
+        outcomes = [text.partition(": ")[2] for text in lengths]
+        assert len(set(lines)) == len(lines)
+        assert len(set(outcomes)) == len(outcomes), "a length that takes as much as a longer one says nothing"
+
+
+def test_reasons_give_the_time_models_own_figures() -> None:
+    plan = plan_model(MODELS["llama-3.1-8b"], hypothetical_machine("NVIDIA H200"))
+    assert plan.shape.checkpoint_every == 0
+    line = next(text for text in plan.alternatives if text.startswith("checkpointing on"))
+    left = float(line.rpartition(" x the speed")[0].rpartition(" ")[2])
+    said = reason(plan, "train.activation_checkpointing").rpartition("about ")[2].partition("%")[0]
+    assert int(said) == pytest.approx(100 * (1 - left), abs=1.1)
+    assert reason(plan, "train.per_device_train_batch_size").startswith("smallest within 2% of the fastest that fits ")
 
 
 def test_inputs_move_to_main_memory_only_where_there_is_some() -> None:
@@ -224,7 +265,7 @@ def test_a_refusal_names_changes_that_really_fit() -> None:
     box = hypothetical_machine("RTX 4090")
     plan = plan_model(QWEN_8B, box, asked)
     assert plan.verdict == "NO"
-    assert plan.alternatives[0].startswith("checkpointing on: ")
+    assert plan.alternatives[0].startswith("checkpointing on, ")
     changed = plan_model(QWEN_8B, box, replace(asked, recompute=Recompute(1)))
     assert changed.verdict in plan.alternatives[0]
     assert plan.alternatives[-1].startswith("a GPU with")
@@ -258,7 +299,7 @@ def test_a_length_beyond_the_models_context_is_no() -> None:
     plan = plan_model(MODELS["tinyllama-1.1b-chat-v1.0"], machine(card(79)), Requirements(max_length=4096))
     assert plan.verdict == "NO"
     assert "only 2048 tokens" in reason(plan, "model.max_length")
-    assert plan.alternatives[0].startswith("max_length 2048: ")
+    assert plan.alternatives[0].startswith("max_length 2048, ")
 
 
 def test_the_gpu_with_most_free_memory_is_taken_unless_one_is_asked_for() -> None:

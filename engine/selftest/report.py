@@ -28,11 +28,20 @@ _ABSOLUTE = re.compile(r"(?<![\w.~>])/(?:[\w.@+-]+/)+([\w.@+-]+)")
 
 
 def check_report_path(path: Path) -> None:
-    """Before anything runs. Raises EngineError(PROFILE) for a file of somebody else's, (DISK) for a missing folder."""
-    if path.exists():
-        read_earlier(path)
-    elif not path.absolute().parent.is_dir():
-        raise EngineError("no such folder", code=ExitCode.DISK, where=str(path.parent), hint="make it first")
+    """Before anything runs: make the file that is written beside it, and remove it.
+
+    Raises EngineError(PROFILE) for a file of somebody else's, (DISK) where none can be written.
+    """
+    try:
+        if path.exists():
+            read_earlier(path)
+        elif not path.absolute().parent.is_dir():
+            raise EngineError("no such folder", code=ExitCode.DISK, where=str(path.parent), hint="make it first")
+        beside = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        beside.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_report(path: Path, record: dict[str, Any]) -> None:
@@ -41,9 +50,16 @@ def write_report(path: Path, record: dict[str, Any]) -> None:
     try:
         write_json_atomic(path.absolute(), clean(record), mode=0o644)
     except OSError as error:
-        raise EngineError(
-            f"the report cannot be written: {error.strerror}", code=ExitCode.DISK, where=str(path)
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"the report cannot be written: {error.strerror}",
+        code=ExitCode.DISK,
+        where=str(path),
+        hint="name a file in a folder of yours",
+    )
 
 
 def clean(value: Any) -> Any:

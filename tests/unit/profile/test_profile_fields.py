@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 import tomllib
 
 import pytest
@@ -117,6 +118,7 @@ def test_the_reference_is_up_to_date(request):
 def test_asking_for_help_writes_no_reference(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["docs", "--help"])
+    monkeypatch.delitem(sys.modules, "engine.profile.docs")
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("engine.profile.docs", run_name="__main__")
     assert ended.value.code == 0

@@ -161,11 +161,21 @@ def profile_lines(found: Row) -> list[str]:
     return lines
 
 
+def big_names(rows: list[Row]) -> list[str]:
+    """Model, method, storage, shape, how activations are kept, a note; the row's own name where these are alike."""
+    made = []
+    for row in rows:
+        parts = [row["model"], row["method"], row["quantization"], f"{row['micro_batch']} x {row['length']:,}"]
+        parts += [_CHECKPOINTING[row["checkpointing"]], *([row["note"]] if row.get("note") else [])]
+        made.append(", ".join(parts).replace("|", "/"))
+    alike = {name for name in made if made.count(name) > 1}
+    return [f"{name} (`{row['name']}`)" if name in alike else name for name, row in zip(made, rows, strict=True)]
+
+
 def big_lines(rows: list[Row]) -> list[str]:
     """Larger models, quantized ones and whole training."""
     made: list[Sequence[str]] = []
-    for row in rows:
-        name = f"{row['model']}, {row['method']}, {row['quantization']}, {row['micro_batch']} x {row['length']:,}"
+    for name, row in zip(big_names(rows), rows, strict=True):
         if "error" in row:
             made.append((name, "", "", "", "", "", row["error"].replace("|", "/")))
             continue

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json, width
+from engine.cli.common import json_option, line, note, print_error, print_json, width
 
 if TYPE_CHECKING:
     from engine.selftest.checks import Finding
     from engine.selftest.plan import SelftestPlan
-    from engine.selftest.record import StepRecord
+    from engine.selftest.record import Record, StepRecord
+
+
+def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """`nan` lies in every range, as click compares."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number of minutes; the range is 0.1<=x<=240.")
+    return value
 
 
 @click.command()
 @click.option(
-    "--minutes", type=click.FloatRange(0.1, 240), help="Time for all of it; default: 3 on a processor, 10 on a GPU."
+    "--minutes",
+    type=click.FloatRange(0.1, 240),
+    callback=_number,
+    help="Time for all of it; default: 3 on a processor, 10 on a GPU.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: where runs go.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and for how long.")
@@ -32,7 +43,8 @@ def selftest(minutes: float | None, device: str | None, only_plan: bool, report:
     """Check on this machine that fast paths compute right, every precision trains, and predictions hold.
 
     What it measures is kept: 'engine fit' goes by it from then on. Exit code 9: something computes wrong, does not
-    train or is slow; 5: only memory predictions were too low; 8: stopped. docs/selftest.md says how to read it.
+    train or is slow, or nothing could be checked; 5: only memory predictions were too low; 8: stopped.
+    docs/selftest.md says how to read it.
     """
     from engine.hardware.probe import probe_machine
     from engine.selftest.checks import place_of
@@ -65,7 +77,6 @@ def _run(plan: SelftestPlan, report: Path | None, as_json: bool) -> int:
     from engine.selftest.checks import FAILED
     from engine.selftest.page import check_lines, progress_line, result_lines
     from engine.selftest.record import exit_code, to_json
-    from engine.selftest.report import write_report
     from engine.selftest.run import NO_TIME, run_selftest
 
     columns = width()
@@ -77,13 +88,26 @@ def _run(plan: SelftestPlan, report: Path | None, as_json: bool) -> int:
                 note(text)
 
     record = run_selftest(plan, lambda step: note(progress_line(step)), tell)
+    unwritten = _write(report, record) if report is not None else 0
     if as_json:
         print_json(to_json(record))
     else:
         for text in result_lines(record, columns):
             line(text)
-    if report is not None:
-        write_report(report, to_json(record))
-        note(f"written for an issue, without names: {report}")
     note(f"kept: {record.path}")
-    return int(exit_code(record))
+    return int(exit_code(record)) or unwritten
+
+
+def _write(report: Path, record: Record) -> int:
+    """0, or the exit code of a report that could not be written; stdout is the result's alone."""
+    from engine.errors import EngineError
+    from engine.selftest.record import to_json
+    from engine.selftest.report import write_report
+
+    try:
+        write_report(report, to_json(record))
+    except EngineError as error:
+        print_error(error, as_json=False)
+        return int(error.code)
+    note(f"written for an issue, without names: {report}")
+    return 0

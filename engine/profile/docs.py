@@ -5,7 +5,9 @@ A test holds the file against this module. Not here: prose about profiles that n
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -85,5 +87,12 @@ def main(target: Path = Path("docs/profile.md")) -> None:
     sys.stdout.write(f"{target}\n")
 
 
-if __name__ == "__main__":
+def _command(arguments: Sequence[str]) -> None:
+    """`main`, with help for who asks for it."""
+    about = "Write docs/profile.md below the working directory: every setting, generated from the schema."
+    argparse.ArgumentParser(prog="python -m engine.profile.docs", description=about).parse_args(arguments)
     main()
+
+
+if __name__ == "__main__":
+    _command(sys.argv[1:])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engine.errors import EngineError
 from engine.hardware.capabilities import best_dtype, cpu_bf16_native
 from engine.hardware.machine import Gpu, Machine
 from engine.recommend.budget import Target, choose_target
@@ -59,7 +60,11 @@ class Place:
 
 def place_of(machine: Machine, device: str | None) -> Place:
     """The device that runs go to, or the one asked for. Raises EngineError(RESOURCES) where it is not there."""
-    return Place(machine, choose_target(machine, Requirements(device=device)))
+    try:
+        return Place(machine, choose_target(machine, Requirements(device=device)))
+    except EngineError as error:
+        hint = "see 'engine probe' for the reason, or use --device cpu"
+        raise EngineError(error.message, code=error.code, hint=hint) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.recommend.kernels import choose_kernels
 from engine.runs.files import write_json_atomic
-from engine.runs.store import directory_error, state_home
+from engine.runs.store import state_home
 from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding, Place, Step
 from engine.selftest.kernel_table import tiny_spec
 from engine.selftest.plan import SelftestPlan
@@ -60,7 +60,7 @@ class Record:
         try:
             write_json_atomic(self.path, to_json(self))
         except OSError as error:
-            raise directory_error(self.path.parent, error) from error
+            raise _folder_error(self.path.parent, error) from error
 
 
 def new_record(plan: SelftestPlan) -> Record:
@@ -70,7 +70,7 @@ def new_record(plan: SelftestPlan) -> Record:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise directory_error(folder, error) from error
+        raise _folder_error(folder, error) from error
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S', now)}.json"
     number = 1
     while path.exists():
@@ -79,6 +79,15 @@ def new_record(plan: SelftestPlan) -> Record:
     record = Record(plan, path, time.strftime("%Y-%m-%d %H:%M UTC", now))
     record.write()
     return record
+
+
+def _folder_error(folder: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"the self-test's folder cannot be made or written: {error.strerror}",
+        code=ExitCode.DISK,
+        where=str(folder),
+        hint="free space there or set XDG_STATE_HOME to another folder",
+    )
 
 
 def to_json(record: Record) -> dict[str, Any]:
@@ -116,13 +125,13 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def exit_code(record: Record) -> ExitCode:
-    """8 for one that was cut; 9 where something computes wrong, does not train or is slow; 5 where only memory
-    predictions were too low."""
+    """8 for one that was cut; 9 where something computes wrong, does not train or is slow, or where nothing was
+    checked; 5 where only memory predictions were too low."""
     if record.state == STOPPED:
         return ExitCode.INTERRUPTED
     failed = {step.step.name for step in record.steps if any(found.status == FAILED for found in step.findings)}
     if not failed:
-        return ExitCode.OK
+        return ExitCode.OK if counts(record.findings)[PASSED] else ExitCode.ENVIRONMENT
     return ExitCode.RESOURCES if failed == {"memory"} else ExitCode.ENVIRONMENT
 
 

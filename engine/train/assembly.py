@@ -25,7 +25,7 @@ from engine.train.objectives.reference import add_reference
 from engine.train.schedule import plan_schedule
 from engine.train.selfcheck import check_rewards, choose_loss
 from engine.train.trainer import EngineTrainer
-from engine.worker_job import Job
+from engine.worker_job import Job, Warn
 
 _DIGEST_ROWS = 256
 """At once: the tokens lie in files that may be larger than memory."""
@@ -60,24 +60,30 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
     model.config.use_cache = False
     if device == "cuda":
         torch.cuda.empty_cache()
+    model = wrap(model, settings, keep_last=keep_last, warn=job.warn)
+    if settings.tuning.method == "lora" and settings.lora.init == "pissa":
+        outputs.replace_directory(
+            job.directory / outputs.INITIAL_ADAPTER, lambda folder: adapters.keep_initial(model, folder)
+        )
+    return model
+
+
+def wrap(model: Any, settings: Profile, *, keep_last: bool, warn: Warn) -> Any:
+    """A loaded base with what learns on it: adapters or freed weights, their dtype, attention, checkpointing."""
     if settings.tuning.method == "lora":
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         model = adapters.attach(model, settings)
-        if settings.lora.init == "pissa":
-            outputs.replace_directory(
-                job.directory / outputs.INITIAL_ADAPTER, lambda folder: adapters.keep_initial(model, folder)
-            )
     else:
         if settings.tuning.method == "freeze":
             adapters.freeze_below(model, settings.tuning.trainable_layers)
         adapters.set_trainable_dtype(model, settings)
-    attention.use_flex(base_of(model), job.warn)
-    _recompute(job, settings, model, keep_last)
+    attention.use_flex(base_of(model), warn)
+    _recompute(settings, model, keep_last, warn)
     return model
 
 
-def _recompute(job: Job, settings: Profile, model: Any, keep_last: bool) -> None:
+def _recompute(settings: Profile, model: Any, keep_last: bool, warn: Warn) -> None:
     """Activation checkpointing as the profile says."""
     way = recompute_of(settings.train.activation_checkpointing)
     # What int8 layers keep on their graph nodes, only the reentrant kind frees.
@@ -89,7 +95,7 @@ def _recompute(job: Job, settings: Profile, model: Any, keep_last: bool) -> None
         offload=way.offload_inputs,
         keep_attention=way.keep_attention,
         reentrant=hidden,
-        warn=job.warn,
+        warn=warn,
     )
 
 

@@ -34,6 +34,17 @@ def test_the_page_changes_with_a_document(tmp_path, monkeypatch):
     assert "| 1,234 |" in page.generated()
 
 
+def test_rows_of_larger_models_say_what_tells_them_apart():
+    row = {"model": BIG, "method": "lora", "quantization": "nf4", "micro_batch": 4, "length": 2048, "error": "no"}
+    rows_of = [row | {"checkpointing": "offload"}, row | {"checkpointing": False, "note": "with bitsandbytes alone"}]
+    *_, one, other = page.big_lines(rows_of)
+    assert "4 x 2,048, checkpointing with inputs in host memory |" in one
+    assert "4 x 2,048, no checkpointing, with bitsandbytes alone |" in other
+    alike = page.big_lines([rows_of[0] | {"name": "one"}, rows_of[0] | {"name": "other"}])
+    assert "host memory (`one`) |" in alike[-2]
+    assert "host memory (`other`) |" in alike[-1]
+
+
 def test_steady_steps_leave_out_what_compiles():
     found = steady([30.0, 9.0, 1.0, 1.2, 4.0], [100, 100, 100, 60, 100], [3.0, 2.0, 1.0, 0.5, 0.25])
     assert found["median_step_s"] == 1.2

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.memory.recompute import recompute_of
-from engine.modeling import adapters, attention, checkpointing
-from engine.modeling.forward import base_of
+from engine.modeling import attention
 from engine.modeling.load import DTYPES, keep_plain_layout
 from engine.models.spec import ModelSpec
 from engine.oracle.build import config_of_spec, transformers_config
 from engine.profile.schema import Profile
+from engine.train.assembly import wrap
 from engine.worker_job import Warn
 
 
@@ -25,27 +24,9 @@ def random_model(spec: ModelSpec, settings: Profile, device: str, *, keep_last: 
     """`spec` as `settings` say: storage, adapters, dtype of what learns, checkpointing (`keep_last`: but the last)."""
     model = random_base(spec, str(settings.model.dtype), device)
     model.config.use_cache = False
-    if settings.tuning.method == "lora":
-        model.requires_grad_(False)
-        if settings.quantization.method != "none":
-            quantize(model, str(settings.quantization.method), double_quant=settings.quantization.double_quant)
-        model = adapters.attach(model, settings)
-    else:
-        if settings.tuning.method == "freeze":
-            adapters.freeze_below(model, settings.tuning.trainable_layers)
-        adapters.set_trainable_dtype(model, settings)
-    attention.use_flex(base_of(model), warn)
-    way = recompute_of(settings.train.activation_checkpointing)
-    checkpointing.enable(
-        model,
-        way.every,
-        keep_last=keep_last,
-        offload=way.offload_inputs,
-        keep_attention=way.keep_attention,
-        reentrant=settings.tuning.method == "lora" and settings.quantization.method == "int8",
-        warn=warn,
-    )
-    return model
+    if settings.tuning.method == "lora" and settings.quantization.method != "none":
+        quantize(model, str(settings.quantization.method), double_quant=settings.quantization.double_quant)
+    return wrap(model, settings, keep_last=keep_last, warn=warn)
 
 
 def random_base(spec: ModelSpec, dtype: str, device: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import tomllib
 
 import pytest
@@ -111,6 +113,17 @@ def test_json_schema_is_closed_and_names_its_dialect():
 def test_the_reference_is_up_to_date(request):
     page = request.config.rootpath / "docs" / "profile.md"
     assert page.read_text(encoding="utf-8") == reference(), "run: python -m engine.profile.docs"
+
+
+def test_asking_for_help_writes_no_reference(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["docs", "--help"])
+    monkeypatch.delitem(sys.modules, "engine.profile.docs")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("engine.profile.docs", run_name="__main__")
+    assert ended.value.code == 0
+    assert "docs/profile.md" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_example_in_the_reference_is_a_profile(load):

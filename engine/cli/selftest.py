@@ -74,18 +74,17 @@ def _show_plan(plan: SelftestPlan, as_json: bool) -> None:
 
 
 def _run(plan: SelftestPlan, report: Path | None, as_json: bool) -> int:
-    from engine.selftest.checks import FAILED
-    from engine.selftest.page import check_lines, progress_line, result_lines
+    from engine.selftest import settings
+    from engine.selftest.page import count_line, progress_line, result_lines
     from engine.selftest.record import exit_code, to_json
     from engine.selftest.run import NO_TIME, run_selftest
 
     columns = width()
 
     def tell(found: StepRecord, finding: Finding) -> None:
-        slow = found.step.alone and finding.text != NO_TIME
-        if slow or finding.status == FAILED:
-            for text in check_lines(finding, columns):
-                note(text)
+        ran = finding.text != NO_TIME and finding.name != settings.NAME
+        if found.step.alone and found.step.items and ran:
+            note(count_line(found))
 
     record = run_selftest(plan, lambda step: note(progress_line(step)), tell)
     unwritten = _write(report, record) if report is not None else 0

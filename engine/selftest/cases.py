@@ -38,12 +38,18 @@ _MAKING = 1.1
 """Of the unquantized weights: they are made on the device, then packed one by one."""
 
 
-_WORDS: dict[bool | int | str, str] = {
-    False: "no checkpointing",
-    True: "all checkpointed",
-    OFFLOAD: "all checkpointed, inputs in main memory",
-    ATTENTION: "all checkpointed, attention kept",
+_GROUPS = {
+    "memory": "training steps of real shapes, measured beside the prediction",
+    "speed": "a training step of a real shape beside its predicted speed",
+    "setting": "the recommended setting and its neighbours",
 }
+_WORDS: dict[bool | int | str, str] = {
+    False: "nothing recomputed",
+    True: "every layer recomputed",
+    OFFLOAD: "every layer recomputed, inputs in main memory",
+    ATTENTION: "every layer recomputed, attention kept",
+}
+_ORDINALS: dict[int | str, str] = {2: "2nd", 3: "3rd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +82,14 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """`llama-3.2-1b lora nf4 bf16 4x1024 all checkpointed`."""
+        """`llama-3.2-1b lora nf4 bf16, 4 x 1024, every layer recomputed`."""
         stored = "" if self.quantization == "none" else f" {self.quantization}"
-        batch = f"{self.micro_batch}x{self.max_length}" + f" in {self.accumulation}" * (self.accumulation > 1)
-        layers = _WORDS.get(self.checkpointing, f"1 in {self.checkpointing} checkpointed")
-        return f"{self.model.rpartition('/')[2]} {self.method}{stored} {self.dtype} {batch} {layers}"
+        batch = f"{self.micro_batch} x {self.max_length}"
+        if self.accumulation > 1:
+            batch += f", accumulated over {self.accumulation}"
+        nth = _ORDINALS.get(self.checkpointing, f"{self.checkpointing}th")
+        layers = _WORDS.get(self.checkpointing, f"every {nth} layer recomputed")
+        return f"{self.model.rpartition('/')[2]} {self.method}{stored} {self.dtype}, {batch}, {layers}"
 
 
 # memory ----------------------------------------------------------------------------------------------
@@ -226,7 +235,8 @@ def trial_item(place: Place, trial: Trial, judged: str) -> Item | None:
         about = f"{plan.tokens_per_second:,.0f} tokens/s predicted" if plan.tokens_per_second else "not predicted"
     params: dict[str, Any] = {"device": place.device, "gpu": place.gpu.uuid if place.gpu else None}
     fields = {name: getattr(trial, name) for name in trial.__slots__}
-    return Item(trial.name, about, _TRIAL + judged, seconds, params | fields, limit_s=max(90.0, 4 * seconds))
+    limit_s = max(90.0, 4 * seconds)
+    return Item(trial.name, about, _TRIAL + judged, seconds, params | fields, limit_s, _GROUPS[judged])
 
 
 def _weights_fit(place: Place, spec: ModelSpec, shape: TrainingShape) -> bool:

@@ -79,6 +79,8 @@ class Item:
     params: Mapping[str, Any] = field(default_factory=dict)
     limit_s: float = 60.0
     """It is ended after as long, and has failed."""
+    group: str = ""
+    """What it shares with other checks of its step, for the plan; `about` where it is empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,16 +156,16 @@ def optimizer_cases(place: Place) -> Iterator[Case]:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("output and gradients against fp64, a document at a time", _MODULE + "kernels:attention", attention_cases),
-    Row("against each document alone, eager, full logits", _MODULE + "kernels:packed", packed_cases),
-    Row("against the model's own full logits", _MODULE + "kernels:chunked_loss", loss_cases),
-    Row("against PEFT's own adapters", _MODULE + "kernels:fused_adapters", adapter_cases),
-    Row("against the same layers without it", _MODULE + "kernels:checkpointing", checkpointing_cases),
-    Row("against plain layers with the unpacked weights", _MODULE + "kernels:quantized", quantized_cases),
-    Row("against torch's plain AdamW on fp32 copies", _MODULE + "kernels:optimizer", optimizer_cases),
-    Row("against transformers' own operators", _MODULE + "kernels:liger", liger_cases),
-    Row("bit for bit against bitsandbytes", _MODULE + "kernels:unpacking", unpacking_cases),
-    Row("against squares of scores", _MODULE + "kernels:capped", capped_cases),
+    Row("attention: output and gradients against fp64", _MODULE + "kernels:attention", attention_cases),
+    Row("packed documents against each alone, eager, full logits", _MODULE + "kernels:packed", packed_cases),
+    Row("loss in chunks against the model's own full logits", _MODULE + "kernels:chunked_loss", loss_cases),
+    Row("fused adapters against PEFT's own", _MODULE + "kernels:fused_adapters", adapter_cases),
+    Row("checkpointing against the same layers without it", _MODULE + "kernels:checkpointing", checkpointing_cases),
+    Row("quantized layers against plain ones of the unpacked weights", _MODULE + "kernels:quantized", quantized_cases),
+    Row("AdamW against torch's plain one on fp32 copies", _MODULE + "kernels:optimizer", optimizer_cases),
+    Row("Liger's kernels against transformers' own operators", _MODULE + "kernels:liger", liger_cases),
+    Row("4-bit matrices in one pass against bitsandbytes, bit for bit", _MODULE + "kernels:unpacking", unpacking_cases),
+    Row("capped scores in flex attention against whole matrices of scores", _MODULE + "kernels:capped", capped_cases),
 )
 
 

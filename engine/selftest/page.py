@@ -13,6 +13,7 @@ from engine.text import format_duration, sanitize
 
 _WORDS = {PASSED: "ok", FAILED: "FAILED", SKIPPED: "-"}
 _LABEL = 9
+_PLAN_LABEL = 10
 _NARROWEST, _WIDEST = 40, 100
 _ADVICE = {
     "machine": "torch and the driver do not agree: see 'engine probe' and reinstall torch for this driver",
@@ -25,32 +26,31 @@ _ADVICE = {
 
 
 def plan_lines(plan: SelftestPlan, columns: int) -> Iterator[str]:
-    """What would run here: each step with its time, its checks by what they compare."""
+    """What would run here: each step with its time, and a line for each group of its checks."""
     columns, steps = _bounded(columns), expected(plan)
     yield from _wrapped("Device", device_line(plan.place), columns)
     yield from _wrapped("Dtypes", ", ".join(plan.place.dtypes), columns)
     yield from _kernels(plan.place, columns)
     for step, count, seconds in steps:
         yield ""
-        yield from _plan_step(step, count, seconds, plan.total_s, columns)
-    late = any(count < len(step.items) for step, count, _ in steps)
-    more = "; 'late' begins only where time is left: more --minutes take it in" if late else ""
+        yield from _plan_step(step, count, seconds, columns)
     yield ""
-    yield from _wrapped("", f"about {format_duration(sum(row[2] for row in steps))} in all{more}", columns, 0)
+    yield from _wrapped("", f"About {format_duration(sum(row[2] for row in steps))} in all.", columns, 0)
+    if any(count < len(step.items) for step, count, _ in steps):
+        yield from _wrapped("", "'2 of 3': the others begin only with more --minutes.", columns, 0)
+    yield from _wrapped("", "--plan --json names every check with its time.", columns, 0)
 
 
-def _plan_step(step: Step, count: int, seconds: float, total_s: float, columns: int) -> Iterator[str]:
-    longest = max((item.limit_s for item in step.items), default=0.0)
-    times = f"about {format_duration(seconds)}, until {format_duration(step.until * total_s)}"
-    limit = f", {format_duration(longest)} at most for one" if step.items else ""
-    yield from _wrapped("", f"{step.title}: {times}{limit}", columns, 0)
-    groups: dict[tuple[bool, str], list[str]] = {}
+def _plan_step(step: Step, count: int, seconds: float, columns: int) -> Iterator[str]:
+    yield from _wrapped("", f"{step.title} (about {format_duration(seconds)})", columns, 0)
+    groups: dict[str, list[bool]] = {}
     for number, item in enumerate(step.items):
-        groups.setdefault((number >= count, item.about), []).append(item.name)
-    for (late, about), names in groups.items():
-        yield from _wrapped("  late" if late else "", f"{'; '.join(names)}: {about}", columns)
+        groups.setdefault(item.group or item.about, []).append(number < count)
+    for group, begun in groups.items():
+        some = f"{len(begun)}" if all(begun) else f"{sum(begun)} of {len(begun)}"
+        yield from _wrapped(f"{some:>8}", group, columns, _PLAN_LABEL)
     if not step.items:
-        yield from _wrapped("  -", "nothing of it fits on this device", columns)
+        yield from _wrapped(f"{'-':>8}", "nothing of it fits on this device", columns, _PLAN_LABEL)
 
 
 def result_lines(record: Record, columns: int) -> Iterator[str]:
@@ -96,11 +96,11 @@ def verdict_lines(record: Record, columns: int) -> Iterator[str]:
     left = f"; {number[SKIPPED]} left out" if number[SKIPPED] else ""
     cut = "Stopped before the end: " if record.state == STOPPED else ""
     if not number[FAILED]:
-        yield from _wrapped(
-            "", f"{cut}all {done} checks passed{left}." if done else f"{cut}nothing was checked.", columns, 0
-        )
+        passed = "the one check that ran passed" if done == 1 else f"all {done} checks passed"
+        yield from _wrapped("", cut + (f"{passed}{left}." if done else "nothing was checked."), columns, 0)
         return
-    yield from _wrapped("", f"{cut}{number[FAILED]} of {done} checks failed{left}:", columns, 0)
+    failed = "the one check that ran" if done == 1 else f"{number[FAILED]} of {done} checks"
+    yield from _wrapped("", f"{cut}{failed} failed{left}:", columns, 0)
     for step in record.steps:
         names = [finding.name for finding in step.findings if finding.status == FAILED]
         if names:
@@ -110,6 +110,13 @@ def verdict_lines(record: Record, columns: int) -> Iterator[str]:
 def progress_line(step: Step) -> str:
     """What begins now."""
     return f"{step.title} …"
+
+
+def count_line(found: StepRecord) -> str:
+    """How far a step of slow checks is; what they found stands on the page."""
+    failed = sum(finding.status == FAILED for finding in found.findings)
+    more = f", {failed} failed" if failed else ""
+    return f"  {len(found.findings)} of {len(found.step.items)} after {format_duration(found.seconds)}{more}"
 
 
 def _kernels(place: Place, columns: int) -> list[str]:

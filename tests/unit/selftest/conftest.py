@@ -39,7 +39,7 @@ def record(machine, tmp_path):
             ],
             "memory": [
                 Finding(
-                    "llama-3.2-1b lora bf16 4x1024 all checkpointed",
+                    "llama-3.2-1b lora bf16, 4 x 1024, every layer recomputed",
                     PASSED,
                     "allocated 3.6 GiB (-0.4 %), reserved 3.9 GiB (+1.2 %), device 4.6 GiB (-1.1 %)",
                 ),

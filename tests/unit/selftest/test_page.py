@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import ExitCode
-from engine.selftest.checks import FAILED
-from engine.selftest.page import result_lines
+from engine.selftest.checks import FAILED, PASSED, SKIPPED
+from engine.selftest.page import result_lines, verdict_lines
 from engine.selftest.record import STOPPED, exit_code, to_json
 
 PAGE = """\
@@ -23,8 +23,8 @@ Kernels (12 s)
          tolerance 0.03
 
 Memory (12 s)
-  ok     llama-3.2-1b lora bf16 4x1024 all checkpointed: allocated 3.6 GiB (-0.4
-         %), reserved 3.9 GiB (+1.2 %), device 4.6 GiB (-1.1 %)
+  ok     llama-3.2-1b lora bf16, 4 x 1024, every layer recomputed: allocated 3.6
+         GiB (-0.4 %), reserved 3.9 GiB (+1.2 %), device 4.6 GiB (-1.1 %)
 
 Settings (12 s)
   -      the recommended setting is the fastest of these: fewer than two
@@ -49,6 +49,13 @@ def test_what_failed_is_named_at_the_end_with_what_to_do(record):
     assert "FAILED checkpointing of every second layer" in text
     assert "1 of 4 checks failed; 2 left out: checkpointing of every second layer, gemma3_text, bf16: this" in text
     assert text.endswith("update the driver and torch, and report it with --report.")
+
+
+@pytest.mark.parametrize(("ended", "said"), [(PASSED, "passed"), (FAILED, "failed")])
+def test_one_check_is_not_called_several(record, ended, said):
+    made = record(machine=ended, kernels=SKIPPED, memory=SKIPPED)
+    made.steps[1].findings.pop(0)
+    assert " ".join(verdict_lines(made, 80)).startswith(f"the one check that ran {said}; 4 left out")
 
 
 def test_a_check_cannot_write_to_the_terminal(record):

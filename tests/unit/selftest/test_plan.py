@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from engine.cli.selftest import selftest
 from engine.recommend.budget import available_bytes
-from engine.selftest.cases import suiting_plan
+from engine.selftest.cases import Trial, suiting_plan
 from engine.selftest.checks import begins, place_of
 from engine.selftest.plan import expected, plan_selftest
 from tests.unit.hardware.conftest import FakeNvml, host, load_recording, replay  # noqa: F401
@@ -115,8 +117,33 @@ def test_the_command_shows_the_plan_of_the_card(ask):
     text = ask("t4")
     assert "Tesla T4" in text
     assert "Dtypes   fp16, fp32" in text
-    assert "memory-efficient attention, fp16" in text
+    assert "attention: output and gradients against fp64" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_the_plan_is_a_line_for_each_group_with_its_count(ask, planned, card):
+    lines, plan = ask(card).splitlines(), planned(card)
+    groups = [re.match(r" +(?:(\d+) of )?(\d+)  (\S.*)", line) for line in lines]
+    found = [group for group in groups if group]
+    assert sum(int(group[2]) for group in found) == sum(len(step.items) for step in plan.steps)
+    begun = sum(int(group[1] or group[2]) for group in found)
+    assert begun == sum(count for _, count, _ in expected(plan))
+    assert len(found) < 20
+    assert len(lines) < 45
+
+
+def test_a_trial_s_name_reads():
+    trial = Trial("x/demo", "lora", "bf16", "nf4", 8, 128, 4, 2)
+    assert trial.name == "demo lora nf4 bf16, 8 x 128, accumulated over 2, every 4th layer recomputed"
+    names = [replace(trial, checkpointing=way, accumulation=1).name for way in (False, True, 2, 3, "offload")]
+    assert [name.partition("128, ")[2] for name in names] == [
+        "nothing recomputed",
+        "every layer recomputed",
+        "every 2nd layer recomputed",
+        "every 3rd layer recomputed",
+        "every layer recomputed, inputs in main memory",
+    ]
 
 
 def test_the_plan_as_json(ask):

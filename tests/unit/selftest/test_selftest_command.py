@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,8 @@ from click.testing import CliRunner
 from engine.cli.selftest import selftest
 from engine.errors import EngineError, ExitCode
 from engine.selftest import report as report_module
-from engine.selftest.checks import SKIPPED, place_of
+from engine.selftest import settings
+from engine.selftest.checks import SKIPPED, Item, place_of
 from engine.selftest.record import exit_code, new_record
 
 
@@ -97,6 +99,21 @@ def test_stdout_is_one_object_where_the_report_fails_at_the_end(ran, monkeypatch
     assert json.loads(done.stdout)["kind"] == "tunedeck selftest"
     assert "No space left on device" in done.stderr
     assert done.exit_code == ExitCode.DISK
+
+
+def test_progress_counts_and_does_not_repeat_the_page(ran, record):
+    made = record()
+    for step in made.steps[2:]:
+        items = tuple(Item(finding.name, "", "", 1.0) for finding in step.findings if finding.name != settings.NAME)
+        step.step = replace(step.step, alone=True, items=items)
+    ran(made)
+    done = ask()
+    assert "  1 of 1 after 12 s\n" in done.stderr
+    assert "Memory …" in done.stderr
+    assert done.stderr.count(" after ") == 1, "what did not run is not counted"
+    shown = [line.strip() for line in done.stderr.splitlines()]
+    assert not {line.strip() for line in done.stdout.splitlines() if line.strip()} & set(shown)
+    assert not [finding.name for finding in made.findings if finding.name in done.stderr]
 
 
 def test_a_report_beside_the_result(ran, tmp_path):

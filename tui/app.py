@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segments
 from rich.text import Text
-from textual.app import App
+from textual.app import App, ScreenStackError
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -111,6 +111,14 @@ class DeckApp(App[None]):
             return {"deck-rule": "ansi_bright_black", "deck-focus": "ansi_default"}
         light = not self.current_theme.dark
         return {"deck-rule": "#b0b0b0" if light else "#4a4a4a", "deck-focus": "#d8e4ea" if light else "#1c2f38"}
+
+    def clear_selection(self) -> None:
+        """Nothing is selected before the first screen is there.
+
+        From Python 3.12 on Textual composes that screen before it is on the stack, and its inputs call this.
+        """
+        with contextlib.suppress(ScreenStackError):
+            super().clear_selection()
 
     def on_mount(self) -> None:
         """Leave cleanly when the terminal hangs up or someone asks us to end."""

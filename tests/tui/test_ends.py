@@ -25,6 +25,7 @@ from engine import api
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, report
 from tui import crash
+from tui.app import DeckApp
 from tui.main import main
 from tui.themes import ANSI, THEMES, TRUECOLOR, default_theme
 
@@ -375,3 +376,8 @@ async def test_a_size_that_is_over_is_not_laid_out_again(cpu_machine: object) ->
         await pilot.resize_terminal(100, 30)
         await shows(pilot, "> demo", "? help")
         assert set(laid_out) == {Size(100, 30)}
+
+
+def test_nothing_is_selected_before_there_is_a_screen():
+    """From Python 3.12 on, inputs of the first screen clear the selection before that screen is on the stack."""
+    DeckApp().clear_selection()

@@ -113,12 +113,14 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
     if not known or self.disable_adapters or self.merged or x.dtype != a.dtype or torch.is_autocast_enabled():
         found: torch.Tensor = type(self).forward(self, x, *args, **kwargs)
         return found
+    group: Group | None = self.__dict__.get(_GROUP)
+    # A compiled layer would be traced anew for each group.
+    if group is not None and not torch.compiler.is_compiling():
+        joint = group.output(self, x)
+        if joint is not None:
+            return joint
     base, scale = self.base_layer, self.scaling[ADAPTER]
     if is_frozen_product(base, x):
-        group: Group | None = self.__dict__.get(_GROUP)
-        # A compiled layer would be traced anew for each group.
-        if group is not None and not torch.compiler.is_compiling() and group.usable and group.takes(x):
-            return group.output(self, x)
         announced, low = _Adapter.apply(x, a, b, base, scale)
         completed: torch.Tensor = _Complete.apply(announced, low, x.detach(), b.detach(), base, scale)
         return completed

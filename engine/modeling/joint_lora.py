@@ -102,10 +102,12 @@ class Group:
             for layer in self.layers
         )
 
-    def output(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
-        """`layer`'s output for `x`, computed now with the others' or found waiting."""
+    def output(self, layer: Any, x: torch.Tensor) -> torch.Tensor | None:
+        """`layer`'s output for `x`, found waiting or computed now with the others'; None where it goes alone."""
         if self._source is x and id(layer) in self._waiting:
             return self._pop(layer)
+        if not self.usable or not self.takes(x):
+            return None
         if self._waiting:
             # A pass that broke off leaves outputs behind too.
             self._unfetched += 1

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma2Config
 
 from engine.modeling import attention, attention_kernels, checkpointing, forward, fused_lora, liger
 from engine.modeling.attention_kernels import Call, Documents, fused_attention
+from tests.tiny_llama import tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
@@ -77,22 +77,8 @@ def test_4_bit_matrices_unpack_to_the_same_values(dtype, kind, nested):
 
 
 def llama(dtype: torch.dtype) -> Any:
-    attention.register()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=1000,
-        hidden_size=512,
-        intermediate_size=1024,
-        num_hidden_layers=3,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-    )
-    base = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
-    model = get_peft_model(base, LoraConfig(r=8, target_modules="all-linear"), autocast_adapter_dtype=False)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.05)
-    return model.to("cuda", dtype).train()
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "head_dim": 64}
+    return tiny_llama(r=8, vocab_size=1000, **sizes).to("cuda", dtype).train()
 
 
 def packed(rows: int = 4, length: int = 1024) -> dict[str, Any]:

@@ -6,37 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from engine.modeling import attention, attention_kernels, checkpointing, forward, frozen, fused_lora, offload
+from tests.tiny_llama import VOCABULARY, tiny_llama
 
 LAYERS = 3
 
 
-def make(fused: bool = True) -> Any:
-    attention.register()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    base = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
-    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"), autocast_adapter_dtype=False)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.05)
-    if fused:
-        fused_lora.fuse(model)
+def make() -> Any:
+    model = tiny_llama(LAYERS)
+    fused_lora.fuse(model)
     return model.train()
 
 
 def batch() -> dict[str, Any]:
-    ids = torch.randint(0, 97, (2, 32), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, VOCABULARY, (2, 32), generator=torch.Generator().manual_seed(1))
     return {
         "input_ids": ids,
         "labels": ids.clone(),

@@ -7,34 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
+from transformers import Gemma3TextConfig, LlamaConfig
 
-from engine.modeling import attention, checkpointing, forward, fused_lora
+from engine.modeling import checkpointing, forward, fused_lora
 from engine.train import acceleration, layer_check
+from tests.tiny_llama import VOCABULARY, tiny_llama
 
 DEPTH = 24
 
 
 def make(dtype: torch.dtype, depth: int = DEPTH, kind: Any = LlamaConfig) -> Any:
-    attention.register()
-    torch.manual_seed(0)
-    config = kind(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=depth,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-    )
-    base = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
-    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"), autocast_adapter_dtype=False)
-    return model.to(dtype)
+    return tiny_llama(depth, kind=kind, stirred=False).to(dtype)
 
 
 def batch() -> dict[str, Any]:
-    ids = torch.randint(0, 97, (1, 96), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, VOCABULARY, (1, 96), generator=torch.Generator().manual_seed(1))
     return {
         "input_ids": ids,
         "labels": ids.clone(),

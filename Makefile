@@ -6,7 +6,7 @@ BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint setup docs clean
+.PHONY: demo test lint matrix setup docs clean
 
 demo: $(BASE)
 	$(BIN)/engine demo
@@ -19,6 +19,10 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Every promised Python and library version: `make matrix FULL=1` for the whole suite, `ONLY="3.13 3.12-lowest"` for some.
+matrix: $(DEV)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/matrix.py $(if $(FULL),--full) $(ONLY)
 
 setup: $(DEV)
 

@@ -70,6 +70,19 @@ def test_the_measurement_is_of_this_machine_and_software_only(shell):
     assert [record["software"]["torch"] for record in records(shell)] == ["1.0", version]
 
 
+def mapped_by_libraries_bytes(shell):
+    """The address space of a worker before it loads a model: a CUDA build of torch maps gigabytes more than another."""
+    code = (
+        "import torch, transformers, peft, datasets, pathlib\n"
+        "lines = pathlib.Path('/proc/self/status').read_text().splitlines()\n"
+        "print(next(line.split()[1] for line in lines if line.startswith('VmSize')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=shell.environment, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout.split()[-1]) * 1024
+
+
 def train_within(shell, profile, limit_bytes):
     """`engine train` where the address space is limited, which stands for a full machine."""
     import resource
@@ -87,7 +100,8 @@ def train_within(shell, profile, limit_bytes):
 
 
 def test_a_run_short_of_memory_goes_on_in_smaller_pieces_and_says_so(shell, events):
-    done = train_within(shell, BIG, 3500 * MIB)
+    limit_bytes = mapped_by_libraries_bytes(shell) + 1290 * MIB
+    done = train_within(shell, BIG, limit_bytes)
     assert done.returncode == 0, done.stderr
     found = events(shell.runs[0])
     warnings = [event["message"] for event in found if event.get("code") == "out_of_memory"]
@@ -95,7 +109,7 @@ def test_a_run_short_of_memory_goes_on_in_smaller_pieces_and_says_so(shell, even
     assert "done again with" in warnings[0]
     told = [event for event in found if event["type"] == "calibration" and event["stage"] == "out_of_memory"]
     assert len(told) == 1
-    assert 500 * MIB < told[0]["measured"]["limit_bytes"] < 3500 * MIB
+    assert 500 * MIB < told[0]["measured"]["limit_bytes"] < limit_bytes
     # The prediction knew that it needs more than that: nothing to be learned.
     assert told[0]["kept"] is False
 

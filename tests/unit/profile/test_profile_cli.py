@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,15 +62,21 @@ def test_five_problems_one_line_each(engine):
     assert (code, error["code"], len(error["problems"])) == (2, "profile", 5)
 
 
+def processor_time_s():
+    """Of the processes that were started and have ended; other work on this machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_five_problems_take_less_than_a_second(tmp_path):
     (tmp_path / "p.toml").write_text(FIVE)
     command = [sys.executable, "-m", "engine", "profile", "check", "p.toml"]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began_s = processor_time_s()
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - began)
+        times.append(processor_time_s() - began_s)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 6
     assert min(times) < 1.0

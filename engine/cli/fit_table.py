@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.cli.common import line, table
+from engine.hardware.cards import card_name, listed_gpus, model_name
 from engine.hardware.machine import Machine
 from engine.recommend.plan import Plan
 from engine.text import format_bytes, format_duration
@@ -75,10 +76,10 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
     from engine.recommend.budget import available_bytes, holders
 
     lines = []
-    for number, gpu in enumerate(machine.gpus):
+    for gpu in listed_gpus(machine):
         memory = _free_memory(gpu.free_bytes, gpu.total_bytes, available_bytes(machine, gpu))
         found = " (named)" if gpu.hypothetical else ""
-        lines.append(f"GPU {number}  {gpu.name.removeprefix('NVIDIA ')}{found}  {memory}")
+        lines.append(f"{card_name(gpu)}  {model_name(gpu.name)}{found}  {memory}")
         if gpu.processes:
             lines.append(f"       held by {holders(gpu.processes)}")
     if not plans or plans[0].device_index is None:
@@ -88,9 +89,9 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
         lines.append(f"CPU  {machine.cpu.name}, {machine.cpu.physical_cores} cores")
         lines.append(f"RAM  {_free_memory(machine.ram_available_bytes, machine.ram_total_bytes, usable)}")
         lines.append("     practical for small models only; TIGHT here also means under 30 tokens/s")
-    if len(machine.gpus) > 1:
-        index = plans[0].device_index if plans else None
-        lines.append("a run uses one GPU" + (f": GPU {index} here" if index is not None else ""))
+    if len(listed_gpus(machine)) > 1:
+        card = plans[0].card if plans else ""
+        lines.append("a run uses one GPU" + (f": {card} here" if card else ""))
     return lines
 
 

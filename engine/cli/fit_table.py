@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from engine.cli.common import line, table
 from engine.hardware.cards import card_name, listed_gpus, model_name
-from engine.hardware.machine import Machine
+from engine.hardware.machine import Gpu, Machine
 from engine.recommend.plan import Plan
 from engine.text import format_bytes, format_duration
 
 _NAME_WIDTH = 31
+_SLICE_MODEL = 12
 _LATE = " late"
 _HEADER = ("Model", "How", "Memory", "Fits", "Needs", "tok/s")
 
@@ -79,7 +80,7 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
     for gpu in listed_gpus(machine):
         memory = _free_memory(gpu.free_bytes, gpu.total_bytes, available_bytes(machine, gpu))
         found = " (named)" if gpu.hypothetical else ""
-        lines.append(f"{card_name(gpu)}  {model_name(gpu.name)}{found}  {memory}")
+        lines.append(f"{card_name(gpu)}  {_model(gpu)}{found}  {memory}")
         if gpu.processes:
             lines.append(f"       held by {holders(gpu.processes)}")
     if not plans or plans[0].device_index is None:
@@ -93,6 +94,12 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
         card = plans[0].card if plans else ""
         lines.append("a run uses one GPU" + (f": {card} here" if card else ""))
     return lines
+
+
+def _model(gpu: Gpu) -> str:
+    """Of a slice the beginning: its name takes the room."""
+    model = model_name(gpu.name)
+    return model if gpu.mig != "slice" or len(model) <= _SLICE_MODEL else model[: _SLICE_MODEL - 1] + "…"
 
 
 def _free_memory(free: int | None, total: int | None, usable: int) -> str:

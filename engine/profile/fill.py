@@ -94,7 +94,7 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
 
 def _card(gpu: Gpu, profile: Profile, why: str) -> tuple[str | None, str]:
     """The card in full, and its name with the reason for it where nobody named it."""
-    return gpu.uuid, card_title(gpu) if profile.launch.gpu else f"{card_title(gpu)}: {why}"
+    return gpu.uuid, card_title(gpu) if profile.launch.gpu else why
 
 
 def _put_choices(tree: dict[str, Any], choices: Choices, loaded: LoadedProfile, warnings: list[Problem]) -> set[str]:

@@ -109,7 +109,7 @@ def test_a_gpu_is_named_by_number_or_uuid_and_recorded_by_uuid(load, written):
     assert record["estimate"]["available_bytes"] < 5 * GIB
     assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb2222"
     assert record["provenance"]["launch.gpu"] == {"value": "GPU-bbbb2222", "source": "profile", "reason": "GPU 1 Card"}
-    assert record["provenance"]["launch.device"]["reason"] == "asked for"
+    assert record["provenance"]["launch.device"]["reason"] == "GPU 1 Card: asked for"
 
 
 def test_a_gpu_named_in_the_shell_says_so(load):

@@ -6,6 +6,7 @@ Drawn by `screens/fit.py`. Not here: probing and ranking.
 from __future__ import annotations
 
 import shlex
+import textwrap
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -149,3 +150,28 @@ def _device_option(requirements: Requirements, machine: Machine | None) -> str:
     if gpu is None or gpu.index is None:
         return "" if chosen == AUTO else f"--device {chosen}"
     return f"--device {gpu.index}" + ("" if gpu.mig_index is None else f":{gpu.mig_index}")
+
+
+def looking_line(width: int) -> Content:
+    """Before the machine is known."""
+    return Content.styled("looking at the machine …", "dim")
+
+
+def none_found_line(width: int) -> Content:
+    """In place of the heading: a filter that nothing meets."""
+    return Content.styled("  no model has these words", "dim")
+
+
+def told_line(problem: str, width: int) -> Content:
+    """What is wrong, in a line."""
+    return Content.styled(clip(safe(problem), width), "$warning")
+
+
+def told_whole_line(problem: str, width: int) -> Content:
+    """What is wrong, in as many lines as it takes."""
+    return Content("\n").join([Content.styled(text, "$warning") for text in textwrap.wrap(safe(problem, 600), width)])
+
+
+def nothing_line(width: int) -> Content:
+    """No model is highlighted."""
+    return Content("")

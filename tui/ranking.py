@@ -13,6 +13,7 @@ from engine.api import Gpu, Machine, ModelSpec, Plan, Requirements
 from engine.errors import EngineError
 
 AUTO, CPU = "auto", "cpu"
+_RERANK_BYTES = 512 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,16 @@ def rank(machine: Machine, requirements: Requirements, what_if: str = "") -> Ran
 def explain(plan: Plan, machine: Machine, requirements: Requirements) -> Plan:
     """The same plan with its alternatives."""
     return api.plan_model(plan.model, machine, requirements)
+
+
+def free_changed(before: Machine, now: Machine) -> bool:
+    """Whether what is free changed enough to rank again."""
+    if [gpu.uuid for gpu in before.gpus] != [gpu.uuid for gpu in now.gpus]:
+        return True
+    if now.gpus:
+        pairs = zip(before.gpus, now.gpus, strict=True)
+        return any(abs((a.free_bytes or 0) - (b.free_bytes or 0)) > _RERANK_BYTES for a, b in pairs)
+    return abs(before.ram_available_bytes - now.ram_available_bytes) > 2 * _RERANK_BYTES
 
 
 def imagine(text: str) -> tuple[Machine, str]:

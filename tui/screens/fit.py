@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,23 +27,38 @@ from tui.fitview import (
     fit_command,
     heading,
     how,
+    looking_line,
     model_row,
+    none_found_line,
+    nothing_line,
     short_model,
     task_line,
+    told_line,
+    told_whole_line,
 )
 from tui.form import Form
 from tui.machineview import machine_height, machine_lines
 from tui.plandetail import long_detail, short_detail
 from tui.planfilter import FILTER_HELP, Filter, matches, parse_filter
-from tui.ranking import Device, Ranking, chosen_key, device_trouble, devices, explain, imagine, plans_by_device, rank
+from tui.ranking import (
+    Device,
+    Ranking,
+    chosen_key,
+    device_trouble,
+    devices,
+    explain,
+    free_changed,
+    imagine,
+    plans_by_device,
+    rank,
+)
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask
-from tui.text import clip, safe
+from tui.text import safe
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
 PROBE_EVERY_S = 2.0
-_RERANK_BYTES = 512 * 1024**2
 
 
 class FitScreen(DeckScreen):
@@ -121,7 +135,7 @@ class FitScreen(DeckScreen):
 
     def _seen(self, machine: Machine) -> None:
         before, self.deck.machine = self.deck.machine, machine
-        if self._what_if is None and (before is None or _free_changed(before, machine)):
+        if self._what_if is None and (before is None or free_changed(before, machine)):
             self._rank_now()
         self._show_top()
         self._show_machine()
@@ -184,7 +198,7 @@ class FitScreen(DeckScreen):
             widget.styles.height = machine_height(machine, most, name, self.size.width - 2)
             widget.show(machine_lines, machine, most, name)
         else:
-            self.query_one("#machine", Drawn).show(_looking)
+            self.query_one("#machine", Drawn).show(looking_line)
 
     def _show_models(self) -> None:
         rows = self.query_one(Rows)
@@ -194,7 +208,7 @@ class FitScreen(DeckScreen):
         found, problem = bool(plans) or self.ranking is None, self._trouble or self.asked.problem
         self._show_top()
         self.query_one("#heading", Drawn).show(
-            partial(_told, problem) if problem else heading if found else _none_found
+            partial(told_line, problem) if problem else heading if found else none_found_line
         )
         if not plans:
             self._highlight(None)
@@ -203,7 +217,7 @@ class FitScreen(DeckScreen):
         widget = self.query_one("#plan", Drawn)
         plan = self.deck.plan
         if plan is None:
-            widget.show(_told_whole, self._trouble) if self._trouble else widget.show(_nothing)
+            widget.show(told_whole_line, self._trouble) if self._trouble else widget.show(nothing_line)
             return
         tall = self.has_class("-wide") or self.size.height >= 50
         widget.show(long_detail if tall else short_detail, self._explained.get(plan.model.name, plan))
@@ -383,33 +397,3 @@ class FitScreen(DeckScreen):
             self.say(safe(error, 400), error=True)
             return
         self.deck_app.open_form(form)
-
-
-def _free_changed(before: Machine, now: Machine) -> bool:
-    """Whether what is free changed enough to rank again."""
-    if [gpu.uuid for gpu in before.gpus] != [gpu.uuid for gpu in now.gpus]:
-        return True
-    if now.gpus:
-        pairs = zip(before.gpus, now.gpus, strict=True)
-        return any(abs((a.free_bytes or 0) - (b.free_bytes or 0)) > _RERANK_BYTES for a, b in pairs)
-    return abs(before.ram_available_bytes - now.ram_available_bytes) > 2 * _RERANK_BYTES
-
-
-def _looking(width: int) -> Content:
-    return Content.styled("looking at the machine …", "dim")
-
-
-def _none_found(width: int) -> Content:
-    return Content.styled("  no model has these words", "dim")
-
-
-def _told(problem: str, width: int) -> Content:
-    return Content.styled(clip(safe(problem), width), "$warning")
-
-
-def _told_whole(problem: str, width: int) -> Content:
-    return Content("\n").join([Content.styled(text, "$warning") for text in textwrap.wrap(safe(problem, 600), width)])
-
-
-def _nothing(width: int) -> Content:
-    return Content("")

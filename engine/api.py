@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from engine.errors import Problem as Problem
     from engine.evaluate.page import count_rows as count_rows
     from engine.evaluate.page import score_rows as score_rows
+    from engine.hardware.cards import card_name as card_name
+    from engine.hardware.cards import card_title as card_title
+    from engine.hardware.cards import listed_gpus as listed_gpus
+    from engine.hardware.cards import model_name as model_name
+    from engine.hardware.cards import why_not as why_not
     from engine.hardware.machine import Gpu as Gpu
     from engine.hardware.machine import Machine as Machine
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     from engine.profile.tomltext import BadToml as BadToml
     from engine.profile.tomltext import read_text as read_text
     from engine.profile.values import allowed as allowed
+    from engine.recommend.device import device_settings as device_settings
     from engine.recommend.plan import Choice as Choice
     from engine.recommend.plan import Plan as Plan
     from engine.recommend.plan import Requirements as Requirements
@@ -113,6 +119,13 @@ _MODULES = {
     "engine.evaluate.page": (
         "count_rows",
         "score_rows",
+    ),
+    "engine.hardware.cards": (
+        "card_name",
+        "card_title",
+        "listed_gpus",
+        "model_name",
+        "why_not",
     ),
     "engine.hardware.machine": (
         "Gpu",
@@ -181,6 +194,7 @@ _MODULES = {
         "read_text",
     ),
     "engine.profile.values": ("allowed",),
+    "engine.recommend.device": ("device_settings",),
     "engine.recommend.plan": (
         "Choice",
         "Plan",

@@ -199,7 +199,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("context", "c", "context", "Change the tokens of one sequence", "fit"),
     Command("task", "t", "task", "Say how hard the task is: simple, medium, high, extreme", "fit"),
     Command("goal", "g", "goal", "Prefer quality or speed", "fit"),
-    Command("device", "d", "device", "Plan for another device of this machine", "fit"),
+    Command("device", "d", "device", "Choose the GPU, MIG slice or processor; a new profile keeps it", "fit"),
+    Command("copy_fit", "Y", "copy command", "Copy the shell command that answers the same", "fit"),
     Command("probe", "r", "probe again", "Look at the machine again and rank anew", "fit"),
     # Profile
     Command("save", "ctrl+s", "save", "Write the profile to its file", "profile", _needs_form, bar=10),

@@ -5,13 +5,17 @@ Drawn by `screens/fit.py`. Not here: probing and ranking.
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api import Plan, Requirements, TrainingShape
+from engine.api import Machine, Plan, Requirements, TrainingShape
 from engine.text import format_bytes
-from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, rate, safe, thin_bar
+from tui.ranking import AUTO, Ranking, chosen_key, devices
+from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, rate, safe, spread, thin_bar
 
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
@@ -90,12 +94,84 @@ def model_row(plan: Plan, width: int, current: bool) -> Content:
     return Content(shown.plain) if current else shown
 
 
-def task_parts(requirements: Requirements, device: str) -> list[Part]:
-    """What is asked for, with the key that changes each."""
+def device_words(requirements: Requirements, machine: Machine | None, ranking: Ranking | None) -> str:
+    """The device that plans are for; of `auto` also which one that is."""
+    chosen = chosen_key(requirements)
+    if chosen == AUTO:
+        plan = ranking.plans[0] if ranking and ranking.plans and ranking.machine.gpus else None
+        return f"auto → {plan_device(plan)}" if plan else AUTO
+    found = [one.name for one in devices(machine) if one.key == chosen] if machine else []
+    return found[0] if found else "not here"
+
+
+def plan_device(plan: Plan) -> str:
+    """`GPU 1`, `CPU`."""
+    return safe(plan.card) or ("CPU" if plan.device_index is None else "GPU")
+
+
+def task_line(requirements: Requirements, device: str, count: str, width: int) -> Content:
+    """What is asked for, with the key that changes each, and how many models fit; words give way first."""
+    tries = [(named, right) for right in (count, "") for named in (4, 3, 2, 1, 0)]
+    for named, right in tries:
+        parts = _task_parts(requirements, device, named)
+        if line(*parts).cell_length + cell_len(right) < width:
+            return spread(parts, [(right, "dim")], width)
+    return spread(parts, [], width)
+
+
+def _task_parts(requirements: Requirements, device: str, named: int) -> list[Part]:
+    """The first `named` of the four with their names."""
     parts: list[Part] = []
     context = "auto" if requirements.max_length is None else f"{requirements.max_length:,}"
     task = requirements.complexity or "any"
     asked = (("t", "task", task), ("c", "context", context), ("g", "goal", requirements.goal), ("d", "device", device))
-    for key, name, shown in asked:
-        parts += [(key, "bold $accent"), (f" {name} ", "dim"), shown, "  "]
+    for index, (key, name, shown) in enumerate(asked):
+        words = f" {name} " if index < named else " "
+        parts += [("  " if parts else "", ""), (key, "bold $accent"), (words, "dim"), shown]
     return parts
+
+
+def fit_command(plan: Plan | None, requirements: Requirements, machine: Machine | None, what_if: str) -> str:
+    """The shell command that answers the same."""
+    words = ["engine fit", shlex.quote(plan.model.name) if plan else ""]
+    count, _, card = what_if.partition(" × ")
+    if what_if:
+        words += [f"--gpu {shlex.quote(card)}", f"--count {count}" if count != "1" else ""]
+    words += [_device_option(requirements, machine)]
+    words += [f"--context {requirements.max_length}" if requirements.max_length else ""]
+    words += [f"--complexity {requirements.complexity}" if requirements.complexity else ""]
+    words += [f"--goal {requirements.goal}" if requirements.goal != Requirements().goal else ""]
+    return " ".join(word for word in words if word)
+
+
+def _device_option(requirements: Requirements, machine: Machine | None) -> str:
+    chosen = chosen_key(requirements)
+    gpu = next((one.gpu for one in devices(machine) if one.key == chosen), None) if machine else None
+    if gpu is None or gpu.index is None:
+        return "" if chosen == AUTO else f"--device {chosen}"
+    return f"--device {gpu.index}" + ("" if gpu.mig_index is None else f":{gpu.mig_index}")
+
+
+def looking_line(width: int) -> Content:
+    """Before the machine is known."""
+    return Content.styled("looking at the machine …", "dim")
+
+
+def none_found_line(width: int) -> Content:
+    """In place of the heading: a filter that nothing meets."""
+    return Content.styled("  no model has these words", "dim")
+
+
+def told_line(problem: str, width: int) -> Content:
+    """What is wrong, in a line."""
+    return Content.styled(clip(safe(problem), width), "$warning")
+
+
+def told_whole_line(problem: str, width: int) -> Content:
+    """What is wrong, in as many lines as it takes."""
+    return Content("\n").join([Content.styled(text, "$warning") for text in textwrap.wrap(safe(problem, 600), width)])
+
+
+def nothing_line(width: int) -> Content:
+    """No model is highlighted."""
+    return Content("")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from engine import api
-from engine.api import Plan
+from engine.api import Plan, Requirements
 from engine.errors import EngineError, ExitCode
 from tui import documents
 from tui.form import Form
@@ -43,18 +43,18 @@ def shipped_form(name: str, text: str) -> Form:
     return Form(free_path(name), text, shipped=True)
 
 
-def demo_form() -> Form:
-    """The shipped demo profile: model and data are built in."""
-    for name, text in documents.shipped():
-        if name == "demo":
-            return shipped_form(name, text)
-    return shipped_form("demo", _DEMO)
+def demo_form(asked: Requirements | None = None) -> Form:
+    """The shipped demo profile: model and data are built in; on the device that is asked for."""
+    form = shipped_form("demo", next((text for name, text in documents.shipped() if name == "demo"), _DEMO))
+    for key, value in api.device_settings(asked).items() if asked else ():
+        form.set(key, value)
+    return form
 
 
-def plan_form(plan: Plan, data_path: str) -> Form:
-    """A new profile from a plan and a file of examples; it is not on disk until it is saved."""
+def plan_form(plan: Plan, data_path: str, asked: Requirements) -> Form:
+    """A new profile from a plan and a file of examples, on the device asked for; not on disk until it is saved."""
     path = free_path(plan.model.name.rpartition("/")[2])
-    return Form(path, documents.toml_of(api.plan_to_profile(plan, _relative(data_path, path.parent))))
+    return Form(path, documents.toml_of(api.plan_to_profile(plan, _relative(data_path, path.parent), asked)))
 
 
 def data_path_problem(text: str) -> str:

@@ -13,7 +13,7 @@ from engine.api import Plan
 from engine.errors import Problem
 from engine.text import format_bytes
 from tui import documents
-from tui.fitview import how
+from tui.fitview import how, plan_device
 from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe, spread
 from tui.timing import RunTime, time_words
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20
 MESSAGE_LINES = 2
+_NAME_CELLS = 30
+"""Columns that the profile's name and the verdict keep in the first line."""
 GROUPS = {
     "": "profile",
     "quantization": "storage",
@@ -73,13 +75,19 @@ def row_state(spec: FieldSpec, form: Form, found: Preview, group: str) -> RowSta
     given = form.given(spec.key)
     edited = spec.key in form.edits
     if given is not None and given != "auto":
-        value, source = given, "edited" if edited else "profile"
+        value, source = given, _given_source(resolved, edited)
     else:
         value = resolved.get("value", spec.default)
         source = _source(spec, resolved, edited)
     message, severity = _finding(spec.key, found)
     style = SOURCE_STYLES.get(source.partition(":")[0], "dim")
     return RowState(group, label_of(spec), safe(documents.value_text(value)) or "–", source, style, message, severity)
+
+
+def _given_source(resolved: Mapping[str, Any], edited: bool) -> str:
+    """Who gave the value, and what it names."""
+    reason = "" if resolved.get("source") == "auto" else safe(resolved.get("reason") or "")
+    return ("edited" if edited else "profile") + (f": {reason}" if reason else "")
 
 
 def _source(spec: FieldSpec, resolved: Mapping[str, Any], edited: bool) -> str:
@@ -118,11 +126,13 @@ def row_content(state: RowState, width: int, focused: bool = False) -> Content:
     return Content("\n").join([shown, *below])
 
 
-def answer_parts(plan: Plan | None, problems: int, checking: bool) -> list[Part]:
-    """Does it fit? The right end of the first line."""
+def answer_parts(plan: Plan | None, problems: int, checking: bool, width: int = 80) -> list[Part]:
+    """Does it fit, and on what? The right end of the first line."""
     if plan is None:
         return [("checking …" if checking else f"{problems} to settle before it can be predicted", "dim")]
-    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free"
+    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB"
+    place = plan_device(plan)
+    amount += f" free on {place}" if len(amount) + len(place) + _NAME_CELLS < width else f", {place}"
     missing = f", {format_bytes(-plan.headroom_bytes)} short" if plan.headroom_bytes < 0 else ""
     return [(plan.verdict, f"bold {VERDICT_STYLES[plan.verdict]}"), f"  {amount}{missing}"]
 
@@ -147,7 +157,7 @@ def memory_lines(plan: Plan | None, time: RunTime | None, width: int) -> Content
         used += cells
         legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}  "]
     bar.append(("░" * (width - used), "dim"))
-    facts = [f"{how(plan.shape)} on {safe(plan.device_name, 30)}", f"{rate(plan.tokens_per_second)} tokens/s"]
+    facts = [f"{how(plan.shape)} on {safe(plan.device_title, 40)}", f"{rate(plan.tokens_per_second)} tokens/s"]
     tail = _longest([*facts, time_words(time)], width - line(*legend).cell_length - 1)
     return Content("\n").join([line(*bar), spread(legend, [(tail, "dim")], width)])
 

@@ -115,7 +115,8 @@ def memory_lines(snapshot: RunSnapshot, width: int) -> Content:
     rows.append(("predicted", predicted))
     limit = facts.available_bytes or total
     scale = max([amount for _, amount in rows if amount] + [limit or 0.0, 1.0])
-    shown = [line((f"memory, {'GPU' if on_card else 'RAM'}", "bold"), (fit_right("GiB", width - 11), "dim"))]
+    title = fit(f"memory, {facts.card or 'GPU' if on_card else 'RAM'}", max(0, width - 4))
+    shown = [line((title, "bold"), (" GiB", "dim"))]
     room = max(4, width - 18)
     for name, amount in rows:
         style = "$secondary" if name == "predicted" else "$accent"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine import api
 from engine.api import RunFold
 from engine.errors import EngineError
 from tui.decimate import Point
@@ -68,6 +69,8 @@ class Facts:
     predicted_bytes: int | None = None
     available_bytes: int | None = None
     device: str = ""
+    card: str = ""
+    """`GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = CPU, or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,17 @@ def make_facts(run_id: str, run_json: Mapping[str, Any]) -> Facts:
         how=safe(f"{words} {dtype}".strip()),
         predicted_bytes=_bytes(estimate, "device_bytes"),
         available_bytes=_bytes(estimate, "available_bytes"),
-        device=safe(launch.get("device") or ""),
+        device=safe(_device(launch, estimate)),
+        card=safe(estimate.get("card") or ""),
     )
+
+
+def _device(launch: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
+    """`GPU 1 GeForce RTX 4090`; what the settings say where the plan's card is not known."""
+    card = estimate.get("card")
+    if card:
+        return f"{card} {api.model_name(str(estimate.get('device_name') or ''))}"
+    return str(launch.get("device") or "")
 
 
 def short_name(run_id: str) -> str:

@@ -21,6 +21,12 @@ from engine.text import sanitize
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    help="Of this machine: auto, cpu, or a GPU by number (1), slice (0:2) or UUID.",
+)
 
 
 def print_json(value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import device_option, json_option, line, note, print_json
 from engine.cli.fit_answer import Answer, document
 from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
@@ -34,6 +34,7 @@ _QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 def _filters(function: _Function) -> _Function:
     options = (
         click.option("--gpu", metavar="NAME", help="Plan for this card instead of the ones here, e.g. 'RTX 4090'."),
+        device_option,
         click.option("--count", type=click.IntRange(1, 64), default=1, help="How many of --gpu."),
         click.option("--context", type=click.IntRange(16, 1_048_576), help="Tokens of one sequence."),
         click.option("--goal", type=click.Choice(["quality", "speed"]), default="quality", help="What ranks first."),
@@ -79,7 +80,8 @@ def fit(
 
     if exact and not models:
         raise click.UsageError("--exact needs a MODEL")
-    machine, requirements = _machine(gpu, count), _requirements(filters)
+    machine = _machine(gpu, count, filters["device"])
+    requirements = _requirements(filters, machine)
     specs = _resolve(models)
     detailed = why or exact or len(specs) == 1
     if specs and detailed:
@@ -123,11 +125,12 @@ def recommend(
     """
     from engine.recommend.search import plan_model, rank_models
 
-    machine, requirements = _machine(gpu, count), _requirements(filters)
+    machine = _machine(gpu, count, filters["device"])
+    requirements = _requirements(filters, machine)
     spec = _resolve((model,))[0] if model else rank_models(machine, requirements)[0].model
     plan = plan_model(spec, machine, requirements)
     if target is not None and plan.verdict != "NO":
-        _write(plan, target, data_path)
+        _write(plan, target, data_path, requirements)
     answer = Answer(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
     if as_json:
         print_json({**document(machine, [answer], 1), "written": str(target) if target else None})
@@ -137,19 +140,22 @@ def recommend(
         raise click.exceptions.Exit(1) if target is None else _does_not_fit(plan)
 
 
-def _machine(gpu: str | None, count: int) -> Machine:
+def _machine(gpu: str | None, count: int, device: str) -> Machine:
     from engine.hardware.probe import hypothetical_machine, probe_machine
 
     if gpu is None and count != 1:
         raise click.UsageError("--count needs --gpu NAME")
+    if gpu is not None and device.lower() not in ("auto", "cpu"):
+        raise click.UsageError("--device names a GPU of this machine, --gpu NAME another card: give one of them")
     return hypothetical_machine(gpu, count) if gpu else probe_machine()
 
 
-def _requirements(filters: dict[str, Any]) -> Requirements:
+def _requirements(filters: dict[str, Any], machine: Machine) -> Requirements:
     from engine.memory.shape import GIB
+    from engine.recommend.device import on_device
     from engine.recommend.plan import Requirements
 
-    return Requirements(
+    asked = Requirements(
         max_length=filters["context"],
         complexity=filters["complexity"],
         goal=filters["goal"],
@@ -161,6 +167,7 @@ def _requirements(filters: dict[str, Any]) -> Requirements:
         latency_ms=filters["latency_ms"],
         memory_bytes=None if filters["memory"] is None else int(filters["memory"] * GIB),
     )
+    return on_device(asked, machine, filters["device"])
 
 
 def _resolve(names: Sequence[str]) -> list[Any]:
@@ -181,10 +188,12 @@ def _simulated(machine: Machine, plan: Plan) -> ExactMemory:
 
 def _cards(machine: Machine, plan: Plan) -> tuple[Gpu | None, tuple[Gpu, ...]]:
     """The plan's card, and all of the machine."""
-    return None if plan.device_index is None else machine.gpus[plan.device_index], machine.gpus
+    from engine.hardware.cards import listed_gpus
+
+    return None if plan.device_index is None else machine.gpus[plan.device_index], listed_gpus(machine)
 
 
-def _write(plan: Plan, target: Path, data_path: Path | None) -> None:
+def _write(plan: Plan, target: Path, data_path: Path | None, asked: Requirements) -> None:
     if target.exists():
         raise EngineError(
             "the file is there already", code=ExitCode.PROFILE, where=str(target), hint="name another, or remove it"
@@ -195,7 +204,7 @@ def _write(plan: Plan, target: Path, data_path: Path | None) -> None:
     from engine.profile.save import write_profile
 
     relative = os.path.relpath(data_path, target.parent or ".") if data_path else "train.jsonl"
-    write_profile(target, plan_to_profile(plan, relative))
+    write_profile(target, plan_to_profile(plan, relative, asked))
     if data_path is None:
         note(f"no --data: {target} names train.jsonl beside it, to be put there or changed")
 
@@ -204,7 +213,7 @@ def _does_not_fit(plan: Plan) -> EngineError:
     short = format_bytes(-plan.headroom_bytes) if plan.headroom_bytes < 0 else "nothing"
     hint = plan.alternatives[0] if plan.alternatives else "see 'engine fit' for models that fit"
     return EngineError(
-        f"{plan.model.name} does not fit on {plan.device_name}: {short} short, so no profile was written",
+        f"{plan.model.name} does not fit on {plan.device_title}: {short} short, so no profile was written",
         code=ExitCode.RESOURCES,
         hint=hint,
     )

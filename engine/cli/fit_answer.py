@@ -93,6 +93,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "verdict": plan.verdict,
         "device": plan.device_name,
         "device_index": plan.device_index,
+        "card": plan.card,
         "available_bytes": plan.available_bytes,
         "device_bytes": estimate.device_bytes,
         "reserved_bytes": estimate.reserved_bytes,

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.cli.common import line, table
-from engine.hardware.machine import Machine
+from engine.hardware.cards import card_name, listed_gpus, model_name
+from engine.hardware.machine import Gpu, Machine
 from engine.recommend.plan import Plan
 from engine.text import format_bytes, format_duration
 
 _NAME_WIDTH = 31
+_SLICE_MODEL = 12
 _LATE = " late"
 _HEADER = ("Model", "How", "Memory", "Fits", "Needs", "tok/s")
 
@@ -75,10 +77,10 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
     from engine.recommend.budget import available_bytes, holders
 
     lines = []
-    for number, gpu in enumerate(machine.gpus):
+    for gpu in listed_gpus(machine):
         memory = _free_memory(gpu.free_bytes, gpu.total_bytes, available_bytes(machine, gpu))
         found = " (named)" if gpu.hypothetical else ""
-        lines.append(f"GPU {number}  {gpu.name.removeprefix('NVIDIA ')}{found}  {memory}")
+        lines.append(f"{card_name(gpu)}  {_model(gpu)}{found}  {memory}")
         if gpu.processes:
             lines.append(f"       held by {holders(gpu.processes)}")
     if not plans or plans[0].device_index is None:
@@ -88,10 +90,16 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
         lines.append(f"CPU  {machine.cpu.name}, {machine.cpu.physical_cores} cores")
         lines.append(f"RAM  {_free_memory(machine.ram_available_bytes, machine.ram_total_bytes, usable)}")
         lines.append("     practical for small models only; TIGHT here also means under 30 tokens/s")
-    if len(machine.gpus) > 1:
-        index = plans[0].device_index if plans else None
-        lines.append("a run uses one GPU" + (f": GPU {index} here" if index is not None else ""))
+    if len(listed_gpus(machine)) > 1:
+        card = plans[0].card if plans else ""
+        lines.append("a run uses one GPU" + (f": {card} here" if card else ""))
     return lines
+
+
+def _model(gpu: Gpu) -> str:
+    """Of a slice the beginning: its name takes the room."""
+    model = model_name(gpu.name)
+    return model if gpu.mig != "slice" or len(model) <= _SLICE_MODEL else model[: _SLICE_MODEL - 1] + "…"
 
 
 def _free_memory(free: int | None, total: int | None, usable: int) -> str:

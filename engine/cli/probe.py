@@ -11,6 +11,7 @@ import click
 from engine.cli.common import json_option, line, print_json, width
 from engine.cli.probe_measure import measure_all, measured_devices, measured_lines
 from engine.hardware.capabilities import best_dtype, usable_gpus
+from engine.hardware.cards import card_name, model_name
 from engine.hardware.machine import Gpu, GpuProcess, Machine
 from engine.hardware.probe import probe_machine
 from engine.text import format_bytes, sanitize
@@ -68,9 +69,8 @@ def _versions(machine: Machine) -> str:
 
 
 def _gpu_lines(machine: Machine, gpu: Gpu, columns: int) -> Iterator[str]:
-    number = "" if gpu.index is None else f" {gpu.index}"
-    kind = {"slice": " (MIG slice)", "parent": " (split into MIG slices)"}.get(gpu.mig, "")
-    yield from _wrapped(f"GPU{number}", gpu.name + kind, columns)
+    label = "GPU" if gpu.index is None else f"GPU {gpu.index}"
+    yield from _wrapped(label, _what(gpu), columns)
     yield from _wrapped("  memory", _gpu_memory(gpu), columns)
     if gpu.compute_capability is not None and gpu.mig != "parent":
         yield from _wrapped("  precision", best_dtype(machine, gpu)[1], columns)
@@ -80,6 +80,13 @@ def _gpu_lines(machine: Machine, gpu: Gpu, columns: int) -> Iterator[str]:
     yield from _holder_lines(gpu.processes, columns)
     for note in gpu.notes:
         yield from _wrapped("  note", note, columns)
+
+
+def _what(gpu: Gpu) -> str:
+    """The card; a slice by its name, so that label and text are what other commands call it."""
+    if gpu.mig == "slice":
+        return f"{card_name(gpu).removeprefix(f'GPU {gpu.index} ')} of {model_name(gpu.name)}"
+    return gpu.name + (" (split into MIG slices)" if gpu.mig == "parent" else "")
 
 
 def _gpu_memory(gpu: Gpu) -> str:

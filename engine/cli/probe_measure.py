@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from engine.cli.common import note
 from engine.hardware.capabilities import usable_gpus
+from engine.hardware.cards import card_title
 from engine.hardware.machine import Machine
 from engine.speed.measured import DtypeRates, MeasuredRates, load_rates
 from engine.text import sanitize
@@ -20,13 +21,15 @@ def measure_all(machine: Machine) -> None:
     from engine.runs.measure import measure_device
 
     for gpu in (*usable_gpus(machine), None):
-        note(f"measuring {gpu.name if gpu else machine.cpu.name} …")
+        note(f"measuring {card_title(gpu) if gpu else machine.cpu.name} …")
         measure_device(gpu, machine)
 
 
 def measured_devices(machine: Machine) -> Measured:
     """Devices that were measured with the software installed now, by name."""
-    devices = [(gpu.name if gpu else machine.cpu.name, load_rates(gpu, machine)) for gpu in (*machine.gpus, None)]
+    devices = [
+        (card_title(gpu) if gpu else machine.cpu.name, load_rates(gpu, machine)) for gpu in (*machine.gpus, None)
+    ]
     return [(name, rates) for name, rates in devices if rates is not None]
 
 

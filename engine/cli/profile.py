@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json, problem_line, table
+from engine.cli.common import device_option, json_option, line, note, print_json, problem_line, table
 from engine.cli.profile_import import import_
 from engine.errors import EngineError, ExitCode
 from engine.text import format_bytes
@@ -65,7 +65,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
     settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in list(chosen.items())[2:])
     what = f"{chosen['tuning.method']}, quantization {chosen['quantization.method']}, {settings}"
-    line(f"ok: {plan.model.name} on {plan.device_name}, {needed} of {there}: {what}")
+    line(f"ok: {plan.model.name} on {plan.device_title}, {needed} of {there}: {what}")
 
 
 @profile.command()
@@ -99,9 +99,12 @@ def show(file: Path, resolved: bool, overrides: tuple[str, ...], as_json: bool) 
 @click.option("--from", "source", metavar="NAME", help="Start from a shipped profile, see 'engine profile list'.")
 @click.option("--model", help="Directory, hub id, .gguf file or 'demo'.")
 @click.option("--data", type=_FILE, help="File of training examples.")
+@device_option
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @json_option
-def new(file: Path, source: str | None, model: str | None, data: Path | None, force: bool, as_json: bool) -> None:
+def new(
+    file: Path, source: str | None, model: str | None, data: Path | None, device: str, force: bool, as_json: bool
+) -> None:
     """Write a profile to FILE: from a shipped one, or with settings chosen for this machine and MODEL."""
     from engine.profile.create import from_model, from_shipped
     from engine.profile.save import save_text
@@ -112,7 +115,10 @@ def new(file: Path, source: str | None, model: str | None, data: Path | None, fo
         hint = "name another, or replace it with --force"
         raise EngineError("the file is there already", code=ExitCode.PROFILE, where=str(file), hint=hint)
     path = _data_reference(data, file)
-    text = from_shipped(source, model, path, file) if source else from_model(model or "", path or "train.jsonl")
+    if source:
+        text = from_shipped(source, model, path, device, file)
+    else:
+        text = from_model(model or "", path or "train.jsonl", device)
     save_text(file, text)
     if as_json:
         print_json({"path": str(file)})

@@ -111,7 +111,7 @@ def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Callable[[], No
 def _tell_plan(resolved: Any) -> None:
     estimate, plan = resolved.plan.estimate, resolved.plan
     needed, there = format_bytes(estimate.device_bytes), format_bytes(plan.available_bytes)
-    note(f"{plan.model.name} on {plan.device_name}: {needed} of {there}")
+    note(f"{plan.model.name} on {plan.device_title}: {needed} of {there}")
     for key, entry in resolved.provenance.items():
         if str(entry.get("source", "")).startswith("auto") and entry.get("reason"):
             note(f"  {key} = {entry['value']}  ({entry['reason']})")

@@ -59,7 +59,8 @@ def _device(
     if slices or _mig_is_on(session, handle):
         note = () if slices else (_NO_SLICES,)
         yield replace(gpu, mig="parent", notes=(*gpu.notes, *note))
-        yield from (_slice(session, part, gpu, processes=processes, root=root) for part in slices)
+        for number, part in slices:
+            yield _slice(session, part, number, gpu, processes=processes, root=root)
         return
     yield replace(gpu, processes=gpu_processes(session, handle, root) if processes else ())
 
@@ -149,17 +150,17 @@ def _mig_is_on(session: Session, handle: Any) -> bool:
     return bool(modes and modes[0] == 1)
 
 
-def _slices(session: Session, handle: Any) -> list[Any]:
-    """Handles of the MIG devices. A container may see its slice while the parent answers 'no permission'."""
+def _slices(session: Session, handle: Any) -> list[tuple[int, Any]]:
+    """Numbers and handles of the MIG devices. A container may see one while the parent answers 'no permission'."""
     mode = session.ask("nvmlDeviceGetMigMode", handle)
     if not (mode.code == NO_PERMISSION or (mode.value and mode.value[0] == 1)):
         return []
     count = int(session.value("nvmlDeviceGetMaxMigDeviceCount", handle) or 0)
-    answers = (session.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, number) for number in range(count))
-    return [answer.value for answer in answers if answer.code is None]
+    answers = [session.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, number) for number in range(count)]
+    return [(number, answer.value) for number, answer in enumerate(answers) if answer.code is None]
 
 
-def _slice(session: Session, handle: Any, parent: Gpu, *, processes: bool, root: str) -> Gpu:
+def _slice(session: Session, handle: Any, number: int, parent: Gpu, *, processes: bool, root: str) -> Gpu:
     """One MIG device. Rates are the parent's, in proportion to multiprocessors and memory."""
     attributes = session.value("nvmlDeviceGetAttributes_v2", handle)
     processors = int(attributes.multiprocessorCount) if attributes is not None else None
@@ -170,6 +171,7 @@ def _slice(session: Session, handle: Any, parent: Gpu, *, processes: bool, root:
         pci_bus_id=parent.pci_bus_id,
         compute_capability=parent.compute_capability,
         mig="slice",
+        mig_index=number,
         multiprocessors=processors,
         processes=gpu_processes(session, handle, root) if processes else (),
     )

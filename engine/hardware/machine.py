@@ -35,6 +35,8 @@ class Gpu:
     unified_memory: bool = False
     mig: str = "none"
     """`none`, `slice` (this is a MIG device) or `parent` (split into slices, not usable itself)."""
+    mig_index: int | None = None
+    """Number of a slice within its card."""
     multiprocessors: int | None = None
     memory_bandwidth_bytes_s: float | None = None
     tensor_flops: float | None = None

@@ -92,9 +92,9 @@ def _plan(context: Context, found: list[Finding]) -> Plan | None:
     spec, machine, profile = context.spec, context.machine, context.profile
     if spec is None or machine is None or any(item.code is ExitCode.PROFILE and not item.is_warning for item in found):
         return None
-    named = chosen_gpu(machine, profile.launch.gpu) if profile.launch.gpu else ()
+    named = chosen_gpu(machine, profile.launch.gpu)
     try:
-        plan = plan_model(spec, machine, requirements_of(profile, named[0].uuid if named else None))
+        plan = plan_model(spec, machine, requirements_of(profile, named.uuid if named else None))
     except EngineError as error:
         found.append(_from_error(context.loaded, "launch.device", error))
         return None
@@ -105,7 +105,7 @@ def _plan(context: Context, found: list[Finding]) -> Plan | None:
 
 def _no_fit(loaded: LoadedProfile, plan: Plan) -> Finding:
     needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
-    message = f"{plan.model.name} needs {needed} with these settings; {there} are free on {plan.device_name}"
+    message = f"{plan.model.name} needs {needed} with these settings; {there} are free on {plan.device_title}"
     near = "; or ".join(plan.alternatives[:3])
     hint = f"this would fit: {near}" if near else "choose a smaller model, see 'engine fit'"
     return finding(loaded, "model.name_or_path", message, hint, code=ExitCode.RESOURCES)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engine.errors import EngineError
+from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import ATTENTION, OFFLOAD
 from engine.models.spec import ModelSpec
@@ -50,10 +52,12 @@ def gpus(machine: Machine) -> tuple[Gpu, ...]:
     return tuple(usable_gpus(machine))
 
 
-def chosen_gpu(machine: Machine, uuid_start: str) -> tuple[Gpu, ...]:
-    """GPUs whose UUID begins like this, case ignored."""
-    wanted = uuid_start.lower()
-    return tuple(gpu for gpu in gpus(machine) if (gpu.uuid or "").lower().startswith(wanted))
+def chosen_gpu(machine: Machine, wanted: str | None) -> Gpu | None:
+    """The GPU that `launch.gpu` names; None where it names none that can be used."""
+    try:
+        return find_card(machine, wanted) if wanted else None
+    except EngineError:
+        return None
 
 
 def cross_findings(context: Context) -> Iterator[Finding]:
@@ -121,19 +125,17 @@ def _device(context: Context) -> Iterator[Finding]:
     if launch.device == "cuda" and not gpus(context.machine):
         hint = "use 'auto' or 'cpu'; see 'engine probe' for what was found"
         yield finding(loaded, "launch.device", "this machine has no usable CUDA GPU", hint, value="cuda")
-    if launch.gpu is not None and launch.device == "cpu":
+    elif launch.gpu is not None and launch.device == "cpu":
         yield finding(loaded, "launch.gpu", "names a GPU while launch.device is 'cpu'", "remove one of the two")
     elif launch.gpu is not None:
         yield from _named_gpu(context.machine, launch.gpu, loaded)
 
 
 def _named_gpu(machine: Machine, wanted: str, loaded: LoadedProfile) -> Iterator[Finding]:
-    found = chosen_gpu(machine, wanted)
-    if len(found) == 1:
-        return
-    known = ", ".join(gpu.uuid or "?" for gpu in (found or gpus(machine))) or "none"
-    message = f"{len(found)} GPUs have a UUID that begins so" if found else "no usable GPU has a UUID that begins so"
-    yield finding(loaded, "launch.gpu", message, f"UUIDs here: {known}", value=wanted)
+    try:
+        find_card(machine, wanted)
+    except EngineError as error:
+        yield finding(loaded, "launch.gpu", error.message, error.hint, value=wanted)
 
 
 def _cpu_only(context: Context) -> Iterator[Finding]:
@@ -159,8 +161,9 @@ def _kernels(context: Context) -> Iterator[Finding]:
     asked = loaded.is_given("train.kernels") and profile.train.kernels == "liger"
     if not asked or spec is None or machine is None or not loaded.is_sound("launch.device", "launch.gpu"):
         return
-    wanted = chosen_gpu(machine, profile.launch.gpu) if profile.launch.gpu else gpus(machine)
-    against = obstacle(spec, "cpu" if context.runs_on_cpu() else "cuda", wanted[0] if wanted else None)
+    usable = gpus(machine)
+    gpu = chosen_gpu(machine, profile.launch.gpu) if profile.launch.gpu else usable[0] if usable else None
+    against = obstacle(spec, "cpu" if context.runs_on_cpu() else "cuda", gpu)
     if against:
         hint = f"{INSTALL}, or use 'auto'" if INSTALL in against else "use 'auto' or 'plain'"
         yield finding(loaded, "train.kernels", against.removesuffix(f": {INSTALL}"), hint, value="liger")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
-from engine.hardware.machine import Machine
+from engine.hardware.cards import card_title
+from engine.hardware.machine import Gpu, Machine
 from engine.profile.fields import canonical
 from engine.profile.fieldspec import WHOLE_TABLES
 from engine.profile.findings import finding
@@ -79,7 +80,7 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         rate = planned["train.learning_rate"][0] / 10
         own["train.learning_rate"] = (rate, "a tenth of the usual: comparing answers moves a model quickly")
     if plan.device_index is not None:
-        own["launch.gpu"] = (machine.gpus[plan.device_index].uuid, planned["launch.device"][1])
+        own["launch.gpu"] = _card(machine.gpus[plan.device_index], profile, planned["launch.device"][1])
     if spec.source in ("catalogue", "cache") and spec.name != profile.model.name_or_path:
         own["model.name_or_path"] = (spec.name, f"the model that '{profile.model.name_or_path}' names")
     elif spec.source in ("directory", "gguf") and spec.path and not Path(spec.name).expanduser().exists():
@@ -89,6 +90,11 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
     if profile.data.validation_path is None and profile.data.validation_fraction == 0:
         own["train.load_best_model_at_end"] = (False, "no held-out examples")
     return own
+
+
+def _card(gpu: Gpu, profile: Profile, why: str) -> tuple[str | None, str]:
+    """The card in full, and its name with the reason for it where nobody named it."""
+    return gpu.uuid, card_title(gpu) if profile.launch.gpu else why
 
 
 def _put_choices(tree: dict[str, Any], choices: Choices, loaded: LoadedProfile, warnings: list[Problem]) -> set[str]:
@@ -113,11 +119,16 @@ def provenance_of(settings: Profile, loaded: LoadedProfile, choices: Choices, ch
     for key, value in leaves(settings.model_dump(mode="json")):
         source, reason = _source(key, value, loaded), ""
         if key in changed:
-            source, reason = "auto", choices[key][1]
+            source, reason = source if _is_named(key, loaded) else "auto", choices[key][1]
         elif source == "auto":
             reason = DECIDED_BY_DATA.get(canonical(key), "chosen for the machine when a run starts")
         found[key] = {"value": value, "source": source, "reason": reason}
     return found
+
+
+def _is_named(key: str, loaded: LoadedProfile) -> bool:
+    """Whether a person named what was only spelled out in full."""
+    return key == "launch.gpu" and key in loaded.given
 
 
 def _source(key: str, value: Any, loaded: LoadedProfile) -> str:

@@ -23,7 +23,8 @@ from engine.profile.runjson import SCHEMA_VERSION, from_run_json, package_versio
 from engine.profile.schema import Profile
 from engine.profile.space import space_warnings
 from engine.profile.tomltext import shown_path
-from engine.recommend.plan import Plan
+from engine.recommend.device import device_settings
+from engine.recommend.plan import Plan, Requirements
 
 __all__ = [
     "DECIDED_BY_DATA",
@@ -102,8 +103,11 @@ def as_written(loaded: LoadedProfile) -> Provenance:
     return provenance_of(loaded.profile, loaded, {}, set())
 
 
-def plan_to_profile(plan: Plan, data_path: str) -> dict[str, Any]:
-    """Nested settings of a new profile that pins what the plan chose, for `write_profile`."""
+def plan_to_profile(plan: Plan, data_path: str, asked: Requirements | None = None) -> dict[str, Any]:
+    """Nested settings of a new profile that pins what the plan chose, for `write_profile`.
+
+    The device is pinned only where `asked` names one.
+    """
     tree: dict[str, Any] = {"schema_version": 1, "model": {"name_or_path": model_reference(plan.model)}}
     for choice in plan.choices:
         if choice.key not in _LEFT_TO_A_PERSON:
@@ -112,6 +116,8 @@ def plan_to_profile(plan: Plan, data_path: str) -> dict[str, Any]:
     tree["train"].pop("gradient_accumulation_steps", None)
     if plan.shape.method == "lora":
         tree["lora"] = {"r": plan.shape.lora_r, "alpha": 2.0 * plan.shape.lora_r}
+    for key, value in device_settings(asked or Requirements()).items():
+        put(tree, key, value)
     tree["data"] = {"datasets": [{"path": data_path}]}
     return tree
 
@@ -127,6 +133,7 @@ def _estimate(plan: Plan) -> dict[str, Any]:
         "shape": asdict(plan.shape),
         "available_bytes": plan.available_bytes,
         "device_name": plan.device_name,
+        "card": plan.card,
         "verdict": plan.verdict,
         "tokens_per_second": plan.tokens_per_second,
     }

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from engine.hardware.cards import card_name
 from engine.hardware.gpus import known_gpus
 from engine.hardware.machine import Cpu, Machine
 from engine.memory.recompute import Recompute, recompute_in
@@ -95,11 +96,11 @@ def _storage_words(quantization: str, shape: TrainingShape) -> str:
 
 def _other_gpus(spec: ModelSpec, machine: Machine, target: Target, chosen: Candidate) -> Iterator[str]:
     for other in gpu_targets(machine):
-        if other.index == target.index or other.available_bytes == target.available_bytes:
+        if other.gpu is None or other.index == target.index or other.available_bytes == target.available_bytes:
             continue
         found = evaluate(spec, chosen.shape, other, None)
         missing = format_bytes(found.device_bytes - other.available_bytes)
-        yield f"on GPU {other.index}: " + (f"NO, {missing} short" if found.verdict == "NO" else found.verdict)
+        yield f"on {card_name(other.gpu)}: " + (f"NO, {missing} short" if found.verdict == "NO" else found.verdict)
 
 
 def _nearest(

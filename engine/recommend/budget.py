@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.errors import EngineError, ExitCode
+from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, GpuProcess, Machine
 from engine.memory.calibration import Calibration, calibration_of
 from engine.memory.calibration_store import load_calibration
@@ -70,7 +71,7 @@ def _chosen(machine: Machine, requirements: Requirements) -> Target:
         return _cpu(machine, "asked for")
     targets = gpu_targets(machine)
     if requirements.gpu_uuid:
-        return _asked_gpu(targets, requirements.gpu_uuid)
+        return _asked_gpu(machine, targets, requirements.gpu_uuid)
     if targets:
         return max(targets, key=lambda target: target.available_bytes)
     if requirements.device == "cuda":
@@ -101,17 +102,9 @@ def _holder(process: GpuProcess) -> str:
     return f"{process.name or 'process'} {process.pid}{user} {format_bytes(process.used_bytes)}"
 
 
-def _asked_gpu(targets: tuple[Target, ...], uuid: str) -> Target:
-    for target in targets:
-        if target.gpu and target.gpu.uuid and target.gpu.uuid.lower().startswith(uuid.lower()):
-            return target
-    known = ", ".join(target.gpu.uuid for target in targets if target.gpu and target.gpu.uuid) or "none"
-    raise EngineError(
-        f"no usable GPU with UUID '{uuid[:64]}'",
-        code=ExitCode.RESOURCES,
-        where="launch.gpu",
-        hint=f"usable here: {known}",
-    )
+def _asked_gpu(machine: Machine, targets: tuple[Target, ...], wanted: str) -> Target:
+    card = find_card(machine, wanted)
+    return replace(next(target for target in targets if target.gpu == card), reason="asked for")
 
 
 def _gpu(machine: Machine, index: int, gpu: Gpu, count: int) -> Target:

@@ -6,6 +6,7 @@ Called by `search.py`. Not here: choosing (`candidates.py`) and what else would 
 from __future__ import annotations
 
 from engine.hardware.capabilities import best_dtype
+from engine.hardware.cards import card_title
 from engine.hardware.machine import Machine
 from engine.memory.recompute import Recompute, recompute_in
 from engine.memory.shape import TrainingShape, learns_whole
@@ -159,8 +160,8 @@ def _learning_rate(spec: ModelSpec, shape: TrainingShape) -> tuple[float, str]:
 
 
 def _device_reason(target: Target, chosen: Candidate) -> str:
-    if target.device == "cuda":
-        return target.reason
+    if target.gpu is not None:
+        return f"{card_title(target.gpu)}: {target.reason}"
     speed = chosen.tokens_per_second
     if not speed:
         return target.reason

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.hardware.cards import model_name
 from engine.memory.recompute import Recompute
 from engine.memory.shape import MemoryEstimate, TrainingShape
 from engine.models.spec import ModelSpec
@@ -49,6 +50,7 @@ class Requirements:
     latency_ms: float | None = None
     """Longest wait for the first token of an answer."""
     gpu_uuid: str | None = None
+    """The card to use: its UUID, or what else names it (`engine.hardware.cards`)."""
     device: str | None = None
     """`cuda` or `cpu` when it was asked for."""
 
@@ -89,8 +91,15 @@ class Plan:
     """How fast the tuned model answers on this device; None when its rates are not known."""
     answers_in_time: bool = True
     """Whether the first token comes within the asked latency."""
+    card: str = ""
+    """What people call the card: `GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = CPU."""
     alternatives: tuple[str, ...] = ()
     """Runner-ups and, for `NO`, the nearest changes that would fit: one line each."""
+
+    @property
+    def device_title(self) -> str:
+        """`GPU 1 GeForce RTX 4090`, or the processor's name."""
+        return f"{self.card} {model_name(self.device_name)}" if self.card else self.device_name
 
     @property
     def headroom_bytes(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from engine.hardware.cards import card_name
 from engine.hardware.machine import Machine
 from engine.memory.shape import MemoryEstimate
 from engine.memory.terms import estimate_memory
@@ -67,6 +68,7 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
         shape=best.shape,
         device_name=target.name,
         device_index=target.index,
+        card=card_name(target.gpu) if target.gpu else "",
         available_bytes=target.available_bytes,
         estimate=estimate,
         tokens_per_second=speed,

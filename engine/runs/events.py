@@ -6,7 +6,7 @@ Readers ignore types and keys that they do not know.
 
 Types and their fields (units in the name; every field may be missing):
 
-- `started`: run, pid, device, steps_total, resumed_from_step, tokens_per_step, versions
+- `started`: run, pid, device, card (`GPU 1`), steps_total, resumed_from_step, tokens_per_step, versions
 - `phase`: name (load, data, check, train, evaluate, checkpoint, export …), detail
 - `progress`: phase, done, total, unit
 - `train_step`: step, steps_total, epoch, loss, learning_rate, grad_norm, tokens, step_tokens,

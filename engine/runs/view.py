@@ -9,6 +9,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.hardware.cards import model_name
 from engine.runs.events import Event
 from engine.text import format_bytes
 
@@ -184,8 +185,9 @@ def describe(event: Event) -> str:
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
     if kind == "started":
         resumed = event.get("resumed_from_step")
-        device = event.get("device")
-        return (f"training on {device}" if device else "started") + (
+        device, card = event.get("device"), event.get("card")
+        place = f"{card} {model_name(str(device))}" if card else device
+        return (f"training on {place}" if device else "started") + (
             f", resumed from step {resumed}" if resumed is not None else ""
         )
     if kind == "finished":

@@ -135,7 +135,7 @@ def make_bill(plan: Plan, cells: Sequence[Cell], count_rows: CountRows, machine:
         seconds=statistics.fmean(times) * trials / parallel if len(times) == len(prices) else None,
         device_bytes=widest.device_bytes,
         available_bytes=resolved[0].plan.available_bytes,
-        device_name=resolved[0].plan.device_name,
+        device_name=resolved[0].plan.device_title,
         trial_disk_bytes=disk,
         disk_bytes=disk * kept,
         disk_free_bytes=machine.disk_free_bytes,

@@ -42,6 +42,8 @@ class PreparedSweep:
     bill: Bill
     device: str
     warnings: tuple[str, ...] = ()
+    gpu: str | None = None
+    """UUID of the one GPU that the profile names; None = any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,11 @@ def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) ->
     assert head is not None
     device = head.settings.launch.device
     needed = max(one.resolved.plan.estimate.device_bytes for one in cells if one.resolved is not None)
-    parallel = max(1, len(free_slots(machine, device, plan.sweep.parallel, needed, ())))
+    named = head.settings.launch.gpu if "launch.gpu" in loaded.given else None
+    parallel = max(1, len(free_slots(machine, device, plan.sweep.parallel, needed, (), named)))
     bill = make_bill(plan, cells, _RowCounts(on_event), machine, parallel)
-    return PreparedSweep(plan, tuple(cells), tuple(left_out), bill, device, tuple(_warnings(plan, cells, bill, head)))
+    warnings = tuple(_warnings(plan, cells, bill, head))
+    return PreparedSweep(plan, tuple(cells), tuple(left_out), bill, device, warnings, named)
 
 
 def _warnings(plan: Plan, cells: Sequence[Cell], bill: Bill, head: Resolved) -> list[str]:
@@ -141,6 +145,7 @@ def start_sweep(
         "metric": plan.sweep.metric,
         "trials": bill.trials,
         "device": prepared.device,
+        "gpu": prepared.gpu,
         "needed_bytes": bill.device_bytes,
         "trial_disk_bytes": bill.trial_disk_bytes,
         "shared": shared is not None,

@@ -41,7 +41,9 @@ class Starter:
             return
         machine = probe_machine(processes=False)
         busy = [one.slot for one in work.live.values()]
-        slots = free_slots(machine, work.told["device"], parallel, work.told["needed_bytes"], busy)
+        slots = free_slots(
+            machine, work.told["device"], parallel, work.told["needed_bytes"], busy, work.told.get("gpu")
+        )
         for slot in slots:
             check_disk(work)
             noted = work.study.ask()

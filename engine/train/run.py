@@ -115,6 +115,7 @@ def _tell_start(job: Job, trainer: EngineTrainer, run_json: dict[str, Any], resu
         "started",
         run=job.directory.name,
         device=_device_name(settings),
+        card=(run_json.get("estimate") or {}).get("card", ""),
         steps_total=schedule.steps_total,
         steps_per_epoch=schedule.steps_per_epoch,
         eval_steps=schedule.eval_steps,

@@ -37,7 +37,8 @@ def plan(name: str, gib: float, verdict: str, quantization: str = "none", tokens
         Choice("train.activation_checkpointing", False, "activations fit"),
     )
     others = ("checkpointing on: 20.0 GiB OK, 0.72 x the speed",) if verdict != "NO" else ("nf4: 24.0 GiB OK",)
-    return Plan(spec, shape, "A100-SXM4-80GB", 0, 79 * GIB, estimate, tokens, verdict, choices, alternatives=others)
+    fixed = spec, shape, "A100-SXM4-80GB", 1, 79 * GIB, estimate, tokens, verdict, choices
+    return Plan(*fixed, card="GPU 1", alternatives=others)
 
 
 PLANS = (

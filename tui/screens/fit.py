@@ -19,20 +19,46 @@ from engine.api import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.commands import bindings
-from tui.fitview import CONTEXTS, TASKS, heading, how, model_row, short_model, task_parts
+from tui.deviceview import device_lines, left_out
+from tui.fitview import (
+    CONTEXTS,
+    TASKS,
+    device_words,
+    fit_command,
+    heading,
+    how,
+    looking_line,
+    model_row,
+    none_found_line,
+    nothing_line,
+    short_model,
+    task_line,
+    told_line,
+    told_whole_line,
+)
 from tui.form import Form
 from tui.machineview import machine_height, machine_lines
 from tui.plandetail import long_detail, short_detail
 from tui.planfilter import FILTER_HELP, Filter, matches, parse_filter
-from tui.ranking import Ranking, devices, explain, imagine, rank
+from tui.ranking import (
+    Device,
+    Ranking,
+    chosen_key,
+    device_trouble,
+    devices,
+    explain,
+    free_changed,
+    imagine,
+    plans_by_device,
+    rank,
+)
 from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask
-from tui.text import clip, safe
+from tui.text import safe
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
 PROBE_EVERY_S = 2.0
-_RERANK_BYTES = 512 * 1024**2
 
 
 class FitScreen(DeckScreen):
@@ -44,7 +70,6 @@ class FitScreen(DeckScreen):
     def __init__(self) -> None:
         super().__init__()
         self.requirements = Requirements()
-        self.device = "auto"
         self.ranking: Ranking | None = None
         self.asked = Filter()
         self._probe = Lane(self, "probe")
@@ -54,6 +79,10 @@ class FitScreen(DeckScreen):
         self._shown: dict[str, Plan] = {}
         self._timer: Timer | None = None
         self._what_if: tuple[Machine, str] | None = None
+        self._card = ""
+        """What the chosen card was called: it may vanish."""
+        self._trouble = ""
+        """Why the chosen card cannot be planned for."""
 
     def compose_body(self) -> ComposeResult:
         """Machine above; models and details below, beside each other where there is room."""
@@ -62,7 +91,7 @@ class FitScreen(DeckScreen):
         yield Rule()
         with Horizontal(id="work"):
             with Vertical(id="list"):
-                yield Ends(id="task")
+                yield Drawn(id="task")
                 field = Input(
                     placeholder="words, -word, mem<24 size>=7b ctx>=32k tok>500 first<0.5; esc clears",
                     compact=True,
@@ -106,17 +135,27 @@ class FitScreen(DeckScreen):
 
     def _seen(self, machine: Machine) -> None:
         before, self.deck.machine = self.deck.machine, machine
-        if self._what_if is None and (before is None or _free_changed(before, machine)):
+        if self._what_if is None and (before is None or free_changed(before, machine)):
             self._rank_now()
         self._show_top()
         self._show_machine()
 
     def _rank_now(self) -> None:
         machine, name = self._what_if or (self.deck.machine, "")
-        if machine is not None:
+        if machine is None:
+            return
+        trouble, before = device_trouble(machine, self.requirements, self._card), self._trouble
+        self._trouble = trouble
+        if trouble:
+            self._ranked(None)
+            if trouble != before:
+                self.say(safe(trouble, 400), error=True)
+        else:
             self._rank.submit(partial(rank, machine, self.requirements, name), self._ranked, self._failed)
 
-    def _ranked(self, ranking: Ranking) -> None:
+    def _ranked(self, ranking: Ranking | None) -> None:
+        if ranking is not None and self._trouble:
+            return
         self.ranking = ranking
         self._explained.clear()
         self._show_all()
@@ -140,34 +179,36 @@ class FitScreen(DeckScreen):
         if machine and machine.driver_version and self.size.width >= 76:
             facts.append(f"driver {safe(machine.driver_version, 20)}")
         self.query_one("#top", Ends).show(self.tabs(), [(" · ".join(facts), "dim")])
-        self.query_one("#task", Ends).show(task_parts(self.requirements, self.device), self._count())
+        seen = self._what_if[0] if self._what_if else machine
+        device = device_words(self.requirements, seen, self.ranking)
+        self.query_one("#task", Drawn).show(task_line, self.requirements, device, self._count())
 
-    def _count(self) -> list[str | tuple[str, str]]:
+    def _count(self) -> str:
         if self.ranking is None:
-            return []
+            return ""
         fits = sum(plan.verdict != "NO" for plan in self.ranking.plans)
         shown = f"{len(self._shown)} shown, " if self.asked else ""
-        return [(f"{shown}{fits} of {len(self.ranking.plans)} fit", "dim")]
+        return f"{shown}{fits} of {len(self.ranking.plans)} fit"
 
     def _show_machine(self) -> None:
         machine, name = self._what_if or (self.deck.machine, "")
         if machine is not None:
             most = 2 if self.size.height < 20 else 4 if self.size.height < 34 else 10
             widget = self.query_one("#machine", Drawn)
-            widget.styles.height = machine_height(machine, most, name)
+            widget.styles.height = machine_height(machine, most, name, self.size.width - 2)
             widget.show(machine_lines, machine, most, name)
         else:
-            self.query_one("#machine", Drawn).show(_looking)
+            self.query_one("#machine", Drawn).show(looking_line)
 
     def _show_models(self) -> None:
         rows = self.query_one(Rows)
         plans = [plan for plan in self.ranking.plans if matches(plan, self.asked)] if self.ranking else []
         self._shown = {plan.model.name: plan for plan in plans}
         rows.set_rows([Row(plan.model.name, partial(model_row, plan)) for plan in plans])
-        found = bool(plans) or self.ranking is None
+        found, problem = bool(plans) or self.ranking is None, self._trouble or self.asked.problem
         self._show_top()
         self.query_one("#heading", Drawn).show(
-            partial(_told, self.asked.problem) if self.asked.problem else heading if found else _none_found
+            partial(told_line, problem) if problem else heading if found else none_found_line
         )
         if not plans:
             self._highlight(None)
@@ -176,7 +217,7 @@ class FitScreen(DeckScreen):
         widget = self.query_one("#plan", Drawn)
         plan = self.deck.plan
         if plan is None:
-            widget.show(_nothing)
+            widget.show(told_whole_line, self._trouble) if self._trouble else widget.show(nothing_line)
             return
         tall = self.has_class("-wide") or self.size.height >= 50
         widget.show(long_detail if tall else short_detail, self._explained.get(plan.model.name, plan))
@@ -242,16 +283,25 @@ class FitScreen(DeckScreen):
         self._ask_for(replace(self.requirements, complexity=TASKS[(index + 1) % len(TASKS)]))
 
     def do_device(self) -> None:
-        """The next device of this machine."""
+        """Choose among the devices of this machine, or of the imagined one."""
         machine = self._what_if[0] if self._what_if else self.deck.machine
         known = devices(machine) if machine else ()
-        if len(known) < 2:
+        if machine is None or len(known) < 2:
             self.say("this machine has one device to train on")
             return
-        names = [name for name, _ in known]
-        index = names.index(self.device) if self.device in names else 0
-        self.device, asked = known[(index + 1) % len(known)]
-        self._ask_for(replace(self.requirements, gpu_uuid=asked.gpu_uuid, device=asked.device))
+        from tui.screens.devices import DevicesScreen
+
+        model = self.deck.plan.model if self.deck.plan else None
+        plans = plans_by_device(machine, self.requirements, model)
+        title = f"Device for {short_model(model.name)}" if model else "Device"
+        lines = device_lines(known, machine, plans, chosen_key(self.requirements))
+        self.app.push_screen(DevicesScreen(title, lines, left_out(machine)), partial(self._take_device, known))
+
+    def _take_device(self, known: tuple[Device, ...], key: str | None) -> None:
+        for device in known:
+            if device.key == key:
+                self._card = safe(api.card_title(device.gpu)) if device.gpu else ""
+                self._ask_for(device.asked(self.requirements))
 
     def _ask_for(self, requirements: Requirements) -> None:
         self.requirements = requirements
@@ -276,9 +326,15 @@ class FitScreen(DeckScreen):
     def _imagine(self, text: str | None) -> None:
         if text is not None:
             self._what_if = imagine(text) if text else None
-            self.device = "auto"
             self._ask_for(replace(self.requirements, gpu_uuid=None, device=None))
             self._show_machine()
+
+    def do_copy_fit(self) -> None:
+        """The same answer in a shell, to the clipboard."""
+        machine, what_if = self._what_if or (self.deck.machine, "")
+        command = fit_command(self.deck.plan, self.requirements, machine, what_if)
+        self.app.copy_to_clipboard(command)
+        self.say(f"copied: {safe(command)}")
 
     def do_filter(self) -> None:
         """Type words to filter by."""
@@ -322,12 +378,12 @@ class FitScreen(DeckScreen):
         if plan is None:
             return
         if plan.model.name == "demo":
-            self._open_form(demo_form)
+            self._open_form(partial(demo_form, self.requirements))
             return
 
         def make(path: str | None) -> None:
             if path is not None:
-                self._open_form(partial(plan_form, plan, path))
+                self._open_form(partial(plan_form, plan, path, self.requirements))
 
         from tui.newprofile import data_path_problem
 
@@ -341,29 +397,3 @@ class FitScreen(DeckScreen):
             self.say(safe(error, 400), error=True)
             return
         self.deck_app.open_form(form)
-
-
-def _free_changed(before: Machine, now: Machine) -> bool:
-    """Whether what is free changed enough to rank again."""
-    if len(before.gpus) != len(now.gpus):
-        return True
-    if now.gpus:
-        pairs = zip(before.gpus, now.gpus, strict=True)
-        return any(abs((a.free_bytes or 0) - (b.free_bytes or 0)) > _RERANK_BYTES for a, b in pairs)
-    return abs(before.ram_available_bytes - now.ram_available_bytes) > 2 * _RERANK_BYTES
-
-
-def _looking(width: int) -> Content:
-    return Content.styled("looking at the machine …", "dim")
-
-
-def _none_found(width: int) -> Content:
-    return Content.styled("  no model has these words", "dim")
-
-
-def _told(problem: str, width: int) -> Content:
-    return Content.styled(clip(safe(problem), width), "$warning")
-
-
-def _nothing(width: int) -> Content:
-    return Content("")

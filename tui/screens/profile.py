@@ -218,7 +218,7 @@ class ProfileScreen(DeckScreen):
             return
         name = safe(form.name, 60)
         mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
-        right = answer_parts(plan, len(self.found.problems), self._lane.busy)
+        right = answer_parts(plan, len(self.found.problems), self._lane.busy, self.size.width)
         tabs = [*self.tabs(), "   "] if self.has_class("-wide") else []
         answer.show([*tabs, (name, "bold"), (mark, "bold $warning")], right)
         self.query_one("#membar", Drawn).show(memory_lines, plan, self._time())

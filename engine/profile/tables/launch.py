@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from engine.profile.tables.base import Auto, Name, Table, setting
+
+
+def _as_text(value: Any) -> Any:
+    """A number is written without quotes as often as with them."""
+    return str(value) if type(value) is int and value >= 0 else value
 
 
 class Launch(Table):
     """Where the run happens."""
 
     device: Literal["auto", "cuda", "cpu"] = setting("auto", "auto = the GPU with the most free memory, else the CPU.")
-    gpu: Name | None = setting(None, "UUID (or its start) of the GPU to use.", advanced=True)
+    gpu: Annotated[Name | None, BeforeValidator(_as_text)] = setting(
+        None,
+        "The GPU to use: its number, its UUID or the start of it; of a MIG slice card:number, such as 0:2.",
+        advanced=True,
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting(
         "auto", "CPU threads; auto = physical cores.", advanced=True
     )

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from engine.cli import probe as command
 from engine.errors import EngineError, ExitCode
+from engine.hardware.cards import card_name
 from engine.hardware.probe import hypothetical_machine, probe_machine, read_machine
 
 HEAVY = ("torch", "numpy", "pydantic", "transformers", "datasets", "textual", "rich", "pynvml", "psutil", "tomllib")
@@ -114,7 +115,7 @@ def test_the_report_fits_the_terminal(replay: Any, recording: str, columns: int)
     assert all(len(line) <= columns or (columns < 80 and " " not in line[13:]) for line in lines)
     text = " ".join(" ".join(lines).split())
     for gpu in machine.gpus:
-        assert gpu.name in text
+        assert (card_name(gpu) if gpu.mig == "slice" else gpu.name) in text
     for note in machine.notes:
         assert note in text
 

@@ -146,6 +146,17 @@ def test_new_for_a_model_pins_what_was_chosen(engine):
     assert not Path("q.toml").exists()
 
 
+def test_new_on_a_device_pins_it(engine):
+    assert engine("profile", "new", "p.toml", "--model", "demo", "--device", "cpu")[0] == 0
+    assert '[launch]\ndevice = "cpu"' in Path("p.toml").read_text()
+    assert engine("profile", "new", "q.toml", "--from", "demo", "--device", "cpu")[0] == 0
+    assert 'device = "cpu"' in Path("q.toml").read_text()
+    code, _, err = engine("profile", "new", "r.toml", "--model", "demo", "--device", "1")
+    assert code == 5
+    assert "no GPU here is called '1'" in err
+    assert not Path("r.toml").exists()
+
+
 def test_set_changes_and_removes(engine):
     Path("p.toml").write_text(GOOD)
     code, out, _ = engine("profile", "set", "p.toml", "model.max_length=16k", "lora.r=4")

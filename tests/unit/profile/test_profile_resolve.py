@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from profile_machines import DATA, MODEL, gpu, machine
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import GpuProcess
+from engine.memory.shape import GIB
 from engine.models.resolve import resolve_model
 from engine.profile.fields import canonical, profile_fields
 from engine.profile.load import load_text
 from engine.profile.requirements import requirements_of
 from engine.profile.resolve import DECIDED_BY_DATA, as_written, from_run_json, plan_to_profile, resolve_profile
 from engine.profile.save import profile_text
+from engine.recommend.device import on_device
+from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
+from engine.runs.launch import worker_environment
 
 
 def test_nothing_stays_open_but_what_the_data_decides(load, cpu_machine):
@@ -92,6 +97,69 @@ def test_the_chosen_gpu_is_recorded_in_full(load):
     named = resolve_profile(load(MODEL + DATA + "[launch]\ngpu = 'gpu-aa'\n"), place)
     assert named.settings.launch.gpu == "GPU-aaaa1111"
     assert named.settings.launch.device == "cuda"
+
+
+@pytest.mark.parametrize("written", ["1", "'1'", "'GPU 1'", "'gpu-bb'", "'GPU-bbbb2222'"])
+def test_a_gpu_is_named_by_number_or_uuid_and_recorded_by_uuid(load, written):
+    place = machine(gpu("GPU-aaaa1111", free_gib=20), replace(gpu("GPU-bbbb2222", free_gib=5), index=1))
+    resolved = resolve_profile(load(MODEL + DATA + f"[launch]\ngpu = {written}\n"), place)
+    record = resolved.to_run_json()
+    assert record["settings"]["launch"]["gpu"] == "GPU-bbbb2222"
+    assert record["estimate"]["card"] == resolved.plan.card == "GPU 1"
+    assert record["estimate"]["available_bytes"] < 5 * GIB
+    assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb2222"
+    assert record["provenance"]["launch.gpu"] == {"value": "GPU-bbbb2222", "source": "profile", "reason": "GPU 1 Card"}
+    assert record["provenance"]["launch.device"]["reason"] == "GPU 1 Card: asked for"
+
+
+def test_a_gpu_named_in_the_shell_says_so(load):
+    place = machine(gpu("GPU-aaaa1111"), replace(gpu("GPU-bbbb2222"), index=1))
+    found = resolve_profile(load(MODEL + DATA, "launch.gpu=1"), place).provenance["launch.gpu"]
+    assert found == {"value": "GPU-bbbb2222", "source": "override", "reason": "GPU 1 Card"}
+
+
+def test_a_gpu_left_to_the_machine_says_which_it_is(load):
+    place = machine(gpu("GPU-aaaa1111", free_gib=5), replace(gpu("GPU-bbbb2222", free_gib=20), index=1))
+    found = resolve_profile(load(MODEL + DATA), place).provenance["launch.gpu"]
+    assert found["source"] == "auto"
+    assert found["reason"] == "GPU 1 Card: the GPU with the most free memory"
+
+
+def test_a_gpu_that_is_not_here_is_a_problem_that_lists_those_that_are(load):
+    place = machine(gpu("GPU-aaaa1111"), replace(gpu("GPU-bbbb2222"), index=1))
+    for written, words in (("7", "no GPU here is called '7'"), ("GPU-", "'GPU-' names 2 GPUs")):
+        with pytest.raises(EngineError) as raised:
+            resolve_profile(load(MODEL + DATA + f"[launch]\ndevice = 'cuda'\ngpu = '{written}'\n"), place)
+        (problem,) = raised.value.problems
+        assert problem.key == "launch.gpu"
+        assert words in problem.message
+        assert "GPU 0 Card (GPU-aaaa1111)" in problem.hint
+        assert "GPU 1 Card (GPU-bbbb2222)" in problem.hint
+
+
+@pytest.mark.parametrize("written", ["-1", "true", "1.0", "''"])
+def test_what_is_no_name_of_a_gpu_is_refused(load, gpu_machine, written):
+    with pytest.raises(EngineError) as raised:
+        resolve_profile(load(MODEL + DATA + f"[launch]\ngpu = {written}\n"), gpu_machine)
+    assert [problem.key for problem in raised.value.problems] == ["launch.gpu"]
+
+
+@pytest.mark.parametrize(
+    ("device", "settings"),
+    [
+        ("auto", {}),
+        ("cpu", {"device": "cpu"}),
+        ("1", {"device": "cuda", "gpu": "GPU-bbbb2222"}),
+    ],
+)
+def test_a_new_profile_runs_where_it_was_asked_to(load, device, settings):
+    place = machine(gpu("GPU-aaaa1111", free_gib=20), replace(gpu("GPU-bbbb2222", free_gib=8), index=1))
+    asked = on_device(Requirements(), place, device)
+    plan = plan_model(resolve_model("demo"), place, asked)
+    tree = plan_to_profile(plan, "train.jsonl", asked)
+    assert tree.get("launch", {}) == settings
+    resolved = resolve_profile(load(profile_text(tree)), place)
+    assert (resolved.plan.card, resolved.plan.device_index) == (plan.card, plan.device_index)
 
 
 def test_a_short_model_name_becomes_the_hub_id(load, gpu_machine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from click.testing import CliRunner, Result
 
 from engine.cli.fit import fit, recommend
 from engine.errors import EngineError, ExitCode
+from engine.hardware import probe
+from engine.hardware.machine import Cpu, Gpu, Machine
+from engine.memory.shape import GIB
 
 
 def run(*arguments: str, command: Any = fit) -> Result:
@@ -55,6 +59,46 @@ def test_filters_reach_the_plan() -> None:
     assert model["choices"]["model.max_length"] == {"value": 4096, "reason": "asked for"}
     assert model["choices"]["train.total_batch_size"]["value"] == 8
     assert model["quantization"] == "nf4"
+
+
+TWO = Machine(
+    "box",
+    Cpu("Test CPU", physical_cores=8, logical_cores=16),
+    64 * GIB,
+    60 * GIB,
+    "/",
+    100 * GIB,
+    gpus=tuple(
+        Gpu("NVIDIA A100-SXM4-80GB", f"GPU-{letter * 8}", number, total_bytes=80 * GIB, free_bytes=free * GIB)
+        for number, (letter, free) in enumerate((("a", 70), ("b", 20)))
+    ),
+)
+
+
+@pytest.mark.parametrize(("device", "card"), [("auto", "GPU 0"), ("1", "GPU 1"), ("GPU-bbbb", "GPU 1"), ("cpu", "")])
+def test_a_device_of_this_machine_is_planned_for_and_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, card: str
+) -> None:
+    monkeypatch.setattr(probe, "probe_machine", lambda **_: TWO)
+    document = json.loads(run("qwen3-0.6b", "--device", device, "--json").output)
+    assert document["models"][0]["card"] == card
+    shown = run("qwen3-0.6b", "--device", device).output
+    assert ("a run uses one GPU" + (f": {card} here" if card else "")) in shown
+    assert "GPU 1  A100-SXM4-80GB" in shown
+    target = tmp_path / "p.toml"
+    run("qwen3-0.6b", "--device", device, "--write", str(target), command=recommend)
+    launch = tomllib.loads(target.read_text()).get("launch", {})
+    named = {"device": "cuda", "gpu": "GPU-bbbbbbbb"}
+    assert launch == ({} if device == "auto" else {"device": "cpu"} if device == "cpu" else named)
+
+
+def test_a_device_that_is_not_here_lists_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "probe_machine", lambda **_: TWO)
+    error = run("--device", "2").exception
+    assert isinstance(error, EngineError)
+    assert "no GPU here is called '2'" in error.message
+    assert "GPU 1 A100-SXM4-80GB (GPU-bbbbbbbb)" in error.hint
+    assert run("--device", "1", "--gpu", "T4").exit_code == 2
 
 
 def test_a_limit_on_memory_is_kept_and_named() -> None:

@@ -46,7 +46,8 @@ def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def machine(*gpus: Gpu, ram_gib: int = 32, bf16: bool = False) -> Machine:
     cpu = Cpu("Test CPU", physical_cores=8, logical_cores=16, bf16_native=bf16)
-    return Machine("box", cpu, ram_gib * GIB, ram_gib * GIB, "/", 100 * GIB, gpus=gpus)
+    numbered = tuple(replace(gpu, index=index) for index, gpu in enumerate(gpus))
+    return Machine("box", cpu, ram_gib * GIB, ram_gib * GIB, "/", 100 * GIB, gpus=numbered)
 
 
 def card(free_gib: float, total_gib: float = 80, uuid: str = "GPU-a", capability: tuple[int, int] = (8, 0)) -> Gpu:

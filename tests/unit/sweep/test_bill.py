@@ -92,6 +92,8 @@ def test_each_gpu_with_room_takes_one_trial():
     assert free_slots(box, "cuda", None, 10 * GIB, ["GPU-a"]) == ["GPU-c"]
     assert free_slots(box, "cuda", 1, 10 * GIB, ["GPU-a"]) == []
     assert free_slots(box, "cuda", None, 22 * GIB, ()) == []
+    assert free_slots(box, "cuda", None, 10 * GIB, (), "GPU-c") == ["GPU-c"], "the profile names it"
+    assert free_slots(box, "cuda", None, 10 * GIB, ["GPU-c"], "GPU-c") == []
     assert fixed_for(box, "cuda", None, "GPU-c") == {"launch.gpu": "GPU-c"}
 
 

@@ -19,6 +19,7 @@ class Terminal:
     def __init__(self, *arguments: str, size: tuple[int, int] = (80, 24), **variables: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.before = self.manners()
         environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "", **variables}
 
         def own_terminal() -> None:
@@ -53,6 +54,11 @@ class Terminal:
         while text not in self.seen:
             assert time.monotonic() < until, self.seen[-2000:]
             self.read(0.1)
+
+    def manners(self) -> tuple[bool, bool]:
+        """Whether the terminal gathers lines and echoes keys, as a shell wants it."""
+        flags = termios.tcgetattr(self.master)[3]
+        return bool(flags & termios.ICANON), bool(flags & termios.ECHO)
 
     def end(self) -> None:
         """End the deck whatever it does."""

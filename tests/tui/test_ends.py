@@ -179,6 +179,24 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
         assert "too small" not in screen_text(app)
 
 
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 40)])
+def test_the_command_opens_in_a_terminal_and_leaves_it_as_it_was(size: tuple[int, int]) -> None:
+    terminal = Terminal(size=size)
+    assert terminal.before == (True, True)
+    terminal.wait_for(b" help")
+    terminal.wait_for(b"> demo")
+    assert b"\x1b[?1049h" in terminal.seen
+    assert terminal.manners() == (False, False)
+    os.write(terminal.master, b"q")
+    terminal.read(10)
+    assert terminal.process.wait(5) == 0
+    assert terminal.seen.rindex(b"\x1b[?1049l") > terminal.seen.rindex(b"\x1b[?1049h")
+    assert terminal.seen.rindex(b"\x1b[?25h") > terminal.seen.rindex(b"\x1b[?25l")
+    assert terminal.manners() == terminal.before
+    assert b"Traceback" not in terminal.seen
+    os.close(terminal.master)
+
+
 def test_sigterm_restores_the_terminal() -> None:
     terminal = Terminal()
     terminal.wait_for(b"demo (built")

@@ -20,7 +20,7 @@ from tui.app import DeckApp
 from tui.chart import ChartData, Series, draw
 from tui.decimate import Point
 from tui.newprofile import demo_form
-from tui.themes import ANSI, ANSI_LIGHT, LIGHT, TRUECOLOR
+from tui.themes import ANSI, ANSI_LIGHT, TRUECOLOR
 
 SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
 SCREENS = ["fit", "profile", "run", "runs", "compare", "results"]
@@ -108,7 +108,7 @@ def full_deck() -> DeckApp:
     return app
 
 
-@pytest.mark.parametrize("theme", [TRUECOLOR, ANSI, LIGHT, ANSI_LIGHT, "nord"])
+@pytest.mark.parametrize("theme", [TRUECOLOR, ANSI_LIGHT, "nord"])
 async def test_no_screen_has_a_color_in_any_theme(theme: str, no_color: None, cpu_machine: object) -> None:
     app = full_deck()
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

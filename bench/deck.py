@@ -33,7 +33,7 @@ import psutil
 from deck_terminal import HEAVY, MIB, Deck, deck
 
 BOUNDS = {
-    "first_frame_s": 0.7,
+    "first_frame_s": 0.4,
     "rss_mib": 80.0,
     "run_bytes_per_s": 8 * 1024,
     "run_cpu_percent": 3.0,

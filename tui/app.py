@@ -22,6 +22,7 @@ from textual.screen import Screen
 
 from tui import hangup
 from tui.ascii_only import AsciiFilter
+from tui.colorless import ColorlessFilter
 from tui.commands import BY_ID, bindings
 from tui.options import Options
 from tui.palette import DeckCommands
@@ -76,7 +77,7 @@ class DeckApp(App[None]):
     """`tunedeck`."""
 
     TITLE = "tunedeck"
-    CSS_PATH = Path(__file__).parent / "styles" / "deck.tcss"
+    CSS_PATH = [Path(__file__).parent / "styles" / name for name in ("deck.tcss", "no_color.tcss")]  # noqa: RUF012
     MODES = {  # noqa: RUF012 - Textual's own declaration
         "fit": _fit, "profile": _profile, "run": _run, "runs": _runs, "results": _results, "compare": _compare
     }  # fmt: skip
@@ -93,6 +94,7 @@ class DeckApp(App[None]):
         self.deck = DeckState()
         self.ending = hangup.Ending()
         self._ascii = AsciiFilter() if self.options.ascii_only else None
+        self._colorless = ColorlessFilter() if self.no_color else None
         for theme in THEMES:
             self.register_theme(theme)
         self.settings = read_settings(frozenset(self.available_themes))
@@ -101,8 +103,8 @@ class DeckApp(App[None]):
         self.theme = default_theme(os.environ, self.available_themes, self.settings.theme)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters, and ours for ASCII."""
-        filters = super().get_line_filters()
+        """Textual's filters or, where colors are not wanted, ours in their place; and ours for ASCII."""
+        filters = [self._colorless] if self._colorless else super().get_line_filters()
         return [*filters, self._ascii] if self._ascii else filters
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -198,6 +200,9 @@ class DeckApp(App[None]):
 
     def do_theme(self) -> None:
         """Choose a theme."""
+        if self.no_color:
+            self.notify("NO_COLOR is set: a theme would change nothing", timeout=4, markup=False)
+            return
         self.search_themes()
 
     def do_help(self) -> None:

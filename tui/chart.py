@@ -17,14 +17,17 @@ Run = tuple[str, str]
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 RAW_STYLE, LINE_STYLE, MARK_STYLE, AXIS_STYLE, CURSOR_STYLE = "dim", "$accent", "bold $warning", "dim", "bold"
+LETTER_EVERY = 18
+"""Characters between two letters of one curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A further line with a style of its own."""
+    """A further line with a style and, where colors may not tell, a letter of its own."""
 
     points: tuple[Point, ...]
     style: str
+    letter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,12 @@ def plot(canvas: Canvas, data: ChartData, x_axis: Range, y_axis: Range) -> None:
 
     for point in data.raw:
         canvas.column(across(point.x), down(point.high), down(point.low), RAW_STYLE)
-    for one in (*data.series, Series(data.line, LINE_STYLE)):
-        _connect(canvas, [(across(point.x), down(point.mean)) for point in one.points], one.style)
+    lines = (*data.series, Series(data.line, LINE_STYLE))
+    places = [[(across(point.x), down(point.mean)) for point in one.points] for one in lines]
+    for one, where in zip(lines, places, strict=True):
+        _connect(canvas, where, one.style)
+    for number, (one, where) in enumerate(zip(lines, places, strict=True)):
+        letters(canvas, one.letter, one.style, number, where)
     for x, y in data.marks:
         canvas.glyph(across(x), down(y), "○", MARK_STYLE)
     for level in data.levels:
@@ -203,6 +210,19 @@ def _connect(canvas: Canvas, places: Sequence[tuple[int, int]], style: str) -> N
             share = step / steps
             at = (round(before_x + (x - before_x) * share), round(before_y + (y - before_y) * share))
             canvas.line_dot(*at, style)
+
+
+def letters(canvas: Canvas, letter: str, style: str, number: int, places: Sequence[tuple[int, int]]) -> None:
+    """A curve's letter at its end and here and there on the way, at other places for each curve."""
+    if not letter or not places or places[0] == places[-1]:
+        return
+    bold = f"bold {style}".replace("bold dim", "dim")
+    due = 2 * (number * LETTER_EVERY // 4 + 3)
+    for x, y in places:
+        if x >= due:
+            canvas.glyph(x, min(max(y, 0), canvas.height * 4 - 1), letter, bold)
+            due = x + 2 * LETTER_EVERY
+    canvas.glyph(*places[-1], letter, bold)
 
 
 def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:

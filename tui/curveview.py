@@ -98,9 +98,17 @@ def chart_data(snapshot: RunSnapshot, view: CurveView, title: str = "") -> Chart
     return ChartData(points, smooth, marks, title, window=shown, cursor=view.cursor)
 
 
+def _letters(snapshot: RunSnapshot) -> dict[str, str]:
+    """What tells curves of memory apart where colors do not; one curve needs no letter."""
+    names = [name for name, _ in snapshot.curves.memory]
+    return {name: name[:1] if len(names) > 1 else "" for name in names}
+
+
 def _memory_data(snapshot: RunSnapshot, view: CurveView, shown: tuple[float, float] | None, title: str) -> ChartData:
+    letters = _letters(snapshot)
     series = [
-        Series(_within(points, shown), SERIES_STYLES.get(name, "$accent")) for name, points in snapshot.curves.memory
+        Series(_within(points, shown), SERIES_STYLES.get(name, "$accent"), letters[name])
+        for name, points in snapshot.curves.memory
     ]
     highest = max((point.high for one in series for point in one.points), default=0.0)
     # A limit far above what is used would press everything else flat; the bars beside show it.
@@ -123,7 +131,7 @@ def title_of(snapshot: RunSnapshot, view: CurveView) -> str:
     if view.kind == "loss":
         words = ["· steps  ─ smoothed  ○ evaluation" if view.smoothing != "none" else "· steps  ○ evaluation"]
     elif view.kind == "memory":
-        words = ["GiB over seconds"]
+        words = [*(f"{letter} {name}" for name, letter in _letters(snapshot).items() if letter), "GiB over seconds"]
     else:
         words = []
     # What the person has changed says more than what the dots mean.

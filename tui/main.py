@@ -95,6 +95,8 @@ def _version() -> str:
 
 def prepare_environment() -> None:
     """Settings that Textual reads when it is imported: nothing moves that carries no news."""
+    if not os.environ.get("NO_COLOR"):
+        os.environ.pop("NO_COLOR", None)  # an empty one means nothing (no-color.org); Textual takes it for a yes
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
     os.environ.setdefault("TEXTUAL_FPS", "30")

@@ -9,12 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tui.chart import AXIS_STYLE, Canvas, Range, _foot, _scale, nice_range
+from tui.chart import AXIS_STYLE, Canvas, Range, _foot, _scale, letters, nice_range
 from tui.chart import Run as Piece
 
 STYLES = ("$accent", "$warning", "$success", "$error", "$secondary", "$foreground")
-LETTER_EVERY = 18
-"""Characters between two letters of one curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ def draw_overlay(series: Sequence[Series], width: int, height: int, *, powers: b
     x_axis = nice_range(0.0 if min(xs) < 0.1 * max(xs) else min(xs), max(xs), max(1, canvas.width // 10))
     lines = [_plot(canvas, one, x_axis, y_axis) for one in series]
     for number, (one, places) in enumerate(zip(series, lines, strict=True)):
-        _letters(canvas, one, number, places)
+        letters(canvas, one.letter, one.style, number, places)
     at_row = {canvas.height - 1 - _at(value, y_axis, canvas.height): text for value, text in labels.items()}
     rows: list[list[Piece]] = []
     for index, pieces in enumerate(canvas.rows()):
@@ -83,14 +81,3 @@ def _plot(canvas: Canvas, one: Series, x_axis: Range, y_axis: Range) -> list[tup
             x, y = round(start[0] + (end[0] - start[0]) * share), round(start[1] + (end[1] - start[1]) * share)
             canvas.dot(x, min(max(y, 0), down - 1), one.style)
     return places
-
-
-def _letters(canvas: Canvas, one: Series, number: int, places: list[tuple[int, int]]) -> None:
-    """The letter at the end and here and there on the way, at other places for each curve."""
-    bold = f"bold {one.style}"
-    due = 2 * (number * LETTER_EVERY // 4 + 3)
-    for x, y in places:
-        if x >= due:
-            canvas.glyph(x, min(max(y, 0), canvas.height * 4 - 1), one.letter, bold)
-            due = x + 2 * LETTER_EVERY
-    canvas.glyph(*places[-1], one.letter, bold)

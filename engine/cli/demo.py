@@ -6,6 +6,9 @@ same way with a real model. The run stays in the store, where the deck and `engi
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -143,6 +146,21 @@ def _tell(result: dict[str, Any]) -> None:
         if result["export"].get(name):
             line(f"{name:9s} {result['export'][name]}")
     line(f"run       {result['run']}  ({format_duration(result['seconds'])})")
+    line(f"deck      {deck_command(Path(sys.executable), shutil.which('tunedeck'), Path.cwd())}")
+
+
+def deck_command(python: Path, found: str | None, here: Path) -> str:
+    """What opens the deck on the newest run from this shell: by name, else by its path, else as a module.
+
+    `make demo` leaves it in `.venv/bin`, which no `PATH` knows.
+    """
+    beside = python.with_name("tunedeck")
+    if found is not None and (not beside.exists() or beside.samefile(found)):
+        return "tunedeck last"
+    if not beside.exists():
+        return f"{shlex.quote(str(python))} -m tui.main last"
+    path = beside.relative_to(here) if beside.is_relative_to(here) else beside
+    return f"{shlex.quote(str(path))} last"
 
 
 def _score(value: Any) -> str:

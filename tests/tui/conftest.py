@@ -74,6 +74,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+async def eager_tasks() -> None:
+    """Tasks begin at once, as Textual has it for an app that a person runs, but not for `run_test`."""
+    if sys.version_info >= (3, 12):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+
 @pytest.fixture
 def cpu_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The deck finds a machine without GPU."""

@@ -152,7 +152,7 @@ async def test_keys_choose_smooth_zoom_and_read_the_curve() -> None:
         await pilot.press("t")
         await shows(pilot, "learning rate")
         await pilot.press("t", "t", "t")
-        await shows(pilot, "memory  GiB over seconds")
+        await shows(pilot, "memory  d device  p process")
         await pilot.press("t", "s")
         await shows(pilot, "loss  smoothing strong")
         await pilot.press("left", "left", "comma")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import os
-import pty
 import random
-import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -24,6 +18,7 @@ from textual.geometry import Size
 from engine import api
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, report
+from tests.tui.terminal import Terminal
 from tui import crash
 from tui.app import DeckApp
 from tui.main import main
@@ -184,46 +179,22 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
         assert "too small" not in screen_text(app)
 
 
-class Terminal:
-    """The deck in a pseudo-terminal of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": ""}
-
-        def own_terminal() -> None:
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui.main", *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=environment,
-            preexec_fn=own_terminal,
-        )
-        os.close(slave)
-        self.seen = b""
-
-    def read(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if select.select([self.master], [], [], 0.05)[0]:
-                try:
-                    data = os.read(self.master, 65536)
-                except OSError:
-                    return
-                self.seen += data
-            elif self.process.poll() is not None:
-                return
-
-    def wait_for(self, text: bytes, seconds: float = 20.0) -> None:
-        until = time.monotonic() + seconds
-        while text not in self.seen:
-            assert time.monotonic() < until, self.seen[-2000:]
-            self.read(0.1)
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 40)])
+def test_the_command_opens_in_a_terminal_and_leaves_it_as_it_was(size: tuple[int, int]) -> None:
+    terminal = Terminal(size=size)
+    assert terminal.before == (True, True)
+    terminal.wait_for(b" help")
+    terminal.wait_for(b"> demo")
+    assert b"\x1b[?1049h" in terminal.seen
+    assert terminal.manners() == (False, False)
+    os.write(terminal.master, b"q")
+    terminal.read(10)
+    assert terminal.process.wait(5) == 0
+    assert terminal.seen.rindex(b"\x1b[?1049l") > terminal.seen.rindex(b"\x1b[?1049h")
+    assert terminal.seen.rindex(b"\x1b[?25h") > terminal.seen.rindex(b"\x1b[?25l")
+    assert terminal.manners() == terminal.before
+    assert b"Traceback" not in terminal.seen
+    os.close(terminal.master)
 
 
 def test_sigterm_restores_the_terminal() -> None:
@@ -348,13 +319,10 @@ def _pane(tmux: list[str]) -> str:
     return subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout
 
 
-def test_signal_handlers_are_in_place_while_the_deck_runs() -> None:
-    async def run() -> bool:
-        app = deck()
-        async with app.run_test():
-            return signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-
-    assert asyncio.run(run())
+async def test_signal_handlers_are_in_place_while_the_deck_runs() -> None:
+    app = deck()
+    async with app.run_test():
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
 
 
 async def test_a_size_that_is_over_is_not_laid_out_again(cpu_machine: object) -> None:

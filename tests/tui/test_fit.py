@@ -15,6 +15,7 @@ from tui.fitview import columns, heading, model_row
 from tui.machineview import machine_lines
 from tui.planfilter import matches, parse_filter
 from tui.ranking import devices, imagine, rank
+from tui.screens.estimate import EstimateScreen
 from tui.screens.modals import Ask
 
 
@@ -208,3 +209,16 @@ async def test_enter_shows_the_estimate_term_by_term(gpu_machine: Machine, place
         await shows(pilot, "> ")
         await pilot.press("home", "enter", "enter")
         await until(pilot, lambda: app.current_mode == "profile")
+
+
+async def test_an_answer_that_comes_before_the_estimate_is_shown_breaks_nothing(cpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.deck.plan is not None)
+        plan = app.deck.plan
+        assert plan is not None
+        screen = EstimateScreen(plan)
+        screen.explained(plan)
+        app.push_screen(screen)
+        screen.explained(plan)
+        await shows(pilot, "make a profile", plan.model.name)

@@ -45,6 +45,7 @@ class EstimateScreen(Modal[bool]):
         """The same plan with what else would work."""
         if plan.model.name == self._plan.model.name:
             self._plan = plan
+        if self.query("#estimate"):  # the answer may be there before the screen is
             self.on_resize(events.Resize(self.size, self.size))
 
     def action_answer(self, answer: bool) -> None:

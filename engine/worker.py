@@ -24,6 +24,7 @@ from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.runs.events import EventWriter
 from engine.runs.files import read_json, write_json_atomic
 from engine.runs.lock import acquire
+from engine.runs.ranks import forget_rank
 from engine.worker_job import Job
 
 JOBS = {
@@ -49,6 +50,7 @@ class Stopped(BaseException):
 def main(arguments: list[str]) -> int:
     """Run the job in the directory named by the only argument; returns the exit code."""
     faulthandler.enable()
+    forget_rank()
     # transformers imports torchao with every model; it would tell each time which GPU kernels this torch lacks.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

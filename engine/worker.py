@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from engine.errors import EngineError, ExitCode, is_out_of_memory
+from engine.libraries import check_libraries
 from engine.runs.events import EventWriter
 from engine.runs.files import read_json, write_json_atomic
 from engine.runs.lock import acquire
@@ -73,6 +74,7 @@ def _run(job: Job) -> int:
     outcome: dict[str, Any] = {"outcome": "failed", "step": None, "reason": ""}
     code = ExitCode.INTERNAL
     try:
+        check_libraries(job.warn)
         result = _entry(str(job.params.get("job")))(job)
         write_json_atomic(job.directory / "result.json", result)
         outcome |= {key: result[key] for key in ("outcome", "step", "reason") if key in result}

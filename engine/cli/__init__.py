@@ -97,9 +97,19 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        internal = EngineError(f"{type(error).__name__}: {error}", hint="run again with --debug for the traceback")
+        internal = _explained(error) or EngineError(
+            f"{type(error).__name__}: {error}", hint="run again with --debug for the traceback"
+        )
         _show_error(internal)
-        sys.exit(int(ExitCode.INTERNAL))
+        sys.exit(int(internal.code))
+
+
+def _explained(failure: Exception) -> EngineError:
+    """An error that nobody foresaw: the library that it may come from, or what Python says."""
+    from engine.libraries import explain
+
+    plain = f"{type(failure).__name__}: {failure}"
+    return explain(failure) or EngineError(plain, hint="run again with --debug for the traceback")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

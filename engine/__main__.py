@@ -1,5 +1,26 @@
-"""`python -m engine`."""
+"""`python -m engine`, and the `engine` script: what must hold before anything else of the engine can be imported."""
 
-from engine.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; a Python or a library that it cannot start with is told in one sentence."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - a checkout is started by any Python
+        version = ".".join(str(part) for part in sys.version_info[:2])
+        sys.stderr.write(f"error: tunedeck needs Python 3.11 or newer; {sys.executable} is {version}\n")
+        sys.exit(9)
+    try:
+        from engine.cli import main as run
+    except (ImportError, AttributeError, TypeError) as failure:
+        from engine.libraries import error_lines, explain
+
+        error = explain(failure)
+        if error is None:
+            raise
+        sys.stderr.write(error_lines(error))
+        sys.exit(int(error.code))
+    run()
+
+
+if __name__ == "__main__":
+    main()

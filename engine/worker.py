@@ -21,9 +21,11 @@ from types import FrameType
 from typing import Any
 
 from engine.errors import EngineError, ExitCode, is_out_of_memory
+from engine.libraries import check_libraries
 from engine.runs.events import EventWriter
 from engine.runs.files import read_json, write_json_atomic
 from engine.runs.lock import acquire
+from engine.runs.ranks import forget_rank
 from engine.worker_job import Job
 
 JOBS = {
@@ -49,6 +51,7 @@ class Stopped(BaseException):
 def main(arguments: list[str]) -> int:
     """Run the job in the directory named by the only argument; returns the exit code."""
     faulthandler.enable()
+    forget_rank()
     # transformers imports torchao with every model; it would tell each time which GPU kernels this torch lacks.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -71,6 +74,7 @@ def _run(job: Job) -> int:
     outcome: dict[str, Any] = {"outcome": "failed", "step": None, "reason": ""}
     code = ExitCode.INTERNAL
     try:
+        check_libraries(job.warn)
         result = _entry(str(job.params.get("job")))(job)
         write_json_atomic(job.directory / "result.json", result)
         outcome |= {key: result[key] for key in ("outcome", "step", "reason") if key in result}

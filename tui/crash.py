@@ -47,6 +47,10 @@ def write_report(error: BaseException) -> Path | None:
 
 def crash_line(error: BaseException, path: Path | None) -> str:
     """What the person sees after the terminal is restored."""
+    from engine.libraries import explain
+
     what = redact(sanitize(f"{type(error).__name__}: {error}", max_chars=200, single_line=True))
     where = f"report: {path}" if path else "no report could be written"
-    return f"tunedeck broke: {what}. Runs go on without it. {where}"
+    library = explain(error)
+    why = f" {sanitize(str(library), max_chars=400, single_line=True)}." if library else ""
+    return f"tunedeck broke: {what}.{why} Runs go on without it. {where}"

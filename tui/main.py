@@ -103,8 +103,16 @@ def prepare_environment() -> None:
 
 
 def _open(options: Options, run: Run | None) -> int:
-    from tui.app import AttachedDeckApp, DeckApp
+    try:
+        from tui.app import AttachedDeckApp, DeckApp
+    except (ImportError, AttributeError, TypeError) as failure:
+        from engine.libraries import error_lines, explain
 
+        error = explain(failure)
+        if error is None:
+            raise
+        sys.stderr.write(error_lines(error))
+        return int(error.code)
     sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
     app.run(mouse=options.mouse)

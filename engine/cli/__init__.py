@@ -7,7 +7,9 @@ answers without loading any of them. Not here: any work; commands call `engine.a
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -77,6 +79,7 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Entry point of the `engine` script: run a command, turn errors into one line and an exit code."""
+    signal.signal(signal.SIGTERM, _leave)
     try:
         # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
         code = cli.main(standalone_mode=False)
@@ -94,9 +97,25 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        internal = EngineError(f"{type(error).__name__}: {error}", hint="run again with --debug for the traceback")
+        internal = _explained(error) or EngineError(
+            f"{type(error).__name__}: {error}", hint="run again with --debug for the traceback"
+        )
         _show_error(internal)
-        sys.exit(int(ExitCode.INTERNAL))
+        sys.exit(int(internal.code))
+
+
+def _explained(failure: Exception) -> EngineError:
+    """An error that nobody foresaw: the library that it may come from, or what Python says."""
+    from engine.libraries import explain
+
+    plain = f"{type(failure).__name__}: {failure}"
+    return explain(failure) or EngineError(plain, hint="run again with --debug for the traceback")
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that a command ends the worker that answers it alone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it twice, and ending a worker takes a moment
+    sys.exit(128 + number)
 
 
 def _show_error(error: EngineError) -> None:

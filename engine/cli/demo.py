@@ -18,6 +18,7 @@ import click
 from engine.cli.common import json_option, line, note, print_json
 from engine.errors import ExitCode
 from engine.runs import launch
+from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
@@ -41,6 +42,7 @@ def demo(model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     from engine.cli.evaluate import evaluate_run
     from engine.cli.export import export_run
 
+    refuse_ranks()
     began = time.monotonic()
     machine, resolved, text = _prepare(model, overrides)
     _tell_machine(machine, quiet=as_json)

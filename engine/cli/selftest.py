@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.common import json_option, line, note, print_error, print_json, width
+from engine.libraries import check_libraries
 
 if TYPE_CHECKING:
     from engine.selftest.checks import Finding
@@ -53,6 +54,8 @@ def selftest(minutes: float | None, device: str | None, only_plan: bool, report:
 
     if report is not None:
         check_report_path(report)
+    if not only_plan:
+        check_libraries(lambda code, message: note(f"warning: {message}"))
     plan = plan_selftest(place_of(probe_machine(), device), minutes)
     if only_plan:
         _show_plan(plan, as_json)

@@ -9,6 +9,7 @@ import click
 
 from engine.cli.common import json_option, line, note, print_json
 from engine.cli.progress import Progress
+from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def sweep(
     from engine.hardware.probe import probe_machine
     from engine.sweep.start import prepare_sweep, shared_study, start_sweep
 
+    if not bill_only:
+        refuse_ranks()
     loaded = _loaded(profile, vary, overrides)
     title = name or (loaded.profile.name if loaded.profile else None) or profile.stem
     shared = shared_study(storage, study, title)

@@ -15,6 +15,7 @@ from engine.cli.common import json_option, line, note, print_json
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.runs import launch, store
+from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
@@ -35,6 +36,7 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     from engine.profile.resolve import resolve_profile
     from engine.profile.shipped import find_profile
 
+    refuse_ranks()
     loaded = load_profile(find_profile(str(profile)), overrides)
     resolved = resolve_profile(loaded, probe_machine(processes=False))
     for warning in resolved.warnings:
@@ -66,29 +68,44 @@ def follow_to_end(
 ) -> str:
     """Follow a run until its worker ends; `completed`, `stopped`, or empty when it never started.
 
-    Raises the run's error. One that never started leaves no directory, unless `keep` (it had before).
+    Raises the run's error. One that never started leaves no directory, unless `keep` (it had before). A command that
+    is ended from outside takes its worker with it until training has begun.
     """
     progress = Progress(quiet=quiet)
     error: EngineError | None = None
-    started = keep
+    began = False
 
     def follow() -> None:
-        nonlocal error, started
+        nonlocal error, began
         for event in launch.follow(run.events_path, process, offset=offset):
             progress(event)
-            started = started or event["type"] == "started"
+            began = began or event["type"] == "started"
             if event["type"] == "error":
                 error = EngineError.from_dict(event)
 
-    _guarded(run, process, follow)
+    try:
+        _guarded(run, process, follow)
+    except SystemExit:
+        _leave(run, process, began=began, keep=keep)
+        raise
     progress.close()
     if error is None and not progress.fold.finished:
         error = launch.died(run.path, process)
-    if not started:
+    if not (began or keep):
         store.remove_run(run)
     if error is not None:
         raise error
-    return str(progress.fold.finished.get("outcome")) if started else ""
+    return str(progress.fold.finished.get("outcome")) if began or keep else ""
+
+
+def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: bool) -> None:
+    """What becomes of a run whose command was ended."""
+    if began:
+        note(f"training goes on without this command; stop it: engine runs stop {run.id}")
+        return
+    launch.end_worker(process)
+    if not keep:
+        store.remove_run(run)
 
 
 def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from engine.libraries import optional_misfit
 from engine.models.kernel_families import KernelFamily, kernel_family
 
 ROTATION = "apply_rotary_pos_emb"
@@ -38,6 +39,9 @@ def missing_reason() -> str:
         return "liger-kernel is not installed (pip install 'tunedeck[kernels]')"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
+    misfit = optional_misfit("liger-kernel") or optional_misfit("triton")
+    if misfit:
+        return misfit
     if not torch.cuda.is_available():
         return "there is no CUDA GPU"
     try:

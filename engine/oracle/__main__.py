@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu
+from engine.libraries import check_libraries
 from engine.memory.shape import TrainingShape
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     options = _parser().parse_args(arguments)
     try:
+        check_libraries(lambda code, message: print(f"warning: {message}", file=sys.stderr))
         with contextlib.redirect_stdout(sys.stderr):
             answer = _answer(options)
     except EngineError as error:

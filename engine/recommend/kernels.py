@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from engine.hardware.machine import Gpu
+from engine.libraries import optional_misfit
 from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
@@ -35,7 +36,9 @@ def obstacle(spec: ModelSpec, device: str, gpu: Gpu | None) -> str:
         return "Triton kernels need a card of compute capability 8.0 or newer"
     if kernel_family(spec.family) is None:
         return f"no Triton kernels are known for '{spec.family}' models"
-    return "" if is_installed() else f"liger-kernel is not installed: {INSTALL}"
+    if not is_installed():
+        return f"liger-kernel is not installed: {INSTALL}"
+    return optional_misfit("liger-kernel") or optional_misfit("triton")
 
 
 def choose_kernels(spec: ModelSpec, device: str, gpu: Gpu | None, asked: str | None) -> tuple[str, str]:

@@ -24,9 +24,11 @@ from engine.errors import EngineError, ExitCode
 from engine.runs.events import Event, EventWriter, read_events
 from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.lock import holder_pid
+from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.store import Run, create_run, load_run_json, remove_run, run_state, worker_pid
 
 POLL_S = 0.1
+_LOOKS = ("data_check", "data_preview")
 OnEvent = Callable[[Event], None]
 
 
@@ -34,7 +36,7 @@ def worker_environment(run_json: dict[str, Any]) -> dict[str, str]:
     """The worker's environment: threads, device visibility and allocator, set before torch is imported."""
     launch = run_json.get("settings", {}).get("launch", {})
     chosen_by = run_json.get("provenance", {}).get("launch.threads", {}).get("source", "auto")
-    environment = dict(os.environ)
+    environment = without_rank(os.environ)
     if "OMP_NUM_THREADS" not in environment or chosen_by in ("profile", "override"):
         environment["OMP_NUM_THREADS"] = str(launch.get("threads") or os.cpu_count() or 1)
     _set_waiting(environment)
@@ -90,7 +92,11 @@ def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Pop
 
 
 def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Make a run directory and start its worker; returns at once, before anything is loaded."""
+    """Make a run directory and start its worker; returns at once, before anything is loaded.
+
+    Raises EngineError(ENVIRONMENT) in one of several processes of a launcher.
+    """
+    refuse_ranks()
     run = create_run(name, run_json, profile_text)
     write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": False})
     return run, spawn_worker(run.path, worker_environment(run_json))
@@ -103,8 +109,10 @@ def resume_run(
 
     The settings until now are kept beside as `run.before-N.json`; an event tells of the change.
 
-    Raises EngineError(RESOURCES) when a worker lives, EngineError(PROFILE) when the run is complete.
+    Raises EngineError: RESOURCES when a worker lives, PROFILE when the run is complete, ENVIRONMENT in one of several
+    processes of a launcher.
     """
+    refuse_ranks()
     pid = worker_pid(run)
     if pid is not None:
         raise EngineError(
@@ -201,7 +209,13 @@ def is_at_work(place: Path) -> bool:
 
 
 def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
-    """Start a job in a worker of its own and return at once. Raises EngineError(RESOURCES) while one works there."""
+    """Start a job in a worker of its own and return at once.
+
+    Raises EngineError: RESOURCES while one works there, ENVIRONMENT in one of several processes of a launcher, unless
+    the job only looks at data.
+    """
+    if job.get("job") not in _LOOKS:
+        refuse_ranks()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if is_at_work(place):
         raise EngineError(

@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from engine.runs.events import Event, EventWriter, read_events
 from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.runs.launch import died, end_worker, spawn_worker, worker_environment
+from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run, load_run_json
 
 POLL_S = 0.02
@@ -26,9 +27,10 @@ Turns = Sequence[dict[str, str]]
 
 
 class Talk:
-    """A worker that answers. Use it as a context: it ends with it."""
+    """A worker that answers. Use it as a context: it ends with it. Raises EngineError(ENVIRONMENT) in a rank."""
 
     def __init__(self, run: Run) -> None:
+        refuse_ranks()
         self.place = Path(tempfile.mkdtemp(prefix="tunedeck-chat-"))
         run_json = load_run_json(run)
         job = {"v": 1, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from engine.runs.launch import worker_environment
+from engine.runs.ranks import refuse_ranks
 from engine.selftest import settings
 from engine.selftest.checks import FAILED, SKIPPED, Finding, Place, Step, begins
 from engine.selftest.children import Workplace, run_items
@@ -31,7 +32,8 @@ OnStep = Callable[[Step], None]
 
 
 def run_selftest(plan: SelftestPlan, on_step: OnStep, on_finding: OnFinding) -> Record:
-    """Run all steps; returns the record, which also lies at its `path`. Raises EngineError(DISK)."""
+    """Run all steps; returns the record, which also lies at its `path`. Raises EngineError: DISK, ENVIRONMENT."""
+    refuse_ranks()
     record = new_record(plan)
     folder = Path(tempfile.mkdtemp(prefix=f".{record.path.stem}-", dir=record.path.parent))
     workplace, began = Workplace(environment_of(plan.place), folder), time.monotonic()

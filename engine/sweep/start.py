@@ -23,6 +23,7 @@ from engine.profile.save import edited_text
 from engine.runs import launch, store
 from engine.runs.files import write_json_atomic
 from engine.runs.launch import OnEvent
+from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.store import Run
 from engine.sweep.bill import Bill, examine_cells, make_bill
 from engine.sweep.cells import Cell, Plan, differing, plan_of
@@ -136,7 +137,8 @@ class _RowCounts:
 def start_sweep(
     prepared: PreparedSweep, name: str, shared: Shared | None = None
 ) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Make the sweep's directory and start its worker. Raises EngineError(DISK)."""
+    """Make the sweep's directory and start its worker. Raises EngineError: DISK, ENVIRONMENT among ranks."""
+    refuse_ranks()
     plan, bill = prepared.plan, prepared.bill
     told = {
         "name": name,
@@ -166,8 +168,10 @@ def start_sweep(
 def resume_sweep(sweep: Run) -> subprocess.Popen[bytes]:
     """Start a sweep's worker again; it finds its trials where they are.
 
-    Raises EngineError: RESOURCES while one works, PROFILE when the sweep is complete or damaged.
+    Raises EngineError: RESOURCES while one works, PROFILE when the sweep is complete or damaged, ENVIRONMENT in one of
+    several processes of a launcher.
     """
+    refuse_ranks()
     read_sweep(sweep)
     if launch.is_at_work(sweep.path):
         raise EngineError(
@@ -184,7 +188,7 @@ def resume_sweep(sweep: Run) -> subprocess.Popen[bytes]:
 
 def _spawn(sweep: Run) -> subprocess.Popen[bytes]:
     # As it is: threads and devices are each trial's own, and what stood here would pass for the person's wish.
-    return launch.spawn_worker(sweep.path, dict(os.environ))
+    return launch.spawn_worker(sweep.path, without_rank(os.environ))
 
 
 def shared_study(storage: str | None, study: str | None, name: str) -> Shared | None:

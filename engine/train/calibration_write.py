@@ -18,7 +18,8 @@ from engine.runs.files import write_json_atomic
 from engine.runs.lock import acquire
 from engine.worker_job import Warn
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 60.0
+"""A writer holds the lock for two syncs of the disk, which can take seconds each on a network home."""
 
 
 def keep(path: Path, measurement: Measurement, installed: dict[str, str], warn: Warn) -> None:

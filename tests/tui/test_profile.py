@@ -240,6 +240,20 @@ async def test_three_keys_start_the_demo(cpu_machine: Machine, monkeypatch: pyte
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_one_of_several_processes_starts_no_run_and_says_why(
+    size: tuple[int, int], cpu_machine: Machine, monkeypatch: pytest.MonkeyPatch, profile: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    app = opened(profile)
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot, app)
+        await shows(pilot, "mine.toml", "OK")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: any("WORLD_SIZE=2" in str(notice.message) for notice in app._notifications))
+    assert api.list_runs() == []
+
+
 def test_saving_keeps_what_somebody_else_changed_meanwhile(profile: Path) -> None:
     form = file_form(profile)
     form.set("lora.r", 32)

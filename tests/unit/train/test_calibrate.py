@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -353,23 +354,35 @@ def test_the_same_configuration_is_one_record_for_each_set_of_versions(path):
 
 
 def test_runs_that_end_together_lose_nothing(path):
-    threads = [threading.Thread(target=in_a_process, args=(path, index)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(read_records(path)) == 4
+    """Processes of their own: POSIX locks are a process's, and threads that fork at once are refused by filelock 4."""
+    command = [sys.executable, "-c", _KEEPS, str(path)]
+    kept = ["1", "2", "3", "4"]
+    processes = [subprocess.Popen([*command, number], cwd=Path(__file__).parents[3]) for number in kept]
+    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    found = sorted(record["shape"]["max_length"] for record in read_records(path))
+    assert found == sorted(100 * int(number) + index for number in kept for index in range(8))
 
 
-def in_a_process(path, index):
-    """POSIX locks are a process's: threads would share one."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            keep(path, measurement(index), {"torch": "1"}, no_warning)
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
+_KEEPS = """
+import sys
+from pathlib import Path
+from engine.memory.calibration import Measurement
+from engine.memory.shape import TrainingShape
+from engine.train.calibration_write import keep
+for index in range(8):
+    shape = TrainingShape(max_length=100 * int(sys.argv[2]) + index)
+    keep(Path(sys.argv[1]), Measurement("demo", shape, "2026-11-24", 2, 1, 1, 1, 10.0, 20.0), {"torch": "1"}, print)
+"""
+
+
+def test_a_run_waits_for_others_on_a_slow_disk(path, monkeypatch):
+    """A network home takes seconds for each write; the last of several runs waits for all of them."""
+    now, take = [0.0], calibration_write.acquire
+    monkeypatch.setattr(calibration_write.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(calibration_write.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(calibration_write, "acquire", lambda lock: take(lock) if now[0] > 30.0 else None)
+    keep(path, measurement(), {"torch": "1"}, no_warning)
+    assert len(read_records(path)) == 1
 
 
 def test_a_file_held_for_long_is_an_error_that_a_run_survives(path, monkeypatch):

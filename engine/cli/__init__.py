@@ -97,9 +97,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        internal = _explained(error) or EngineError(
-            f"{type(error).__name__}: {error}", hint="run again with --debug for the traceback"
-        )
+        internal = _explained(error)
         _show_error(internal)
         sys.exit(int(internal.code))
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "matrix"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SETS = ("pinned", "newest", "lowest")
-DECK_TESTS = "tests/tui/test_real_command.py"
+DECK_TESTS = "tests/tui/test_ends.py"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import OptionList
 
 from engine import api
@@ -79,6 +80,10 @@ class ProfileScreen(DeckScreen):
         self._lane = Lane(self, "resolve")
         self._starter = Lane(self, "start")
         self._typed: dict[str, Any] = {}
+        self._asked, self._found_for = "", ""
+        """The texts that were last given to be checked, and that `found` is about."""
+        self._then: Callable[[], None] | None = None
+        self._building = False
         self._debounce: Timer | None = None
         self._visited = 0
         self._data: DataSeen | None = None
@@ -106,6 +111,7 @@ class ProfileScreen(DeckScreen):
         if self._form is not self.deck.form:
             self._form = self.deck.form
             self.found, self._typed, self._data = Preview(), {}, None
+            self._found_for, self._then, self._building = "", None, True
             self.call_after_refresh(self._build)
         if self._disk is not None:
             self._disk.resume()
@@ -123,7 +129,7 @@ class ProfileScreen(DeckScreen):
         if form is None:
             return
         before, form.stale = form.stale, form.changed_on_disk()
-        if form.stale and not form.edits:
+        if form.stale and not form.edits and self.editor is None:
             self.do_reload()
         elif form.stale and not before:
             self.say(f"{safe(form.name, 60)} changed on disk: R takes that over, your edits stay on top")
@@ -149,8 +155,37 @@ class ProfileScreen(DeckScreen):
             widget = widget.parent if widget.parent is not self else None  # type: ignore[assignment]
         return widget
 
+    @property
+    def editor(self) -> FieldRow | None:
+        """The row that is a field now."""
+        return next((row for row in self.rows if row.editing), None)
+
+    @property
+    def ready(self) -> bool:
+        """The rows are there, and no command waits for a check."""
+        return not self._building and self._then is None
+
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
+        """The keyboard leaves an open field only when what was typed there could be taken."""
+        row = self.editor if widget is not None else None
+        if widget is None or row is None or row in widget.ancestors_with_self or self.settle_editor():
+            super().set_focus(widget, scroll_visible, from_app_focus)
+
     async def _build(self, focus: str = "") -> None:
         """Make the rows of the open form."""
+        try:
+            await self._make_rows()
+        finally:
+            self._building = False
+        if self._form is None:
+            return
+        self._show()
+        rows = self.rows
+        for row in [row for row in rows if row.spec.key == focus] or rows[:1]:
+            self._to_row(row)
+        self._resolve()
+
+    async def _make_rows(self) -> None:
         holder = self.query_one("#form")
         form = self._form
         with self.app.batch_update():
@@ -163,12 +198,12 @@ class ProfileScreen(DeckScreen):
                 if self.advanced or not spec.advanced or form.given(spec.key) is not None
             ]
             await holder.mount(*(FieldRow(spec) for spec in shown))
-        self._show()
-        rows = self.rows
-        target = [row for row in rows if row.spec.key == focus] or rows[:1]
-        for row in target:
-            row.focus()
-        self._resolve()
+
+    def _to_row(self, row: FieldRow) -> None:
+        """Give a row the keyboard; with the first one the form is seen from its top."""
+        self.set_focus(row)
+        if self.focused is row and row is self.rows[0]:
+            self.query_one("#form", Fields).scroll_home(animate=False)
 
     # The prediction
 
@@ -177,23 +212,44 @@ class ProfileScreen(DeckScreen):
         if form is None:
             return
         try:
-            text = form.text(self._typed)
+            self._asked = text = form.text(self._typed)
         except EngineError as error:
-            self._resolved(Preview(error.problems or (Problem(error.message, error.hint),)))
+            self._resolved("", Preview(error.problems or (Problem(error.message, error.hint),)))
             return
         machine = self.deck.machine
-        self._lane.submit(partial(_preview, text, form, machine), self._resolved, self._failed)
+        self._lane.submit(partial(_preview, text, form, machine), partial(self._resolved, text), self._failed)
 
-    def _resolved(self, result: Preview) -> None:
-        self.found = result
+    def _resolved(self, text: str, result: Preview) -> None:
+        self.found, self._found_for = result, text
         self._show()
+        if self._then is not None and text in ("", self._text_now()):
+            act, self._then = self._then, None
+            act()
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, EngineError):
             raise error
+        self._then = None
         self.say(safe(error, 400), error=True)
         if error.problems:
-            self._resolved(Preview(error.problems))
+            self._resolved(self._text_now(), Preview(error.problems))
+
+    def _text_now(self) -> str:
+        """The profile's text with what was taken; empty when there is none."""
+        try:
+            return self._form.text() if self._form is not None else ""
+        except EngineError:
+            return ""
+
+    def _when_checked(self, act: Callable[[], None]) -> None:
+        """Do `act` when `found` is about the form as it is now: at once, or after the check that is under way."""
+        now = self._text_now()
+        if now in ("", self._found_for):
+            act()
+            return
+        self._then = act
+        if self._asked != now or not self._lane.busy:
+            self._resolve()
 
     # Showing
 
@@ -263,22 +319,62 @@ class ProfileScreen(DeckScreen):
 
     @on(FieldRow.Typed)
     def _on_typed(self, message: FieldRow.Typed) -> None:
-        self._typed = {message.row.spec.key: message.value}
-        if self._debounce is not None:
-            self._debounce.stop()
-        self._debounce = self.set_timer(DEBOUNCE_S, self._resolve)
+        if message.row.editing:
+            self._forget_typed()
+            self._typed = {message.row.spec.key: message.value}
+            self._debounce = self.set_timer(DEBOUNCE_S, self._resolve)
 
     @on(FieldRow.Left)
     def _on_left(self) -> None:
-        self._typed = {}
-        self._resolve()
+        if self._forget_typed():
+            self._resolve()
 
-    @on(FieldRow.Committed)
-    def _on_committed(self, message: FieldRow.Committed) -> None:
-        self._typed = {}
-        self._edit(message.row, message.value)
-        if message.step:
+    def _forget_typed(self) -> bool:
+        """What is typed no longer counts for the prediction; whether it did."""
+        counted, self._typed = bool(self._typed), {}
+        if self._debounce is not None:
+            self._debounce.stop()
+        return counted
+
+    @on(FieldRow.Taken)
+    def _on_taken(self, message: FieldRow.Taken) -> None:
+        if message.row.editing and self._take_typed(message.row):
             self.action_move(message.step)
+
+    @on(FieldRow.Chosen)
+    def _on_chosen(self, message: FieldRow.Chosen) -> None:
+        self._edit(message.row, message.value)
+
+    def settle_editor(self) -> bool:
+        """Take what was typed into the open field, or say that it cannot be taken."""
+        row = self.editor
+        if row is None:
+            return True
+        if row.untouched:
+            self._close(row)
+            return True
+        taken = self._take_typed(row)
+        if not taken:
+            self.say(f"{row.spec.key}: what is typed cannot be taken; esc gives it up", error=True)
+        return taken
+
+    def _take_typed(self, row: FieldRow) -> bool:
+        """The form has the value when this returns True; else the row says why it cannot be taken."""
+        try:
+            value = row.reading()
+            if self._form is not None:
+                self._form.text({row.spec.key: value})
+        except (ValueError, EngineError) as error:
+            row.complain(safe(error, 400))
+            return False
+        self._close(row)
+        self._edit(row, value)
+        return True
+
+    def _close(self, row: FieldRow) -> None:
+        row.close()
+        if self._forget_typed():
+            self._resolve()
 
     def _edit(self, row: FieldRow, value: Any) -> None:
         if self._form is None:
@@ -311,10 +407,7 @@ class ProfileScreen(DeckScreen):
             return
         row = self.row
         index = rows.index(row) if row in rows else 0
-        target = rows[max(0, min(len(rows) - 1, index + step))]
-        target.focus()
-        if target is rows[0]:
-            self.query_one("#form", Fields).scroll_home(animate=False)
+        self._to_row(rows[max(0, min(len(rows) - 1, index + step))])
 
     @on(OptionList.OptionSelected, "#problems")
     def _jump(self, event: OptionList.OptionSelected) -> None:
@@ -323,13 +416,21 @@ class ProfileScreen(DeckScreen):
     def _go_to(self, problem: Problem) -> None:
         for row in self.rows:
             if problem.key and (row.spec.key == problem.key or row.spec.key.startswith(problem.key + ".")):
-                row.focus()
+                self._to_row(row)
                 return
         if not self.advanced and any(spec.key == problem.key for spec in api.profile_fields()):
             self.advanced = True
             self.call_later(self._build, problem.key)
             return
         self.say(f"no field for this one: edit {self._form.path.name if self._form else 'the file'}, {problem.where}")
+
+    def step_back(self) -> bool:
+        """Give up what is typed into an open field."""
+        row = self.editor
+        if row is None:
+            return False
+        self._close(row)
+        return True
 
     # Commands
 
@@ -351,6 +452,9 @@ class ProfileScreen(DeckScreen):
 
     def do_start(self) -> None:
         """Save what was edited, then start a detached run and show it."""
+        self._when_checked(self._start)
+
+    def _start(self) -> None:
         form = self._form
         if form is None or self._starter.busy or not self._is_ready():
             return
@@ -371,6 +475,9 @@ class ProfileScreen(DeckScreen):
 
     def do_sweep(self) -> None:
         """Save what was edited, show what the search would take, and start it when that is wanted."""
+        self._when_checked(self._sweep)
+
+    def _sweep(self) -> None:
         form = self._form
         if form is None or self._starter.busy or not self._is_ready():
             return
@@ -407,7 +514,7 @@ class ProfileScreen(DeckScreen):
         self._resolve()
         for row in self.rows:
             if row.spec.key == key:
-                row.focus()
+                self._to_row(row)
 
     def do_save_as(self) -> None:
         """Ask for a name, write there, and go on with that file."""
@@ -483,6 +590,9 @@ class ProfileScreen(DeckScreen):
 
     def do_data(self) -> None:
         """The data pane: report and examples with the trained tokens marked."""
+        self._when_checked(self._show_data)
+
+    def _show_data(self) -> None:
         from tui.screens.data import DataScreen
 
         form = self._form
@@ -568,7 +678,7 @@ class ProfileScreen(DeckScreen):
         try:
             form = make()
         except EngineError as error:
-            self._failed(error)
+            self.say(safe(error, 400), error=True)  # it is not about the profile that is open
             return
         self._take(form)
 

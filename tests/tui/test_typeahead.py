@@ -420,6 +420,15 @@ async def test_a_wrong_value_is_checked_to_its_end(profile: Path) -> None:
         assert "checking" not in screen_text(app)
 
 
+async def test_a_path_that_is_too_long_is_a_problem_and_no_crash(profile: Path) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await on_row(pilot, app, "model.name_or_path")
+        at_once(pilot, ENTER, CLEAR, "a" * 2000)
+        await shows(pilot, "File name too long", "1 to settle")
+        assert app.is_running
+
+
 async def test_what_cannot_be_read_yet_predicts_nothing_of_its_own(profile: Path) -> None:
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -282,4 +282,7 @@ class FormScreen(DeckScreen):
 
 
 def _preview(text: str, form: Form, machine: Machine | None) -> Preview:
-    return preview(text, form.path, machine or api.probe_machine(processes=False))
+    try:
+        return preview(text, form.path, machine or api.probe_machine(processes=False))
+    except OSError as error:  # a path that is too long, a folder that may not be read
+        return Preview((Problem(safe(error.strerror or error, 200), "shorten or correct the path"),))

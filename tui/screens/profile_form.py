@@ -259,7 +259,8 @@ class FormScreen(DeckScreen):
 
     @on(OptionList.OptionSelected, "#problems")
     def _jump(self, event: OptionList.OptionSelected) -> None:
-        self._go_to(self.found.findings[event.option_index])
+        if self.settle_editor():
+            self._go_to(self.found.findings[event.option_index])
 
     def _go_to(self, problem: Problem) -> None:
         for row in self.rows:

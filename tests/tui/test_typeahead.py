@@ -16,7 +16,7 @@ from engine import api
 from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
-from tests.tui.typing import CLEAR, COPY, DOWN, END, ENTER, F1, PALETTE, QUIT, SAVE, START, TAB, at_once
+from tests.tui.keyboard import CLEAR, COPY, DOWN, END, ENTER, F1, PALETTE, QUIT, SAVE, START, TAB, at_once, click
 from tui.app import DeckApp
 from tui.newprofile import file_form
 from tui.screens.modals import Ask, Confirm
@@ -232,6 +232,19 @@ async def test_leaving_a_field_takes_its_value_or_stays(leave: str, profile: Pat
         assert app.deck.form is not None
         assert app.deck.form.given("lora.r") == 32
         assert not isinstance(app.focused, Input)
+
+
+async def test_clicks_wait_their_turn_too(profile: Path) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await on_row(pilot, app, "model.max_length")
+        save = screen_text(app).splitlines()[23].index("^s save") + 1
+        other = rows(app)["lora.r"].region
+        at_once(pilot, ENTER, CLEAR, "512", click(save, 23), ENTER, CLEAR, "640", click(other.x + 2, other.y), "a")
+        await until(pilot, lambda: app.deck.form is not None and app.deck.form.given("lora.r") is None)
+        assert "max_length = 512" in profile.read_text()
+        assert app.deck.form is not None
+        assert app.deck.form.edits == {"model.max_length": 640, "lora.r": None}
 
 
 async def test_a_field_left_as_it_was_is_no_edit(profile: Path) -> None:

@@ -21,3 +21,8 @@ def at_once(pilot: Pilot[Any], *keys: str) -> None:
     parser = XTermParser(False)
     for event in [*parser.feed("".join(keys)), *parser.tick()]:
         driver.process_message(event)
+
+
+def click(x: int, y: int) -> str:
+    """What a terminal sends for a click on a cell, counted from 0."""
+    return f"\x1b[<0;{x + 1};{y + 1}M\x1b[<0;{x + 1};{y + 1}m"

@@ -501,6 +501,22 @@ async def test_a_file_that_changes_does_not_take_an_open_field_away(profile: Pat
         assert app.focused.value == "32"
 
 
+async def test_a_question_that_comes_late_does_not_read_what_is_typed(
+    profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.sweeping.bill_text", lambda prepared: "4 trials, 2 min")
+    app = opened(profile)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await on_row(pilot, app, "name")
+        at_once(pilot, ENTER, CLEAR, "da")
+        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "da")
+        form_of(app)._ask_to_sweep("mine", None)  # type: ignore[arg-type]
+        at_once(pilot, "y", ENTER)
+        await shows(pilot, "4 trials, 2 min", "start the search")
+        assert app.deck.form is not None
+        assert app.deck.form.given("name") == "day"
+
+
 async def test_a_stop_typed_ahead_waits_for_its_question(cpu_machine: Machine) -> None:
     run = make_run()
     record(run, 20, 400)

@@ -35,6 +35,7 @@ from tui.screens.modals import Ask, Confirm, Pick, Reader
 from tui.screens.profile_form import Fields, FormScreen
 from tui.text import line, safe, short_path
 from tui.timing import RunTime, run_time
+from tui.widgets.field import FieldRow
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -66,6 +67,7 @@ class ProfileScreen(FormScreen):
         super().__init__()
         self._starter = Lane(self, "start")
         self._visited = 0
+        self._question: Callable[[], None] | None = None
         self._data: DataSeen | None = None
         self._disk: Timer | None = None
 
@@ -241,7 +243,19 @@ class ProfileScreen(FormScreen):
             partial(sweeping.prepare, form.text(), form.path), partial(self._ask_to_sweep, name), self._failed
         )
 
+    def _close(self, row: FieldRow) -> None:
+        super()._close(row)
+        if self._question is not None:
+            ask, self._question = self._question, None
+            self.call_later(ask)
+
     def _ask_to_sweep(self, name: str, prepared: PreparedSweep) -> None:
+        """Ask; not over an open field, where what is typed would be the answer."""
+        if self.editor is not None:
+            self._question = partial(self._ask_to_sweep, name, prepared)
+            self.say("what the search takes is known: it is asked when this field is closed")
+            return
+
         def take(yes: bool | None) -> None:
             if yes:
                 self._starter.submit(partial(sweeping.begin, prepared, name), self._swept, self._failed)

@@ -16,21 +16,26 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segments
 from rich.text import Text
+from textual import events
 from textual.app import App, ScreenStackError
+from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widgets import Input
 
 from tui import hangup
 from tui.ascii_only import AsciiFilter
 from tui.colorless import ColorlessFilter
-from tui.commands import BY_ID, bindings
+from tui.commands import BY_ID, Command, bindings
 from tui.options import Options
 from tui.palette import DeckCommands
 from tui.screens.base import DeckScreen
+from tui.screens.modal import Modal, QuitQuestion
 from tui.settings import read_settings
 from tui.state import DeckState
 from tui.text import safe
 from tui.themes import THEMES, default_theme
+from tui.typeahead import TypeAhead
 
 if TYPE_CHECKING:
     from engine.api import Run
@@ -82,7 +87,7 @@ class DeckApp(App[None]):
         "fit": _fit, "profile": _profile, "run": _run, "runs": _runs, "results": _results, "compare": _compare
     }  # fmt: skip
     DEFAULT_MODE = "fit"
-    BINDINGS: ClassVar = bindings("")
+    BINDINGS: ClassVar = [*bindings(""), Binding("ctrl+c", "copy_or_quit", show=False, priority=True)]
     COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
@@ -92,6 +97,7 @@ class DeckApp(App[None]):
         super().__init__()
         self.options = options or Options()
         self.deck = DeckState()
+        self._typed_ahead = TypeAhead(self)
         self.ending = hangup.Ending()
         self._ascii = AsciiFilter() if self.options.ascii_only else None
         self._colorless = ColorlessFilter() if self.no_color else None
@@ -136,15 +142,58 @@ class DeckApp(App[None]):
             text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
+    async def on_event(self, event: events.Event) -> None:
+        """Act on a key when the one before it has had its effect."""
+        if self._typed_ahead.admits(event):
+            await super().on_event(event)
+
     def action_command(self, command_id: str) -> None:
-        """Carry out a command of the table, or say why that is not possible."""
+        """Carry out a command of the table, or say why not. What was typed into an open field is taken first."""
         command = BY_ID[command_id]
+        if not command.aside and not self._settled_for(command):
+            return
         reason = command.available(self.deck)
         if reason is not None:
             self.notify(f"{command.label}: {reason}", severity="warning", timeout=4, markup=False)
             return
         owner = self.screen_stack[0] if command.screen else self
         getattr(owner, f"do_{command.id}")()
+
+    def _settled_for(self, command: Command) -> bool:
+        """Whether no field and no question stands in a command's way."""
+        if isinstance(self.screen, Modal) and command.id != "quit":
+            self._tell_question()
+            return False
+        screen = self.screen_stack[0]
+        return not isinstance(screen, DeckScreen) or screen.settle_editor()
+
+    def _tell_question(self) -> None:
+        self.notify("answer what is asked first; esc closes it", severity="warning", timeout=4, markup=False)
+
+    def action_command_palette(self) -> None:
+        """The palette, but not over a question: its commands would act on what lies below."""
+        if isinstance(self.screen, Modal):
+            self._tell_question()
+        else:
+            super().action_command_palette()
+
+    async def action_quit(self) -> None:
+        """`ctrl+q` asks as `q` does; while that question is open it changes nothing."""
+        if not isinstance(self.screen, QuitQuestion):
+            self.action_command("quit")
+
+    async def action_copy_or_quit(self) -> None:
+        """`ctrl+c` copies what is selected; else it asks as `q` does, and takes that question back."""
+        field = self.focused
+        selected = field.selected_text if isinstance(field, Input) else ""
+        selected = selected or self.screen.get_selected_text() or ""
+        if selected:
+            self.copy_to_clipboard(selected)
+            self.notify("copied what is selected; ctrl+q quits", timeout=3, markup=False)
+        elif isinstance(self.screen, QuitQuestion):
+            self.screen.dismiss(False)
+        else:
+            self.action_command("quit")
 
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
         """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
@@ -166,7 +215,7 @@ class DeckApp(App[None]):
             return
         from tui.screens.modals import Confirm
 
-        self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them"), take)
+        self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them", final=True), take)
 
     def do_fit(self) -> None:
         """Go to the fit screen."""
@@ -234,9 +283,9 @@ class DeckApp(App[None]):
         if form is None or not form.dirty:
             self.exit()
             return
-        from tui.screens.modals import Confirm
+        from tui.screens.modals import AskToQuit
 
-        question = Confirm(f"{form.name} has edits that are not saved.", "quit without saving")
+        question = AskToQuit(f"{form.name} has edits that are not saved.", "quit without saving", final=True)
         self.push_screen(question, lambda yes: self.exit() if yes else None)
 
     def _handle_exception(self, error: Exception) -> None:

@@ -54,24 +54,25 @@ class Lane:
         in_thread(self._run, self._name)
 
     def _run(self) -> None:
-        while True:
+        free = False
+        while not free:
             with self._lock:
                 job, self._waiting = self._waiting, None
-                if job is None:
-                    self._busy = False
-                    return
-            self._one(*job)
+            free = job is None or self._report(*_outcome(*job))
 
-    def _one(self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-        try:
-            result = work()
-        except Exception as error:
-            self._report(failed, error)
-            return
-        self._report(done, result)
-
-    def _report(self, callback: Callable[[Any], None], value: Any) -> None:
+    def _report(self, callback: Callable[[Any], None], value: Any) -> bool:
+        """Hand the result over unless a newer job waits; whether the lane is free, as it is before anyone reads it."""
         with self._lock:
-            stale = self._waiting is not None
-        if not stale:
-            self._owner.call_later(callback, value)
+            self._busy = self._waiting is not None
+            if not self._busy:
+                self._owner.call_later(callback, value)
+            return not self._busy
+
+
+def _outcome(
+    work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]
+) -> tuple[Callable[[Any], None], Any]:
+    try:
+        return done, work()
+    except Exception as error:
+        return failed, error

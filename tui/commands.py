@@ -163,7 +163,8 @@ def _in_view(view: str, key: str) -> Reason:
 class Command:
     """One thing that hands can do. `screen` empty = everywhere; `bar` = place in the key bar, 0 = not in it.
 
-    `rare` = stands in the key bar only while it is possible; `view` = the only view of the screen whose key bar has it.
+    `rare` = stands in the key bar only while it is possible; `view` = the only view of the screen whose key bar has it;
+    `aside` = leaves an open field as it is: every other command first takes what was typed there, or is refused.
     """
 
     id: str
@@ -175,20 +176,21 @@ class Command:
     bar: int = 0
     rare: bool = False
     view: str = ""
+    aside: bool = False
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("help", "question_mark,f1", "help", "Show the keys of this screen", bar=1),
+    Command("help", "question_mark,f1", "help", "Show the keys of this screen", bar=1, aside=True),
     Command("fit", "1", "fit", "What this machine can tune"),
     Command("profile", "2", "profile", "The settings of a run"),
     Command("run", "3", "run", "The attached run, live"),
     Command("runs", "4", "runs", "All runs: attach, compare, resume, delete"),
     Command("results", "5", "results", "What a run has come to: scores, samples, chat, export"),
-    Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90),
+    Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90, aside=True),
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
-    Command("theme", "", "theme", "Choose other colours"),
-    Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before"),
-    Command("quit", "q", "quit", "Close the deck; runs go on without it", bar=99),
+    Command("theme", "", "theme", "Choose other colours", aside=True),
+    Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before", aside=True),
+    Command("quit", "q", "quit", "Close the deck; runs go on without it (ctrl+q and ctrl+c too)", bar=99),
     # Fit
     Command(
         "open", "enter", "estimate", "The estimate term by term; enter again makes a profile", "fit", _needs_plan, 10

@@ -17,7 +17,7 @@ from tests.tui.conftest import CPU_MACHINE, GIB, SIZES, attached, deck, make_run
 from tests.tui.golden import same_as
 from tui.form import Form, Preview
 from tui.ranking import Ranking
-from tui.screens import fit, profile
+from tui.screens import fit, profile_form
 
 TIMES = re.compile(r"\d\d:\d\d:\d\d")
 
@@ -74,10 +74,10 @@ async def test_profile(size: tuple[int, int], place: Path, monkeypatch: pytest.M
     known = {"model.dtype": {"value": "bf16", "source": "auto", "reason": "the card is Ampere"}}
     known["train.max_steps"] = {"value": 400, "source": "profile"}
     found = Preview((), (warning,), known, PLANS[0])
-    monkeypatch.setattr(profile, "_preview", lambda text, form, machine: found)
+    monkeypatch.setattr(profile_form, "_preview", lambda text, form, machine: found)
     kept = ("model", "quantization", "lora", "data", "train")
-    fields = [spec for spec in profile.form_fields(Form(place / "x.toml", TEXT)) if spec.table in kept]
-    monkeypatch.setattr(profile, "form_fields", lambda form: _some(fields))
+    fields = [spec for spec in profile_form.form_fields(Form(place / "x.toml", TEXT)) if spec.table in kept]
+    monkeypatch.setattr(profile_form, "form_fields", lambda form: _some(fields))
     app = deck()
     app.deck.form, app.deck.machine = Form(place / "support-bot.toml", TEXT, on_disk=True), CPU_MACHINE
     async with app.run_test(size=size) as pilot:

@@ -102,6 +102,18 @@ class DeckScreen(Screen[None]):
         except NoWidget:
             return None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the screen has what keys act on; keys typed ahead wait until then."""
+        return True
+
+    def settle_editor(self) -> bool:
+        """Take what was typed into an open field; False when it cannot be taken, which a person has been told.
+
+        Every command that reads or changes something does this first.
+        """
+        return True
+
     def step_back(self) -> bool:
         """Leave the innermost thing that is open; False when there was none."""
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -59,6 +60,8 @@ from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
 PROBE_EVERY_S = 2.0
+FIRST_S = 3.0
+"""Keys typed while the deck opens wait so long for the first ranking; a driver that hangs must not hold them."""
 
 
 class FitScreen(DeckScreen):
@@ -83,6 +86,7 @@ class FitScreen(DeckScreen):
         """What the chosen card was called: it may vanish."""
         self._trouble = ""
         """Why the chosen card cannot be planned for."""
+        self._patient_until = time.monotonic() + FIRST_S
 
     def compose_body(self) -> ComposeResult:
         """Machine above; models and details below, beside each other where there is room."""
@@ -116,6 +120,11 @@ class FitScreen(DeckScreen):
         if self._timer:
             self._timer.resume()
         self._show_top()
+
+    @property
+    def ready(self) -> bool:
+        """There is a ranking, or it takes too long."""
+        return self.ranking is not None or time.monotonic() > self._patient_until
 
     def on_screen_suspend(self) -> None:
         """Rest while it is not."""

@@ -17,7 +17,7 @@ EXTRA = {
         ("up down", "go from field to field"),
         ("enter", "edit the field, or choose from its values"),
         ("space", "next value of a choice, or on and off"),
-        ("esc", "give an edit up"),
+        ("esc", "give an edit up; every command takes it first"),
     ),
     "run": (("up down", "scroll the log; it stops following"),),
     "runs": (("up down", "choose a run"),),

@@ -35,3 +35,7 @@ class Modal(ModalScreen[ScreenResultType]):
             return AwaitComplete()
         self._answered = True
         return super().dismiss(result)
+
+
+class QuitQuestion:
+    """Marks the question whether to close the deck: it is asked once."""

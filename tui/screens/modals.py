@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from tui.screens.modal import Modal
-from tui.text import line
+from tui.screens.modal import Modal, QuitQuestion
+from tui.text import Part, line
 from tui.widgets.lines import Line
 
 Check = Callable[[str], str]
@@ -20,23 +20,41 @@ Check = Callable[[str], str]
 
 
 class Confirm(Modal[bool]):
-    """Ask before something that cannot be undone. Closes with True or False."""
+    """Ask before something is done. Closes with True or False.
 
-    BINDINGS: ClassVar = [("y,enter", "answer(True)", "yes"), ("n,escape,q", "answer(False)", "no")]
+    `final`: it cannot be undone, so only `y` is yes; enter is too easily pressed.
+    """
 
-    def __init__(self, text: str, action: str) -> None:
+    BINDINGS: ClassVar = [
+        ("y", "answer(True)", "yes"),
+        ("enter", "enter", "yes"),
+        ("n,escape,q", "answer(False)", "no"),
+    ]
+
+    def __init__(self, text: str, action: str, *, final: bool = False) -> None:
         super().__init__()
-        self._text, self._action = text, action
+        self._text, self._action, self._final = text, action, final
 
     def compose(self) -> ComposeResult:
         """The text and the two answers."""
+        key = "bold $accent"
+        yes: list[Part] = [("y", key)] if self._final else [("y", key), " or ", ("enter", key)]
         with Vertical(classes="box"):
             yield Line(Content(self._text))
-            yield Line(line(("y", "bold $accent"), f" {self._action}   ", ("n", "bold $accent"), " no"), classes="keys")
+            yield Line(line(*yes, f" {self._action}   ", ("n", key), " or ", ("esc", key), " no"), classes="keys")
+
+    def action_enter(self) -> None:
+        """Yes, unless what is done is final."""
+        if not self._final:
+            self.dismiss(True)
 
     def action_answer(self, answer: bool) -> None:
         """Close with the answer."""
         self.dismiss(answer)
+
+
+class AskToQuit(Confirm, QuitQuestion):
+    """Ask whether to close the deck."""
 
 
 class Ask(Modal[str | None]):
@@ -60,7 +78,7 @@ class Ask(Modal[str | None]):
 
     def on_mount(self) -> None:
         """Type at once."""
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the line, or say why not."""
@@ -98,7 +116,7 @@ class Pick(Modal[int | None]):
         """Start on the present value."""
         options = self.query_one(OptionList)
         options.highlighted = self._highlighted if self._choices else None
-        options.focus()
+        self.set_focus(options)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Close with the number of the line."""
@@ -130,7 +148,7 @@ class Reader(Modal[None]):
 
     def on_mount(self) -> None:
         """Arrows scroll at once."""
-        self.query_one(VerticalScroll).focus()
+        self.set_focus(self.query_one(VerticalScroll))
 
     def action_close(self) -> None:
         """Go back."""

@@ -8,21 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import OptionList
 
-from engine import api
-from engine.api import Machine
-from engine.errors import EngineError, Problem
+from engine.errors import EngineError
 from tui import documents, sweeping
 from tui.background import Lane
 from tui.commands import bindings
-from tui.form import Form, Preview, form_fields, launch, preview
+from tui.form import Form, Preview, launch
 from tui.profileview import (
     answer_parts,
     diff_content,
@@ -34,8 +31,8 @@ from tui.profileview import (
     row_state,
     side_content,
 )
-from tui.screens.base import DeckScreen
 from tui.screens.modals import Ask, Confirm, Pick, Reader
+from tui.screens.profile_form import Fields, FormScreen
 from tui.text import line, safe, short_path
 from tui.timing import RunTime, run_time
 from tui.widgets.field import FieldRow
@@ -46,18 +43,13 @@ if TYPE_CHECKING:
     from engine.api import PreparedSweep, Run
     from tui.screens.data import DataSeen
 
-DEBOUNCE_S = 0.15
 DISK_EVERY_S = 2.0
 NO_FORM = (
     "o opens a profile, N makes one for the built-in demo,\nenter on a model of screen 1 makes one for that model."
 )
 
 
-class Fields(VerticalScroll, can_focus=False, inherit_bindings=False):
-    """Holds the rows; the arrows move between them instead of scrolling."""
-
-
-class ProfileScreen(DeckScreen):
+class ProfileScreen(FormScreen):
     """See the module."""
 
     NAME = "profile"
@@ -73,14 +65,9 @@ class ProfileScreen(DeckScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found = Preview()
-        self.advanced = False
-        self._form: Form | None = None
-        self._lane = Lane(self, "resolve")
         self._starter = Lane(self, "start")
-        self._typed: dict[str, Any] = {}
-        self._debounce: Timer | None = None
         self._visited = 0
+        self._question: Callable[[], None] | None = None
         self._data: DataSeen | None = None
         self._disk: Timer | None = None
 
@@ -106,6 +93,7 @@ class ProfileScreen(DeckScreen):
         if self._form is not self.deck.form:
             self._form = self.deck.form
             self.found, self._typed, self._data = Preview(), {}, None
+            self._found_for, self._then, self._building = "", None, True
             self.call_after_refresh(self._build)
         if self._disk is not None:
             self._disk.resume()
@@ -123,7 +111,7 @@ class ProfileScreen(DeckScreen):
         if form is None:
             return
         before, form.stale = form.stale, form.changed_on_disk()
-        if form.stale and not form.edits:
+        if form.stale and not form.edits and self.editor is None:
             self.do_reload()
         elif form.stale and not before:
             self.say(f"{safe(form.name, 60)} changed on disk: R takes that over, your edits stay on top")
@@ -135,65 +123,6 @@ class ProfileScreen(DeckScreen):
         """Lines are laid out for the width."""
         super().on_resize(event)
         self.call_after_refresh(self._show)
-
-    @property
-    def rows(self) -> list[FieldRow]:
-        """The rows from top to bottom."""
-        return list(self.query(FieldRow))
-
-    @property
-    def row(self) -> FieldRow | None:
-        """The row that has the keyboard, or holds the field that has it."""
-        widget = self.focused
-        while widget is not None and not isinstance(widget, FieldRow):
-            widget = widget.parent if widget.parent is not self else None  # type: ignore[assignment]
-        return widget
-
-    async def _build(self, focus: str = "") -> None:
-        """Make the rows of the open form."""
-        holder = self.query_one("#form")
-        form = self._form
-        with self.app.batch_update():
-            await holder.query(FieldRow).remove()
-            if form is None:
-                return
-            shown = [
-                spec
-                for spec in form_fields(form)
-                if self.advanced or not spec.advanced or form.given(spec.key) is not None
-            ]
-            await holder.mount(*(FieldRow(spec) for spec in shown))
-        self._show()
-        rows = self.rows
-        target = [row for row in rows if row.spec.key == focus] or rows[:1]
-        for row in target:
-            row.focus()
-        self._resolve()
-
-    # The prediction
-
-    def _resolve(self) -> None:
-        form = self._form
-        if form is None:
-            return
-        try:
-            text = form.text(self._typed)
-        except EngineError as error:
-            self._resolved(Preview(error.problems or (Problem(error.message, error.hint),)))
-            return
-        machine = self.deck.machine
-        self._lane.submit(partial(_preview, text, form, machine), self._resolved, self._failed)
-
-    def _resolved(self, result: Preview) -> None:
-        self.found = result
-        self._show()
-
-    def _failed(self, error: Exception) -> None:
-        if not isinstance(error, EngineError):
-            raise error
-        self.say(safe(error, 400), error=True)
-        if error.problems:
-            self._resolved(Preview(error.problems))
 
     # Showing
 
@@ -259,78 +188,6 @@ class ProfileScreen(DeckScreen):
         """The hint is about the row that has the keyboard."""
         self._show_hint()
 
-    # Editing
-
-    @on(FieldRow.Typed)
-    def _on_typed(self, message: FieldRow.Typed) -> None:
-        self._typed = {message.row.spec.key: message.value}
-        if self._debounce is not None:
-            self._debounce.stop()
-        self._debounce = self.set_timer(DEBOUNCE_S, self._resolve)
-
-    @on(FieldRow.Left)
-    def _on_left(self) -> None:
-        self._typed = {}
-        self._resolve()
-
-    @on(FieldRow.Committed)
-    def _on_committed(self, message: FieldRow.Committed) -> None:
-        self._typed = {}
-        self._edit(message.row, message.value)
-        if message.step:
-            self.action_move(message.step)
-
-    def _edit(self, row: FieldRow, value: Any) -> None:
-        if self._form is None:
-            return
-        given = self._form.given(row.spec.key)
-        untouched = given is None and value == row.spec.default
-        if untouched or not self._form.set(row.spec.key, value):
-            return
-        self._show()
-        self._resolve()
-
-    @on(FieldRow.Pick)
-    def _on_pick(self, message: FieldRow.Pick) -> None:
-        row = message.row
-        choices = row.spec.choices
-        now = "auto" if row.state.source.startswith("auto") else row.state.value
-
-        def take(index: int | None) -> None:
-            if index is not None:
-                self._edit(row, choices[index])
-
-        index = choices.index(now) if now in choices else 0
-        lines = [Content(choice) for choice in choices]
-        self.app.push_screen(Pick(row.spec.key, lines, index, safe(row.spec.description, 300)), take)
-
-    def action_move(self, step: int) -> None:
-        """Go `step` rows down."""
-        rows = self.rows
-        if not rows:
-            return
-        row = self.row
-        index = rows.index(row) if row in rows else 0
-        target = rows[max(0, min(len(rows) - 1, index + step))]
-        target.focus()
-        if target is rows[0]:
-            self.query_one("#form", Fields).scroll_home(animate=False)
-
-    @on(OptionList.OptionSelected, "#problems")
-    def _jump(self, event: OptionList.OptionSelected) -> None:
-        self._go_to(self.found.findings[event.option_index])
-
-    def _go_to(self, problem: Problem) -> None:
-        for row in self.rows:
-            if problem.key and (row.spec.key == problem.key or row.spec.key.startswith(problem.key + ".")):
-                row.focus()
-                return
-        if not self.advanced and any(spec.key == problem.key for spec in api.profile_fields()):
-            self.advanced = True
-            self.call_later(self._build, problem.key)
-            return
-        self.say(f"no field for this one: edit {self._form.path.name if self._form else 'the file'}, {problem.where}")
-
     # Commands
 
     def do_save(self) -> None:
@@ -351,6 +208,9 @@ class ProfileScreen(DeckScreen):
 
     def do_start(self) -> None:
         """Save what was edited, then start a detached run and show it."""
+        self._when_checked(self._start)
+
+    def _start(self) -> None:
         form = self._form
         if form is None or self._starter.busy or not self._is_ready():
             return
@@ -371,6 +231,9 @@ class ProfileScreen(DeckScreen):
 
     def do_sweep(self) -> None:
         """Save what was edited, show what the search would take, and start it when that is wanted."""
+        self._when_checked(self._sweep)
+
+    def _sweep(self) -> None:
         form = self._form
         if form is None or self._starter.busy or not self._is_ready():
             return
@@ -380,7 +243,19 @@ class ProfileScreen(DeckScreen):
             partial(sweeping.prepare, form.text(), form.path), partial(self._ask_to_sweep, name), self._failed
         )
 
+    def _close(self, row: FieldRow) -> None:
+        super()._close(row)
+        if self._question is not None:
+            ask, self._question = self._question, None
+            self.call_later(ask)
+
     def _ask_to_sweep(self, name: str, prepared: PreparedSweep) -> None:
+        """Ask; not over an open field, where what is typed would be the answer."""
+        if self.editor is not None:
+            self._question = partial(self._ask_to_sweep, name, prepared)
+            self.say("what the search takes is known: it is asked when this field is closed")
+            return
+
         def take(yes: bool | None) -> None:
             if yes:
                 self._starter.submit(partial(sweeping.begin, prepared, name), self._swept, self._failed)
@@ -407,7 +282,7 @@ class ProfileScreen(DeckScreen):
         self._resolve()
         for row in self.rows:
             if row.spec.key == key:
-                row.focus()
+                self._to_row(row)
 
     def do_save_as(self) -> None:
         """Ask for a name, write there, and go on with that file."""
@@ -483,6 +358,9 @@ class ProfileScreen(DeckScreen):
 
     def do_data(self) -> None:
         """The data pane: report and examples with the trained tokens marked."""
+        self._when_checked(self._show_data)
+
+    def _show_data(self) -> None:
         from tui.screens.data import DataScreen
 
         form = self._form
@@ -568,7 +446,7 @@ class ProfileScreen(DeckScreen):
         try:
             form = make()
         except EngineError as error:
-            self._failed(error)
+            self.say(safe(error, 400), error=True)  # it is not about the profile that is open
             return
         self._take(form)
 
@@ -583,7 +461,3 @@ def data_settings(found: Preview) -> str:
     keys = ("data.", "model.name", "model.revision", "model.max_length", "train.objective", "train.seed")
     kept = {key: item.get("value") for key, item in found.provenance.items() if key.startswith(keys)}
     return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _preview(text: str, form: Form, machine: Machine | None) -> Preview:
-    return preview(text, form.path, machine or api.probe_machine(processes=False))

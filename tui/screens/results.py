@@ -141,6 +141,11 @@ class ResultsScreen(ExportScreen):
             work = partial(reader.read, "evaluation" in alive, "export" in alive)
             self._lane.submit(work, self._seen, self._failed)
 
+    @property
+    def ready(self) -> bool:
+        """The chosen run was read, or nothing reads it now."""
+        return self._run is None or self.results is not None or not self._lane.busy
+
     def _seen(self, results: Results) -> None:
         if results.run is self._run:
             if self._choices is None and results.run_json:

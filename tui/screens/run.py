@@ -114,6 +114,11 @@ class RunScreen(MendingScreen):
             self._tail.hide(False)
         self._show()
 
+    @property
+    def ready(self) -> bool:
+        """The attached run was read once."""
+        return self._run is None or self.deck.snapshot is not None
+
     def on_screen_suspend(self) -> None:
         """Nobody looks: read less often."""
         if self._tail:

@@ -74,6 +74,8 @@ class RunsScreen(ActsScreen):
         self._choice = Choice()
         self._entries: dict[str, Entry] = {}
         self._timer: Timer | None = None
+        self._answered = False
+        """Whether the list was read once, or could not be."""
 
     def compose_body(self) -> ComposeResult:
         """The list, and what is known of the line under the cursor."""
@@ -114,8 +116,17 @@ class RunsScreen(ActsScreen):
         if not self._lane.busy:
             self._lane.submit(self._list.read, self._seen, self._failed)
 
+    @property
+    def ready(self) -> bool:
+        """The list was read."""
+        return self._answered
+
+    def _failed(self, error: Exception) -> None:
+        self._answered = True
+        super()._failed(error)
+
     def _seen(self, listing: Listing) -> None:
-        self._listing = listing
+        self._listing, self._answered = listing, True
         known = {row.run.id for row in listing.rows}
         self.deck.marked = tuple(run for run in self.deck.marked if run.id in known)
         self._show()

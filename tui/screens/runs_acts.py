@@ -98,10 +98,10 @@ class ActsScreen(DeckScreen):
         row, sweep = self.deck.row, self.deck.sweep
         if row is not None:
             text = f"Delete {row.name} with its checkpoints, adapter and exports? This cannot be undone."
-            self.app.push_screen(Confirm(text, "delete it"), partial(self._delete, row))
+            self.app.push_screen(Confirm(text, "delete it", final=True), partial(self._delete, row))
         elif sweep is not None:
             text = f"Delete the sweep {short_name(sweep.id)} and its {len(sweep.trials)} runs? This cannot be undone."
-            self.app.push_screen(Confirm(text, "delete all of it"), partial(self._delete_sweep, sweep))
+            self.app.push_screen(Confirm(text, "delete all of it", final=True), partial(self._delete_sweep, sweep))
 
     def _delete(self, row: RunRow, yes: bool | None) -> None:
         if yes and self._removed(row.run):

@@ -1,7 +1,8 @@
 """One setting of the form: a row that reads like a table and becomes a field when it is edited.
 
-Posts `Typed` while somebody types, `Committed` when a value was taken and `Left` when an edit was given
-up. Not here: what a value means (`profileview.py`), choosing from a list (the screen does that).
+Posts `Typed` while somebody types and `Taken` when the text shall be taken: the screen does that, and so it does before
+any command (`reading`, `complain`, `close`). Not here: what a value means (`profileview.py`), choosing from a list (the
+screen does that).
 """
 
 from __future__ import annotations
@@ -34,21 +35,28 @@ class FieldRow(Widget, can_focus=True):
     ]
 
     class Typed(Message):
-        """A text that could be taken was typed; not taken yet."""
+        """A text that could be taken was typed; not taken yet. A bare `Left` follows one that could not."""
 
         def __init__(self, row: FieldRow, value: Any) -> None:
             super().__init__()
             self.row, self.value = row, value
 
-    class Committed(Message):
-        """A value was taken. `step`: where to go next, in rows."""
+    class Taken(Message):
+        """What was typed shall be taken. `step`: where to go then, in rows."""
 
-        def __init__(self, row: FieldRow, value: Any, step: int = 0) -> None:
+        def __init__(self, row: FieldRow, step: int) -> None:
             super().__init__()
-            self.row, self.value, self.step = row, value, step
+            self.row, self.step = row, step
+
+    class Chosen(Message):
+        """Another value of those that there are was chosen."""
+
+        def __init__(self, row: FieldRow, value: Any) -> None:
+            super().__init__()
+            self.row, self.value = row, value
 
     class Left(Message):
-        """An edit was given up."""
+        """What was typed does not count: it was given up, or cannot be read."""
 
         def __init__(self, row: FieldRow) -> None:
             super().__init__()
@@ -66,6 +74,8 @@ class FieldRow(Widget, can_focus=True):
         self.spec = spec
         self.state = RowState("", "", "", "")
         self._complaint = ""
+        self._field: Input | None = None
+        self._before = ""
 
     def show(self, state: RowState) -> None:
         """Replace what the row shows."""
@@ -77,7 +87,7 @@ class FieldRow(Widget, can_focus=True):
     @property
     def editing(self) -> bool:
         """Whether the row is a field now."""
-        return bool(self.query(Input))
+        return self._field is not None
 
     def render(self) -> Content:
         """The row, with what is wrong below it."""
@@ -100,48 +110,53 @@ class FieldRow(Widget, can_focus=True):
             self.post_message(self.Pick(self))
         elif not self.editing:
             text = "" if self.state.value == "–" else self.state.value
-            field = Input(text, compact=True)
-            field.cursor_blink = False
-            field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS + 1)
-            field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS - 1)
-            self.mount(field)
-            field.focus()
+            self._before, self._field = text, Input(text, compact=True)
+            self._field.cursor_blink = False
+            self._field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS + 1)
+            self._field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS - 1)
+            self.mount(self._field)
+            self.screen.set_focus(self._field)
 
     def action_cycle(self, step: int) -> None:
         """The next value of a choice, or the other of two."""
         if self.spec.kind == "bool":
-            self.post_message(self.Committed(self, self.state.value != "true"))
+            self.post_message(self.Chosen(self, self.state.value != "true"))
         elif self.spec.kind == "choice":
             choices = self.spec.choices
             now = "auto" if self.state.source.startswith("auto") else self.state.value
             index = choices.index(now) if now in choices else -1
-            self.post_message(self.Committed(self, choices[(index + step) % len(choices)]))
+            self.post_message(self.Chosen(self, choices[(index + step) % len(choices)]))
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
+        if event.input is not self._field:
+            return  # it was closed meanwhile
         try:
             value = api.parse_value(self.spec, event.value)
         except ValueError as error:
-            self._complain(_words(error))
+            self.complain(_words(error))
+            self.post_message(self.Left(self))
             return
-        self._complain("")
+        self.complain("")
         self.post_message(self.Typed(self, value))
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.take(1)
+        self.post_message(self.Taken(self, 1))
 
-    def take(self, step: int) -> None:
-        """Take what was typed, if it can be taken."""
+    @property
+    def untouched(self) -> bool:
+        """Whether the field holds what it held when it was opened."""
+        return self._field is None or self._field.value == self._before
+
+    def reading(self) -> Any:
+        """What the text in the open field means. Raises ValueError with words for a person."""
         try:
-            value = api.parse_value(self.spec, self.query_one(Input).value)
+            return api.parse_value(self.spec, self._field.value if self._field is not None else "")
         except ValueError as error:
-            self._complain(_words(error))
-            return
-        self._close()
-        self.post_message(self.Committed(self, value, step))
+            raise ValueError(_words(error)) from None
 
     def on_key(self, event: events.Key) -> None:
         """Keys that end an edit: escape gives up, up and down take and go on."""
@@ -149,17 +164,22 @@ class FieldRow(Widget, can_focus=True):
             event.stop()
             event.prevent_default()
             if event.key == "escape":
-                self._close()
+                self.close()
                 self.post_message(self.Left(self))
             else:
-                self.take(1 if event.key == "down" else -1)
+                self.post_message(self.Taken(self, 1 if event.key == "down" else -1))
 
-    def _close(self) -> None:
-        self.focus()
-        self.query(Input).remove()
-        self._complain("")
+    def close(self) -> None:
+        """Be a row again, with the keyboard if the field had it."""
+        field, self._field = self._field, None
+        if field is not None:
+            if self.screen.focused in (field, None):
+                self.screen.set_focus(self)
+            field.remove()
+        self.complain("")
 
-    def _complain(self, text: str) -> None:
+    def complain(self, text: str) -> None:
+        """Say below the row why the text cannot be taken; an empty text takes that back."""
         if text != self._complaint:
             self._complaint = text
             self.refresh(layout=True)

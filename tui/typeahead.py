@@ -141,13 +141,16 @@ def _nodes(app: DeckApp) -> Iterator[DOMNode]:
 
 def _rests(pump: MessagePump) -> bool:
     """Whether a pump waits for its next message: its task stands in `Queue.get`, which nothing public tells."""
-    arrival: asyncio.Event = pump._message_queue.ready_event
+    queue = pump._message_queue
+    arrival: asyncio.Event | None = getattr(queue, "ready_event", None)
+    if arrival is None:  # a Textual with another queue: that it is empty is all that can be known
+        return queue.empty()
     return not arrival.is_set() and bool(getattr(arrival, "_waiters", True))
 
 
 def _nothing_queued(app: DeckApp) -> bool:
     """Whether no message waits behind the one that the app handles now."""
-    return app._message_queue.empty() and app._pending_message is None
+    return app._message_queue.empty() and getattr(app, "_pending_message", None) is None
 
 
 def _ready(app: DeckApp) -> bool:

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual.message_pump import MessagePump
@@ -141,7 +141,7 @@ def _nodes(app: DeckApp) -> Iterator[DOMNode]:
 
 def _rests(pump: MessagePump) -> bool:
     """Whether a pump waits for its next message: its task stands in `Queue.get`, which nothing public tells."""
-    queue = pump._message_queue
+    queue: asyncio.Queue[Any] = pump._message_queue
     arrival: asyncio.Event | None = getattr(queue, "ready_event", None)
     if arrival is None:  # a Textual with another queue: that it is empty is all that can be known
         return queue.empty()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,9 +28,10 @@ _SCREEN = frozenset({"textual"})
 """What no worker imports."""
 _MODULES = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}
 """Modules with another name than their distribution."""
-_NAME = re.compile(r"[\w.-]*")
-_BOUND = re.compile(r"(>=|<) *(\d+(?:\.\d+)*)")
-_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
+# Compiled where they are used: engine fit imports this, and most commands need none of them.
+_NAME = r"[\w.-]*"
+_BOUND = r"(>=|<) *(\d+(?:\.\d+)*)"
+_NUMBERS = r"\d+(?:\.\d+)*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Misfit:
     @property
     def command(self) -> str:
         """What mends it."""
+        import shlex
+
         return f"{shlex.quote(sys.executable)} -m pip install '{self.name}{self.wanted}'"
 
 
@@ -133,8 +135,8 @@ def _texts(name: str = "") -> list[str]:
 def _plainly_fits(text: str, version: str) -> bool:
     """Whether plain numbers show already that a version fits; `packaging` takes 20 ms to import, a tenth of `fit`."""
     bounds = text.partition(";")[0][len(_name(text)) :].split(",")
-    found = [_BOUND.fullmatch(bound.strip()) for bound in bounds]
-    numbers = _NUMBERS.fullmatch(version.partition("+")[0])
+    found = [re.fullmatch(_BOUND, bound.strip()) for bound in bounds]
+    numbers = re.fullmatch(_NUMBERS, version.partition("+")[0])
     if numbers is None or not all(found):
         return False
     return all((_numbers(version) < _numbers(each[2])) == (each[1] == "<") for each in found if each)
@@ -185,7 +187,7 @@ def _listed(place: str) -> list[str]:
 
 def _name(requirement: str) -> str:
     """The name that a requirement begins with."""
-    found = _NAME.match(requirement)
+    found = re.match(_NAME, requirement)
     return found[0] if found else ""
 
 

@@ -203,7 +203,7 @@ def test_kernels_of_another_version_are_left_out(monkeypatch: pytest.MonkeyPatch
     from engine.recommend import kernels
 
     monkeypatch.setattr(kernels, "is_installed", lambda: True)
-    monkeypatch.setattr(kernels, "optional_misfit", lambda name: f"{name} 9 is newer" if name == "triton" else "")
+    monkeypatch.setattr(libraries, "optional_misfit", lambda name: f"{name} 9 is newer" if name == "triton" else "")
     spec, card = catalog_index()["smollm2-135m-instruct"], Gpu("A100", compute_capability=(8, 0))
     assert kernels.choose_kernels(spec, "cuda", card, None) == ("plain", "triton 9 is newer")
 

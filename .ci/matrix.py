@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,8 +101,23 @@ def _is_python(path: str, version: str) -> bool:
     if not path:
         return False
     command = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return False
     return answer.returncode == 0 and answer.stdout.strip() == version
+
+
+def chosen_cells(wanted: Sequence[str], pythons: Mapping[str, str]) -> list[Cell]:
+    """Those that `wanted` names, or all. Raises SystemExit(2) for a word that names none that can be made."""
+    cells = [Cell(version, where, versions) for version, where in pythons.items() for versions in SETS]
+    names = {word for cell in cells for word in (cell.name, cell.python, cell.versions)}
+    unknown = [word for word in wanted if word not in names]
+    if unknown or not cells:
+        found = f"found: Python {', '.join(pythons)}" if pythons else f"none of Python {', '.join(PYTHONS)} is here"
+        print(f"no such environment: {' '.join(unknown)}; {found}" if unknown else found, file=sys.stderr)
+        raise SystemExit(2)
+    return [cell for cell in cells if not wanted or {cell.name, cell.python, cell.versions} & set(wanted)]
 
 
 def install_steps(cell: Cell) -> Iterator[Step]:
@@ -169,6 +184,8 @@ def try_cell(cell: Cell, *, full: bool) -> dict[str, Outcome]:
     cell.folder.mkdir(parents=True, exist_ok=True)
     for old in cell.folder.glob("*.log"):
         old.unlink()
+    # setuptools builds there and never cleans up: a module that was removed would stay in the wheel.
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
     outcomes: dict[str, Outcome] = {}
     for step in install_steps(cell):
         outcome = run_step(cell, step)
@@ -208,19 +225,21 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="the whole suite in place of the unit tests")
     parser.add_argument("cells", nargs="*", help="only these, as 3.13, newest or 3.13-newest")
     options = parser.parse_args()
-    pythons = found_pythons(PYTHONS)
-    cells = [Cell(version, where, versions) for version, where in pythons.items() for versions in SETS]
-    if options.cells:
-        cells = [cell for cell in cells if {cell.name, cell.python, cell.versions} & set(options.cells)]
-    if not cells:
-        print(f"no such cell: {' '.join(options.cells)}; found: Python {', '.join(pythons)}", file=sys.stderr)
+    if shutil.which("uv") is None:
+        print("uv is not installed: pip install uv", file=sys.stderr)
         return 2
+    pythons = found_pythons(PYTHONS)
+    cells = chosen_cells(options.cells, pythons)
+    missing = [version for version in PYTHONS if version not in pythons]
     results: dict[str, dict[str, Outcome]] = {}
-    for cell in cells:
-        results[cell.name] = try_cell(cell, full=options.full)
-        text = table(results, [version for version in PYTHONS if version not in pythons])
-        (WORK / "table.md").write_text(text + "\n")
-    print(text)
+    try:
+        for cell in cells:
+            results[cell.name] = try_cell(cell, full=options.full)
+            (WORK / "table.md").write_text(table(results, missing) + "\n")
+    except KeyboardInterrupt:
+        print(f"{table(results, missing)}\nended by Ctrl-C during {cell.name}")
+        return 130
+    print(table(results, missing))
     return 0 if all(one.passed for outcomes in results.values() for one in outcomes.values()) else 1
 
 

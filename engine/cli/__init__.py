@@ -6,6 +6,7 @@ answers without loading any of them. Not here: any work; commands call `engine.a
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -103,8 +104,13 @@ def main() -> None:
 
 
 def _explained(failure: Exception) -> EngineError:
-    """An error that nobody foresaw: the library that it may come from, or what Python says."""
+    """An error that nobody foresaw: a name no file can have, the library that it may come from, or what Python says."""
     from engine.libraries import explain
+    from engine.text import sanitize
+
+    if isinstance(failure, OSError) and failure.errno == errno.ENAMETOOLONG:
+        where = sanitize(str(failure.filename), max_chars=200, single_line=True)
+        return EngineError("the name is too long for a file", code=ExitCode.PROFILE, where=where, hint="check the path")
 
     plain = f"{type(failure).__name__}: {failure}"
     return explain(failure) or EngineError(plain, hint="run again with --debug for the traceback")

@@ -58,13 +58,14 @@ def demo(model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
 
 def _prepare(model: str | None, overrides: tuple[str, ...]) -> tuple[Any, Any, str]:
     from engine.hardware.probe import probe_machine
+    from engine.models.resolve import local_path
     from engine.profile.load import load_profile
     from engine.profile.resolve import resolve_profile
     from engine.profile.shipped import shipped_profile
 
     changes = list(overrides)
     if model is not None:
-        local = Path(model).expanduser()
+        local = local_path(model)
         name = str(local.resolve()) if local.exists() else model
         changes = [f"model.name_or_path={_quoted(name)}", *_REAL_MODEL, *overrides]
     loaded = load_profile(shipped_profile("demo").path, changes)

@@ -154,10 +154,10 @@ def _matches(spec: ModelSpec, family: str, licence: str, word: str) -> bool:
 
 def _entry(model: str, name: str | None) -> ModelSpec:
     """The spec to store: from files that are here, under a checked name."""
-    from engine.models.resolve import cached_snapshot, read_directory, resolve_model
+    from engine.models.resolve import cached_snapshot, local_path, read_directory, resolve_model
     from engine.models.user_catalog import check_name
 
-    snapshot = cached_snapshot(model) if not Path(model).expanduser().exists() else None
+    snapshot = cached_snapshot(model) if not local_path(model).exists() else None
     spec = read_directory(snapshot, name=model, source="cache") if snapshot else resolve_model(model)
     if spec.path is None or spec.source == "built-in":
         where, hint = (

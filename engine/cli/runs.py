@@ -14,7 +14,7 @@ from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.progress import Progress, status_line
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
-from engine.cli.train import finish, tell_summary
+from engine.cli.train import finish, tell_summary, wait_until_it_trains
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch, store
 from engine.runs.events import read_events
@@ -203,9 +203,7 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
     if not detach:
         finish(run, process, as_json=as_json, offset=offset, keep=True)
         return
-    progress = Progress(quiet=as_json)
-    launch.wait_started(run, process, progress, offset=offset, keep=True)
-    progress.close()
+    wait_until_it_trains(run, process, quiet=as_json, offset=offset, keep=True)
     print_json({"run": run.id, "path": str(run.path)}) if as_json else line(run.id)
 
 

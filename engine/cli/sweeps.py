@@ -175,6 +175,9 @@ def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offse
             progress(event)
             if event["type"] == "error":
                 error = EngineError.from_dict(event)
+    except SystemExit:
+        note(f"the search goes on without this command; stop it: engine sweeps stop {sweep.id}")
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
         progress.close()

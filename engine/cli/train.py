@@ -46,12 +46,26 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     title = name or resolved.settings.name or profile.stem
     run, process = launch.start_run(title, resolved.to_run_json(), loaded.text)
     if detach:
-        progress = Progress(quiet=as_json)
-        _guarded(run, process, lambda: launch.wait_started(run, process, progress))
-        progress.close()
+        wait_until_it_trains(run, process, quiet=as_json)
         _tell_detached(run, as_json)
         return
     finish(run, process, as_json=as_json)
+
+
+def wait_until_it_trains(
+    run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
+) -> None:
+    """Follow a run until it trains, and leave it. A command that is ended before that takes its worker with it.
+
+    Raises the error of a run that cannot start.
+    """
+    progress = Progress(quiet=quiet)
+    try:
+        _guarded(run, process, lambda: launch.wait_started(run, process, progress, offset=offset, keep=keep))
+    except SystemExit:
+        _leave(run, process, began=False, keep=keep)
+        raise
+    progress.close()
 
 
 def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from engine.data.chat import choose_template
 from engine.errors import EngineError, ExitCode
 from engine.evaluate import foreign
@@ -25,6 +23,7 @@ from engine.evaluate.trained import (
     Trained,
     adapter_on,
     device_of,
+    device_of_path,
     load_tokenizer,
     models,
     open_run,
@@ -121,7 +120,7 @@ def _of_path(job: Job, trained: Trained | None) -> Subject:
         settings, base_dir = trained.settings, trained.base_dir
     else:
         settings, _, base_dir = from_run_json(_as_run_json(job))
-    device = device_of(settings, job.warn) if trained is not None else _any_device(settings)
+    device = device_of(settings, job.warn) if trained is not None else device_of_path(settings, job.warn)
     found = foreign.open_foreign(str(job.params["path"]), settings, base_dir, job.warn)
     asked = job.params.get("base")
     beside = foreign.open_foreign(str(asked), settings, base_dir, job.warn) if asked else None
@@ -175,10 +174,6 @@ def _as_run_json(job: Job) -> dict[str, Any]:
         "provenance": {},
         "base_dir": job.params["base_dir"],
     }
-
-
-def _any_device(settings: Profile) -> str:
-    return "cuda" if settings.launch.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _context(found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.hardware.absent import no_cuda
+from engine.hardware.probe import probe_machine
 from engine.modeling import adapters, load
 from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
@@ -122,10 +124,25 @@ def load_tokenizer(trained: Trained, warn: Warn) -> Any:
 
 def device_of(settings: Profile, warn: Warn) -> str:
     """Where the run trained; the CPU, told as a warning, when this machine has no such device."""
-    if settings.launch.device == "cuda" and not torch.cuda.is_available():
-        warn("device", "the run trained on CUDA, which torch does not find here: the CPU is used")
+    if settings.launch.device != "cuda":
         return "cpu"
-    return "cuda" if settings.launch.device == "cuda" else "cpu"
+    return _cuda_or_told(settings, warn)
+
+
+def device_of_path(settings: Profile, warn: Warn) -> str:
+    """A GPU where there is one, for a model without a run; the CPU, told as a warning, when torch cannot use it."""
+    if settings.launch.device == "cpu":
+        return "cpu"
+    if settings.launch.device == "auto" and not torch.cuda.is_available() and not probe_machine(processes=False).gpus:
+        return "cpu"
+    return _cuda_or_told(settings, warn)
+
+
+def _cuda_or_told(settings: Profile, warn: Warn) -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    warn("device", f"{no_cuda(settings.launch.gpu)}: the processor is used")
+    return "cpu"
 
 
 def models(trained: Trained, device: str, warn: Warn, *, alone: bool = False) -> Iterator[tuple[str, Any]]:

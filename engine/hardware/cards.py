@@ -13,11 +13,13 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.capabilities import usable_gpus
 from engine.hardware.machine import Gpu, Machine
 
+PROFILE_KEY = "launch.gpu"
 _VENDOR = "NVIDIA "
 _SLICE = " MIG"
 _UUID_CHARS = 12
 """`GPU-` or `MIG-` and eight digits: the least of a UUID that is shown."""
-_NUMBER = re.compile(r"(?:gpu\s*)?(\d{1,4})(?::(\d{1,3}))?((?:\s.*)?)", re.IGNORECASE)
+_NUMBER = r"(?:gpu\s*)?(\d{1,4})(?::(\d{1,3}))?((?:\s.*)?)"
+"""A text: most commands name no card, and compiling it takes a millisecond."""
 
 
 def card_name(gpu: Gpu) -> str:
@@ -48,23 +50,24 @@ def listed_gpus(machine: Machine) -> tuple[Gpu, ...]:
     return tuple(gpu for gpu in machine.gpus if gpu.mig != "parent" or gpu.index not in split)
 
 
-def find_card(machine: Machine, wanted: str) -> Gpu:
-    """The usable card that `wanted` names: `1`, `GPU 1`, `0:2`, a slice's name, or a UUID or its start.
+def find_card(machine: Machine, wanted: str, where: str = PROFILE_KEY) -> Gpu:
+    """The usable card that `wanted` names: `1`, `GPU 1`, `0:2`, a card's title or its start, a UUID or its start.
 
     Raises EngineError(RESOURCES) that lists the cards, for a name that none or several have, and for a card that
-    cannot be used.
+    cannot be used. `where`: the profile key or the option that has the name.
     """
-    found = _named(listed_gpus(machine), wanted)
-    shown = wanted[:64]
+    found = _named(listed_gpus(machine), wanted.strip())
+    cards, shown = _choosable(machine), wanted[:64]
     if not found:
-        raise _refusal(f"no GPU here is called '{shown}'", _choices(_choosable(machine)))
-    if len(found) > 1:
-        raise _refusal(f"'{shown}' names {len(found)} GPUs", _choices(found))
-    reason = why_not(found[0])
-    if reason:
+        message = f"no GPU here is called '{shown}'"
+    elif len(found) > 1:
+        cards, message = found, f"'{shown}' names {len(found)} GPUs"
+    else:
+        reason = why_not(found[0])
+        if not reason:
+            return found[0]
         message = f"{card_title(found[0])} cannot be used: {reason}"
-        raise _refusal(message, _choices(_choosable(machine)))
-    return found[0]
+    raise EngineError(message, code=ExitCode.RESOURCES, where=where, hint=_choices(cards, where))
 
 
 def why_not(gpu: Gpu) -> str:
@@ -91,12 +94,14 @@ def _choosable(machine: Machine) -> tuple[Gpu, ...]:
 
 def _named(cards: Sequence[Gpu], wanted: str) -> tuple[Gpu, ...]:
     """By number and name first: no UUID begins with a digit or with `GPU` and a space."""
-    number = _NUMBER.fullmatch(wanted.strip())
+    number = re.fullmatch(_NUMBER, wanted, re.IGNORECASE)
     if number is not None:
         index, part, rest = number.groups()
         words = _words(f"GPU {index}{rest}")
         same = (gpu for gpu in cards if part is None or gpu.mig_index == int(part))
-        return tuple(gpu for gpu in same if _words(card_name(gpu))[: len(words)] == words)
+        return tuple(gpu for gpu in same if _words(card_title(gpu))[: len(words)] == words)
+    if not wanted:
+        return ()
     start = wanted.lower()
     found = tuple(gpu for gpu in cards if (gpu.uuid or "").lower().startswith(start))
     return tuple(gpu for gpu in found if (gpu.uuid or "").lower() == start) or found
@@ -106,11 +111,8 @@ def _words(name: str) -> list[str]:
     return name.lower().split()
 
 
-def _choices(cards: Sequence[Gpu]) -> str:
+def _choices(cards: Sequence[Gpu], where: str) -> str:
     if not cards:
-        return "no GPU can be used here: see 'engine probe' for the reason, or set launch.device = 'cpu'"
+        processor = "set launch.device = 'cpu'" if where == PROFILE_KEY else f"use {where} cpu"
+        return f"no GPU can be used here: see 'engine probe' for the reason, or {processor}"
     return "choose one of " + ", ".join(f"{card_title(gpu)} ({short_uuid(gpu, cards)})" for gpu in cards)
-
-
-def _refusal(message: str, hint: str) -> EngineError:
-    return EngineError(message, code=ExitCode.RESOURCES, where="launch.gpu", hint=hint)

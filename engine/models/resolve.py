@@ -37,7 +37,7 @@ def resolve_model(ref: str, revision: str | None = None, base_dir: Path | None =
         raise _error("no model was named", "", "give a directory, a hub id, a .gguf file or 'demo'")
     if ref == "demo":
         return _demo()
-    local = Path(base_dir or Path.cwd(), Path(ref).expanduser())
+    local = local_path(ref, base_dir)
     if local.suffix == ".gguf" or local.is_file():
         return _file(local, shown)
     if local.is_dir():
@@ -45,6 +45,21 @@ def resolve_model(ref: str, revision: str | None = None, base_dir: Path | None =
     if _looks_like_path(ref):
         raise _error("no such model directory", shown, "check the path; it is relative to the profile")
     return _hub(ref, revision, shown)
+
+
+def local_path(ref: str, base_dir: Path | None = None) -> Path:
+    """Where a model's name would lie on this disk. Raises EngineError(MODEL) for a path that no disk can have."""
+    try:
+        path = Path(base_dir or Path.cwd(), Path(ref).expanduser())
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: `~name` of somebody who is not here
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        shown = sanitize(ref, max_chars=200, single_line=True)
+        hint = "give a directory that can be read, a hub id, a .gguf file or 'demo'"
+        raise _error(f"no model can be found there: {why.lower().rstrip('.')}", shown, hint) from None
+    return path
 
 
 def read_directory(directory: Path, *, name: str, source: str) -> ModelSpec:

@@ -13,13 +13,14 @@ from engine.hardware.machine import Machine
 from engine.recommend.plan import Requirements
 
 AUTO, CPU = "auto", "cpu"
+_OPTION = "--device"
 
 
 def on_device(asked: Requirements, machine: Machine, wanted: str) -> Requirements:
-    """`asked` on `auto`, `cpu`, or the card that `wanted` names. Raises EngineError(RESOURCES) for one not here."""
+    """`asked` on `auto`, `cpu`, or the card that `--device` names. Raises EngineError(RESOURCES) for one not here."""
     if wanted.lower() in (AUTO, CPU):
         return replace(asked, gpu_uuid=None, device=None if wanted.lower() == AUTO else CPU)
-    return replace(asked, gpu_uuid=find_card(machine, wanted).uuid, device="cuda")
+    return replace(asked, gpu_uuid=find_card(machine, wanted, _OPTION).uuid, device="cuda")
 
 
 def device_settings(asked: Requirements) -> dict[str, Any]:

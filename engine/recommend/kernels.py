@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from engine.hardware.machine import Gpu
-from engine.libraries import optional_misfit
 from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
@@ -38,6 +37,8 @@ def obstacle(spec: ModelSpec, device: str, gpu: Gpu | None) -> str:
         return f"no Triton kernels are known for '{spec.family}' models"
     if not is_installed():
         return f"liger-kernel is not installed: {INSTALL}"
+    from engine.libraries import optional_misfit  # of use on a machine with a GPU alone
+
     return optional_misfit("liger-kernel") or optional_misfit("triton")
 
 

@@ -79,4 +79,5 @@ def _is_at_terminal_of_step(environment: Mapping[str, str]) -> bool:
 
 
 def _number(text: str) -> int:
+    text = text.strip()
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0

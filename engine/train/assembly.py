@@ -12,6 +12,7 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
+from engine.hardware.absent import no_cuda
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
 from engine.modeling import adapters, attention, checkpointing, load
@@ -51,8 +52,9 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
     device = settings.launch.device
     if device == "cuda" and not torch.cuda.is_available():
         raise EngineError(
-            "torch finds no CUDA device",
+            no_cuda(settings.launch.gpu),
             code=ExitCode.ENVIRONMENT,
+            where="launch.gpu" if settings.launch.gpu else "launch.device",
             hint="check the driver against torch with 'engine probe'",
         )
     quantized = settings.quantization.method != "none"

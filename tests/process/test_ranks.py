@@ -105,8 +105,9 @@ def test_a_worker_that_gets_a_rank_all_the_same_trains_alone(shell, monkeypatch)
     assert (run.path / "summary.json").is_file()
 
 
-def test_a_command_that_is_ended_before_training_takes_its_worker_along(shell):
-    starter = shell.start("train", shell.write("p.toml", FAST))
+@pytest.mark.parametrize("how", [(), ("--detach",)], ids=["followed", "detached"])
+def test_a_command_that_is_ended_before_training_takes_its_worker_along(shell, how):
+    starter = shell.start("train", shell.write("p.toml", FAST), *how)
     run = wait_for(lambda: shell.runs and shell.runs[0])
     worker = wait_for(lambda: holder_pid(run / "lock"))
     starter.terminate()
@@ -126,6 +127,19 @@ def test_a_command_that_is_ended_while_it_trains_leaves_the_run_alone(shell, eve
     seen = len(events(run))
     wait_for(lambda: len(events(run)) > seen + 5)
     assert shell.engine("runs", "stop", "last", "--now").code == 0
+
+
+def test_a_sweep_whose_command_is_ended_goes_on_and_says_so(shell):
+    starter = shell.start("sweep", shell.write("p.toml", FAST), "--vary", "lora.r=2,4")
+    (sweep,) = wait_for(lambda: list((shell.folder / "state" / "tunedeck" / "sweeps").glob("*")))
+    worker = wait_for(lambda: holder_pid(sweep / "lock"))
+    starter.terminate()
+    _, said = starter.communicate(timeout=20)
+    assert starter.returncode == 128 + signal.SIGTERM
+    assert f"engine sweeps stop {sweep.name}" in said
+    assert holder_pid(sweep / "lock") == worker
+    assert shell.engine("sweeps", "stop", "last").code == 0
+    assert gone(worker, 60.0)
 
 
 def test_a_command_that_is_ended_takes_the_worker_that_answers_it_along(shell, monkeypatch):

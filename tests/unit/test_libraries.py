@@ -127,13 +127,83 @@ def test_a_broken_distribution_says_nothing(install, tmp_path: Path) -> None:
     assert misfits() == []
 
 
+@pytest.mark.parametrize("version", ["0.8.5", "0.8.5+cu128", "0.8.10"])
+def test_plain_versions_of_an_extra_need_no_parser(install, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """Its import would be a tenth of `engine fit`."""
+    install(kernel_lib=version)
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    assert optional_misfit("kernel-lib") == ""
+    assert libraries._plainly_fits(DECLARED[-1], version)
+
+
+PLAIN = [
+    "0.8",
+    "0.8.4",
+    "0.8.5",
+    "0.8.5.0",
+    "0.8.5.post1",
+    "0.9",
+    "0.9.0rc1",
+    "0.8.6.dev3",
+    "1!0.8.6",
+    "0.8.9+a.b",
+    "x",
+]
+
+
+@pytest.mark.parametrize("version", PLAIN)
+def test_the_short_way_never_takes_what_the_parser_refuses(install, version: str) -> None:
+    install(kernel_lib=version)
+    (requirement,) = libraries._requirements([DECLARED[-1]])
+    assert bool(optional_misfit("kernel-lib")) == bool(libraries._failed(requirement, version))
+
+
+def test_what_a_broken_installation_left_beside_is_no_misfit(install, tmp_path: Path) -> None:
+    install()
+    (tmp_path / "alpha_lib-0.3.dist-info").mkdir()
+    lay(tmp_path, "beta", "1.0")
+    libraries._distributions.cache_clear()
+    assert told() == []
+
+
+def test_several_versions_of_which_none_fits_are_told(install, tmp_path: Path) -> None:
+    install(beta="1.0")
+    lay(tmp_path, "beta", "1.1")
+    libraries._distributions.cache_clear()
+    with pytest.raises(EngineError, match=r"beta 1\.1 is too old"):
+        told()
+
+
+def test_a_name_is_no_beginning_of_another(install, tmp_path: Path) -> None:
+    lay(tmp_path, "kernel", "5")
+    install()
+    (tmp_path / "tunedeck-9.9.dist-info" / "METADATA").write_text(
+        "Requires-Dist: kernel-lib<0.9; extra == 'a'\nRequires-Dist: kernel>=5; extra == 'a'\n\n"
+    )
+    lay(tmp_path, "Kernel.Lib", "7")
+    assert optional_misfit("kernel") == ""
+
+
+def test_a_requirement_that_cannot_be_read_is_passed_over(install, tmp_path: Path) -> None:
+    install(alpha_lib="1.0")
+    metadata = tmp_path / "tunedeck-9.9.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text() + "Requires-Dist: beta>=>1\nRequires-Dist: ?\n")
+    assert [misfit.name for misfit in misfits()] == ["alpha-lib"]
+
+
+def test_a_folder_of_the_user_is_no_library(install, tmp_path: Path) -> None:
+    install(nowhere=None)
+    (tmp_path / "nowhere").mkdir()
+    assert [misfit.name for misfit in misfits()] == ["nowhere"]
+
+
 def test_kernels_of_another_version_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.hardware.machine import Gpu
     from engine.models.catalog import catalog_index
     from engine.recommend import kernels
 
     monkeypatch.setattr(kernels, "is_installed", lambda: True)
-    monkeypatch.setattr(kernels, "optional_misfit", lambda name: f"{name} 9 is newer" if name == "triton" else "")
+    monkeypatch.setattr(libraries, "optional_misfit", lambda name: f"{name} 9 is newer" if name == "triton" else "")
     spec, card = catalog_index()["smollm2-135m-instruct"], Gpu("A100", compute_capability=(8, 0))
     assert kernels.choose_kernels(spec, "cuda", card, None) == ("plain", "triton 9 is newer")
 

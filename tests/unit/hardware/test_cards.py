@@ -28,7 +28,9 @@ def test_slices_are_told_from_their_card_and_from_each_other(replay: Any) -> Non
         ("0:0", LARGE),
         ("GPU 0 MIG 1g.5gb #2", SMALL),
         ("gpu 0 mig 3g.20gb", LARGE),
+        ("GPU 0 MIG 1g.5gb #2 A100-SXM4-40GB", SMALL),
         ("MIG-cba6", SMALL),
+        (" MIG-cba6 ", SMALL),
         (LARGE.upper(), LARGE),
     ],
 )
@@ -36,7 +38,7 @@ def test_a_slice_is_found_by_number_name_and_uuid(replay: Any, wanted: str, uuid
     assert find_card(replay("mig"), wanted).uuid == uuid
 
 
-@pytest.mark.parametrize("wanted", ["1", "GPU 1", "gpu1", " 1 ", "GPU 1 "])
+@pytest.mark.parametrize("wanted", ["1", "GPU 1", "gpu1", " 1 ", "GPU 1 ", "GPU 1 GeForce RTX 4090"])
 def test_a_card_is_found_by_its_number(replay: Any, wanted: str) -> None:
     machine = replay("mixed")
     assert find_card(machine, wanted) is machine.gpus[1]
@@ -55,6 +57,8 @@ def test_a_uuid_that_is_whole_is_no_beginning_of_another(replay: Any) -> None:
         ("mixed", "GPU-", "names 2 GPUs"),
         ("mig", "0", "'0' names 2 GPUs"),
         ("mig", "0:1", "no GPU here is called '0:1'"),
+        ("mixed", "GPU 1 GeForce RTX 3090", "no GPU here is called"),
+        ("t4", "", "no GPU here is called ''"),
         ("no-gpu", "0", "no GPU here is called '0'"),
     ],
 )

@@ -162,6 +162,20 @@ def test_paths_that_are_not_there(tmp_path: Path, ref: str) -> None:
     refusal(ref, base_dir=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "ref", ["a" * 300, "./" + "a" * 300, "/" + "b/" * 3000, "a" * 300 + ".gguf", "~nobody-of-that-name/x"]
+)
+def test_a_path_that_no_disk_can_have_is_refused_in_a_sentence(tmp_path: Path, ref: str) -> None:
+    error = refusal(ref, base_dir=tmp_path)
+    assert error.message.startswith("no model can be found there: ")
+    assert len(str(error)) < 500
+
+
+def test_a_path_below_a_file_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "no such model directory" in str(refusal("./file/model", base_dir=tmp_path))
+
+
 def test_escape_sequences_do_not_reach_messages(cache: Path) -> None:
     assert "\x1b" not in str(refusal("evil/\x1b[31mname"))
 

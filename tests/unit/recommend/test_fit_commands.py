@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ TWO = Machine(
         for number, (letter, free) in enumerate((("a", 70), ("b", 20)))
     ),
 )
+
+
+@pytest.mark.parametrize(("gpus", "hint"), [(TWO.gpus, "GPU 1 A100-SXM4-80GB"), ((), "or use --device cpu")])
+def test_a_device_that_is_not_here_is_told_as_the_option_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, gpus: tuple[Gpu, ...], hint: str
+) -> None:
+    monkeypatch.setattr(probe, "probe_machine", lambda: replace(TWO, gpus=gpus))
+    error = run("demo", "--device", "7").exception
+    assert isinstance(error, EngineError)
+    assert error.where == "--device"
+    assert hint in error.hint
 
 
 @pytest.mark.parametrize(("device", "card"), [("auto", "GPU 0"), ("1", "GPU 1"), ("GPU-bbbb", "GPU 1"), ("cpu", "")])

@@ -14,6 +14,7 @@ RANKS = {
     "mpirun of Open MPI": ("OMPI_COMM_WORLD_SIZE", {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}),
     "mpirun of MPICH": ("PMI_SIZE", {"PMI_SIZE": "2", "PMI_RANK": "0"}),
     "mpirun of MVAPICH": ("MV2_COMM_WORLD_SIZE", {"MV2_COMM_WORLD_SIZE": "2"}),
+    "a size with a space": ("WORLD_SIZE", {"WORLD_SIZE": " 2"}),
     "srun -n2": ("SLURM_STEP_NUM_TASKS", TASK),
     "srun -n2, its first task": ("SLURM_STEP_NUM_TASKS", {**TASK, "SLURM_PROCID": "0"}),
     "srun -n2 --pty, a task without the terminal": ("SLURM_STEP_NUM_TASKS", {**TASK, "SLURM_PTY_PORT": "33509"}),

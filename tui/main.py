@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, ExitCode
 from engine.text import sanitize
+from tui.opening import keys_kept
 from tui.options import Options
 
 if TYPE_CHECKING:
@@ -43,7 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitCode.ENVIRONMENT)
     options = Options(arguments.refresh, arguments.ascii, not arguments.no_mouse)
     prepare_environment()
-    return _open(options, run)
+    with keys_kept():
+        try:
+            return _open(options, run)
+        except KeyboardInterrupt:  # while it loads: ctrl+c is a key of the deck later
+            return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +110,7 @@ def prepare_environment() -> None:
 
 def _open(options: Options, run: Run | None) -> int:
     try:
+        from tui import escape
         from tui.app import AttachedDeckApp, DeckApp
     except (ImportError, AttributeError, TypeError) as failure:
         from engine.libraries import error_lines, explain
@@ -115,6 +122,7 @@ def _open(options: Options, run: Run | None) -> int:
         return int(error.code)
     sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
+    escape.install(app.settings.keys.values())
     app.run(mouse=options.mouse)
     return app.ending.code or app.return_code or 0
 

@@ -1,11 +1,12 @@
-"""What a terminal sends, all at once: bytes through Textual's own parser and driver, with no wait between keys."""
+"""What a terminal sends, all at once: bytes through the deck's parser and Textual's driver, with no pause."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from textual._xterm_parser import XTermParser
 from textual.pilot import Pilot
+
+from tui.escape import KeyParser
 
 ENTER, CLEAR, SAVE, START, QUIT, COPY, PALETTE, TAB = (
     "\r", "\x15", "\x13", "\x12", "\x11", "\x03", "\x10", "\t"
@@ -18,7 +19,7 @@ def at_once(pilot: Pilot[Any], *keys: str) -> None:
     app = pilot.app
     driver = app._driver
     assert driver is not None
-    parser = XTermParser(False)
+    parser = KeyParser(False)
     for event in [*parser.feed("".join(keys)), *parser.tick()]:
         driver.process_message(event)
 

@@ -240,11 +240,11 @@ async def test_clicks_wait_their_turn_too(profile: Path) -> None:
         await on_row(pilot, app, "model.max_length")
         save = screen_text(app).splitlines()[23].index("^s save") + 1
         other = rows(app)["lora.r"].region
-        at_once(pilot, ENTER, CLEAR, "512", click(save, 23), ENTER, CLEAR, "640", click(other.x + 2, other.y), "a")
+        at_once(pilot, ENTER, CLEAR, "512", click(save, 23), ENTER, CLEAR, "384", click(other.x + 2, other.y), "a")
         await until(pilot, lambda: app.deck.form is not None and app.deck.form.given("lora.r") is None)
         assert "max_length = 512" in profile.read_text()
         assert app.deck.form is not None
-        assert app.deck.form.edits == {"model.max_length": 640, "lora.r": None}
+        assert app.deck.form.edits == {"model.max_length": 384, "lora.r": None}
 
 
 async def test_a_field_left_as_it_was_is_no_edit(profile: Path) -> None:

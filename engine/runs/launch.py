@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
@@ -73,22 +75,53 @@ def _set_waiting(environment: dict[str, str]) -> None:
 
 
 def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a worker in a session of its own: neither a closed terminal nor our death reaches it."""
+    """Start a worker in a session of its own: neither a closed terminal nor our death reaches it.
+
+    A SIGTERM that arrives meanwhile ends the worker, too: nobody else knows of it yet.
+    """
+    started: list[subprocess.Popen[bytes]] = []
     log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        return subprocess.Popen(
-            # -P: a file in the run's directory must not pass for a module.
-            [sys.executable, "-P", "-m", "engine.worker", str(directory)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            cwd=directory,
-            start_new_session=True,
-            close_fds=True,
-        )
+        with _sigterm_held():
+            started.append(_popen(directory, environment, log))
+    except BaseException:
+        for process in started:
+            end_worker(process)
+        raise
     finally:
         os.close(log)
+    return started[0]
+
+
+def _popen(directory: Path, environment: dict[str, str], log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        # -P: a file in the run's directory must not pass for a module.
+        [sys.executable, "-P", "-m", "engine.worker", str(directory)],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        cwd=directory,
+        start_new_session=True,
+        close_fds=True,
+    )
+
+
+@contextlib.contextmanager
+def _sigterm_held() -> Iterator[None]:
+    """A SIGTERM within takes effect at the end, where a handler of Python's would raise in the middle of a start."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[FrameType | None] = []
+    signal.signal(signal.SIGTERM, lambda _, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if came:
+        before(signal.SIGTERM, came[0])
 
 
 def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[Run, subprocess.Popen[bytes]]:
@@ -99,7 +132,11 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     refuse_ranks()
     run = create_run(name, run_json, profile_text)
     write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": False})
-    return run, spawn_worker(run.path, worker_environment(run_json))
+    try:
+        return run, spawn_worker(run.path, worker_environment(run_json))
+    except SystemExit:
+        remove_run(run)
+        raise
 
 
 def resume_run(

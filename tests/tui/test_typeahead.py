@@ -86,6 +86,7 @@ def current(app: DeckApp) -> str:
 async def on_row(pilot: Pilot[Any], app: DeckApp, key: str) -> None:
     """The form is there, and `key` has the keyboard."""
     await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen_stack[0], ProfileScreen))
     await until(pilot, lambda: key in rows(app) and app.focused is not None and form_of(app).found.plan is not None)
     form_of(app).set_focus(rows(app)[key])
     await pilot.pause()

@@ -250,10 +250,10 @@ async def test_clicks_wait_their_turn_too(profile: Path) -> None:
 
 async def test_a_field_left_as_it_was_is_no_edit(profile: Path) -> None:
     app = opened(profile)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await on_row(pilot, app, "name")
         at_once(pilot, ENTER, SAVE)
-        await pilot.pause(0.3)
+        await until(pilot, lambda: app._notifications)
         assert app.deck.form is not None
         assert app.deck.form.edits == {}
         assert not app.screen.query("FieldRow Input")

@@ -208,11 +208,12 @@ def nothing_yet(results: Results) -> Content:
         return Content.styled(results.report_problem, "$error")
     if results.no_evaluation:
         return line(("nothing to compare: ", "bold"), results.no_evaluation)
-    rows = f"{results.held_out:,} rows were held out of training" if results.held_out else ""
+    rows = f"   {results.held_out:,} rows were held out of training;\n" if results.held_out else ""
     return line(
         ("not evaluated yet\n\n", "bold"),
-        f"v  answers {rows and 'held-out questions'} with the base and with the tuned model, scores both,\n"
-        "   and says whether the change is more than chance\n",
-        (f"   {rows}; the evaluation goes on when the deck is closed\n", "dim"),
+        f"v  answers {'held-out ' if rows else ''}questions with the base and with\n"
+        "   the tuned model, scores both, and says whether the\n"
+        "   change is more than chance\n",
+        (f"{rows}   the evaluation goes on when the deck is closed\n", "dim"),
         ("\nc  talk with it first    e  export it", ""),
     )

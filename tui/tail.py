@@ -146,7 +146,10 @@ class RunReader:
             return "stopping" if pending(self.run.path, "stop") else "running"
         if self.fold.finished:
             return safe(self.fold.finished.get("outcome") or "failed", 20)
-        return safe(run_state(self.run), 20) if self.run.path.is_dir() else "removed"
+        try:
+            return safe(run_state(self.run), 20) if self.run.path.is_dir() else "removed"
+        except FileNotFoundError:  # just now
+            return "removed"
 
     def snapshot(self, state: str) -> RunSnapshot:
         """What there is to see now."""

@@ -49,7 +49,7 @@ class TypeAhead:
             return True
         if not _waits(event) or event.is_forwarded:
             return True
-        if self._task is None and (self._given_up or _nothing_queued(self._app)) and self._settled(of_app=False):
+        if self._task is None and (self._given_up or _nothing_queued(self._app)) and self._settled(event, of_app=False):
             return True
         if self._given_up:
             return True
@@ -70,7 +70,7 @@ class TypeAhead:
 
     async def _until_settled(self) -> None:
         began, turns = time.monotonic(), 0
-        while not self._settled() and self._app.is_running:
+        while not self._settled(self._held[0]) and self._app.is_running:
             waited = time.monotonic() - began
             if waited > URGENT_S and self._drop_before_urgent():
                 return
@@ -80,12 +80,13 @@ class TypeAhead:
             turns += 1
             await asyncio.sleep(0 if turns < EAGER_TURNS else POLL_S)
 
-    def _settled(self, of_app: bool = True) -> bool:
-        """Whether nothing that a key can act on is being worked on, or is still to come."""
+    def _settled(self, event: events.Event, of_app: bool = True) -> bool:
+        """Whether nothing that `event` can act on is being worked on, or is still to come."""
         app = self._app
         if (of_app and not _rests(app)) or not app.screen_stack:
             return False
         settled = all(_rests(node) for node in _nodes(app)) and _ready(app)
+        settled = settled and (not isinstance(event, events.MouseEvent) or _laid_out(app))
         self._given_up = self._given_up and not settled
         return settled
 
@@ -151,6 +152,11 @@ def _rests(pump: MessagePump) -> bool:
 def _nothing_queued(app: DeckApp) -> bool:
     """Whether no message waits behind the one that the app handles now."""
     return app._message_queue.empty() and getattr(app, "_pending_message", None) is None
+
+
+def _laid_out(app: DeckApp) -> bool:
+    """Whether everything on the screen stands where a click will find it."""
+    return not any(getattr(app.screen, f"_{what}_required", False) for what in ("layout", "scroll"))
 
 
 def _ready(app: DeckApp) -> bool:

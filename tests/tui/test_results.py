@@ -129,6 +129,20 @@ async def test_samples_can_be_read_whole_filtered_and_sorted_by_what_changed(cpu
         await shows(pilot, "samples  3 of 3")
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_an_evaluation_does_is_said_without_broken_lines(size: tuple[int, int], cpu_machine: object) -> None:
+    run = settle()
+    trained(run)
+    app = opened(run)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("5")
+        await shows(pilot, "not evaluated yet", "goes on when the deck is closed", "e  export it")
+        lines = [text.strip() for text in screen_text(app).splitlines()]
+        assert "v  answers held-out questions with the base and with" in lines
+        assert "the tuned model, scores both, and says whether the" in lines
+        assert "the evaluation goes on when the deck is closed" in lines
+
+
 async def test_without_report_the_screen_says_what_can_be_done(cpu_machine: object) -> None:
     run = settle()
     trained(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,11 @@ async def test_an_empty_run_screen_says_what_to_do() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("3")
         await shows(pilot, "no run is attached")
+
+
+def test_a_run_that_is_deleted_while_its_state_is_read_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    reader = RunReader(run)
+    shutil.rmtree(run.path)
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)  # it was there a moment ago
+    assert reader.state() == "removed"

@@ -86,6 +86,7 @@ def current(app: DeckApp) -> str:
 async def on_row(pilot: Pilot[Any], app: DeckApp, key: str) -> None:
     """The form is there, and `key` has the keyboard."""
     await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen_stack[0], ProfileScreen))
     await until(pilot, lambda: key in rows(app) and app.focused is not None and form_of(app).found.plan is not None)
     form_of(app).set_focus(rows(app)[key])
     await pilot.pause()
@@ -247,12 +248,27 @@ async def test_clicks_wait_their_turn_too(profile: Path) -> None:
         assert app.deck.form.edits == {"model.max_length": 384, "lora.r": None}
 
 
-async def test_a_field_left_as_it_was_is_no_edit(profile: Path) -> None:
+async def test_an_open_field_keeps_the_keyboard_through_a_tiny_terminal(profile: Path) -> None:
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
+        await on_row(pilot, app, "lora.r")
+        at_once(pilot, ENTER, CLEAR, "4")
+        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "4")
+        await pilot.resize_terminal(40, 10)
+        await shows(pilot, "too small")
+        await pilot.resize_terminal(80, 24)
+        await shows(pilot, "max length")
+        await pilot.pause(0.1)
+        at_once(pilot, "8", ENTER)
+        await until(pilot, lambda: app.deck.form is not None and app.deck.form.given("lora.r") == 48)
+
+
+async def test_a_field_left_as_it_was_is_no_edit(profile: Path) -> None:
+    app = opened(profile)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await on_row(pilot, app, "name")
         at_once(pilot, ENTER, SAVE)
-        await pilot.pause(0.3)
+        await until(pilot, lambda: app._notifications)
         assert app.deck.form is not None
         assert app.deck.form.edits == {}
         assert not app.screen.query("FieldRow Input")

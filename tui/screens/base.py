@@ -12,6 +12,7 @@ from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.widgets import Input
 
 from tui.screens.jump import Target
 from tui.screens.modal import drop_stale
@@ -41,6 +42,7 @@ class DeckScreen(Screen[None]):
 
     NAME: ClassVar[str] = ""
     AUTO_FOCUS = ""
+    _had_keyboard: Widget | None = None
 
     @property
     def deck_app(self) -> DeckApp:
@@ -66,7 +68,20 @@ class DeckScreen(Screen[None]):
         """Swap to the message and back; a size that the terminal no longer has changes nothing."""
         if drop_stale(event, self.app.size):
             return
-        self.set_class(event.size.width < MIN_WIDTH or event.size.height < MIN_HEIGHT, "-tiny")
+        tiny = event.size.width < MIN_WIDTH or event.size.height < MIN_HEIGHT
+        if tiny and not self.has_class("-tiny"):
+            self._had_keyboard = self.focused
+        self.set_class(tiny, "-tiny")
+        if not tiny and self._had_keyboard is not None:
+            self.call_after_refresh(self._give_keyboard_back)
+
+    def _give_keyboard_back(self) -> None:
+        """What was hidden lost the keyboard; an open field must not leave its letters to the commands."""
+        widget, self._had_keyboard = self._had_keyboard, None
+        if widget is not None and widget.is_attached and widget.focusable:
+            if isinstance(widget, Input):
+                widget.select_on_focus = False  # what was typed goes on where it was
+            self.set_focus(widget)
 
     def refresh_keys(self) -> None:
         """Repaint the key bar: what is possible may have changed."""

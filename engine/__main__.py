@@ -12,13 +12,12 @@ def main() -> None:
     try:
         from engine.cli import main as run
     except (ImportError, AttributeError, TypeError) as failure:
-        from engine.libraries import error_lines, explain
+        from engine.libraries import report_failed_start
 
-        error = explain(failure)
-        if error is None:
+        code = report_failed_start(failure)
+        if code is None:
             raise
-        sys.stderr.write(error_lines(error))
-        sys.exit(int(error.code))
+        sys.exit(code)
     run()
 
 

@@ -83,9 +83,14 @@ def explain(failure: BaseException) -> EngineError | None:
     return EngineError(f"{type(failure).__name__}: {failure}", code=ExitCode.ENVIRONMENT, hint=newer)
 
 
-def error_lines(error: EngineError) -> str:
-    """An error as lines of stderr, where nothing but the standard library is sure to be there."""
-    return "".join(sanitize(f"error: {each}", single_line=True) + "\n" for each in error.problems or (error,))
+def report_failed_start(failure: BaseException) -> int | None:
+    """Write to stderr what libraries have to do with a failed start; the exit code, or None where all of them fit."""
+    error = explain(failure)
+    if error is None:
+        return None
+    for each in error.problems or (error,):
+        sys.stderr.write(sanitize(f"error: {each}", single_line=True) + "\n")
+    return int(error.code)
 
 
 def _error_of(found: list[Misfit]) -> EngineError | None:

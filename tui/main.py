@@ -113,13 +113,12 @@ def _open(options: Options, run: Run | None) -> int:
         from tui import escape
         from tui.app import AttachedDeckApp, DeckApp
     except (ImportError, AttributeError, TypeError) as failure:
-        from engine.libraries import error_lines, explain
+        from engine.libraries import report_failed_start
 
-        error = explain(failure)
-        if error is None:
+        code = report_failed_start(failure)
+        if code is None:
             raise
-        sys.stderr.write(error_lines(error))
-        return int(error.code)
+        return code
     sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
     escape.install(app.settings.keys.values())

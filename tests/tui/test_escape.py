@@ -13,8 +13,9 @@ from textual import events
 from engine.hardware.machine import Machine
 from tests.tui.conftest import until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, SAVE, at_once
+from tests.tui.small_profile import TEXT, put_profile
 from tests.tui.terminal import Terminal
-from tests.tui.test_typeahead import TEXT, on_row, opened, rows
+from tests.tui.test_typeahead import on_row, opened, rows
 from tui.escape import KeyParser
 from tui.screens.profile import ProfileScreen
 
@@ -65,10 +66,7 @@ def test_a_pasted_text_keeps_its_lines() -> None:
 @pytest.fixture
 def profile(place: Path, cpu_machine: Machine) -> Path:
     """A profile on disk, with its data."""
-    (place / "rows.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' * 50)
-    path = place / "mine.toml"
-    path.write_text(TEXT)
-    return path
+    return put_profile(place)
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24)])

@@ -17,6 +17,7 @@ from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.keyboard import CLEAR, COPY, DOWN, END, ENTER, F1, PALETTE, QUIT, SAVE, START, TAB, at_once, click
+from tests.tui.small_profile import TEXT, put_profile
 from tui.app import DeckApp
 from tui.newprofile import file_form
 from tui.screens.modals import Ask, Confirm
@@ -24,29 +25,12 @@ from tui.screens.profile import ProfileScreen
 from tui.widgets.field import FieldRow
 
 SMALL = [(60, 16), (80, 24)]
-TEXT = """\
-schema_version = 1
-
-[model]
-name_or_path = "demo"
-max_length = 256
-
-[lora]
-r = 8
-
-[[data.datasets]]
-path = "rows.jsonl"
-format = "alpaca"
-"""
 
 
 @pytest.fixture
 def profile(place: Path, cpu_machine: Machine) -> Path:
     """A profile on disk, with its data."""
-    (place / "rows.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' * 50)
-    path = place / "mine.toml"
-    path.write_text(TEXT)
-    return path
+    return put_profile(place)
 
 
 @pytest.fixture

@@ -13,24 +13,11 @@ from pathlib import Path
 import pytest
 
 from engine import api
+from tests.tui.small_profile import TEXT, put_profile
 
 pytestmark = [pytest.mark.tmux, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
 
 SIZES = [(60, 16), (80, 24)]
-TEXT = """\
-schema_version = 1
-
-[model]
-name_or_path = "demo"
-max_length = 256
-
-[lora]
-r = 8
-
-[[data.datasets]]
-path = "rows.jsonl"
-format = "alpaca"
-"""
 # Starts write the run's files as they do, but no worker trains.
 DECK = """\
 import subprocess, sys
@@ -80,8 +67,7 @@ class Terminal:
 @pytest.fixture(params=SIZES, ids=["60x16", "80x24"])
 def terminal(request: pytest.FixtureRequest, place: Path, tmp_path: Path) -> Iterator[Terminal]:
     """The deck is open on screen 1; a profile lies in the folder."""
-    (place / "rows.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' * 50)
-    (place / "mine.toml").write_text(TEXT)
+    put_profile(place)
     terminal = Terminal(place, tmp_path / "tmux", request.param)
     try:
         terminal.shows("> demo", "fit")

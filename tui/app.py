@@ -27,6 +27,7 @@ from tui import hangup
 from tui.ascii_only import AsciiFilter
 from tui.colorless import ColorlessFilter
 from tui.commands import BY_ID, Command, bindings
+from tui.opening import Attributes, restore_when_closed
 from tui.options import Options
 from tui.palette import DeckCommands
 from tui.screens.base import DeckScreen
@@ -99,6 +100,8 @@ class DeckApp(App[None]):
         self.deck = DeckState()
         self._typed_ahead = TypeAhead(self)
         self.ending = hangup.Ending()
+        self.terminal: Attributes | None = None
+        """What the terminal was like before the deck took it; None: Textual knows."""
         self._ascii = AsciiFilter() if self.options.ascii_only else None
         self._colorless = ColorlessFilter() if self.no_color else None
         for theme in THEMES:
@@ -133,6 +136,8 @@ class DeckApp(App[None]):
         # Not on the main thread, as in some tests: there are no signals to answer.
         with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
             self.ending = hangup.install(partial(self.exit, None))
+        if self.terminal is not None:
+            restore_when_closed(self._driver, self.terminal)
         self._tell_settings()
 
     def _tell_settings(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, ExitCode
 from engine.text import sanitize
-from tui.opening import keys_kept
+from tui.opening import Attributes, keys_kept
 from tui.options import Options
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitCode.ENVIRONMENT)
     options = Options(arguments.refresh, arguments.ascii, not arguments.no_mouse)
     prepare_environment()
-    with keys_kept():
+    with keys_kept() as terminal:
         try:
-            return _open(options, run)
+            return _open(options, run, terminal)
         except KeyboardInterrupt:  # while it loads: ctrl+c is a key of the deck later
             return 128 + signal.SIGINT
 
@@ -108,7 +108,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("TEXTUAL_FPS", "30")
 
 
-def _open(options: Options, run: Run | None) -> int:
+def _open(options: Options, run: Run | None, terminal: Attributes | None = None) -> int:
     try:
         from tui import escape
         from tui.app import AttachedDeckApp, DeckApp
@@ -121,6 +121,7 @@ def _open(options: Options, run: Run | None) -> int:
         return code
     sys.setswitchinterval(SWITCH_S)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
+    app.terminal = terminal
     escape.install(app.settings.keys.values())
     app.run(mouse=options.mouse)
     return app.ending.code or app.return_code or 0

@@ -82,11 +82,9 @@ def _convert(path: Path, target: Path) -> None:
 
 
 def dense_options(path: Path) -> dict[str, Any]:
-    """transformers 5.2x keeps GGUF blocks packed unless told; older ones always unpack."""
-    try:
-        from transformers import GgufConfig
-    except ImportError:
-        return {}
+    """Options of `from_pretrained` that unpack GGUF blocks; transformers 5.2x keeps them packed unless told."""
+    from transformers import GgufConfig
+
     return {"quantization_config": GgufConfig(gguf_file=str(path), dequantize=True)}
 
 

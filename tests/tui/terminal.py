@@ -16,7 +16,7 @@ import time
 class Terminal:
     """The deck in a pseudo-terminal of its own."""
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (80, 24), **variables: str) -> None:
+    def __init__(self, *arguments: str, size: tuple[int, int] = (80, 24), code: str = "", **variables: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.before = self.manners()
@@ -27,7 +27,7 @@ class Terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui.main", *arguments],
+            [sys.executable, *(["-c", code] if code else ["-m", "tui.main"]), *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

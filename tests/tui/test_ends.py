@@ -197,6 +197,24 @@ def test_the_command_opens_in_a_terminal_and_leaves_it_as_it_was(size: tuple[int
     os.close(terminal.master)
 
 
+def test_what_is_typed_after_leaving_is_the_shell_s() -> None:
+    code = """\
+import time
+from tui.app import DeckApp
+from tui.main import main
+run = DeckApp.run
+DeckApp.run = lambda *given, **options: (run(*given, **options), time.sleep(3))
+main([])
+"""
+    terminal = Terminal(code=code)
+    terminal.wait_for(b"> demo")
+    os.write(terminal.master, b"q")
+    terminal.wait_for(b"\x1b[?1049l")
+    assert terminal.process.poll() is None
+    assert terminal.manners() == terminal.before
+    terminal.end()
+
+
 def test_sigterm_restores_the_terminal() -> None:
     terminal = Terminal()
     terminal.wait_for(b"demo (built")

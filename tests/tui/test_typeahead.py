@@ -438,7 +438,7 @@ async def test_a_path_that_is_too_long_is_a_problem_and_no_crash(profile: Path) 
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "model.name_or_path")
         at_once(pilot, ENTER, CLEAR, "a" * 2000)
-        await shows(pilot, "File name too long", "1 to settle")
+        await shows(pilot, "file name too long", "1 to settle")
         assert app.is_running
 
 

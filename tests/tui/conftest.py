@@ -74,6 +74,27 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def profile(place: Path, cpu_machine: Machine) -> Path:
+    """A profile on disk, with its data."""
+    from tests.tui.small_profile import put_profile
+
+    return put_profile(place)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What runs would be started with; none is."""
+    found: list[dict[str, Any]] = []
+
+    def start(name: str, run_json: dict[str, Any], text: str) -> tuple[Any, subprocess.Popen[bytes]]:
+        found.append(run_json)
+        return create_run(name, run_json, text), subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(api, "start_run", start)
+    return found
+
+
 @pytest.fixture(autouse=True)
 async def eager_tasks() -> None:
     """Tasks begin at once, as Textual has it for an app that a person runs, but not for `run_test`."""

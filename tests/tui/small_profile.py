@@ -1,9 +1,19 @@
-"""A profile on disk with its data: the built-in model on fifty rows."""
+"""A profile on disk with its data, the built-in model on fifty rows, and the deck opened on its form."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from textual.pilot import Pilot
+
+from tests.tui.conftest import deck, until
+from tui.app import DeckApp
+from tui.newprofile import file_form
+from tui.screens.profile import ProfileScreen
+from tui.widgets.field import FieldRow
+
+SMALL = [(60, 16), (80, 24)]
 TEXT = """\
 schema_version = 1
 
@@ -26,3 +36,33 @@ def put_profile(folder: Path) -> Path:
     path = folder / "mine.toml"
     path.write_text(TEXT)
     return path
+
+
+def opened(path: Path) -> DeckApp:
+    app = deck()
+    app.deck.form = file_form(path)
+    return app
+
+
+def form_of(app: DeckApp) -> ProfileScreen:
+    screen = app.screen_stack[0]
+    assert isinstance(screen, ProfileScreen)
+    return screen
+
+
+def rows(app: DeckApp) -> dict[str, FieldRow]:
+    return {row.spec.key: row for row in form_of(app).rows}
+
+
+def current(app: DeckApp) -> str:
+    row = form_of(app).row
+    return row.spec.key if row is not None else ""
+
+
+async def on_row(pilot: Pilot[Any], app: DeckApp, key: str) -> None:
+    """The form is there, and `key` has the keyboard."""
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen_stack[0], ProfileScreen))
+    await until(pilot, lambda: key in rows(app) and app.focused is not None and form_of(app).found.plan is not None)
+    form_of(app).set_focus(rows(app)[key])
+    await pilot.pause()

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from textual import events
 
-from engine.hardware.machine import Machine
 from tests.tui.conftest import until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, SAVE, at_once
-from tests.tui.small_profile import TEXT, put_profile
+from tests.tui.small_profile import TEXT, on_row, opened, rows
 from tests.tui.terminal import Terminal
-from tests.tui.test_typeahead import on_row, opened, rows
 from tui.escape import KeyParser
 from tui.screens.profile import ProfileScreen
 
@@ -61,12 +59,6 @@ def test_a_pasted_text_keeps_its_lines() -> None:
     found = [*KeyParser().feed("\x1b[200~one\ntwo\x1b[201~q\n")]
     assert [event.text for event in found if isinstance(event, events.Paste)] == ["one\ntwo"]
     assert [event.key for event in found if isinstance(event, events.Key)] == ["q", "enter"]
-
-
-@pytest.fixture
-def profile(place: Path, cpu_machine: Machine) -> Path:
-    """A profile on disk, with its data."""
-    return put_profile(place)
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24)])

@@ -174,7 +174,7 @@ def _logits(model: Any) -> Any:
 
 
 def _reloaded(run_dir: Path) -> Any:
-    from engine.evaluate.trained import models, open_run
+    from engine.inference.run import models, open_run
     from engine.modeling.load import keep_plain_layout
     from engine.runs.events import EventWriter
     from engine.worker_job import Job

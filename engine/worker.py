@@ -33,7 +33,7 @@ JOBS = {
     "evaluate": "engine.evaluate.run:run",
     "harness": "engine.evaluate.harness:run",
     "export": "engine.export.run:run",
-    "chat": "engine.evaluate.chat:run",
+    "chat": "engine.inference.chat:run",
     "sweep": "engine.sweep.run:run",
     "data_check": "engine.data.job:run_check",
     "data_preview": "engine.data.job:run_preview",

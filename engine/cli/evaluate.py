@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from engine.cli.common import colour, json_option, line, note, print_json
-from engine.cli.evaluate_target import Asked, job_of
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
+from engine.evaluate.target import Asked, job_of
 from engine.runs import jobs, launch
 from engine.runs.store import Run
 

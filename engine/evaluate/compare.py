@@ -13,11 +13,11 @@ from typing import Any
 
 from engine.evaluate.bertscore import BertScore
 from engine.evaluate.bootstrap import Change, paired_change, verdict
-from engine.evaluate.generate import Answer, counts
 from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, mean, perplexity_of
-from engine.evaluate.perplexity import RowLoss
 from engine.evaluate.relevance import Gain, change_of, gains, is_lost, per_token
 from engine.evaluate.retention import Kept, judge, with_forgetting
+from engine.inference.answers import Answer, counts
+from engine.inference.losses import RowLoss
 
 READABLE = {
     "relevance": "dependence on the prompt",

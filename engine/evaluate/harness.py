@@ -19,9 +19,9 @@ from engine.errors import EngineError, ExitCode, is_out_of_memory
 from engine.evaluate.bootstrap import FEWEST_ROWS, paired_change
 from engine.evaluate.harness_page import harness_page
 from engine.evaluate.harness_tasks import check_tasks, require_harness
-from engine.evaluate.room import harness_batch
 from engine.evaluate.run import write_report
-from engine.evaluate.subject import Subject, open_subject
+from engine.inference.answers import harness_batch
+from engine.inference.subject import Subject, open_subject
 from engine.modeling.forward import base_of
 from engine.worker_job import Job
 

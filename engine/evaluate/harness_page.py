@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.evaluate.columns import aligned, wrap
-from engine.text import format_duration, sanitize
+from engine.text import aligned, format_duration, sanitize, wrap
 
 _DIRECTIONS = {1: "better", 0: "", -1: "worse"}
 

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.evaluate import generate as generation
-from engine.evaluate import perplexity
 from engine.evaluate.bertscore import BertScore
 from engine.evaluate.compare import Measured, add_answers, add_gains, add_losses
-from engine.evaluate.encode import EncodedRows, encode_rows
-from engine.evaluate.perplexity import RowLoss
 from engine.evaluate.relevance import askable, mismatched
 from engine.evaluate.retention import Kept, encode_kept
-from engine.evaluate.room import Sampling
-from engine.evaluate.rows import HeldOut
+from engine.inference import answers as generation
+from engine.inference.answers import Sampling
+from engine.inference.encode import EncodedRows, encode_rows
+from engine.inference.losses import RowLoss, score
+from engine.inference.rows import HeldOut
 from engine.profile.tables.outcome import Evaluate
 from engine.worker_job import Job, Warn
 
@@ -102,7 +101,7 @@ def _losses(job: Job, name: str, model: Any, what: Questions, inputs: Inputs, me
 
 
 def _score(job: Job, model: Any, inputs: Inputs, encoded: EncodedRows, rows: int, unit: str) -> list[RowLoss]:
-    losses = perplexity.score(
+    losses = score(
         model,
         encoded.documents,
         _pad_id(inputs.tokenizer),

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.evaluate.columns import aligned, wrap
-from engine.text import format_duration, sanitize
+from engine.text import aligned, format_duration, sanitize, wrap
 
 _ROWS = (
     ("perplexity", "perplexity", 1, 3),

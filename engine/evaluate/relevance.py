@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.evaluate.bootstrap import FEWEST_ROWS, Change, paired_change
-from engine.evaluate.perplexity import RowLoss
-from engine.evaluate.rows import HeldOut
+from engine.inference.losses import RowLoss
+from engine.inference.rows import HeldOut
 
 SMALLEST_LOSS = 0.1
 """Share of the base's gain that must surely be lost to count against a model: a new manner shifts it a little."""

@@ -17,10 +17,10 @@ from typing import Any
 from engine.data.chat import bos_text
 from engine.data.examples import Example, Message
 from engine.evaluate.bootstrap import FEWEST_ROWS, Change, paired_change
-from engine.evaluate.encode import EncodedRows, encode_rows
-from engine.evaluate.perplexity import Encoded, RowLoss
-from engine.evaluate.rows import HeldOut
 from engine.evaluate.scripts import count_letters
+from engine.inference.encode import EncodedRows, encode_rows
+from engine.inference.losses import Encoded, RowLoss
+from engine.inference.rows import HeldOut
 
 BUILT_IN = Path(__file__).with_name("retention.jsonl")
 RISE_BOUND = 0.1

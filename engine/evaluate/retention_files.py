@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.data.files import KINDS, data_error, open_data
 from engine.data.formats import read_parts
 from engine.evaluate.retention import Kept, built_in, passage
-from engine.evaluate.rows import HeldOut, choose
+from engine.inference.rows import HeldOut, choose
 from engine.profile.schema import Profile
 from engine.profile.tables.data import Dataset
 from engine.worker_job import Warn

@@ -12,9 +12,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from engine.evaluate.trained import Trained
 from engine.export import card_sections as sections
 from engine.export.clean import plain, redact
+from engine.inference.run import OpenedRun
 from engine.text import sanitize
 
 HUB_LICENCES = frozenset(
@@ -44,7 +44,7 @@ class Facts:
     """
 
     kind: str
-    trained: Trained
+    trained: OpenedRun
     base: str
     base_on_hub: bool
     dtype: str
@@ -100,7 +100,7 @@ def metadata_of(facts: Facts) -> ModelCardData:
     )
 
 
-def _licence(trained: Trained) -> dict[str, Any]:
+def _licence(trained: OpenedRun) -> dict[str, Any]:
     told = str(trained.run_json.get("model", {}).get("licence") or "")
     known = sanitize(redact(told), max_chars=60, single_line=True)
     if not known:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.evaluate.trained import Trained
-from engine.export import gguf_read, gguf_rope, llama_quantize, parity
+from engine.export import gguf_read, llama_quantize, parity
 from engine.export.formats import K_QUANTS, LIMITS
 from engine.export.gguf_write import write_gguf
 from engine.export.look import Merged, entry, look, problems_of
 from engine.export.reload import load_again
+from engine.inference.run import OpenedRun
+from engine.modeling import gguf_rope
 from engine.runs.files import read_json
 from engine.worker_job import Job
 
@@ -47,7 +48,7 @@ def prepare(job: Job, merged: Merged, folder: Path, name: str, program: Path | N
     return Source(merged, logits, model.get_decoder().rotary_emb, folder, name, program)
 
 
-def write_kind(job: Job, trained: Trained, source: Source, kind: str) -> dict[str, Any]:
+def write_kind(job: Job, trained: OpenedRun, source: Source, kind: str) -> dict[str, Any]:
     """One file, stored as `kind`; its entry of the report.
 
     Raises EngineError: MODEL for what GGUF cannot hold or a file that does not hold it, ENVIRONMENT for a program that
@@ -76,7 +77,7 @@ def _write(source: Source, path: Path, kind: str) -> list[str]:
     return write_gguf(merged.folder, path, kind, source.name, merged.texts.last_trained)
 
 
-def _write_k(source: Source, path: Path, kind: str, trained: Trained) -> list[str]:
+def _write_k(source: Source, path: Path, kind: str, trained: OpenedRun) -> list[str]:
     """A K-quant out of a 16-bit file, which is removed again. Raises EngineError(ENVIRONMENT) for other types."""
     program = source.program
     assert program is not None
@@ -116,7 +117,7 @@ def _compare(path: Path, kind: str, source: Source) -> dict[str, Any]:
     return made
 
 
-def write_modelfile(source: Source, kind: str, trained: Trained) -> None:
+def write_modelfile(source: Source, kind: str, trained: OpenedRun) -> None:
     """Modelfile for `ollama create`: the file of `kind`, what ends an answer, system message.
 
     Ollama takes the template from the file.

@@ -10,9 +10,9 @@ import gguf
 import numpy as np
 import torch
 
-from engine.export import gguf_rope
 from engine.export.gguf_write import tensors_of
 from engine.export.reload import readable
+from engine.modeling import gguf_rope
 from engine.modeling.gguf_import import dense_options
 
 WEIGHT_LIMIT = 0.5

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from engine.export import gguf_rope
 from engine.export.gguf_tokens import add_special, add_tokens, refused
+from engine.modeling import gguf_rope
 from engine.runs.files import read_json
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
-from engine.export import scales
+from engine.inference import scales
 
 
 def load_again(folder: Path) -> tuple[Any, Any]:

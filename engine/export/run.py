@@ -16,16 +16,16 @@ from typing import Any
 import transformers
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
-from engine.evaluate.trained import Trained, load_tokenizer, open_run, refuse_scores
 from engine.export import gguf_files, llama_quantize, merge, parity_page
 from engine.export.card import Facts, card_text
 from engine.export.clean import base_name, file_name
 from engine.export.formats import BITSANDBYTES, K_QUANTS, LIMITS, TORCHAO
 from engine.export.gguf_write import check_family
-from engine.export.merged import compare_adapter, copy_adapter, write_merged
+from engine.export.merge import compare_adapter, copy_adapter, write_merged
 from engine.export.place import MARK, building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
 from engine.export.texts import Texts, texts_of
+from engine.inference.run import OpenedRun, load_tokenizer, open_run, refuse_scores
 from engine.modeling.load import model_directory
 from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.worker_job import Job
@@ -79,7 +79,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _write(
-    job: Job, trained: Trained, wanted: Wanted, tokenizer: Any, texts: Texts, folder: Path
+    job: Job, trained: OpenedRun, wanted: Wanted, tokenizer: Any, texts: Texts, folder: Path
 ) -> list[dict[str, Any]]:
     """Every format into `folder`, each compared; their entries of the report in the order in which they are shown."""
     adapter = folder / "adapter"
@@ -120,7 +120,7 @@ def _gathered(failures: list[Problem]) -> Iterator[None]:
         failures.append(Problem(error.message, error.hint, error.where))
 
 
-def _adapter_alone(job: Job, trained: Trained, wanted: Wanted, texts: Texts, folder: Path) -> list[dict[str, Any]]:
+def _adapter_alone(job: Job, trained: OpenedRun, wanted: Wanted, texts: Texts, folder: Path) -> list[dict[str, Any]]:
     """The adapter's entry; none, told as a warning, where the base does not fit the memory to compare it."""
     try:
         merge.check_memory(_parameters(trained), wanted.dtype)
@@ -152,7 +152,7 @@ def _weights_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _wanted(job: Job, trained: Trained) -> Wanted:
+def _wanted(job: Job, trained: OpenedRun) -> Wanted:
     settings = trained.settings.export
     output = job.params.get("output")
     target = Path(str(output)).expanduser().absolute() if output else trained.run_dir / "export"
@@ -182,12 +182,12 @@ def _wanted(job: Job, trained: Trained) -> Wanted:
     )
 
 
-def _parameters(trained: Trained) -> int:
+def _parameters(trained: OpenedRun) -> int:
     known = trained.run_json.get("model", {}).get("parameters") or trained.summary().get("total_parameters")
     return int(known or 0)
 
 
-def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
+def _needed_bytes(trained: OpenedRun, wanted: Wanted, parameters: int) -> int:
     model = parameters * merge.ITEM_BYTES[wanted.dtype] if wanted.merged else 0
     # Embeddings, head and norms stay as they are: never more than the merged model.
     # K-quants come out of a 16-bit file that is there as long as it takes.
@@ -197,7 +197,7 @@ def _needed_bytes(trained: Trained, wanted: Wanted, parameters: int) -> int:
 
 
 def _finish(
-    job: Job, trained: Trained, wanted: Wanted, folder: Path, report: dict[str, Any], *, chats: bool
+    job: Job, trained: OpenedRun, wanted: Wanted, folder: Path, report: dict[str, Any], *, chats: bool
 ) -> dict[str, Any]:
     """Cards, the mark of an export, and what the caller is told."""
     job.phase("export", "model card")

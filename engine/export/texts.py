@@ -11,11 +11,11 @@ from typing import Any
 
 from engine.data.examples import Example, Message
 from engine.errors import EngineError
-from engine.evaluate.encode import encode_rows
-from engine.evaluate.perplexity import Encoded
-from engine.evaluate.rows import HeldOut, choose, read_held_out
-from engine.evaluate.trained import Trained
 from engine.export.parity import ROW_TOKENS, ROWS
+from engine.inference.encode import encode_rows
+from engine.inference.losses import Encoded
+from engine.inference.rows import HeldOut, choose, read_held_out
+from engine.inference.run import OpenedRun
 from engine.worker_job import Warn
 
 PROMPTS = 3
@@ -59,7 +59,7 @@ class Texts:
         return [list(row.ids) for row in self.rows]
 
 
-def texts_of(trained: Trained, tokenizer: Any, warn: Warn) -> Texts:
+def texts_of(trained: OpenedRun, tokenizer: Any, warn: Warn) -> Texts:
     """Up to four texts of at most 192 tokens and three prompts, with the run's template."""
     try:
         held_out = read_held_out(trained.run_dir)

@@ -1,4 +1,4 @@
-"""Talking to a run's model: the side that asks. The worker's side is `engine.evaluate.chat`.
+"""Talking to a run's model: the side that asks. The worker's side is `engine.inference.chat`.
 
 Files only, as everywhere: conversations are appended to `asks.jsonl` in a folder of its own, answers are events.
 """

@@ -449,7 +449,8 @@ def test_a_small_disk_that_fills_up_keeps_the_old_export(run: Path, tmp_path: Pa
 def test_a_format_that_is_broken_is_an_error_and_the_old_export_stands(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.export import gguf_write, scales
+    from engine.export import gguf_write
+    from engine.inference import scales
 
     export(job(run))
     before = (run / "export" / "export.json").read_bytes()

@@ -14,8 +14,8 @@ pytest.importorskip("lm_eval", reason="the optional extra 'harness' is not insta
 
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.harness import run as harness
-from engine.evaluate.perplexity import Encoded, score
-from engine.evaluate.trained import models, open_run
+from engine.inference.losses import Encoded, score
+from engine.inference.run import models, open_run
 
 CHOICE = """task: {name}
 dataset_path: json

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from engine.errors import EngineError, ExitCode
-from engine.evaluate import trained
 from engine.hardware import absent
 from engine.hardware.machine import Cpu, Gpu, Machine
+from engine.inference import run
 from engine.profile.schema import Profile
 from engine.train.assembly import load_model
 
@@ -34,7 +34,7 @@ def torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     def here(machine: Machine) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(absent, "read_machine", lambda *_, **__: machine)
-        monkeypatch.setattr(trained, "probe_machine", lambda **_: machine)
+        monkeypatch.setattr(run, "probe_machine", lambda **_: machine)
 
     return here
 
@@ -58,7 +58,7 @@ def test_a_run_of_a_gpu_that_is_read_back_on_a_processor_says_which_gpu(
     torch_without_cuda: Any, machine: Machine, gpu: str | None, words: str
 ) -> None:
     torch_without_cuda(machine)
-    for choose in (trained.device_of, trained.device_of_path):
+    for choose in (run.device_of, run.device_of_path):
         assert told(choose, settings("cuda", gpu)) == ("cpu", [f"{words}: the processor is used"])
 
 
@@ -67,14 +67,14 @@ def test_a_model_alone_warns_where_a_gpu_stays_unused(
     torch_without_cuda: Any, device: str, machine: Machine, warnings: int
 ) -> None:
     torch_without_cuda(machine)
-    chosen, messages = told(trained.device_of_path, settings(device))
+    chosen, messages = told(run.device_of_path, settings(device))
     assert (chosen, len(messages)) == ("cpu", warnings)
 
 
 def test_a_gpu_that_torch_finds_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert told(trained.device_of_path, settings("auto")) == ("cuda", [])
-    assert told(trained.device_of, settings("cuda")) == ("cuda", [])
+    assert told(run.device_of_path, settings("auto")) == ("cuda", [])
+    assert told(run.device_of, settings("cuda")) == ("cuda", [])
 
 
 def test_training_without_its_gpu_names_it(torch_without_cuda: Any) -> None:

@@ -7,8 +7,8 @@ from transformers import AutoTokenizer
 
 from engine.data.examples import Example, Message
 from engine.demo.paths import model_dir
-from engine.evaluate.encode import encode_rows
-from engine.evaluate.rows import HeldOut
+from engine.inference.encode import encode_rows
+from engine.inference.rows import HeldOut
 
 
 def row(answer: str, number: int) -> HeldOut:

@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from engine.evaluate import generate as generation
-from engine.evaluate.generate import Answer, Sampling, counts, generate, is_degenerate, stop_ids
+from engine.inference import answers as generation
+from engine.inference.answers import Answer, Sampling, counts, generate, is_degenerate, stop_ids
 
 WORDS = 40
 

@@ -16,8 +16,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from engine.evaluate import perplexity
-from engine.evaluate.perplexity import Encoded, batches, score
+from engine.inference import losses
+from engine.inference.losses import Encoded, batches, score
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97,
@@ -63,7 +63,7 @@ def reference(network: Any, row: Encoded) -> tuple[float, int]:
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
 @pytest.mark.parametrize("chunk_bytes", [4 * 97 * 3, 1 << 28])
 def test_equals_an_unpadded_reference(kind: str, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perplexity, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(losses, "CHUNK_BYTES", chunk_bytes)
     network, seen, told = model(kind), [], []
     found = score(network, rows(), 0, lambda done, total: seen.append((done, total)), lambda *what: told.append(what))
     expected = [reference(network, row) for row in rows()]

@@ -6,9 +6,9 @@ import pytest
 
 from engine.data.examples import Example, Message
 from engine.evaluate.compare import Measured, add_gains, add_losses, compare
-from engine.evaluate.perplexity import RowLoss
 from engine.evaluate.relevance import askable, gains, mismatched
-from engine.evaluate.rows import HeldOut
+from engine.inference.losses import RowLoss
+from engine.inference.rows import HeldOut
 
 ROWS = 40
 

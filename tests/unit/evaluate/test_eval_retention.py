@@ -15,7 +15,6 @@ from transformers import AutoTokenizer
 from engine.data.examples import Example, Message
 from engine.demo.paths import model_dir
 from engine.errors import EngineError, ExitCode
-from engine.evaluate.perplexity import RowLoss
 from engine.evaluate.retention import (
     RISE_BOUND,
     UNREADABLE_BITS,
@@ -27,7 +26,8 @@ from engine.evaluate.retention import (
     with_forgetting,
 )
 from engine.evaluate.retention_files import MOST_PASSAGES, passages, read_kept
-from engine.evaluate.rows import HeldOut
+from engine.inference.losses import RowLoss
+from engine.inference.rows import HeldOut
 from engine.profile.schema import Profile
 
 

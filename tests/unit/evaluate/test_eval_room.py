@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import BitsAndBytesConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MambaConfig
 
-from engine.evaluate import room
-from engine.evaluate.room import Room, Sampling, free_bytes, harness_batch
+from engine.inference import answers
+from engine.inference.answers import Room, Sampling, free_bytes, harness_batch
 from engine.memory.answers import answer_bytes, cache_bytes, prompts_at_once
 from engine.models.config import spec_from_config
 
@@ -66,7 +66,7 @@ def test_known_bytes_of_a_known_model() -> None:
 
 def test_a_batch_that_does_not_fit_is_lowered_once_aloud(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     one = answer_bytes(spec_of(network.config), 40, 16, 4)
-    monkeypatch.setattr(room, "free_bytes", lambda device: int(3.5 * one / room.FREE_SHARE))
+    monkeypatch.setattr(answers, "free_bytes", lambda device: int(3.5 * one / answers.FREE_SHARE))
     told: list[tuple[str, str]] = []
     found = Room(network, Sampling(16, 8, (1,), 0), lambda *what: told.append(what))
     assert [found.for_prompt(tokens) for tokens in (40, 40, 4)] == [3, 3, 8]
@@ -97,7 +97,7 @@ def test_a_quantized_or_strange_model(network: Any) -> None:
 
 def test_whole_logits_of_a_harness(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(room, "free_bytes", lambda device: int(2.5 * 64 * 97 * 12 / room.FREE_SHARE))
+    monkeypatch.setattr(answers, "free_bytes", lambda device: int(2.5 * 64 * 97 * 12 / answers.FREE_SHARE))
     assert harness_batch(network, 64, 8, lambda code, text: told.append(code)) == 2
     assert told == ["harness_batch"]
     assert harness_batch(network, 64, 2, lambda code, text: told.append(code)) == 2

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, ExitCode
-from engine.evaluate.columns import columns_of, wrap
 from engine.evaluate.page import page
-from engine.evaluate.rows import choose, read_held_out
+from engine.inference.rows import choose, read_held_out
+from engine.text import columns_of, wrap
 
 
 def write(run: Path, *lines: str) -> Path:

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from engine.cli.evaluate import evaluate
-from engine.cli.evaluate_target import Asked, job_of
 from engine.errors import EngineError, ExitCode
+from engine.evaluate.target import Asked, job_of
 from engine.profile.runjson import SCHEMA_VERSION
 from engine.profile.schema import Profile
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from engine.evaluate.trained import Trained
 from engine.export.card import Facts, card_text
+from engine.inference.run import OpenedRun
 from engine.profile.schema import Profile
 
 TOKEN = "hf_" + "Canary0" * 5
@@ -49,7 +49,7 @@ def facts(
     numbers = {"rows": 940, "tokens": 90000, "trained_tokens": 50000}
     (tmp_path / "data" / "report.json").write_text(json.dumps({"datasets": [part], "train": numbers}))
     weights = tmp_path / ("model" if more.get("method") in ("full", "freeze") else "adapter")
-    trained = Trained(tmp_path, run_json, Profile.model_validate(profile), tmp_path, weights)
+    trained = OpenedRun(tmp_path, run_json, Profile.model_validate(profile), tmp_path, weights)
     return Facts(kind, trained, base, hub, "bf16", 2**31, more.get("parity"), more.get("report"), PARITY)
 
 

@@ -17,9 +17,10 @@ from transformers import AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config,
 
 from engine.demo.paths import model_dir
 from engine.errors import EngineError, ExitCode
-from engine.export import gguf_read, gguf_rope, parity
+from engine.export import gguf_read, parity
 from engine.export.formats import OWN_GGUF
 from engine.export.gguf_write import write_gguf
+from engine.modeling import gguf_rope
 
 SIZES = {
     "vocab_size": 1536,

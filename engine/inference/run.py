@@ -26,7 +26,7 @@ from engine.worker_job import Job, Warn
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class OpenedRun:
     """A run with weights. `weights` is `adapter/` or, after full tuning, `model/`."""
 
     run_dir: Path
@@ -52,7 +52,7 @@ class Trained:
             return {}
 
 
-def open_run(job: Job) -> Trained:
+def open_run(job: Job) -> OpenedRun:
     """The run named in the job.
 
     Raises EngineError: RESOURCES while it trains, MODEL when it left no weights, PROFILE when run.json is
@@ -76,10 +76,10 @@ def open_run(job: Job) -> Trained:
             hint="the run cannot be used",
         ) from error
     settings, _, base_dir = from_run_json(run_json)
-    return Trained(run_dir, run_json, settings, base_dir, _weights(run_dir, settings))
+    return OpenedRun(run_dir, run_json, settings, base_dir, _weights(run_dir, settings))
 
 
-def refuse_scores(trained: Trained, asked: str) -> None:
+def refuse_scores(trained: OpenedRun, asked: str) -> None:
     """Raise EngineError(PROFILE) for a reward model, which answers nothing."""
     if trained.settings.train.objective == "reward":
         raise EngineError(
@@ -105,7 +105,7 @@ def _weights(run_dir: Path, settings: Profile) -> Path:
     return path
 
 
-def load_tokenizer(trained: Trained, warn: Warn) -> Any:
+def load_tokenizer(trained: OpenedRun, warn: Warn) -> Any:
     """The tokenizer as it was trained with; the base model's, told as a warning, when that is missing."""
     from transformers import AutoTokenizer
 
@@ -145,7 +145,7 @@ def _cuda_or_told(settings: Profile, warn: Warn) -> str:
     return "cpu"
 
 
-def models(trained: Trained, device: str, warn: Warn, *, alone: bool = False) -> Iterator[tuple[str, Any]]:
+def models(trained: OpenedRun, device: str, warn: Warn, *, alone: bool = False) -> Iterator[tuple[str, Any]]:
     """(`base`, model), unless `alone`, and then (`tuned`, model), loaded as in training; the first is unusable after.
 
     The base is measured before the adapter is put on: switching an adapter off again would leave trained
@@ -167,7 +167,7 @@ def models(trained: Trained, device: str, warn: Warn, *, alone: bool = False) ->
     yield "tuned", load_full(trained, device, warn).eval()
 
 
-def load_adapter(model: Any, trained: Trained) -> Any:
+def load_adapter(model: Any, trained: OpenedRun) -> Any:
     """`model` with the run's adapter. Raises EngineError(MODEL) for one that is damaged or does not fit."""
     hint = f"resume the run from a checkpoint: 'engine runs resume {trained.run_dir.name}'"
     return adapter_on(model, trained.weights, hint)
@@ -184,7 +184,7 @@ def adapter_on(model: Any, weights: Path, hint: str) -> Any:
         raise EngineError(f"damaged adapter: {error}", code=ExitCode.MODEL, where=str(weights), hint=hint) from error
 
 
-def load_full(trained: Trained, device: str, warn: Warn) -> Any:
+def load_full(trained: OpenedRun, device: str, warn: Warn) -> Any:
     """The model that full tuning saved, in `model.dtype`."""
     own = trained.settings.model.model_copy(
         update={"name_or_path": str(trained.weights.resolve()), "initialise": "pretrained", "revision": None}

@@ -16,8 +16,8 @@ from engine.data.encode import encode_examples
 from engine.data.examples import RowProblem
 from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
-from engine.evaluate.perplexity import Encoded, RowLoss
-from engine.evaluate.rows import HeldOut
+from engine.inference.losses import Encoded, RowLoss
+from engine.inference.rows import HeldOut
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,10 @@ from typing import Any
 
 from engine.data.chat import choose_template
 from engine.errors import EngineError, ExitCode
-from engine.evaluate import foreign
-from engine.evaluate.data_rows import read_data
-from engine.evaluate.rows import HeldOut, read_held_out
-from engine.evaluate.trained import (
-    Trained,
+from engine.inference.folder import OpenedFolder, adapter_base, load_folder, open_folder, tokenizer_of
+from engine.inference.rows import HeldOut, read_data, read_held_out
+from engine.inference.run import (
+    OpenedRun,
     adapter_on,
     device_of,
     device_of_path,
@@ -88,7 +87,7 @@ def open_subject(job: Job) -> Subject:
     return _of_path(job, trained) if job.params.get("path") else _of_run(job, trained)
 
 
-def _of_run(job: Job, trained: Trained) -> Subject:
+def _of_run(job: Job, trained: OpenedRun) -> Subject:
     settings = trained.settings
     device = device_of(settings, job.warn)
     tokenizer = load_tokenizer(trained, job.warn)
@@ -114,16 +113,16 @@ def _of_run(job: Job, trained: Trained) -> Subject:
     )
 
 
-def _of_path(job: Job, trained: Trained | None) -> Subject:
+def _of_path(job: Job, trained: OpenedRun | None) -> Subject:
     """A model at a path. Its base is the one that is named, else the run's; without either it stands alone."""
     if trained is not None:
         settings, base_dir = trained.settings, trained.base_dir
     else:
         settings, _, base_dir = from_run_json(_as_run_json(job))
     device = device_of(settings, job.warn) if trained is not None else device_of_path(settings, job.warn)
-    found = foreign.open_foreign(str(job.params["path"]), settings, base_dir, job.warn)
+    found = open_folder(str(job.params["path"]), settings, base_dir, job.warn)
     asked = job.params.get("base")
-    beside = foreign.open_foreign(str(asked), settings, base_dir, job.warn) if asked else None
+    beside = open_folder(str(asked), settings, base_dir, job.warn) if asked else None
     _check_base(found, beside, trained)
     tokenizers = _tokenizers(job, found, beside, trained, base_dir)
     context = _context(found, beside, trained)
@@ -147,7 +146,7 @@ def _of_path(job: Job, trained: Trained | None) -> Subject:
     )
 
 
-def _check_base(found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None) -> None:
+def _check_base(found: OpenedFolder, beside: OpenedFolder | None, trained: OpenedRun | None) -> None:
     """Raise EngineError(MODEL) for an adapter without a base, and for a base that is one itself."""
     if beside is not None and beside.is_adapter:
         raise EngineError(
@@ -157,7 +156,7 @@ def _check_base(found: foreign.Foreign, beside: foreign.Foreign | None, trained:
             hint="give --base a whole model; a merged export is one",
         )
     if found.is_adapter and beside is None and trained is None:
-        named = foreign.adapter_base(found.path)
+        named = adapter_base(found.path)
         raise EngineError(
             "an adapter stands on a base, and none is named",
             code=ExitCode.MODEL,
@@ -176,7 +175,7 @@ def _as_run_json(job: Job) -> dict[str, Any]:
     }
 
 
-def _context(found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None) -> int:
+def _context(found: OpenedFolder, beside: OpenedFolder | None, trained: OpenedRun | None) -> int:
     """The shorter of what the models can see."""
     known = [one.context for one in (found, beside) if one is not None and one.context]
     if trained is not None and beside is None:
@@ -185,15 +184,15 @@ def _context(found: foreign.Foreign, beside: foreign.Foreign | None, trained: Tr
 
 
 def _tokenizers(
-    job: Job, found: foreign.Foreign, beside: foreign.Foreign | None, trained: Trained | None, base_dir: Path
+    job: Job, found: OpenedFolder, beside: OpenedFolder | None, trained: OpenedRun | None, base_dir: Path
 ) -> dict[str, Any]:
     """Each model's own; an adapter without one takes its base's."""
     base = None
     if beside is not None:
-        base = foreign.tokenizer_of(beside, base_dir, job.warn)
+        base = tokenizer_of(beside, base_dir, job.warn)
     elif trained is not None:
         base = load_tokenizer(trained, job.warn)
-    own = foreign.tokenizer_of(found, base_dir, job.warn)
+    own = tokenizer_of(found, base_dir, job.warn)
     if own is None:
         job.warn("tokenizer", "the adapter has no tokenizer of its own: the base's is used")
         own = base
@@ -204,9 +203,9 @@ def _tokenizers(
 
 
 def _models(
-    found: foreign.Foreign,
-    beside: foreign.Foreign | None,
-    trained: Trained | None,
+    found: OpenedFolder,
+    beside: OpenedFolder | None,
+    trained: OpenedRun | None,
     base_dir: Path,
     device: str,
     job: Job,
@@ -214,7 +213,7 @@ def _models(
     """The base, where there is one, and then the model; never both in memory."""
     model = None
     if beside is not None:
-        model = foreign.load_foreign(beside, base_dir, device, job.warn)
+        model = load_folder(beside, base_dir, device, job.warn)
     elif trained is not None:
         quantized = trained.settings.quantization.method != "none"
         model = load.load_base(trained.settings, base_dir, quantized=quantized, device=device, warn=job.warn).eval()
@@ -225,4 +224,4 @@ def _models(
         return
     del model
     gc.collect()
-    yield "tuned", foreign.load_foreign(found, base_dir, device, job.warn)
+    yield "tuned", load_folder(found, base_dir, device, job.warn)

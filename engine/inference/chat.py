@@ -21,8 +21,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from engine.data.chat import choose_template, render
 from engine.data.examples import RowProblem
-from engine.evaluate.generate import stop_ids
-from engine.evaluate.trained import Trained, device_of, load_tokenizer, models, open_run, refuse_scores
+from engine.inference.answers import stop_ids
+from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
 from engine.modeling.forward import base_of
 from engine.runs.events import read_events
 from engine.runs.files import read_json
@@ -59,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
     return {"outcome": "completed", "answers": answers}
 
 
-def _speaker(job: Job, trained: Trained) -> Speaker:
+def _speaker(job: Job, trained: OpenedRun) -> Speaker:
     device = device_of(trained.settings, job.warn)
     tokenizer, model = load_tokenizer(trained, job.warn), None
     for _, each in models(trained, device, job.warn):
@@ -72,7 +72,7 @@ def _speaker(job: Job, trained: Trained) -> Speaker:
     return Speaker(model.eval(), tokenizer, _stops(trained, tokenizer, model), context, switchable)
 
 
-def _stops(trained: Trained, tokenizer: Any, model: Any) -> tuple[int, ...]:
+def _stops(trained: OpenedRun, tokenizer: Any, model: Any) -> tuple[int, ...]:
     """What ended answers in training, and what the tokenizer and the model name."""
     try:
         ends = read_json(trained.run_dir / "data" / "report.json")["ends"]

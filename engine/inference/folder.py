@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
-from engine.export import gguf_rope, scales
-from engine.modeling import load
+from engine.inference import scales
+from engine.modeling import gguf_rope, load
 from engine.models.config import read_config
 from engine.profile.schema import Profile
 from engine.runs.files import read_json
@@ -26,7 +26,7 @@ _ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class OpenedFolder:
     """What lies at a path. `settings` load it as training would load a base; an adapter needs one."""
 
     path: Path
@@ -38,7 +38,7 @@ class Foreign:
     """How its weights are stored, for the report."""
 
 
-def open_foreign(reference: str, settings: Profile, base_dir: Path, warn: Warn) -> Foreign:
+def open_folder(reference: str, settings: Profile, base_dir: Path, warn: Warn) -> OpenedFolder:
     """The model at a path, or of a name that a profile may give. Raises EngineError(MODEL) for what is none."""
     path = base_dir / Path(reference).expanduser()
     if path.is_dir():
@@ -46,7 +46,7 @@ def open_foreign(reference: str, settings: Profile, base_dir: Path, warn: Warn) 
         _refuse_pickles(path)
         if not (path / "config.json").is_file():
             _refuse_other_adapters(path)
-            return Foreign(path, settings, is_adapter=True, context=0, stored="adapter")
+            return OpenedFolder(path, settings, is_adapter=True, context=0, stored="adapter")
     elif not path.is_file() and path.suffix == ".gguf":
         raise _error("there is no file", path, "check the path")
     own = _settings(settings, str(path) if path.exists() else reference, "fp32")
@@ -61,7 +61,9 @@ def open_foreign(reference: str, settings: Profile, base_dir: Path, warn: Warn) 
     stored = f"GGUF read as {dtype}" if path.suffix == ".gguf" else how
     context = text.get("max_position_embeddings")
     known = context if isinstance(context, int) and 0 < context < 2**31 else 0
-    return Foreign(path, _settings(own, own.model.name_or_path, dtype), is_adapter=False, context=known, stored=stored)
+    return OpenedFolder(
+        path, _settings(own, own.model.name_or_path, dtype), is_adapter=False, context=known, stored=stored
+    )
 
 
 def _settings(settings: Profile, reference: str, dtype: str) -> Profile:
@@ -77,7 +79,7 @@ def _settings(settings: Profile, reference: str, dtype: str) -> Profile:
     return settings.model_copy(update={"model": settings.model.model_copy(update=plain)})
 
 
-def load_foreign(found: Foreign, base_dir: Path, device: str, warn: Warn) -> Any:
+def load_folder(found: OpenedFolder, base_dir: Path, device: str, warn: Warn) -> Any:
     """The model, as its files store it; 4-bit weights in the layout that the export was checked in."""
     model = load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn)
     load.keep_plain_layout(model)
@@ -110,7 +112,7 @@ def _put_on_positions(model: Any, path: Path) -> None:
         rotary.inv_freq = torch.from_numpy(angles).to(rotary.inv_freq)
 
 
-def tokenizer_of(found: Foreign, base_dir: Path, warn: Warn) -> Any | None:
+def tokenizer_of(found: OpenedFolder, base_dir: Path, warn: Warn) -> Any | None:
     """The tokenizer of the same files; None for an adapter without one."""
     if not found.is_adapter:
         return load.load_tokenizer(found.settings, base_dir, warn)

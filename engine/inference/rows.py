@@ -7,12 +7,18 @@ parity check of `export`. Not here: tokens (`encode.py`).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.data.examples import Example, Message
+from engine.data.files import data_error
+from engine.data.formats import read_parts, with_mask, with_system
 from engine.errors import EngineError, ExitCode
+from engine.profile.schema import Profile
+from engine.profile.tables.data import Dataset
+from engine.worker_job import Warn
 
 ROLES = ("system", "user", "assistant")
 Chosen = TypeVar("Chosen")
@@ -86,3 +92,26 @@ def choose(rows: list[Chosen], count: int) -> list[Chosen]:
     if count >= len(rows):
         return rows
     return [rows[position * len(rows) // count] for position in range(count)]
+
+
+MOST_ROWS = 100_000
+"""Read from one source; the rows that are scored are spread over them."""
+_PART_ROWS = 10_000
+
+
+def read_data(path: str, settings: Profile, warn: Warn) -> list[HeldOut]:
+    """Every usable row that ends with an answer. Raises EngineError(DATA) when there is none."""
+    found: list[HeldOut] = []
+    causes: Counter[str] = Counter()
+    for part in read_parts(Dataset(path=path), Path.cwd(), limit=MOST_ROWS + 1, rows=_PART_ROWS):
+        causes.update(part.causes)
+        examples = with_mask(with_system(part.examples, settings.data.system), settings.data.mask)
+        found += [HeldOut(example) for example in examples]
+    if causes:
+        told = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common(5))
+        warn("rows_unusable", f"{sum(causes.values())} rows of {path} cannot be used: {told}")
+    if not found:
+        raise data_error("no row can be used", where=path, hint="see 'engine data check' for how rows are read")
+    if len(found) > MOST_ROWS:
+        warn("rows_read", f"only the first {MOST_ROWS} rows of {path} are used")
+    return found[:MOST_ROWS]

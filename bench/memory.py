@@ -288,9 +288,9 @@ def make_trainer(case: Any, model: Any, settings: Any, folder: Path) -> Any:
     import numpy as np
 
     from engine.data.batch import collate
+    from engine.profile.schedule import plan_schedule
     from engine.runs.events import EventWriter
     from engine.train.arguments import training_arguments
-    from engine.train.schedule import plan_schedule
     from engine.train.trainer import EngineTrainer
     from engine.worker_job import Job
 

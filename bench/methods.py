@@ -110,7 +110,7 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 def problems_of(cell: Cell, folder: Path) -> list[str]:
     """What `engine profile check` has against a cell."""
     from engine.hardware.probe import probe_machine
-    from engine.profile.check import check_profile
+    from engine.resolve.check import check_profile
 
     return [f"{item.key}: {item.message}" for item in check_profile(_profile(cell, folder), probe_machine())]
 
@@ -130,7 +130,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     import torch
 
     from engine.hardware.probe import probe_machine
-    from engine.profile.resolve import resolve_profile
+    from engine.resolve.resolve import resolve_profile
     from engine.runs.events import EventWriter, read_events
     from engine.runs.files import write_json_atomic
     from engine.train import outputs, run

@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from engine.models.catalog import load_catalog as load_catalog
     from engine.models.resolve import resolve_model as resolve_model
     from engine.models.spec import ModelSpec as ModelSpec
-    from engine.profile.check import Examination as Examination
-    from engine.profile.check import check_profile as check_profile
-    from engine.profile.check import examine as examine
-    from engine.profile.datafiles import data_path as data_path
+    from engine.profile.data_files import data_path as data_path
     from engine.profile.fields import field_at as field_at
     from engine.profile.fields import format_value as format_value
     from engine.profile.fields import parse_value as parse_value
@@ -43,15 +40,6 @@ if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile as LoadedProfile
     from engine.profile.load import load_profile as load_profile
     from engine.profile.load import load_text as load_text
-    from engine.profile.remedies import Failure as Failure
-    from engine.profile.remedies import Remedy as Remedy
-    from engine.profile.remedies import apply_remedy as apply_remedy
-    from engine.profile.remedies import failure_of as failure_of
-    from engine.profile.remedies import remedies as remedies
-    from engine.profile.resolve import Resolved as Resolved
-    from engine.profile.resolve import as_written as as_written
-    from engine.profile.resolve import plan_to_profile as plan_to_profile
-    from engine.profile.resolve import resolve_profile as resolve_profile
     from engine.profile.save import edit_profile as edit_profile
     from engine.profile.save import edited_text as edited_text
     from engine.profile.save import profile_text as profile_text
@@ -69,6 +57,18 @@ if TYPE_CHECKING:
     from engine.recommend.plan import Requirements as Requirements
     from engine.recommend.search import plan_model as plan_model
     from engine.recommend.search import rank_models as rank_models
+    from engine.resolve.check import Examination as Examination
+    from engine.resolve.check import check_profile as check_profile
+    from engine.resolve.check import examine as examine
+    from engine.resolve.remedies import Failure as Failure
+    from engine.resolve.remedies import Remedy as Remedy
+    from engine.resolve.remedies import apply_remedy as apply_remedy
+    from engine.resolve.remedies import failure_of as failure_of
+    from engine.resolve.remedies import remedies as remedies
+    from engine.resolve.resolve import Resolved as Resolved
+    from engine.resolve.resolve import as_written as as_written
+    from engine.resolve.resolve import plan_to_profile as plan_to_profile
+    from engine.resolve.resolve import resolve_profile as resolve_profile
     from engine.runs.control import pending as pending
     from engine.runs.control import request as request
     from engine.runs.events import Event as Event
@@ -143,12 +143,12 @@ _MODULES = {
     "engine.models.catalog": ("load_catalog",),
     "engine.models.resolve": ("resolve_model",),
     "engine.models.spec": ("ModelSpec",),
-    "engine.profile.check": (
+    "engine.resolve.check": (
         "Examination",
         "check_profile",
         "examine",
     ),
-    "engine.profile.datafiles": ("data_path",),
+    "engine.profile.data_files": ("data_path",),
     "engine.profile.fields": (
         "field_at",
         "format_value",
@@ -164,14 +164,14 @@ _MODULES = {
         "load_profile",
         "load_text",
     ),
-    "engine.profile.remedies": (
+    "engine.resolve.remedies": (
         "Failure",
         "Remedy",
         "apply_remedy",
         "failure_of",
         "remedies",
     ),
-    "engine.profile.resolve": (
+    "engine.resolve.resolve": (
         "Resolved",
         "as_written",
         "plan_to_profile",

@@ -69,7 +69,7 @@ def _run(job: str, profile: Path, overrides: tuple[str, ...], as_json: bool, **p
     from engine.cli.progress import Progress
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
-    from engine.profile.resolve import resolve_profile
+    from engine.resolve.resolve import resolve_profile
     from engine.runs.launch import run_job
 
     resolved = resolve_profile(load_profile(profile, overrides), probe_machine(processes=False))

@@ -60,8 +60,8 @@ def _prepare(model: str | None, overrides: tuple[str, ...]) -> tuple[Any, Any, s
     from engine.hardware.probe import probe_machine
     from engine.models.resolve import local_path
     from engine.profile.load import load_profile
-    from engine.profile.resolve import resolve_profile
     from engine.profile.shipped import shipped_profile
+    from engine.resolve.resolve import resolve_profile
 
     changes = list(overrides)
     if model is not None:

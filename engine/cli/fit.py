@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from engine.cli.common import device_option, json_option, line, note, print_json
-from engine.cli.fit_answer import Answer, document
 from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
 from engine.errors import EngineError, ExitCode
+from engine.recommend.answer import Answer, document
 from engine.text import format_bytes
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ def _write(plan: Plan, target: Path, data_path: Path | None, asked: Requirements
         )
     if data_path is not None and not data_path.is_file():
         raise EngineError("no such data file", code=ExitCode.DATA, where=str(data_path), hint="check the path")
-    from engine.profile.resolve import plan_to_profile
     from engine.profile.save import write_profile
+    from engine.resolve.resolve import plan_to_profile
 
     relative = os.path.relpath(data_path, target.parent or ".") if data_path else "train.jsonl"
     write_profile(target, plan_to_profile(plan, relative, asked))

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from engine.cli.common import line, width
-from engine.cli.fit_answer import Answer
 from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
 from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
+from engine.recommend.answer import Answer
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration

@@ -51,7 +51,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     Exit code 2, or 3 (data), 4 (model), 5 (does not fit) when all problems are of that kind.
     """
     from engine.hardware.probe import probe_machine
-    from engine.profile.resolve import resolve_profile
+    from engine.resolve.resolve import resolve_profile
 
     resolved = resolve_profile(_load(file, overrides), probe_machine(processes=False))
     plan, chosen = resolved.plan, {key: resolved.provenance[key]["value"] for key in _SUMMARY}
@@ -106,8 +106,8 @@ def new(
     file: Path, source: str | None, model: str | None, data: Path | None, device: str, force: bool, as_json: bool
 ) -> None:
     """Write a profile to FILE: from a shipped one, or with settings chosen for this machine and MODEL."""
-    from engine.profile.create import from_model, from_shipped
     from engine.profile.save import save_text
+    from engine.resolve.create import from_model, from_shipped
 
     if source is None and model is None:
         raise click.UsageError("Give --from NAME (see 'engine profile list') or --model MODEL.")
@@ -187,7 +187,7 @@ def _load(file: Path, overrides: tuple[str, ...]) -> LoadedProfile:
 
 def _provenance(loaded: LoadedProfile, resolved: bool) -> dict[str, dict[str, Any]]:
     from engine.hardware.probe import probe_machine
-    from engine.profile.resolve import as_written, resolve_profile
+    from engine.resolve.resolve import as_written, resolve_profile
 
     if not resolved:
         return as_written(loaded)

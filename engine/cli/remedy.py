@@ -15,7 +15,7 @@ from engine.runs.view import amount
 from engine.text import format_bytes, sanitize
 
 if TYPE_CHECKING:
-    from engine.profile.remedies import Remedy
+    from engine.resolve.remedies import Remedy
 
 _HEADER = ("", "remedy", "how", "memory", "speed")
 
@@ -27,7 +27,7 @@ _HEADER = ("", "remedy", "how", "memory", "speed")
 def remedy(run_id: str, number: int | None, as_json: bool) -> None:
     """What would let a failed run go on, nearest first; --apply 1 does the first."""
     from engine.hardware.probe import probe_machine
-    from engine.profile.remedies import apply_remedy, failure_of, remedies
+    from engine.resolve.remedies import apply_remedy, failure_of, remedies
 
     run = store.find_run(run_id)
     state = store.run_state(run)

@@ -73,9 +73,8 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
     from engine.profile.load import load_profile
     from engine.profile.shipped import find_profile
     from engine.profile.values import inline_toml
-    from engine.profile.vary import entries
+    from engine.resolve.search_space import entries, space_of
     from engine.sweep.start import with_overrides
-    from engine.sweep.vary_text import space_of
 
     loaded = load_profile(find_profile(str(profile)))
     changes = list(overrides)

@@ -33,8 +33,8 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     """
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
-    from engine.profile.resolve import resolve_profile
     from engine.profile.shipped import find_profile
+    from engine.resolve.resolve import resolve_profile
 
     refuse_ranks()
     loaded = load_profile(find_profile(str(profile)), overrides)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.data.files import KINDS, data_error
-from engine.profile.datafiles import HUB, data_path, hub_reference
+from engine.profile.data_files import HUB, data_path, hub_reference
 
 if TYPE_CHECKING:
     from engine.profile.schema import Dataset

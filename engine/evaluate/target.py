@@ -90,7 +90,7 @@ def _absolute(reference: str | None) -> str | None:
 
 def _data(path: str | None) -> str | None:
     """The same for rows: everything but a built-in set or one of the hub is a path."""
-    from engine.profile.datafiles import BUILT_IN, HUB
+    from engine.profile.data_files import BUILT_IN, HUB
 
     if path is None or path.startswith((BUILT_IN, HUB)):
         return path

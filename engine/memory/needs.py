@@ -1,6 +1,6 @@
 """What a run needs beside the device: disk for checkpoints and results, RAM for inputs and for merging. Torch-free.
 
-Called by `engine.profile.resolve` for warnings and by `engine fit`. It describes `train.checkpointing` (a checkpoint
+Called by `engine.resolve.resolve` for warnings and by `engine fit`. It describes `train.checkpointing` (a checkpoint
 is written beside the old ones before any goes) and `export.merge` (the base is loaded whole, in RAM).
 """
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.profile.fields import json_schema, profile_fields
-from engine.profile.fieldspec import FieldSpec
-from engine.profile.fill import DECIDED_BY_DATA
+from engine.profile.fieldspec import DECIDED_BY_DATA, FieldSpec
 from engine.profile.values import allowed, format_value
 
 _HEAD = """\

@@ -12,6 +12,14 @@ WHOLE_TABLES = ("columns", "space")
 """Names of settings whose value is a table: one setting, not a table of settings."""
 
 
+DECIDED_BY_DATA = {
+    "train.eval_steps": "ten times a run, once the number of steps is known",
+    "train.save_steps": "with each evaluation, once the number of steps is known",
+    "data.template": "the model's own template, once its tokenizer is read",
+    "data.datasets.0.format": "recognised from the columns when the file is read",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """A leaf of the profile, such as `train.learning_rate` or `data.datasets.0.path`."""

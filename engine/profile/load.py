@@ -13,11 +13,10 @@ from typing import Any
 
 from engine.errors import Problem
 from engine.profile.fieldspec import WHOLE_TABLES
-from engine.profile.keylines import key_lines, line_of
 from engine.profile.overrides import apply_overrides
 from engine.profile.schema import Profile
 from engine.profile.schema_problems import Validated, validate
-from engine.profile.tomltext import BadToml, parse, read_text, shown_path
+from engine.profile.tomltext import BadToml, key_lines, line_of, parse, read_text, shown_path
 
 
 @dataclass(frozen=True, slots=True)

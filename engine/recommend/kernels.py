@@ -1,6 +1,6 @@
 """Which operators a run takes for norms, rotation, gate and loss: Triton's where they are installed and fit, or plain.
 
-Called by `candidates.py` before anything is searched, and by `engine.profile.cross` for what was asked. Nothing is
+Called by `candidates.py` before anything is searched, and by `engine.resolve.cross` for what was asked. Nothing is
 imported to find out. Not here: how the kernels are bound (`engine.modeling.liger`), what they keep (`engine.memory`).
 """
 

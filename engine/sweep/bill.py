@@ -13,14 +13,14 @@ from typing import Any
 
 from engine.hardware.machine import Machine
 from engine.memory.needs import needs_of
-from engine.profile.resolve import Resolved
+from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
-from engine.profile.vary import Range
+from engine.resolve.resolve import Resolved
+from engine.resolve.search_space import Range
 from engine.runs import store
 from engine.runs.events import read_events
 from engine.sweep.cells import Cell, Params, Plan, combinations, resolve_cell
 from engine.sweep.table import read_or_empty
-from engine.train.schedule import plan_schedule
 
 SAMPLE = 24
 """Settings drawn to price a search that is not a grid."""

@@ -15,11 +15,11 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Machine
 from engine.profile.load import LoadedProfile, load_text
-from engine.profile.resolve import Resolved, resolve_profile
 from engine.profile.save import edited_text
 from engine.profile.tables.sweep import Sweep
 from engine.profile.values import inline_toml
-from engine.profile.vary import Choices, Dimension, Range, dimensions
+from engine.resolve.resolve import Resolved, resolve_profile
+from engine.resolve.search_space import Choices, Dimension, Range, dimensions
 
 Params = dict[str, Any]
 MOST_CELLS = 4096

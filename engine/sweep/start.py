@@ -15,11 +15,11 @@ from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Machine
-from engine.profile.check import check_error
 from engine.profile.load import LoadedProfile, load_text
 from engine.profile.overrides import split_override
-from engine.profile.resolve import Resolved
 from engine.profile.save import edited_text
+from engine.resolve.check import check_error
+from engine.resolve.resolve import Resolved
 from engine.runs import launch, store
 from engine.runs.files import write_json_atomic
 from engine.runs.launch import OnEvent

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from engine.errors import EngineError, ExitCode
 from engine.profile.values import inline_toml
-from engine.profile.vary import Choices, Dimension
+from engine.resolve.search_space import Choices, Dimension
 from engine.sweep.cells import Params
 
 _FIRST_WHOLE = (2, 5)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.vary import METRIC_NEEDS
+from engine.resolve.search_space import METRIC_NEEDS
 from engine.runs import control, jobs, launch, store
 from engine.runs.events import Event, read_events
 from engine.runs.files import read_json

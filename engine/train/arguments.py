@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from engine.profile.schedule import Schedule
 from engine.profile.schema import Profile
-from engine.train.schedule import Schedule
 
 
 def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> TrainingArguments:

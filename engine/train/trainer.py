@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from engine.errors import is_out_of_memory
 from engine.modeling import forward
+from engine.profile.schedule import Schedule
 from engine.profile.schema import Profile
 from engine.train.audit import audit
 from engine.train.lines import Lines
@@ -28,7 +29,6 @@ from engine.train.peaks import PhasePeaks
 from engine.train.pieces import Pieces, release
 from engine.train.reins import Reins
 from engine.train.reporters import reporters
-from engine.train.schedule import Schedule
 from engine.train.stepguard import StepGuard
 from engine.train.telling import TellingTrainer
 from engine.worker_job import Job

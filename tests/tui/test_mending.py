@@ -49,7 +49,7 @@ async def test_out_of_memory_is_mended_by_one_key(cpu_machine: Machine, monkeypa
         EventWriter(found.events_path).write("train_step", step=11, steps_total=20, loss=0.9)
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
 
-    monkeypatch.setattr("engine.profile.remedies.resume_run", resume)
+    monkeypatch.setattr("engine.resolve.remedies.resume_run", resume)
     app = attached(run)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "the run failed", "out of memory", "remedies", "m checkpointing on", "goes on", "m remedy")
@@ -74,7 +74,7 @@ async def test_a_loss_that_is_no_number_starts_another_run(
         record(made, 3, 20)
         return made, subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
 
-    monkeypatch.setattr("engine.profile.remedies.start_run", start)
+    monkeypatch.setattr("engine.resolve.remedies.start_run", start)
     app = attached(run)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "not a finite number", "learning rate 0.00067, a third", "new run")

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.memory.recompute import OFFLOAD
-from engine.profile.datafiles import HUB, SUFFIXES
+from engine.profile.data_files import HUB, SUFFIXES
 from engine.profile.foreign import shared
 from engine.profile.foreign.dataset_info import found_path
 from engine.profile.foreign.draft import (

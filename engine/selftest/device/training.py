@@ -12,7 +12,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.hardware.probe import probe_machine
 from engine.profile.load import load_text
-from engine.profile.resolve import resolve_profile
+from engine.resolve.resolve import resolve_profile
 from engine.runs.events import Event, read_events
 from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.runs.launch import worker_environment

@@ -22,7 +22,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration_store import load_calibration
 from engine.profile.load import load_text
-from engine.profile.resolve import Resolved, resolve_profile
+from engine.resolve.resolve import Resolved, resolve_profile
 from engine.runs.events import EventWriter, read_events
 from engine.selftest.cases import STEPS
 from engine.selftest.checks import FAILED, PASSED, Finding

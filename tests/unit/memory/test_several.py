@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from engine.cli.fit_answer import Answer
 from engine.cli.fit_detail import show_detail
 from engine.hardware.machine import Gpu
 from engine.hardware.probe import hypothetical_machine
@@ -14,6 +13,7 @@ from engine.memory.phases import peak
 from engine.memory.several import COMMUNICATION_BYTES, outlook
 from engine.memory.shape import GIB, TrainingShape
 from engine.models.catalog import catalog_index
+from engine.recommend.answer import Answer
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
 

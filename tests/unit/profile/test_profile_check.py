@@ -8,8 +8,8 @@ import pytest
 from profile_machines import DATA, GIB, MODEL, gpu, machine
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.check import check_error, check_profile, examine
-from engine.profile.resolve import resolve_profile
+from engine.resolve.check import check_error, check_profile, examine
+from engine.resolve.resolve import resolve_profile
 
 
 def codes(loaded, place):
@@ -107,7 +107,7 @@ def test_data_files_alone_exit_with_data(load, cpu_machine, tmp_path, path, said
 
 def test_suffixes_are_those_that_the_readers_know():
     from engine.data.files import KINDS
-    from engine.profile.datafiles import SUFFIXES
+    from engine.profile.data_files import SUFFIXES
 
     assert set(SUFFIXES) == set(KINDS)
 

@@ -198,6 +198,6 @@ def test_importing_the_package_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"pydantic", "tomlkit", "tomli_w", "torch", "numpy", "transformers"}
-    code = "import sys, engine.profile.resolve, engine.profile.save; print(' '.join(sys.modules))"
+    code = "import sys, engine.resolve.resolve, engine.profile.save; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"tomlkit", "torch", "numpy", "transformers"}

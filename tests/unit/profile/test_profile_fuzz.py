@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from profile_machines import MODEL
 
-from engine.profile.check import check_profile
 from engine.profile.load import load_text
+from engine.resolve.check import check_profile
 
 SHIPPED = sorted((Path(__file__).parents[3] / "profiles").glob("*.toml"))
 MANY = ",".join(f"k{n}=1" for n in range(1000))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from profile_machines import DATA, MODEL
 
-from engine.profile.keylines import key_lines, line_of
 from engine.profile.load import load_profile
+from engine.profile.tomltext import key_lines, line_of
 
 
 def test_a_sparse_profile_is_whole(load):

@@ -13,13 +13,15 @@ from engine.hardware.machine import GpuProcess
 from engine.memory.shape import GIB
 from engine.models.resolve import resolve_model
 from engine.profile.fields import canonical, profile_fields
+from engine.profile.fieldspec import DECIDED_BY_DATA
 from engine.profile.load import load_text
-from engine.profile.requirements import requirements_of
-from engine.profile.resolve import DECIDED_BY_DATA, as_written, from_run_json, plan_to_profile, resolve_profile
+from engine.profile.runjson import from_run_json
 from engine.profile.save import profile_text
 from engine.recommend.device import on_device
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
+from engine.resolve.fill import requirements_of
+from engine.resolve.resolve import as_written, plan_to_profile, resolve_profile
 from engine.runs.launch import worker_environment
 
 

@@ -9,10 +9,10 @@ from profile_machines import machine
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import hypothetical_machine
-from engine.profile.check import examine
 from engine.profile.load import load_profile
-from engine.profile.resolve import resolve_profile
 from engine.profile.shipped import find_profile, shipped_profile, shipped_profiles
+from engine.resolve.check import examine
+from engine.resolve.resolve import resolve_profile
 
 CARDS = {
     "full-1b-24gb": "RTX 4090",

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from engine import api
-from engine.profile import remedies as module
 from engine.profile.load import load_text
-from engine.profile.remedies import Failure, apply_remedy, changed_text, failure_of, remedies
-from engine.profile.resolve import resolve_profile
+from engine.resolve import remedies as module
+from engine.resolve.remedies import Failure, apply_remedy, changed_text, failure_of, remedies
+from engine.resolve.resolve import resolve_profile
 from engine.runs.events import read_events
 from engine.runs.launch import resume_run
 from engine.runs.store import Run, create_run

@@ -6,7 +6,7 @@ import pytest
 
 from engine.models.resolve import resolve_model
 from engine.profile.load import load_text
-from engine.profile.resolve import resolve_profile
+from engine.resolve.resolve import resolve_profile
 from engine.selftest.device import build
 from engine.train import assembly
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.memory.recompute import recompute_in, recompute_of
 from engine.profile.load import load_text
-from engine.profile.resolve import resolve_profile
+from engine.resolve.resolve import resolve_profile
 from engine.selftest.checks import place_of
 from engine.selftest.device import training, trial
 from engine.selftest.plan import plan_selftest

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import EngineError
-from engine.profile.check import examine
 from engine.profile.fields import field_at
 from engine.profile.values import format_value, parse_value
-from engine.profile.vary import Choices, Range, dimensions
+from engine.resolve.check import examine
+from engine.resolve.search_space import Choices, Range, dimensions, space_of
 from engine.sweep.cells import combinations, plan_of, trial_text
-from engine.sweep.vary_text import space_of
 
 
 def problems(loaded) -> list[str]:

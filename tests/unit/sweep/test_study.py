@@ -7,7 +7,7 @@ import math
 import pytest
 
 from engine.errors import EngineError
-from engine.profile.vary import Choices, Range
+from engine.resolve.search_space import Choices, Range
 from engine.sweep.study import MISSED, Search, Study, cut_torn_line
 
 ROWS = Choices(("lora.r", "lora.alpha"), ((8, 16), (16, 32), (32, 64), (64, 128)))

@@ -14,10 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from engine.data.batch import PackedDataset, collate
 from engine.data.pack import Packed
 from engine.modeling import adapters, attention, checkpointing
+from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter
 from engine.train.arguments import training_arguments
-from engine.train.schedule import plan_schedule
 from engine.train.trainer import EngineTrainer
 from engine.worker_job import Job
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.resolve import model_reference, plan_to_profile
 from engine.profile.save import edited_text, profile_text
 from engine.profile.shipped import shipped_profile
+from engine.resolve.resolve import model_reference, plan_to_profile
 from engine.text import format_bytes
 
 

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from engine.errors import EngineError, ExitCode, Problem
 from engine.hardware.machine import Machine
 from engine.models.spec import ModelSpec
-from engine.profile.cross import Context, chosen_gpu, cross_findings
-from engine.profile.datafiles import check_data_files
+from engine.profile.data_files import check_data_files
 from engine.profile.findings import Finding, error_of, finding
 from engine.profile.load import LoadedProfile
-from engine.profile.reporters import reporter_findings
-from engine.profile.requirements import requirements_of
-from engine.profile.vary import sweep_findings
-from engine.profile.warnings import warning_findings
 from engine.recommend.plan import Plan
+from engine.resolve.cross import Context, chosen_gpu, cross_findings, reporter_findings
+from engine.resolve.fill import requirements_of
+from engine.resolve.search_space import sweep_findings
+from engine.resolve.warnings import warning_findings
 from engine.text import format_bytes
 
 

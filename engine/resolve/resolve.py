@@ -14,28 +14,17 @@ from typing import Any
 from engine.errors import ExitCode, Problem, problems_error
 from engine.hardware.machine import Machine
 from engine.models.spec import ModelSpec
-from engine.profile.check import examine
-from engine.profile.fill import DECIDED_BY_DATA, Provenance, fill, leaves, provenance_of
 from engine.profile.findings import error_of
 from engine.profile.load import LoadedProfile
 from engine.profile.overrides import put
-from engine.profile.runjson import SCHEMA_VERSION, from_run_json, package_versions
+from engine.profile.runjson import SCHEMA_VERSION, package_versions
 from engine.profile.schema import Profile
-from engine.profile.space import space_warnings
 from engine.profile.tomltext import shown_path
 from engine.recommend.device import device_settings
 from engine.recommend.plan import Plan, Requirements
-
-__all__ = [
-    "DECIDED_BY_DATA",
-    "Resolved",
-    "as_written",
-    "from_run_json",
-    "leaves",
-    "model_reference",
-    "plan_to_profile",
-    "resolve_profile",
-]
+from engine.resolve.check import examine
+from engine.resolve.fill import Provenance, fill, provenance_of
+from engine.resolve.warnings import space_warnings
 
 _LEFT_TO_A_PERSON = ("model.name_or_path", "data.datasets", "launch.device", "train.kernels")
 """Keys of a plan that a written profile spells out differently or leaves to the machine."""

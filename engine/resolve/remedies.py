@@ -17,11 +17,11 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Machine
 from engine.memory.recompute import OFFLOAD
-from engine.profile.check import examine
 from engine.profile.load import load_text
-from engine.profile.resolve import resolve_profile
 from engine.profile.save import edited_text
 from engine.recommend.plan import Plan
+from engine.resolve.check import examine
+from engine.resolve.resolve import resolve_profile
 from engine.runs.checkpoint import list_checkpoints
 from engine.runs.launch import resume_run, start_run
 from engine.runs.store import Run, load_run_json

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from engine.errors import EngineError
+from engine.errors import EngineError, ExitCode
 from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import ATTENTION, OFFLOAD
@@ -260,3 +261,13 @@ CHECKS = (
     _remote_code,
     _run_name,
 )
+
+
+def reporter_findings(context: Context) -> Iterator[Finding]:
+    """A problem for each reporter without its package."""
+    if not context.loaded.is_given("train.report_to"):
+        return
+    for name in context.profile.train.report_to:
+        if find_spec(name) is None:
+            message, hint = f"'{name}' is not installed", f"pip install {name}, or leave it out"
+            yield finding(context.loaded, "train.report_to", message, hint, value=name, code=ExitCode.ENVIRONMENT)

@@ -290,9 +290,9 @@ def make_trainer(case: Any, model: Any, settings: Any, folder: Path) -> Any:
     from engine.data.batch import collate
     from engine.profile.schedule import plan_schedule
     from engine.runs.events import EventWriter
+    from engine.runs.job import Job
     from engine.train.arguments import training_arguments
     from engine.train.trainer import EngineTrainer
-    from engine.worker_job import Job
 
     class Unsaved(EngineTrainer):
         """Checkpoints would cost time and tell nothing."""

@@ -129,12 +129,12 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     """Train one cell in `folder`, which holds the rows. Loss before and after, and the largest difference of logits."""
     import torch
 
+    from engine.files import write_json_atomic
     from engine.hardware.probe import probe_machine
     from engine.resolve.resolve import resolve_profile
     from engine.runs.events import EventWriter, read_events
-    from engine.runs.files import write_json_atomic
+    from engine.runs.job import Job
     from engine.train import outputs, run
-    from engine.worker_job import Job
 
     began = time.monotonic()
     run_dir = folder / cell.name.replace("/", "-")
@@ -177,7 +177,7 @@ def _reloaded(run_dir: Path) -> Any:
     from engine.inference.run import models, open_run
     from engine.modeling.load import keep_plain_layout
     from engine.runs.events import EventWriter
-    from engine.worker_job import Job
+    from engine.runs.job import Job
 
     def warn(code: str, message: str) -> None:
         print(f"{run_dir.name}: {code}: {message}", file=sys.stderr)

@@ -201,10 +201,10 @@ device = "cpu"
 def measure(case: Case, model: str, work: Path, extra: dict[str, str]) -> dict[str, Any]:
     """Run one case to its end; predicted and measured bytes, and the median step."""
     os.environ |= {"XDG_STATE_HOME": str(work / "state"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    from engine.files import write_json_atomic
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
     from engine.resolve.resolve import resolve_profile
-    from engine.runs.files import write_json_atomic
     from engine.runs.launch import spawn_worker, worker_environment
     from engine.runs.store import create_run
 

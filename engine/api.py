@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from engine.errors import Problem as Problem
     from engine.evaluate.page import count_rows as count_rows
     from engine.evaluate.page import score_rows as score_rows
+    from engine.files import read_json as read_json
+    from engine.files import write_text_atomic as write_text_atomic
     from engine.hardware.cards import card_name as card_name
     from engine.hardware.cards import card_title as card_title
     from engine.hardware.cards import listed_gpus as listed_gpus
@@ -73,8 +75,6 @@ if TYPE_CHECKING:
     from engine.runs.control import request as request
     from engine.runs.events import Event as Event
     from engine.runs.events import read_events as read_events
-    from engine.runs.files import read_json as read_json
-    from engine.runs.files import write_text_atomic as write_text_atomic
     from engine.runs.jobs import EVALUATION_FOLDER as EVALUATION_FOLDER
     from engine.runs.jobs import EXPORT_FOLDER as EXPORT_FOLDER
     from engine.runs.jobs import evaluation_job as evaluation_job
@@ -212,7 +212,7 @@ _MODULES = {
         "Event",
         "read_events",
     ),
-    "engine.runs.files": (
+    "engine.files": (
         "read_json",
         "write_text_atomic",
     ),

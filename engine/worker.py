@@ -21,12 +21,12 @@ from types import FrameType
 from typing import Any
 
 from engine.errors import EngineError, ExitCode, is_out_of_memory
+from engine.files import read_json, write_json_atomic
 from engine.libraries import check_libraries
 from engine.runs.events import EventWriter
-from engine.runs.files import read_json, write_json_atomic
+from engine.runs.job import Job
 from engine.runs.lock import acquire
 from engine.runs.ranks import forget_rank
-from engine.worker_job import Job
 
 JOBS = {
     "train": "engine.train.run:run",

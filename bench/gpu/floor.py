@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.memory.resident import compute_width, weight_bytes
 from engine.memory.shape import TrainingShape
-from engine.memory.weights import compute_width, weight_bytes
 from engine.models.catalog import catalog_index
 from engine.speed.flops import micro_batch_flops, product_flops
 

@@ -175,9 +175,9 @@ def _entry(model: str, name: str | None) -> ModelSpec:
 
 
 def _write(specs: list[ModelSpec]) -> Path:
+    from engine.files import write_text_atomic
     from engine.models.catalog import forget_catalog
     from engine.models.user_catalog import format_user_catalog, user_catalog_path
-    from engine.runs.files import write_text_atomic
 
     path = user_catalog_path()
     try:

@@ -1,4 +1,4 @@
-"""`engine probe --measure`, and what was measured before, in lines. The measuring is `engine.runs.measure`'s."""
+"""`engine probe --measure`, and what was measured before, in lines. The measuring is `engine.measure.device`'s."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Measured = Sequence[tuple[str, MeasuredRates]]
 
 def measure_all(machine: Machine) -> None:
     """Measure every usable GPU and the processor, one after the other. Raises EngineError(ENVIRONMENT)."""
-    from engine.runs.measure import measure_device
+    from engine.measure.device import measure_device
 
     for gpu in (*usable_gpus(machine), None):
         note(f"measuring {card_title(gpu) if gpu else machine.cpu.name} …")

@@ -1,7 +1,7 @@
 """Predicted against measured memory of a run, as `engine runs show` tells it.
 
 From the run's `calibration` event; a run that ended before its second step, or that an older engine made, has
-none, and its last `memory` event has to do. Not here: taking measurements (`engine.train.calibrate`).
+none, and its last `memory` event has to do. Not here: taking measurements (`engine.measure.calibrate`).
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json
 from engine.runs import control, launch, store
 from engine.runs.events import read_events
-from engine.runs.files import read_json
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 from engine.text import format_bytes

@@ -158,7 +158,7 @@ def _tell_detached(run: Run, as_json: bool) -> None:
 
 def tell_summary(run: Run, *, as_json: bool) -> None:
     """The end of a run: losses, steps, time, where its weights are."""
-    from engine.runs.files import read_json
+    from engine.files import read_json
 
     summary = read_json(run.path / "summary.json")
     if as_json:

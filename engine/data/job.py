@@ -20,7 +20,7 @@ from engine.data.prepare import prepare
 from engine.data.tokens import IGNORED, backend_of, tokenize
 from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 PREVIEW_ROWS = 2
 

@@ -32,8 +32,7 @@ from engine.data.formats import with_mask, with_system
 from engine.data.mask import masker_of
 from engine.data.mix import shares, weigh
 from engine.data.pack import pack
-from engine.data.pairs import paired
-from engine.data.preference import NEEDED, answered, flat
+from engine.data.preference import NEEDED, answered, flat, paired
 from engine.data.report import DataReport, summarise_lengths
 from engine.data.seen import Seen
 from engine.data.split import split_examples, split_part

@@ -23,7 +23,7 @@ from engine.evaluate.run import write_report
 from engine.inference.answers import harness_batch
 from engine.inference.subject import Subject, open_subject
 from engine.modeling.forward import base_of
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 HARNESS_VERSION = 1
 _COUNTS = ("sample_len", "sample_count")

@@ -20,7 +20,7 @@ from engine.inference.encode import EncodedRows, encode_rows
 from engine.inference.losses import RowLoss, score
 from engine.inference.rows import HeldOut
 from engine.profile.tables.outcome import Evaluate
-from engine.worker_job import Job, Warn
+from engine.runs.job import Job, Warn
 
 SAMPLES = 6
 """Answers shown side by side; also generated when no metric asks for any."""

@@ -16,7 +16,7 @@ from engine.evaluate.retention import Kept, built_in, passage
 from engine.inference.rows import HeldOut, choose
 from engine.profile.schema import Profile
 from engine.profile.tables.data import Dataset
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 TEXT_SUFFIXES = (".txt", ".md")
 MOST_PASSAGES = 200

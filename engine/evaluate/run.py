@@ -20,10 +20,10 @@ from engine.evaluate.compare import Measured, alone, compare
 from engine.evaluate.measure import SAMPLES, Inputs, Questions, inputs_of, measure
 from engine.evaluate.page import page
 from engine.evaluate.retention_files import read_kept
+from engine.files import write_json_atomic, write_text_atomic
 from engine.inference.rows import HeldOut, choose
 from engine.inference.subject import Subject, open_subject
-from engine.runs.files import write_json_atomic, write_text_atomic
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 REPORT_VERSION = 2
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from engine.runs.files import write_json_atomic
+from engine.files import write_json_atomic
 from engine.text import sanitize
 
 SECRET = re.compile(

@@ -13,12 +13,12 @@ from typing import Any
 from engine.export import gguf_read, llama_quantize, parity
 from engine.export.formats import K_QUANTS, LIMITS
 from engine.export.gguf_write import write_gguf
-from engine.export.look import Merged, entry, look, problems_of
+from engine.export.parity import Merged, entry, look, problems_of
 from engine.export.reload import load_again
+from engine.files import read_json
 from engine.inference.run import OpenedRun
 from engine.modeling import gguf_rope
-from engine.runs.files import read_json
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 MUCH = 0.3
 """Error of the logits from which on a person is told how much was lost."""

@@ -14,7 +14,7 @@ from typing import Any
 import gguf
 
 from engine.errors import EngineError, ExitCode
-from engine.runs.files import read_json
+from engine.files import read_json
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _HINT = "convert the merged model with llama.cpp's convert_hf_to_gguf.py"

@@ -19,8 +19,8 @@ import torch
 from safetensors import safe_open
 
 from engine.export.gguf_tokens import add_special, add_tokens, refused
+from engine.files import read_json
 from engine.modeling import gguf_rope
-from engine.runs.files import read_json
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """model_type -> llama.cpp's architecture."""

@@ -19,16 +19,16 @@ import torch
 from engine.errors import EngineError, ExitCode
 from engine.export import parity
 from engine.export.clean import base_name, scrub_json
-from engine.export.look import Look, Merged, entry, look, lost, too_far
+from engine.export.parity import Look, Merged, entry, look, lost, too_far
 from engine.export.reload import load_again
 from engine.export.texts import Texts
+from engine.files import write_json_atomic
 from engine.hardware.memory import system_memory
 from engine.inference import answers as generation
 from engine.inference.run import OpenedRun, load_adapter, load_full
 from engine.modeling import load
-from engine.runs.files import write_json_atomic
+from engine.runs.job import Job, Warn
 from engine.text import format_bytes
-from engine.worker_job import Job, Warn
 
 ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MEMORY_FACTOR = 1.25

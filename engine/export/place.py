@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
-from engine.runs.files import sync_directory, sync_tree
+from engine.files import sync_directory, sync_tree
 from engine.text import format_bytes
 
 MARK = "export.json"

@@ -13,12 +13,12 @@ from typing import Any
 from engine.export import parity
 from engine.export.clean import scrub_json
 from engine.export.formats import BITSANDBYTES, LIMITS
-from engine.export.look import Merged, entry, look, problems_of
+from engine.export.parity import Merged, entry, look, problems_of
 from engine.export.reload import load_again, readable
 from engine.inference import scales
 from engine.modeling.load import keep_plain_layout, quantization_config
 from engine.profile.schema import Profile
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 _STORED = {"nf4": "uint8"}
 _SAME = 1e-4

@@ -25,10 +25,10 @@ from engine.export.merge import compare_adapter, copy_adapter, write_merged
 from engine.export.place import MARK, building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
 from engine.export.texts import Texts, texts_of
+from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.inference.run import OpenedRun, load_tokenizer, open_run, refuse_scores
 from engine.modeling.load import model_directory
-from engine.runs.files import read_json, write_json_atomic, write_text_atomic
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 EXPORT_VERSION = 2
 SPACE_FACTOR = 1.05

@@ -11,14 +11,15 @@ from typing import Any
 
 from engine.data.examples import Example, Message
 from engine.errors import EngineError
-from engine.export.parity import ROW_TOKENS, ROWS
 from engine.inference.encode import encode_rows
 from engine.inference.losses import Encoded
 from engine.inference.rows import HeldOut, choose, read_held_out
 from engine.inference.run import OpenedRun
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 PROMPTS = 3
+ROWS = 4
+ROW_TOKENS = 192
 CALIBRATION_ROWS = 64
 ANSWER_FACTOR, ANSWER_SPARE_TOKENS = 2, 16
 """An answer may take this many times the tokens of the wanted one, and so many more."""

@@ -21,12 +21,12 @@ from transformers.generation.streamers import BaseStreamer
 
 from engine.data.chat import choose_template, render
 from engine.data.examples import RowProblem
+from engine.files import read_json
 from engine.inference.answers import stop_ids
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
 from engine.modeling.forward import base_of
 from engine.runs.events import read_events
-from engine.runs.files import read_json
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 ASKS, SILENCE = "asks.jsonl", "silence"
 POLL_S, OWNER_S, PART_S = 0.05, 2.0, 0.05

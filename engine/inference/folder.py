@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json
 from engine.inference import scales
 from engine.modeling import gguf_rope, load
 from engine.models.config import read_config
 from engine.profile.schema import Profile
-from engine.runs.files import read_json
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from engine.modeling.forward import base_of
 from engine.modeling.loss import IGNORE, shifted, softcap_of
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 CHUNK_BYTES = 256 * 1024 * 1024
 """fp32 logits alive at once."""

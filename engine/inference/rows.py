@@ -18,7 +18,7 @@ from engine.data.formats import read_parts, with_mask, with_system
 from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
 from engine.profile.tables.data import Dataset
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 ROLES = ("system", "user", "assistant")
 Chosen = TypeVar("Chosen")

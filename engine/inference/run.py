@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json
 from engine.hardware.absent import no_cuda
 from engine.hardware.probe import probe_machine
 from engine.modeling import adapters, load
 from engine.profile.runjson import from_run_json
 from engine.profile.schema import Profile
-from engine.runs.files import read_json
+from engine.runs.job import Job, Warn
 from engine.runs.lock import holder_pid
-from engine.worker_job import Job, Warn
 
 
 @dataclass(frozen=True, slots=True)

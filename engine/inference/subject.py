@@ -31,8 +31,8 @@ from engine.inference.run import (
 from engine.modeling import load
 from engine.profile.runjson import SCHEMA_VERSION, from_run_json
 from engine.profile.schema import Profile
+from engine.runs.job import Job
 from engine.runs.store import slug
-from engine.worker_job import Job
 
 Models = Iterator[tuple[str, Any]]
 MAX_LENGTH = 2048

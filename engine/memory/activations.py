@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.memory import dora, outliers, parts, transients
+from engine.memory import outliers, resident, transients
+from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
-from engine.memory.states import targeted_shapes
 from engine.models.kernel_families import KernelFamily, kernel_family
-from engine.models.parameters import query_width
+from engine.models.parameters import key_width, normalises_heads, normalises_whole_width, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
 
 STAGED_INPUTS = 2
@@ -110,16 +110,13 @@ def _layer_cost(layer: _Layer) -> LayerCost:
     heads = spec.num_attention_heads if layer.kernel == "capped" else 0
     # A kernel that takes no window keeps a square mask instead.
     mask = width if layer.windowed and layer.kernel == "split" else 0
-    attention = parts.attention_output_bytes(spec, width) if layer.keep_attention else 0
+    attention = attention_output_bytes(spec, width) if layer.keep_attention else 0
     boundary = width * spec.hidden_size
     # On a GPU their layers go through reentrant checkpointing, which makes no graph before the backward pass.
-    held = width * parts.held_by_int8(spec) if layer.int8 and not layer.on_gpu else 0
+    held = width * held_by_int8(spec) if layer.int8 and not layer.on_gpu else 0
     dense = layer.decomposed and layer.dropout and layer.quantized
     return LayerCost(
-        saved=_attention_bytes(layer)
-        + mlp
-        + parts.norm_bytes(spec, width, layer.full, layer.fused)
-        + _adapter_bytes(layer),
+        saved=_attention_bytes(layer) + mlp + norm_bytes(spec, width, layer.full, layer.fused) + _adapter_bytes(layer),
         transient=transients.worst_bytes(backward, again=False),
         beside_matrix=transients.beside_matrix(backward, layer.inner, again=False),
         again_transient=transients.worst_bytes(backward, again=True),
@@ -129,7 +126,7 @@ def _layer_cost(layer: _Layer) -> LayerCost:
         # On a GPU the softmax's backward pass multiplies gradient and output into one more fp32 square.
         score_transient=heads * (10 if layer.on_gpu else 6),
         freed=mlp,
-        matrices=dora.matrices_bytes(layer.adapters, width) if dense else 0,
+        matrices=resident.matrices_bytes(layer.adapters, width) if dense else 0,
         attention=attention,
         # The first norm's kernel keeps the layer's input itself.
         shared=attention + (boundary if layer.fused else 0),
@@ -138,7 +135,7 @@ def _layer_cost(layer: _Layer) -> LayerCost:
 
 def _attention_bytes(layer: _Layer) -> int:
     spec, output_needed = layer.spec, layer.needs_input("o_proj")
-    size = parts.attention_bytes(spec, layer.width, layer.kernel, output_needed)
+    size = attention_bytes(spec, layer.width, layer.kernel, output_needed)
     if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         size += layer.width * query_width(spec)
@@ -149,20 +146,20 @@ def _mlp_bytes(layer: _Layer) -> int:
     # Autocast keeps the product as the output layer's own copy, which counts among the inputs.
     product_needed = layer.dtype != "fp16" and layer.needs_input("down_proj")
     fused_gate = layer.fused is not None and bool(layer.fused.gate)
-    return parts.mlp_bytes(layer.spec, layer.width, product_needed, layer.full, fused_gate)
+    return mlp_bytes(layer.spec, layer.width, product_needed, layer.full, fused_gate)
 
 
 def _adapter_bytes(layer: _Layer) -> int:
     """Inputs of linear layers, and what adapters keep beside them."""
     spec, width, adapters = layer.spec, layer.width, layer.adapters
     names = set() if layer.dropout else {name for name, _, _ in adapters}
-    size = parts.input_bytes(spec, width, layer.full, layer.int8, names)
+    size = input_bytes(spec, width, layer.full, layer.int8, names)
     if layer.dtype == "fp16":
         # Autocast casts the input of every trained linear separately and keeps each copy.
-        size = parts.copied_inputs(spec, adapters, layer.full)
+        size = copied_inputs(spec, adapters, layer.full)
     size += width * layer.r * len(adapters)
     if layer.decomposed:
-        size += dora.saved_bytes(adapters, width)
+        size += resident.saved_bytes(adapters, width)
     if layer.dropout:
         # The kept values and, on a GPU, a mask of one byte each; processors keep it in the tensor's own width.
         mask_width = width if layer.kernel in ("products", "split") else 1
@@ -211,7 +208,7 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
             kernel=kernel,
             one_row=shape.micro_batch == 1,
             windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
-            decomposed=dora.is_decomposed(shape),
+            decomposed=resident.is_decomposed(shape),
             quantized=shape.quantization != "none",
             on_gpu=shape.device != "cpu",
             keep_attention=shape.keep_attention and kernel in KEEPING,
@@ -299,3 +296,86 @@ def _wide_matrix_bytes(spec: ModelSpec, shape: TrainingShape, matrix_bytes: int)
     width = 4 if shape.compute_dtype == "fp32" else 2
     beside = width * (spec.hidden_size - spec.intermediate_size)
     return 2 * matrix_bytes + shape.micro_batch * shape.max_length * beside
+
+
+_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
+_WIDE_PRODUCT = ("gemma", "olmo2")
+_MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
+
+
+def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: KernelFamily | None) -> int:
+    """Norms: fp32 inputs, and where trained what multiplies the weight.
+
+    Triton kernels (`fused`) keep the input as it came and one fp32 factor a row, whether the weight learns or not.
+    """
+    count, hidden = norms_per_layer(spec), spec.hidden_size
+    if fused is not None:
+        return count * (width * hidden + 4) + _head_norm_bytes(spec, width)
+    # A trained norm keeps what it multiplies its weight with; these families do that in fp32.
+    normed = (4 if spec.family.startswith(_WIDE_PRODUCT) else width) if full else 0
+    size = count * ((4 + normed) * hidden + 4)
+    return size + _head_norm_bytes(spec, 4 + normed)
+
+
+def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
+    """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in families without them."""
+    if not normalises_heads(spec):
+        return 0
+    heads = 2 if normalises_whole_width(spec) else spec.num_attention_heads + spec.num_key_value_heads
+    return width * (query_width(spec) + key_width(spec)) + 4 * heads
+
+
+def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[str]) -> int:
+    """Inputs of projections that need them in the backward pass."""
+    attention = full or int8 or bool(names & _ATTENTION_INPUT)
+    mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
+    return (attention + mlp) * width * spec.hidden_size
+
+
+def held_by_int8(spec: ModelSpec) -> int:
+    """Features of the inputs that int8 layers keep on their graph nodes, where plain checkpointing does not reach."""
+    attention = spec.hidden_size + query_width(spec)
+    return attention if spec.num_experts else attention + spec.hidden_size + spec.intermediate_size
+
+
+def copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], full: bool) -> int:
+    """16-bit copies of inputs under automatic casting (fp16)."""
+    if full:
+        query, hidden, inner = query_width(spec), spec.hidden_size, spec.intermediate_size
+        # fp32 weights keep the residual stream and norm outputs in fp32 beside the 16-bit copies.
+        return 2 * (5 * hidden + query + inner) + 8 * hidden
+    return sum(2 * n_in for _, n_in, _ in adapters)
+
+
+def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
+    """Attention; `kernel` as in `device.attention_kernel`."""
+    query, key = query_width(spec), key_width(spec)
+    size = width * (query + 2 * key)
+    if kernel not in ("products", "capped"):
+        size += attention_output_bytes(spec, width)
+    if spec.fused_projections:
+        # The value heads are a view that keeps the whole fused projection alive.
+        size += width * (query + key)
+    if kernel not in ("varlen", "packed", "flex") and output_needed:
+        # One call per document: the joined output is a copy beside what a kernel keeps.
+        size += width * query
+    if kernel == "capped" and query != key:
+        # Keys and values are kept as copies for every query head, no longer as they were.
+        size += 2 * width * (query - key)
+    return size
+
+
+def attention_output_bytes(spec: ModelSpec, width: int) -> int:
+    """What kernels keep beside query, key and value: their output and the logarithm of each row's normalizer."""
+    return width * query_width(spec) + 4 * spec.num_attention_heads
+
+
+def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fused_gate: bool) -> int:
+    """Feed-forward part, of all experts that a token meets. `fused_gate`: gate and up are kept, no activation."""
+    inner = spec.intermediate_size
+    if spec.num_experts:
+        # Gate and up, activation and each expert's output; trained experts also need their two inputs.
+        inners, outers = (4, 2) if full else (3, 1)
+        return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
+    parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
+    return parts * width * inner

@@ -1,7 +1,7 @@
 """What earlier runs measured on a device, and how it corrects the closed form's answer.
 
 `phases.peak` asks `correct`, the time model `Calibration.speed_ratio`. Where measurements are kept and
-which of them hold here: `calibration_store.py`. Taking them: `engine.train.calibrate`.
+which of them hold here: `calibration_store.py`. Taking them: `engine.measure.calibrate`.
 
 Three rules. The same model and shape, measured: the measured peaks replace the prediction, up or down.
 Another shape: its prediction is never lowered; where runs on this device took more than was predicted,

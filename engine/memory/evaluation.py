@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
 from engine.memory import device
-from engine.memory.answers import cache_bytes
 from engine.memory.loss import is_capped
 from engine.memory.reserve import reserve_bytes
+from engine.memory.resident import compute_width, largest_matrix_bytes, states, weight_bytes
 from engine.memory.shape import MIB, TrainingShape, learns_whole
-from engine.memory.states import states
-from engine.memory.weights import compute_width, largest_matrix_bytes, weight_bytes
 from engine.models.parameters import key_width, query_width
 from engine.models.spec import ModelSpec
 
@@ -102,3 +100,28 @@ def _on_device(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, batch: tu
     reserve = reserve_bytes(spec, passed, gpu, static, dynamic)
     workspace = device.cublas_bytes(gpu, shape.device) // 2
     return static + dynamic + reserve + workspace + device.context_bytes(gpu, shape.device)
+
+
+_LOGIT_BYTES = 8
+"""fp32 logits of the next token, and the copy that the search for the likeliest works on."""
+
+
+def cache_bytes(spec: ModelSpec, tokens: int, width: int) -> int:
+    """Keys and values over all layers: 2 · layers · key heads · head size · `width` bytes · tokens."""
+    return 2 * spec.num_hidden_layers * key_width(spec) * width * tokens
+
+
+def answer_bytes(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: int) -> int:
+    """One prompt's share of a batch at its worst moment, its answer as long as it may become.
+
+    The cache grows by copying one layer at a time; the prompt passes a layer with its gated product in two halves.
+    """
+    tokens = prompt_tokens + new_tokens
+    grown = cache_bytes(spec, tokens, width) * (spec.num_hidden_layers + 1) // spec.num_hidden_layers
+    layer = prompt_tokens * width * (4 * spec.hidden_size + max(3 * spec.intermediate_size, 3 * query_width(spec)))
+    return grown + spec.vocab_size * _LOGIT_BYTES + layer
+
+
+def prompts_at_once(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: int, free_bytes: int) -> int:
+    """How many prompts of that length fit into `free_bytes`; at least one, which is then tried."""
+    return max(1, free_bytes // answer_bytes(spec, prompt_tokens, new_tokens, width))

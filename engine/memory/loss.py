@@ -7,8 +7,8 @@ cost nothing; the figures here are for a batch of trained tokens only, which is 
 
 from __future__ import annotations
 
+from engine.memory.resident import compute_width
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, trains, uses_kernels
-from engine.memory.weights import compute_width
 from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.memory.activations import host_bytes
+from engine.memory.resident import compute_width, largest_matrix_bytes, states, trainable_width
 from engine.memory.shape import TrainingShape, learns_whole
-from engine.memory.states import states, trainable_width
-from engine.memory.weights import compute_width, largest_matrix_bytes
 from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 

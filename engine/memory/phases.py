@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import activations, device, dora, loss
+from engine.memory import activations, device, loss, resident
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
+from engine.memory.resident import States, compute_width, largest_matrix_bytes, states, targeted_shapes, weight_bytes
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole
-from engine.memory.states import States, states, targeted_shapes
-from engine.memory.weights import compute_width, largest_matrix_bytes, weight_bytes
 from engine.models.parameters import linear_parameters
 from engine.models.spec import ModelSpec
 
@@ -181,7 +180,7 @@ def _decomposing(
     spec: ModelSpec, shape: TrainingShape, cost: activations.LayerCost, forward: Moment, gradients: int, again: bool
 ) -> tuple[Moment, ...]:
     """DoRA's dense products: in the last layer's `forward` pass, and recomputing the first with all `gradients`."""
-    dense = dora.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
+    dense = resident.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
     if not dense:
         return ()
     forward = replace(forward, workspace=forward.workspace + dense)

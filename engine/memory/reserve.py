@@ -9,13 +9,12 @@ to 2 %; for Triton kernels, which make fewer tensors, also 27 runs on an H200. C
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
-from engine.memory import processor
+from engine.memory import device
 from engine.memory.activations import host_bytes
 from engine.memory.device import attention_kernel, dequantize_bytes
 from engine.memory.loss import chunk_tokens
+from engine.memory.resident import WHOLE_MODULES, compute_width
 from engine.memory.shape import MIB, TrainingShape, trains, uses_kernels
-from engine.memory.states import WHOLE_MODULES
-from engine.memory.weights import compute_width
 from engine.models.spec import ModelSpec
 
 _FLOOR_BYTES, _KERNELS_FLOOR_BYTES = 72 * MIB, 48 * MIB
@@ -26,7 +25,7 @@ _LEAVING_INPUTS = 2
 def reserve_bytes(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, static_bytes: int, dynamic_bytes: int) -> int:
     """Bytes that are held and not handed out, for that much that stays and that comes and goes."""
     if shape.device == "cpu":
-        return processor.retained_bytes(shape, static_bytes, dynamic_bytes)
+        return device.retained_bytes(shape, static_bytes, dynamic_bytes)
     if uses_kernels(shape):
         found = _KERNELS_FLOOR_BYTES + _with_kernels(spec, shape, static_bytes, dynamic_bytes)
     else:

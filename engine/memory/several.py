@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from engine.hardware.machine import Gpu
 from engine.memory.phases import Peak, peak
+from engine.memory.resident import compute_width
 from engine.memory.shape import MIB, TrainingShape, learning_layers, learns_whole
-from engine.memory.weights import compute_width
 from engine.models.parameters import embedding_parameters
 from engine.models.spec import ModelSpec
 

@@ -11,9 +11,8 @@ from engine.memory.activations import STAGED_INPUTS, checkpointed_layers, host_b
 from engine.memory.calibration import Calibration
 from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
+from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
-from engine.memory.states import WHOLE_MODULES, adapted_outside, targeted_shapes
-from engine.memory.weights import quantized_bytes
 from engine.models.config import KNOWN_FAMILIES
 from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec

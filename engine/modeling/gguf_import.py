@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.runs.files import sync_directory, sync_tree
-from engine.worker_job import Warn
+from engine.files import sync_directory, sync_tree
+from engine.runs.job import Warn
 
 _SAMPLES, _SAMPLE_BYTES = 33, 64 * 1024
 

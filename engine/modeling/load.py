@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json
 from engine.modeling import attention
 from engine.modeling.gguf_import import import_gguf
 from engine.profile.schema import Profile
-from engine.runs.files import read_json
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "merges.txt"]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.memory.resident import adapted_outside, targeted_shapes
 from engine.memory.shape import TrainingShape, uses_kernels
-from engine.memory.states import adapted_outside, targeted_shapes
 from engine.modeling import adapters, attention, checkpointing, fused_lora, liger
 from engine.modeling.load import DTYPES
 from engine.models.spec import ModelSpec

@@ -14,10 +14,10 @@ from typing import Any
 import tomli_w
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
+from engine.files import write_text_atomic
 from engine.profile.load import load_text
 from engine.profile.overrides import put
 from engine.profile.tomltext import BadToml, parse, read_text, shown_path
-from engine.runs.files import write_text_atomic
 
 _NEW_FILE_MODE = 0o644
 

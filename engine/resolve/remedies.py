@@ -2,7 +2,7 @@
 
 The deck's run screen and `engine runs remedy` call this with what the run left behind. A change that keeps what
 was learned goes on from the newest checkpoint in the same run; any other starts a new run. The batch of an
-optimizer step stays what it was. Not here: the words that the worker ends with (`engine.train.remedies`).
+optimizer step stays what it was. Not here: the words that the worker ends with (`engine.measure.out_of_memory`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.runs.files import read_json, sync_directory, sync_tree, write_json_atomic
+from engine.files import read_json, sync_directory, sync_tree, write_json_atomic
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")

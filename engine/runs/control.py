@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.runs.files import write_text_atomic
+from engine.files import write_text_atomic
 
 REQUESTS = ("stop", "checkpoint", "evaluate")
 

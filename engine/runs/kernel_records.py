@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from engine.files import write_json_atomic
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.calibration_store import FILE_VERSION, calibration_path, device_key, read_records
-from engine.runs.files import write_json_atomic
 
 MOST_RECORDS = 64
 _PACKAGES = ("bitsandbytes", "liger-kernel", "peft", "torch", "transformers", "triton", "tunedeck")

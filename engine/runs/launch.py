@@ -23,8 +23,8 @@ from typing import Any
 import psutil
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter, read_events
-from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.lock import holder_pid
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.store import Run, create_run, load_run_json, remove_run, run_state, worker_pid

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.control import pending
 from engine.runs.events import read_events
-from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.lock import holder_pid
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

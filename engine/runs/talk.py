@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from engine.errors import EngineError
+from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter, read_events
-from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.runs.launch import died, end_worker, spawn_worker, worker_environment
 from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run, load_run_json

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.files import write_json_atomic
 from engine.recommend.kernels import choose_kernels
-from engine.runs.files import write_json_atomic
 from engine.runs.store import state_home
 from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding, Place, Step
 from engine.selftest.kernel_table import tiny_spec
@@ -187,7 +187,7 @@ def _finite(value: Any) -> Any:
 
 def read_earlier(path: Path) -> dict[str, Any]:
     """A file that a self-test wrote. Raises EngineError(PROFILE) for any other."""
-    from engine.runs.files import read_json
+    from engine.files import read_json
 
     try:
         found = read_json(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.runs.files import write_json_atomic
+from engine.files import write_json_atomic
 from engine.selftest.mask import clean
 from engine.selftest.record import read_earlier
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.memory.answers import cache_bytes
+from engine.memory.evaluation import cache_bytes
+from engine.memory.resident import compute_width, weight_bytes
 from engine.memory.shape import TrainingShape
-from engine.memory.weights import compute_width, weight_bytes
 from engine.models.parameters import active_parameters, query_width, total_parameters
 from engine.models.spec import ModelSpec
 from engine.speed.processor import prompt_s

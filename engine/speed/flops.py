@@ -10,8 +10,8 @@ layer's own product.
 from __future__ import annotations
 
 from engine.memory.activations import checkpointed_layers
+from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers
-from engine.memory.states import targeted_shapes
 from engine.models.parameters import active_parameters, normalises_whole_width, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
 

@@ -2,7 +2,7 @@
 
 One file a device, `$XDG_STATE_HOME/tunedeck/calibration/<device>.rates.json`, one record for each combination of
 torch, driver and threads. Read on the way of `engine fit`, so nothing heavy is imported, and whatever the file
-holds, reading raises nothing. Taking the figures: `engine.train.microbench`; using them: `rates.py`.
+holds, reading raises nothing. Taking the figures: `engine.measure.microbench`; using them: `rates.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Products at the rate of the model's width, then per token: norms, rotation, gates and adapters in proportion to the
 width; attention by the number of scores; the loss by the number of logits; and what eager PyTorch takes to begin.
-The figures of the device are measured (`engine.train.microbench`) or guessed from its cores (`rates.py`). Used by
+The figures of the device are measured (`engine.measure.microbench`) or guessed from its cores (`rates.py`). Used by
 `roofline.py`.
 """
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from engine.hardware.machine import Cpu, Gpu
 from engine.memory.activations import host_bytes
+from engine.memory.resident import compute_width, states
 from engine.memory.shape import TrainingShape, learns_whole, uses_kernels
-from engine.memory.states import states
-from engine.memory.weights import compute_width
 from engine.models.kernel_families import kernel_family
 from engine.models.parameters import key_width, linear_parameters, normalises_heads, norms_per_layer, query_width
 from engine.models.spec import ModelSpec

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.files import write_text_atomic
 from engine.profile.load import load_text
 from engine.profile.save import edited_text
 from engine.profile.schema import Profile
-from engine.runs.files import write_text_atomic
 from engine.runs.store import Run
 from engine.sweep.cells import Plan, trial_text
 from engine.sweep.table import Row

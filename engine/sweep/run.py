@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.hardware.probe import probe_machine
 from engine.runs.control import take_requests
+from engine.runs.job import Job
 from engine.runs.store import Run
 from engine.sweep import table
 from engine.sweep.following import follow, take_up
@@ -18,7 +19,6 @@ from engine.sweep.starting import Starter, begin
 from engine.sweep.store import trial_runs
 from engine.sweep.trial import LiveTrial
 from engine.sweep.work import Work
-from engine.worker_job import Job
 
 POLL_S = 0.5
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
+from engine.files import write_json_atomic
 from engine.hardware.machine import Machine
 from engine.profile.load import LoadedProfile, load_text
 from engine.profile.overrides import split_override
@@ -21,7 +22,6 @@ from engine.profile.save import edited_text
 from engine.resolve.check import check_error
 from engine.resolve.resolve import Resolved
 from engine.runs import launch, store
-from engine.runs.files import write_json_atomic
 from engine.runs.launch import OnEvent
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.store import Run

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs import store as runs
-from engine.runs.files import read_json, write_json_atomic, write_text_atomic
 from engine.runs.store import Run
 
 SWEEP_VERSION = 1

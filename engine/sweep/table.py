@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.files import read_json, write_json_atomic
 from engine.runs import store
-from engine.runs.files import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from engine.sweep.study import Noted

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json
 from engine.resolve.search_space import METRIC_NEEDS
 from engine.runs import control, jobs, launch, store
 from engine.runs.events import Event, read_events
-from engine.runs.files import read_json
 from engine.runs.store import Run
 from engine.runs.view import widest
 

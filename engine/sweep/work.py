@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.profile.load import load_text
+from engine.runs.job import Job
 from engine.runs.store import Run
 from engine.sweep import table
 from engine.sweep.best import write_best
@@ -17,7 +18,6 @@ from engine.sweep.cells import plan_of
 from engine.sweep.store import read_sweep
 from engine.sweep.study import Search, Study, cut_torn_line
 from engine.sweep.trial import LiveTrial
-from engine.worker_job import Job
 
 
 class Work:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from engine.modeling import forward
+from engine.runs.job import Warn
 from engine.train import layer_check
 from engine.train.selfcheck import TOLERANCE
-from engine.worker_job import Warn
 
 _GRADIENT_SHARE = 1e-3
 """Largest difference of the whole gradient in fp32, as a share of its norm."""

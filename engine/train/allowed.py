@@ -15,9 +15,9 @@ from engine.modeling import fused_lora, liger
 from engine.modeling.forward import base_of
 from engine.models.kernel_families import kernel_family
 from engine.profile.schema import Profile
+from engine.runs.job import Warn
 from engine.train.acceleration import Acceleration
 from engine.train.compiled import COMPILED
-from engine.worker_job import Warn
 
 FUSED = Acceleration(
     "adapters go PEFT's own way",

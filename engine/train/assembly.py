@@ -19,6 +19,7 @@ from engine.modeling import adapters, attention, checkpointing, load
 from engine.modeling.forward import base_of, loss_sum
 from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
+from engine.runs.job import Job, Warn
 from engine.train import outputs
 from engine.train.arguments import training_arguments
 from engine.train.kernel_choice import Place, choose, place_of
@@ -26,7 +27,6 @@ from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.selfcheck import check_rewards, choose_loss
 from engine.train.trainer import EngineTrainer
-from engine.worker_job import Job, Warn
 
 _DIGEST_ROWS = 256
 """At once: the tokens lie in files that may be larger than memory."""

@@ -13,13 +13,13 @@ from typing import Any
 from transformers import Trainer, TrainerState
 
 from engine.errors import EngineError, ExitCode
+from engine.files import read_json, write_json_atomic
+from engine.measure.meter import Meter
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import flaw, rotate, write_checkpoint
-from engine.runs.files import read_json, write_json_atomic
+from engine.runs.job import Job
 from engine.train import state as saved
-from engine.train.meter import Meter
 from engine.train.pieces import Pieces
-from engine.worker_job import Job
 
 TRAINER_STATE, PROGRESS = "trainer_state.json", "progress.json"
 

@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from engine.data.preference import NEEDED
+from engine.measure.peaks import PhasePeaks
 from engine.profile.schedule import Schedule
 from engine.train.checkpointing import CheckpointingTrainer
 from engine.train.objectives.objective import Likelihood
-from engine.train.peaks import PhasePeaks
 
 
 class EvaluatingTrainer(CheckpointingTrainer):

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from engine.data.batch import PackedDataset
 from engine.modeling import forward
+from engine.runs.job import Warn
 from engine.runs.kernel_records import KernelRecord
 from engine.train.acceleration import Acceleration, take
 from engine.train.allowed import Allowed
@@ -19,7 +20,6 @@ from engine.train.compiled import COMPILED
 from engine.train.small import small_row
 from engine.train.timing import REPEATS, WARM_UP, micro_batch_s, trial
 from engine.train.trainer import EngineTrainer
-from engine.worker_job import Warn
 
 MOST_SHARE = 0.02
 """Of a run's time that measuring may take."""

@@ -8,10 +8,10 @@ import torch
 from transformers.optimization import Adafactor
 
 from engine.profile.schema import Profile
+from engine.runs.job import Warn
 from engine.train.flat import MasterAdamW
 from engine.train.lion import Lion
 from engine.train.masters import Groups, Masters
-from engine.worker_job import Warn
 
 
 class MasterAdafactor(Masters, Adafactor):

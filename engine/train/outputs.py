@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engine.files import sync_directory, sync_tree, write_json_atomic
 from engine.modeling.adapters import save_adapter
 from engine.profile.schema import Profile
-from engine.runs.files import sync_directory, sync_tree, write_json_atomic
 
 INITIAL_ADAPTER = "adapter-initial"
 """Of PiSSA: what the trained adapter is counted from."""

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.integrations import get_reporting_integration_callbacks
 
-from engine.worker_job import Warn
+from engine.runs.job import Warn
 
 
 def reporters(names: Sequence[str], run_dir: Path, warn: Warn) -> list[TrainerCallback]:

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, is_out_of_memory
+from engine.files import read_json, write_json_atomic
+from engine.measure.calibrate import Calibrator
+from engine.measure.peaks import PhasePeaks, phase_peaks
+from engine.measure.telemetry import Telemetry
 from engine.modeling import adapters
 from engine.modeling.forward import base_of
 from engine.profile.runjson import from_run_json, package_versions
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
-from engine.runs.files import read_json, write_json_atomic
+from engine.runs.job import Job
 from engine.train import outputs
 from engine.train.assembly import build_trainer, load_data, load_model
-from engine.train.calibrate import Calibrator
-from engine.train.peaks import PhasePeaks, phase_peaks
-from engine.train.telemetry import Telemetry
 from engine.train.trainer import EngineTrainer
-from engine.worker_job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.measure.meter import times_due
 from engine.train.evaluating import EvaluatingTrainer
 from engine.train.lines import Lines
-from engine.train.meter import times_due
 from engine.train.stepguard import MAX_BAD_STEPS, BadSteps, StepGuard
 
 MAX_SKIPPED_STEPS = 20

@@ -17,21 +17,21 @@ from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from engine.errors import is_out_of_memory
+from engine.measure.meter import Meter
+from engine.measure.peaks import PhasePeaks
 from engine.modeling import forward
 from engine.profile.schedule import Schedule
 from engine.profile.schema import Profile
+from engine.runs.job import Job
 from engine.train.audit import audit
 from engine.train.lines import Lines
-from engine.train.meter import Meter
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
-from engine.train.peaks import PhasePeaks
 from engine.train.pieces import Pieces, release
 from engine.train.reins import Reins
 from engine.train.reporters import reporters
 from engine.train.stepguard import StepGuard
 from engine.train.telling import TellingTrainer
-from engine.worker_job import Job
 
 
 class EngineTrainer(TellingTrainer):

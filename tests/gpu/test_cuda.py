@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from engine.hardware.probe import probe_machine
+from engine.measure.comparison import subject_of
 from engine.memory.calibration_store import load_calibration
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, MIB
 from engine.modeling import attention
-from engine.train.comparison import subject_of
 from tests.process.conftest import FAST, Shell
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from engine.hardware.probe import probe_machine
-from engine.memory.calibration_record import decode
+from engine.memory.calibration_store import decode
 from engine.memory.shape import MIB
 from tests.process.conftest import FAST
 

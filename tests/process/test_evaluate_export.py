@@ -26,8 +26,8 @@ from engine.models.resolve import resolve_model
 from engine.profile.runjson import SCHEMA_VERSION
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter, read_events
+from engine.runs.job import Job
 from engine.runs.launch import run_job
-from engine.worker_job import Job
 
 CANARY = "hf_" + "Canary7" * 5
 ROWS = [(f"What comes after {number}?", str(number + 1)) for number in range(12)]

@@ -17,7 +17,7 @@ from engine.evaluate.run import run as evaluate
 from engine.export.run import run as export
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter
-from engine.worker_job import Job
+from engine.runs.job import Job
 from tests.process.conftest import Shell
 from tests.process.test_evaluate_export import ROWS, job, make_base, make_run, told
 

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
+from engine.files import write_json_atomic
 from engine.hardware.probe import probe_machine
 from engine.profile.load import load_profile
 from engine.resolve.resolve import resolve_profile
-from engine.runs.files import write_json_atomic
 from engine.runs.lock import holder_pid
 from engine.runs.store import create_run
 from tests.process.conftest import FAST

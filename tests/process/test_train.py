@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from engine.measure.comparison import subject_of
 from engine.memory.needs import needs_of
 from engine.runs.lock import holder_pid
-from engine.train.comparison import subject_of
 from tests.process.conftest import FAST
 
 

@@ -16,8 +16,8 @@ from engine.modeling.load import DTYPES, keep_plain_layout
 from engine.models.spec import ModelSpec
 from engine.oracle.build import config_of_spec, transformers_config
 from engine.profile.schema import Profile
+from engine.runs.job import Warn
 from engine.train.assembly import wrap
-from engine.worker_job import Warn
 
 
 def random_model(spec: ModelSpec, settings: Profile, device: str, *, keep_last: bool, warn: Warn) -> Any:

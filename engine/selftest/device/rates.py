@@ -7,11 +7,11 @@ from typing import Any
 from engine.hardware.gpus import find_gpu
 from engine.hardware.machine import Gpu
 from engine.hardware.probe import probe_machine
-from engine.runs.measure import keep_rates
+from engine.measure.device import keep_rates
+from engine.measure.microbench import measure, measured_dtypes
 from engine.selftest.checks import FAILED, PASSED, Finding
 from engine.selftest.device.trial import card_of
 from engine.speed.measured import MeasuredRates
-from engine.train.microbench import measure, measured_dtypes
 
 _LEAST_SHARE = 0.4
 """Of the rate on paper: a card that reaches less is held back by power, heat, clocks or somebody else."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
+from engine.files import write_json_atomic, write_text_atomic
 from engine.hardware.probe import probe_machine
 from engine.profile.load import load_text
 from engine.resolve.resolve import resolve_profile
 from engine.runs.events import Event, read_events
-from engine.runs.files import write_json_atomic, write_text_atomic
 from engine.runs.launch import worker_environment
 from engine.runs.store import new_directory
 from engine.selftest.checks import FAILED, PASSED, Finding

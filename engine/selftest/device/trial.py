@@ -20,21 +20,21 @@ from engine.data.pack import Packed
 from engine.errors import EngineError, is_out_of_memory
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
+from engine.measure.calibrate import Calibrator
+from engine.measure.comparison import error_percent, subject_of
+from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.memory.calibration_store import load_calibration
 from engine.profile.load import load_text
 from engine.resolve.resolve import Resolved, resolve_profile
 from engine.runs.events import EventWriter, read_events
+from engine.runs.job import Job
 from engine.selftest.cases import STEPS
 from engine.selftest.checks import FAILED, PASSED, Finding
 from engine.selftest.device.build import random_model
 from engine.selftest.device.training import fallbacks
 from engine.text import format_bytes
 from engine.train.assembly import build_trainer
-from engine.train.calibrate import Calibrator
-from engine.train.comparison import error_percent, subject_of
-from engine.train.peaks import PhasePeaks, phase_peaks
 from engine.train.trainer import EngineTrainer
-from engine.worker_job import Job
 
 TOLERATED_PERCENT = {"cuda": 5.0, "cpu": 10.0}
 """A prediction may be lower than the measurement by as much: half of what a comfortable fit leaves free."""

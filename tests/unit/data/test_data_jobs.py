@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from engine.cli import data as commands
 from engine.data import job as jobs
 from engine.runs.events import EventWriter, read_events
-from engine.worker_job import Job
+from engine.runs.job import Job
 
 ROWS = [
     {"instruction": "Name a colour.", "input": "", "output": "Blue \x1b[31mand ☃"},

@@ -10,7 +10,7 @@ from transformers import BitsAndBytesConfig, GPT2Config, LlamaConfig, LlamaForCa
 
 from engine.inference import answers
 from engine.inference.answers import Room, Sampling, free_bytes, harness_batch
-from engine.memory.answers import answer_bytes, cache_bytes, prompts_at_once
+from engine.memory.evaluation import answer_bytes, cache_bytes, prompts_at_once
 from engine.models.config import spec_from_config
 
 SIZES: dict[str, Any] = {

@@ -13,12 +13,13 @@ import pytest
 
 from engine.hardware.machine import Cpu, Gpu, Machine
 from engine.memory.calibration import Measurement, calibration_of, model_key
-from engine.memory.calibration_record import decode, encode
 from engine.memory.calibration_store import (
     FILE_VERSION,
     MOST_RECORDS,
     calibration_path,
+    decode,
     device_key,
+    encode,
     load_calibration,
     software,
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.hardware.machine import Gpu
-from engine.memory.answers import cache_bytes
-from engine.memory.evaluation import evaluation_of
+from engine.memory.evaluation import cache_bytes, evaluation_of
 from engine.memory.shape import GIB, MIB, TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index

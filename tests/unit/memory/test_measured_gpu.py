@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.hardware.machine import Gpu
-from engine.memory.calibration_record import shape_from
+from engine.memory.calibration_store import shape_from
 from engine.memory.device import context_bytes
 from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory

@@ -8,13 +8,12 @@ from dataclasses import replace
 import pytest
 
 from engine.hardware.machine import Gpu
-from engine.memory import processor
+from engine.memory import device
 from engine.memory.activations import host_bytes
 from engine.memory.phases import peak
+from engine.memory.resident import matrix_bytes, quantized_bytes, states, weight_bytes
 from engine.memory.shape import GIB, MIB, MemoryEstimate, TrainingShape
-from engine.memory.states import states
 from engine.memory.terms import TERM_NAMES, estimate_memory
-from engine.memory.weights import matrix_bytes, quantized_bytes, weight_bytes
 from engine.models.catalog import catalog_index, load_catalog
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes
@@ -163,7 +162,7 @@ def test_on_a_processor_memory_is_the_process(
     dtype: str, batch: int, length: int, measured_mib: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resident memory of the engine's own step on a 135M model with glibc and torch's CPU build, after four steps."""
-    monkeypatch.setattr(processor, "libraries_bytes", lambda: processor.LIBRARIES_BYTES)
+    monkeypatch.setattr(device, "libraries_bytes", lambda: device.LIBRARIES_BYTES)
     shape = TrainingShape(
         compute_dtype=dtype,
         device="cpu",

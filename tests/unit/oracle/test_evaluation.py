@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from engine.memory.answers import cache_bytes
-from engine.memory.evaluation import forward_bytes
+from engine.memory.evaluation import cache_bytes, forward_bytes
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
 from engine.models.spec import ModelSpec

@@ -13,8 +13,8 @@ import torch
 from engine.errors import EngineError
 from engine.hardware.machine import Gpu
 from engine.memory.allocator import replay
+from engine.memory.resident import matrix_bytes
 from engine.memory.shape import MIB, TrainingShape
-from engine.memory.weights import matrix_bytes
 from engine.models.catalog import catalog_index
 from engine.oracle.extend import extended, portion_bytes, trained_at_depth
 from engine.oracle.kernels import varlen_backward

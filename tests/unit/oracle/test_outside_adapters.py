@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from engine.memory.resident import adapter_parameters
 from engine.memory.shape import TrainingShape
-from engine.memory.states import adapter_parameters
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
 from engine.oracle.grid import GPU

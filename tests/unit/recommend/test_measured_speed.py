@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.hardware.machine import Cpu, Gpu, Machine
+from engine.measure.device import keep_rates
 from engine.memory.calibration import Measurement, calibration_of, measured_shape, model_key
 from engine.memory.device import context_bytes
 from engine.memory.shape import TrainingShape
@@ -17,7 +18,6 @@ from engine.models.spec import ModelSpec
 from engine.recommend.budget import gpu_targets
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
-from engine.runs.measure import keep_rates
 from engine.speed.decode import latency
 from engine.speed.measured import DtypeRates, MeasuredRates, decode_rates, encode_rates, load_rates, rates_path
 from engine.speed.rates import CORES, MEASURED, TABLE, cpu_rates, gpu_rates

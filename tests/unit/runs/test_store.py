@@ -10,9 +10,9 @@ import time
 import pytest
 
 from engine.errors import EngineError, ExitCode
+from engine.files import write_json_atomic
 from engine.runs import control, store
 from engine.runs.events import EventWriter
-from engine.runs.files import write_json_atomic
 from engine.runs.lock import acquire, holder_pid
 
 

@@ -17,9 +17,9 @@ from engine.modeling import adapters, attention, checkpointing
 from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter
+from engine.runs.job import Job
 from engine.train.arguments import training_arguments
 from engine.train.trainer import EngineTrainer
-from engine.worker_job import Job
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

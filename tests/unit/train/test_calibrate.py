@@ -14,20 +14,18 @@ import torch
 
 from engine.errors import ExitCode
 from engine.hardware.machine import Cpu, Gpu, Machine
+from engine.measure import calibrate, meter
+from engine.measure.calibrate import Calibrator, join, keep
+from engine.measure.meter import Meter, times_due
+from engine.measure.peaks import MEASURED_STEPS, PhasePeaks, resident_peak_bytes
 from engine.memory.calibration import Measurement, model_key
-from engine.memory.calibration_record import decode
-from engine.memory.calibration_store import MOST_RECORDS, calibration_path, load_calibration, read_records
+from engine.memory.calibration_store import MOST_RECORDS, calibration_path, decode, load_calibration, read_records
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, MIB, TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
 from engine.runs.events import EventWriter, read_events
-from engine.train import calibrate, calibration_write, meter
-from engine.train.calibrate import Calibrator
-from engine.train.calibration_write import join, keep
-from engine.train.meter import Meter, times_due
-from engine.train.peaks import MEASURED_STEPS, PhasePeaks, resident_peak_bytes
-from engine.worker_job import Job
+from engine.runs.job import Job
 from tests.unit.train.conftest import make_settings, make_trainer
 
 SPEC = catalog_index()["smollm2-135m-instruct"]
@@ -368,7 +366,7 @@ import sys
 from pathlib import Path
 from engine.memory.calibration import Measurement
 from engine.memory.shape import TrainingShape
-from engine.train.calibration_write import keep
+from engine.measure.calibrate import keep
 for index in range(8):
     shape = TrainingShape(max_length=100 * int(sys.argv[2]) + index)
     keep(Path(sys.argv[1]), Measurement("demo", shape, "2026-11-24", 2, 1, 1, 1, 10.0, 20.0), {"torch": "1"}, print)
@@ -377,17 +375,17 @@ for index in range(8):
 
 def test_a_run_waits_for_others_on_a_slow_disk(path, monkeypatch):
     """A network home takes seconds for each write; the last of several runs waits for all of them."""
-    now, take = [0.0], calibration_write.acquire
-    monkeypatch.setattr(calibration_write.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(calibration_write.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    monkeypatch.setattr(calibration_write, "acquire", lambda lock: take(lock) if now[0] > 30.0 else None)
+    now, take = [0.0], calibrate.acquire
+    monkeypatch.setattr(calibrate.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(calibrate.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(calibrate, "acquire", lambda lock: take(lock) if now[0] > 30.0 else None)
     keep(path, measurement(), {"torch": "1"}, no_warning)
     assert len(read_records(path)) == 1
 
 
 def test_a_file_held_for_long_is_an_error_that_a_run_survives(path, monkeypatch):
-    monkeypatch.setattr(calibration_write, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(calibration_write, "acquire", lambda _: None)
+    monkeypatch.setattr(calibrate, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(calibrate, "acquire", lambda _: None)
     with pytest.raises(OSError, match="held by another run"):
         keep(path, measurement(), {}, no_warning)
 

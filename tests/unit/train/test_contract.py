@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.memory import states
+from engine.memory import resident
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape
 from engine.modeling.forward import LIGER_CHUNK_ROWS, LOSS_CHUNK_ROWS
 from engine.train import masters
@@ -14,7 +14,7 @@ from engine.train.optimizer import MasterAdamW
 def test_loss_chunk_and_step_portion():
     assert TrainingShape().loss_chunk_tokens == LOSS_CHUNK_ROWS
     assert KERNEL_CHUNK_TOKENS == LIGER_CHUNK_ROWS
-    assert states.STEP_PORTION_BYTES == masters.STEP_PORTION_BYTES
+    assert resident.STEP_PORTION_BYTES == masters.STEP_PORTION_BYTES
 
 
 def test_steps_in_portions_equal_a_step_at_once(monkeypatch):

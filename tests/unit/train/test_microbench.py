@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from engine.cli.probe import probe
 from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import probe_machine
-from engine.runs import measure as device_measure
+from engine.measure import device, microbench
+from engine.measure import device as device_measure
 from engine.runs.events import EventWriter, read_events
+from engine.runs.job import Job
 from engine.speed.measured import DtypeRates, MeasuredRates, load_rates
-from engine.train import first_measure, microbench
-from engine.worker_job import Job
 
 
 def test_a_processor_is_measured_in_about_a_second() -> None:
@@ -54,11 +54,11 @@ def test_the_first_run_on_a_device_measures_it_and_the_second_does_not(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     job, machine, taken = Job(tmp_path, {}, EventWriter(tmp_path / "events.jsonl")), probe_machine(), []
     rates = MeasuredRates("2026-11-24", 1, 1e10, {"fp32": DtypeRates(((256, 1e11),), 7e-8, 8e-9, 3e-9)})
-    monkeypatch.setattr(first_measure, "measure", lambda device, dtypes: taken.append((device, dtypes)) or rates)
-    assert first_measure.measured_rates(job, "cpu", None, machine) == rates
-    assert first_measure.measured_rates(job, "cpu", None, machine) == rates
+    monkeypatch.setattr(microbench, "measure", lambda device, dtypes: taken.append((device, dtypes)) or rates)
+    assert device.measured_rates(job, "cpu", None, machine) == rates
+    assert device.measured_rates(job, "cpu", None, machine) == rates
     assert taken == [("cpu", ("fp32", "bf16"))]
-    assert first_measure.measured_rates(job, "cuda", None, machine) is None, "which card it was is not known"
+    assert device.measured_rates(job, "cuda", None, machine) is None, "which card it was is not known"
 
 
 def test_a_device_that_cannot_be_measured_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +68,8 @@ def test_a_device_that_cannot_be_measured_costs_a_warning(tmp_path: Path, monkey
     def full(*_: object) -> MeasuredRates:
         raise RuntimeError("out of memory\nat line 3")
 
-    monkeypatch.setattr(first_measure, "measure", full)
-    assert first_measure.measured_rates(job, "cpu", None, probe_machine()) is None
+    monkeypatch.setattr(microbench, "measure", full)
+    assert device.measured_rates(job, "cpu", None, probe_machine()) is None
     (warning,) = (event for event in read_events(tmp_path / "events.jsonl")[0] if event["type"] == "warning")
     assert warning["code"] == "device_not_measured"
     assert warning["message"].endswith("without measured rates: out of memory")

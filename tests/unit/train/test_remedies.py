@@ -7,11 +7,11 @@ import torch
 
 from engine.errors import ExitCode
 from engine.hardware.probe import hypothetical_machine
+from engine.measure.comparison import Subject
+from engine.measure.out_of_memory import out_of_memory_error, remedies
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, TrainingShape
 from engine.models.catalog import catalog_index
-from engine.train.comparison import Subject
-from engine.train.remedies import out_of_memory_error, remedies
 
 SPEC = catalog_index()["llama-3.1-8b"]
 SHORTAGE = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -11,8 +11,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole
-from engine.memory.weights import compute_width
-from engine.models.parameters import embedding_parameters, linear_shapes, small_parameters, total_parameters
+from engine.models.parameters import (
+    embedding_parameters,
+    linear_parameters,
+    linear_shapes,
+    small_parameters,
+    total_parameters,
+)
 from engine.models.spec import ModelSpec
 
 STEP_PORTION_BYTES = 256 * 1024 * 1024
@@ -168,3 +173,95 @@ def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
     saved = spec.vocab_size * spec.hidden_size if WHOLE_MODULES & set(shape.modules_to_save) else 0
     outside = spec.vocab_size if adapted_outside(shape) else 0
     return max(saved, shape.lora_r * max(outside, *sizes, 0))
+
+
+BLOCK_BYTES = 512
+"""The CUDA caching allocator rounds every tensor up to this."""
+_GROUP, _SCALES_GROUP = 64, 256
+_CODE_BYTES, _NESTED_CODE_BYTES = 64, 1024
+_WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
+
+
+def rounded(size_bytes: int) -> int:
+    """`size_bytes` as the allocator hands it out."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def compute_width(shape: TrainingShape) -> int:
+    """Bytes of one activation, and of one frozen weight that is not quantized."""
+    return _WIDTH[shape.compute_dtype]
+
+
+def matrix_bytes(count: int, rows: int, quantization: str, double_quant: bool) -> int:
+    """One quantized matrix of `count` values and `rows` output rows, with its scales."""
+    if quantization == "int8":
+        return rounded(count) + rounded(4 * rows)
+    groups = -(-count // _GROUP)
+    packed = rounded(-(-count // 2)) + rounded(_CODE_BYTES)
+    if not double_quant:
+        return packed + rounded(4 * groups)
+    nested = rounded(4 * -(-groups // _SCALES_GROUP)) + rounded(_NESTED_CODE_BYTES) + rounded(4)
+    return packed + rounded(groups) + nested
+
+
+@lru_cache(maxsize=2048)
+def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> int:
+    """All layers' linear matrices under `nf4`, `fp4` or `int8`."""
+    shapes = linear_shapes(spec).values()
+    layer = sum(matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for n_in, n_out in shapes)
+    return spec.num_hidden_layers * layer
+
+
+@lru_cache(maxsize=2048)
+def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: int) -> int:
+    """The whole base model; embeddings, output head, norms and experts keep the compute dtype."""
+    if quantization == "none":
+        return total_parameters(spec) * width
+    rest = total_parameters(spec) - linear_parameters(spec)
+    return quantized_bytes(spec, quantization, double_quant) + rest * width
+
+
+@lru_cache(maxsize=2048)
+def largest_matrix_bytes(spec: ModelSpec, width: int) -> int:
+    """The largest linear layer in the compute dtype: what dequantizing or loading one needs at once."""
+    return max(n_in * n_out for n_in, n_out in linear_shapes(spec).values()) * width
+
+
+Adapters = tuple[tuple[str, int, int], ...]
+"""(name, in, out) of each adapted layer of one block."""
+
+
+def is_decomposed(shape: TrainingShape) -> bool:
+    """Whether the adapters of `shape` are of this kind."""
+    return shape.use_dora and shape.method == "lora"
+
+
+def magnitudes(adapters: Adapters) -> int:
+    """Trained values of one block: one for each output."""
+    return sum(n_out for _, _, n_out in adapters)
+
+
+def saved_bytes(adapters: Adapters, width: int) -> int:
+    """Per token and block: the frozen layer's output and the adapter's."""
+    return 2 * width * magnitudes(adapters)
+
+
+def matrices_bytes(adapters: Adapters, width: int) -> int:
+    """Per block: dequantized matrices that autograd keeps where dropout makes PEFT multiply with them again."""
+    return width * sum(n_in * n_out for _, n_in, n_out in adapters)
+
+
+@lru_cache(maxsize=2048)
+def _dense_bytes(adapters: Adapters, dtype: str, quantized: bool) -> int:
+    width = 4 if dtype == "fp32" else 2
+    # Automatic casting keeps the fp32 identity beside its copy and takes norms in fp32.
+    square, others = (6, 4) if dtype == "fp16" else (width, 0)
+    matrices = (4 if quantized else 3) * width + others
+    return max((square * n_in * n_in + matrices * n_in * n_out for _, n_in, n_out in adapters), default=0)
+
+
+def dense_bytes(shape: TrainingShape, adapters: Adapters) -> int:
+    """Temporaries of the worst layer: identity, B A, its multiple, the sum, and the weight when it is dequantized."""
+    if not is_decomposed(shape):
+        return 0
+    return _dense_bytes(adapters, shape.compute_dtype, shape.quantization != "none")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.hardware.machine import Gpu
-from engine.memory.calibration_record import shape_from
+from engine.measure.peaks import PhasePeaks, Reading
+from engine.memory.calibration_store import shape_from
 from engine.memory.phases import Peak, peak
 from engine.memory.shape import TrainingShape
 from engine.models.spec import ModelSpec
-from engine.train.peaks import PhasePeaks, Reading
 
 JUDGED = ("allocated_bytes", "reserved_bytes", "device_bytes")
 

@@ -1,7 +1,7 @@
-"""Measuring what a device does: in a process of its own, and keeping the figures beside the device's runs.
+"""Measure a device, in a process of its own or inside the worker, and keep the figures beside the device's runs.
 
-Used by `engine probe --measure`; the worker measures inside itself and only keeps. Not here: the measuring
-(`engine.train.microbench`), what a file holds (`engine.speed.measured`).
+The first run on a device measures it, once for each torch and driver. `microbench.py` does the measuring;
+`engine.speed.measured` knows what the file holds. torch loads only inside the worker.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import sys
 import tempfile
 
 from engine.errors import EngineError, ExitCode
+from engine.files import write_json_atomic
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.calibration_store import FILE_VERSION, read_records
-from engine.runs.files import write_json_atomic
+from engine.runs.job import Job
 from engine.runs.launch import worker_environment
 from engine.speed.measured import (
     MOST_RECORDS,
     MeasuredRates,
     decode_rates,
     encode_rates,
+    load_rates,
     rates_path,
     rates_software,
 )
@@ -59,7 +61,7 @@ def keep_rates(rates: MeasuredRates, gpu: Gpu | None, machine: Machine) -> bool:
 
 
 def _run(device: str, environment: dict[str, str], name: str) -> MeasuredRates:
-    command = [sys.executable, "-P", "-m", "engine.train.microbench", device]
+    command = [sys.executable, "-P", "-m", "engine.measure.microbench", device]
     with tempfile.TemporaryFile() as messages:
         try:
             done = subprocess.run(
@@ -84,3 +86,31 @@ def _failure(name: str, reason: str) -> EngineError:
         where="probe --measure",
         hint="see 'engine probe' for what stands in the way; without it the speed comes from a table",
     )
+
+
+def measured_rates(job: Job, device: str, gpu: Gpu | None, machine: Machine) -> MeasuredRates | None:
+    """Rates of this run's device, taken now if nobody did; None for a device that keeps none or that has no room."""
+    if rates_path(gpu, machine) is None or (gpu is None) != (device == "cpu"):
+        return None
+    import torch
+
+    from engine.measure import microbench
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return None  # the run ends over it in a moment, with its own words
+    known = load_rates(gpu, machine)
+    if known is not None:
+        return known
+    job.phase("measure", "what this device does: once, under a second")
+    try:
+        rates = microbench.measure(device, microbench.measured_dtypes(device))
+        keep_rates(rates, gpu, machine)
+        return rates
+    except (OSError, RuntimeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        job.warn("device_not_measured", f"predictions of speed go on without measured rates: {first}")
+        return None
+    finally:
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()

@@ -1,4 +1,4 @@
-"""`python -m engine.train.microbench cpu|cuda`: what this device really does, measured in under a second.
+"""`python -m engine.measure.microbench cpu|cuda`: what this device really does, measured in under a second.
 
 Products of training-like sizes in every dtype the device multiplies, a copy for the memory rate and, on a
 processor, the work of a decoder layer between its products and its attention: there it takes as long as the
@@ -158,7 +158,7 @@ def _best_s(work: Callable[[], object], device: str) -> float:
 def main(arguments: list[str]) -> int:
     """Measure the device named by the only argument and print one JSON object; returns the exit code."""
     if arguments not in (["cpu"], ["cuda"]):
-        print("usage: python -m engine.train.microbench cpu|cuda", file=sys.stderr)
+        print("usage: python -m engine.measure.microbench cpu|cuda", file=sys.stderr)
         return 2
     with contextlib.redirect_stdout(sys.stderr):
         rates = measure(arguments[0], measured_dtypes(arguments[0]))

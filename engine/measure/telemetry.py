@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import torch
 
+from engine.measure.peaks import PhasePeaks
 from engine.runs.events import EventWriter
-from engine.train.peaks import PhasePeaks
 
 PERIOD_S = 1.0
 CLOSE_SAMPLES, LATER_PERIODS = 600, 5

@@ -7,26 +7,21 @@ steps, and it tells again at the end. Not here: rules of the next prediction (`e
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
 from engine.errors import EngineError
+from engine.files import write_json_atomic
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
-from engine.memory.calibration import Measurement, measured_shape, model_key
-from engine.memory.calibration_store import calibration_path, device_key, software
-from engine.memory.phases import keeps_last_layer, peak
-from engine.memory.shape import GIB, MIB
-from engine.profile.schema import Profile
-from engine.speed.roofline import tokens_per_second
-from engine.text import format_bytes
-from engine.train.calibration_write import keep
-from engine.train.comparison import (
+from engine.measure.comparison import (
     JUDGED,
     Figures,
     Subject,
@@ -36,12 +31,30 @@ from engine.train.comparison import (
     promised_figures,
     subject_of,
 )
-from engine.train.first_measure import measured_rates
-from engine.train.meter import Meter
-from engine.train.peaks import PhasePeaks
-from engine.train.remedies import out_of_memory_error
-from engine.train.telemetry import driver_view
-from engine.worker_job import Job
+from engine.measure.device import measured_rates
+from engine.measure.meter import Meter
+from engine.measure.out_of_memory import out_of_memory_error
+from engine.measure.peaks import PhasePeaks
+from engine.measure.telemetry import driver_view
+from engine.memory.calibration import Measurement, measured_shape, model_key
+from engine.memory.calibration_store import (
+    FILE_VERSION,
+    MOST_RECORDS,
+    Record,
+    calibration_path,
+    decode,
+    device_key,
+    encode,
+    read_records,
+    software,
+)
+from engine.memory.phases import keeps_last_layer, peak
+from engine.memory.shape import GIB, MIB
+from engine.profile.schema import Profile
+from engine.runs.job import Job, Warn
+from engine.runs.lock import acquire
+from engine.speed.roofline import tokens_per_second
+from engine.text import format_bytes
 
 TOLERATED_PERCENT = {"cuda": 2.0, "cpu": 5.0}
 """A prediction that is lower than the measurement by more is a warning."""
@@ -230,3 +243,80 @@ def _gpu_of(machine: Machine) -> Gpu | None:
         return None
     uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
     return next((gpu for gpu in machine.gpus if gpu.uuid and gpu.uuid.endswith(uuid)), None)
+
+
+_PATIENCE_S = 60.0
+"""A writer holds the lock for two syncs of the disk, which can take seconds each on a network home."""
+
+
+def keep(path: Path, measurement: Measurement, installed: dict[str, str], warn: Warn) -> None:
+    """Put `measurement` among the newest records of `path`. Raises OSError when it cannot be written."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(path.with_suffix(".lock"))
+    try:
+        records = _records(path, warn)
+        merged = with_measurement(records, measurement, installed)
+        write_json_atomic(path, {"v": FILE_VERSION, "records": merged[-MOST_RECORDS:]})
+    finally:
+        os.close(lock)
+
+
+def with_measurement(records: list[Record], measurement: Measurement, installed: dict[str, str]) -> list[Record]:
+    """`records` with `measurement` as the newest, joined with what was known of the same configuration."""
+    fresh = encode(measurement, installed)
+    same = [record for record in records if _same(record, fresh)]
+    for record in same:
+        try:
+            measurement = join(decode(record), measurement)
+        except (KeyError, TypeError, ValueError):
+            continue
+    return [record for record in records if not _same(record, fresh)] + [encode(measurement, installed)]
+
+
+def _same(one: Record, other: Record) -> bool:
+    return all(one.get(key) == other[key] for key in ("software", "model_key", "shape"))
+
+
+def join(old: Measurement, new: Measurement) -> Measurement:
+    """Both runs of one configuration in one record: the higher peaks, the newer speed.
+
+    A run that ended well says more than one that ran out of memory; one that had less than a good run took says
+    nothing new.
+    """
+    if new.out_of_memory:
+        return old if not old.out_of_memory and new.reserved_bytes <= old.reserved_bytes else new
+    if old.out_of_memory:
+        return new
+    newer = new if new.tokens_per_second else old
+    return replace(
+        new,
+        reserved_bytes=max(old.reserved_bytes, new.reserved_bytes),
+        allocated_bytes=_higher(old.allocated_bytes, new.allocated_bytes),
+        context_bytes=_higher(old.context_bytes, new.context_bytes),
+        tokens_per_second=newer.tokens_per_second,
+        predicted_tokens_per_second=newer.predicted_tokens_per_second,
+        rates_measured=newer.rates_measured,
+    )
+
+
+def _higher(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+def _records(path: Path, warn: Warn) -> list[Record]:
+    try:
+        return read_records(path)
+    except (ValueError, RecursionError) as error:
+        aside = path.with_suffix(".damaged")
+        warn("calibration_damaged", f"{path} cannot be read ({error}): it is now {aside.name}, and a new one begins")
+        os.replace(path, aside)
+        return []
+
+
+def _lock(path: Path) -> int:
+    deadline = time.monotonic() + _PATIENCE_S
+    while (descriptor := acquire(path)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} is held by another run")
+        time.sleep(0.05)
+    return descriptor

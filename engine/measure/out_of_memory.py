@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu, Machine
+from engine.measure.comparison import Subject
 from engine.memory.recompute import recompute_in
 from engine.memory.shape import TrainingShape
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
 from engine.text import format_bytes
-from engine.train.comparison import Subject
 
 _OTHERWISE = "use a smaller model, a shorter model.max_length, or a device with more memory"
 

@@ -100,10 +100,10 @@ if TYPE_CHECKING:
     from engine.runs.view import RunFold as RunFold
     from engine.runs.view import describe as describe
     from engine.sweep.page import bill_lines as bill_lines
-    from engine.sweep.start import PreparedSweep as PreparedSweep
-    from engine.sweep.start import prepare_sweep as prepare_sweep
-    from engine.sweep.start import resume_sweep as resume_sweep
-    from engine.sweep.start import start_sweep as start_sweep
+    from engine.sweep.prepare import PreparedSweep as PreparedSweep
+    from engine.sweep.prepare import prepare_sweep as prepare_sweep
+    from engine.sweep.prepare import resume_sweep as resume_sweep
+    from engine.sweep.prepare import start_sweep as start_sweep
     from engine.sweep.store import list_sweeps as list_sweeps
     from engine.sweep.store import read_sweep as read_sweep
     from engine.sweep.store import read_trials as read_trials
@@ -249,7 +249,7 @@ _MODULES = {
         "describe",
     ),
     "engine.sweep.page": ("bill_lines",),
-    "engine.sweep.start": (
+    "engine.sweep.prepare": (
         "PreparedSweep",
         "prepare_sweep",
         "resume_sweep",

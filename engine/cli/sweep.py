@@ -14,7 +14,7 @@ from engine.runs.store import Run
 
 if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile
-    from engine.sweep.start import PreparedSweep
+    from engine.sweep.prepare import PreparedSweep
 
 
 @click.command()
@@ -46,7 +46,7 @@ def sweep(
     """
     from engine.cli.sweeps import finish
     from engine.hardware.probe import probe_machine
-    from engine.sweep.start import prepare_sweep, shared_study, start_sweep
+    from engine.sweep.prepare import prepare_sweep, shared_study, start_sweep
 
     if not bill_only:
         refuse_ranks()
@@ -74,7 +74,7 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
     from engine.profile.shipped import find_profile
     from engine.profile.values import inline_toml
     from engine.resolve.search_space import entries, space_of
-    from engine.sweep.start import with_overrides
+    from engine.sweep.prepare import with_overrides
 
     loaded = load_profile(find_profile(str(profile)))
     changes = list(overrides)

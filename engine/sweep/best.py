@@ -12,7 +12,7 @@ from engine.profile.load import load_text
 from engine.profile.save import edited_text
 from engine.profile.schema import Profile
 from engine.runs.store import Run
-from engine.sweep.cells import Plan, trial_text
+from engine.sweep.combinations import Plan, trial_text
 from engine.sweep.table import Row
 
 BEST_FILE = "best.toml"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from engine.sweep.start import PreparedSweep
+    from engine.sweep.prepare import PreparedSweep
 
 _LISTED = 12
 

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from engine.errors import EngineError, ExitCode
 from engine.profile.values import inline_toml
 from engine.resolve.search_space import Choices, Dimension
-from engine.sweep.cells import Params
+from engine.sweep.combinations import Params
 
 _FIRST_WHOLE = (2, 5)
 """Trials that end undisturbed before the median prunes: two of a small sweep, five of one with more than ten."""

@@ -9,7 +9,7 @@ import pytest
 
 from engine import api
 from engine.runs import launch
-from engine.sweep import start
+from engine.sweep import prepare
 from engine.sweep.store import list_sweeps, read_sweep
 from tests.tui.conftest import SIZES, deck, screen_text, shows, until
 from tui.newprofile import file_form
@@ -56,7 +56,7 @@ async def test_a_yes_starts_the_search_and_shows_the_runs(
     place: Path, cpu_machine: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[api.Run] = []
-    monkeypatch.setattr(start, "_spawn", started.append)
+    monkeypatch.setattr(prepare, "_spawn", started.append)
     (place / "mine.toml").write_text(TEXT + SPACE)
     app = deck()
     app.deck.form = file_form(place / "mine.toml")

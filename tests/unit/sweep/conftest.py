@@ -9,7 +9,7 @@ import pytest
 
 from engine.hardware.machine import Cpu, Gpu, Machine
 from engine.profile.load import LoadedProfile, load_text
-from engine.sweep.cells import Plan, plan_of
+from engine.sweep.combinations import Plan, plan_of
 
 GIB = 1024**3
 BASE = """# mine

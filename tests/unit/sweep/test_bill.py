@@ -8,10 +8,10 @@ from conftest import gpu, machine
 from engine.errors import EngineError
 from engine.hardware.probe import hypothetical_machine
 from engine.profile.schedule import plan_schedule
-from engine.sweep.bill import examine_cells, make_bill, price
-from engine.sweep.cells import differing, resolve_cell
+from engine.sweep.combinations import differing, resolve_cell
+from engine.sweep.cost import examine_cells, make_bill, price
+from engine.sweep.prepare import prepare_sweep, shared_study
 from engine.sweep.slots import fixed_for, free_slots
-from engine.sweep.start import prepare_sweep, shared_study
 
 LLAMA = """
 [model]

@@ -9,7 +9,7 @@ from engine.profile.fields import field_at
 from engine.profile.values import format_value, parse_value
 from engine.resolve.check import examine
 from engine.resolve.search_space import Choices, Range, dimensions, space_of
-from engine.sweep.cells import combinations, plan_of, trial_text
+from engine.sweep.combinations import combinations, plan_of, trial_text
 
 
 def problems(loaded) -> list[str]:

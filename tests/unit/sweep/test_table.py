@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.profile.load import load_text
 from engine.runs.store import Run
 from engine.sweep.best import best_text, write_best
-from engine.sweep.cells import plan_of
+from engine.sweep.combinations import plan_of
 from engine.sweep.table import ranked
 
 

@@ -19,7 +19,7 @@ from engine.resolve.resolve import Resolved
 from engine.resolve.search_space import Range
 from engine.runs import store
 from engine.runs.events import read_events
-from engine.sweep.cells import Cell, Params, Plan, combinations, resolve_cell
+from engine.sweep.combinations import Cell, Params, Plan, combinations, resolve_cell
 from engine.sweep.table import read_or_empty
 
 SAMPLE = 24

@@ -14,7 +14,7 @@ from engine.runs.job import Job
 from engine.runs.store import Run
 from engine.sweep import table
 from engine.sweep.best import write_best
-from engine.sweep.cells import plan_of
+from engine.sweep.combinations import plan_of
 from engine.sweep.store import read_sweep
 from engine.sweep.study import Search, Study, cut_torn_line
 from engine.sweep.trial import LiveTrial

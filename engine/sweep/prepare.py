@@ -25,8 +25,8 @@ from engine.runs import launch, store
 from engine.runs.launch import OnEvent
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.store import Run
-from engine.sweep.bill import Bill, examine_cells, make_bill
-from engine.sweep.cells import Cell, Plan, differing, plan_of
+from engine.sweep.combinations import Cell, Plan, differing, plan_of
+from engine.sweep.cost import Bill, examine_cells, make_bill
 from engine.sweep.slots import free_slots
 from engine.sweep.store import SWEEP_JOB, create_sweep, read_sweep
 

@@ -23,58 +23,58 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widgets import Input
 
-from tui import hangup
-from tui.ascii_only import AsciiFilter
-from tui.colorless import ColorlessFilter
-from tui.commands import BY_ID, Command, bindings
-from tui.opening import Attributes, restore_when_closed
-from tui.options import Options
-from tui.palette import DeckCommands
-from tui.screens.base import DeckScreen
-from tui.screens.modal import Modal, QuitQuestion
-from tui.settings import read_settings
-from tui.state import DeckState
+from tui.frame.commands import BY_ID, Command, bindings
+from tui.frame.options import Options
+from tui.frame.palette import DeckCommands
+from tui.frame.screen import DeckScreen
+from tui.frame.session import DeckState
+from tui.frame.settings import read_settings
+from tui.frame.themes import THEMES, default_theme
+from tui.terminal import hangup
+from tui.terminal.ascii import AsciiFilter
+from tui.terminal.colorless import ColorlessFilter
+from tui.terminal.opening import Attributes, restore_when_closed
+from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
-from tui.themes import THEMES, default_theme
-from tui.typeahead import TypeAhead
+from tui.widgets.dialogs import Modal, QuitQuestion
 
 if TYPE_CHECKING:
     from engine.api import Run
-    from tui.form import Form
+    from tui.documents.form import Form
 
 
 def _fit() -> Screen[None]:
-    from tui.screens.fit import FitScreen
+    from tui.fit.screen import FitScreen
 
     return FitScreen()
 
 
 def _profile() -> Screen[None]:
-    from tui.screens.profile import ProfileScreen
+    from tui.profile.screen import ProfileScreen
 
     return ProfileScreen()
 
 
 def _run() -> Screen[None]:
-    from tui.screens.run import RunScreen
+    from tui.run.screen import RunScreen
 
     return RunScreen()
 
 
 def _runs() -> Screen[None]:
-    from tui.screens.runs import RunsScreen
+    from tui.runs.screen import RunsScreen
 
     return RunsScreen()
 
 
 def _results() -> Screen[None]:
-    from tui.screens.results import ResultsScreen
+    from tui.results.screen import ResultsScreen
 
     return ResultsScreen()
 
 
 def _compare() -> Screen[None]:
-    from tui.screens.compare import CompareScreen
+    from tui.runs.compare_screen import CompareScreen
 
     return CompareScreen()
 
@@ -218,7 +218,7 @@ class DeckApp(App[None]):
         if before is None or not before.dirty:
             take(True)
             return
-        from tui.screens.modals import Confirm
+        from tui.widgets.dialogs import Confirm
 
         self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them", final=True), take)
 
@@ -261,7 +261,7 @@ class DeckApp(App[None]):
 
     def do_help(self) -> None:
         """Show the keys of this screen."""
-        from tui.screens.help import HelpScreen
+        from tui.frame.help import HelpScreen
 
         screen = self.screen_stack[0]
         here = screen.help_here() if isinstance(screen, DeckScreen) else None
@@ -269,7 +269,7 @@ class DeckApp(App[None]):
 
     def do_jump(self) -> None:
         """Letters over everything that can be gone to."""
-        from tui.screens.jump import JumpScreen
+        from tui.frame.jump import JumpScreen
 
         screen = self.screen_stack[0]
         targets = screen.jump_targets() if isinstance(screen, DeckScreen) else []
@@ -288,14 +288,14 @@ class DeckApp(App[None]):
         if form is None or not form.dirty:
             self.exit()
             return
-        from tui.screens.modals import AskToQuit
+        from tui.widgets.dialogs import AskToQuit
 
         question = AskToQuit(f"{form.name} has edits that are not saved.", "quit without saving", final=True)
         self.push_screen(question, lambda yes: self.exit() if yes else None)
 
     def _handle_exception(self, error: Exception) -> None:
         """Report without local variables, restore the terminal, end with code 1."""
-        from tui.crash import crash_line, write_report
+        from tui.terminal.crash import crash_line, write_report
 
         self._return_code = 1
         if self._exception is None:

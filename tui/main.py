@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, ExitCode
 from engine.text import sanitize
-from tui.opening import Attributes, keys_kept
-from tui.options import Options
+from tui.frame.options import Options
+from tui.terminal.opening import Attributes, keys_kept, loaded
 
 if TYPE_CHECKING:
     from engine.api import Run
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with keys_kept() as terminal:
         try:
             return _open(options, run, terminal)
-        except KeyboardInterrupt:  # while it loads: ctrl+c is a key of the deck later
+        except KeyboardInterrupt:  # until its first screen takes ctrl+c as a key
             return 128 + signal.SIGINT
 
 
@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print_keys() -> int:
     """Every command as `deck.toml` names it, with the keys that it has now; the file's problems on stderr."""
-    from tui.commands import COMMANDS, key_label
-    from tui.settings import read_settings
+    from tui.frame.commands import COMMANDS, key_label
+    from tui.frame.settings import read_settings
 
     settings = read_settings()
     for command in COMMANDS:
@@ -110,8 +110,8 @@ def prepare_environment() -> None:
 
 def _open(options: Options, run: Run | None, terminal: Attributes | None = None) -> int:
     try:
-        from tui import escape
         from tui.app import AttachedDeckApp, DeckApp
+        from tui.terminal import escape
     except (ImportError, AttributeError, TypeError) as failure:
         from engine.libraries import report_failed_start
 
@@ -123,6 +123,7 @@ def _open(options: Options, run: Run | None, terminal: Attributes | None = None)
     app = DeckApp(options) if run is None else AttachedDeckApp(options, run)
     app.terminal = terminal
     escape.install(app.settings.keys.values())
+    loaded()
     app.run(mouse=options.mouse)
     return app.ending.code or app.return_code or 0
 

@@ -33,11 +33,11 @@ async def _shoot(
     folder: Path, size: tuple[int, int], run: Run | None, others: Sequence[Run], what_if: str
 ) -> list[Path]:
     from tui.app import DeckApp
-    from tui.screens.compare import CompareScreen
-    from tui.screens.fit import FitScreen
-    from tui.screens.profile import ProfileScreen
-    from tui.screens.results import ResultsScreen
-    from tui.themes import TRUECOLOR
+    from tui.fit.screen import FitScreen
+    from tui.frame.themes import TRUECOLOR
+    from tui.profile.screen import ProfileScreen
+    from tui.results.screen import ResultsScreen
+    from tui.runs.compare_screen import CompareScreen
 
     app = DeckApp()
     app.theme = TRUECOLOR

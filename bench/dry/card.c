@@ -54,6 +54,13 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
     return cudaSuccess;
 }
 
+/* Under its name in the library: headers give it other parameters after `status` from release to release. */
+cudaError_t no_capture(cudaStream_t stream, enum cudaStreamCaptureStatus *status) __asm__("cudaStreamGetCaptureInfo");
+cudaError_t no_capture(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    *status = cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
     *event = calloc(1, 8);
     return cudaSuccess;

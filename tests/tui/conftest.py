@@ -102,6 +102,12 @@ async def eager_tasks() -> None:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
 
 
+@pytest.fixture(autouse=True)
+def slow_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ctrl+c and ctrl+q drop no keys typed before them where the machine, not the deck, keeps them waiting."""
+    monkeypatch.setattr("tui.terminal.typeahead.URGENT_S", 8.0)
+
+
 @pytest.fixture
 def cpu_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The deck finds a machine without GPU."""
@@ -143,7 +149,7 @@ def deck() -> DeckApp:
 
 def attached(run: Run) -> AttachedDeckApp:
     """A deck as `tunedeck RUN` opens it."""
-    from tui.options import Options
+    from tui.frame.options import Options
 
     return AttachedDeckApp(Options(refresh_s=0.5), run)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from tui.escape import KeyParser
+from tui.terminal.escape import KeyParser
 
 ENTER, CLEAR, SAVE, START, QUIT, COPY, PALETTE, TAB = (
     "\r", "\x15", "\x13", "\x12", "\x11", "\x03", "\x10", "\t"

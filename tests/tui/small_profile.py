@@ -9,9 +9,9 @@ from textual.pilot import Pilot
 
 from tests.tui.conftest import deck, until
 from tui.app import DeckApp
-from tui.newprofile import file_form
-from tui.screens.profile import ProfileScreen
-from tui.widgets.field import FieldRow
+from tui.documents.new import file_form
+from tui.profile.field import FieldRow
+from tui.profile.screen import ProfileScreen
 
 SMALL = [(60, 16), (80, 24)]
 TEXT = """\

@@ -8,9 +8,9 @@ import time
 import pytest
 from rich.cells import cell_len
 
-from tui.ascii_only import TABLE
-from tui.chart import LINE_STYLE, ChartData, draw, nice_range, spark, value_range
-from tui.decimate import Buckets, Point, Smooth
+from tui.charts.chart import LINE_STYLE, ChartData, draw, nice_range, spark, value_range
+from tui.charts.decimate import Buckets, Point, Smooth
+from tui.terminal.ascii import TABLE
 
 
 def _curve(count: int) -> Buckets:

@@ -10,7 +10,7 @@ from engine.errors import EngineError
 from tests.tui.conftest import deck, screen_text, shows, until
 from tests.tui.results_of import RUN_ID, FakeTalk, settle, trained
 from tui.app import DeckApp
-from tui.talking import Manner, Talking, chat_command, obeyed
+from tui.results.chat import Manner, Talking, chat_command, obeyed
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ import pytest
 
 from tests.tui.conftest import deck, screen_text
 from tui.app import DeckApp
-from tui.commands import COMMANDS, commands_of, key_bar
-from tui.screens.compare import CompareScreen
-from tui.screens.fit import FitScreen
-from tui.screens.help import help_text
-from tui.screens.modals import Confirm, Pick
-from tui.screens.profile import ProfileScreen
-from tui.screens.results import ResultsScreen
-from tui.screens.run import RunScreen
-from tui.screens.runs import RunsScreen
-from tui.state import DeckState, ResultsState
+from tui.fit.screen import FitScreen
+from tui.frame.commands import COMMANDS, commands_of, key_bar
+from tui.frame.help import help_text
+from tui.frame.session import DeckState, ResultsState
+from tui.profile.screen import ProfileScreen
+from tui.results.screen import ResultsScreen
+from tui.run.screen import RunScreen
+from tui.runs.compare_screen import CompareScreen
+from tui.runs.screen import RunsScreen
+from tui.widgets.dialogs import Confirm, Pick
 
 SCREENS = {
     "fit": FitScreen,

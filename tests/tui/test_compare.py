@@ -12,8 +12,8 @@ from tests.tui.conftest import SIZES, deck, screen_text, shows, until
 from tests.tui.golden import same_as
 from tests.tui.results_of import SETTINGS, put, report, settle, trained
 from tests.tui.test_hostile import NASTY, check
-from tui.comparing import Comparer, best_of, differing
-from tui.overlay import Series, draw_overlay
+from tui.charts.overlay import Series, draw_overlay
+from tui.runs.comparing import Comparer, best_of, differing
 
 
 def provenance(rate: float, rank: int, source: str = "profile") -> dict[str, Any]:

@@ -14,13 +14,13 @@ from textual.widgets import Log
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
 from tests.tui.conftest import GIB, attached, make_run, record, screen_text, shows, until
-from tui.chart import ChartData, Level, Series, draw
-from tui.curveview import CurveView, chart_data, moved, reading, title_of, window, zoomed
-from tui.decimate import Point, binned, smoothed
-from tui.logsearch import search_log
-from tui.screens.run import RunScreen
-from tui.snapshot import RunSnapshot
-from tui.tail import RunReader, newest_part
+from tui.charts.chart import ChartData, Level, Series, draw
+from tui.charts.decimate import Point, binned, smoothed
+from tui.reading.log_search import search_log
+from tui.reading.snapshot import RunSnapshot
+from tui.reading.tail import RunReader, newest_part
+from tui.run.curves import CurveView, chart_data, moved, reading, title_of, window, zoomed
+from tui.run.screen import RunScreen
 
 
 def read(run: Run, shown: tuple[float, float] | None = None) -> RunSnapshot:

@@ -12,9 +12,9 @@ from engine import api
 from engine.hardware.machine import Machine
 from tests.tui.conftest import deck, screen_text, shows, until
 from tui.app import DeckApp
-from tui.dataview import examples_content, marked, report_content
-from tui.newprofile import file_form
-from tui.screens.profile import ProfileScreen
+from tui.documents.new import file_form
+from tui.profile.data_view import examples_content, marked, report_content
+from tui.profile.screen import ProfileScreen
 
 NASTY = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31m\u202e[/x] [@click=app.quit]go[/]"
 TEXT = """\

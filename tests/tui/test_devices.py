@@ -21,12 +21,12 @@ from engine.runs.launch import worker_environment
 from tests.tui.conftest import GIB, SIZES, deck, make_run, screen_text, shows, until
 from tests.unit.hardware.conftest import FakeNvml, load_recording
 from tui.app import DeckApp
-from tui.fitview import fit_command, task_line
-from tui.machineview import machine_lines
-from tui.ranking import devices
-from tui.runview import job_line, memory_lines
-from tui.screens.devices import DevicesScreen
-from tui.snapshot import RunSnapshot, make_facts
+from tui.fit.devices import DevicesScreen
+from tui.fit.machine import machine_lines
+from tui.fit.ranking import devices
+from tui.fit.view import fit_command, task_line
+from tui.reading.snapshot import RunSnapshot, make_facts
+from tui.run.view import job_line, memory_lines
 
 FIRST, SECOND = "GPU-2f9e51c7-40d8-5b36-a1c2-7e8d9f0a1b2c", "GPU-91c0b2a3-d4e5-46f7-8899-aabbccddeeff"
 LARGE, SMALL = "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb"

@@ -19,10 +19,10 @@ from engine import api
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, report
 from tests.tui.terminal import Terminal
-from tui import crash
 from tui.app import DeckApp
+from tui.frame.themes import ANSI, THEMES, TRUECOLOR, default_theme
 from tui.main import main
-from tui.themes import ANSI, THEMES, TRUECOLOR, default_theme
+from tui.terminal import crash
 
 HEAVY = ("torch", "numpy", "transformers", "datasets", "pandas", "pyarrow", "sklearn")
 
@@ -147,7 +147,7 @@ def test_theme_follows_what_the_terminal_can_show() -> None:
 
 async def test_every_theme_and_ascii_show_the_same_words(cpu_machine: object) -> None:
     from tui.app import DeckApp
-    from tui.options import Options
+    from tui.frame.options import Options
 
     app = DeckApp(Options(ascii_only=True))
     async with app.run_test(size=(80, 24)) as pilot:
@@ -160,7 +160,7 @@ async def test_every_theme_and_ascii_show_the_same_words(cpu_machine: object) ->
 
 @pytest.mark.parametrize("mode", ["fit", "profile", "run", "runs", "compare", "results"])
 async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object) -> None:
-    from tui.newprofile import demo_form
+    from tui.documents.new import demo_form
 
     run = make_run()
     record(run, 80)

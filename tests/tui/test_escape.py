@@ -14,8 +14,8 @@ from tests.tui.conftest import until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, SAVE, at_once
 from tests.tui.small_profile import TEXT, on_row, opened, rows
 from tests.tui.terminal import Terminal
-from tui.escape import KeyParser
-from tui.screens.profile import ProfileScreen
+from tui.profile.screen import ProfileScreen
+from tui.terminal.escape import KeyParser
 
 ESCAPE = "\x1b"
 

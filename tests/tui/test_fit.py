@@ -11,12 +11,12 @@ from rich.cells import cell_len
 from engine import api
 from engine.hardware.machine import Machine
 from tests.tui.conftest import GIB, GPU_MACHINE, SIZES, deck, screen_text, shows, until
-from tui.fitview import columns, heading, model_row
-from tui.machineview import machine_lines
-from tui.planfilter import matches, parse_filter
-from tui.ranking import devices, imagine, rank
-from tui.screens.estimate import EstimateScreen
-from tui.screens.modals import Ask
+from tui.fit.estimate import EstimateScreen
+from tui.fit.filter import matches, parse_filter
+from tui.fit.machine import machine_lines
+from tui.fit.ranking import devices, imagine, rank
+from tui.fit.view import columns, heading, model_row
+from tui.widgets.dialogs import Ask
 
 
 @pytest.mark.parametrize("size", SIZES)

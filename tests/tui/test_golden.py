@@ -15,9 +15,10 @@ from engine.models.spec import ModelSpec
 from engine.recommend.plan import Choice, Plan
 from tests.tui.conftest import CPU_MACHINE, GIB, SIZES, attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.golden import same_as
-from tui.form import Form, Preview
-from tui.ranking import Ranking
-from tui.screens import fit, profile_form
+from tui.documents.form import Form, Preview
+from tui.fit import screen
+from tui.fit.ranking import Ranking
+from tui.profile import form_screen
 
 TIMES = re.compile(r"\d\d:\d\d:\d\d")
 
@@ -57,8 +58,8 @@ def compare(name: str, size: tuple[int, int], text: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_fit(size: tuple[int, int], gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "rank", lambda machine, asked, name="": Ranking(machine, PLANS, name))
-    monkeypatch.setattr(fit, "explain", lambda one, machine, asked: one)
+    monkeypatch.setattr(screen, "rank", lambda machine, asked, name="": Ranking(machine, PLANS, name))
+    monkeypatch.setattr(screen, "explain", lambda one, machine, asked: one)
     app = deck()
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "> Qwen3-8B", "3 of 4 fit")
@@ -74,10 +75,10 @@ async def test_profile(size: tuple[int, int], place: Path, monkeypatch: pytest.M
     known = {"model.dtype": {"value": "bf16", "source": "auto", "reason": "the card is Ampere"}}
     known["train.max_steps"] = {"value": 400, "source": "profile"}
     found = Preview((), (warning,), known, PLANS[0])
-    monkeypatch.setattr(profile_form, "_preview", lambda text, form, machine: found)
+    monkeypatch.setattr(form_screen, "_preview", lambda text, form, machine: found)
     kept = ("model", "quantization", "lora", "data", "train")
-    fields = [spec for spec in profile_form.form_fields(Form(place / "x.toml", TEXT)) if spec.table in kept]
-    monkeypatch.setattr(profile_form, "form_fields", lambda form: _some(fields))
+    fields = [spec for spec in form_screen.form_fields(Form(place / "x.toml", TEXT)) if spec.table in kept]
+    monkeypatch.setattr(form_screen, "form_fields", lambda form: _some(fields))
     app = deck()
     app.deck.form, app.deck.machine = Form(place / "support-bot.toml", TEXT, on_disk=True), CPU_MACHINE
     async with app.run_test(size=size) as pilot:
@@ -106,7 +107,7 @@ async def test_run(state: str, size: tuple[int, int], monkeypatch: pytest.Monkey
         writer = EventWriter(run.events_path)
         writer.write("error", code="data", message="rows.jsonl: 2 problems", hint="mend them")
         writer.write("finished", outcome="failed", step=200, exit_code=3, seconds=4400)
-    monkeypatch.setattr("tui.screens.run.short_path", lambda path: f"RUN/{path.name}")
+    monkeypatch.setattr("tui.run.screen.short_path", lambda path: f"RUN/{path.name}")
     app = attached(run)
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "step 200 of 400", "failed" if state == "failed" else "┤")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until, worker_alive
-from tui.commands import BY_ID, SCREENS, commands_of, key_label
+from tui.documents.new import demo_form
+from tui.frame.commands import BY_ID, SCREENS, commands_of, key_label
+from tui.frame.settings import parse_key, read_settings
+from tui.frame.themes import ANSI, ANSI_LIGHT, LIGHT, THEMES, TRUECOLOR, default_theme
 from tui.main import main
-from tui.newprofile import demo_form
-from tui.screens.profile import ProfileScreen
-from tui.settings import parse_key, read_settings
-from tui.themes import ANSI, ANSI_LIGHT, LIGHT, THEMES, TRUECOLOR, default_theme
+from tui.profile.screen import ProfileScreen
 from tui.widgets.rows import Rows
 
 NAMES = frozenset(theme.name for theme in THEMES)

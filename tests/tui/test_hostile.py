@@ -11,8 +11,8 @@ from textual.widgets import Log
 from engine.runs.events import EventWriter
 from tests.tui.conftest import attached, deck, make_run, shows, until
 from tui.app import DeckApp
-from tui.clipboard import copy_text
-from tui.newprofile import file_form
+from tui.documents.new import file_form
+from tui.terminal.clipboard import copy_text
 from tui.text import clip, fit, line, safe
 
 NASTY = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31m\u202egnp.exe[/x] [bold] [@click=app.quit]go[/] [INST] \r\nover\x00"

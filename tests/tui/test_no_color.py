@@ -17,10 +17,10 @@ from tests.tui.conftest import GIB, attached, deck, make_run, record, screen_tex
 from tests.tui.results_of import put, report
 from tests.tui.terminal import Terminal
 from tui.app import DeckApp
-from tui.chart import ChartData, Series, draw
-from tui.decimate import Point
-from tui.newprofile import demo_form
-from tui.themes import ANSI, ANSI_LIGHT, TRUECOLOR
+from tui.charts.chart import ChartData, Series, draw
+from tui.charts.decimate import Point
+from tui.documents.new import demo_form
+from tui.frame.themes import ANSI, ANSI_LIGHT, TRUECOLOR
 
 SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
 SCREENS = ["fit", "profile", "run", "runs", "compare", "results"]

@@ -225,7 +225,7 @@ async def test_a_file_that_changes_does_not_take_an_open_field_away(profile: Pat
 async def test_a_question_that_comes_late_does_not_read_what_is_typed(
     profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.sweeping.bill_text", lambda prepared: "4 trials, 2 min")
+    monkeypatch.setattr("tui.profile.starting.bill_text", lambda prepared: "4 trials, 2 min")
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "name")

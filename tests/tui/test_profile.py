@@ -15,10 +15,10 @@ from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import SIZES, deck, record, screen_text, shows, until
 from tui.app import DeckApp
-from tui.form import Form
-from tui.newprofile import demo_form, file_form, free_path
-from tui.screens.profile import ProfileScreen
-from tui.widgets.field import FieldRow
+from tui.documents.form import Form
+from tui.documents.new import demo_form, file_form, free_path
+from tui.profile.field import FieldRow
+from tui.profile.screen import ProfileScreen
 
 TEXT = """\
 # my own comment

@@ -11,7 +11,7 @@ from engine.hardware.machine import Machine
 from tests.tui.conftest import deck, make_run, record, shows, until
 from tests.tui.keyboard import CLEAR, COPY, END, ENTER, PALETTE, QUIT, at_once
 from tests.tui.small_profile import on_row, opened
-from tui.screens.modals import Ask, Confirm
+from tui.widgets.dialogs import Ask, Confirm
 
 
 @pytest.mark.parametrize("key", [QUIT, COPY], ids=["ctrl+q", "ctrl+c"])

@@ -23,7 +23,8 @@ from tests.tui.golden import same_as
 from tests.tui.results_of import RUN_ID, SAMPLES, SETTINGS, FakeTalk, exported, put, report, settle, trained
 from tests.tui.test_hostile import NASTY, check
 from tui.app import DeckApp
-from tui.exporting import (
+from tui.reading.jobs import JobReader
+from tui.results.exports import (
     BITS,
     FORMATS,
     GGUF,
@@ -35,11 +36,9 @@ from tui.exporting import (
     make_exported,
     toggled,
 )
-from tui.jobwatch import JobReader
-from tui.report import _sure, make_report
-from tui.results import ResultReader
-from tui.scoreview import fitting, which_samples
-from tui.screens.results import ResultsScreen
+from tui.results.reader import ResultReader, _sure, make_report
+from tui.results.scores import fitting, which_samples
+from tui.results.screen import ResultsScreen
 
 
 def opened(run: Run) -> DeckApp:

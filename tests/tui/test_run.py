@@ -15,9 +15,9 @@ from engine.runs.events import EventWriter
 from engine.runs.store import Run
 from tests.tui.conftest import SIZES, attached, deck, make_run, record, screen_text, shows, until, worker_alive
 from tui.app import DeckApp
-from tui.screens.run import RunScreen
-from tui.snapshot import make_facts, short_name
-from tui.tail import RunReader
+from tui.reading.snapshot import make_facts, short_name
+from tui.reading.tail import RunReader
+from tui.run.screen import RunScreen
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -80,6 +80,28 @@ async def test_new_events_appear_and_the_log_follows() -> None:
         assert "one more" not in screen_text(app)
         await pilot.press("G")
         await shows(pilot, "one more")
+
+
+async def test_a_line_that_comes_just_after_scrolling_up_moves_nothing() -> None:
+    run = make_run()
+    record(run, 20, 400)
+    app = attached(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "step 20 of 400")
+        writer = EventWriter(run.events_path)
+        for number in range(60):
+            writer.write("warning", code="x", message=f"line {number}")
+        await shows(pilot, "warning: line 59")
+        log = app.screen.query_one(Log)
+        log.write_lines(["a line under way"])
+        log.scroll_home(animate=False, immediate=True)
+        log.write_lines(["the next"])
+        assert isinstance(app.screen, RunScreen)
+        app.screen._lines_seen -= 1
+        app.screen._show()
+        await pilot.pause(0.2)
+        assert log.scroll_y == 0
+        assert "log not following (G)" in screen_text(app)
 
 
 async def test_pause_holds_the_view_while_reading_goes_on() -> None:

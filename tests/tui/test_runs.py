@@ -12,8 +12,8 @@ from engine import api
 from engine.runs.events import EventWriter
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until, worker_alive
 from tests.tui.results_of import settle, trained
-from tui import runlist
-from tui.runlist import Listing, RunList
+from tui.runs import listing
+from tui.runs.listing import Listing, RunList
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -202,7 +202,7 @@ async def test_settings_of_a_run_open_as_a_profile_with_what_it_overrode(cpu_mac
 
 
 async def test_more_runs_than_are_shown_are_counted(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runlist, "MOST", 2)
+    monkeypatch.setattr(listing, "MOST", 2)
     for name in ("one", "two", "three"):
         record(make_run(name), 3, 3, "completed")
     app = deck()

@@ -12,7 +12,7 @@ from engine.runs import launch
 from engine.sweep import prepare
 from engine.sweep.store import list_sweeps, read_sweep
 from tests.tui.conftest import SIZES, deck, screen_text, shows, until
-from tui.newprofile import file_form
+from tui.documents.new import file_form
 
 TEXT = """\
 [model]

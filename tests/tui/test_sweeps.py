@@ -13,8 +13,8 @@ from engine.sweep.store import create_sweep
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until
 from tests.tui.results_of import put, settle, trained
 from tests.tui.test_hostile import NASTY, check
-from tui.runlines import Choice, entries, sweeps
-from tui.runlist import Listing, RunList
+from tui.runs.listing import Listing, RunList
+from tui.runs.view import Choice, entries, sweeps
 
 VALUES = (0.9, 0.5, None)
 

@@ -12,7 +12,7 @@ from engine.hardware.machine import Machine
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, PALETTE, QUIT, at_once, click
 from tests.tui.small_profile import SMALL, current, form_of, on_row, opened, rows
-from tui.screens.profile import ProfileScreen
+from tui.profile.screen import ProfileScreen
 
 
 @pytest.mark.parametrize("size", SMALL)
@@ -122,8 +122,8 @@ async def test_a_long_text_typed_into_a_field_does_not_deafen(profile: Path) -> 
 
 
 async def test_keys_are_not_held_for_ever(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.typeahead.LIMIT_S", 0.5)
-    monkeypatch.setattr("tui.typeahead.URGENT_S", 0.2)
+    monkeypatch.setattr("tui.terminal.typeahead.LIMIT_S", 0.5)
+    monkeypatch.setattr("tui.terminal.typeahead.URGENT_S", 0.2)
     app = opened(profile)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await on_row(pilot, app, "lora.r")
@@ -136,7 +136,7 @@ async def test_keys_are_not_held_for_ever(profile: Path, monkeypatch: pytest.Mon
 
 
 async def test_leaving_gets_through_when_the_deck_waits(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.typeahead.URGENT_S", 0.2)
+    monkeypatch.setattr("tui.terminal.typeahead.URGENT_S", 0.2)
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "lora.r")

@@ -119,6 +119,7 @@ def test_a_path_typed_right_after_p(terminal: Terminal) -> None:
     terminal.send("Down", "p", *"rows.jsonl", "Enter")
     terminal.shows("max length", "^s save")
     terminal.send("C-q")
-    terminal.shows("edits that are not saved", "y quit without saving")
+    # The name of the profile, and with it where the lines break, depends on the machine's free memory.
+    terminal.shows("has edits", "y quit without saving")
     terminal.send("C-q", "Enter", "y")
     terminal.shows("left with 0")

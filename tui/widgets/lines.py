@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui.commands import key_bar, key_label
+from tui.frame.commands import key_bar, key_label
 from tui.text import Part, spread
 
 if TYPE_CHECKING:

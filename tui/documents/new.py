@@ -1,0 +1,137 @@
+"""Where an open profile comes from: a file, a shipped text, a plan, or the built-in demo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine import api
+from engine.api import Plan, Requirements, Run
+from engine.errors import EngineError, ExitCode
+from tui.documents import document
+from tui.documents.form import Form
+from tui.reading.snapshot import short_name
+
+_DATA = (".json", ".jsonl", ".csv", ".parquet")
+_DEMO = """\
+# The built-in demo model on its own data: trains in about a minute, anywhere.
+schema_version = 1
+name = "demo"
+
+[model]
+name_or_path = "demo"
+
+[[data.datasets]]
+path = "demo:train"
+"""
+
+
+def free_path(stem: str, folder: Path | None = None) -> Path:
+    """`STEM.toml` in `folder` (default: here), or the first numbered one that is not there yet."""
+    place = folder or Path.cwd()
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._").lower()[:48] or "profile"
+    names = [f"{clean}.toml", *(f"{clean}-{number}.toml" for number in range(2, 1000))]
+    return next((place / name for name in names if not (place / name).exists()), place / names[0])
+
+
+def file_form(path: Path) -> Form:
+    """The profile in `path`. Raises EngineError when it cannot be read."""
+    return Form(path, document.read(path), on_disk=True)
+
+
+def shipped_form(name: str, text: str) -> Form:
+    """A profile that comes with the program; saving writes a copy into this folder."""
+    return Form(free_path(name), text, shipped=True)
+
+
+def demo_form(asked: Requirements | None = None) -> Form:
+    """The shipped demo profile: model and data are built in; on the device that is asked for."""
+    form = shipped_form("demo", next((text for name, text in document.shipped() if name == "demo"), _DEMO))
+    for key, value in api.device_settings(asked).items() if asked else ():
+        form.set(key, value)
+    return form
+
+
+def plan_form(plan: Plan, data_path: str, asked: Requirements) -> Form:
+    """A new profile from a plan and a file of examples, on the device asked for; not on disk until it is saved."""
+    path = free_path(plan.model.name.rpartition("/")[2])
+    return Form(path, document.toml_of(api.plan_to_profile(plan, _relative(data_path, path.parent), asked)))
+
+
+def data_path_problem(text: str) -> str:
+    """Why a typed data path cannot be used, or nothing."""
+    if not text:
+        return "type the path of your examples"
+    if text.startswith("demo:"):
+        return ""
+    path = Path(text).expanduser()
+    if not path.exists():
+        return f"there is no {path}"
+    if path.is_dir():
+        return "that is a folder: give one file"
+    return "" if path.suffix in _DATA else "must end in " + ", ".join(_DATA)
+
+
+def _relative(data_path: str, folder: Path) -> str:
+    if data_path.startswith("demo:"):
+        return data_path
+    path = Path(data_path).expanduser().absolute()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def nearby() -> list[Path]:
+    """Profiles in this folder, newest first."""
+    found = [path for path in Path.cwd().glob("*.toml") if path.name not in ("pyproject.toml",)]
+    return sorted(found, key=lambda path: -path.stat().st_mtime)[:50]
+
+
+def missing(path: Path) -> EngineError:
+    """The error for a profile that went away between listing and opening."""
+    return EngineError("there is no such profile", code=ExitCode.PROFILE, where=str(path))
+
+
+def run_form(run: Run) -> Form:
+    """A new profile with the settings of `run`; not on disk until it is saved. Raises EngineError.
+
+    It lies where the run's profile lay, so that relative paths of data still mean the same files.
+    """
+    run_json = api.load_run_json(run)
+    path = run.path / "profile.toml"
+    text = document.read(path) if path.is_file() else ""
+    if not text.strip():
+        raise EngineError(
+            "the run kept no profile", code=ExitCode.PROFILE, where=str(path), hint="make a new one from screen 1"
+        )
+    form = Form(_place(run, run_json), text)
+    for key, entry in _overridden(run_json).items():
+        form.set(key, entry)
+    return form
+
+
+def best_form(sweep: Run) -> Form:
+    """The profile of a sweep's best trial so far, its paths absolute; not on disk until saved. Raises EngineError."""
+    path = sweep.path / "best.toml"
+    if not path.is_file():
+        raise EngineError(
+            "no trial has a value yet", code=ExitCode.PROFILE, where=sweep.id, hint="wait for the first one to end"
+        )
+    return Form(free_path(f"{short_name(sweep.id)}-best"), document.read(path))
+
+
+def _place(run: Run, run_json: Mapping[str, object]) -> Path:
+    folder = Path(str(run_json.get("base_dir") or "."))
+    written = Path(str(run_json.get("profile_path") or "")).stem
+    stem = written if written and written != "profile" else short_name(run.id)
+    return free_path(stem, folder if folder.is_dir() else None)
+
+
+def _overridden(run_json: Mapping[str, object]) -> dict[str, object]:
+    """Values that the run got from the command line or from a sweep, by key."""
+    provenance = run_json.get("provenance")
+    found = provenance.items() if isinstance(provenance, Mapping) else ()
+    return {
+        str(key): entry["value"]
+        for key, entry in found
+        if isinstance(entry, Mapping) and entry.get("source") == "override" and "value" in entry
+    }

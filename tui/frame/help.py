@@ -1,0 +1,77 @@
+"""The keys of a screen, from the command table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual.content import Content
+
+from tui.frame.commands import Command, commands_of, key_label
+from tui.frame.settings import DeckSettings
+from tui.text import Part, fit, line, safe, short_path
+from tui.widgets.dialogs import Reader
+
+EXTRA = {
+    "fit": (("up down", "choose a model"),),
+    "profile": (
+        ("up down", "go from field to field"),
+        ("enter", "edit the field, or choose from its values"),
+        ("space", "next value of a choice, or on and off"),
+        ("esc", "give an edit up; every command takes it first"),
+    ),
+    "run": (("up down", "scroll the log; it stops following"),),
+    "runs": (("up down", "choose a run"),),
+    "compare": (("up down", "scroll the tables"),),
+    "results": (
+        ("up down", "choose a sample or a format; scroll the conversation"),
+        ("enter", "in the chat: ask; a line that begins with / changes how answers are made"),
+    ),
+}
+MARKS = {
+    "fit": "OK fits with room · TIGHT fits, little room · NO does not fit, +GiB says by how much",
+    "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
+    "run": "dots: loss of each step · line: smoothed · o: evaluation",
+    "runs": "lost: the worker died without a word; it can be resumed · A B C: marked to be compared",
+    "compare": "A B C: the runs, also in the chart · ✓: the best of a row · auto, default, …: who chose a value",
+    "results": "better, worse: the interval leaves zero out · chance: it does not · ✓: exactly as wanted",
+}
+
+
+def _rows(commands: list[Command], keys: Mapping[str, str]) -> list[Part]:
+    parts: list[Part] = []
+    for command in commands:
+        shown = key_label(command, keys) if command.key or command.id in keys else "^p"
+        parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{command.help}\n"]
+    return parts
+
+
+def help_text(screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None) -> Content:
+    """What has the keyboard, then everything the hands can do on `screen`, then where keys are changed."""
+    commands = commands_of(screen)
+    keys = settings.keys if settings else {}
+    parts: list[Part] = _rows([command for command in commands if command.screen], keys)
+    for shown, text in EXTRA.get(screen, ()):
+        parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{text}\n"]
+    parts += [("\neverywhere\n", "dim"), *_rows([command for command in commands if not command.screen], keys)]
+    parts += [("\nwhat the words mean\n", "dim"), f"  {MARKS.get(screen, '')}\n"]
+    if settings is not None:
+        parts += [("\nother keys and colours\n", "dim"), f"  theme = and [keys] in {short_path(settings.path)}\n"]
+        parts += [
+            (f"  {safe(item.key)} {safe(item.message)}; {safe(item.hint)}\n", "$warning") for item in settings.problems
+        ]
+    body = line(*parts)
+    if here is None:
+        return body
+    title, text_here = here
+    return Content("\n").join(
+        [Content.styled(title, "bold"), text_here, Content(""), Content.styled("keys", "bold"), body]
+    )
+
+
+class HelpScreen(Reader):
+    """`?`."""
+
+    def __init__(
+        self, screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None
+    ) -> None:
+        super().__init__(f"Keys: {screen}", help_text(screen, here, settings))

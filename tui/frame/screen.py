@@ -1,0 +1,138 @@
+"""What every screen of the deck has: its name, a tab line, the key bar, and a word when it is too small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.errors import NoWidget
+from textual.geometry import Region
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input
+
+from tui.frame.jump import Target
+from tui.text import Part
+from tui.widgets.dialogs import drop_stale
+from tui.widgets.lines import KeyBar
+from tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from tui.app import DeckApp
+    from tui.frame.session import DeckState
+
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"), ("results", "5 Results"))
+
+
+class TooSmall(Widget):
+    """Shown in place of a screen that has no room."""
+
+    def render(self) -> Content:
+        """How much room there is and how much is needed."""
+        width, height = self.app.size
+        return Content(f"too small: {width}x{height}\nneeds {MIN_WIDTH}x{MIN_HEIGHT}")
+
+
+class DeckScreen(Screen[None]):
+    """Base of the four screens; a subclass gives `NAME` and `compose_body`."""
+
+    NAME: ClassVar[str] = ""
+    AUTO_FOCUS = ""
+    _had_keyboard: Widget | None = None
+
+    @property
+    def deck_app(self) -> DeckApp:
+        """The app, by its own type."""
+        return cast("DeckApp", self.app)
+
+    @property
+    def deck(self) -> DeckState:
+        """What the screens share."""
+        return self.deck_app.deck
+
+    def compose(self) -> ComposeResult:
+        """The body, the key bar, and the message for a tiny terminal."""
+        yield TooSmall()
+        yield from self.compose_body()
+        yield KeyBar(self.NAME)
+
+    def compose_body(self) -> ComposeResult:
+        """The widgets of the screen."""
+        raise NotImplementedError
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Swap to the message and back; a size that the terminal no longer has changes nothing."""
+        if drop_stale(event, self.app.size):
+            return
+        tiny = event.size.width < MIN_WIDTH or event.size.height < MIN_HEIGHT
+        if tiny and not self.has_class("-tiny"):
+            self._had_keyboard = self.focused
+        self.set_class(tiny, "-tiny")
+        if not tiny and self._had_keyboard is not None:
+            self.call_after_refresh(self._give_keyboard_back)
+
+    def _give_keyboard_back(self) -> None:
+        """What was hidden lost the keyboard; an open field must not leave its letters to the commands."""
+        widget, self._had_keyboard = self._had_keyboard, None
+        if widget is not None and widget.is_attached and widget.focusable:
+            if isinstance(widget, Input):
+                widget.select_on_focus = False  # what was typed goes on where it was
+            self.set_focus(widget)
+
+    def refresh_keys(self) -> None:
+        """Repaint the key bar: what is possible may have changed."""
+        self.query_one(KeyBar).refresh()
+
+    def tabs(self) -> list[Part]:
+        """The names of the screens, this one marked."""
+        parts: list[Part] = [("tunedeck", "bold"), "  "] if self.size.width >= 76 else []
+        for name, label in TABS:
+            parts += [" ", (label, "bold $accent underline") if name == self.NAME else (label, "dim")]
+        return parts
+
+    def help_here(self) -> tuple[str, Content] | None:
+        """A title and a text about what has the keyboard; None when there is nothing to say."""
+        return None
+
+    def jump_targets(self) -> list[Target]:
+        """Everything seen that can be gone to: rows of lists, fields, other things that take the keyboard."""
+        found: list[Target] = []
+        for widget in self.query("*"):
+            if isinstance(widget, Rows):
+                found += [Target(x, y, go) for x, y, go in widget.places()]
+            elif widget.focusable and not isinstance(widget, VerticalScroll):
+                seen = self._seen_part(widget)
+                if seen:
+                    found.append(Target(seen.x, seen.y, widget.focus))
+        return found
+
+    def _seen_part(self, widget: Widget) -> Region | None:
+        """Where a widget is seen; None when it is hidden or scrolled away."""
+        try:
+            return self.find_widget(widget).visible_region
+        except NoWidget:
+            return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the screen has what keys act on; keys typed ahead wait until then."""
+        return True
+
+    def settle_editor(self) -> bool:
+        """Take what was typed into an open field; False when it cannot be taken, which a person has been told.
+
+        Every command that reads or changes something does this first.
+        """
+        return True
+
+    def step_back(self) -> bool:
+        """Leave the innermost thing that is open; False when there was none."""
+        return False
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A short notice that goes by itself; never read as markup."""
+        self.app.notify(text, severity="error" if error else "information", timeout=6 if error else 3, markup=False)

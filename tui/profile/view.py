@@ -1,0 +1,227 @@
+"""What the profile screen says: the state of each row, the prediction, findings as lines. Pure functions."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textual.content import Content
+
+from engine.api import Plan
+from engine.errors import Problem
+from engine.text import format_bytes
+from tui.documents import document
+from tui.fit.view import how, plan_device
+from tui.profile.timing import RunTime, time_words
+from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe, spread
+
+if TYPE_CHECKING:
+    from engine.api import FieldSpec
+    from tui.documents.form import Form, Preview
+
+GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20
+MESSAGE_LINES = 2
+_NAME_CELLS = 30
+"""Columns that the profile's name and the verdict keep in the first line."""
+GROUPS = {
+    "": "profile",
+    "quantization": "storage",
+    "lora": "LoRA",
+    "train": "training",
+}
+LABELS = {
+    "train.per_device_train_batch_size": "micro-batch",
+    "train.gradient_accumulation_steps": "accumulation steps",
+    "train.activation_checkpointing": "checkpointing",
+    "train.early_stopping_patience": "early stopping",
+    "train.load_best_model_at_end": "keep the best",
+    "train.dataloader_num_workers": "loader processes",
+    "train.lr_scheduler_type": "schedule",
+    "train.num_train_epochs": "epochs",
+}
+SOURCE_STYLES = {"edited": "$warning", "override": "$warning"}
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """What one row shows."""
+
+    group: str
+    label: str
+    value: str
+    source: str
+    """`auto: reason`, `profile`, `default` or `edited`."""
+    style: str = "dim"
+    message: str = ""
+    """What is wrong, below the row."""
+    severity: str = "$error"
+
+
+def label_of(spec: FieldSpec) -> str:
+    """The short name of a setting."""
+    return safe(LABELS.get(spec.key, spec.label))
+
+
+def group_of(spec: FieldSpec) -> str:
+    """The name of a setting's table."""
+    return GROUPS.get(spec.table, spec.table)
+
+
+def row_state(spec: FieldSpec, form: Form, found: Preview, group: str) -> RowState:
+    """Value and provenance of a setting, from edits, file and what it resolved to."""
+    resolved: Mapping[str, Any] = found.provenance.get(spec.key, {})
+    given = form.given(spec.key)
+    edited = spec.key in form.edits
+    if given is not None and given != "auto":
+        value, source = given, _given_source(resolved, edited)
+    else:
+        value = resolved.get("value", spec.default)
+        source = _source(spec, resolved, edited)
+    message, severity = _finding(spec.key, found)
+    style = SOURCE_STYLES.get(source.partition(":")[0], "dim")
+    return RowState(group, label_of(spec), safe(document.value_text(value)) or "–", source, style, message, severity)
+
+
+def _given_source(resolved: Mapping[str, Any], edited: bool) -> str:
+    """Who gave the value, and what it names."""
+    reason = "" if resolved.get("source") == "auto" else safe(resolved.get("reason") or "")
+    return ("edited" if edited else "profile") + (f": {reason}" if reason else "")
+
+
+def _source(spec: FieldSpec, resolved: Mapping[str, Any], edited: bool) -> str:
+    reason = safe(resolved.get("reason") or "")
+    if resolved.get("source") == "auto" or (not resolved and spec.auto):
+        return f"auto: {reason}" if reason else "auto"
+    return "edited: left out" if edited else "default"
+
+
+def _finding(key: str, found: Preview) -> tuple[str, str]:
+    for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
+        for problem in problems:
+            if problem.key == key:
+                return safe(problem.message).removeprefix(f"{key}: "), severity
+    return "", "$error"
+
+
+def row_content(state: RowState, width: int, focused: bool = False) -> Content:
+    """A row: mark, group, label, value, source; a message below when there is one."""
+    width -= 1
+    source = clip(state.source, max(8, width - GROUP_CELLS - LABEL_CELLS - 10))
+    left = width - GROUP_CELLS - LABEL_CELLS
+    room = max(VALUE_CELLS, left - len(source) - 2)
+    value = clip(state.value, room - 2)
+    cells = max(VALUE_CELLS if width >= 76 else 14, len(value) + 2)
+    rest = clip(state.source, max(0, left - cells))
+    shown = line(
+        (">" if focused else " ", "bold $accent"),
+        (fit(state.group, GROUP_CELLS), "bold"),
+        (fit(state.label, LABEL_CELLS), "bold" if focused else "dim"),
+        fit(value, cells),
+        (rest, state.style),
+    )
+    lines = textwrap.wrap(state.message, max(20, width - GROUP_CELLS))[:MESSAGE_LINES]
+    below = [Content.styled(" " * (GROUP_CELLS + 1) + text, state.severity) for text in lines]
+    return Content("\n").join([shown, *below])
+
+
+def answer_parts(plan: Plan | None, problems: int, checking: bool, width: int = 80) -> list[Part]:
+    """Does it fit, and on what? The right end of the first line."""
+    if plan is None:
+        return [("checking …" if checking else f"{problems} to settle before it can be predicted", "dim")]
+    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB"
+    place = plan_device(plan)
+    amount += f" free on {place}" if len(amount) + len(place) + _NAME_CELLS < width else f", {place}"
+    missing = f", {format_bytes(-plan.headroom_bytes)} short" if plan.headroom_bytes < 0 else ""
+    return [(plan.verdict, f"bold {VERDICT_STYLES[plan.verdict]}"), f"  {amount}{missing}"]
+
+
+SHADES = (("█", "$accent"), ("▓", "$accent"), ("▒", "$accent"))
+
+
+def memory_lines(plan: Plan | None, time: RunTime | None, width: int) -> Content:
+    """The prediction as a bar of its largest terms, the terms by name, and how long the run would take."""
+    if plan is None:
+        return Content("\n")
+    terms = sorted(plan.estimate.terms, key=lambda term: -term.bytes)
+    shown = [(safe(term.name), term.bytes) for term in terms[:2]]
+    shown.append(("rest", max(0, plan.estimate.device_bytes - sum(size for _, size in shown))))
+    full = max(plan.available_bytes, plan.estimate.device_bytes, 1)
+    bar: list[Part] = []
+    legend: list[Part] = []
+    used = 0
+    for (name, size), (glyph, style) in zip(shown, SHADES, strict=True):
+        cells = min(width - used, max(0 if bar else 1, round(size / full * width)))
+        bar.append((glyph * cells, style))
+        used += cells
+        legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}  "]
+    bar.append(("░" * (width - used), "dim"))
+    facts = [f"{how(plan.shape)} on {safe(plan.device_title, 40)}", f"{rate(plan.tokens_per_second)} tokens/s"]
+    tail = _longest([*facts, time_words(time)], width - line(*legend).cell_length - 1)
+    return Content("\n").join([line(*bar), spread(legend, [(tail, "dim")], width)])
+
+
+def _longest(facts: list[str], room: int) -> str:
+    """As many of `facts` as there is room for, the last ones first; the last also without what is in brackets."""
+    known = [fact for fact in facts if fact]
+    tries = [" · ".join(known[index:]) for index in range(len(known))]
+    tries += [known[-1].partition(" (")[0]] if known else []
+    return next((text for text in tries if len(text) < room), "")
+
+
+def diff_content(lines: list[str]) -> Content:
+    """A difference, lines added and taken away marked by their first character and a colour."""
+    styles = {"+": "$success", "-": "$error", "@": "$accent"}
+    shown = [Content.styled(safe(text, 400), styles.get(text[:1], "")) for text in lines]
+    return Content("\n").join(shown) if shown else Content.styled("nothing differs", "dim")
+
+
+def hint(spec: FieldSpec) -> Content:
+    """What a setting is, and what it takes."""
+    default = document.value_text(spec.default)
+    words = "" if spec.kind == "text" else safe(document.allowed(spec), 200)
+    words += f", in {safe(spec.unit)}" if spec.unit else ""
+    words += f"; default {safe(default)}" if default and default != "auto" else ""
+    return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
+
+
+def field_help(spec: FieldSpec, form: Form, found: Preview) -> Content:
+    """A setting in full: what it is, what it takes, what it is now and why."""
+    state = row_state(spec, form, found, "")
+    default = document.value_text(spec.default)
+    rows = [("is", state.value), ("from", state.source), ("takes", safe(document.allowed(spec), 300))]
+    rows += [("unit", safe(spec.unit))] if spec.unit else []
+    rows += [("default", safe(default))] if default else []
+    rows += [("needed", "it has to be given")] if spec.required else []
+    rows += [("problem", state.message)] if state.message else []
+    lines = [Content(safe(spec.description, 600))]
+    return Content("\n").join([*lines, *(line((fit(f"  {name}", 11), "dim"), text) for name, text in rows)])
+
+
+def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> Content:
+    """A line of the problems list."""
+    where = problem.key or problem.where
+    message = problem.message.removeprefix(f"{where}: ")
+    text = f"{message} - {problem.hint}" if problem.hint else message
+    word, style = ("warning", "$warning") if warning else ("problem", "$error")
+    shown = line((f"{word}  ", style), (f"{safe(where, 60)}  ", "bold"), safe(text, 500)).truncate(width, ellipsis=True)
+    return Content(shown.plain) if current else shown
+
+
+def side_content(plan: Plan | None, found: Preview, width: int) -> Content:
+    """The right column of a wide screen: terms, findings in full."""
+    parts: list[Part] = []
+    if plan is not None:
+        parts.append(("predicted, GiB\n", "bold"))
+        for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
+            cells = max(0, round(term.bytes / max(1, plan.available_bytes) * (width - 20)))
+            parts += [(fit(safe(term.name), 13), "dim"), f"{gib(term.bytes, 2):>6} ", ("█" * cells, "$accent"), "\n"]
+            parts += [(f"  {text}\n", "dim") for text in textwrap.wrap(safe(term.detail), max(10, width - 2))]
+        parts.append("\n")
+    for problem in found.findings:
+        style = "$error" if problem in found.problems else "$warning"
+        parts += [(safe(problem.key or problem.where) + "\n", f"bold {style}")]
+        for text in (problem.message, problem.hint):
+            parts += [f"  {wrapped}\n" for wrapped in textwrap.wrap(safe(text, 600), max(10, width - 2))]
+    return line(*parts)

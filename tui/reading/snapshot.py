@@ -1,0 +1,182 @@
+"""A run as the deck shows it: one immutable value made in the tail thread, sanitised, ready to draw.
+
+Made by `make_snapshot` from a `RunFold`; posted once a second; widgets are functions of it. Not here:
+reading files (`tail.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine import api
+from engine.api import RunFold
+from engine.errors import EngineError
+from tui.charts.decimate import Point
+from tui.text import safe
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of the log pane."""
+
+    time: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a phase before or after training is; `total` 0 = not known."""
+
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Decimated curves over optimizer steps."""
+
+    loss: tuple[Point, ...] = ()
+    smooth: tuple[Point, ...] = ()
+    evals: tuple[tuple[float, float], ...] = ()
+    learning_rate: tuple[Point, ...] = ()
+    tokens_per_second: tuple[Point, ...] = ()
+    grad_norm: tuple[Point, ...] = ()
+    memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """By name, in GiB over seconds since the run's first sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Curves between two steps at full resolution."""
+
+    low: float
+    high: float
+    curves: Curves
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What run.json says once: read at attach."""
+
+    run_id: str
+    name: str
+    model: str = ""
+    how: str = ""
+    predicted_bytes: int | None = None
+    available_bytes: int | None = None
+    device: str = ""
+    card: str = ""
+    """`GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = CPU, or not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """Everything that the run screen shows."""
+
+    facts: Facts
+    state: str = "starting"
+    phase: str = ""
+    phase_detail: str = ""
+    phases: tuple[str, ...] = ()
+    """Names of the phases gone through, the present one last."""
+    progress: Progress | None = None
+    step: int = 0
+    steps_total: int = 0
+    last_step: Mapping[str, Any] | None = None
+    last_eval: Mapping[str, Any] | None = None
+    best_eval: Mapping[str, Any] | None = None
+    memory: Mapping[str, Any] | None = None
+    checkpoint_step: int | None = None
+    curves: Curves = Curves()
+    detail: Detail | None = None
+    lines: tuple[LogLine, ...] = ()
+    lines_total: int = 0
+    """Lines since the beginning; `lines` holds the last of them."""
+    reading: float | None = None
+    """Share of a long history that has been read; None = all of it."""
+    warnings: int = 0
+    last_time: float = 0.0
+    error: tuple[str, ...] = ()
+    """What went wrong, a line each, empty when nothing did."""
+    failure: Mapping[str, Any] | None = None
+    """The error as the worker told it, for whoever looks for a remedy; not sanitised."""
+    limit_bytes: float | None = None
+    """What the run could have had of the device when memory ran out."""
+    finished: Mapping[str, Any] | None = None
+
+
+def value(event: Mapping[str, Any] | None, key: str) -> float | None:
+    """A number of an event, None when it is missing or not a number."""
+    found = event.get(key) if event else None
+    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+
+def error_lines(error: EngineError) -> tuple[str, ...]:
+    """An error as lines: what, where, what to do, for each problem."""
+    if len(error.problems) > 1:
+        return (safe(error.message), *(safe(problem, 600) for problem in error.problems))
+    found = (safe(error.message, 600), safe(error.where) and f"where: {safe(error.where)}", safe(error.hint, 600))
+    return tuple(line for line in found if line)
+
+
+def make_facts(run_id: str, run_json: Mapping[str, Any]) -> Facts:
+    """The unchanging part, from run.json; anything may be missing there."""
+    settings = _table(run_json, "settings")
+    estimate = _table(run_json, "estimate")
+    tuning = str(_table(settings, "tuning").get("method") or "")
+    method = str(_table(settings, "quantization").get("method") or "none")
+    words = {"lora": "LoRA" if method == "none" else f"QLoRA {method}"}.get(tuning, tuning)
+    dtype = str(_table(settings, "model").get("dtype") or "")
+    launch = _table(settings, "launch")
+    return Facts(
+        run_id=safe(run_id),
+        name=safe(settings.get("name") or short_name(run_id)),
+        model=safe(_table(settings, "model").get("name_or_path") or ""),
+        how=safe(f"{words} {dtype}".strip()),
+        predicted_bytes=_bytes(estimate, "device_bytes"),
+        available_bytes=_bytes(estimate, "available_bytes"),
+        device=safe(_device(launch, estimate)),
+        card=safe(estimate.get("card") or ""),
+    )
+
+
+def _device(launch: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
+    """`GPU 1 GeForce RTX 4090`; what the settings say where the plan's card is not known."""
+    card = estimate.get("card")
+    if card:
+        return f"{card} {api.model_name(str(estimate.get('device_name') or ''))}"
+    return str(launch.get("device") or "")
+
+
+def short_name(run_id: str) -> str:
+    """A run id without its date: `20260101-101010-support-bot-1f3a` -> `support-bot-1f3a`."""
+    parts = run_id.split("-", 2)
+    dated = len(parts) == 3 and len(parts[0]) == 8 and len(parts[1]) == 6 and (parts[0] + parts[1]).isdigit()
+    return parts[2] if dated else run_id
+
+
+def _table(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = holder.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _bytes(holder: Mapping[str, Any], key: str) -> int | None:
+    found = holder.get(key)
+    return int(found) if isinstance(found, (int, float)) else None
+
+
+def make_progress(fold: RunFold) -> Progress | None:
+    """The progress event as numbers."""
+    event = fold.progress
+    if not event:
+        return None
+    return Progress(value(event, "done") or 0.0, value(event, "total") or 0.0, safe(event.get("unit") or "", 20))
+
+
+def make_error(fold: RunFold) -> tuple[str, ...]:
+    """The error that the worker reported, as lines."""
+    return error_lines(EngineError.from_dict(fold.error)) if fold.error else ()

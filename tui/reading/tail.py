@@ -1,0 +1,297 @@
+"""Following a run: a thread that reads new events, folds them, and posts what there is to see.
+
+Reading, folding and sanitising happen here, never on the screen's loop. One immutable snapshot is
+posted an interval, and only when something changed. Of a file of hundreds of MiB the end is read first.
+Any number of decks may follow one run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from engine.api import GIB, Curve, Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
+from engine.errors import EngineError
+from tui.background import in_thread
+from tui.charts.decimate import Buckets, Point, Smooth, binned
+from tui.reading.snapshot import (
+    Curves,
+    Detail,
+    Facts,
+    LogLine,
+    RunSnapshot,
+    make_error,
+    make_facts,
+    make_progress,
+    value,
+)
+from tui.text import safe
+
+CHUNK_BYTES = 1024 * 1024
+KEPT_LINES = 1000
+LONG_BYTES, NEWEST_BYTES = 4 * CHUNK_BYTES, CHUNK_BYTES // 4
+HIDDEN_INTERVAL_S = 5.0
+MEMORY = (
+    ("device", "device_used_bytes"),
+    ("process", "process_bytes"),
+    ("reserved", "reserved_bytes"),
+    ("allocated", "allocated_bytes"),
+)
+Post = Callable[[RunSnapshot], object]
+
+
+class RunReader:
+    """The fold and the curves of one run, advanced by `read`; used by one thread."""
+
+    def __init__(self, run: Run, offset: int = 0) -> None:
+        self.run = run
+        self.fold = RunFold()
+        self.facts: Facts | None = None
+        self.offset = offset
+        self._phases: list[str] = []
+        self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
+        self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
+        """Lines since the last snapshot; of a million only those that are seen are made ready."""
+        self._lines_total = 0
+        self._smooth = Smooth()
+        self._taken = 0
+        self.window: tuple[float, float] | None = None
+        """Steps that somebody wants to see at full resolution."""
+        self._memory = {name: Buckets() for name, _ in MEMORY}
+        self._memory_since: float | None = None
+        self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
+
+    def read(self) -> bool:
+        """Take at most one chunk of new events; True when there were any."""
+        events, offset = read_events(self.run.events_path, self.offset, limit_bytes=CHUNK_BYTES)
+        changed, self.offset = offset != self.offset, offset
+        for event in events:
+            self._apply(event)
+        return changed
+
+    def _apply(self, event: Event) -> None:
+        before = self.fold.lines[-1] if self.fold.lines else None
+        self.fold.apply(event)
+        if self.fold.lines and self.fold.lines[-1] is not before:
+            self._fresh.append(self.fold.lines[-1])
+            self._lines_total += 1
+        if event["type"] == "started":
+            self._rebuild()
+        elif event["type"] == "train_step":
+            self._take()
+        elif event["type"] == "memory":
+            self._take_memory(event)
+        elif event["type"] == "phase" and self.fold.phase and self.fold.phase not in self._phases:
+            self._phases.append(safe(self.fold.phase, 30))
+
+    def _rebuild(self) -> None:
+        """A resumed run cuts its curves: draw them from the beginning."""
+        for buckets in (self._loss, self._ema, self._rate, self._speed, self._grad):
+            buckets.clear()
+        self._smooth.clear()
+        self._taken = 0
+        fold = self.fold
+        for curve, buckets in (
+            (fold.learning_rate, self._rate),
+            (fold.tokens_per_second, self._speed),
+            (fold.grad_norm, self._grad),
+        ):
+            for step, number in zip(curve.steps, curve.values, strict=True):
+                buckets.add(step, number)
+        self._take_loss()
+
+    def _take_loss(self) -> None:
+        loss = self.fold.loss
+        for index in range(self._taken, len(loss.steps)):
+            self._loss.add(loss.steps[index], loss.values[index])
+            self._ema.add(loss.steps[index], self._smooth.add(loss.values[index]))
+        self._taken = len(loss.steps)
+
+    def _take(self) -> None:
+        self._take_loss()
+        fold = self.fold
+        for curve, buckets in (
+            (fold.learning_rate, self._rate),
+            (fold.tokens_per_second, self._speed),
+            (fold.grad_norm, self._grad),
+        ):
+            if curve.steps and curve.steps[-1] == fold.step:
+                buckets.add(curve.steps[-1], curve.values[-1])
+
+    def _take_memory(self, event: Event) -> None:
+        at = self.fold.last_time
+        if self._memory_since is None:
+            self._memory_since = at
+        keys = MEMORY if "reserved_bytes" in event or "device_used_bytes" in event else (("process", "host_rss_bytes"),)
+        for name, key in keys:
+            amount = value(event, key)
+            if amount is not None:
+                self._memory[name].add(max(0.0, at - self._memory_since), amount / GIB)
+
+    def _detail(self) -> Detail | None:
+        if self.window is None:
+            return None
+        low, high = self.window
+        fold = self.fold
+
+        def cut(curve: Curve) -> tuple[Point, ...]:
+            return binned(curve.steps, curve.values, low, high)
+
+        curves = Curves(
+            loss=cut(fold.loss),
+            learning_rate=cut(fold.learning_rate),
+            tokens_per_second=cut(fold.tokens_per_second),
+            grad_norm=cut(fold.grad_norm),
+        )
+        return Detail(low, high, curves)
+
+    def state(self) -> str:
+        """The run's state without reading its file again where the fold knows."""
+        if worker_pid(self.run) is not None:
+            if not (self.fold.started or self.fold.step):
+                return "starting"
+            return "stopping" if pending(self.run.path, "stop") else "running"
+        if self.fold.finished:
+            return safe(self.fold.finished.get("outcome") or "failed", 20)
+        try:
+            return safe(run_state(self.run), 20) if self.run.path.is_dir() else "removed"
+        except FileNotFoundError:  # just now
+            return "removed"
+
+    def snapshot(self, state: str) -> RunSnapshot:
+        """What there is to see now."""
+        fold = self.fold
+        if self.facts is None:
+            self.facts = self._read_facts()
+        self._lines.extend(LogLine(at, safe(kind, 20), safe(text, 1000)) for at, kind, text in self._fresh)
+        self._fresh.clear()
+        evals = fold.eval_loss
+        return RunSnapshot(
+            facts=self.facts,
+            state=state,
+            phase=safe(fold.phase, 30),
+            phase_detail=safe(fold.phase_detail, 200),
+            phases=tuple(self._phases),
+            progress=make_progress(fold),
+            step=fold.step,
+            steps_total=fold.steps_total,
+            last_step=fold.last_step or None,
+            last_eval=fold.last_eval or None,
+            best_eval=fold.best_eval or None,
+            memory=fold.last_memory or None,
+            checkpoint_step=fold.last_checkpoint.get("step"),
+            curves=Curves(
+                loss=self._loss.points(),
+                smooth=self._ema.points(),
+                evals=tuple(zip(evals.steps[-200:], evals.values[-200:], strict=True)),
+                learning_rate=self._rate.points(),
+                tokens_per_second=self._speed.points(),
+                grad_norm=self._grad.points(),
+                memory=tuple((name, buckets.points()) for name, buckets in self._memory.items() if len(buckets)),
+            ),
+            detail=self._detail(),
+            lines=tuple(self._lines),
+            lines_total=self._lines_total,
+            warnings=fold.warnings,
+            last_time=fold.last_time,
+            error=make_error(fold),
+            failure=fold.error or None,
+            limit_bytes=value(fold.shortage.get("measured"), "limit_bytes"),
+            finished=fold.finished or None,
+        )
+
+    def _read_facts(self) -> Facts:
+        try:
+            return make_facts(self.run.id, load_run_json(self.run))
+        except EngineError:
+            return make_facts(self.run.id, {})
+
+
+class RunTail:
+    """The thread around a `RunReader`: posts snapshots until stopped."""
+
+    def __init__(self, run: Run, post: Post, interval_s: float) -> None:
+        self.run = run
+        self._post = post
+        self._interval_s = interval_s
+        self._hidden = False
+        self._wake = threading.Event()
+        self._stopped = False
+        self._window: tuple[float, float] | None = None
+        self._posted_at = 0.0
+
+    def start(self) -> None:
+        """Begin to follow."""
+        in_thread(self._loop, f"tail {self.run.id}")
+
+    def stop(self) -> None:
+        """End the thread; nothing is posted afterwards."""
+        self._stopped = True
+        self._wake.set()
+
+    def hide(self, hidden: bool) -> None:
+        """Slow down while nobody looks; look at once when somebody does."""
+        self._hidden = hidden
+        if not hidden:
+            self._wake.set()
+
+    def look(self, window: tuple[float, float] | None) -> None:
+        """Show these steps at full resolution from now on; None = only the whole curve."""
+        if window != self._window:
+            self._window = window
+            self._wake.set()
+
+    def _loop(self) -> None:
+        reader = RunReader(self.run)
+        posted, unseen = "", False
+        ahead = newest_part(self.run)
+        if ahead is not None:
+            self._post(_joined(ahead, reader, ahead.state()))
+        while not self._stopped:
+            self._wake.clear()
+            changed = reader.read()
+            more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
+            state = reader.state() if ahead is None else ahead.state()
+            unseen = unseen or changed or state != posted or reader.window != self._window
+            if unseen and not self._stopped and self._due(more):
+                reader.window = self._window
+                self._post(reader.snapshot(state) if ahead is None else _joined(ahead, reader, state))
+                posted, unseen = state, False
+            if ahead is not None and not more:
+                ahead, posted = None, ""  # the whole file is known: from now on it alone counts
+                continue
+            if not more:
+                self._wake.wait(HIDDEN_INTERVAL_S if self._hidden else self._interval_s)
+
+    def _due(self, more: bool) -> bool:
+        """Whether to post: at every turn, and once an interval while a long file is read."""
+        now = time.monotonic()
+        if more and now - self._posted_at < self._interval_s:
+            return False
+        self._posted_at = now
+        return True
+
+
+def newest_part(run: Run) -> RunReader | None:
+    """A reader of a long file's end: how the run stands, while its history is still read. None for a short one."""
+    try:
+        size = run.events_path.stat().st_size
+        if size < LONG_BYTES:
+            return None
+        with run.events_path.open("rb") as file:
+            file.seek(size - NEWEST_BYTES)
+            offset = size - NEWEST_BYTES + len(file.readline())
+    except OSError:
+        return None
+    return RunReader(run, offset)
+
+
+def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:
+    """Where the run stands, with as much of its curves as has been read."""
+    while ahead.read():
+        pass
+    share = reader.offset / max(1, ahead.offset)
+    return replace(ahead.snapshot(state), curves=reader.snapshot(state).curves, reading=share)

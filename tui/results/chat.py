@@ -1,0 +1,256 @@
+"""A conversation with a run's model: a thread around `engine.api.Talk`, and what there is to see of it.
+
+The worker lives from `start` to `end`. The thread makes a new immutable `Chat` whenever something changed and
+says so at most eight times a second; the screen reads `chat`. Drawn by `widgets/chatpane.py`.
+"""
+
+from __future__ import annotations
+
+import queue
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine import api
+from engine.api import Event, Run
+from engine.errors import EngineError
+from tui.background import in_thread
+from tui.reading.snapshot import error_lines
+from tui.text import safe
+
+TELL_EVERY_S = 0.125
+HELP = "/base /tuned  /clear  /system TEXT  /temperature N  /tokens N  /seed N"
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How answers are made."""
+
+    base: bool = False
+    system: str = ""
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 0.95
+    seed: int | None = None
+
+    def words(self) -> str:
+        """For the line above the field."""
+        system = "  system message" if self.system else ""
+        return f"temperature {self.temperature:g}  {self.max_new_tokens:,} tokens{system}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and what came of it. `text` is not sanitised: it goes back to the model as it is."""
+
+    question: str
+    base: bool
+    text: str = ""
+    note: str = ""
+    over: bool = False
+    kept: bool = False
+    """Whether it belongs to the conversation that the model reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What there is to see. `state`: `off`, `loading`, `ready`, `answering`, `failed`."""
+
+    state: str = "off"
+    doing: str = ""
+    turns: tuple[Turn, ...] = ()
+    manner: Manner = field(default_factory=Manner)
+    warnings: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()
+    context: int = 0
+    has_base: bool = True
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """Everything that the model reads, with the new question."""
+        found = [{"role": "system", "content": self.manner.system}] if self.manner.system else []
+        for turn in self.turns:
+            if turn.kept:
+                found += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.text}]
+        return [*found, {"role": "user", "content": question}]
+
+
+class Talking:
+    """See the module. `changed` is called from the thread."""
+
+    def __init__(self, run: Run, changed: Callable[[], object], chat: Chat | None = None) -> None:
+        self.run = run
+        self.chat = chat or Chat()
+        self._changed = changed
+        self._turn = threading.Lock()
+        self._asks: queue.Queue[int | None] = queue.Queue()
+        self._talk: api.Talk | None = None
+        self._thread: threading.Thread | None = None
+        self._ending = False
+        self._told = 0.0
+
+    def again(self) -> Talking:
+        """The same conversation without a worker; this one must have been ended."""
+        return Talking(self.run, self._changed, replace(self.chat, state="off", doing=""))
+
+    def start(self) -> None:
+        """Load the model, unless it is loaded."""
+        if self.chat.state in ("off", "failed"):
+            self._update(state="loading", doing="starting the worker", error=(), warnings=())
+            self._thread = in_thread(self._work, f"chat {self.run.id}")
+
+    def ask(self, question: str) -> None:
+        """Ask; answers come one after the other."""
+        with self._turn:
+            turns = (*self.chat.turns, Turn(question, self.chat.manner.base))
+            self.chat = replace(self.chat, turns=turns)
+        self.start()
+        self._asks.put(len(turns) - 1)
+
+    def silence(self) -> None:
+        """End the answer under way; what was said of it stays."""
+        if self._talk is not None and self.chat.state == "answering":
+            self._talk.silence()
+
+    def end(self, wait_s: float = 0.0) -> None:
+        """End the worker, for good; waits up to `wait_s` until it has gone and its folder with it."""
+        self._ending = True
+        self._asks.put(None)
+        if self._talk is not None:
+            self._talk.stop()
+        self._turn_over()
+        if self._thread is not None:
+            self._thread.join(wait_s)
+
+    def obey(self, text: str) -> str:
+        """Carry out a line that begins with a slash; a notice, or why not."""
+        word, _, rest = text.partition(" ")
+        if word == "/clear":
+            if any(not turn.over for turn in self.chat.turns):
+                return "an answer is still under way: x ends it"
+            self._update(turns=())
+            return ""
+        manner = obeyed(self.chat.manner, word, rest.strip())
+        if manner is None:
+            return HELP
+        self._update(manner=manner)
+        return ""
+
+    # The thread
+
+    def _work(self) -> None:
+        try:
+            with api.Talk(self.run) as talk:
+                self._talk = talk
+                if not self._ending:
+                    self._load(talk)
+                while not self._ending and (number := self._asks.get()) is not None:
+                    self._answer(talk, number)
+        except (EngineError, OSError) as error:
+            if not self._ending:
+                shown = error_lines(error) if isinstance(error, EngineError) else (safe(error),)
+                self._turn_over()
+                self._set(state="failed", doing="", error=shown)
+        finally:
+            self._talk = None
+
+    def _load(self, talk: api.Talk) -> None:
+        for event in talk.wait_ready():
+            if event["type"] == "phase":
+                self._set(doing=safe(f"{event.get('name', '')} {event.get('detail', '')}", 80))
+            elif event["type"] == "warning":
+                self._set(warnings=(*self.chat.warnings, safe(event.get("message", ""), 400)))
+            elif event["type"] == "ready":
+                self._set(state="ready", doing="", context=int(event["context"]), has_base=bool(event["base"]))
+
+    def _answer(self, talk: api.Talk, number: int) -> None:
+        self._set(state="answering")
+        chat = self.chat
+        manner, turn = chat.manner, chat.turns[number]
+        options = {name: getattr(manner, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
+        for event in talk.ask(chat.messages(turn.question), base=turn.base, **options):
+            turn = _said(turn, event)
+            self._put(number, turn)
+        self._set(state="ready")
+
+    def _turn_over(self) -> None:
+        """What still waits is never answered."""
+        for number, turn in enumerate(self.chat.turns):
+            if not turn.over:
+                self._put(number, replace(turn, note="the worker ended", over=True))
+
+    def _put(self, number: int, turn: Turn) -> None:
+        with self._turn:
+            turns = self.chat.turns
+            self.chat = replace(self.chat, turns=(*turns[:number], turn, *turns[number + 1 :]))
+        if turn.over or time.monotonic() - self._told >= TELL_EVERY_S:
+            self._tell()
+
+    def _set(self, **changes: Any) -> None:
+        self._update(**changes)
+        self._tell()
+
+    def _update(self, **changes: Any) -> None:
+        with self._turn:
+            self.chat = replace(self.chat, **changes)
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        if not self._ending:
+            self._changed()
+
+
+def obeyed(manner: Manner, word: str, rest: str) -> Manner | None:
+    """The manner after a command; None for one that is not understood."""
+    if word in ("/base", "/tuned"):
+        return replace(manner, base=word == "/base")
+    if word == "/system":
+        return replace(manner, system=rest)
+    try:
+        if word == "/temperature" and 0 <= float(rest) <= 5:
+            return replace(manner, temperature=float(rest))
+        if word == "/tokens" and 1 <= int(rest) <= 32_768:
+            return replace(manner, max_new_tokens=int(rest))
+        if word == "/seed" and 0 <= int(rest) < 2**31:
+            return replace(manner, seed=int(rest))
+    except ValueError:
+        pass
+    return None
+
+
+def _said(turn: Turn, event: Event) -> Turn:
+    """The turn after an event of its answer."""
+    if event["type"] == "answer_part":
+        return replace(turn, text=turn.text + str(event["text"]))
+    if event["type"] == "refused":
+        return replace(turn, note=safe(event["message"], 400), over=True)
+    if event["type"] == "answer":
+        return replace(turn, text=str(event["text"]), note=_ending(event), over=True, kept=True)
+    return turn
+
+
+def _ending(event: Event) -> str:
+    seconds = float(event["seconds"])
+    rate = f", {event['tokens'] / seconds:.1f} a second" if seconds else ""
+    why = "" if event["stopped"] else " (ended by you)" if event["silenced"] else " (at the limit of new tokens)"
+    return f"{event['tokens']:,} tokens{rate}{why}"
+
+
+def chat_text(chat: Chat) -> str:
+    """The conversation as plain text, for copying; not sanitised."""
+    return "".join(f"you: {turn.question}\n{'base' if turn.base else 'tuned'}: {turn.text}\n\n" for turn in chat.turns)
+
+
+def chat_command(run_id: str, manner: Manner) -> str:
+    """The shell command for the same conversation."""
+    words = ["engine", "chat", run_id]
+    for option, given, usual in (
+        ("--system", manner.system, ""),
+        ("--max-new-tokens", manner.max_new_tokens, 512),
+        ("--temperature", manner.temperature, 0.0),
+        ("--seed", manner.seed, None),
+    ):
+        words += [option, str(given)] if given != usual else []
+    return safe(shlex.join(words), 500)

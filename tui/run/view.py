@@ -1,0 +1,226 @@
+"""What the run screen says: headline, numbers, memory pane, preparation, status. Pure functions of a snapshot."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from engine.text import format_bytes, format_count, format_duration
+from tui.frame.commands import LIVE_STATES
+from tui.reading.snapshot import LogLine, RunSnapshot, value
+from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
+
+if TYPE_CHECKING:
+    from engine.api import Remedy
+    from tui.run.remedies import Mending
+
+PHASES = {
+    "load": "loading the model",
+    "data": "reading data",
+    "check": "checking the fit",
+    "measure": "measuring the device",
+    "train": "training",
+    "evaluate": "evaluating",
+    "checkpoint": "saving a checkpoint",
+    "export": "writing the adapter",
+}
+STALE_S = 60.0
+
+
+def doing(snapshot: RunSnapshot) -> tuple[str, str]:
+    """What the run does now, in a word or two, and its style."""
+    style = STATE_STYLES.get(snapshot.state, "dim")
+    if snapshot.state == "running":
+        return PHASES.get(snapshot.phase, snapshot.phase or "running"), style
+    return snapshot.state, style
+
+
+def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]:
+    """Which run, what it does, how far it is; and when it will be done."""
+    name = clip(snapshot.facts.name, max(12, width // 3))
+    left: list[Part] = [(name, "bold"), "   ", doing(snapshot)]
+    if snapshot.steps_total:
+        left.append(f"   step {snapshot.step:,} of {snapshot.steps_total:,}")
+    epoch = value(snapshot.last_step, "epoch")
+    if epoch is not None and width >= 76:
+        left.append(f"   epoch {epoch:.2f}")
+    seconds = value(snapshot.finished, "seconds")
+    if seconds is not None and snapshot.state not in LIVE_STATES:
+        return left, [("took ", "dim"), format_duration(seconds)]
+    eta = value(snapshot.last_step, "eta_s")
+    if eta is not None and snapshot.state in LIVE_STATES:
+        return left, [("eta ", "dim"), format_duration(eta)]
+    return left, []
+
+
+def trend(snapshot: RunSnapshot) -> str:
+    """Whether the smoothed loss falls or rises over the last tenth."""
+    points = snapshot.curves.smooth
+    if len(points) < 10:
+        return " "
+    before, now = points[-1 - len(points) // 10].mean, points[-1].mean
+    if abs(now - before) < 0.002 * abs(before):
+        return "→"
+    return "▼" if now < before else "▲"
+
+
+def numbers(snapshot: RunSnapshot, width: int) -> Content:
+    """Loss, evaluation, learning rate, gradient norm, throughput; what does not fit is left out, last first."""
+    step, seen = snapshot.last_step, snapshot.last_eval
+    if step is None and seen is None:
+        return job_line(snapshot)
+    items = [line(("loss ", "dim"), number(value(step, "loss"), ".4f"), (f" {trend(snapshot)}", "$accent"))]
+    if seen is not None:
+        items.append(line(("eval ", "dim"), number(value(seen, "loss"), ".4f"), (_eval_note(snapshot), "dim")))
+    items.append(line(("rate ", "dim"), number(value(step, "learning_rate"), ".2e")))
+    items.append(line(("grad ", "dim"), number(value(step, "grad_norm"), ".2f")))
+    tail = line(rate(value(step, "tokens_per_second")), (" tok/s", "dim"))
+    head = items[0]
+    for item in items[1:]:
+        longer = Content.assemble(head, "  ", item)
+        if longer.cell_length + tail.cell_length < width:
+            head = longer
+    return Content.assemble(head, " " * max(1, width - head.cell_length - tail.cell_length), tail)
+
+
+def _eval_note(snapshot: RunSnapshot) -> str:
+    seen = snapshot.last_eval or {}
+    at = value(seen, "step")
+    best = value(snapshot.best_eval, "loss")
+    words = [f"step {at:,.0f}"] if at is not None else []
+    words += ["best"] if seen.get("best") else [f"best {best:.4f}"] if best is not None else []
+    return f" ({', '.join(words)})" if words else ""
+
+
+def memory_lines(snapshot: RunSnapshot, width: int) -> Content:
+    """Measured memory beside the prediction and the limit, as bars on one scale."""
+    memory, facts = snapshot.memory, snapshot.facts
+    predicted = facts.predicted_bytes or value(memory, "predicted_bytes")
+    on_card = value(memory, "peak_reserved_bytes") is not None
+    total = value(memory, "device_total_bytes") or value(memory, "limit_bytes")
+    rows: list[tuple[str, float | None]]
+    if on_card:
+        rows = [
+            ("device", value(memory, "device_used_bytes")),
+            ("process", value(memory, "process_bytes")),
+            ("reserved", value(memory, "peak_reserved_bytes")),
+            ("allocated", value(memory, "peak_allocated_bytes")),
+        ]
+        measured = rows[1][1] or rows[2][1]
+    else:
+        measured = value(memory, "host_rss_bytes")
+        rows = [("process", measured)]
+    rows.append(("predicted", predicted))
+    limit = facts.available_bytes or total
+    scale = max([amount for _, amount in rows if amount] + [limit or 0.0, 1.0])
+    title = fit(f"memory, {facts.card or 'GPU' if on_card else 'RAM'}", max(0, width - 4))
+    shown = [line((title, "bold"), (" GiB", "dim"))]
+    room = max(4, width - 18)
+    for name, amount in rows:
+        style = "$secondary" if name == "predicted" else "$accent"
+        cells = bar((amount or 0.0) / scale, room, style)
+        shown.append(line((fit(name, 10), "dim"), *cells, fit_right(gib(amount), 8)))
+    shown.append(line((fit("free before", 10 + room), "dim"), fit_right(gib(facts.available_bytes), 8)))
+    if total:
+        shown.append(line((fit("in all", 10 + room), "dim"), fit_right(gib(total), 8)))
+    if measured and predicted:
+        off = f"{(measured - predicted) / predicted * 100:+.1f} %".replace("-", "−")
+        shown.append(line((fit("against the prediction", 10 + room), "dim"), fit_right(off, 8)))
+    facts_line = _card_facts(snapshot)
+    return Content("\n").join([*shown, Content.styled(clip(facts_line, width), "dim")] if facts_line else shown)
+
+
+def _card_facts(snapshot: RunSnapshot) -> str:
+    memory = snapshot.memory
+    parts = (("utilization_percent", "util {:.0f} %"), ("temperature_c", "{:.0f} °C"), ("power_w", "{:.0f} W"))
+    found = ((value(memory, key), text) for key, text in parts)
+    return "  ".join(text.format(amount) for amount, text in found if amount is not None)
+
+
+def job_line(snapshot: RunSnapshot) -> Content:
+    """The model and how it is tuned."""
+    facts = snapshot.facts
+    return line((f"{facts.model}  {facts.how}  {facts.device}".strip(), "dim"))
+
+
+def preparation(snapshot: RunSnapshot, width: int) -> Content:
+    """What goes on before the first step: phases gone through, and progress of the present one."""
+    shown: list[Content] = [Content.styled("before the first step", "dim"), Content("")]
+    for name in snapshot.phases:
+        present = name == snapshot.phase
+        words = PHASES.get(name, name)
+        shown.append(line(("→ " if present else "✓ ", "$accent" if present else "$success"), words))
+        if present:
+            shown += _progress_lines(snapshot, width)
+    if not snapshot.phases:
+        shown.append(line(("→ ", "$accent"), "starting the worker"))
+    return Content("\n").join(shown)
+
+
+def _progress_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
+    shown = [line("  ", (clip(snapshot.phase_detail, width - 2), "dim"))] if snapshot.phase_detail else []
+    progress = snapshot.progress
+    if progress is None:
+        return shown
+    amount = format_bytes if progress.unit == "bytes" else format_count
+    unit = "" if progress.unit == "bytes" else f" {progress.unit}"
+    if progress.total > 0:
+        cells = bar(progress.done / progress.total, max(8, min(30, width - 40)))
+        return [*shown, line("  ", *cells, f"  {amount(progress.done)} of {amount(progress.total)}{unit}")]
+    return [*shown, line(f"  {amount(progress.done)}{unit}")]
+
+
+def failure(snapshot: RunSnapshot, mending: Mending | None, log_path: str, width: int) -> Content:
+    """Why the run failed, what would let it go on, and where to read more."""
+    words = {"failed": "the run failed", "not started": "the run could not start; nothing of it was kept"}
+    lines = [Content.styled(words.get(snapshot.state, "the run could not go on"), "bold $error"), Content("")]
+    lines += [Content(text) for text in snapshot.error]
+    if mending is not None and snapshot.state in ("failed", "lost"):
+        lines += [Content(""), *remedy_lines(mending, width)]
+    if snapshot.state != "not started":
+        lines += [Content(""), Content.styled(f"worker's log: {log_path}", "dim")]
+    return Content("\n").join(lines)
+
+
+def remedy_lines(mending: Mending, width: int) -> list[Content]:
+    """Remedies under each other: what changes, predicted memory, speed, and how it goes on."""
+    if not mending.found:
+        return []
+    head = line(("remedies", "bold"), ("   m does the first, M lets you choose", "dim"))
+    room = max(20, min(44, width - 35))
+    return [head, *(remedy_line(item, room, first=item is mending.found[0]) for item in mending.found)]
+
+
+def remedy_line(remedy: Remedy, room: int, *, first: bool = False) -> Content:
+    """One remedy in a line."""
+    size = format_bytes(remedy.device_bytes) if remedy.device_bytes is not None else ""
+    speed = f"{remedy.speed:.2f} × speed" if remedy.speed is not None else ""
+    how = "goes on" if remedy.resumes else "new run"
+    mark = ("m ", "bold $accent") if first else "  "
+    return line(mark, fit(safe(remedy.label), room), fit_right(size, 9), fit_right(speed, 14), (f"  {how}", "dim"))
+
+
+def log_text(item: LogLine) -> str:
+    """A line of the log pane."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(item.time))} {item.text}"
+
+
+def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:
+    """Is it alive, and does it need this window?"""
+    right: list[Part] = [(" · ".join(note for note in notes if note), "$warning")]
+    if snapshot.state in LIVE_STATES:
+        quiet = max(0.0, now - snapshot.last_time) if snapshot.last_time else 0.0
+        style = "$warning" if quiet > STALE_S else "dim"
+        heard = f"last event {age(quiet)} ago" if snapshot.last_time else "no event yet"
+        return [("runs on without this window · ", "dim"), (heard, style)], right
+    ends = {
+        "completed": "done: 'engine evaluate' and 'engine export' go on from here",
+        "stopped": "stopped with a checkpoint; r on screen 4 resumes it",
+        "failed": "failed; screen 4 resumes or deletes it",
+        "not started": "mend it on screen 2, then ^r again",
+        "lost": "the worker died without a word; m goes on from what it saved",
+        "removed": "this run was deleted",
+    }
+    return [(ends.get(snapshot.state, snapshot.state), "dim")], right

@@ -1,0 +1,155 @@
+"""The marked runs beside each other: curves in one chart, numbers, settings that differ. Opened from screen 4."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.timer import Timer
+
+from engine.errors import EngineError
+from tui.background import Lane
+from tui.charts.overlay import Series
+from tui.charts.widgets import OverlayChart
+from tui.frame.commands import bindings
+from tui.frame.screen import DeckScreen
+from tui.runs.compare_view import legend, table
+from tui.runs.comparing import METRICS, Compared, Comparer
+from tui.terminal.clipboard import copy_text
+from tui.text import line, safe
+from tui.widgets.lines import Drawn, Line, Rule
+
+REFRESH_S = 2.0
+
+
+class CompareScreen(DeckScreen):
+    """See the module."""
+
+    NAME = "compare"
+    BINDINGS: ClassVar = bindings("compare")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._comparer = Comparer()
+        self._lane = Lane(self, "compare")
+        self._timer: Timer | None = None
+        self._metric = METRICS[0]
+        self._every, self._powers = False, False
+        self.runs: tuple[Compared, ...] = ()
+
+    def compose_body(self) -> ComposeResult:
+        """Legend, chart and table: under each other, or beside each other where there is room."""
+        yield Drawn(id="legend")
+        yield Rule()
+        with Vertical(id="pair"):
+            yield OverlayChart(id="curves")
+            yield Rule(id="pair-rule")
+            with VerticalScroll(id="tables"):
+                yield Drawn(id="table")
+        yield Line(id="twin")
+
+    def on_mount(self) -> None:
+        """Read at once, then every two seconds."""
+        self.query_one("#tables").focus()
+        self._timer = self.set_interval(REFRESH_S, self._read)
+        self.call_after_refresh(self._read)
+
+    def on_screen_resume(self) -> None:
+        """Somebody looks: other runs may be marked."""
+        if self._timer:
+            self._timer.resume()
+            self._read()
+
+    def on_screen_suspend(self) -> None:
+        """Nobody does."""
+        if self._timer:
+            self._timer.pause()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines are laid out for the width."""
+        super().on_resize(event)
+        self.call_after_refresh(self._show)
+
+    def _read(self) -> None:
+        if not self._lane.busy:
+            self._lane.submit(partial(self._comparer.read, self.deck.marked), self._seen, self._failed)
+
+    def _seen(self, runs: tuple[Compared, ...]) -> None:
+        self.runs = runs
+        self._show()
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, (EngineError, OSError)):
+            raise error
+        self.say(safe(error, 400), error=True)
+
+    def _show(self) -> None:
+        with self.app.batch_update():
+            if not self.runs:
+                text = "reading …" if self.deck.marked else "no run is marked: space marks one on screen 4"
+                self.query_one("#legend", Drawn).show(_dim, text)
+                return
+            self.query_one("#legend", Drawn).show(
+                legend, self.runs, self._metric + (", powers of ten" if self._powers else "")
+            )
+            series = tuple(Series(one.letter, place, one.curves[self._metric]) for place, one in enumerate(self.runs))
+            drawn = tuple(one for one in series if one.points)
+            self.query_one(OverlayChart).show(
+                drawn, self._powers, f"no run has a curve of its {self._metric}: m shows another"
+            )
+            tables = self.query_one("#table", Drawn)
+            tables.styles.height = table(self.runs, self._every, 80).plain.count("\n") + 1
+            tables.show(table, self.runs, self._every)
+            self.query_one("#twin", Line).show(line((f"$ {self.twin()}", "dim")))
+
+    def twin(self) -> str:
+        """The shell command that shows one of them; there is none for several."""
+        return f"engine runs show {self.deck.marked[0].id} --json" if self.deck.marked else "engine runs list"
+
+    def step_back(self) -> bool:
+        """Out of the zoom, else to the runs."""
+        if self.has_class("-zoom"):
+            self.remove_class("-zoom")
+        else:
+            self.app.switch_mode("runs")
+        return True
+
+    def do_curve(self) -> None:
+        """The next curve."""
+        self._metric = METRICS[(METRICS.index(self._metric) + 1) % len(METRICS)]
+        self._show()
+
+    def do_powers(self) -> None:
+        """Powers of ten, or plain values."""
+        self._powers = not self._powers
+        self._show()
+
+    def do_zoom_curve(self) -> None:
+        """The curves on the whole screen, and back."""
+        self.toggle_class("-zoom")
+
+    def do_all_settings(self) -> None:
+        """All settings, or only those that differ."""
+        self._every = not self._every
+        self._show()
+
+    def do_copy_table(self) -> None:
+        """Numbers and settings, nothing cut."""
+        if not self.runs:
+            return
+        text = table(self.runs, self._every, 80 + 60 * len(self.runs)).plain
+        rows = "\n".join(row.rstrip() for row in text.splitlines()) + "\n"
+        try:
+            where = copy_text(self.app, rows, self.deck.marked[0].path / "deck-compare.txt")
+        except OSError as error:
+            self.say(f"it cannot be written: {error.strerror}", error=True)
+            return
+        self.say(safe(where))
+
+
+def _dim(text: str, width: int) -> Content:
+    return Content.styled(text, "dim").truncate(width, ellipsis=True)

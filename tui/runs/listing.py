@@ -1,0 +1,280 @@
+"""All runs as values: state, model, steps, best evaluation, age, sweep. Read in a thread, cached by file times.
+
+Only the end of an event file is read here; the whole run is folded when it is attached or compared. What is
+shown of them, and in which order, is in `runlines.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import api
+from engine.api import Run, RunFold
+from engine.errors import EngineError
+from tui.frame.commands import LIVE_STATES
+from tui.reading.snapshot import Facts, error_lines, make_facts, short_name, value
+from tui.text import safe
+
+MOST = 500
+_TAIL_BYTES = 128 * 1024
+START_GRACE_S = 20.0
+"""A run without worker and events that is younger than this is starting, not lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run of the list."""
+
+    run: Run
+    state: str
+    facts: Facts
+    step: int = 0
+    steps_total: int = 0
+    best: float | None = None
+    last_time: float = 0.0
+    error: tuple[str, ...] = ()
+    trial: Trial | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other line."""
+        return self.run.id
+
+    @property
+    def name(self) -> str:
+        """The id without its date."""
+        return short_name(self.facts.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One sweep of the list: what its folder says, None when that is gone, and the trials that ran here, best first."""
+
+    id: str
+    facts: SweepFacts | None
+    trials: tuple[RunRow, ...]
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other line."""
+        return f"sweep {self.id}"
+
+    @property
+    def state(self) -> str:
+        """Of the search; without its folder, whether a trial lives."""
+        if self.facts is not None:
+            return self.facts.state
+        return "running" if any(row.state in LIVE_STATES for row in self.trials) else "removed"
+
+    @property
+    def best(self) -> float | None:
+        """The best trial's value, else the lowest evaluation loss of any."""
+        values = [one.value for one in self.facts.standings.values() if one.rank == 1] if self.facts else []
+        losses = [row.best for row in self.trials if row.best is not None]
+        return values[0] if values and values[0] is not None else min(losses, default=None)
+
+    @property
+    def last_time(self) -> float:
+        """When the newest thing of it happened."""
+        return max([row.last_time for row in self.trials] + ([self.facts.last_time] if self.facts else []), default=0.0)
+
+    @property
+    def begun(self) -> str:
+        """The newest id of it: ids begin with the time at which they were made."""
+        return max(self.id, *(row.run.id for row in self.trials)) if self.trials else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The newest runs, and how many there are in all; every sweep."""
+
+    rows: tuple[RunRow, ...] = ()
+    total: int = 0
+    sweeps: tuple[SweepFacts, ...] = ()
+
+
+@dataclass(slots=True)
+class _Kept:
+    stamp: tuple[float, int]
+    fold: RunFold
+    facts: Facts
+    trial: Trial | None
+
+
+class RunList:
+    """Reads rows; keeps what has not changed since. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def read(self) -> Listing:
+        """The newest runs."""
+        found = api.list_runs()
+        runs = found[:MOST]
+        known = {run.id for run in runs}
+        self._kept = {run_id: kept for run_id, kept in self._kept.items() if run_id in known}
+        rows = (self._row(run) for run in runs)
+        return Listing(tuple(row for row in rows if row is not None), len(found), tuple(_sweeps()))
+
+    def _row(self, run: Run) -> RunRow | None:
+        try:
+            kept = self._known(run)
+            state = _state(run, kept)
+        except OSError:
+            return None  # removed while we looked
+        fold = kept.fold
+        return RunRow(
+            run,
+            state,
+            kept.facts,
+            fold.step,
+            fold.steps_total,
+            value(fold.best_eval or fold.last_eval or None, "loss"),
+            fold.last_time or kept.stamp[0],
+            error_lines(EngineError.from_dict(fold.error)) if fold.error else (),
+            kept.trial,
+        )
+
+    def _known(self, run: Run) -> _Kept:
+        stamp = _stamp(run)
+        kept = self._kept.get(run.id)
+        if kept is None:
+            kept = self._kept[run.id] = _Kept(stamp, _fold_tail(run), *_read_settings(run))
+        elif kept.stamp != stamp:
+            kept.stamp, kept.fold = stamp, _fold_tail(run)
+        return kept
+
+
+def _sweeps() -> Iterator[SweepFacts]:
+    for sweep in api.list_sweeps():
+        with contextlib.suppress(OSError):  # removed while we looked
+            yield read_sweep(sweep)
+
+
+def _state(run: Run, kept: _Kept) -> str:
+    """As `engine.api.run_state`, without reading the events again."""
+    if api.worker_pid(run) is not None:
+        if not kept.stamp[1]:
+            return "starting"
+        return "stopping" if api.pending(run.path, "stop") else "running"
+    if kept.fold.finished:
+        return safe(kept.fold.finished.get("outcome") or "failed", 20)
+    young = not kept.fold.started and time.time() - kept.stamp[0] < START_GRACE_S
+    return "starting" if young and not kept.fold.step else "lost"
+
+
+def _stamp(run: Run) -> tuple[float, int]:
+    """When the events changed last, and their size; a run without events goes by its folder."""
+    try:
+        found = os.stat(run.events_path)
+    except FileNotFoundError:
+        return os.stat(run.path).st_mtime, 0
+    return found.st_mtime, found.st_size
+
+
+def _read_settings(run: Run) -> tuple[Facts, Trial | None]:
+    try:
+        run_json = api.load_run_json(run)
+    except EngineError:
+        return make_facts(run.id, {}), None
+    return make_facts(run.id, run_json), make_trial(run_json.get("sweep"))
+
+
+def _fold_tail(run: Run) -> RunFold:
+    """Fold of the last events: enough for the step, the newest evaluation and how it ended."""
+    fold = RunFold()
+    if not run.events_path.exists():
+        return fold
+    offset = max(0, run.events_path.stat().st_size - _TAIL_BYTES)
+    for event in api.read_events(run.events_path, offset)[0]:
+        fold.apply(event)
+    return fold
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A run's place in a sweep: which, and with which settings, as (short name, value)."""
+
+    sweep: str
+    number: int
+    params: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a trial stands in its sweep: rank (0 = none yet), value of the metric, state, why it ended early."""
+
+    rank: int = 0
+    value: float | None = None
+    state: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFacts:
+    """What a sweep's own folder says; `planned` trials in all."""
+
+    sweep: Run
+    state: str
+    metric: str = "eval_loss"
+    planned: int = 0
+    standings: Mapping[int, Standing] = field(default_factory=dict)
+    last_time: float = 0.0
+
+
+def make_trial(found: object) -> Trial | None:
+    """A run's place in a sweep, from run.json; None for a run that stands alone."""
+    if not isinstance(found, Mapping) or not found.get("id"):
+        return None
+    number, params = found.get("trial"), found.get("params")
+    pairs = params.items() if isinstance(params, Mapping) else ()
+    return Trial(
+        safe(found["id"], 80),
+        number if isinstance(number, int) else 0,
+        tuple((safe(str(key).rpartition(".")[2], 40), _short(setting)) for key, setting in pairs),
+    )
+
+
+def _short(setting: Any) -> str:
+    return safe(f"{setting:.4g}" if isinstance(setting, float) else setting, 40)
+
+
+def read_sweep(sweep: Run) -> SweepFacts:
+    """A sweep as it stands; of a damaged one only its id. Raises OSError when it went away."""
+    told: Mapping[str, Any] = {}
+    try:
+        told = api.read_sweep(sweep)
+    except EngineError:
+        return SweepFacts(sweep, "damaged", last_time=sweep.path.stat().st_mtime)
+    metric = safe(told.get("metric") or "eval_loss", 30)
+    try:
+        rows = api.ranked(api.read_trials(sweep), metric)
+    except (KeyError, TypeError, ValueError):
+        rows = []
+    return SweepFacts(
+        sweep,
+        safe(api.run_state(sweep), 20),
+        metric,
+        int(value(told, "trials") or 0),
+        {row["trial"]: _standing(row) for row in rows if isinstance(row.get("trial"), int)},
+        _last_time(sweep),
+    )
+
+
+def _standing(row: Mapping[str, Any]) -> Standing:
+    return Standing(
+        int(value(row, "rank") or 0),
+        value(row, "value"),
+        safe(row.get("state") or "", 20),
+        safe(row.get("reason") or "", 300),
+    )
+
+
+def _last_time(sweep: Run) -> float:
+    path = sweep.path / "trials.json"
+    return (path if path.exists() else sweep.path).stat().st_mtime

@@ -1,0 +1,191 @@
+"""Small questions over a screen: confirm, type one line, pick one of several, read a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.geometry import Size
+from textual.screen import ModalScreen, ScreenResultType
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from tui.text import Part, line
+from tui.widgets.lines import Line
+
+Check = Callable[[str], str]
+"""Gives the reason why a typed line cannot be taken, or an empty string."""
+
+
+def drop_stale(event: events.Resize, size: Size) -> bool:
+    """Keep Textual from laying a screen out for a size that the terminal no longer has; whether this was one.
+
+    Laying out tells the screen its own size again. Of two such words under way each would bring the other back, for
+    ever.
+    """
+    if event.size == size:
+        return False
+    event.prevent_default()
+    return True
+
+
+class Modal(ModalScreen[ScreenResultType]):
+    """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
+
+    _answered = False
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Only for a size that the terminal has."""
+        drop_stale(event, self.app.size)
+
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        """Close with a result, the first time that this is asked."""
+        if self._answered:
+            return AwaitComplete()
+        self._answered = True
+        return super().dismiss(result)
+
+
+class QuitQuestion:
+    """Marks the question whether to close the deck: it is asked once."""
+
+
+class Confirm(Modal[bool]):
+    """Ask before something is done. Closes with True or False.
+
+    `final`: it cannot be undone, so only `y` is yes; enter is too easily pressed.
+    """
+
+    BINDINGS: ClassVar = [
+        ("y", "answer(True)", "yes"),
+        ("enter", "enter", "yes"),
+        ("n,escape,q", "answer(False)", "no"),
+    ]
+
+    def __init__(self, text: str, action: str, *, final: bool = False) -> None:
+        super().__init__()
+        self._text, self._action, self._final = text, action, final
+
+    def compose(self) -> ComposeResult:
+        """The text and the two answers."""
+        key = "bold $accent"
+        yes: list[Part] = [("y", key)] if self._final else [("y", key), " or ", ("enter", key)]
+        with Vertical(classes="box"):
+            yield Line(Content(self._text))
+            yield Line(line(*yes, f" {self._action}   ", ("n", key), " or ", ("esc", key), " no"), classes="keys")
+
+    def action_enter(self) -> None:
+        """Yes, unless what is done is final."""
+        if not self._final:
+            self.dismiss(True)
+
+    def action_answer(self, answer: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(answer)
+
+
+class AskToQuit(Confirm, QuitQuestion):
+    """Ask whether to close the deck."""
+
+
+class Ask(Modal[str | None]):
+    """Ask for one line of text. Closes with it, or None when it was given up."""
+
+    BINDINGS: ClassVar = [("escape", "give_up", "cancel")]
+
+    def __init__(self, title: str, note: str = "", value: str = "", check: Check | None = None) -> None:
+        super().__init__()
+        self._title, self._note, self._value, self._check = title, note, value, check
+
+    def compose(self) -> ComposeResult:
+        """Title, field, and a line that first explains and then says what is wrong."""
+        with Vertical(classes="box"):
+            yield Line(Content.styled(self._title, "bold"))
+            field = Input(self._value, compact=True)
+            field.cursor_blink = False
+            yield field
+            yield Line(Content.styled(self._note, "dim"), id="note")
+            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Type at once."""
+        self.set_focus(self.query_one(Input))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the line, or say why not."""
+        event.stop()
+        problem = self._check(event.value.strip()) if self._check else ""
+        if problem:
+            self.query_one("#note", Line).show(Content.styled(problem, "$error"))
+        else:
+            self.dismiss(event.value.strip())
+
+    def action_give_up(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class Pick(Modal[int | None]):
+    """Pick one of several lines. Closes with its number, or None."""
+
+    BINDINGS: ClassVar = [("escape,q", "give_up", "cancel")]
+
+    def __init__(self, title: str, choices: Sequence[Content], highlighted: int = 0, note: str = "") -> None:
+        super().__init__()
+        self._title, self._choices, self._highlighted, self._note = title, choices, highlighted, note
+
+    def compose(self) -> ComposeResult:
+        """Title and list."""
+        with Vertical(classes="box"):
+            yield Line(Content.styled(self._title, "bold"))
+            yield OptionList(*(Option(choice) for choice in self._choices), compact=True)
+            if self._note:
+                yield Line(Content.styled(self._note, "dim"))
+            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Start on the present value."""
+        options = self.query_one(OptionList)
+        options.highlighted = self._highlighted if self._choices else None
+        self.set_focus(options)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Close with the number of the line."""
+        event.stop()
+        self.dismiss(event.option_index)
+
+    def action_give_up(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class Reader(Modal[None]):
+    """Show a text that may be longer than the screen."""
+
+    BINDINGS: ClassVar = [("escape,q,enter", "close", "close")]
+
+    def __init__(self, title: str, text: Content) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        """Title and scrolled text."""
+        tall = self._text.plain.count("\n") > self.app.size.height * 0.7
+        with Vertical(classes="box tall" if tall else "box"):
+            yield Line(Content.styled(self._title, "bold"))
+            with VerticalScroll():
+                yield Line(self._text)
+            yield Line(line(("esc", "bold $accent"), " close"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Arrows scroll at once."""
+        self.set_focus(self.query_one(VerticalScroll))
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss(None)

@@ -39,7 +39,7 @@ from tui.text import safe
 from tui.widgets.dialogs import Modal, QuitQuestion
 
 if TYPE_CHECKING:
-    from engine.api import Run
+    from engine.api.runs import Run
     from tui.documents.form import Form
 
 
@@ -240,11 +240,11 @@ class DeckApp(App[None]):
 
     def do_results(self) -> None:
         """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
-        from engine import api
+        from engine.api import runs
 
         under = self.deck.row or (self.deck.sweep.trials[0] if self.deck.sweep and self.deck.sweep.trials else None)
         here = {"runs": under and under.run, "run": self.deck.run}.get(self.current_mode)
-        newest = next(iter(api.list_runs()), None)
+        newest = next(iter(runs.list_runs()), None)
         self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
         self.switch_mode("results")
 

@@ -19,7 +19,7 @@ from tui.frame.options import Options
 from tui.terminal.opening import Attributes, keys_kept, loaded
 
 if TYPE_CHECKING:
-    from engine.api import Run
+    from engine.api.runs import Run
 
 
 SWITCH_S = 0.001
@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_keys()
     run: Run | None = None
     if arguments.run:
-        from engine import api
+        from engine.api import runs
 
         try:
-            run = api.find_run(arguments.run)
+            run = runs.find_run(arguments.run)
         except EngineError as error:
             sys.stderr.write(sanitize(f"error: {error}", single_line=True) + "\n")
             return int(error.code)

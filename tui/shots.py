@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine import api
-from engine.api import Run
+from engine.api import runs
+from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.main import prepare_environment
 
@@ -93,8 +93,8 @@ def main() -> int:
     arguments = parser.parse_args()
     prepare_environment()
     try:
-        run = api.find_run(arguments.run) if arguments.run else None
-        others = [api.find_run(name) for name in arguments.others]
+        run = runs.find_run(arguments.run) if arguments.run else None
+        others = [runs.find_run(name) for name in arguments.others]
     except EngineError as error:
         sys.stderr.write(f"error: {error}\n")
         return int(error.code)

@@ -46,7 +46,8 @@ def sweep(
     """
     from engine.cli.sweeps import finish
     from engine.hardware.probe import probe_machine
-    from engine.sweep.prepare import prepare_sweep, shared_study, start_sweep
+    from engine.sweep.launch import start_sweep
+    from engine.sweep.prepare import prepare_sweep, shared_study
 
     if not bill_only:
         refuse_ranks()

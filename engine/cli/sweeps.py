@@ -109,7 +109,7 @@ def stop(sweep_id: str, wait: float, as_json: bool) -> None:
 @json_option
 def resume(sweep_id: str, detach: bool, as_json: bool) -> None:
     """Go on with a sweep that was stopped or whose worker died: no trial is done twice, none is lost."""
-    from engine.sweep.prepare import resume_sweep
+    from engine.sweep.launch import resume_sweep
 
     sweep = store.find_sweep(sweep_id)
     offset = sweep.events_path.stat().st_size if sweep.events_path.exists() else 0

@@ -15,7 +15,7 @@ import pytest
 from textual.events import Resize
 from textual.geometry import Size
 
-from engine import api
+from engine.api import runs
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, report
 from tests.tui.terminal import Terminal
@@ -327,7 +327,7 @@ def test_three_keys_train_the_demo_for_real(tmp_path: Path) -> None:
         wait_for("Stop demo?", "saves a checkpoint at step")
         keys("y")
         wait_for("stopped", seconds=60)
-        (run,) = api.list_runs()
+        (run,) = runs.list_runs()
         assert [path.name for path in (run.path / "checkpoints").iterdir()]
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)

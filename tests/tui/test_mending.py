@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import api
+from engine.api import profiles
 from engine.hardware.machine import Machine
 from engine.runs.events import EventWriter
 from engine.runs.store import Run, create_run
@@ -21,7 +21,7 @@ from tui.documents.new import demo_form
 def demo_run(machine: Machine) -> Run:
     """A run of the demo that trained ten steps and saved a checkpoint."""
     form = demo_form()
-    resolved = api.resolve_profile(document.loaded(form.base_text, form.path), machine)
+    resolved = profiles.resolve_profile(document.loaded(form.base_text, form.path), machine)
     run = create_run("demo", resolved.to_run_json(), form.base_text)
     record(run, 10, 20)
     folder = run.path / "checkpoints" / "step-10"

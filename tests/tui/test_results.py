@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from textual.pilot import Pilot
 
-from engine import api
+from engine.api import results, runs
 from engine.evaluate.page import _ROWS
 from engine.profile.tables.outcome import Export
 from engine.runs.events import EventWriter
@@ -343,7 +343,7 @@ async def test_an_export_that_cannot_start_is_told(cpu_machine: object, monkeypa
     def full(job: object, place: Path) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(api, "begin_job", full)
+    monkeypatch.setattr(runs, "begin_job", full)
     app = opened(run)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("5", "w")
@@ -402,7 +402,7 @@ async def test_hostile_results(size: tuple[int, int], cpu_machine: object, monke
     writer = EventWriter(run.path / "export-job" / "events.jsonl")
     put(run.path / "export-job" / "job.json", {})
     writer.write("warning", code=NASTY, message=NASTY)
-    monkeypatch.setattr(api, "Talk", FakeTalk)
+    monkeypatch.setattr(results, "Talk", FakeTalk)
     monkeypatch.setattr(FakeTalk, "answer", NASTY + NASTY)
     monkeypatch.setattr(FakeTalk, "warning", NASTY)
     app = opened(run)

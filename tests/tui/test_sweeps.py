@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from engine import api
+from engine.api import runs
+from engine.api import sweeps as sweeps_api
 from engine.runs.events import EventWriter
 from engine.sweep.store import create_sweep
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until
@@ -19,7 +20,7 @@ from tui.runs.view import Choice, entries, sweeps
 VALUES = (0.9, 0.5, None)
 
 
-def sweep(metric: str = "eval_loss", state: str = "stopped") -> api.Run:
+def sweep(metric: str = "eval_loss", state: str = "stopped") -> runs.Run:
     """A sweep of three trials: two with a value, one that was ended early."""
     found = create_sweep("rates", {"metric": metric, "trials": 4, "keys": ["lora.r"], "left_out": []}, "")
     rows = []
@@ -102,7 +103,7 @@ async def test_trials_can_be_unfolded_compared_and_used_again(cpu_machine: objec
 async def test_a_sweep_is_stopped_resumed_and_deleted(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
     found = sweep()
     resumed: list[str] = []
-    monkeypatch.setattr(api, "resume_sweep", lambda one: resumed.append(one.id) or _Ended())
+    monkeypatch.setattr(sweeps_api, "resume_sweep", lambda one: resumed.append(one.id) or _Ended())
     app = deck()
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("4")
@@ -116,7 +117,7 @@ async def test_a_sweep_is_stopped_resumed_and_deleted(cpu_machine: object, monke
         await pilot.press("d")
         await shows(pilot, "and its 3 runs?")
         await pilot.press("y")
-        await until(pilot, lambda: not found.path.exists() and not api.list_runs())
+        await until(pilot, lambda: not found.path.exists() and not runs.list_runs())
         await shows(pilot, "no runs yet")
 
 

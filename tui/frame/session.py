@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.api import Machine, Plan, Run
+    from engine.api.fit import Machine, Plan
+    from engine.api.runs import Run
     from tui.documents.form import Form
     from tui.reading.snapshot import RunSnapshot
     from tui.run.remedies import Mending

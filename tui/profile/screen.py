@@ -41,7 +41,8 @@ from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
 if TYPE_CHECKING:
-    from engine.api import PreparedSweep, Run
+    from engine.api.profiles import PreparedSweep
+    from engine.api.runs import Run
     from tui.profile.data_screen import DataSeen
 
 DISK_EVERY_S = 2.0

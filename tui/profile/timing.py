@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import api
-from engine.api import Plan
+from engine.api import profiles
+from engine.api.fit import Plan
 from engine.errors import EngineError
 from engine.text import format_count, format_duration
 
@@ -69,7 +69,7 @@ def data_bytes(provenance: Mapping[str, Mapping[str, Any]], folder: Path) -> int
     for key, found in provenance.items():
         if key.startswith("data.datasets.") and key.endswith(".path"):
             try:
-                total += _size(api.data_path(str(found.get("value") or ""), folder))
+                total += _size(profiles.data_path(str(found.get("value") or ""), folder))
             except (EngineError, OSError, ValueError):
                 continue
     return total

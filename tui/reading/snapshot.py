@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine import api
-from engine.api import RunFold
+from engine.api import fit
+from engine.api.runs import RunFold
 from engine.errors import EngineError
 from tui.charts.decimate import Point
 from tui.text import safe
@@ -148,7 +148,7 @@ def _device(launch: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
     """`GPU 1 GeForce RTX 4090`; what the settings say where the plan's card is not known."""
     card = estimate.get("card")
     if card:
-        return f"{card} {api.model_name(str(estimate.get('device_name') or ''))}"
+        return f"{card} {fit.model_name(str(estimate.get('device_name') or ''))}"
     return str(launch.get("device") or "")
 
 

@@ -6,7 +6,7 @@ from textual import on
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from engine.api import Run
+from engine.api.runs import Run
 from tui.frame.screen import DeckScreen
 from tui.results.chat import Chat, Talking
 from tui.results.chat_pane import ChatPane

@@ -17,7 +17,8 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
-from engine import api
+from engine.api import results as results_api
+from engine.api import runs
 from engine.text import sanitize
 from tui.background import Lane
 from tui.frame.commands import bindings
@@ -306,7 +307,9 @@ class ResultsScreen(ExportScreen):
     def _measure(self, rows: int | None) -> None:
         run = self._run
         if run is not None:
-            self._start("evaluation", run, partial(api.evaluation_job, run, rows), api.EVALUATION_FOLDER)
+            self._start(
+                "evaluation", run, partial(results_api.evaluation_job, run, rows), results_api.EVALUATION_FOLDER
+            )
 
     def do_cease(self) -> None:
         """End what is under way: the answer first."""
@@ -314,9 +317,13 @@ class ResultsScreen(ExportScreen):
         if state.answering and self._talking is not None:
             self._talking.silence()
         elif self._run is not None:
-            folder = api.EXPORT_FOLDER if state.exporting and self.view != "scores" else api.EVALUATION_FOLDER
-            folder = folder if state.evaluating else api.EXPORT_FOLDER
-            ended = api.stop_job(self._run.path / folder)
+            folder = (
+                results_api.EXPORT_FOLDER
+                if state.exporting and self.view != "scores"
+                else results_api.EVALUATION_FOLDER
+            )
+            folder = folder if state.evaluating else results_api.EXPORT_FOLDER
+            ended = runs.stop_job(self._run.path / folder)
             self.say("asked it to end" if ended else "it cannot be reached from here", error=not ended)
 
     def do_enlarge(self) -> None:

@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.widgets import Input, Log
 
-from engine.api import Run
+from engine.api.runs import Run
 from tui.background import Lane
 from tui.reading.log_search import Found, matches, search_log
 from tui.reading.snapshot import RunSnapshot

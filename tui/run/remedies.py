@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine import api
-from engine.api import Machine, Run
+from engine.api import fit
+from engine.api.fit import Machine
+from engine.api.runs import Run
 
 if TYPE_CHECKING:
-    from engine.api import Failure, Remedy
+    from engine.api.profiles import Failure, Remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,15 @@ class Mending:
 
 def find_remedies(run: Run, error: Mapping[str, Any], limit_bytes: float | None) -> Mending:
     """Remedies for the machine as it is now. Raises EngineError when the run's files are gone."""
-    machine = api.probe_machine()
-    failure = api.failure_of(run, error, limit_bytes)
-    return Mending(failure, api.remedies(failure, machine), machine)
+    from engine.api import profiles
+
+    machine = fit.probe_machine()
+    failure = profiles.failure_of(run, error, limit_bytes)
+    return Mending(failure, profiles.remedies(failure, machine), machine)
+
+
+def apply_remedy(mending: Mending, remedy: Remedy) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Go on with the run, or start it anew, as `remedy` says; the run and its worker. Raises EngineError."""
+    from engine.api import profiles
+
+    return profiles.apply_remedy(mending.failure, remedy, mending.machine)

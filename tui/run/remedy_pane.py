@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from engine import api
-from engine.api import Run
+from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.reading.snapshot import RunSnapshot
 from tui.run.log_pane import LogScreen
-from tui.run.remedies import Mending, find_remedies
+from tui.run.remedies import Mending, apply_remedy, find_remedies
 from tui.run.view import remedy_line
 from tui.text import safe
 from tui.widgets.dialogs import Pick
@@ -69,7 +68,7 @@ class MendingScreen(LogScreen):
         remedy = mending.found[index]
         offset = run.events_path.stat().st_size if run.events_path.exists() else 0
         self.say(f"{safe(remedy.label, 100)}: starting the worker …")
-        work = partial(api.apply_remedy, mending.failure, remedy, mending.machine)
+        work = partial(apply_remedy, mending, remedy)
         self._mender.submit(work, partial(self._mended, offset), self._no_remedies)
 
     def _mended(self, offset: int, result: tuple[Run, Any]) -> None:

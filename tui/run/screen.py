@@ -18,8 +18,8 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.widgets import Input, Log
 
-from engine import api
-from engine.api import Run
+from engine.api import runs
+from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import in_thread
 from tui.charts.widgets import LineChart
@@ -171,7 +171,7 @@ class RunScreen(MendingScreen):
             try:
                 if process is not None:
                     # A run that goes on has something to lose: only one that never began is cleared away.
-                    api.wait_started(run, process, lambda event: None, offset=offset, keep=offset > 0)
+                    runs.wait_started(run, process, lambda event: None, offset=offset, keep=offset > 0)
             except EngineError as error:
                 if not offset:
                     self.post_message(StartFailed(run, error))
@@ -270,7 +270,7 @@ class RunScreen(MendingScreen):
         if self._run is None:
             return
         try:
-            api.request(self._run.path, what)
+            runs.request(self._run.path, what)
         except OSError as error:
             self.say(f"the run cannot be asked: {error.strerror}", error=True)
             return

@@ -13,7 +13,7 @@ from tui.reading.snapshot import LogLine, RunSnapshot, value
 from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
 
 if TYPE_CHECKING:
-    from engine.api import Remedy
+    from engine.api.profiles import Remedy
     from tui.run.remedies import Mending
 
 PHASES = {

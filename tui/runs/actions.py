@@ -9,8 +9,8 @@ from typing import Any
 
 from textual.content import Content
 
-from engine import api
-from engine.api import Run
+from engine.api import runs, sweeps
+from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.frame.screen import DeckScreen
@@ -63,9 +63,9 @@ class ActsScreen(DeckScreen):
         if row is not None:
             self.say(f"resuming {row.name} …")
             offset = row.run.events_path.stat().st_size if row.run.events_path.exists() else 0
-            self._resumer.submit(partial(api.resume_run, row.run), partial(self._resumed, row, offset), self._failed)
+            self._resumer.submit(partial(runs.resume_run, row.run), partial(self._resumed, row, offset), self._failed)
         elif sweep is not None and sweep.facts is not None:
-            self._resumer.submit(partial(api.resume_sweep, sweep.facts.sweep), self._sweep_resumed, self._failed)
+            self._resumer.submit(partial(sweeps.resume_sweep, sweep.facts.sweep), self._sweep_resumed, self._failed)
 
     def _resumed(self, row: RunRow, offset: int, process: Any) -> None:
         self.deck_app.attach(row.run, process, offset)
@@ -87,7 +87,7 @@ class ActsScreen(DeckScreen):
     def _halt(self, run: Run, yes: bool | None) -> None:
         if yes:
             try:
-                api.request(run.path, "stop")
+                runs.request(run.path, "stop")
             except OSError as error:
                 self._failed(error)
                 return
@@ -113,7 +113,7 @@ class ActsScreen(DeckScreen):
         done = all([self._removed(row.run) for row in sweep.trials])
         try:
             if done and sweep.facts is not None:
-                api.remove_sweep(sweep.facts.sweep)
+                sweeps.remove_sweep(sweep.facts.sweep)
         except (EngineError, OSError) as error:
             self._failed(error)
             return
@@ -124,7 +124,7 @@ class ActsScreen(DeckScreen):
     def _removed(self, run: Run) -> bool:
         """Delete a run and its line; False when that failed, which was told."""
         try:
-            api.remove_run(run)
+            runs.remove_run(run)
         except (EngineError, OSError) as error:
             self._failed(error)
             return False

@@ -17,7 +17,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
-from engine.api import Run
+from engine.api.runs import Run
 from tui.background import Lane
 from tui.frame.commands import LIVE_STATES, bindings
 from tui.reading.snapshot import short_name

@@ -6,7 +6,7 @@ BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint matrix setup docs clean
+.PHONY: demo test lint matrix setup docs docs-check clean
 
 demo: $(BASE)
 	$(BIN)/engine demo
@@ -26,9 +26,13 @@ matrix: $(DEV)
 
 setup: $(DEV)
 
+# The pages that code writes, then the deck's pictures. `make docs-check` says which pages are out of date.
 docs: $(DEV)
-	$(BIN)/python -m engine.profile.docs
+	$(BIN)/python -m bench.pages
 	$(BIN)/python -m tui.shots docs
+
+docs-check: $(DEV)
+	$(BIN)/python -m bench.pages --check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -61,4 +61,21 @@ def test_the_citation_says_what_the_package_says() -> None:
     citation = read("CITATION.cff")
     assert citation["title"].lower() == PROJECT["name"]
     assert citation["license"] == PROJECT["license"]
-    assert citation.get("version", PROJECT["version"]) == PROJECT["version"]
+
+
+def test_the_version_is_written_once() -> None:
+    version = PROJECT["version"]
+    sources = [path for folder in ("engine", "tui", "profiles", ".ci") for path in (ROOT / folder).rglob("*.py")]
+    assert sources
+    assert [path for path in sources if version in re.findall(r"\d+\.\d+\.\d+", path.read_text())] == []
+    assert "version" not in read("CITATION.cff")
+
+
+def test_the_changelog_begins_with_what_comes_next_and_this_version() -> None:
+    headings = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", PROJECT["version"]]
+
+
+def test_no_merge_is_left_unfinished() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]:
+        assert not re.search(r"^(<<<<<<<|>>>>>>>) ", path.read_text(encoding="utf-8"), re.MULTILINE), path.name

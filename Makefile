@@ -6,7 +6,7 @@ BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint matrix setup docs docs-check clean
+.PHONY: demo test lint matrix wheel setup docs docs-check clean
 
 demo: $(BASE)
 	$(BIN)/engine demo
@@ -23,6 +23,10 @@ lint: $(DEV)
 # Every promised Python and library version: `make matrix FULL=1` for the whole suite, `ONLY="3.13 3.12-lowest"` for some.
 matrix: $(DEV)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/matrix.py $(if $(FULL),--full) $(ONLY)
+
+# A wheel in dist/, tried in an environment of its own.
+wheel: $(DEV)
+	.ci/wheel
 
 setup: $(DEV)
 

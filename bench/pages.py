@@ -20,6 +20,7 @@ PAGES: Mapping[str, Callable[[str], str]] = {
     "docs/cli.md": lambda _: cli_page.text(),
     "docs/profile.md": lambda _: profile.reference(),
     "docs/benchmarks.md": benchmarks.page_text,
+    "docs/training.md": benchmarks.training_text,
 }
 """Each page with what makes it, given what the page says now: of some only a part is made."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import click
@@ -10,8 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from bench import cli_page, pages
+from bench.gpu import page as benchmarks
 from engine.cli import cli
 from engine.errors import ExitCode
+
+MARKED = ("docs/benchmarks.md", "docs/training.md")
+"""Pages of which code writes the tables alone."""
 
 
 def test_every_page_that_code_writes_is_up_to_date() -> None:
@@ -31,7 +37,8 @@ def copy(tmp_path: Path) -> Path:
 def test_a_page_that_differs_is_named_and_made_again(copy: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     right = (copy / name).read_text(encoding="utf-8")
     lines = right.splitlines(keepends=True)
-    damaged = "".join([*lines[:-8], "damaged\n", *lines[-8:]])  # the end of each is generated
+    end = lines.index(f"{benchmarks.END}\n") if name in MARKED else len(lines)
+    damaged = "".join([*lines[: end - 2], "damaged\n", *lines[end - 2 :]])
     (copy / name).write_text(damaged, encoding="utf-8")
     assert pages.main(["--check"], copy) == 1
     assert capsys.readouterr().err == f"{name} is out of date: run 'make docs' and commit it\n"
@@ -39,6 +46,17 @@ def test_a_page_that_differs_is_named_and_made_again(copy: Path, name: str, caps
     assert pages.main([], copy) == 0
     assert (copy / name).read_text(encoding="utf-8") == right
     assert pages.main(["--check"], copy) == 0
+
+
+def test_both_pages_change_with_the_document_of_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(benchmarks.RESULTS, tmp_path, dirs_exist_ok=True)
+    document = tmp_path / "training-cpu.json"
+    found = json.loads(document.read_text(encoding="utf-8"))
+    found["median_tokens_per_second"]["trl bf16"] = 4321.0
+    document.write_text(json.dumps(found), encoding="utf-8")
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    assert list(pages.outdated()) == list(MARKED)
+    assert all("| TRL, no packing, bf16 | 4,321 |" in text for text in pages.outdated().values())
 
 
 def sections() -> dict[str, str]:

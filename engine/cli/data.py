@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from engine.cli.common import colour, json_option, line, note, print_json, table
+from engine.cli.flags import group_flags
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
@@ -23,6 +24,7 @@ set_option = click.option(
 
 
 @click.group()
+@group_flags
 def data() -> None:
     """Check a data set, or preview its tokens and mask."""
 

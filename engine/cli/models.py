@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.flags import group_flags
 from engine.cli.model_facts import breakdown, facts, marks, row
 from engine.errors import EngineError, ExitCode
 from engine.text import format_count, sanitize
@@ -33,6 +34,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 
 
 @click.group()
+@group_flags
 def models() -> None:
     """List known models, show one's numbers, add your own."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.common import device_option, json_option, line, note, print_json, problem_line, table
+from engine.cli.flags import group_flags
 from engine.cli.profile_import import import_
 from engine.errors import EngineError, ExitCode
 from engine.text import format_bytes
@@ -34,6 +35,7 @@ _SUMMARY = (
 
 
 @click.group()
+@group_flags
 def profile() -> None:
     """Check, create, show or edit profiles."""
 
@@ -69,8 +71,9 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @profile.command()
-def schema() -> None:
-    """Print the JSON Schema of a profile."""
+@json_option
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of a profile; it is JSON with and without --json."""
     from engine.profile.fields import json_schema
 
     print_json(json_schema())

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.flags import group_flags
 from engine.cli.progress import Progress, status_line
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
@@ -27,6 +28,7 @@ _OVER = ("completed", "stopped", "failed", "lost")
 
 
 @click.group()
+@group_flags
 def runs() -> None:
     """List, show, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json
 from engine.cli.progress import Progress
 from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.sweep.start import PreparedSweep
 
 
-@click.command()
+@click.command(epilog=NO_FIT)
 @click.argument("profile", type=click.Path(path_type=Path))
 @click.option("--vary", multiple=True, metavar="KEY=VALUES", help="lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")

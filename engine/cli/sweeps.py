@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.flags import group_flags
 from engine.cli.progress import Progress
 from engine.cli.sweep_table import look, show_sweep, summary
 from engine.errors import EngineError, ExitCode
@@ -26,6 +27,7 @@ _OVER = ("completed", "stopped", "failed", "lost")
 
 
 @click.group()
+@group_flags
 def sweeps() -> None:
     """List, show, watch, stop, resume or remove sweeps. SWEEP is an id, a part of one, or 'last'."""
 

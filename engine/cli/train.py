@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.runs import launch, store
@@ -20,7 +20,7 @@ from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
 
-@click.command()
+@click.command(epilog=NO_FIT)
 @click.argument("profile", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
 @click.option("--name", help="Name of the run; default: the profile's.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, note
+from engine.cli.common import colour, json_option, note, print_json_line
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
@@ -152,6 +151,6 @@ def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: boo
         raise EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
     if as_json:
         known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
-        click.echo(json.dumps({"prompt": text, "answer": last["text"], **known}))
+        print_json_line({"prompt": text, "answer": last["text"], **known})
     else:
         click.echo(sanitize(str(last["text"]), max_chars=1_000_000))

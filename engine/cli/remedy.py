@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.watch import fold_run
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.store import Run
@@ -49,8 +50,6 @@ def remedy(run_id: str, number: int | None, as_json: bool) -> None:
 
 
 def _what_happened(run: Run) -> tuple[dict[str, Any], float | None]:
-    from engine.cli.runs import fold_run
-
     fold, _ = fold_run(run)
     return fold.error, amount(fold.shortage.get("measured"), "limit_bytes")
 

@@ -12,10 +12,11 @@ import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.flags import group_flags
-from engine.cli.progress import Progress, status_line
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
+from engine.cli.watch import fold_run
+from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch, store
 from engine.runs.events import read_events
@@ -23,8 +24,6 @@ from engine.runs.files import read_json
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 from engine.text import format_bytes
-
-_OVER = ("completed", "stopped", "failed", "lost")
 
 
 @click.group()
@@ -75,18 +74,6 @@ def _steps(row: dict[str, Any]) -> str:
     return f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
 
 
-def fold_run(run: Run) -> tuple[RunFold, int]:
-    """All events of a run folded, and the offset behind the last."""
-    fold, offset = RunFold(), 0
-    while True:
-        events, after = read_events(run.events_path, offset)
-        for event in events:
-            fold.apply(event)
-        if after == offset:
-            return fold, offset
-        offset = after
-
-
 @runs.command()
 @click.argument("run_id", metavar="RUN")
 @json_option
@@ -135,24 +122,13 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
 @click.argument("run_id", metavar="RUN")
 @json_option
 def watch(run_id: str, as_json: bool) -> None:
-    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it."""
+    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it.
+
+    With --json each event of the run is one line, from the first on, as in its events.jsonl; the last line has the
+    type 'end' and the outcome: completed, stopped, failed or lost.
+    """
     run = store.find_run(run_id)
-    fold, offset = fold_run(run)
-    if not as_json:
-        for _, _, text in fold.lines[-10:]:
-            line(text)
-        line(status_line(fold))
-    progress = Progress(quiet=as_json)
-    progress.fold = fold
-    while True:
-        over = store.run_state(run) in _OVER
-        events, offset = read_events(run.events_path, offset)
-        for event in events:
-            print_json(event) if as_json else progress(event)
-        if over and not events:
-            break
-        time.sleep(0.5)
-    progress.close()
+    follow(run, as_json=as_json)
     if (run.path / "summary.json").is_file() and not as_json:
         tell_summary(run, as_json=False)
 

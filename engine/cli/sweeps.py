@@ -15,15 +15,13 @@ from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.flags import group_flags
 from engine.cli.progress import Progress
 from engine.cli.sweep_table import look, show_sweep, summary
+from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch
 from engine.runs import store as runs
-from engine.runs.events import read_events
 from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.table import ranked
-
-_OVER = ("completed", "stopped", "failed", "lost")
 
 
 @click.group()
@@ -71,18 +69,13 @@ def _tell(sweep: Run, as_json: bool) -> None:
 @sweep_argument
 @json_option
 def watch(sweep_id: str, as_json: bool) -> None:
-    """Follow a sweep until it ends. Leaving (Ctrl-C) does not touch it."""
+    """Follow a sweep until it ends. Leaving (Ctrl-C) does not touch it.
+
+    With --json each event of the sweep is one line, from the first on, as in its events.jsonl; the last line has the
+    type 'end' and the outcome: completed, stopped, failed or lost.
+    """
     sweep = store.find_sweep(sweep_id)
-    progress, offset = Progress(quiet=as_json), 0
-    while True:
-        over = runs.run_state(sweep) in _OVER
-        events, offset = read_events(sweep.events_path, offset)
-        for event in events:
-            print_json(event) if as_json else progress(event)
-        if over and not events:
-            break
-        time.sleep(0.5)
-    progress.close()
+    follow(sweep, as_json=as_json)
     if not as_json:
         _tell(sweep, as_json)
 

@@ -11,7 +11,7 @@ import importlib
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -19,6 +19,10 @@ from click.exceptions import NoArgsIsHelpError
 from engine.cli.flags import Flags, group_flags, note_unparsed
 from engine.errors import MEANINGS, EngineError, ExitCode
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PROGRAM = "engine"
 _COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("engine.cli.probe:probe", "Show this machine: GPUs, processor, memory, disk."),
     "fit": ("engine.cli.fit:fit", "Rank models on this machine, or show one model's estimate term by term."),
@@ -34,6 +38,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
     "runs": ("engine.cli.runs:runs", "List, show, watch, stop, resume or remove runs."),
     "selftest": ("engine.cli.selftest:selftest", "Check that it computes right and runs fast on this machine."),
+    "completion": (
+        "engine.cli.completion:completion",
+        "Print the script that makes a shell complete names.",
+    ),
     "demo": ("engine.cli.demo:demo", "Probe, recommend, train, evaluate and export a small model, offline."),
 }
 
@@ -58,12 +66,20 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names from the table above and options; click would import every command to ask whether it is hidden."""
+        from click.shell_completion import CompletionItem
+
+        names = [(name, text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=text) for name, text in names), *options]
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Like click's, with the nearest name for one that is not known."""
         import difflib
 
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in _COMMANDS:
+        if name and not name.startswith("-") and name not in _COMMANDS and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, _COMMANDS, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"No command '{name}'.{hint}", ctx)
@@ -75,7 +91,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=LazyGroup, epilog=_EPILOG, context_settings=_SETTINGS)
-@click.version_option(package_name="tunedeck", prog_name="engine")
+@click.version_option(package_name="tunedeck", prog_name=PROGRAM)
 @group_flags
 def cli() -> None:
     """Fine-tune language models on this machine: fit, train, evaluate, export.
@@ -90,7 +106,7 @@ def main() -> None:
     flags, arguments = Flags(), sys.argv[1:]
     try:
         # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
-        code = cli.main(arguments, prog_name="engine", standalone_mode=False, obj=flags)
+        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=flags)
         sys.exit(code if isinstance(code, int) else 0)
     except EngineError as error:
         _end(error, error, flags)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from engine.cli.common import colour, json_option, note, print_json_line
+from engine.cli.names import complete_runs
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
@@ -37,7 +38,7 @@ class Conversation:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--system", default="", help="System message of the conversation.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 32_768), default=512, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 5), default=0.0, help="0 = always the likeliest token.")

@@ -13,14 +13,10 @@ import click
 
 from engine.cli.common import colour, json_option, line, note, print_json, table
 from engine.cli.flags import group_flags
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
-
-profile_argument = click.argument("profile", type=click.Path(path_type=Path))
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable."
-)
 
 
 @click.group()
@@ -30,7 +26,7 @@ def data() -> None:
 
 
 @data.command()
-@profile_argument
+@profile_argument()
 @set_option
 @json_option
 def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -47,7 +43,7 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @data.command()
-@profile_argument
+@profile_argument()
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
 @click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")

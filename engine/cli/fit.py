@@ -17,6 +17,7 @@ from engine.cli.common import NO_FIT, device_option, json_option, line, note, pr
 from engine.cli.fit_answer import Answer, document
 from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.text import format_bytes
 
@@ -55,7 +56,7 @@ def _filters(function: _Function) -> _Function:
 
 
 @click.command(epilog=NO_FIT)
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
 @_filters
 @click.option("--why", is_flag=True, help="Show terms, reasons and alternatives of every model.")
 @click.option("--exact", is_flag=True, help="Simulate a step of each MODEL too: about ten seconds, needs torch.")
@@ -103,7 +104,7 @@ def fit(
 
 
 @click.command(epilog=NO_FIT)
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_models)
 @click.option("--data", "data_path", type=click.Path(path_type=Path), help="File of training examples.")
 @click.option("--write", "target", type=click.Path(path_type=Path), help="Write the choices as a profile (TOML).")
 @_filters

@@ -15,6 +15,7 @@ import click
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.cli.flags import group_flags
 from engine.cli.model_facts import breakdown, facts, marks, row
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.text import format_count, sanitize
 
@@ -74,7 +75,7 @@ def list_(
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Numbers, licence, source and parameters of NAME, and where its files are on this machine."""

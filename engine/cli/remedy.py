@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.names import complete_runs
 from engine.cli.watch import fold_run
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
@@ -22,7 +23,7 @@ _HEADER = ("", "remedy", "how", "memory", "speed")
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--apply", "number", type=click.IntRange(1), help="Do the remedy with this number.")
 @json_option
 def remedy(run_id: str, number: int | None, as_json: bool) -> None:

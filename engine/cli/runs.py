@@ -12,6 +12,7 @@ import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.flags import group_flags
+from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
@@ -75,7 +76,7 @@ def _steps(row: dict[str, Any]) -> str:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def show(run_id: str, as_json: bool) -> None:
     """State, numbers, predicted against measured memory, and files of a run."""
@@ -119,7 +120,7 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def watch(run_id: str, as_json: bool) -> None:
     """Follow a run until it ends. Leaving (Ctrl-C) does not touch it.
@@ -134,7 +135,7 @@ def watch(run_id: str, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--now", is_flag=True, help="Do not wait for a checkpoint.")
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
@@ -170,7 +171,7 @@ def _end_now(run: Run, pid: int) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--detach", is_flag=True, help="Return when training has started again.")
 @json_option
 def resume(run_id: str, detach: bool, as_json: bool) -> None:
@@ -186,7 +187,7 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
 
 
 @runs.command("rm")
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:

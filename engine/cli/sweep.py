@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.common import NO_FIT, json_option, line, note, print_json
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
 from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=NO_FIT)
-@click.argument("profile", type=click.Path(path_type=Path))
+@profile_argument()
 @click.option("--vary", multiple=True, metavar="KEY=VALUES", help="lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@set_option
 @click.option("--name", help="Name of the sweep and its runs; default: the profile's.")
 @click.option("--bill", "bill_only", is_flag=True, help="Show what it would take, and start nothing.")
 @click.option("--detach", is_flag=True, help="Return when the search has started; it goes on by itself.")
@@ -71,13 +72,12 @@ def sweep(
 
 def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) -> LoadedProfile:
     from engine.profile.load import load_profile
-    from engine.profile.shipped import find_profile
     from engine.profile.values import inline_toml
     from engine.profile.vary import entries
     from engine.sweep.start import with_overrides
     from engine.sweep.vary_text import space_of
 
-    loaded = load_profile(find_profile(str(profile)))
+    loaded = load_profile(profile)
     changes = list(overrides)
     if vary and loaded.partial is not None:
         space = {**dict(entries(loaded.partial.sweep.space)), **space_of(vary)}

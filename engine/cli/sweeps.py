@@ -13,6 +13,7 @@ import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.flags import group_flags
+from engine.cli.names import complete_sweeps
 from engine.cli.progress import Progress
 from engine.cli.sweep_table import look, show_sweep, summary
 from engine.cli.watch import watch as follow
@@ -30,7 +31,7 @@ def sweeps() -> None:
     """List, show, watch, stop, resume or remove sweeps. SWEEP is an id, a part of one, or 'last'."""
 
 
-sweep_argument = click.argument("sweep_id", metavar="SWEEP")
+sweep_argument = click.argument("sweep_id", metavar="SWEEP", shell_complete=complete_sweeps)
 
 
 @sweeps.command("list")
@@ -142,7 +143,7 @@ def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
 
 
 @sweeps.command("rm")
-@click.argument("sweep_ids", metavar="SWEEP...", nargs=-1, required=True)
+@click.argument("sweep_ids", metavar="SWEEP...", nargs=-1, required=True, shell_complete=complete_sweeps)
 @click.option("--runs", "with_runs", is_flag=True, help="Also delete the runs of its trials.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from engine.cli.common import NO_FIT, json_option, line, note, print_json
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.runs import launch, store
@@ -21,8 +22,8 @@ from engine.text import format_bytes, format_duration
 
 
 @click.command(epilog=NO_FIT)
-@click.argument("profile", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@profile_argument()
+@set_option
 @click.option("--name", help="Name of the run; default: the profile's.")
 @click.option("--detach", is_flag=True, help="Return when training has started; it goes on by itself.")
 @json_option
@@ -34,10 +35,9 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
     from engine.profile.resolve import resolve_profile
-    from engine.profile.shipped import find_profile
 
     refuse_ranks()
-    loaded = load_profile(find_profile(str(profile)), overrides)
+    loaded = load_profile(profile, overrides)
     resolved = resolve_profile(loaded, probe_machine(processes=False))
     for warning in resolved.warnings:
         note(f"warning: {warning}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, note, print_json_line
+from engine.cli.common import colour, json_option, note, print_json_line, warn
 from engine.cli.names import complete_runs
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
@@ -60,7 +60,7 @@ def chat(
         note(f"loading {found.id} …")
         for event in talk.wait_ready():
             if event["type"] == "warning":
-                note(f"warning: {event['message']}")
+                warn(str(event["message"]))
         if sys.stdin.isatty() and not as_json:
             note(HELP)
             _talk(talk, conversation)

@@ -61,6 +61,11 @@ def note(text: str) -> None:
     click.echo(sanitize(text, max_chars=4000), err=True)
 
 
+def warn(about: Problem | EngineError | str) -> None:
+    """A warning on stderr: a sentence, or a problem with its place and remedy."""
+    note(f"warning: {about if isinstance(about, str) else problem_line(about)}")
+
+
 def colour(text: str, name: str, *, err: bool = False) -> str:
     """`text` in a colour where the stream is a terminal and `NO_COLOR` is not set.
 
@@ -97,7 +102,7 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: S
     ]
 
 
-def problem_line(problem: Problem) -> str:
+def problem_line(problem: Problem | EngineError) -> str:
     """`file.toml:12  lora.rr: unknown key - did you mean 'r'?` in one line."""
     message = problem.message + (f" - {problem.hint}" if problem.hint else "")
     return sanitize(f"{problem.where}: {message}" if problem.where else message, single_line=True)

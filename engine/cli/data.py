@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, line, note, print_json, table
+from engine.cli.common import colour, json_option, line, note, print_json, table, warn
 from engine.cli.flags import group_flags
 from engine.cli.profile_argument import profile_argument, set_option
 from engine.text import format_count, sanitize
@@ -39,7 +39,7 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     for text in report_lines(report):
         line(text)
     for warning in report["warnings"]:
-        note(f"warning: {warning}")
+        warn(warning)
 
 
 @data.command()
@@ -60,7 +60,7 @@ def preview(profile: Path, overrides: tuple[str, ...], rows: int, by_token: bool
     for problem in result["problems"]:
         note(f"{problem['path']}, row {problem['row']}: {problem['cause']} {problem['detail']}")
     for warning in result["warnings"]:
-        note(f"warning: {warning}")
+        warn(warning)
 
 
 def _run(job: str, profile: Path, overrides: tuple[str, ...], as_json: bool, **params: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.cli.common import NO_FIT, device_option, json_option, line, note, print_json
+from engine.cli.common import NO_FIT, device_option, json_option, line, note, print_json, warn
 from engine.cli.fit_answer import Answer, document
 from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
@@ -182,7 +182,7 @@ def _resolve(names: Sequence[str]) -> list[Any]:
     from engine.models.resolve import resolve_model
 
     if problem := catalog_problem():
-        note(f"warning: {problem.where}: {problem.message} - {problem.hint}")
+        warn(problem)
     return [resolve_model(name) for name in names]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.common import device_option, json_option, line, note, print_json, problem_line, table
+from engine.cli.common import device_option, json_option, line, note, print_json, table, warn
 from engine.cli.flags import group_flags
 from engine.cli.names import complete_models, complete_shipped
 from engine.cli.profile_argument import profile_argument, set_option
@@ -65,7 +65,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json({"ok": True, "path": str(file), **fit, "settings": chosen, "warnings": warnings})
         return
     for problem in resolved.warnings:
-        note(f"warning: {problem_line(problem)}")
+        warn(problem)
     needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
     settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in list(chosen.items())[2:])
     what = f"{chosen['tuning.method']}, quantization {chosen['quantization.method']}, {settings}"

@@ -12,6 +12,7 @@ import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
 from engine.cli.flags import group_flags
+from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
 from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
@@ -149,11 +150,7 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
         _end_now(run, pid)
     else:
         control.request(run.path, "stop")
-    deadline = time.monotonic() + wait
-    while store.worker_pid(run) is not None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    state = store.run_state(run)
-    print_json({"run": run.id, "state": state}) if as_json else line(f"{run.id}  {state}")
+    tell_stopped("run", run, wait, as_json=as_json)
 
 
 def _end_now(run: Run, pid: int) -> None:
@@ -183,7 +180,7 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
         finish(run, process, as_json=as_json, offset=offset, keep=True)
         return
     wait_until_it_trains(run, process, quiet=as_json, offset=offset, keep=True)
-    print_json({"run": run.id, "path": str(run.path)}) if as_json else line(run.id)
+    tell_begun("run", run, as_json=as_json)
 
 
 @runs.command("rm")
@@ -198,7 +195,7 @@ def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
         if not yes:
             click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
         store.remove_run(run)
-    print_json({"removed": [run.id for run in found]}) if as_json else note(f"removed {len(found)}")
+    tell_removed(found, as_json=as_json)
 
 
 runs.add_command(remedy)

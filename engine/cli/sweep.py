@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.common import NO_FIT, json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
+from engine.cli.lifecycle import tell_begun
 from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
 from engine.runs.ranks import refuse_ranks
@@ -58,7 +59,7 @@ def sweep(
     prepared = prepare_sweep(loaded, probe_machine(processes=False), progress)
     progress.close()
     for warning in prepared.warnings:
-        note(f"warning: {warning}")
+        warn(warning)
     if bill_only or not as_json:
         _show_bill(prepared, as_json=as_json and bill_only, to_stdout=bill_only)
     if bill_only:
@@ -108,8 +109,6 @@ def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> No
 
 
 def _tell_detached(found: Run, as_json: bool) -> None:
-    if as_json:
-        print_json({"sweep": found.id, "path": str(found.path)})
-        return
-    line(found.id)
-    note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")
+    tell_begun("sweep", found, as_json=as_json)
+    if not as_json:
+        note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.flags import group_flags
 from engine.cli.model_facts import breakdown, facts, marks, row
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.text import format_count, sanitize
 
@@ -33,6 +35,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 
 
 @click.group()
+@group_flags
 def models() -> None:
     """List known models, show one's numbers, add your own."""
 
@@ -72,7 +75,7 @@ def list_(
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Numbers, licence, source and parameters of NAME, and where its files are on this machine."""

@@ -12,27 +12,12 @@ from collections.abc import Iterator
 import click
 
 from engine.cli import cli
-from engine.errors import ExitCode
+from engine.errors import MEANINGS
 from tui.main import _parser
 
 WIDTH = 80
 LONG_CHOICE = 44
 """Characters of `a|b|c` from which on the choices stand behind the help."""
-EXIT_CODES = {
-    ExitCode.OK: "done",
-    ExitCode.INTERNAL: "an internal error, or `engine fit MODEL` for a model that does not fit",
-    ExitCode.PROFILE: "profile or usage",
-    ExitCode.DATA: "data",
-    ExitCode.MODEL: "model",
-    ExitCode.RESOURCES: "resources: a GPU or memory",
-    ExitCode.DISK: "disk",
-    ExitCode.DIVERGED: "diverged: a loss that is not a number",
-    ExitCode.INTERRUPTED: "stopped, and can be resumed",
-    ExitCode.ENVIRONMENT: (
-        "environment: driver, torch, a library that is missing or out of its range, a program, network or token; a "
-        "launcher that starts several processes; a machine that [fails the self-test]({selftest})"
-    ),
-}
 SIGNALS = {
     130: "ended by Ctrl-C where nothing was stopped that could be resumed",
     141: "the reader of a pipe went away",
@@ -83,9 +68,9 @@ def anchor(heading: str) -> str:
     return heading.lower().replace(" ", "-")
 
 
-def exit_code_rows(selftest: str) -> list[str]:
-    """Lines of the table that README.md shows too; `selftest` is where its link leads from there."""
-    rows = [f"| {code.value} | {meaning.format(selftest=selftest)} |" for code, meaning in EXIT_CODES.items()]
+def exit_code_rows() -> list[str]:
+    """Lines of the table that README.md shows too."""
+    rows = [f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items()]
     return ["| exit code | meaning |", "|---|---|", *rows]
 
 
@@ -173,7 +158,7 @@ def _exit_codes() -> str:
         "Numbers above 128 say which signal ended a command before there was anything to resume.", WIDTH
     )
     signals = [f"| {code} | {meaning} |" for code, meaning in SIGNALS.items()]
-    return "\n\n".join(["## Exit codes", said, "\n".join([*exit_code_rows("selftest.md"), *signals])])
+    return "\n\n".join(["## Exit codes", said, "\n".join([*exit_code_rows(), *signals])])
 
 
 def _entry(name: str, said: str) -> str:

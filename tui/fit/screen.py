@@ -19,6 +19,7 @@ from engine.api import fit
 from engine.api.fit import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
+from tui.fit.commands import FIT_COMMANDS
 from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP, Filter, matches, parse_filter
@@ -70,7 +71,7 @@ class FitScreen(DeckScreen):
     """See the module."""
 
     NAME = "fit"
-    BINDINGS: ClassVar = bindings("fit")
+    BINDINGS: ClassVar = bindings(FIT_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.reading.snapshot import RunSnapshot
+from tui.run.commands import RemediesState
 from tui.run.log_pane import LogScreen
 from tui.run.remedies import Mending, apply_remedy, find_remedies
 from tui.run.view import remedy_line
@@ -36,13 +37,14 @@ class MendingScreen(LogScreen):
         """Once for each failure, in a thread: every remedy is a prediction of its own."""
         if self._run is None or shot.state not in ("failed", "lost") or shot.last_time == self._looked_at:
             return
-        self._looked_at, self.deck.mending = shot.last_time, None
+        self._looked_at = shot.last_time
+        self.deck.put(RemediesState())
         work = partial(find_remedies, self._run, shot.failure or {}, shot.limit_bytes)
         self._mender.submit(work, self._found_remedies, self._no_remedies)
 
     def _found_remedies(self, mending: Mending) -> None:
         if mending.failure.run is self._run:
-            self.deck.mending = mending
+            self.deck.put(RemediesState(mending))
             self._show()
 
     def _no_remedies(self, error: Exception) -> None:
@@ -56,13 +58,13 @@ class MendingScreen(LogScreen):
 
     def do_remedies(self) -> None:
         """One of the remedies."""
-        mending = self.deck.mending
+        mending = self.deck.of(RemediesState).mending
         if mending is not None:
             choices = [remedy_line(item, 36) for item in mending.found]
             self.app.push_screen(Pick("Go on with", choices), self._mend)
 
     def _mend(self, index: int | None) -> None:
-        mending, run = self.deck.mending, self._run
+        mending, run = self.deck.of(RemediesState).mending, self._run
         if index is None or mending is None or run is None or self._mender.busy:
             return
         remedy = mending.found[index]

@@ -23,9 +23,10 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import in_thread
 from tui.charts.widgets import LineChart
-from tui.frame.commands import LIVE_STATES, bindings
+from tui.frame.commands import bindings
 from tui.reading.snapshot import RunSnapshot, error_lines, make_facts
 from tui.reading.tail import RunTail
+from tui.run.commands import RUN_COMMANDS, RemediesState
 from tui.run.curves import CurveView
 from tui.run.log_pane import KEPT_LOG_LINES, LogPane
 from tui.run.remedy_pane import MendingScreen
@@ -71,7 +72,7 @@ class RunScreen(MendingScreen):
     """See the module."""
 
     NAME = "run"
-    BINDINGS: ClassVar = bindings("run")
+    BINDINGS: ClassVar = bindings(RUN_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,13 +235,13 @@ class RunScreen(MendingScreen):
         room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(shot.curves.loss or shot.curves.evals)
         # A resumed run tells its old error until it trains again.
-        resuming = bool(shot.error) and shot.state in LIVE_STATES
+        resuming = bool(shot.error) and shot.is_live
         if shot.error and not resuming:
             log_path = short_path(self._run.path / "worker.log") if self._run else ""
-            message.show(failure(shot, self.deck.mending, log_path, self.size.width - 4))
+            message.show(failure(shot, self.deck.of(RemediesState).mending, log_path, self.size.width - 4))
         elif not learned or resuming:
             message.show(preparation(shot, room))
-        broken = bool(shot.error) and shot.state not in LIVE_STATES
+        broken = bool(shot.error) and not shot.is_live
         self.set_class(broken or not learned or resuming, "-message")
         self.set_class(broken, "-failed")
         self._show_curves(shot)

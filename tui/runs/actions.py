@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from tui.background import Lane
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
+from tui.runs.commands import Selection
 from tui.runs.listing import Listing, RunRow, SweepRow
 from tui.text import safe, short_path
 from tui.widgets.dialogs import Confirm, Reader
@@ -29,6 +30,11 @@ class ActsScreen(DeckScreen):
         self._listing: Listing | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
         """Of sweeps that this deck resumed: looked at now and then, so that none stays a zombie."""
+
+    @property
+    def selection(self) -> Selection:
+        """What is under the cursor, and what is marked."""
+        return self.deck.of(Selection)
 
     def _read(self) -> None:
         """Look again; the screen does."""
@@ -48,16 +54,16 @@ class ActsScreen(DeckScreen):
         from tui.documents.new import best_form, run_form
 
         try:
-            if self.deck.sweep is not None and self.deck.sweep.facts is not None:
-                self.deck_app.open_form(best_form(self.deck.sweep.facts.sweep))
-            elif self.deck.row is not None:
-                self.deck_app.open_form(run_form(self.deck.row.run))
+            if self.selection.sweep is not None and self.selection.sweep.facts is not None:
+                self.deck_app.open_form(best_form(self.selection.sweep.facts.sweep))
+            elif self.selection.row is not None:
+                self.deck_app.open_form(run_form(self.selection.row.run))
         except EngineError as error:
             self._failed(error)
 
     def do_resume(self) -> None:
         """Start a worker that goes on from the newest checkpoint, and show it."""
-        row, sweep = self.deck.row, self.deck.sweep
+        row, sweep = self.selection.row, self.selection.sweep
         if self._resumer.busy:
             return
         if row is not None:
@@ -76,7 +82,7 @@ class ActsScreen(DeckScreen):
 
     def do_halt(self) -> None:
         """Ask, then stop the run or the sweep under the cursor."""
-        row, sweep = self.deck.row, self.deck.sweep
+        row, sweep = self.selection.row, self.selection.sweep
         if row is not None:
             text = f"Stop {row.name}? It saves a checkpoint after this step, then ends. It can be resumed."
             self.app.push_screen(Confirm(text, "stop it"), partial(self._halt, row.run))
@@ -95,7 +101,7 @@ class ActsScreen(DeckScreen):
 
     def do_delete(self) -> None:
         """Ask, then delete."""
-        row, sweep = self.deck.row, self.deck.sweep
+        row, sweep = self.selection.row, self.selection.sweep
         if row is not None:
             text = f"Delete {row.name} with its checkpoints, adapter and exports? This cannot be undone."
             self.app.push_screen(Confirm(text, "delete it", final=True), partial(self._delete, row))
@@ -135,16 +141,16 @@ class ActsScreen(DeckScreen):
 
     def do_copy_row(self) -> None:
         """The folder of the run or sweep under the cursor."""
-        path = self.deck.row.run.path if self.deck.row else None
-        if path is None and self.deck.sweep is not None and self.deck.sweep.facts is not None:
-            path = self.deck.sweep.facts.sweep.path
+        path = self.selection.row.run.path if self.selection.row else None
+        if path is None and self.selection.sweep is not None and self.selection.sweep.facts is not None:
+            path = self.selection.sweep.facts.sweep.path
         if path is not None:
             self.app.copy_to_clipboard(str(path))
             self.say(f"copied {short_path(path)}")
 
     def do_error(self) -> None:
         """Why the run failed."""
-        row = self.deck.row
+        row = self.selection.row
         if row is not None:
             text = "\n".join([*row.error, "", f"worker's log: {short_path(row.run.path / 'worker.log')}"])
             self.app.push_screen(Reader(f"{row.name} {row.state}", Content(text)))

@@ -19,9 +19,10 @@ from textual.widgets import Input, OptionList
 
 from engine.api.runs import Run
 from tui.background import Lane
-from tui.frame.commands import LIVE_STATES, bindings
+from tui.frame.commands import bindings
 from tui.reading.snapshot import short_name
 from tui.runs.actions import ActsScreen
+from tui.runs.commands import RUNS_COMMANDS
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow
 from tui.runs.view import (
     LETTERS,
@@ -65,7 +66,7 @@ class RunsScreen(ActsScreen):
     """See the module."""
 
     NAME = "runs"
-    BINDINGS: ClassVar = bindings("runs")
+    BINDINGS: ClassVar = bindings(RUNS_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class RunsScreen(ActsScreen):
     def _seen(self, listing: Listing) -> None:
         self._listing, self._answered = listing, True
         known = {row.run.id for row in listing.rows}
-        self.deck.marked = tuple(run for run in self.deck.marked if run.id in known)
+        self.selection.marked = tuple(run for run in self.selection.marked if run.id in known)
         self._show()
 
     # Showing
@@ -151,7 +152,7 @@ class RunsScreen(ActsScreen):
         self._moved()
 
     def _show_top(self, found: list[Entry]) -> None:
-        living = sum(row.state in LIVE_STATES for row in self._all)
+        living = sum(row.is_live for row in self._all)
         total = self._listing.total if self._listing else 0
         shown = f"{len(self._all):,} newest of {total:,}" if total > len(self._all) else f"{total:,}"
         left: list[Part] = [*self.tabs()]
@@ -170,18 +171,18 @@ class RunsScreen(ActsScreen):
         return partial(entry_line, one, letter, now) if trial is None else partial(trial, one, letter)
 
     def _letter(self, run: Run) -> str:
-        marked = [one.id for one in self.deck.marked]
+        marked = [one.id for one in self.selection.marked]
         return LETTERS[marked.index(run.id)] if run.id in marked else ""
 
     @on(OptionList.OptionHighlighted, "#runs")
     def _moved(self) -> None:
         current = self.query_one("#runs", Rows).current
         one = self._entries.get(current.key) if current else None
-        before, inside = (self.deck.row, self.deck.sweep), self._inside()
-        self.deck.row = one if isinstance(one, RunRow) else None
-        self.deck.sweep = one if isinstance(one, SweepRow) else None
+        before, inside = (self.selection.row, self.selection.sweep), self._inside()
+        self.selection.row = one if isinstance(one, RunRow) else None
+        self.selection.sweep = one if isinstance(one, SweepRow) else None
         self.query_one("#about", Line).show(about(one, inside.facts if inside else None))
-        if (self.deck.row, self.deck.sweep) != before:
+        if (self.selection.row, self.selection.sweep) != before:
             self.refresh_keys()
 
     @on(OptionList.OptionSelected, "#runs")
@@ -190,10 +191,10 @@ class RunsScreen(ActsScreen):
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""
-        one = self.deck.row or self.deck.sweep
+        one = self.selection.row or self.selection.sweep
         if one is None:
             return None
-        sweep = [("\n\n" + SWEEP_HELP, "")] if self.deck.sweep is not None else []
+        sweep = [("\n\n" + SWEEP_HELP, "")] if self.selection.sweep is not None else []
         name = one.name if isinstance(one, RunRow) else short_name(one.id)
         return f"{name}: {one.state}", line(STATE_HELP.get(one.state, ""), *sweep)
 
@@ -262,15 +263,15 @@ class RunsScreen(ActsScreen):
 
     def do_mark(self) -> None:
         """Mark the run under the cursor, or take its mark away."""
-        row = self.deck.row
+        row = self.selection.row
         if row is None:
             return
-        if any(run.id == row.run.id for run in self.deck.marked):
-            self.deck.marked = tuple(run for run in self.deck.marked if run.id != row.run.id)
-        elif len(self.deck.marked) == len(LETTERS):
+        if any(run.id == row.run.id for run in self.selection.marked):
+            self.selection.marked = tuple(run for run in self.selection.marked if run.id != row.run.id)
+        elif len(self.selection.marked) == len(LETTERS):
             self.say(f"{len(LETTERS)} runs are marked: no more can be told apart")
         else:
-            self.deck.marked = (*self.deck.marked, row.run)
+            self.selection.marked = (*self.selection.marked, row.run)
         self._show()
         self.refresh_keys()
         rows = self.query_one("#runs", Rows)
@@ -279,7 +280,7 @@ class RunsScreen(ActsScreen):
 
     def do_unmark(self) -> None:
         """Take all marks away."""
-        self.deck.marked = ()
+        self.selection.marked = ()
         self._show()
         self.refresh_keys()
 
@@ -291,15 +292,15 @@ class RunsScreen(ActsScreen):
 
     def do_attach(self) -> None:
         """Show the run, or the trials of the sweep."""
-        if self.deck.sweep is not None:
-            self._choose(sweep=self.deck.sweep.id)
+        if self.selection.sweep is not None:
+            self._choose(sweep=self.selection.sweep.id)
             self.query_one("#runs", Rows).action_first()
-        elif self.deck.row is not None:
-            self.deck_app.attach(self.deck.row.run)
+        elif self.selection.row is not None:
+            self.deck_app.attach(self.selection.row.run)
 
     def do_evaluation(self) -> None:
         """What the run has come to."""
-        self.deck_app.do_results()
+        self.deck_app.action_command("results")
 
 
 def _metric(sweep: SweepRow) -> str:

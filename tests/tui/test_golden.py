@@ -108,7 +108,7 @@ async def test_run(state: str, size: tuple[int, int], monkeypatch: pytest.Monkey
         writer = EventWriter(run.events_path)
         writer.write("error", code="data", message="rows.jsonl: 2 problems", hint="mend them")
         writer.write("finished", outcome="failed", step=200, exit_code=3, seconds=4400)
-    monkeypatch.setattr("tui.run.screen.short_path", lambda path: f"RUN/{path.name}")
+    monkeypatch.setattr("tui.run.remedy_pane.short_path", lambda path: f"RUN/{path.name}")
     app = attached(run)
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "step 200 of 400", "failed" if state == "failed" else "┤")

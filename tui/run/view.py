@@ -206,6 +206,24 @@ def log_text(item: LogLine) -> str:
     return f"{time.strftime('%H:%M:%S', time.localtime(item.time))} {item.text}"
 
 
+def stop_question(snapshot: RunSnapshot) -> str:
+    """What stopping the run now would do."""
+    begun = snapshot.step or snapshot.phase == "train"
+    when = f"saves a checkpoint at step {snapshot.step + 1}, then ends" if begun else "ends before training begins"
+    return f"Stop {snapshot.facts.name}? It {when}. What it learned is kept; it can be resumed."
+
+
+def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: str) -> list[str]:
+    """What differs from the plain live view, for the right end of the status line; an empty note is left out there."""
+    notes = ["view held still (p)" if paused else "", "" if following else "log not following (G)"]
+    if snapshot.reading is not None:
+        notes.append(f"reading the history: {snapshot.reading:.0%}")
+    notes.append(search)
+    if snapshot.warnings:
+        notes.append(f"{snapshot.warnings} warning{'s' if snapshot.warnings > 1 else ''}")
+    return notes
+
+
 def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:
     """Is it alive, and does it need this window?"""
     right: list[Part] = [(" · ".join(note for note in notes if note), "$warning")]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.names import complete_runs
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
@@ -20,7 +21,7 @@ from engine.text import format_duration
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
 @click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="dtype of the merged weights.")

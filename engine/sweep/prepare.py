@@ -63,8 +63,8 @@ def with_overrides(loaded: LoadedProfile, overrides: Sequence[str]) -> LoadedPro
 def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> PreparedSweep:
     """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
 
-    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`, RESOURCES when no cell
-    can run.
+    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`; when no cell can run, the
+    code of the cause (RESOURCES where none fits), PROFILE for several causes.
     """
     error = check_error(loaded, None)
     if error is not None:
@@ -73,9 +73,10 @@ def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) ->
     cells, left_out = examine_cells(plan, machine)
     if not cells:
         first = left_out[0]
+        codes = {cell.code for cell in left_out}
         raise EngineError(
             f"none of {len(left_out)} settings can run here; the first: {first.why}",
-            code=ExitCode.RESOURCES,
+            code=codes.pop() if len(codes) == 1 else ExitCode.PROFILE,
             where="sweep.space",
             hint="see 'engine fit' for what this machine can train",
         )

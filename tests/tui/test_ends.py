@@ -248,6 +248,14 @@ def test_a_hang_up_at_any_moment_leaves_no_deck_behind(moment: bytes) -> None:
     assert terminal.process.wait(10) in (128 + signal.SIGHUP, -signal.SIGHUP)
 
 
+@pytest.mark.parametrize("moment", [b"", b"demo (built"], ids=["while it loads", "later"])
+def test_a_terminal_that_goes_without_a_signal_leaves_no_deck_behind(moment: bytes) -> None:
+    terminal = Terminal(controlling=False)
+    terminal.wait_for(moment)
+    os.close(terminal.master)
+    terminal.process.wait(10)
+
+
 def test_quitting_by_key_ends_with_zero_and_idle_sends_nothing() -> None:
     run = make_run()
     record(run, 50, 60, "completed")

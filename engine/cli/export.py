@@ -13,7 +13,7 @@ from engine.cli.names import complete_runs
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
-from engine.export.formats import GGUF, QUANTIZED
+from engine.export.formats import DTYPES, GGUF, QUANTIZED
 from engine.export.push import Hub, connect, files_of, listing, upload
 from engine.runs import jobs, launch, store
 from engine.runs.store import Run
@@ -24,7 +24,7 @@ from engine.text import format_duration
 @click.argument("run", shell_complete=complete_runs)
 @click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
 @click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
-@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="dtype of the merged weights.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="dtype of the merged weights.")
 @click.option("--quantize", multiple=True, type=click.Choice(QUANTIZED), help="Also in 4 or 8 bits; repeatable.")
 @click.option(
     "--gguf",

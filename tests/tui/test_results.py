@@ -26,15 +26,12 @@ from tui.app import DeckApp
 from tui.reading.jobs import JobReader
 from tui.results.commands import ResultsState
 from tui.results.exports import (
-    BITS,
     FORMATS,
-    GGUF,
-    QUANTIZED,
     Choices,
     command,
-    estimated_bytes,
     first_choices,
     make_exported,
+    size_estimate,
     toggled,
 )
 from tui.results.reader import ResultReader, _sure, make_report
@@ -271,11 +268,9 @@ def test_an_export_that_was_deleted_is_not_shown(place: Path) -> None:
 
 def test_the_deck_offers_every_format_of_the_exporter() -> None:
     kinds = Export.model_fields
-    offered = {"quantized": set(QUANTIZED), "gguf": set(GGUF)}
-    known = {name: set(get_args(get_args(kinds[name].annotation)[0])) for name in offered}
-    assert offered == known
-    assert {*QUANTIZED, *(f"gguf {kind}" for kind in GGUF)} <= {name for name, _ in FORMATS}
-    assert {*QUANTIZED, *GGUF} == set(BITS)
+    known = {name: set(get_args(get_args(kinds[name].annotation)[0])) for name in ("quantized", "gguf")}
+    offered = {name for name, _ in FORMATS}
+    assert offered == {"adapter", "merged", *known["quantized"], *(f"gguf {kind}" for kind in known["gguf"])}
 
 
 def test_formats_are_chosen_as_the_exporter_takes_them() -> None:
@@ -308,7 +303,7 @@ def test_sizes_are_told_before_anything_is_written() -> None:
         "estimate": {"trainable_parameters": 40_000_000},
     }
     sizes = {
-        name: (estimated_bytes(name, Choices(), run_json) or 0) / 1e9
+        name: (size_estimate(name, Choices(), run_json) or 0) / 1e9
         for name in ("adapter", "merged", "nf4", "int8", "gguf q8_0", "gguf q4_0")
     }
     assert sizes["adapter"] == pytest.approx(0.08)
@@ -317,8 +312,8 @@ def test_sizes_are_told_before_anything_is_written() -> None:
     assert 7.0 < sizes["int8"] < 7.4
     assert sizes["gguf q8_0"] == pytest.approx(7.16 * 7.0 / 6.74, rel=0.01)  # llama.cpp's 7B: 7.16 GB of 6.74 B weights
     assert 3.9 < sizes["gguf q4_0"] < 4.2
-    assert estimated_bytes("merged", Choices(), {}) is None
-    assert estimated_bytes("merged", Choices(dtype="fp32"), run_json) == 28e9
+    assert size_estimate("merged", Choices(), {}) is None
+    assert size_estimate("merged", Choices(dtype="fp32"), run_json) == 28e9
 
 
 async def test_choices_change_the_command_and_its_words(cpu_machine: object) -> None:

@@ -15,6 +15,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.timer import Timer
 
+from engine.api.profiles import RunTime, run_time
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.documents import document
@@ -24,7 +25,6 @@ from tui.profile import starting
 from tui.profile.commands import PROFILE_COMMANDS
 from tui.profile.field import FieldRow
 from tui.profile.form_screen import Fields, FormScreen
-from tui.profile.timing import RunTime, run_time
 from tui.profile.view import (
     answer_parts,
     diff_content,

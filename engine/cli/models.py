@@ -47,14 +47,13 @@ def list_(
     word: str | None, family: str | None, max_parameters: float | None, licence: str | None, as_json: bool
 ) -> None:
     """Known models, smallest first; WORD is a part of a name or a use such as 'code'."""
-    from engine.models.parameters import total_parameters
 
     own = {spec.name for spec in _own()}
     asked = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
     found = [
         spec
-        for spec in sorted(_known(), key=total_parameters)
-        if _matches(spec, *asked) and (max_parameters is None or total_parameters(spec) <= max_parameters)
+        for spec in sorted(_known(), key=lambda spec: spec.sizes.total_parameters)
+        if _matches(spec, *asked) and (max_parameters is None or spec.sizes.total_parameters <= max_parameters)
     ]
     rows = [row(spec, own) for spec in found]
     if as_json:

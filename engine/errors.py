@@ -12,7 +12,11 @@ from typing import Any
 
 
 class ExitCode(IntEnum):
-    """What the shell sees; scripts branch on these, so they never change meaning."""
+    """What the shell sees; scripts branch on these. `MEANINGS` has their texts.
+
+    A model, a profile or every setting of a sweep that does not fit is RESOURCES in every command, whether the
+    command shows a plan, checks one or would start it. Where other problems stand beside it, PROFILE.
+    """
 
     OK = 0
     INTERNAL = 1
@@ -24,6 +28,21 @@ class ExitCode(IntEnum):
     DIVERGED = 7
     INTERRUPTED = 8
     ENVIRONMENT = 9
+
+
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.INTERNAL: "an internal error",
+    ExitCode.PROFILE: "profile or usage",
+    ExitCode.DATA: "data",
+    ExitCode.MODEL: "model",
+    ExitCode.RESOURCES: "resources: does not fit, GPU or memory missing, a worker at work",
+    ExitCode.DISK: "disk",
+    ExitCode.DIVERGED: "diverged: a loss that is not a number",
+    ExitCode.INTERRUPTED: "stopped, and can be resumed",
+    ExitCode.ENVIRONMENT: "environment: driver, library, program, network, token, launcher",
+}
+"""What `engine --help` says of each code."""
 
 
 @dataclass(frozen=True, slots=True)

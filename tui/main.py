@@ -19,7 +19,7 @@ from tui.frame.options import Options
 from tui.terminal.opening import Attributes, keys_kept, loaded
 
 if TYPE_CHECKING:
-    from engine.api import Run
+    from engine.api.runs import Run
 
 
 SWITCH_S = 0.001
@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_keys()
     run: Run | None = None
     if arguments.run:
-        from engine import api
+        from engine.api import runs
 
         try:
-            run = api.find_run(arguments.run)
+            run = runs.find_run(arguments.run)
         except EngineError as error:
             sys.stderr.write(sanitize(f"error: {error}", single_line=True) + "\n")
             return int(error.code)
@@ -69,11 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print_keys() -> int:
     """Every command as `deck.toml` names it, with the keys that it has now; the file's problems on stderr."""
-    from tui.frame.commands import COMMANDS, key_label
+    from tui.commands import COMMANDS
+    from tui.frame.commands import key_label
     from tui.frame.settings import read_settings
 
-    settings = read_settings()
-    for command in COMMANDS:
+    settings = read_settings(COMMANDS)
+    for command in COMMANDS.rows:
         key = key_label(command, settings.keys) if command.key or command.id in settings.keys else ""
         sys.stdout.write(f"{command.id:14}{key:10}{command.screen or 'everywhere':12}{command.help}\n")
     for problem in settings.problems:

@@ -11,7 +11,7 @@ import os
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from engine.api import GIB
+from engine.api.fit import GIB
 from engine.text import sanitize
 
 Part = str | tuple[str, str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, note
+from engine.cli.common import colour, json_option, note, print_json_line, warn
+from engine.cli.names import complete_runs
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
@@ -38,7 +38,7 @@ class Conversation:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--system", default="", help="System message of the conversation.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 32_768), default=512, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 5), default=0.0, help="0 = always the likeliest token.")
@@ -60,7 +60,7 @@ def chat(
         note(f"loading {found.id} …")
         for event in talk.wait_ready():
             if event["type"] == "warning":
-                note(f"warning: {event['message']}")
+                warn(str(event["message"]))
         if sys.stdin.isatty() and not as_json:
             note(HELP)
             _talk(talk, conversation)
@@ -152,6 +152,6 @@ def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: boo
         raise EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
     if as_json:
         known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
-        click.echo(json.dumps({"prompt": text, "answer": last["text"], **known}))
+        print_json_line({"prompt": text, "answer": last["text"], **known})
     else:
         click.echo(sanitize(str(last["text"]), max_chars=1_000_000))

@@ -10,17 +10,18 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
+from engine.cli.flags import json_option as json_option
 from engine.errors import EngineError, Problem
 from engine.text import sanitize
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+NO_FIT = "Exit code 5: it does not fit on the device. 'engine --help' lists all codes."
+"""Below the help of every command that plans memory."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 device_option = click.option(
     "--device",
     metavar="DEVICE",
@@ -32,6 +33,12 @@ device_option = click.option(
 def print_json(value: Any) -> None:
     """One JSON document on stdout; non-finite numbers become null."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON object in one line on stdout, sent at once: a reader of a pipe acts on it now."""
+    sys.stdout.write(json.dumps(_finite(value), default=str) + "\n")
+    sys.stdout.flush()
 
 
 def _finite(value: Any) -> Any:
@@ -52,6 +59,11 @@ def line(text: str = "") -> None:
 def note(text: str) -> None:
     """A line of progress, warning or advice on stderr."""
     click.echo(sanitize(text, max_chars=4000), err=True)
+
+
+def warn(about: Problem | EngineError | str) -> None:
+    """A warning on stderr: a sentence, or a problem with its place and remedy."""
+    note(f"warning: {about if isinstance(about, str) else problem_line(about)}")
 
 
 def colour(text: str, name: str, *, err: bool = False) -> str:
@@ -90,16 +102,16 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: S
     ]
 
 
-def problem_line(problem: Problem) -> str:
+def problem_line(problem: Problem | EngineError) -> str:
     """`file.toml:12  lora.rr: unknown key - did you mean 'r'?` in one line."""
     message = problem.message + (f" - {problem.hint}" if problem.hint else "")
     return sanitize(f"{problem.where}: {message}" if problem.where else message, single_line=True)
 
 
 def print_error(error: EngineError, *, as_json: bool) -> None:
-    """An error as `{"error": …}` on stdout, or as one line a problem on stderr."""
+    """An error as `{"error": …}` in one line on stdout, whole as a document and among JSON Lines; else on stderr."""
     if as_json:
-        print_json({"error": error.to_dict()})
+        print_json_line({"error": error.to_dict()})
         return
     if len(error.problems) > 1:
         for problem in error.problems:

@@ -11,24 +11,22 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, line, note, print_json, table
+from engine.cli.common import colour, json_option, line, note, print_json, table, warn
+from engine.cli.flags import group_flags
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
 
-profile_argument = click.argument("profile", type=click.Path(path_type=Path))
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable."
-)
-
 
 @click.group()
+@group_flags
 def data() -> None:
     """Check a data set, or preview its tokens and mask."""
 
 
 @data.command()
-@profile_argument
+@profile_argument()
 @set_option
 @json_option
 def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -41,11 +39,11 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     for text in report_lines(report):
         line(text)
     for warning in report["warnings"]:
-        note(f"warning: {warning}")
+        warn(warning)
 
 
 @data.command()
-@profile_argument
+@profile_argument()
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
 @click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")
@@ -62,7 +60,7 @@ def preview(profile: Path, overrides: tuple[str, ...], rows: int, by_token: bool
     for problem in result["problems"]:
         note(f"{problem['path']}, row {problem['row']}: {problem['cause']} {problem['detail']}")
     for warning in result["warnings"]:
-        note(f"warning: {warning}")
+        warn(warning)
 
 
 def _run(job: str, profile: Path, overrides: tuple[str, ...], as_json: bool, **params: Any) -> dict[str, Any]:

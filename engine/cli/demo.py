@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json
+from engine.cli.profile_argument import set_option
 from engine.errors import ExitCode
 from engine.runs import launch
 from engine.runs.ranks import refuse_ranks
@@ -33,9 +34,9 @@ _REAL_MODEL = (
 _SHOWN = ("exact_match", "perplexity", "rougeL", "bleu")
 
 
-@click.command()
+@click.command(epilog=NO_FIT)
 @click.option("--model", metavar="PATH", help="Directory, .gguf file or hub id instead of the built-in model.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@set_option
 @json_option
 def demo(model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Teach a small model to write dates as ISO 8601, and prove it: no network, a minute or two."""

@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from engine.cli.common import colour, json_option, line, note, print_json
+from engine.cli.names import complete_runs, or_path
+from engine.cli.profile_argument import set_option
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.target import Asked, job_of
@@ -21,12 +23,17 @@ VERDICT_COLOURS = {"better": "green", "worse": "red", "worse, and forgetting": "
 
 
 @click.command()
-@click.argument("target", metavar="RUN|PATH")
+@click.argument("target", metavar="RUN|PATH", shell_complete=or_path(complete_runs))
 @click.option("--rows", type=click.IntRange(1, 100_000), help="Rows to score; default: evaluate.max_samples.")
 @click.option("--data", metavar="PATH", help="Score these rows instead of those that the run held out.")
-@click.option("--run", metavar="RUN", help="For a PATH: the run whose rows and base serve; default: where it lies.")
+@click.option(
+    "--run",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="For a PATH: the run whose rows and base serve; default: where it lies.",
+)
 @click.option("--base", metavar="MODEL", help="For a PATH: the model to compare with.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of [evaluate]; repeatable.")
+@set_option
 @click.option("--harness", metavar="TASK[,TASK]", help="Run these tasks of lm-evaluation-harness instead.")
 @click.option("--harness-tasks", metavar="DIR", help="A folder of task files of your own for --harness.")
 @click.option("--harness-chat", is_flag=True, help="Ask the tasks' questions in the model's chat template.")
@@ -48,7 +55,8 @@ def evaluate(
     """Score base against tuned on the rows that RUN held out: an id, a part of one, or 'last'.
 
     A PATH is a model directory, an adapter folder or a GGUF file: one that 'engine export' wrote into a run is
-    measured on that run's rows, beside its base; any other with --run, or with --data and --base.
+    measured on that run's rows, beside its base; any other with --run, or with --data and --base. --set takes the
+    settings of [evaluate], model.max_length, data.system, data.mask and launch.device.
     """
     tasks = harness_job(harness, harness_tasks, chat=harness_chat, allow_code=allow_task_code)
     job, owner = job_of(Asked(target, run, data, base, overrides), needs_rows=not tasks)

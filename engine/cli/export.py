@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.names import complete_runs
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
-from engine.export.formats import GGUF, QUANTIZED
+from engine.export.formats import DTYPES, GGUF, QUANTIZED
 from engine.export.push import Hub, connect, files_of, listing, upload
 from engine.runs import jobs, launch, store
 from engine.runs.store import Run
@@ -20,10 +21,10 @@ from engine.text import format_duration
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
 @click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
-@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="dtype of the merged weights.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="dtype of the merged weights.")
 @click.option("--quantize", multiple=True, type=click.Choice(QUANTIZED), help="Also in 4 or 8 bits; repeatable.")
 @click.option(
     "--gguf",

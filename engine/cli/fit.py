@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.cli.common import device_option, json_option, line, note, print_json
+from engine.cli.common import NO_FIT, device_option, json_option, line, note, print_json, warn
 from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.recommend.answer import Answer, document
 from engine.text import format_bytes
@@ -54,8 +55,8 @@ def _filters(function: _Function) -> _Function:
     return function
 
 
-@click.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.command(epilog=NO_FIT)
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
 @_filters
 @click.option("--why", is_flag=True, help="Show terms, reasons and alternatives of every model.")
 @click.option("--exact", is_flag=True, help="Simulate a step of each MODEL too: about ten seconds, needs torch.")
@@ -73,8 +74,7 @@ def fit(
 ) -> None:
     """Rank models on this machine, or show one model's estimate term by term.
 
-    MODEL is a directory, a .gguf file, 'demo', a hub id or a name from the list. Exit code 1 when an
-    asked model does not fit.
+    MODEL is a directory, a .gguf file, 'demo', a hub id or a name from the list.
     """
     from engine.recommend.search import plan_model, rank_models
 
@@ -100,11 +100,11 @@ def fit(
     else:
         _show(machine, answers, len(plans), detailed=detailed)
     if specs and any(answer.verdict == "NO" for answer in answers):
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(int(ExitCode.RESOURCES))
 
 
-@click.command()
-@click.argument("model", required=False)
+@click.command(epilog=NO_FIT)
+@click.argument("model", required=False, shell_complete=complete_models)
 @click.option("--data", "data_path", type=click.Path(path_type=Path), help="File of training examples.")
 @click.option("--write", "target", type=click.Path(path_type=Path), help="Write the choices as a profile (TOML).")
 @_filters
@@ -129,15 +129,22 @@ def recommend(
     requirements = _requirements(filters, machine)
     spec = _resolve((model,))[0] if model else rank_models(machine, requirements)[0].model
     plan = plan_model(spec, machine, requirements)
-    if target is not None and plan.verdict != "NO":
+    error = _does_not_fit(plan, target) if plan.verdict == "NO" else None
+    if target is not None and error is None:
         _write(plan, target, data_path, requirements)
     answer = Answer(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
     if as_json:
-        print_json({**document(machine, [answer], 1), "written": str(target) if target else None})
+        _print_recommendation(document(machine, [answer], 1), target, error)
     else:
         show_choices(machine, answer, target)
-    if plan.verdict == "NO":
-        raise click.exceptions.Exit(1) if target is None else _does_not_fit(plan)
+    if error is not None:
+        raise click.exceptions.Exit(int(error.code)) if as_json else error
+
+
+def _print_recommendation(found: dict[str, Any], target: Path | None, error: EngineError | None) -> None:
+    """One document, with the error in it where the model does not fit: stdout holds a single value."""
+    written = str(target) if target is not None and error is None else None
+    print_json({**found, "written": written, **({"error": error.to_dict()} if error else {})})
 
 
 def _machine(gpu: str | None, count: int, device: str) -> Machine:
@@ -175,7 +182,7 @@ def _resolve(names: Sequence[str]) -> list[Any]:
     from engine.models.resolve import resolve_model
 
     if problem := catalog_problem():
-        note(f"warning: {problem.where}: {problem.message} - {problem.hint}")
+        warn(problem)
     return [resolve_model(name) for name in names]
 
 
@@ -209,14 +216,13 @@ def _write(plan: Plan, target: Path, data_path: Path | None, asked: Requirements
         note(f"no --data: {target} names train.jsonl beside it, to be put there or changed")
 
 
-def _does_not_fit(plan: Plan) -> EngineError:
+def _does_not_fit(plan: Plan, target: Path | None) -> EngineError:
     short = format_bytes(-plan.headroom_bytes) if plan.headroom_bytes < 0 else "nothing"
     hint = plan.alternatives[0] if plan.alternatives else "see 'engine fit' for models that fit"
-    return EngineError(
-        f"{plan.model.name} does not fit on {plan.device_title}: {short} short, so no profile was written",
-        code=ExitCode.RESOURCES,
-        hint=hint,
-    )
+    message = f"{plan.model.name} does not fit on {plan.device_title}: {short} short"
+    if target is not None:
+        message += ", so no profile was written"
+    return EngineError(message, code=ExitCode.RESOURCES, hint=hint)
 
 
 def _show(machine: Machine, answers: Sequence[Answer], total: int, *, detailed: bool) -> None:

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
-from engine.cli.model_facts import breakdown, facts, marks, row
+from engine.cli.flags import group_flags
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.text import format_count, sanitize
+
+if TYPE_CHECKING:
+    from engine.models.spec import ModelSpec
+
+
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.models.spec import ModelSpec
@@ -33,6 +40,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 
 
 @click.group()
+@group_flags
 def models() -> None:
     """List known models, show one's numbers, add your own."""
 
@@ -71,7 +79,7 @@ def list_(
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Numbers, licence, source and parameters of NAME, and where its files are on this machine."""
@@ -189,3 +197,65 @@ def _write(specs: list[ModelSpec]) -> Path:
         ) from None
     forget_catalog()
     return path
+
+
+def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
+    """One model of the list; `path` is where its files are on this machine."""
+    from engine.models.resolve import cached_snapshot
+
+    path = spec.path or cached_snapshot(spec.name)
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "parameters": spec.sizes.total_parameters,
+        "context": spec.max_position_embeddings,
+        "licence": spec.licence,
+        "gated": spec.gated,
+        "use_cases": list(spec.use_cases),
+        "own": spec.name in own,
+        "path": str(path) if path else None,
+    }
+
+
+def marks(row: dict[str, Any]) -> str:
+    """What sets a row apart: yours, on disk, gated."""
+    return ", ".join(text for key, text in (("own", "yours"), ("path", "on disk"), ("gated", "gated")) if row[key])
+
+
+def breakdown(spec: ModelSpec) -> dict[str, int]:
+    """Parameters by kind, their sum, the total that is used, and what a token is multiplied with."""
+
+    return {
+        "linear": spec.sizes.linear_parameters,
+        "experts": spec.sizes.expert_parameters,
+        "embeddings": spec.sizes.embedding_parameters,
+        "norms": spec.sizes.small_parameters,
+        "computed": spec.sizes.computed_parameters,
+        "total": spec.sizes.total_parameters,
+        "active": spec.sizes.active_parameters,
+    }
+
+
+def facts(spec: ModelSpec, *, own: bool, checked_against: str) -> list[tuple[str, str]]:
+    """Label and text of each line of `engine models show`."""
+    from engine.models.resolve import describe_parameters
+
+    heads = f"{spec.num_attention_heads} heads of {spec.head_dim}, {spec.num_key_value_heads} for keys and values"
+    experts = f", {spec.num_experts} experts, {spec.num_experts_per_token} a token" if spec.num_experts else ""
+    window = f", window {spec.sliding_window}" if spec.sliding_window else ""
+    tied = "tied" if spec.tie_word_embeddings else "not tied"
+    checked = f"shipped list, checked against {checked_against}" if checked_against else "shipped list, not checked"
+    listed = "your own list" if own else checked if spec.source == "catalogue" else spec.source
+    return [
+        ("model", spec.name),
+        ("family", spec.family),
+        ("licence", (spec.licence or "not known") + (", gated" if spec.gated else "")),
+        ("context", f"{spec.max_position_embeddings} tokens{window}"),
+        ("layers", f"{spec.num_hidden_layers} of {spec.hidden_size}, feed-forward {spec.intermediate_size}{experts}"),
+        ("attention", heads),
+        ("vocabulary", f"{spec.vocab_size}, embeddings {tied}"),
+        ("weights", spec.weights_dtype),
+        ("source", listed),
+        ("files", spec.path or "not on this machine"),
+        ("parameters", describe_parameters(spec)),
+    ]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
-from engine.cli.common import json_option, line, print_json, width
-from engine.cli.probe_measure import measure_all, measured_devices, measured_lines
+from engine.cli.common import json_option, line, note, print_json, width
 from engine.hardware.capabilities import best_dtype, usable_gpus
-from engine.hardware.cards import card_name, model_name
+from engine.hardware.cards import card_name, card_title, model_name
 from engine.hardware.machine import Gpu, GpuProcess, Machine
 from engine.hardware.probe import probe_machine
+from engine.speed.measured import DtypeRates, MeasuredRates, load_rates
 from engine.text import format_bytes, sanitize
 
 _BAR_CELLS = 20
@@ -55,8 +55,8 @@ def machine_lines(machine: Machine, columns: int) -> Iterator[str]:
     elif not usable_gpus(machine):
         yield from _wrapped("GPU", "none has free memory that is known: training runs on the processor", columns)
     yield from _host_lines(machine, columns)
-    for note in machine.notes:
-        yield from _wrapped("Note", note, columns)
+    for remark in machine.notes:
+        yield from _wrapped("Note", remark, columns)
 
 
 def _versions(machine: Machine) -> str:
@@ -78,8 +78,8 @@ def _gpu_lines(machine: Machine, gpu: Gpu, columns: int) -> Iterator[str]:
         if text:
             yield from _wrapped(label, text, columns)
     yield from _holder_lines(gpu.processes, columns)
-    for note in gpu.notes:
-        yield from _wrapped("  note", note, columns)
+    for remark in gpu.notes:
+        yield from _wrapped("  note", remark, columns)
 
 
 def _what(gpu: Gpu) -> str:
@@ -159,3 +159,47 @@ def _wrapped(label: str, text: str, columns: int) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     ) or [label]
+
+
+_INDENT = " " * 13
+Measured = Sequence[tuple[str, MeasuredRates]]
+
+
+def measure_all(machine: Machine) -> None:
+    """Measure every usable GPU and the processor, one after the other. Raises EngineError(ENVIRONMENT)."""
+    from engine.measure.device import measure_device
+
+    for gpu in (*usable_gpus(machine), None):
+        note(f"measuring {card_title(gpu) if gpu else machine.cpu.name} …")
+        measure_device(gpu, machine)
+
+
+def measured_devices(machine: Machine) -> Measured:
+    """Devices that were measured with the software installed now, by name."""
+    devices = [
+        (card_title(gpu) if gpu else machine.cpu.name, load_rates(gpu, machine)) for gpu in (*machine.gpus, None)
+    ]
+    return [(name, rates) for name, rates in devices if rates is not None]
+
+
+def measured_lines(found: Measured, columns: int) -> Iterator[str]:
+    """A paragraph for each device."""
+    for name, rates in found:
+        parts = [_dtype_text(dtype, known) for dtype, known in rates.dtypes.items()]
+        parts.append(f"memory {rates.bandwidth_bytes_s / 1e9:.0f} GB/s")
+        threads = f" ({rates.threads} thread{'s' if rates.threads > 1 else ''})" if _on_processor(rates) else ""
+        yield from textwrap.wrap(
+            f"{sanitize(name, single_line=True)}{threads} on {rates.date}: {', '.join(parts)}",
+            max(40, min(columns, 100)),
+            initial_indent="Measured".ljust(len(_INDENT)),
+            subsequent_indent=_INDENT,
+        )
+
+
+def _dtype_text(dtype: str, known: DtypeRates) -> str:
+    rates = sorted({f"{rate / 1e12:.2g}" for _, rate in known.products}, key=float)
+    return f"{dtype} {' to '.join(dict.fromkeys((rates[0], rates[-1])))} TFLOPS"
+
+
+def _on_processor(rates: MeasuredRates) -> bool:
+    return any(known.value_s for known in rates.dtypes.values())

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.lifecycle import tell_begun
+from engine.cli.names import complete_runs
+from engine.cli.watch import fold_run
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.store import Run
@@ -21,7 +24,7 @@ _HEADER = ("", "remedy", "how", "memory", "speed")
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--apply", "number", type=click.IntRange(1), help="Do the remedy with this number.")
 @json_option
 def remedy(run_id: str, number: int | None, as_json: bool) -> None:
@@ -45,12 +48,10 @@ def remedy(run_id: str, number: int | None, as_json: bool) -> None:
             f"there are {len(found)} remedies", code=ExitCode.PROFILE, hint=f"engine runs remedy {run.id}"
         )
     target, _ = apply_remedy(failure, found[number - 1], machine)
-    print_json({"run": target.id, "path": str(target.path)}) if as_json else line(target.id)
+    tell_begun("run", target, as_json=as_json)
 
 
 def _what_happened(run: Run) -> tuple[dict[str, Any], float | None]:
-    from engine.cli.runs import fold_run
-
     fold, _ = fold_run(run)
     return fold.error, amount(fold.shortage.get("measured"), "limit_bytes")
 

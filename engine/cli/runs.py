@@ -11,10 +11,14 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
-from engine.cli.progress import Progress, status_line
+from engine.cli.flags import group_flags
+from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
+from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
+from engine.cli.watch import fold_run
+from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
 from engine.runs import control, launch, store
@@ -23,10 +27,9 @@ from engine.runs.store import Run
 from engine.runs.view import RunFold
 from engine.text import format_bytes
 
-_OVER = ("completed", "stopped", "failed", "lost")
-
 
 @click.group()
+@group_flags
 def runs() -> None:
     """List, show, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
 
@@ -73,20 +76,8 @@ def _steps(row: dict[str, Any]) -> str:
     return f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
 
 
-def fold_run(run: Run) -> tuple[RunFold, int]:
-    """All events of a run folded, and the offset behind the last."""
-    fold, offset = RunFold(), 0
-    while True:
-        events, after = read_events(run.events_path, offset)
-        for event in events:
-            fold.apply(event)
-        if after == offset:
-            return fold, offset
-        offset = after
-
-
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def show(run_id: str, as_json: bool) -> None:
     """State, numbers, predicted against measured memory, and files of a run."""
@@ -130,33 +121,22 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def watch(run_id: str, as_json: bool) -> None:
-    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it."""
+    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it.
+
+    With --json each event of the run is one line, from the first on, as in its events.jsonl; the last line has the
+    type 'end' and the outcome: completed, stopped, failed or lost.
+    """
     run = store.find_run(run_id)
-    fold, offset = fold_run(run)
-    if not as_json:
-        for _, _, text in fold.lines[-10:]:
-            line(text)
-        line(status_line(fold))
-    progress = Progress(quiet=as_json)
-    progress.fold = fold
-    while True:
-        over = store.run_state(run) in _OVER
-        events, offset = read_events(run.events_path, offset)
-        for event in events:
-            print_json(event) if as_json else progress(event)
-        if over and not events:
-            break
-        time.sleep(0.5)
-    progress.close()
+    follow(run, as_json=as_json)
     if (run.path / "summary.json").is_file() and not as_json:
         tell_summary(run, as_json=False)
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--now", is_flag=True, help="Do not wait for a checkpoint.")
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
@@ -170,11 +150,7 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
         _end_now(run, pid)
     else:
         control.request(run.path, "stop")
-    deadline = time.monotonic() + wait
-    while store.worker_pid(run) is not None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    state = store.run_state(run)
-    print_json({"run": run.id, "state": state}) if as_json else line(f"{run.id}  {state}")
+    tell_stopped("run", run, wait, as_json=as_json)
 
 
 def _end_now(run: Run, pid: int) -> None:
@@ -192,7 +168,7 @@ def _end_now(run: Run, pid: int) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--detach", is_flag=True, help="Return when training has started again.")
 @json_option
 def resume(run_id: str, detach: bool, as_json: bool) -> None:
@@ -204,11 +180,11 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
         finish(run, process, as_json=as_json, offset=offset, keep=True)
         return
     wait_until_it_trains(run, process, quiet=as_json, offset=offset, keep=True)
-    print_json({"run": run.id, "path": str(run.path)}) if as_json else line(run.id)
+    tell_begun("run", run, as_json=as_json)
 
 
 @runs.command("rm")
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
@@ -219,7 +195,7 @@ def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
         if not yes:
             click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
         store.remove_run(run)
-    print_json({"removed": [run.id for run in found]}) if as_json else note(f"removed {len(found)}")
+    tell_removed(found, as_json=as_json)
 
 
 runs.add_command(remedy)

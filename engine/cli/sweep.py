@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
+from engine.cli.lifecycle import tell_begun
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
 from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
     from engine.sweep.prepare import PreparedSweep
 
 
-@click.command()
-@click.argument("profile", type=click.Path(path_type=Path))
+@click.command(epilog=NO_FIT)
+@profile_argument()
 @click.option("--vary", multiple=True, metavar="KEY=VALUES", help="lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@set_option
 @click.option("--name", help="Name of the sweep and its runs; default: the profile's.")
 @click.option("--bill", "bill_only", is_flag=True, help="Show what it would take, and start nothing.")
 @click.option("--detach", is_flag=True, help="Return when the search has started; it goes on by itself.")
@@ -46,7 +48,8 @@ def sweep(
     """
     from engine.cli.sweeps import finish
     from engine.hardware.probe import probe_machine
-    from engine.sweep.prepare import prepare_sweep, shared_study, start_sweep
+    from engine.sweep.launch import start_sweep
+    from engine.sweep.prepare import prepare_sweep, shared_study
 
     if not bill_only:
         refuse_ranks()
@@ -57,7 +60,7 @@ def sweep(
     prepared = prepare_sweep(loaded, probe_machine(processes=False), progress)
     progress.close()
     for warning in prepared.warnings:
-        note(f"warning: {warning}")
+        warn(warning)
     if bill_only or not as_json:
         _show_bill(prepared, as_json=as_json and bill_only, to_stdout=bill_only)
     if bill_only:
@@ -71,12 +74,11 @@ def sweep(
 
 def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) -> LoadedProfile:
     from engine.profile.load import load_profile
-    from engine.profile.shipped import find_profile
     from engine.profile.values import inline_toml
     from engine.resolve.search_space import entries, space_of
     from engine.sweep.prepare import with_overrides
 
-    loaded = load_profile(find_profile(str(profile)))
+    loaded = load_profile(profile)
     changes = list(overrides)
     if vary and loaded.partial is not None:
         space = {**dict(entries(loaded.partial.sweep.space)), **space_of(vary)}
@@ -107,8 +109,6 @@ def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> No
 
 
 def _tell_detached(found: Run, as_json: bool) -> None:
-    if as_json:
-        print_json({"sweep": found.id, "path": str(found.path)})
-        return
-    line(found.id)
-    note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")
+    tell_begun("sweep", found, as_json=as_json)
+    if not as_json:
+        note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")

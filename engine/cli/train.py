@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
+from engine.cli.following import interrupts_passed_on, worker_error
+from engine.cli.lifecycle import tell_begun
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
-from engine.errors import EngineError, ExitCode
+from engine.errors import ExitCode
 from engine.runs import launch, store
 from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
+_ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "ending the worker now"
 
-@click.command()
-@click.argument("profile", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+
+@click.command(epilog=NO_FIT)
+@profile_argument()
+@set_option
 @click.option("--name", help="Name of the run; default: the profile's.")
 @click.option("--detach", is_flag=True, help="Return when training has started; it goes on by itself.")
 @json_option
@@ -33,14 +35,13 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     """
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
-    from engine.profile.shipped import find_profile
     from engine.resolve.resolve import resolve_profile
 
     refuse_ranks()
-    loaded = load_profile(find_profile(str(profile)), overrides)
+    loaded = load_profile(profile, overrides)
     resolved = resolve_profile(loaded, probe_machine(processes=False))
     for warning in resolved.warnings:
-        note(f"warning: {warning}")
+        warn(warning)
     if not as_json:
         _tell_plan(resolved)
     title = name or resolved.settings.name or profile.stem
@@ -61,7 +62,8 @@ def wait_until_it_trains(
     """
     progress = Progress(quiet=quiet)
     try:
-        _guarded(run, process, lambda: launch.wait_started(run, process, progress, offset=offset, keep=keep))
+        with interrupts_passed_on(process, *_ON_INTERRUPT):
+            launch.wait_started(run, process, progress, offset=offset, keep=keep)
     except SystemExit:
         _leave(run, process, began=False, keep=keep)
         raise
@@ -86,30 +88,21 @@ def follow_to_end(
     is ended from outside takes its worker with it until training has begun.
     """
     progress = Progress(quiet=quiet)
-    error: EngineError | None = None
-    began = False
-
-    def follow() -> None:
-        nonlocal error, began
-        for event in launch.follow(run.events_path, process, offset=offset):
-            progress(event)
-            began = began or event["type"] == "started"
-            if event["type"] == "error":
-                error = EngineError.from_dict(event)
-
     try:
-        _guarded(run, process, follow)
+        with interrupts_passed_on(process, *_ON_INTERRUPT):
+            for event in launch.follow(run.events_path, process, offset=offset):
+                progress(event)
     except SystemExit:
-        _leave(run, process, began=began, keep=keep)
+        _leave(run, process, began=bool(progress.fold.started), keep=keep)
         raise
     progress.close()
-    if error is None and not progress.fold.finished:
-        error = launch.died(run.path, process)
-    if not (began or keep):
+    stays = keep or bool(progress.fold.started)
+    error = worker_error(progress.fold, run.path, process)
+    if not stays:
         store.remove_run(run)
     if error is not None:
         raise error
-    return str(progress.fold.finished.get("outcome")) if began or keep else ""
+    return str(progress.fold.finished.get("outcome")) if stays else ""
 
 
 def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: bool) -> None:
@@ -122,23 +115,6 @@ def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: boo
         store.remove_run(run)
 
 
-def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Callable[[], None]) -> None:
-    """Run `follow` with Ctrl-C meant for the worker: the first asks it to save and stop, the second ends it."""
-    asked = 0
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        process.terminate()
-        note("stopping after this step; Ctrl-C again ends it at once" if asked == 1 else "ending the worker now")
-
-    before = signal.signal(signal.SIGINT, pass_on)
-    try:
-        follow()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _tell_plan(resolved: Any) -> None:
     estimate, plan = resolved.plan.estimate, resolved.plan
     needed, there = format_bytes(estimate.device_bytes), format_bytes(plan.available_bytes)
@@ -149,11 +125,10 @@ def _tell_plan(resolved: Any) -> None:
 
 
 def _tell_detached(run: Run, as_json: bool) -> None:
-    if as_json:
-        print_json({"run": run.id, "path": str(run.path), "pid": store.worker_pid(run)})
-        return
-    line(run.id)
-    note(f"training goes on without this terminal; watch: engine runs watch {run.id}   stop: engine runs stop {run.id}")
+    tell_begun("run", run, as_json=as_json, pid=store.worker_pid(run))
+    if not as_json:
+        watch, stop = f"engine runs watch {run.id}", f"engine runs stop {run.id}"
+        note(f"training goes on without this terminal; watch: {watch}   stop: {stop}")
 
 
 def tell_summary(run: Run, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.export import gguf_read, llama_quantize, parity
-from engine.export.formats import K_QUANTS, LIMITS
+from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import write_gguf
 from engine.export.parity import Merged, entry, look, problems_of
 from engine.export.reload import load_again
@@ -104,7 +104,7 @@ def _compare(path: Path, kind: str, source: Source) -> dict[str, Any]:
     made = entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged)
     worst, off = gguf_read.worst_weight(model, source.merged.folder)
     made |= {"file": path.name, "memory_bytes": gguf_read.tensor_bytes(path), "largest_weight_error": off}
-    problems = problems_of(made, LIMITS[kind], merged)
+    problems = problems_of(made, BY_NAME[kind].limit, merged)
     if not off <= gguf_read.WEIGHT_LIMIT:
         problems.append(f"its {worst} is off by {off:.2g} of its size")
     if gguf_read.positions_differ(path, source.rotary):

@@ -21,6 +21,7 @@ from engine.export import parity
 from engine.export.clean import base_name, scrub_json
 from engine.export.parity import Look, Merged, entry, look, lost, too_far
 from engine.export.reload import load_again
+from engine.export.sizes import ITEM_BYTES
 from engine.export.texts import Texts
 from engine.files import write_json_atomic
 from engine.hardware.memory import system_memory
@@ -30,7 +31,6 @@ from engine.modeling import load
 from engine.runs.job import Job, Warn
 from engine.text import format_bytes
 
-ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MEMORY_FACTOR = 1.25
 """The model once, and room for the layer that is merged and the logits that are compared."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.export import parity
 from engine.export.clean import scrub_json
-from engine.export.formats import BITSANDBYTES, LIMITS
+from engine.export.formats import BITSANDBYTES, BY_NAME
 from engine.export.parity import Merged, entry, look, problems_of
 from engine.export.reload import load_again, readable
 from engine.inference import scales
@@ -56,7 +56,7 @@ def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, fo
     made["reloaded_max_abs_diff"] = same.max_abs
     if method == "int8-static":
         made |= {"calibration_rows": len(texts.calibration), "fixed_layers": len(fixed), "layers": layers}
-    problems = _problems(method, same, stored) + problems_of(made, LIMITS[method], merged.look)
+    problems = _problems(method, same, stored) + problems_of(made, BY_NAME[method].limit, merged.look)
     if problems:
         raise parity.failed(method, problems)
     return made

@@ -42,6 +42,8 @@ class Cell:
     params: Params
     resolved: Resolved | None
     why: str = ""
+    code: ExitCode = ExitCode.OK
+    """Exit code that the cause stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def resolve_cell(
         resolved = resolve_profile(load_text(plan.text, plan.path, overrides), machine)
     except EngineError as error:
         first = error.problems[0] if error.problems else error
-        return Cell(dict(params), None, f"{first.message}; {first.hint}" if first.hint else first.message)
+        return Cell(dict(params), None, f"{first.message}; {first.hint}" if first.hint else first.message, error.code)
     return Cell(dict(params), resolved)
 
 

@@ -6,31 +6,22 @@ Called by `engine sweep` and `engine sweeps resume`. Not here: the search itself
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
-from engine.files import write_json_atomic
 from engine.hardware.machine import Machine
 from engine.profile.load import LoadedProfile, load_text
 from engine.profile.overrides import split_override
 from engine.profile.save import edited_text
 from engine.resolve.check import check_error
 from engine.resolve.resolve import Resolved
-from engine.runs import launch, store
+from engine.runs import launch
 from engine.runs.launch import OnEvent
-from engine.runs.ranks import refuse_ranks, without_rank
-from engine.runs.store import Run
 from engine.sweep.combinations import Cell, Plan, differing, plan_of
 from engine.sweep.cost import Bill, examine_cells, make_bill
 from engine.sweep.slots import free_slots
-from engine.sweep.store import SWEEP_JOB, create_sweep, read_sweep
-
-OWN_STORAGE = "study.journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +63,8 @@ def with_overrides(loaded: LoadedProfile, overrides: Sequence[str]) -> LoadedPro
 def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> PreparedSweep:
     """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
 
-    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`, RESOURCES when no cell
-    can run.
+    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`; when no cell can run, the
+    code of the cause (RESOURCES where none fits), PROFILE for several causes.
     """
     error = check_error(loaded, None)
     if error is not None:
@@ -82,9 +73,10 @@ def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) ->
     cells, left_out = examine_cells(plan, machine)
     if not cells:
         first = left_out[0]
+        codes = {cell.code for cell in left_out}
         raise EngineError(
             f"none of {len(left_out)} settings can run here; the first: {first.why}",
-            code=ExitCode.RESOURCES,
+            code=codes.pop() if len(codes) == 1 else ExitCode.PROFILE,
             where="sweep.space",
             hint="see 'engine fit' for what this machine can train",
         )
@@ -132,63 +124,6 @@ class _RowCounts:
             held_out = report["validation"]["sequences"] if report.get("validation") else 0
             self._known[key] = (report["train"]["sequences"], held_out)
         return self._known[key]
-
-
-def start_sweep(
-    prepared: PreparedSweep, name: str, shared: Shared | None = None
-) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Make the sweep's directory and start its worker. Raises EngineError: DISK, ENVIRONMENT among ranks."""
-    refuse_ranks()
-    plan, bill = prepared.plan, prepared.bill
-    told = {
-        "name": name,
-        "profile_path": str(plan.path.absolute()),
-        "method": plan.method,
-        "metric": plan.sweep.metric,
-        "trials": bill.trials,
-        "device": prepared.device,
-        "gpu": prepared.gpu,
-        "needed_bytes": bill.device_bytes,
-        "trial_disk_bytes": bill.trial_disk_bytes,
-        "shared": shared is not None,
-        "storage": shared.storage if shared else "",
-        "study": shared.study if shared else "",
-        "keys": [key for dimension in plan.dimensions for key in dimension.keys],
-        "cells": [cell.params for cell in prepared.cells] if plan.method == "grid" else [],
-        "left_out": [{"params": cell.params, "why": cell.why} for cell in prepared.left_out],
-        "bill": bill.to_dict(),
-    }
-    sweep = create_sweep(name, told, plan.text)
-    if shared is None:
-        own = {"storage": str(sweep.path / OWN_STORAGE), "study": sweep.id}
-        write_json_atomic(sweep.path / "sweep.json", {"v": 1, **told, **own})
-    return sweep, _spawn(sweep)
-
-
-def resume_sweep(sweep: Run) -> subprocess.Popen[bytes]:
-    """Start a sweep's worker again; it finds its trials where they are.
-
-    Raises EngineError: RESOURCES while one works, PROFILE when the sweep is complete or damaged, ENVIRONMENT in one of
-    several processes of a launcher.
-    """
-    refuse_ranks()
-    read_sweep(sweep)
-    if launch.is_at_work(sweep.path):
-        raise EngineError(
-            f"sweep {sweep.id} is at work", code=ExitCode.RESOURCES, hint=f"engine sweeps watch {sweep.id}"
-        )
-    if store.run_state(sweep) == "completed":
-        message = f"sweep {sweep.id} is complete"
-        raise EngineError(message, code=ExitCode.PROFILE, hint="start a new one for more trials")
-    for stale in (sweep.path / "control").iterdir():
-        stale.unlink()
-    write_json_atomic(sweep.path / "job.json", {**SWEEP_JOB, "asked_at": time.time()})
-    return _spawn(sweep)
-
-
-def _spawn(sweep: Run) -> subprocess.Popen[bytes]:
-    # As it is: threads and devices are each trial's own, and what stood here would pass for the person's wish.
-    return launch.spawn_worker(sweep.path, without_rank(os.environ))
 
 
 def shared_study(storage: str | None, study: str | None, name: str) -> Shared | None:

@@ -15,7 +15,7 @@ from engine.runs.control import take_requests
 from engine.runs.job import Job
 from engine.runs.store import Run
 from engine.sweep import table, trial
-from engine.sweep.slots import Starter, begin
+from engine.sweep.starter import Starter, begin
 from engine.sweep.state import Work
 from engine.sweep.store import trial_runs
 from engine.sweep.trial import ALIVE, MOST_RESUMES, LiveTrial

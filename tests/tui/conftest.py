@@ -16,7 +16,7 @@ import pytest
 from textual.app import App
 from textual.pilot import Pilot
 
-from engine import api
+from engine.api import fit, runs
 from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
 from engine.runs.events import EventWriter
 from engine.runs.store import Run, create_run
@@ -91,7 +91,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         found.append(run_json)
         return create_run(name, run_json, text), subprocess.Popen([sys.executable, "-c", ""])
 
-    monkeypatch.setattr(api, "start_run", start)
+    monkeypatch.setattr(runs, "start_run", start)
     return found
 
 
@@ -111,14 +111,14 @@ def slow_hands(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cpu_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The deck finds a machine without GPU."""
-    monkeypatch.setattr(api, "probe_machine", lambda **_: CPU_MACHINE)
+    monkeypatch.setattr(fit, "probe_machine", lambda **_: CPU_MACHINE)
     return CPU_MACHINE
 
 
 @pytest.fixture
 def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The deck finds two A100, one in use."""
-    monkeypatch.setattr(api, "probe_machine", lambda **_: GPU_MACHINE)
+    monkeypatch.setattr(fit, "probe_machine", lambda **_: GPU_MACHINE)
     return GPU_MACHINE
 
 

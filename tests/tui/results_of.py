@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine import api
+from engine.api import runs
 from engine.errors import EngineError
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
@@ -39,7 +39,7 @@ SAMPLES = [
 
 def settle(run_id: str = RUN_ID, settings: dict[str, Any] | None = None, **more: Any) -> Run:
     """A run directory with an adapter and held-out rows; `more` goes into run.json."""
-    path = api.runs_root() / run_id
+    path = runs.runs_root() / run_id
     for name in ("control", "adapter", "data", "eval"):
         (path / name).mkdir(parents=True, exist_ok=True)
     chosen = settings or SETTINGS

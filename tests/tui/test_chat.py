@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.widgets import Input
 
-from engine import api
+from engine.api import results
 from engine.errors import EngineError
 from tests.tui.conftest import deck, screen_text, shows, until
 from tests.tui.results_of import RUN_ID, FakeTalk, settle, trained
@@ -16,7 +16,7 @@ from tui.results.chat import Manner, Talking, chat_command, obeyed
 @pytest.fixture
 def talk(monkeypatch: pytest.MonkeyPatch) -> type[FakeTalk]:
     """The engine's side is played."""
-    monkeypatch.setattr(api, "Talk", FakeTalk)
+    monkeypatch.setattr(results, "Talk", FakeTalk)
     monkeypatch.setattr(FakeTalk, "made", [])
     return FakeTalk
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import api
+from engine.api import runs
 from engine.hardware.machine import Machine
 from tests.tui.conftest import deck, screen_text, shows, until
 from tui.app import DeckApp
@@ -160,7 +160,7 @@ async def test_closing_the_pane_ends_its_worker(
             raise
         return {}
 
-    monkeypatch.setattr(api, "run_job", run_job)
+    monkeypatch.setattr(runs, "run_job", run_job)
     app = opened(place, [{"prompt": "a", "completion": "b"}])
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("2")

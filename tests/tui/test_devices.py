@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
 
-from engine import api
+from engine.api import fit, profiles, runs
 from engine.hardware.machine import GpuProcess, Machine
 from engine.hardware.probe import read_machine
 from engine.profile.load import load_text
@@ -50,7 +50,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recorded:
 
 def use(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> Machine:
     """From now on the deck finds this machine."""
-    monkeypatch.setattr(api, "probe_machine", lambda **_: machine)
+    monkeypatch.setattr(fit, "probe_machine", lambda **_: machine)
     return machine
 
 
@@ -112,7 +112,7 @@ async def test_the_card_chosen_is_the_card_of_the_profile_and_of_the_run(
         app.screen.advanced = True  # type: ignore[attr-defined]
         found = app.screen.found.provenance["launch.gpu"]  # type: ignore[attr-defined]
         assert found["reason"].startswith(name)
-    record = api.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
+    record = profiles.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
     assert record["estimate"]["card"] == name
     assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == uuid
 
@@ -141,7 +141,7 @@ async def test_the_processor_chosen_is_where_the_profile_runs(recorded: Recorded
         settings, path = await profile_of(pilot, app, place)
         assert settings["launch"] == {"device": "cpu"}
         await shows(pilot, "free on CPU")
-    record = api.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
+    record = profiles.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
     assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == ""
 
 
@@ -193,7 +193,7 @@ async def test_slices_go_round_and_their_card_is_no_choice(recorded: Recorded) -
         await shows(pilot, "> demo", "d auto → GPU 0 MIG 3g.20gb #0")
         for name in ("GPU 0 MIG 1g.5gb #2", "CPU", "auto", "GPU 0 MIG 3g.20gb #0"):
             await choose(pilot, app, name)
-    plan = api.plan_model(api.resolve_model("demo"), machine, api.Requirements())
+    plan = fit.plan_model(fit.resolve_model("demo"), machine, fit.Requirements())
     assert "on GPU 0 MIG 1g.5gb #2: OK" in plan.alternatives
 
 
@@ -241,7 +241,7 @@ async def test_a_profile_of_a_card_that_vanished_lists_those_that_are_here(
     machine = recorded("mixed")
     (place / "p.toml").write_text(f'[model]\nname_or_path = "demo"\n[launch]\ngpu = "{SECOND}"\n')
     use(monkeypatch, replace(machine, gpus=machine.gpus[:1]))
-    found = api.check_profile(api.load_profile(place / "p.toml"), api.probe_machine())
+    found = profiles.check_profile(profiles.load_profile(place / "p.toml"), fit.probe_machine())
     (problem,) = (one for one in found if one.key == "launch.gpu")
     assert f"no GPU here is called '{SECOND}'" in problem.message
     assert "GPU 0 GeForce RTX 3090 (GPU-2f9e51c7)" in problem.hint
@@ -293,14 +293,14 @@ def test_machine_lines_keep_to_their_room(recorded: Recorded, recording: str, wi
 
 
 def test_several_imagined_cards_say_that_a_run_uses_one() -> None:
-    machine = api.hypothetical_machine("RTX 4090", 4)
+    machine = fit.hypothetical_machine("RTX 4090", 4)
     first = machine_lines(machine, 4, "4 × NVIDIA GeForce RTX 4090", 78).plain.splitlines()[0]
     assert first == "what if: 4 × NVIDIA GeForce RTX 4090, empty; a run uses one (esc leaves)"
 
 
 @pytest.mark.parametrize("width", [58, 70, 78, 118])
 def test_the_device_is_never_cut_and_words_give_way_first(width: int) -> None:
-    asked = api.Requirements(max_length=16384)
+    asked = fit.Requirements(max_length=16384)
     text = task_line(asked, "auto → GPU 0 MIG 3g.20gb #0", "12 of 68 fit", width).plain
     assert cell_len(text) == width
     assert "auto → GPU 0 MIG 3g.20gb #0" in text
@@ -310,11 +310,11 @@ def test_the_device_is_never_cut_and_words_give_way_first(width: int) -> None:
 
 def test_the_shell_command_names_the_device(recorded: Recorded) -> None:
     machine = recorded("mig")
-    asked = api.Requirements(gpu_uuid=SMALL, device="cuda", max_length=512, goal="speed")
-    plan = api.plan_model(api.resolve_model("demo"), machine, asked)
+    asked = fit.Requirements(gpu_uuid=SMALL, device="cuda", max_length=512, goal="speed")
+    plan = fit.plan_model(fit.resolve_model("demo"), machine, asked)
     assert fit_command(plan, asked, machine, "") == "engine fit demo --device 0:2 --context 512 --goal speed"
-    assert fit_command(None, api.Requirements(device="cpu"), machine, "") == "engine fit --device cpu"
-    assert fit_command(None, api.Requirements(), machine, "4 × NVIDIA H100 PCIe") == (
+    assert fit_command(None, fit.Requirements(device="cpu"), machine, "") == "engine fit --device cpu"
+    assert fit_command(None, fit.Requirements(), machine, "4 × NVIDIA H100 PCIe") == (
         "engine fit --gpu 'NVIDIA H100 PCIe' --count 4"
     )
 
@@ -343,5 +343,5 @@ def test_the_run_screen_names_the_card() -> None:
 
 def test_a_run_of_before_says_what_it_can() -> None:
     run = make_run()
-    facts = make_facts(run.id, api.load_run_json(run))
+    facts = make_facts(run.id, runs.load_run_json(run))
     assert (facts.card, facts.device) == ("", "cuda")

@@ -15,13 +15,14 @@ import pytest
 from textual.events import Resize
 from textual.geometry import Size
 
-from engine import api
+from engine.api import runs
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, report
 from tests.tui.terminal import Terminal
 from tui.app import DeckApp
 from tui.frame.themes import ANSI, THEMES, TRUECOLOR, default_theme
 from tui.main import main
+from tui.runs.commands import Selection
 from tui.terminal import crash
 
 HEAVY = ("torch", "numpy", "transformers", "datasets", "pandas", "pyarrow", "sklearn")
@@ -166,7 +167,7 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
     record(run, 80)
     app = attached(run)
     app.deck.form = demo_form()
-    app.deck.marked, app.deck.chosen = (run,), run
+    app.deck.of(Selection).marked, app.deck.chosen = (run,), run
     put(run.path / "eval" / "report.json", report())
     chance = random.Random(3)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -248,6 +249,14 @@ def test_a_hang_up_at_any_moment_leaves_no_deck_behind(moment: bytes) -> None:
     assert terminal.process.wait(10) in (128 + signal.SIGHUP, -signal.SIGHUP)
 
 
+@pytest.mark.parametrize("moment", [b"", b"demo (built"], ids=["while it loads", "later"])
+def test_a_terminal_that_goes_without_a_signal_leaves_no_deck_behind(moment: bytes) -> None:
+    terminal = Terminal(controlling=False)
+    terminal.wait_for(moment)
+    os.close(terminal.master)
+    terminal.process.wait(10)
+
+
 def test_quitting_by_key_ends_with_zero_and_idle_sends_nothing() -> None:
     run = make_run()
     record(run, 50, 60, "completed")
@@ -327,7 +336,7 @@ def test_three_keys_train_the_demo_for_real(tmp_path: Path) -> None:
         wait_for("Stop demo?", "saves a checkpoint at step")
         keys("y")
         wait_for("stopped", seconds=60)
-        (run,) = api.list_runs()
+        (run,) = runs.list_runs()
         assert [path.name for path in (run.path / "checkpoints").iterdir()]
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)

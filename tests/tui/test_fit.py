@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from engine import api
+from engine.api import fit
 from engine.hardware.machine import Machine
 from tests.tui.conftest import GIB, GPU_MACHINE, SIZES, deck, screen_text, shows, until
 from tui.fit.estimate import EstimateScreen
@@ -122,7 +122,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
 
 @pytest.mark.parametrize("width", [56, 64, 76, 120])
 def test_rows_and_headings_line_up(width: int) -> None:
-    ranking = rank(GPU_MACHINE, api.Requirements())
+    ranking = rank(GPU_MACHINE, fit.Requirements())
     lines = [model_row(plan, width, index == 0) for index, plan in enumerate(ranking.plans)]
     assert {line.cell_length for line in lines} == {width}
     at = columns(width)
@@ -134,7 +134,7 @@ def test_rows_and_headings_line_up(width: int) -> None:
 def test_a_refusal_says_how_far_off_it_is() -> None:
     machine, name = imagine("T4")
     assert name.startswith("1 × ")
-    refused = next(plan for plan in rank(machine, api.Requirements()).plans if plan.verdict == "NO")
+    refused = next(plan for plan in rank(machine, fit.Requirements()).plans if plan.verdict == "NO")
     text = model_row(refused, 80, False).plain
     assert "NO" in text
     assert "+" in text
@@ -173,8 +173,8 @@ def test_devices_offer_each_gpu_and_the_processor() -> None:
         ("size<2b mem>8", lambda plan: plan.estimate.total_parameters < 2e9 and plan.estimate.device_bytes > 8 * GIB),
     ],
 )
-def test_a_filter_keeps_what_meets_the_requirement(text: str, holds: Callable[[api.Plan], bool]) -> None:
-    plans = rank(GPU_MACHINE, api.Requirements()).plans
+def test_a_filter_keeps_what_meets_the_requirement(text: str, holds: Callable[[fit.Plan], bool]) -> None:
+    plans = rank(GPU_MACHINE, fit.Requirements()).plans
     kept = [plan for plan in plans if matches(plan, parse_filter(text))]
     assert kept
     assert all(holds(plan) for plan in kept)

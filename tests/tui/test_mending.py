@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from engine import api
+from engine.api import profiles
 from engine.hardware.machine import Machine
 from engine.runs.events import EventWriter
 from engine.runs.store import Run, create_run
 from tests.tui.conftest import attached, record, screen_text, shows, until
 from tui.documents import document
 from tui.documents.new import demo_form
+from tui.run.commands import RemediesState
 
 
 def demo_run(machine: Machine) -> Run:
     """A run of the demo that trained ten steps and saved a checkpoint."""
     form = demo_form()
-    resolved = api.resolve_profile(document.loaded(form.base_text, form.path), machine)
+    resolved = profiles.resolve_profile(document.loaded(form.base_text, form.path), machine)
     run = create_run("demo", resolved.to_run_json(), form.base_text)
     record(run, 10, 20)
     folder = run.path / "checkpoints" / "step-10"
@@ -97,7 +98,7 @@ async def test_data_trouble_offers_no_remedy(cpu_machine: Machine) -> None:
     app = attached(run)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await shows(pilot, "row 3 has no answer")
-        await until(pilot, lambda: app.deck.mending is not None)
+        await until(pilot, lambda: app.deck.of(RemediesState).mending is not None)
         assert "remedies" not in screen_text(app)
         await pilot.press("m")
         await until(pilot, lambda: any("none is known" in str(notice.message) for notice in app._notifications))

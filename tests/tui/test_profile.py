@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from engine import api
+from engine.api import profiles, runs
 from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import SIZES, deck, record, screen_text, shows, until
@@ -170,7 +170,7 @@ async def test_problems_are_listed_and_jumped_to(profile: Path, cpu_machine: Mac
         await pilot.press("ctrl+r")
         await pilot.pause(0.2)
         assert app.current_mode == "profile"
-        assert api.list_runs() == []
+        assert runs.list_runs() == []
 
 
 async def test_advanced_settings_come_and_go(profile: Path, cpu_machine: Machine) -> None:
@@ -217,7 +217,7 @@ async def test_three_keys_start_the_demo(cpu_machine: Machine, monkeypatch: pyte
         record(run, 40, 80)
         return run, subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
 
-    monkeypatch.setattr(api, "start_run", start)
+    monkeypatch.setattr(runs, "start_run", start)
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo")
@@ -251,7 +251,7 @@ async def test_one_of_several_processes_starts_no_run_and_says_why(
         await shows(pilot, "mine.toml", "OK")
         await pilot.press("ctrl+r")
         await until(pilot, lambda: any("WORLD_SIZE=2" in str(notice.message) for notice in app._notifications))
-    assert api.list_runs() == []
+    assert runs.list_runs() == []
 
 
 def test_saving_keeps_what_somebody_else_changed_meanwhile(profile: Path) -> None:
@@ -414,10 +414,10 @@ WRONG = [
 async def test_each_kind_of_field_says_what_it_takes(
     kind: str, key: str, typed: str, said: str, profile: Path, cpu_machine: Machine
 ) -> None:
-    spec = api.field_at(key)
+    spec = profiles.field_at(key)
     assert spec is not None
     with pytest.raises(ValueError, match=said.replace(".", r"\.")) as told:
-        api.parse_value(spec, typed)
+        profiles.parse_value(spec, typed)
     assert "\n" not in str(told.value)
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import psutil
 
-from engine import api
+from engine.api import runs
 from tests.process.conftest import FAST
 from tests.tui.conftest import deck, screen_text, shows, until
 
 WORK_S = 90.0
 
 
-def train(place: Path) -> api.Run:
+def train(place: Path) -> runs.Run:
     """A run of the built-in model, in seconds."""
     (place / "dates.toml").write_text(FAST.replace("max_steps = 6", "max_steps = 2").replace("eval_steps = 3", ""))
     command = [sys.executable, "-m", "engine", "train", "dates.toml"]
     subprocess.run(command, cwd=place, capture_output=True, check=True, timeout=WORK_S)
-    return api.find_run("last")
+    return runs.find_run("last")
 
 
 def workers() -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from engine import api
+from engine.api import runs as runs_api
 from engine.runs.events import EventWriter
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until, worker_alive
 from tests.tui.results_of import settle, trained
@@ -71,7 +71,7 @@ async def test_resume_starts_a_worker_and_attaches(cpu_machine: object, monkeypa
         resumed.append(found)
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
 
-    monkeypatch.setattr(api, "resume_run", resume)
+    monkeypatch.setattr(runs_api, "resume_run", resume)
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("4")
@@ -134,7 +134,9 @@ def test_states_are_those_of_the_engine() -> None:
     record(alive, 5, 10)
     with worker_alive(alive):
         rows = RunList().read().rows
-        assert {row.run.id: row.state for row in rows} == {run.id: api.run_state(run) for run in api.list_runs()}
+        assert {row.run.id: row.state for row in rows} == {
+            run.id: runs_api.run_state(run) for run in runs_api.list_runs()
+        }
         assert {row.name.partition("-")[0]: row.state for row in rows}["young"] == "starting"
     assert young.path.exists()
 

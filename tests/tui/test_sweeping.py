@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine import api
+from engine.api import runs
 from engine.runs import launch
-from engine.sweep import prepare
+from engine.sweep import launch as sweep_launch
 from engine.sweep.store import list_sweeps, read_sweep
 from tests.tui.conftest import SIZES, deck, screen_text, shows, until
 from tui.documents.new import file_form
@@ -55,8 +55,8 @@ async def test_the_bill_comes_first_and_a_no_starts_nothing(
 async def test_a_yes_starts_the_search_and_shows_the_runs(
     place: Path, cpu_machine: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[api.Run] = []
-    monkeypatch.setattr(prepare, "_spawn", started.append)
+    started: list[runs.Run] = []
+    monkeypatch.setattr(sweep_launch, "_spawn", started.append)
     (place / "mine.toml").write_text(TEXT + SPACE)
     app = deck()
     app.deck.form = file_form(place / "mine.toml")

@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from engine import api
+from engine.api import runs
+from engine.api import sweeps as sweeps_api
 from engine.runs.events import EventWriter
 from engine.sweep.store import create_sweep
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until
 from tests.tui.results_of import put, settle, trained
 from tests.tui.test_hostile import NASTY, check
 from tui.runs.listing import Listing, RunList
-from tui.runs.view import Choice, entries, sweeps
+from tui.runs.view import Selection, entries, sweeps
 
 VALUES = (0.9, 0.5, None)
 
 
-def sweep(metric: str = "eval_loss", state: str = "stopped") -> api.Run:
+def sweep(metric: str = "eval_loss", state: str = "stopped") -> runs.Run:
     """A sweep of three trials: two with a value, one that was ended early."""
     found = create_sweep("rates", {"metric": metric, "trials": 4, "keys": ["lora.r"], "left_out": []}, "")
     rows = []
@@ -102,7 +103,7 @@ async def test_trials_can_be_unfolded_compared_and_used_again(cpu_machine: objec
 async def test_a_sweep_is_stopped_resumed_and_deleted(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
     found = sweep()
     resumed: list[str] = []
-    monkeypatch.setattr(api, "resume_sweep", lambda one: resumed.append(one.id) or _Ended())
+    monkeypatch.setattr(sweeps_api, "resume_sweep", lambda one: resumed.append(one.id) or _Ended())
     app = deck()
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("4")
@@ -116,7 +117,7 @@ async def test_a_sweep_is_stopped_resumed_and_deleted(cpu_machine: object, monke
         await pilot.press("d")
         await shows(pilot, "and its 3 runs?")
         await pilot.press("y")
-        await until(pilot, lambda: not found.path.exists() and not api.list_runs())
+        await until(pilot, lambda: not found.path.exists() and not runs.list_runs())
         await shows(pilot, "no runs yet")
 
 
@@ -138,13 +139,13 @@ def test_trials_stand_together_when_their_sweep_is_gone(place: object) -> None:
 def test_damaged_sweeps_and_hostile_settings_are_lines_too(place: object) -> None:
     found = sweep()
     put(found.path / "sweep.json", {"v": 99})
-    (line,) = entries(RunList().read(), Choice())
+    (line,) = entries(RunList().read(), Selection())
     assert line.state == "damaged"
     put(found.path / "sweep.json", {"v": 1, "metric": "exact_match", "trials": "many"})
     put(found.path / "trials.json", {"trials": [{"trial": 1}]})
-    (line,) = entries(RunList().read(), Choice())
+    (line,) = entries(RunList().read(), Selection())
     assert line.state == "stopped"
-    assert entries(Listing(), Choice()) == []
+    assert entries(Listing(), Selection()) == []
 
 
 async def test_hostile_sweeps(cpu_machine: object) -> None:

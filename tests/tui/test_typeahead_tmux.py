@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import api
+from engine.api import runs
 from tests.tui.small_profile import TEXT, put_profile
 
 pytestmark = [pytest.mark.tmux, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
@@ -106,11 +106,11 @@ def test_starting_takes_what_is_typed_and_refuses_what_cannot_be(terminal: Termi
     open_profile(terminal, "j", "Enter", "C-u", *"nope", "C-r")
     terminal.shows("cannot be taken", "must be a whole number")
     time.sleep(1)
-    assert api.list_runs() == []
+    assert runs.list_runs() == []
     assert (place / "mine.toml").read_text() == TEXT
     terminal.send("C-u", *"512", "C-r")
-    terminal.wait(lambda: [run for run in api.list_runs() if (run.path / "run.json").is_file()])
-    (run,) = api.list_runs()
+    terminal.wait(lambda: [run for run in runs.list_runs() if (run.path / "run.json").is_file()])
+    (run,) = runs.list_runs()
     settings = json.loads((run.path / "run.json").read_text())["settings"]
     assert settings["model"]["max_length"] == 512
 

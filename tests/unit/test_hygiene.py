@@ -25,7 +25,7 @@ def loaded_by(code: str) -> set[str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "import engine.api",
+        "import engine.api.fit, engine.api.runs, engine.api.results, engine.api.sweeps",
         "import engine.cli",
         "import engine.runs.launch, engine.runs.view, engine.runs.checkpoint",
         "import engine.sweep.store, engine.sweep.table",
@@ -56,13 +56,9 @@ def test_shell_commands_stay_light(arguments):
     assert not loaded_by(code) & HEAVY
 
 
-def test_every_name_of_the_api_is_there():
-    import engine.api
-
-    for name in engine.api.__all__:
-        assert getattr(engine.api, name) is not None
-    with pytest.raises(AttributeError, match="no name 'nothing'"):
-        _ = engine.api.nothing
+@pytest.mark.parametrize("screen", ["fit", "run", "runs", "results"])
+def test_screens_open_without_pydantic(screen):
+    assert not loaded_by(f"import tui.{screen}.screen") & (HEAVY - {"textual", "rich"})
 
 
 def tracked(*folders: str) -> list[Path]:

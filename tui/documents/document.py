@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.api import Examination, FieldSpec, LoadedProfile, Machine
+    from engine.api.fit import Machine
+    from engine.api.profiles import Examination, FieldSpec, LoadedProfile
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values; tables in lists carry their number. A setting that is a table stays one value."""
-    from engine.api import WHOLE_TABLES
+    from engine.api.profiles import WHOLE_TABLES
 
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -41,49 +42,49 @@ def values_of(text: str) -> dict[str, Any]:
 
 def edited(text: str, changes: Mapping[str, Any], path: Path) -> str:
     """`text` with dotted keys changed, None removing one. Raises EngineError."""
-    from engine.api import edited_text
+    from engine.api.profiles import edited_text
 
     return edited_text(text, changes, path) if changes else text
 
 
 def loaded(text: str, path: Path) -> LoadedProfile:
     """A validated profile of `text`, as if it stood in `path`."""
-    from engine.api import load_text
+    from engine.api.profiles import load_text
 
     return load_text(text, path)
 
 
 def examine(profile: LoadedProfile, machine: Machine | None) -> Examination:
     """Problems, warnings and, where the settings allow one, the plan: also one that does not fit."""
-    from engine.api import examine as check
+    from engine.api.profiles import examine as check
 
     return check(profile, machine)
 
 
 def value_text(value: Any) -> str:
     """A value as the form shows and reads it."""
-    from engine.api import format_value
+    from engine.api.profiles import format_value
 
     return format_value(value)
 
 
 def allowed(field: FieldSpec) -> str:
     """What a setting accepts, in words."""
-    from engine.api import allowed as words
+    from engine.api.profiles import allowed as words
 
     return words(field)
 
 
 def save(path: Path, text: str) -> None:
     """Validate and write. Raises EngineError and leaves the file as it was."""
-    from engine.api import save_text
+    from engine.api.profiles import save_text
 
     save_text(path, text)
 
 
 def toml_of(settings: Mapping[str, Any]) -> str:
     """TOML of nested settings."""
-    from engine.api import profile_text
+    from engine.api.profiles import profile_text
 
     return profile_text(settings)
 
@@ -112,7 +113,7 @@ def difference(before: str, after: str, name_before: str, name_after: str) -> li
 
 def read(path: Path) -> str:
     """The text of a profile. Raises EngineError when it cannot be read."""
-    from engine.api import BadToml, read_text
+    from engine.api.profiles import BadToml, read_text
     from engine.errors import ExitCode, problems_error
 
     try:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import api
-from engine.api import Machine, Plan
+from engine.api import fit, profiles, runs
+from engine.api.fit import Machine, Plan
 from engine.errors import EngineError, Problem
 from tui.documents import document
 
 if TYPE_CHECKING:
-    from engine.api import FieldSpec, Run
+    from engine.api.profiles import FieldSpec
+    from engine.api.runs import Run
 
 
 @dataclass(slots=True)
@@ -185,7 +186,7 @@ def preview(text: str, path: Path, machine: Machine) -> Preview:
     if problems:
         return Preview(problems, tuple(item.problem for item in seen.warnings), {}, seen.plan)
     try:
-        resolved = api.resolve_profile(profile, machine)
+        resolved = profiles.resolve_profile(profile, machine)
     except EngineError as error:
         return Preview(error.problems or (Problem(error.message, error.hint, error.where),), (), {}, seen.plan)
     return Preview((), resolved.warnings, resolved.provenance, resolved.plan)
@@ -193,16 +194,16 @@ def preview(text: str, path: Path, machine: Machine) -> Preview:
 
 def launch(text: str, path: Path) -> tuple[Run, subprocess.Popen[bytes]]:
     """Start a detached run of a profile's text on what the machine has free now. Raises EngineError."""
-    resolved = api.resolve_profile(document.loaded(text, path), api.probe_machine())
+    resolved = profiles.resolve_profile(document.loaded(text, path), fit.probe_machine())
     name = resolved.settings.name or path.stem
-    return api.start_run(name, resolved.to_run_json(), text)
+    return runs.start_run(name, resolved.to_run_json(), text)
 
 
 def form_fields(form: Form) -> list[FieldSpec]:
     """The settings that the form shows, with one set of data fields per data set of the file."""
     from dataclasses import replace
 
-    fields = list(api.profile_fields())
+    fields = list(profiles.profile_fields())
     numbers = {key.split(".")[2] for key in (*form.base, *form.edits) if key.startswith("data.datasets.")}
     shown: list[FieldSpec] = []
     first = [spec for spec in fields if spec.key.startswith("data.datasets.0.")]

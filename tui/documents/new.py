@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine import api
-from engine.api import Plan, Requirements, Run
+from engine.api import fit, profiles, runs
+from engine.api.fit import Plan, Requirements
+from engine.api.runs import Run
 from engine.errors import EngineError, ExitCode
 from tui.documents import document
 from tui.documents.form import Form
@@ -48,7 +49,7 @@ def shipped_form(name: str, text: str) -> Form:
 def demo_form(asked: Requirements | None = None) -> Form:
     """The shipped demo profile: model and data are built in; on the device that is asked for."""
     form = shipped_form("demo", next((text for name, text in document.shipped() if name == "demo"), _DEMO))
-    for key, value in api.device_settings(asked).items() if asked else ():
+    for key, value in fit.device_settings(asked).items() if asked else ():
         form.set(key, value)
     return form
 
@@ -56,7 +57,7 @@ def demo_form(asked: Requirements | None = None) -> Form:
 def plan_form(plan: Plan, data_path: str, asked: Requirements) -> Form:
     """A new profile from a plan and a file of examples, on the device asked for; not on disk until it is saved."""
     path = free_path(plan.model.name.rpartition("/")[2])
-    return Form(path, document.toml_of(api.plan_to_profile(plan, _relative(data_path, path.parent), asked)))
+    return Form(path, document.toml_of(profiles.plan_to_profile(plan, _relative(data_path, path.parent), asked)))
 
 
 def data_path_problem(text: str) -> str:
@@ -96,7 +97,7 @@ def run_form(run: Run) -> Form:
 
     It lies where the run's profile lay, so that relative paths of data still mean the same files.
     """
-    run_json = api.load_run_json(run)
+    run_json = runs.load_run_json(run)
     path = run.path / "profile.toml"
     text = document.read(path) if path.is_file() else ""
     if not text.strip():

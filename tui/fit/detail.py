@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.api import GIB, Choice, Plan, TrainingShape
+from engine.api.fit import GIB, Choice, Plan, TrainingShape
 from engine.text import format_count
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, gib, line, safe
 

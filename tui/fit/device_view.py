@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from engine import api
-from engine.api import Machine, Plan
+from engine.api import fit as fit_api
+from engine.api.fit import Machine, Plan
 from tui.fit.machine import holders_text
 from tui.fit.ranking import AUTO, Device
 from tui.fit.view import plan_device, verdict_text
@@ -66,7 +66,7 @@ def device_row(shown: DeviceLine, width: int, current: bool) -> Content:
 def _model(shown: DeviceLine) -> str:
     device, machine = shown.device, shown.machine
     if device.gpu is not None:
-        return safe(api.model_name(device.gpu.name)).removeprefix("GeForce ")
+        return safe(fit_api.model_name(device.gpu.name)).removeprefix("GeForce ")
     if device.key != AUTO:
         return safe(machine.cpu.name)
     return f"→ {plan_device(shown.plan)}" if shown.plan else "most free memory"
@@ -98,5 +98,5 @@ def device_detail(shown: DeviceLine, width: int) -> Content:
 
 def left_out(machine: Machine) -> list[str]:
     """Cards that cannot be chosen, each with its reason."""
-    cards = [(gpu, api.why_not(gpu)) for gpu in api.listed_gpus(machine)]
-    return [safe(f"{api.card_title(gpu)} cannot be used: {reason}", 400) for gpu, reason in cards if reason]
+    cards = [(gpu, fit_api.why_not(gpu)) for gpu in fit_api.listed_gpus(machine)]
+    return [safe(f"{fit_api.card_title(gpu)} cannot be used: {reason}", 400) for gpu, reason in cards if reason]

@@ -8,7 +8,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 
-from engine.api import Plan
+from engine.api.fit import Plan
 from tui.fit.detail import long_detail
 from tui.text import line
 from tui.widgets.dialogs import Modal

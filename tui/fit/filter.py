@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.api import GIB, Plan
+from engine.api.fit import GIB, Plan
 from tui.fit.view import how
 
 FILTER_HELP = """\

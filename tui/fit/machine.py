@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine import api
-from engine.api import Gpu, Machine
+from engine.api import fit as fit_api
+from engine.api.fit import Gpu, Machine
 from engine.text import format_bytes
 from tui.text import Part, bar, clip, fit, gib, line, safe, thin_bar
 
@@ -42,7 +42,7 @@ def _gpu_lines(machine: Machine, width: int, most: int, named: bool) -> list[Con
 
     `named`: what the cards are is told already.
     """
-    cards = api.listed_gpus(machine)
+    cards = fit_api.listed_gpus(machine)
     if 2 * len(cards) <= most:
         return [text for gpu in cards for text in (_gpu_line(gpu, width), _holders_line(gpu, width))]
     if len(cards) <= most:
@@ -51,7 +51,7 @@ def _gpu_lines(machine: Machine, width: int, most: int, named: bool) -> list[Con
 
 
 def _gpu_line(gpu: Gpu, width: int, *, held: bool = False) -> Content:
-    name, model = safe(api.card_name(gpu)), safe(api.model_name(gpu.name))
+    name, model = safe(fit_api.card_name(gpu)), safe(fit_api.model_name(gpu.name))
     model = clip(model, 24 if width >= 76 and gpu.mig != "slice" else 14 if width >= 76 or gpu.mig != "slice" else 0)
     label = f"{name}  {model}  " if model else f"{name}  "
     room = width - cell_len(label) - 6 - 20 - 3
@@ -91,7 +91,7 @@ def _grid_title(cards: Sequence[Gpu], width: int, most: int, named: bool) -> lis
     """What the cards all are, unless that is told already or there is no room for it."""
     if named or most < _LINES_WITH_TITLE or not _is_alike(cards):
         return []
-    title = f"{len(cards)} × {safe(api.model_name(cards[0].name))}, GiB in use; a run uses one"
+    title = f"{len(cards)} × {safe(fit_api.model_name(cards[0].name))}, GiB in use; a run uses one"
     return [Content.styled(clip(title, width), "dim")]
 
 
@@ -108,8 +108,8 @@ def _grid(cards: Sequence[Gpu], width: int, most: int) -> list[Content]:
 
 def _cell(gpu: Gpu, cells: int, *, named: bool) -> Content:
     """A card in exactly `cells` columns."""
-    name = safe(api.card_name(gpu))
-    about = safe(api.model_name(gpu.name)).removeprefix("GeForce ") if named and gpu.mig != "slice" else ""
+    name = safe(fit_api.card_name(gpu))
+    about = safe(fit_api.model_name(gpu.name)).removeprefix("GeForce ") if named and gpu.mig != "slice" else ""
     about = about or next(iter(_holder(gpu)[1:]), "")
     amount = f" {gib(_used(gpu))} of {gib(gpu.total_bytes)}" if gpu.total_bytes else " n/a"
     room = cells - cell_len(name) - len(amount) - 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from engine import api
-from engine.api import Gpu, Machine, ModelSpec, Plan, Requirements
+from engine.api import fit
+from engine.api.fit import Gpu, Machine, ModelSpec, Plan, Requirements
 from engine.errors import EngineError
 
 AUTO, CPU = "auto", "cpu"
@@ -27,9 +27,9 @@ class Ranking:
 
 def rank(machine: Machine, requirements: Requirements, what_if: str = "") -> Ranking:
     """Plans of the demo and of the catalogue. Raises EngineError for a device that is not there."""
-    plans = [plan for plan in api.rank_models(machine, requirements) if plan.model.name != "demo"]
+    plans = [plan for plan in fit.rank_models(machine, requirements) if plan.model.name != "demo"]
     try:
-        demo = [api.plan_model(api.resolve_model("demo"), machine, requirements)]
+        demo = [fit.plan_model(fit.resolve_model("demo"), machine, requirements)]
     except EngineError:
         demo = []  # an installation without the demo's files still ranks
     return Ranking(machine, (*demo, *plans), what_if)
@@ -37,7 +37,7 @@ def rank(machine: Machine, requirements: Requirements, what_if: str = "") -> Ran
 
 def explain(plan: Plan, machine: Machine, requirements: Requirements) -> Plan:
     """The same plan with its alternatives."""
-    return api.plan_model(plan.model, machine, requirements)
+    return fit.plan_model(plan.model, machine, requirements)
 
 
 def free_changed(before: Machine, now: Machine) -> bool:
@@ -54,7 +54,7 @@ def imagine(text: str) -> tuple[Machine, str]:
     """`RTX 4090`, `2 x H100`: the machine with those cards and its name. Raises EngineError."""
     match = re.fullmatch(r"(?:(\d{1,3})\s*[x×*]\s+)?(.+)", text.strip(), re.IGNORECASE)
     count, name = (int(match[1] or 1), match[2]) if match else (1, text)
-    machine = api.hypothetical_machine(name, count)
+    machine = fit.hypothetical_machine(name, count)
     shown = machine.gpus[0].name if machine.gpus else name
     return machine, f"{count} × {shown}"
 
@@ -76,8 +76,8 @@ class Device:
 
 def devices(machine: Machine) -> tuple[Device, ...]:
     """The best, each card and slice that can be used, the processor; the best alone where there is no GPU."""
-    cards = [gpu for gpu in api.listed_gpus(machine) if gpu.uuid and not api.why_not(gpu)]
-    found = [Device(AUTO, AUTO), *(Device(gpu.uuid or "", api.card_name(gpu), gpu) for gpu in cards)]
+    cards = [gpu for gpu in fit.listed_gpus(machine) if gpu.uuid and not fit.why_not(gpu)]
+    found = [Device(AUTO, AUTO), *(Device(gpu.uuid or "", fit.card_name(gpu), gpu) for gpu in cards)]
     return (*found, Device(CPU, "CPU")) if machine.gpus else tuple(found[:1])
 
 
@@ -91,10 +91,10 @@ def device_trouble(machine: Machine, requirements: Requirements, title: str) -> 
     uuid = requirements.gpu_uuid
     if uuid is None:
         return ""
-    found = next((gpu for gpu in api.listed_gpus(machine) if gpu.uuid == uuid), None)
+    found = next((gpu for gpu in fit.listed_gpus(machine) if gpu.uuid == uuid), None)
     if found is None:
         return f"{title} is not here any more: d chooses another device"
-    reason = api.why_not(found)
+    reason = fit.why_not(found)
     return f"{title} cannot be used: {reason}. d chooses another device" if reason else ""
 
 
@@ -102,4 +102,4 @@ def plans_by_device(machine: Machine, requirements: Requirements, model: ModelSp
     """What `model` comes to on each device, by key; empty without a model."""
     if model is None:
         return {}
-    return {one.key: api.rank_models(machine, one.asked(requirements), [model])[0] for one in devices(machine)}
+    return {one.key: fit.rank_models(machine, one.asked(requirements), [model])[0] for one in devices(machine)}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -15,11 +15,11 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
-from engine import api
-from engine.api import Machine, Plan, Requirements
+from engine.api import fit
+from engine.api.fit import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
-from tui.documents.form import Form
+from tui.fit.commands import FIT_COMMANDS
 from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP, Filter, matches, parse_filter
@@ -59,6 +59,9 @@ from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
+if TYPE_CHECKING:
+    from tui.documents.form import Form
+
 PROBE_EVERY_S = 2.0
 FIRST_S = 3.0
 """Keys typed while the deck opens wait so long for the first ranking; a driver that hangs must not hold them."""
@@ -68,7 +71,7 @@ class FitScreen(DeckScreen):
     """See the module."""
 
     NAME = "fit"
-    BINDINGS: ClassVar = bindings("fit")
+    BINDINGS: ClassVar = bindings(FIT_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +143,7 @@ class FitScreen(DeckScreen):
 
     def _look(self) -> None:
         if not self._probe.busy:
-            self._probe.submit(api.probe_machine, self._seen, self._failed)
+            self._probe.submit(fit.probe_machine, self._seen, self._failed)
 
     def _seen(self, machine: Machine) -> None:
         before, self.deck.machine = self.deck.machine, machine
@@ -309,7 +312,7 @@ class FitScreen(DeckScreen):
     def _take_device(self, known: tuple[Device, ...], key: str | None) -> None:
         for device in known:
             if device.key == key:
-                self._card = safe(api.card_title(device.gpu)) if device.gpu else ""
+                self._card = safe(fit.card_title(device.gpu)) if device.gpu else ""
                 self._ask_for(device.asked(self.requirements))
 
     def _ask_for(self, requirements: Requirements) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api import Machine, Plan, Requirements, TrainingShape
+from engine.api.fit import Machine, Plan, Requirements, TrainingShape
 from engine.text import format_bytes
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, rate, safe, spread, thin_bar

@@ -16,8 +16,8 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 
-from engine import api
-from engine.api import Event
+from engine.api import fit, profiles, runs
+from engine.api.runs import Event
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.documents import document
@@ -45,8 +45,8 @@ class Closed(Exception):
 
 def read_data(text: str, path: Path, told: Told) -> dict[str, Any]:
     """What the worker finds in the data of a profile's text; it tells examples before. Raises EngineError."""
-    resolved = api.resolve_profile(document.loaded(text, path), api.probe_machine(processes=False))
-    return api.run_job({"job": "data_check", "run_json": resolved.to_run_json(), "rows": EXAMPLE_ROWS}, told)
+    resolved = profiles.resolve_profile(document.loaded(text, path), fit.probe_machine(processes=False))
+    return runs.run_job({"job": "data_check", "run_json": resolved.to_run_json(), "rows": EXAMPLE_ROWS}, told)
 
 
 class DataScreen(Modal[DataSeen | None]):

@@ -17,12 +17,12 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from engine import api
+from engine.api import profiles
 from tui.profile.view import GROUP_CELLS, LABEL_CELLS, RowState, row_content
 from tui.text import safe
 
 if TYPE_CHECKING:
-    from engine.api import FieldSpec
+    from engine.api.profiles import FieldSpec
 
 
 class FieldRow(Widget, can_focus=True):
@@ -133,7 +133,7 @@ class FieldRow(Widget, can_focus=True):
         if event.input is not self._field:
             return  # it was closed meanwhile
         try:
-            value = api.parse_value(self.spec, event.value)
+            value = profiles.parse_value(self.spec, event.value)
         except ValueError as error:
             self.complain(_words(error))
             self.post_message(self.Left(self))
@@ -154,7 +154,7 @@ class FieldRow(Widget, can_focus=True):
     def reading(self) -> Any:
         """What the text in the open field means. Raises ValueError with words for a person."""
         try:
-            return api.parse_value(self.spec, self._field.value if self._field is not None else "")
+            return profiles.parse_value(self.spec, self._field.value if self._field is not None else "")
         except ValueError as error:
             raise ValueError(_words(error)) from None
 

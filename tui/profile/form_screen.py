@@ -17,8 +17,8 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import OptionList
 
-from engine import api
-from engine.api import Machine
+from engine.api import fit, profiles
+from engine.api.fit import Machine
 from engine.errors import EngineError, Problem
 from tui.background import Lane
 from tui.documents.form import Form, Preview, form_fields, preview
@@ -267,7 +267,7 @@ class FormScreen(DeckScreen):
             if problem.key and (row.spec.key == problem.key or row.spec.key.startswith(problem.key + ".")):
                 self._to_row(row)
                 return
-        if not self.advanced and any(spec.key == problem.key for spec in api.profile_fields()):
+        if not self.advanced and any(spec.key == problem.key for spec in profiles.profile_fields()):
             self.advanced = True
             self.call_later(self._build, problem.key)
             return
@@ -284,6 +284,6 @@ class FormScreen(DeckScreen):
 
 def _preview(text: str, form: Form, machine: Machine | None) -> Preview:
     try:
-        return preview(text, form.path, machine or api.probe_machine(processes=False))
+        return preview(text, form.path, machine or fit.probe_machine(processes=False))
     except OSError as error:  # a path that is too long, a folder that may not be read
         return Preview((Problem(safe(error.strerror or error, 200), "shorten or correct the path"),))

@@ -15,15 +15,16 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.timer import Timer
 
+from engine.api.profiles import RunTime, run_time
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.documents import document
 from tui.documents.form import Form, Preview, launch
 from tui.frame.commands import bindings
 from tui.profile import starting
+from tui.profile.commands import PROFILE_COMMANDS
 from tui.profile.field import FieldRow
 from tui.profile.form_screen import Fields, FormScreen
-from tui.profile.timing import RunTime, run_time
 from tui.profile.view import (
     answer_parts,
     diff_content,
@@ -41,7 +42,8 @@ from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
 if TYPE_CHECKING:
-    from engine.api import PreparedSweep, Run
+    from engine.api.profiles import PreparedSweep
+    from engine.api.runs import Run
     from tui.profile.data_screen import DataSeen
 
 DISK_EVERY_S = 2.0
@@ -55,7 +57,7 @@ class ProfileScreen(FormScreen):
 
     NAME = "profile"
     BINDINGS: ClassVar = [
-        *bindings("profile"),
+        *bindings(PROFILE_COMMANDS),
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
         Binding("pageup", "move(-10)", show=False),
@@ -264,7 +266,7 @@ class ProfileScreen(FormScreen):
         self.app.push_screen(Confirm(starting.bill_text(prepared), "start the search"), take)
 
     def _swept(self, sweep: Run) -> None:
-        self.deck_app.switch_mode("runs")
+        self.app.switch_mode("runs")
         self.say(f"searching: engine sweeps watch {safe(sweep.id, 80)}")
 
     def do_undo(self) -> None:

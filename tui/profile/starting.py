@@ -5,25 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import api
+from engine.api import fit, profiles, sweeps
 from tui.documents import document
 from tui.text import safe
 
 if TYPE_CHECKING:
-    from engine.api import PreparedSweep, Run
+    from engine.api.profiles import PreparedSweep
+    from engine.api.runs import Run
 
 
 def prepare(text: str, path: Path) -> PreparedSweep:
     """Resolve what would be tried and count the data. Takes seconds: not for the screen's loop. Raises EngineError."""
-    return api.prepare_sweep(document.loaded(text, path), api.probe_machine(), lambda event: None)
+    return profiles.prepare_sweep(document.loaded(text, path), fit.probe_machine(), lambda event: None)
 
 
 def bill_text(prepared: PreparedSweep) -> str:
     """The bill and what a person should know before it starts."""
-    told = [*api.bill_lines(prepared), *(f"warning: {warning}" for warning in prepared.warnings)]
+    told = [*sweeps.bill_lines(prepared), *(f"warning: {warning}" for warning in prepared.warnings)]
     return "\n".join(safe(line, 300) for line in told)
 
 
 def begin(prepared: PreparedSweep, name: str) -> Run:
     """Start the search; it goes on without the deck. Raises EngineError."""
-    return api.start_sweep(prepared, name)[0]
+    return sweeps.start_sweep(prepared, name)[0]

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
-from engine.api import Plan
+from engine.api.fit import Plan
+from engine.api.profiles import RunTime, time_words
 from engine.errors import Problem
 from engine.text import format_bytes
 from tui.documents import document
 from tui.fit.view import how, plan_device
-from tui.profile.timing import RunTime, time_words
 from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe, spread
 
 if TYPE_CHECKING:
-    from engine.api import FieldSpec
+    from engine.api.profiles import FieldSpec
     from tui.documents.form import Form, Preview
 
 GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import api
-from engine.api import RunFold
+from engine.api import runs
+from engine.api.runs import RunFold
 from tui.reading.snapshot import Progress, make_error, make_progress
 from tui.text import safe, short_path
 
@@ -48,7 +48,7 @@ class JobReader:
 
     def read(self, *, starting: bool = False) -> JobView:
         """Where it is now; `starting`: this deck's worker lives, though it may not hold the lock yet."""
-        alive = api.holder_pid(self.place / "lock") is not None or starting
+        alive = runs.holder_pid(self.place / "lock") is not None or starting
         self._advance()
         fold = self._fold
         state = "running" if alive else self._over()
@@ -67,7 +67,7 @@ class JobReader:
         asked = _modified(self.place / "job.json")
         if asked != self._asked:  # another job took the place of the last one
             self._forget(asked)
-        events, self._offset = api.read_events(self.place / "events.jsonl", self._offset)
+        events, self._offset = runs.read_events(self.place / "events.jsonl", self._offset)
         for event in events:
             self._fold.apply(event)
             if event["type"] == "warning":

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.api import describe
+from engine.api.runs import describe
 from tui.reading.snapshot import LogLine
 from tui.text import safe
 

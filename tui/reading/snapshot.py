@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine import api
-from engine.api import RunFold
+from engine.api import fit, runs
+from engine.api.runs import RunFold
 from engine.errors import EngineError
 from tui.charts.decimate import Point
 from tui.text import safe
@@ -108,6 +108,11 @@ class RunSnapshot:
     """What the run could have had of the device when memory ran out."""
     finished: Mapping[str, Any] | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker is there to be asked."""
+        return self.state in runs.LIVE_STATES
+
 
 def value(event: Mapping[str, Any] | None, key: str) -> float | None:
     """A number of an event, None when it is missing or not a number."""
@@ -148,7 +153,7 @@ def _device(launch: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
     """`GPU 1 GeForce RTX 4090`; what the settings say where the plan's card is not known."""
     card = estimate.get("card")
     if card:
-        return f"{card} {api.model_name(str(estimate.get('device_name') or ''))}"
+        return f"{card} {fit.model_name(str(estimate.get('device_name') or ''))}"
     return str(launch.get("device") or "")
 
 

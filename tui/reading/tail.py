@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.api import GIB, Curve, Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
+from engine.api.fit import GIB
+from engine.api.runs import Curve, Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
 from engine.errors import EngineError
 from tui.background import in_thread
 from tui.charts.decimate import Buckets, Point, Smooth, binned

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine import api
-from engine.api import Event, Run
+from engine.api import results
+from engine.api.runs import Event, Run
 from engine.errors import EngineError
 from tui.background import in_thread
 from tui.reading.snapshot import error_lines
@@ -86,7 +86,7 @@ class Talking:
         self._changed = changed
         self._turn = threading.Lock()
         self._asks: queue.Queue[int | None] = queue.Queue()
-        self._talk: api.Talk | None = None
+        self._talk: results.Talk | None = None
         self._thread: threading.Thread | None = None
         self._ending = False
         self._told = 0.0
@@ -142,7 +142,7 @@ class Talking:
 
     def _work(self) -> None:
         try:
-            with api.Talk(self.run) as talk:
+            with results.Talk(self.run) as talk:
                 self._talk = talk
                 if not self._ending:
                     self._load(talk)
@@ -156,7 +156,7 @@ class Talking:
         finally:
             self._talk = None
 
-    def _load(self, talk: api.Talk) -> None:
+    def _load(self, talk: results.Talk) -> None:
         for event in talk.wait_ready():
             if event["type"] == "phase":
                 self._set(doing=safe(f"{event.get('name', '')} {event.get('detail', '')}", 80))
@@ -165,7 +165,7 @@ class Talking:
             elif event["type"] == "ready":
                 self._set(state="ready", doing="", context=int(event["context"]), has_base=bool(event["base"]))
 
-    def _answer(self, talk: api.Talk, number: int) -> None:
+    def _answer(self, talk: results.Talk, number: int) -> None:
         self._set(state="answering")
         chat = self.chat
         manner, turn = chat.manner, chat.turns[number]

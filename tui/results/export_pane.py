@@ -11,7 +11,7 @@ from textual.content import Content
 
 from engine.text import format_bytes
 from tui.reading.jobs import JobView
-from tui.results.exports import FORMATS, Choices, Exported, Written, estimated_bytes
+from tui.results.exports import FORMATS, Choices, Exported, Written, size_estimate
 from tui.results.reader import Results
 from tui.results.scores import job_note, job_parts
 from tui.text import Part, fit, fit_right, line, number, safe, spread, tail
@@ -76,7 +76,7 @@ def format_row(name: str, choices: Choices, results: Results, width: int, curren
     at = _columns(width)
     written = results.exported.of(name) if results.exported else None
     chosen = choices.has(name)
-    estimate = estimated_bytes(name, choices, results.run_json)
+    estimate = size_estimate(name, choices, results.run_json)
     size = format_bytes(written.size_bytes) if written else f"~{format_bytes(estimate)}" if estimate else "–"
     cells: list[Part] = [
         ("> " if current else "  ", "bold"),

@@ -13,8 +13,8 @@ from textual import on
 from textual.content import Content
 from textual.widgets import OptionList
 
-from engine import api
-from engine.api import Run
+from engine.api import results, runs
+from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.results.chat_screen import ChatScreen
@@ -52,7 +52,7 @@ class ExportScreen(ChatScreen):
             self._workers[name] = process
             self._read()
 
-        self._starter.submit(lambda: api.begin_job(make(), run.path / folder), started, self._failed)
+        self._starter.submit(lambda: runs.begin_job(make(), run.path / folder), started, self._failed)
 
     @on(OptionList.OptionHighlighted, "#formats")
     def _on_format(self) -> None:
@@ -97,7 +97,7 @@ class ExportScreen(ChatScreen):
         if run is None or choices is None:
             return
         make = partial(
-            api.export_job,
+            results.export_job,
             run,
             output=Path(choices.output) if choices.output else None,
             merged=choices.merged,
@@ -105,4 +105,4 @@ class ExportScreen(ChatScreen):
             quantized=choices.quantized,
             gguf=choices.gguf,
         )
-        self._start("export", run, make, api.EXPORT_FOLDER)
+        self._start("export", run, make, results.EXPORT_FOLDER)

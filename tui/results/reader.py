@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import api
-from engine.api import Run
+from engine.api import results, runs
+from engine.api.runs import Run
 from engine.errors import EngineError
+from engine.files import read_json
 from engine.text import format_duration, sanitize
-from tui.frame.commands import LIVE_STATES
 from tui.reading.jobs import JobReader, JobView
 from tui.reading.snapshot import Facts, make_facts
 from tui.results.exports import Choices, Exported, first_choices, make_exported
@@ -50,8 +50,8 @@ class ResultReader:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._evaluation = JobReader(run.path / api.EVALUATION_FOLDER)
-        self._export = JobReader(run.path / api.EXPORT_FOLDER)
+        self._evaluation = JobReader(run.path / results.EVALUATION_FOLDER)
+        self._export = JobReader(run.path / results.EXPORT_FOLDER)
         self._kept: dict[str, tuple[float, Any]] = {}
         self._run_json: dict[str, Any] = {}
         self._facts = make_facts(run.id, {})
@@ -59,7 +59,7 @@ class ResultReader:
     def read(self, evaluating: bool = False, exporting: bool = False) -> Results:
         """What there is now; the flags say that a worker of this deck lives."""
         self._once()
-        state = safe(api.run_state(self.run), 20) if self.run.path.is_dir() else "removed"
+        state = safe(runs.run_state(self.run), 20) if self.run.path.is_dir() else "removed"
         report, problem = self._file("eval/report.json", _report) or (None, "")
         exported = self._file("export-job/result.json", _exported) or self._file("export/export.json", _marked)
         if exported is not None and not Path(exported[0]).is_dir():
@@ -82,13 +82,13 @@ class ResultReader:
     def _once(self) -> None:
         if not self._run_json:
             try:
-                self._run_json = api.load_run_json(self.run)
+                self._run_json = runs.load_run_json(self.run)
             except EngineError:
                 return
             self._facts = make_facts(self.run.id, self._run_json)
 
     def _reason(self, state: str) -> str:
-        if state in LIVE_STATES:
+        if state in runs.LIVE_STATES:
             return f"this run is {state}: wait for its end, or stop it on screen 3"
         if state == "removed":
             return "this run was deleted"
@@ -117,7 +117,7 @@ class ResultReader:
 
 def _made(path: Path, make: Any) -> Any:
     try:
-        return make(api.read_json(path), path)
+        return make(read_json(path), path)
     except (OSError, ValueError) as error:
         return make({}, path) if make is not _report else (None, f"report.json cannot be read: {safe(error, 120)}")
 
@@ -201,7 +201,7 @@ class Report:
 
 def make_report(found: Mapping[str, Any]) -> Report:
     """The report of a JSON object. One that is not whole raises KeyError, TypeError, ValueError or AttributeError."""
-    counts = [Score(*row) for row in api.count_rows(dict(found)) if row[1:3] != ("0", "0")]
+    counts = [Score(*row) for row in results.count_rows(dict(found)) if row[1:3] != ("0", "0")]
     how = f"{found['dtype']}, {found['quantization']} base, {found['device']}, {format_duration(found['seconds'])}"
     return Report(
         verdict=safe(found["verdict"], 40),
@@ -209,7 +209,7 @@ def make_report(found: Mapping[str, Any]) -> Report:
         rows=int(found["rows"]),
         held_out=int(found["rows_held_out"]),
         how=safe(how),
-        scores=tuple(_score(*row) for row in api.score_rows(dict(found))),
+        scores=tuple(_score(*row) for row in results.score_rows(dict(found))),
         counts=tuple(counts),
         samples=tuple(_sample(number, item) for number, item in enumerate(found["samples"], 1)),
     )

@@ -17,14 +17,15 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, OptionList
 
-from engine import api
+from engine.api import results as results_api
+from engine.api import runs
 from engine.text import sanitize
 from tui.background import Lane
 from tui.frame.commands import bindings
-from tui.frame.session import ResultsState
 from tui.reading.snapshot import short_name
 from tui.results.chat import Manner, chat_command, chat_text
 from tui.results.chat_pane import ChatPane
+from tui.results.commands import RESULTS_COMMANDS, ResultsState
 from tui.results.export_pane import ExportPane
 from tui.results.export_screen import ExportScreen
 from tui.results.exports import command
@@ -58,7 +59,7 @@ class ResultsScreen(ExportScreen):
     """See the module."""
 
     NAME = "results"
-    BINDINGS: ClassVar = bindings("results")
+    BINDINGS: ClassVar = bindings(RESULTS_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,8 +227,8 @@ class ResultsScreen(ExportScreen):
             chat is not None and chat.state == "answering",
             sample is not None and results is not None and results.report is not None,
         )
-        if state != self.deck.results:
-            self.deck.results = state
+        if state != self.deck.of(ResultsState):
+            self.deck.put(state)
             self.refresh_keys()
 
     def twin(self) -> str:
@@ -306,17 +307,23 @@ class ResultsScreen(ExportScreen):
     def _measure(self, rows: int | None) -> None:
         run = self._run
         if run is not None:
-            self._start("evaluation", run, partial(api.evaluation_job, run, rows), api.EVALUATION_FOLDER)
+            self._start(
+                "evaluation", run, partial(results_api.evaluation_job, run, rows), results_api.EVALUATION_FOLDER
+            )
 
     def do_cease(self) -> None:
         """End what is under way: the answer first."""
-        state = self.deck.results
+        state = self.deck.of(ResultsState)
         if state.answering and self._talking is not None:
             self._talking.silence()
         elif self._run is not None:
-            folder = api.EXPORT_FOLDER if state.exporting and self.view != "scores" else api.EVALUATION_FOLDER
-            folder = folder if state.evaluating else api.EXPORT_FOLDER
-            ended = api.stop_job(self._run.path / folder)
+            folder = (
+                results_api.EXPORT_FOLDER
+                if state.exporting and self.view != "scores"
+                else results_api.EVALUATION_FOLDER
+            )
+            folder = folder if state.evaluating else results_api.EXPORT_FOLDER
+            ended = runs.stop_job(self._run.path / folder)
             self.say("asked it to end" if ended else "it cannot be reached from here", error=not ended)
 
     def do_enlarge(self) -> None:

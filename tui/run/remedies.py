@@ -1,21 +1,23 @@
-"""What would let a failed run go on: looked for in a thread, held by the deck until it is done. No widgets."""
+"""What would let a failed run go on. No widgets."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine import api
-from engine.api import Machine, Run
+from engine.api import fit
+from engine.api.fit import Machine
+from engine.api.runs import Run
 
 if TYPE_CHECKING:
-    from engine.api import Failure, Remedy
+    from engine.api.profiles import Failure, Remedy
 
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """A failure and its remedies, the one to try first."""
+    """A failure and its remedies, the one to try first in front."""
 
     failure: Failure
     found: tuple[Remedy, ...]
@@ -25,6 +27,15 @@ class Mending:
 
 def find_remedies(run: Run, error: Mapping[str, Any], limit_bytes: float | None) -> Mending:
     """Remedies for the machine as it is now. Raises EngineError when the run's files are gone."""
-    machine = api.probe_machine()
-    failure = api.failure_of(run, error, limit_bytes)
-    return Mending(failure, api.remedies(failure, machine), machine)
+    from engine.api import profiles
+
+    machine = fit.probe_machine()
+    failure = profiles.failure_of(run, error, limit_bytes)
+    return Mending(failure, profiles.remedies(failure, machine), machine)
+
+
+def apply_remedy(remedies: Mending, remedy: Remedy) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Go on with the run, or start a new one, as `remedy` says; the run and its worker. Raises EngineError."""
+    from engine.api import profiles
+
+    return profiles.apply_remedy(remedies.failure, remedy, remedies.machine)

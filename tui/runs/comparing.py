@@ -1,4 +1,4 @@
-"""Runs beside each other: curves, numbers and settings, read in a thread. Drawn by `compareview.py`."""
+"""Runs beside each other: curves, numbers and settings, read in a thread. Drawn by `compare_view.py`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import api
-from engine.api import Run
+from engine.api import results
+from engine.api import runs as runs_api
+from engine.api.runs import Run
 from engine.errors import EngineError
+from engine.files import read_json
 from engine.text import format_bytes, format_count, format_duration
 from tui.charts.decimate import Point
 from tui.reading.snapshot import RunSnapshot, short_name, value
@@ -115,7 +117,7 @@ def _evaluation(run: Run) -> tuple[dict[str, str], dict[str, float]]:
     perplexity = value(tuned if isinstance(tuned, Mapping) else None, "perplexity")
     texts = {"verdict": safe(report.get("verdict") or "n/a", 30), "perplexity, tuned": number(perplexity, ".3f")}
     try:
-        rows = {row[0]: row[2] for row in api.score_rows(report)}
+        rows = {row[0]: row[2] for row in results.score_rows(report)}
     except (KeyError, TypeError, ValueError, AttributeError):
         rows = {}
     texts |= {f"{label}, tuned": safe(rows[label], 20) for label in ("ROUGE-L", "exact match %") if label in rows}
@@ -124,14 +126,14 @@ def _evaluation(run: Run) -> tuple[dict[str, str], dict[str, float]]:
 
 def _json(run: Run, name: str) -> dict[str, Any]:
     try:
-        return api.read_json(run.path / name)
+        return read_json(run.path / name)
     except (OSError, ValueError):
         return {}
 
 
 def _settings(run: Run) -> dict[str, Setting]:
     try:
-        provenance = api.load_run_json(run).get("provenance")
+        provenance = runs_api.load_run_json(run).get("provenance")
     except EngineError:
         return {}
     if not isinstance(provenance, Mapping):

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import api
-from engine.api import Run, RunFold
+from engine.api import runs as runs_api
+from engine.api import sweeps as sweeps_api
+from engine.api.runs import Run, RunFold
 from engine.errors import EngineError
-from tui.frame.commands import LIVE_STATES
 from tui.reading.snapshot import Facts, error_lines, make_facts, short_name, value
 from tui.text import safe
 
@@ -50,6 +50,11 @@ class RunRow:
         """The id without its date."""
         return short_name(self.facts.run_id)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker is there, or will be in a moment."""
+        return self.state in runs_api.LIVE_STATES
+
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
@@ -69,7 +74,12 @@ class SweepRow:
         """Of the search; without its folder, whether a trial lives."""
         if self.facts is not None:
             return self.facts.state
-        return "running" if any(row.state in LIVE_STATES for row in self.trials) else "removed"
+        return "running" if any(row.is_live for row in self.trials) else "removed"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether trials are under way."""
+        return self.state in runs_api.LIVE_STATES
 
     @property
     def best(self) -> float | None:
@@ -114,7 +124,7 @@ class RunList:
 
     def read(self) -> Listing:
         """The newest runs."""
-        found = api.list_runs()
+        found = runs_api.list_runs()
         runs = found[:MOST]
         known = {run.id for run in runs}
         self._kept = {run_id: kept for run_id, kept in self._kept.items() if run_id in known}
@@ -151,17 +161,17 @@ class RunList:
 
 
 def _sweeps() -> Iterator[SweepFacts]:
-    for sweep in api.list_sweeps():
+    for sweep in sweeps_api.list_sweeps():
         with contextlib.suppress(OSError):  # removed while we looked
             yield read_sweep(sweep)
 
 
 def _state(run: Run, kept: _Kept) -> str:
     """As `engine.api.run_state`, without reading the events again."""
-    if api.worker_pid(run) is not None:
+    if runs_api.worker_pid(run) is not None:
         if not kept.stamp[1]:
             return "starting"
-        return "stopping" if api.pending(run.path, "stop") else "running"
+        return "stopping" if runs_api.pending(run.path, "stop") else "running"
     if kept.fold.finished:
         return safe(kept.fold.finished.get("outcome") or "failed", 20)
     young = not kept.fold.started and time.time() - kept.stamp[0] < START_GRACE_S
@@ -179,7 +189,7 @@ def _stamp(run: Run) -> tuple[float, int]:
 
 def _read_settings(run: Run) -> tuple[Facts, Trial | None]:
     try:
-        run_json = api.load_run_json(run)
+        run_json = runs_api.load_run_json(run)
     except EngineError:
         return make_facts(run.id, {}), None
     return make_facts(run.id, run_json), make_trial(run_json.get("sweep"))
@@ -191,7 +201,7 @@ def _fold_tail(run: Run) -> RunFold:
     if not run.events_path.exists():
         return fold
     offset = max(0, run.events_path.stat().st_size - _TAIL_BYTES)
-    for event in api.read_events(run.events_path, offset)[0]:
+    for event in runs_api.read_events(run.events_path, offset)[0]:
         fold.apply(event)
     return fold
 
@@ -248,17 +258,17 @@ def read_sweep(sweep: Run) -> SweepFacts:
     """A sweep as it stands; of a damaged one only its id. Raises OSError when it went away."""
     told: Mapping[str, Any] = {}
     try:
-        told = api.read_sweep(sweep)
+        told = sweeps_api.read_sweep(sweep)
     except EngineError:
         return SweepFacts(sweep, "damaged", last_time=sweep.path.stat().st_mtime)
     metric = safe(told.get("metric") or "eval_loss", 30)
     try:
-        rows = api.ranked(api.read_trials(sweep), metric)
+        rows = sweeps_api.ranked(sweeps_api.read_trials(sweep), metric)
     except (KeyError, TypeError, ValueError):
         rows = []
     return SweepFacts(
         sweep,
-        safe(api.run_state(sweep), 20),
+        safe(runs_api.run_state(sweep), 20),
         metric,
         int(value(told, "trials") or 0),
         {row["trial"]: _standing(row) for row in rows if isinstance(row.get("trial"), int)},

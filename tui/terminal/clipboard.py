@@ -8,7 +8,7 @@ from pathlib import Path
 
 from textual.app import App
 
-from engine.api import write_text_atomic
+from engine.files import write_text_atomic
 from tui.text import short_path
 
 

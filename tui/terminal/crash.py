@@ -13,7 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
-from engine.api import state_home, write_text_atomic
+from engine.api.runs import state_home
+from engine.files import write_text_atomic
 from engine.text import sanitize
 
 _SECRET = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-)[A-Za-z0-9_-]{6,}")

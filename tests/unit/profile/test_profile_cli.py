@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli import main
-
 FIVE = """\
 [model]
 name_or_path = "demo"
@@ -28,25 +26,6 @@ learning_rate = "fast"
 weight_decay = 7.5
 """
 GOOD = '[model]\nname_or_path = "demo"\n[[data.datasets]]\npath = "demo:dates.train.jsonl" # dates\n'
-
-
-@pytest.fixture
-def engine(tmp_path, monkeypatch, capsys):
-    """Run a command in `tmp_path`; answers exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["engine", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_five_problems_one_line_each(engine):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import api
+from engine.api import fit
 from engine.profile.load import load_text
 from engine.resolve import remedies as module
 from engine.resolve.remedies import Failure, apply_remedy, changed_text, failure_of, remedies
@@ -43,7 +43,7 @@ def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Any]:
     """A run on an A100 with a checkpoint."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
-    machine = api.hypothetical_machine("A100 80GB")
+    machine = fit.hypothetical_machine("A100 80GB")
     resolved = resolve_profile(load_text(PROFILE, tmp_path / "p.toml"), machine)
     run = create_run("p", resolved.to_run_json(), PROFILE)
     folder = run.path / "checkpoints" / "step-10"

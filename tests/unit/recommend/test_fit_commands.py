@@ -46,12 +46,12 @@ def test_one_model_shows_terms_that_add_up_reasons_and_alternatives() -> None:
     assert model["choices"]["train.total_batch_size"]["value"] == 16
 
 
-def test_an_asked_model_that_does_not_fit_exits_with_1() -> None:
+def test_an_asked_model_that_does_not_fit_exits_with_5() -> None:
     result = run("Llama-3.3-70B-Instruct", "--gpu", "T4")
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "NO" in result.output
     assert "nearest changes that fit" in result.output
-    assert run("Llama-3.3-70B-Instruct", "qwen3-0.6b", "--gpu", "T4").exit_code == 1
+    assert run("Llama-3.3-70B-Instruct", "qwen3-0.6b", "--gpu", "T4").exit_code == 5
 
 
 def test_filters_reach_the_plan() -> None:

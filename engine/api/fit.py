@@ -1,0 +1,23 @@
+"""What this machine can train: its cards, the models, their plans. Loads neither pydantic nor torch."""
+
+from __future__ import annotations
+
+from engine.hardware.cards import card_name as card_name
+from engine.hardware.cards import card_title as card_title
+from engine.hardware.cards import listed_gpus as listed_gpus
+from engine.hardware.cards import model_name as model_name
+from engine.hardware.cards import why_not as why_not
+from engine.hardware.machine import Gpu as Gpu
+from engine.hardware.machine import Machine as Machine
+from engine.hardware.probe import hypothetical_machine as hypothetical_machine
+from engine.hardware.probe import probe_machine as probe_machine
+from engine.memory.shape import GIB as GIB
+from engine.memory.shape import TrainingShape as TrainingShape
+from engine.models.resolve import resolve_model as resolve_model
+from engine.models.spec import ModelSpec as ModelSpec
+from engine.recommend.device import device_settings as device_settings
+from engine.recommend.plan import Choice as Choice
+from engine.recommend.plan import Plan as Plan
+from engine.recommend.plan import Requirements as Requirements
+from engine.recommend.search import plan_model as plan_model
+from engine.recommend.search import rank_models as rank_models

@@ -1,0 +1,28 @@
+"""Runs: start, find, follow, ask, resume, remove. Loads neither pydantic nor torch."""
+
+from __future__ import annotations
+
+from engine.runs.control import pending as pending
+from engine.runs.control import request as request
+from engine.runs.events import Event as Event
+from engine.runs.events import read_events as read_events
+from engine.runs.launch import begin_job as begin_job
+from engine.runs.launch import resume_run as resume_run
+from engine.runs.launch import run_job as run_job
+from engine.runs.launch import start_run as start_run
+from engine.runs.launch import stop_job as stop_job
+from engine.runs.launch import wait_started as wait_started
+from engine.runs.lock import holder_pid as holder_pid
+from engine.runs.store import LIVE_STATES as LIVE_STATES
+from engine.runs.store import Run as Run
+from engine.runs.store import find_run as find_run
+from engine.runs.store import list_runs as list_runs
+from engine.runs.store import load_run_json as load_run_json
+from engine.runs.store import remove_run as remove_run
+from engine.runs.store import run_state as run_state
+from engine.runs.store import runs_root as runs_root
+from engine.runs.store import state_home as state_home
+from engine.runs.store import worker_pid as worker_pid
+from engine.runs.view import Curve as Curve
+from engine.runs.view import RunFold as RunFold
+from engine.runs.view import describe as describe

@@ -1,7 +1,7 @@
 """What to change when a run does not fit even in the smallest pieces: the nearest settings that would, by prediction.
 
 Called by `train.run` at the end of a run that ran out of memory. Not here: the smaller pieces that are tried
-before (`pieces.py`).
+before (`engine.train.micro_batches`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from tui.terminal.colorless import ColorlessFilter
 from tui.terminal.opening import Attributes, restore_when_closed
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
-from tui.widgets.dialogs import Modal, QuitQuestion
+from tui.widgets.dialogs import Confirm, Modal
 
 if TYPE_CHECKING:
     from engine.api.runs import Run
@@ -104,6 +104,7 @@ class DeckApp(App[None]):
         self.deck = DeckState()
         self.commands = DECK_TABLE
         self._typed_ahead = TypeAhead(self)
+        self._quit_question: Confirm | None = None
         self.ending = hangup.Ending()
         self.terminal: Attributes | None = None
         """What the terminal was like before the deck took it; None: Textual knows."""
@@ -187,9 +188,14 @@ class DeckApp(App[None]):
         else:
             super().action_command_palette()
 
+    @property
+    def _asks_to_quit(self) -> bool:
+        """Whether the question is open that `q` asks when edits would be lost: it is asked once."""
+        return self.screen is self._quit_question
+
     async def action_quit(self) -> None:
         """`ctrl+q` asks as `q` does; while that question is open it changes nothing."""
-        if not isinstance(self.screen, QuitQuestion):
+        if not self._asks_to_quit:
             self.action_command("quit")
 
     async def action_copy_or_quit(self) -> None:
@@ -200,7 +206,7 @@ class DeckApp(App[None]):
         if selected:
             self.copy_to_clipboard(selected)
             self.notify("copied what is selected; ctrl+q quits", timeout=3, markup=False)
-        elif isinstance(self.screen, QuitQuestion):
+        elif self._asks_to_quit:
             self.screen.dismiss(False)
         else:
             self.action_command("quit")
@@ -224,8 +230,6 @@ class DeckApp(App[None]):
         if before is None or not before.dirty:
             take(True)
             return
-        from tui.widgets.dialogs import Confirm
-
         self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them", final=True), take)
 
     def do_fit(self) -> None:
@@ -266,11 +270,11 @@ class DeckApp(App[None]):
 
     def do_help(self) -> None:
         """Show the keys of this screen."""
-        from tui.frame.help import HelpScreen
+        from tui.frame.help import help_screen
 
         screen = self.screen_stack[0]
         here = screen.help_here() if isinstance(screen, DeckScreen) else None
-        self.push_screen(HelpScreen(self.commands, self.current_mode, here, self.settings))
+        self.push_screen(help_screen(self.commands, self.current_mode, here, self.settings))
 
     def do_jump(self) -> None:
         """Letters over everything that can be gone to."""
@@ -293,10 +297,9 @@ class DeckApp(App[None]):
         if form is None or not form.dirty:
             self.exit()
             return
-        from tui.widgets.dialogs import AskToQuit
-
-        question = AskToQuit(f"{form.name} has edits that are not saved.", "quit without saving", final=True)
-        self.push_screen(question, lambda yes: self.exit() if yes else None)
+        text = f"{form.name} has edits that are not saved."
+        self._quit_question = Confirm(text, "quit without saving", final=True)
+        self.push_screen(self._quit_question, lambda yes: self.exit() if yes else None)
 
     def _handle_exception(self, error: Exception) -> None:
         """Report without local variables, restore the terminal, end with code 1."""

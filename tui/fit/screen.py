@@ -42,7 +42,6 @@ from tui.fit.view import (
     device_words,
     fit_command,
     heading,
-    how,
     looking_line,
     model_row,
     none_found_line,
@@ -54,7 +53,7 @@ from tui.fit.view import (
 )
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
-from tui.text import safe
+from tui.text import how, safe
 from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
@@ -136,7 +135,6 @@ class FitScreen(DeckScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
-        super().on_resize(event)
         self.call_after_refresh(self._show_all)
 
     # Looking and ranking

@@ -73,14 +73,11 @@ def help_text(
     )
 
 
-class HelpScreen(Reader):
-    """`?`."""
-
-    def __init__(
-        self,
-        table: CommandTable,
-        screen: str,
-        here: tuple[str, Content] | None = None,
-        settings: DeckSettings | None = None,
-    ) -> None:
-        super().__init__(f"Keys: {screen}", help_text(table, screen, here, settings))
+def help_screen(
+    table: CommandTable,
+    screen: str,
+    here: tuple[str, Content] | None = None,
+    settings: DeckSettings | None = None,
+) -> Reader:
+    """What `?` opens."""
+    return Reader(f"Keys: {screen}", help_text(table, screen, here, settings))

@@ -124,7 +124,6 @@ class ProfileScreen(FormScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
-        super().on_resize(event)
         self.call_after_refresh(self._show)
 
     # Showing

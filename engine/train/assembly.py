@@ -16,7 +16,8 @@ from engine.hardware.absent import no_cuda
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
 from engine.modeling import adapters, attention, checkpointing, load
-from engine.modeling.forward import base_of, loss_sum
+from engine.modeling.adapters import base_of
+from engine.modeling.forward import loss_sum
 from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn

@@ -16,7 +16,7 @@ from engine.measure.calibrate import Calibrator
 from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.measure.telemetry import Telemetry
 from engine.modeling import adapters
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.profile.runjson import from_run_json, package_versions
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole

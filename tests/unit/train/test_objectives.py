@@ -15,6 +15,7 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.pack import Packed
 from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, PADDING, REJECTED, UNDESIRED
 from engine.modeling import forward
+from engine.modeling.adapters import base_of
 from engine.profile.schema import Profile
 from engine.runs.events import read_events
 from engine.train.micro_batches import MicroBatches
@@ -75,7 +76,7 @@ def logps_of_each(model: Any, packed: Packed) -> torch.Tensor:
         for start, end in ((0, 13), (13, 28)):
             ids = torch.tensor(packed.input_ids[row, start:end][None].astype(np.int64))
             labels = torch.tensor(packed.labels[row, start:end][None].astype(np.int64))
-            logits = forward.base_of(model)(input_ids=ids).logits[:, :-1].float()
+            logits = base_of(model)(input_ids=ids).logits[:, :-1].float()
             found.append(-F.cross_entropy(logits[0], labels[0, 1:], reduction="sum", ignore_index=-100))
     return torch.stack(found).reshape(-1, 2)
 

@@ -203,7 +203,7 @@ class DeckApp(App[None]):
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
         """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
         self.deck.process_offset = offset
-        self.deck.run, self.deck.process, self.deck.snapshot, self.deck.mending = run, process, None, None
+        self.deck.run, self.deck.process, self.deck.snapshot, self.deck.remedies = run, process, None, None
         self.switch_mode("run")
 
     def open_form(self, form: Form) -> None:

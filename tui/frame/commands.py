@@ -69,9 +69,9 @@ def _needs_training(state: DeckState) -> str | None:
 def _needs_remedy(state: DeckState) -> str | None:
     if state.snapshot is None or state.snapshot.state not in ("failed", "lost"):
         return _needs_run(state) or "only a run that failed needs one"
-    if state.mending is None:
+    if state.remedies is None:
         return "still looking for one"
-    return None if state.mending.found else "none is known: mend what the message says"
+    return None if state.remedies.items else "none is known: mend what the message says"
 
 
 def _needs_row(state: DeckState) -> str | None:

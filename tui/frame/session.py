@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.api.runs import Run
     from tui.documents.form import Form
     from tui.reading.snapshot import RunSnapshot
-    from tui.run.remedies import Mending
+    from tui.run.remedies import Remedies
     from tui.runs.listing import RunRow, SweepRow
 
 
@@ -54,7 +54,7 @@ class DeckState:
     process_offset: int = 0
     """Byte of the event file where what that worker writes begins: 0 for a new run."""
     snapshot: RunSnapshot | None = None
-    mending: Mending | None = None
+    remedies: Remedies | None = None
     """What would let the attached run go on, when it failed."""
     row: RunRow | None = None
     """The run under the cursor of the runs screen."""

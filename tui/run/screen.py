@@ -172,7 +172,7 @@ class RunScreen(DeckScreen):
         """Curves and memory, or what stands in their place: a failure, or the preparation."""
         memory, message = self.query_one("#memory", Drawn), self.query_one(RemedyPane)
         message.find(snapshot)
-        self.deck.mending = message.remedies
+        self.deck.remedies = message.remedies
         memory.show(memory_lines, snapshot)
         width = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(snapshot.curves.loss or snapshot.curves.evals)

@@ -112,6 +112,6 @@ async def test_run(state: str, size: tuple[int, int], monkeypatch: pytest.Monkey
     app = attached(run)
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "step 200 of 400", "failed" if state == "failed" else "┤")
-        await until(pilot, lambda: state == "run" or app.deck.of(RemediesState).mending is not None)
+        await until(pilot, lambda: state == "run" or app.deck.of(RemediesState).remedies is not None)
         await pilot.pause(0.2)
         compare(state, size, screen_text(app))

@@ -59,6 +59,7 @@ async def test_out_of_memory_is_mended_by_one_key(cpu_machine: Machine, monkeypa
         assert "the run failed" not in screen_text(app)
         (given,) = resumed
         assert given["run_json"]["settings"]["train"]["activation_checkpointing"] is True
+        await until(pilot, lambda: app.deck.process is not None)  # events are read before the starting thread ends
         assert app.deck.process is not None
         app.deck.process.kill()
         app.deck.process.wait()
@@ -98,7 +99,7 @@ async def test_data_trouble_offers_no_remedy(cpu_machine: Machine) -> None:
     app = attached(run)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await shows(pilot, "row 3 has no answer")
-        await until(pilot, lambda: app.deck.of(RemediesState).mending is not None)
+        await until(pilot, lambda: app.deck.of(RemediesState).remedies is not None)
         assert "remedies" not in screen_text(app)
         await pilot.press("m")
         await until(pilot, lambda: any("none is known" in str(notice.message) for notice in app._notifications))

@@ -9,14 +9,14 @@ from tui.frame.commands import Command
 
 if TYPE_CHECKING:
     from tui.frame.session import DeckState
-    from tui.run.remedies import Mending
+    from tui.run.remedies import Remedies
 
 
 @dataclass(frozen=True, slots=True)
 class RemediesState:
     """What would let the attached run go on, when it failed; None while nobody has looked."""
 
-    mending: Mending | None = None
+    remedies: Remedies | None = None
 
 
 def _needs_run(state: DeckState) -> str | None:
@@ -41,10 +41,10 @@ def _needs_training(state: DeckState) -> str | None:
 def _needs_remedy(state: DeckState) -> str | None:
     if state.snapshot is None or state.snapshot.state not in ("failed", "lost"):
         return _needs_run(state) or "only a run that failed needs one"
-    mending = state.of(RemediesState).mending
-    if mending is None:
+    remedies = state.of(RemediesState).remedies
+    if remedies is None:
         return "still looking for one"
-    return None if mending.found else "none is known: mend what the message says"
+    return None if remedies.items else "none is known: mend what the message says"
 
 
 RUN_COMMANDS: tuple[Command, ...] = (

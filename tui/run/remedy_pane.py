@@ -14,7 +14,7 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.reading.snapshot import RunSnapshot
-from tui.run.remedies import Mending, apply_remedy, find_remedies
+from tui.run.remedies import Remedies, apply_remedy, find_remedies
 from tui.run.view import failure, remedy_line
 from tui.text import safe, short_path
 from tui.widgets.dialogs import Pick
@@ -39,7 +39,7 @@ class RemedyPane(Line):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self.remedies: Mending | None = None
+        self.remedies: Remedies | None = None
         """What was found for the failure that is shown; None while the search goes on."""
         self._run: Run | None = None
         self._searched_at = 0.0
@@ -64,7 +64,7 @@ class RemedyPane(Line):
         log_path = short_path(self._run.path / "worker.log") if self._run else ""
         self.show(failure(snapshot, self.remedies, log_path, self.screen.size.width - 4))
 
-    def _on_found(self, remedies: Mending) -> None:
+    def _on_found(self, remedies: Remedies) -> None:
         if remedies.failure.run is self._run:
             self.remedies = remedies
             self.post_message(self.Found())
@@ -81,7 +81,7 @@ class RemedyPane(Line):
     def choose(self) -> None:
         """Let somebody choose the remedy to go on with."""
         if self.remedies is not None:
-            choices = [remedy_line(item, 36) for item in self.remedies.found]
+            choices = [remedy_line(item, 36) for item in self.remedies.items]
             self.app.push_screen(Pick("Go on with", choices), self._apply)
 
     def _apply(self, index: int | None) -> None:
@@ -90,7 +90,7 @@ class RemedyPane(Line):
             return
         failed = remedies.failure.run
         offset = failed.events_path.stat().st_size if failed.events_path.exists() else 0
-        remedy = remedies.found[index]
+        remedy = remedies.items[index]
         notify(self, f"{safe(remedy.label, 100)}: starting the worker …")
         started = partial(self._on_started, failed, offset)
         self._lane.submit(partial(apply_remedy, remedies, remedy), started, self._report)

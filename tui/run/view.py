@@ -13,7 +13,7 @@ from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, li
 
 if TYPE_CHECKING:
     from engine.api.profiles import Remedy
-    from tui.run.remedies import Mending
+    from tui.run.remedies import Remedies
 
 PHASES = {
     "load": "loading the model",
@@ -171,25 +171,25 @@ def _progress_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
     return [*shown, line(f"  {amount(progress.done)}{unit}")]
 
 
-def failure(snapshot: RunSnapshot, mending: Mending | None, log_path: str, width: int) -> Content:
+def failure(snapshot: RunSnapshot, remedies: Remedies | None, log_path: str, width: int) -> Content:
     """Why the run failed, what would let it go on, and where to read more."""
     words = {"failed": "the run failed", "not started": "the run could not start; nothing of it was kept"}
     lines = [Content.styled(words.get(snapshot.state, "the run could not go on"), "bold $error"), Content("")]
     lines += [Content(text) for text in snapshot.error]
-    if mending is not None and snapshot.state in ("failed", "lost"):
-        lines += [Content(""), *remedy_lines(mending, width)]
+    if remedies is not None and snapshot.state in ("failed", "lost"):
+        lines += [Content(""), *remedy_lines(remedies, width)]
     if snapshot.state != "not started":
         lines += [Content(""), Content.styled(f"worker's log: {log_path}", "dim")]
     return Content("\n").join(lines)
 
 
-def remedy_lines(mending: Mending, width: int) -> list[Content]:
+def remedy_lines(remedies: Remedies, width: int) -> list[Content]:
     """Remedies under each other: what changes, predicted memory, speed, and how it goes on."""
-    if not mending.found:
+    if not remedies.items:
         return []
     head = line(("remedies", "bold"), ("   m does the first, M lets you choose", "dim"))
     room = max(20, min(44, width - 35))
-    return [head, *(remedy_line(item, room, first=item is mending.found[0]) for item in mending.found)]
+    return [head, *(remedy_line(item, room, first=item is remedies.items[0]) for item in remedies.items)]
 
 
 def remedy_line(remedy: Remedy, room: int, *, first: bool = False) -> Content:

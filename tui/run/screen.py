@@ -20,7 +20,7 @@ from engine.api.runs import Run
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
-from tui.run.commands import RUN_COMMANDS
+from tui.run.commands import RUN_COMMANDS, RemediesState
 from tui.run.curve_pane import CurvePane
 from tui.run.curves import reading
 from tui.run.follower import RunFollower, SnapshotMessage, StartFailed

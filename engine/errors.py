@@ -69,10 +69,15 @@ class Problem:
         return " - ".join(parts)
 
 
+OUT_OF_MEMORY = "out_of_memory"
+"""Cause of an error: the device or the machine had too little memory."""
+
+
 class EngineError(Exception):
     """What happened, where, and what to do about it; carries the exit code.
 
-    `problems` holds every finding when there are several; `message` then counts them.
+    `problems` holds every finding when there are several; `message` then counts them. `cause`: for whoever decides what
+    to do next, `OUT_OF_MEMORY` or empty.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class EngineError(Exception):
         hint: str = "",
         where: str = "",
         problems: tuple[Problem, ...] = (),
+        cause: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -90,10 +96,13 @@ class EngineError(Exception):
         self.hint = hint
         self.where = where
         self.problems = problems
+        self.cause = cause
 
     def to_dict(self) -> dict[str, Any]:
         """The `error` object of `--json` output and of the `error` event."""
         found: dict[str, Any] = {"code": self.code.name.lower(), "message": self.message}
+        if self.cause:
+            found["cause"] = self.cause
         if self.hint:
             found["hint"] = self.hint
         if self.where:
@@ -117,6 +126,7 @@ class EngineError(Exception):
             hint=str(found.get("hint", "")),
             where=str(found.get("where", "")),
             problems=problems,
+            cause=str(found.get("cause", "")),
         )
 
     def __str__(self) -> str:

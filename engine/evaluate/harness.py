@@ -22,7 +22,7 @@ from engine.evaluate.harness_tasks import check_tasks, require_harness
 from engine.evaluate.run import write_report
 from engine.inference.answers import harness_batch
 from engine.inference.subject import Subject, open_subject
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.runs.job import Job
 
 HARNESS_VERSION = 1

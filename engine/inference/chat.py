@@ -24,7 +24,7 @@ from engine.data.examples import RowProblem
 from engine.files import read_json
 from engine.inference.answers import stop_ids
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.runs.events import read_events
 from engine.runs.job import Job
 

@@ -20,6 +20,11 @@ PISSA_ITERATIONS = 16
 """Of the fast decomposition; PEFT's documentation finds the error of 16 negligible."""
 
 
+def base_of(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def attach(model: Any, settings: Profile) -> Any:
     """`model` wrapped with fresh adapters as `lora` says; everything else is frozen.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from engine.modeling.adapters import base_of
 from engine.modeling.loss import (
     by_kernel,
     head_loss_sum,
@@ -25,11 +26,6 @@ LIGER_CHUNK_ROWS = 1024
 """The same where Liger's kernel forms the loss: half the memory in 16 bit, and products that fill a large GPU."""
 
 Batch = dict[str, Any]
-
-
-def base_of(model: Any) -> Any:
-    """The transformers model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:

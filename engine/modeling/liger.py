@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from engine.libraries import optional_misfit
+from engine.modeling.adapters import base_of
 from engine.models.families import LigerKernels, family_of
 
 ROTATION = "apply_rotary_pos_emb"
@@ -53,9 +54,6 @@ def missing_reason() -> str:
 
 def bind(model: Any) -> tuple[str, ...]:
     """Let a model's modules run kernels; what was bound in words, nothing for a family without kernels."""
-    # `forward` imports the loss, and that this module.
-    from engine.modeling.forward import base_of
-
     unbind(model)
     base = base_of(model)
     kernels = family_of(base.config.get_text_config().model_type).kernels

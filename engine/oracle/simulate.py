@@ -22,7 +22,7 @@ from engine.memory.allocator import Event, replay
 from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import TrainingShape
 from engine.modeling import forward
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from engine.modeling import fused_lora, liger
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.models.families import family_of
 from engine.profile.schema import Profile
 from engine.runs.job import Warn

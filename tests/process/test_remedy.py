@@ -26,7 +26,12 @@ def test_a_failed_run_goes_on_with_a_remedy(shell, events):
         if folder.name != "step-2":
             folder.rename(run / f"gone-{folder.name}")
     writer = EventWriter(run / "events.jsonl")
-    writer.write("error", code="resources", message="out of memory: DefaultCPUAllocator: not enough memory")
+    writer.write(
+        "error",
+        code="resources",
+        cause="out_of_memory",
+        message="out of memory: DefaultCPUAllocator: not enough memory",
+    )
     writer.write("finished", outcome="failed", step=3, exit_code=5)
     writer.close()
     shown = shell.engine("runs", "remedy", "last", "--json")

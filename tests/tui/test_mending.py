@@ -41,7 +41,7 @@ def fail(run: Run, code: str, message: str, **more: Any) -> None:
 
 async def test_out_of_memory_is_mended_by_one_key(cpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     run = demo_run(cpu_machine)
-    fail(run, "resources", "out of memory: not enough", hint="checkpointing on: 710 MiB OK")
+    fail(run, "resources", "out of memory: not enough", cause="out_of_memory", hint="checkpointing on: 710 MiB OK")
     resumed: list[dict[str, Any]] = []
 
     def resume(found: Run, **given: Any) -> subprocess.Popen[bytes]:
@@ -106,7 +106,7 @@ async def test_data_trouble_offers_no_remedy(cpu_machine: Machine) -> None:
 
 async def test_a_resumed_run_that_fails_again_is_kept(cpu_machine: Machine) -> None:
     run = demo_run(cpu_machine)
-    fail(run, "resources", "out of memory: not enough")
+    fail(run, "resources", "out of memory: not enough", cause="out_of_memory")
     offset = run.events_path.stat().st_size
     dying = (
         "import sys; from pathlib import Path; from engine.runs.events import EventWriter; "

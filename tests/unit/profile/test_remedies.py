@@ -35,7 +35,7 @@ path = "rows.jsonl"
 total_batch_size = 16
 activation_checkpointing = false
 """
-OOM = {"code": "resources", "message": "out of memory: CUDA out of memory"}
+OOM = {"code": "resources", "cause": "out_of_memory", "message": "CUDA out of memory"}
 
 
 @pytest.fixture
@@ -102,7 +102,13 @@ def test_what_only_a_person_can_mend_has_no_remedy(code: str, failed: tuple[Run,
 
 
 @pytest.mark.parametrize(
-    "error", [{}, {"code": "disk", "message": "no space left"}, {"code": "internal", "message": "x"}]
+    "error",
+    [
+        {},
+        {"code": "disk", "message": "no space left"},
+        {"code": "internal", "message": "x"},
+        {"code": "resources", "message": "the hub is out of memory, try later"},
+    ],
 )
 def test_a_run_that_died_goes_on_as_it_was(error: dict[str, Any], failed: tuple[Run, Any]) -> None:
     run, machine = failed

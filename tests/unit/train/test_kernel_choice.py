@@ -14,7 +14,8 @@ import torch
 
 from engine.data.batch import PackedDataset, collate
 from engine.hardware.probe import probe_machine
-from engine.modeling import forward, liger
+from engine.modeling import liger
+from engine.modeling.adapters import base_of
 from engine.models.families import FAMILIES
 from engine.profile.schema import Profile
 from engine.runs.events import read_events
@@ -50,7 +51,7 @@ def path_of(key: str, seconds: float = 0.0, error: Exception | None = None) -> A
             if error is not None and inputs[0].shape[0] > 1:
                 raise error
 
-        layer = forward.base_of(model).get_decoder().layers[0]
+        layer = base_of(model).get_decoder().layers[0]
         model.paths = {**getattr(model, "paths", {}), key: layer.register_forward_hook(forwarded)}
 
     def undo(model: Any) -> None:
@@ -162,7 +163,7 @@ def test_a_path_that_is_wrong_is_no_candidate(choosing: Any, tmp_path: Path) -> 
 
     def twice(model: Any) -> None:
         wrong.apply(model)
-        layer = forward.base_of(model).get_decoder().layers[0]
+        layer = base_of(model).get_decoder().layers[0]
         model.paths["wrong"].remove()
         model.paths["wrong"] = layer.register_forward_hook(lambda module, inputs, output: output * 2)
 

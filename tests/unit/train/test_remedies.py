@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.errors import ExitCode
+from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.hardware.probe import hypothetical_machine
 from engine.measure.comparison import Subject
-from engine.measure.out_of_memory import out_of_memory_error, remedies
+from engine.measure.out_of_memory import fitting_changes, out_of_memory_error
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, TrainingShape
 from engine.models.catalog import catalog_index
@@ -26,7 +26,7 @@ def subject(**shape: object) -> Subject:
 def test_every_remedy_takes_less_than_what_was_not_enough(had_gib: int) -> None:
     machine = hypothetical_machine("RTX 4090", 1)
     short = subject()
-    found = remedies(short, machine, machine.gpus[0], had_gib * GIB)
+    found = fitting_changes(short, machine, machine.gpus[0], had_gib * GIB)
     assert found
     for text in found:
         assert "GiB" in text
@@ -39,6 +39,7 @@ def test_the_error_says_what_was_predicted_what_there_was_and_what_to_do() -> No
     machine = hypothetical_machine("RTX 4090", 1)
     error = out_of_memory_error(SHORTAGE, subject(), machine, machine.gpus[0], 22 * GIB)
     assert error.code is ExitCode.RESOURCES
+    assert EngineError.from_dict(error.to_dict()).cause == OUT_OF_MEMORY
     assert "Tried to allocate 2.00 GiB" in error.message
     assert "22.0 GiB to have" in error.message
     assert "checkpointing on" in error.hint
@@ -48,4 +49,5 @@ def test_a_run_of_another_engine_still_gets_an_error_with_advice() -> None:
     machine = hypothetical_machine("RTX 4090", 1)
     error = out_of_memory_error(SHORTAGE, None, machine, None, GIB)
     assert error.code is ExitCode.RESOURCES
+    assert EngineError.from_dict(error.to_dict()).cause == OUT_OF_MEMORY
     assert "max_length" in error.hint

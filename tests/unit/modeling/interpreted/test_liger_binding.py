@@ -12,6 +12,7 @@ from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.llama import modeling_llama
 
 from engine.modeling import forward, fused_lora, liger
+from engine.modeling.adapters import base_of
 from engine.models.families import FAMILIES, LigerKernels
 from engine.train import acceleration
 from engine.train.allowed import LIGER
@@ -96,7 +97,7 @@ def test_adapters_and_recomputed_layers_give_the_same(fused: bool, reentrant: bo
     liger.bind(model)
     if fused:
         fused_lora.fuse(model)
-    base = forward.base_of(model)
+    base = base_of(model)
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     base.enable_input_require_grads()
     calls = []

@@ -7,7 +7,7 @@ command (`settle`). Not here: what is shown around the rows (`screen.py`), the f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.containers import VerticalScroll
@@ -17,7 +17,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.api import profiles
-from engine.errors import EngineError, Problem
+from engine.errors import EngineError
 from tui.documents.form import Form, Preview, form_fields
 from tui.profile.field import FieldRow
 from tui.profile.prediction import Prediction
@@ -25,6 +25,9 @@ from tui.profile.view import group_of, row_state
 from tui.text import safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.panes import notify
+
+if TYPE_CHECKING:
+    from engine.api.profiles import FieldSpec
 
 DEBOUNCE_S = 0.15
 
@@ -91,8 +94,7 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         if self.form is None:
             return
         self.show_rows()
-        rows = self.rows
-        for row in [row for row in rows if row.spec.key == focus] or rows[:1]:
+        for row in [row for row in self.rows if row.spec.key == focus] or self.rows[:1]:
             self._to_row(row)
         self.prediction.refresh()
 
@@ -106,12 +108,7 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
             await self.query(FieldRow).remove()
             if form is None:
                 return
-            shown = [
-                spec
-                for spec in form_fields(form)
-                if self.advanced or not spec.advanced or form.given(spec.key) is not None
-            ]
-            await self.mount(*(FieldRow(spec) for spec in shown))
+            await self.mount(*(FieldRow(spec) for spec in _visible_fields(form, self.advanced)))
 
     def show_rows(self) -> None:
         """Show what the form and the prediction say now, and tell the screen."""
@@ -179,10 +176,10 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         if row.untouched:
             self._close(row)
             return True
-        taken = self._take_typed(row)
-        if not taken:
-            notify(self, f"{row.spec.key}: what is typed cannot be taken; esc gives it up", error=True)
-        return taken
+        if self._take_typed(row):
+            return True
+        notify(self, f"{row.spec.key}: what is typed cannot be taken; esc gives it up", error=True)
+        return False
 
     def give_up(self) -> bool:
         """Close the open field and leave the setting as it is; False when no field is open."""
@@ -234,8 +231,8 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
                 self._edit(row, choices[index])
 
         index = choices.index(now) if now in choices else 0
-        lines = [Content(choice) for choice in choices]
-        self.app.push_screen(Pick(row.spec.key, lines, index, safe(row.spec.description, 300)), take)
+        pick = Pick(row.spec.key, [Content(choice) for choice in choices], index, safe(row.spec.description, 300))
+        self.app.push_screen(pick, take)
 
     # Commands
 
@@ -252,9 +249,8 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     def _went_to(self, step: Callable[[], str]) -> None:
         key = step()
         self._edited()
-        for row in self.rows:
-            if row.spec.key == key:
-                self._to_row(row)
+        for row in [row for row in self.rows if row.spec.key == key]:
+            self._to_row(row)
 
     def set_auto(self) -> None:
         """Leave the setting out: automatic, or its default."""
@@ -275,15 +271,19 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.rebuild_here()
         notify(self, "advanced settings shown" if self.advanced else "advanced settings hidden")
 
-    def go_to(self, problem: Problem) -> None:
-        """Go to the field of a problem; one that is hidden is shown."""
+    def go_to(self, key: str) -> bool:
+        """Go to the field of a setting, or of the first one below it; a hidden one is shown. False without a field."""
         for row in self.rows:
-            if problem.key and (row.spec.key == problem.key or row.spec.key.startswith(problem.key + ".")):
+            if key and (row.spec.key == key or row.spec.key.startswith(key + ".")):
                 self._to_row(row)
-                return
-        if not self.advanced and any(spec.key == problem.key for spec in profiles.profile_fields()):
+                return True
+        hidden = not self.advanced and any(spec.key == key for spec in profiles.profile_fields())
+        if hidden:
             self.advanced = True
-            self.call_later(self.rebuild, problem.key)
-            return
-        name = self.form.path.name if self.form else "the file"
-        notify(self, f"no field for this one: edit {name}, {problem.where}")
+            self.call_later(self.rebuild, key)
+        return hidden
+
+
+def _visible_fields(form: Form, advanced: bool) -> list[FieldSpec]:
+    """The settings that get a row: advanced ones only when they are wanted or given."""
+    return [spec for spec in form_fields(form) if advanced or not spec.advanced or form.given(spec.key) is not None]

@@ -7,6 +7,7 @@ from functools import partial
 from textual import on
 from textual.widgets import OptionList
 
+from engine.errors import Problem
 from tui.profile.form_pane import FormPane
 from tui.profile.view import finding_line
 from tui.text import safe
@@ -51,10 +52,15 @@ class ProblemsPane(Rows):
         if not findings:
             notify(self, "nothing is wrong with this profile")
             return
-        self._form.go_to(findings[self._visited % len(findings)])
+        self._go_to(findings[self._visited % len(findings)])
         self._visited += 1
 
     @on(OptionList.OptionSelected)
     def _on_selected(self, event: OptionList.OptionSelected) -> None:
         if self._form.settle():
-            self._form.go_to(self._form.found.findings[event.option_index])
+            self._go_to(self._form.found.findings[event.option_index])
+
+    def _go_to(self, problem: Problem) -> None:
+        if not self._form.go_to(problem.key):
+            name = self._form.form.path.name if self._form.form else "the file"
+            notify(self, f"no field for this one: edit {name}, {problem.where}")

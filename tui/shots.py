@@ -62,7 +62,7 @@ async def _shoot(
             fit._imagine("")
             await _until(lambda: fit.ranking is not None and not fit.ranking.what_if)
         await pilot.press("home", "p")
-        await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.found.plan is not None)
+        await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.form_pane.found.plan is not None)
         await pilot.press(*["down"] * 5)
         await save("profile")
         if run is not None:

@@ -86,9 +86,9 @@ async def go():
         await pilot.press("p")
         for _ in range(100):
             await pilot.pause(0.05)
-            if app.current_mode == "profile" and app.screen.found.plan is not None:
+            if app.current_mode == "profile" and app.screen.form_pane.found.plan is not None:
                 break
-        assert app.screen.found.plan is not None
+        assert app.screen.form_pane.found.plan is not None
         await pilot.press("4", "5", "3")
 asyncio.run(go())
 print([name for name in {HEAVY!r} if name in sys.modules])

@@ -138,8 +138,8 @@ async def test_jump_mode_goes_to_a_field_by_its_letter(cpu_machine: object) -> N
         await pilot.press(row[0])
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        assert screen.row is not None
-        assert screen.row.spec.key == "lora.r"
+        assert screen.form_pane.row is not None
+        assert screen.form_pane.row.spec.key == "lora.r"
 
 
 async def test_jump_mode_goes_to_a_row_and_any_other_key_stays(cpu_machine: object) -> None:
@@ -165,7 +165,7 @@ async def test_help_begins_with_what_has_the_keyboard(cpu_machine: object) -> No
         await shows(pilot, "demo (shipped)", "OK")
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        next(row for row in screen.rows if row.spec.key == "model.dtype").focus()
+        next(row for row in screen.form_pane.rows if row.spec.key == "model.dtype").focus()
         await pilot.press("f1")
         await shows(pilot, "model.dtype", "Compute precision", "takes    one of 'auto', 'bf16'", "from     auto: ")
         await pilot.press("escape", "3", "question_mark")

@@ -11,7 +11,7 @@ from textual.widgets import Input, OptionList
 from engine.hardware.machine import Machine
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, PALETTE, QUIT, at_once, click
-from tests.tui.small_profile import SMALL, current, form_of, on_row, opened, rows
+from tests.tui.small_profile import SMALL, current, on_row, opened, pane_of, rows
 from tui.profile.screen import ProfileScreen
 from tui.run.log_pane import LogPane
 
@@ -95,7 +95,7 @@ async def test_the_palette_finds_what_was_typed_at_once(profile: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "lora.r")
         at_once(pilot, PALETTE, "advanced", ENTER)
-        await until(pilot, lambda: form_of(app).advanced and "lora.use_dora" in rows(app))
+        await until(pilot, lambda: pane_of(app).advanced and "lora.use_dora" in rows(app))
         assert len(app.screen_stack) == 1
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -24,6 +23,7 @@ from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP, Filter, matches, parse_filter
 from tui.fit.machine import machine_height, machine_lines
+from tui.fit.making import make_profile
 from tui.fit.ranking import (
     Device,
     Ranking,
@@ -53,13 +53,10 @@ from tui.fit.view import (
 )
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
-from tui.text import how, safe
+from tui.text import safe
 from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
-
-if TYPE_CHECKING:
-    from tui.documents.form import Form
 
 PROBE_EVERY_S = 2.0
 FIRST_S = 3.0
@@ -382,28 +379,5 @@ class FitScreen(DeckScreen):
 
     def do_make(self) -> None:
         """A new profile from the plan under the cursor."""
-        from tui.documents.new import demo_form, plan_form
-
-        plan = self.deck.plan
-        if plan is None:
-            return
-        if plan.model.name == "demo":
-            self._open_form(partial(demo_form, self.requirements))
-            return
-
-        def make(path: str | None) -> None:
-            if path is not None:
-                self._open_form(partial(plan_form, plan, path, self.requirements))
-
-        from tui.documents.new import data_path_problem
-
-        title = f"Data for {short_model(plan.model.name)}, {how(plan.shape)}"
-        self.app.push_screen(Ask(title, "path of a json, jsonl, csv or parquet file", "", data_path_problem), make)
-
-    def _open_form(self, make: Callable[[], Form]) -> None:
-        try:
-            form = make()
-        except EngineError as error:
-            self.say(safe(error, 400), error=True)
-            return
-        self.deck_app.open_form(form)
+        if self.deck.plan is not None:
+            make_profile(self, self.deck.plan, self.requirements)

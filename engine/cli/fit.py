@@ -18,7 +18,7 @@ from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
 from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
-from engine.recommend.answer import Answer, document
+from engine.recommend.fit_report import FitReport, document
 from engine.text import format_bytes
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def fit(
         shown = [plan_model(plan.model, machine, requirements) for plan in shown]
     data = filters["tokens"], filters["epochs"]
     answers = [
-        Answer(plan, _simulated(machine, plan) if exact else None, *data, *_cards(machine, plan)) for plan in shown
+        FitReport(plan, _simulated(machine, plan) if exact else None, *data, *_cards(machine, plan)) for plan in shown
     ]
     if as_json:
         print_json(document(machine, answers, len(plans)))
@@ -132,7 +132,7 @@ def recommend(
     error = _does_not_fit(plan, target) if plan.verdict == "NO" else None
     if target is not None and error is None:
         _write(plan, target, data_path, requirements)
-    answer = Answer(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
+    answer = FitReport(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
     if as_json:
         _print_recommendation(document(machine, [answer], 1), target, error)
     else:
@@ -225,7 +225,7 @@ def _does_not_fit(plan: Plan, target: Path | None) -> EngineError:
     return EngineError(message, code=ExitCode.RESOURCES, hint=hint)
 
 
-def _show(machine: Machine, answers: Sequence[Answer], total: int, *, detailed: bool) -> None:
+def _show(machine: Machine, answers: Sequence[FitReport], total: int, *, detailed: bool) -> None:
     for text in machine_lines(machine, [answer.plan for answer in answers]):
         line(text)
     line()

@@ -12,7 +12,7 @@ from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
 from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
-from engine.recommend.answer import Answer
+from engine.recommend.fit_report import FitReport
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration
@@ -20,7 +20,7 @@ from engine.text import format_bytes, format_count, format_duration
 _PHASES = {"load": "loading", "layer": "backward pass of a layer", "loss": "loss", "optimizer": "optimizer step"}
 
 
-def show_detail(answer: Answer) -> None:
+def show_detail(answer: FitReport) -> None:
     """Facts, verdict, terms, settings and alternatives of one model."""
     from engine.models.resolve import describe_parameters
 
@@ -50,13 +50,13 @@ def show_detail(answer: Answer) -> None:
     line()
 
 
-def _data(answer: Answer) -> str:
+def _data(answer: FitReport) -> str:
     """`12 M tokens`, `3 epochs of 12 M tokens`; a million where nothing was asked."""
     tokens = f"{format_count(answer.tokens or 1_000_000)} tokens"
     return tokens if answer.epochs == 1 or not answer.tokens else f"{answer.epochs:g} epochs of {tokens}"
 
 
-def _show_times(answer: Answer) -> None:
+def _show_times(answer: FitReport) -> None:
     """Speed of training, the time it makes, and how fast the model answers."""
     plan = answer.plan
     if plan.tokens_per_second:
@@ -85,7 +85,7 @@ def _show_terms(plan: Plan) -> None:
         line(f"  note: {text}")
 
 
-def _show_evaluation(answer: Answer) -> None:
+def _show_evaluation(answer: FitReport) -> None:
     """What evaluating takes afterwards, and whether that is the widest moment of all."""
     plan, found = answer.plan, answer.evaluation
     wide = format_bytes(found.device_bytes)
@@ -103,7 +103,7 @@ def _show_evaluation(answer: Answer) -> None:
     _show_wrapped("  evaluating", words)
 
 
-def _show_outlook(answer: Answer) -> None:
+def _show_outlook(answer: FitReport) -> None:
     """Several cards: what each would hold, and that a run uses one."""
     found, plan = answer.outlook, answer.plan
     if found is None:
@@ -130,7 +130,7 @@ def _show_needs(plan: Plan) -> None:
     line(f"  disk up to {disk} a run ({one} a checkpoint){pinned}{merged}")
 
 
-def _show_exact(answer: Answer) -> None:
+def _show_exact(answer: FitReport) -> None:
     """The simulated step beside the closed form."""
     exact, estimate = answer.exact, answer.plan.estimate
     assert exact is not None
@@ -171,7 +171,7 @@ def _value(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def show_choices(machine: Machine, answer: Answer, target: Path | None) -> None:
+def show_choices(machine: Machine, answer: FitReport, target: Path | None) -> None:
     """A recommendation: one line of result, the settings with reasons, where it was written."""
     plan = answer.plan
     for text in machine_lines(machine, [plan]):

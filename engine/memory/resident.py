@@ -10,11 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.memory.shape import TrainingShape, learning_layers, learns_whole
+from engine.memory.shape import STEP_PORTION_BYTES, TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
-
-STEP_PORTION_BYTES = 256 * 1024 * 1024
-"""fp32 gradients that the optimizer forms at once."""
 
 WHOLE_MODULES = frozenset({"embed_tokens", "lm_head"})
 """What is counted of `modules_to_save`."""

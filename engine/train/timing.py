@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from engine.errors import is_out_of_memory
+from engine.memory.shape import STEP_PORTION_BYTES
 from engine.modeling import forward
-from engine.train.masters import STEP_PORTION_BYTES
 from engine.train.micro_batches import release
 from engine.train.trainer import EngineTrainer
 

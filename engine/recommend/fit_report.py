@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is shown of one model."""
+class FitReport:
+    """What `engine fit` shows of one model."""
 
     plan: Plan
     exact: ExactMemory | None = None
     tokens: int | None = None
-    """Tokens of the training data that was asked about."""
+    """Tokens of the training data, where a person gave some."""
     epochs: float = 1.0
     gpu: Gpu | None = None
     """The plan's card; None = a processor."""
@@ -56,7 +56,7 @@ class Answer:
         return verdict_of(self.exact.device_bytes, self.plan.available_bytes)
 
 
-def document(machine: Machine, answers: Sequence[Answer], total: int) -> dict[str, Any]:
+def document(machine: Machine, answers: Sequence[FitReport], total: int) -> dict[str, Any]:
     """The machine, how many models were looked at, and the answers."""
     gpus = [
         {"name": gpu.name, "uuid": gpu.uuid, "free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes}
@@ -66,11 +66,11 @@ def document(machine: Machine, answers: Sequence[Answer], total: int) -> dict[st
     return {
         "machine": {"hostname": machine.hostname, "gpus": gpus, "cpu": machine.cpu.name, **ram},
         "total": total,
-        "models": [_answer_document(answer) for answer in answers],
+        "models": [_report_document(answer) for answer in answers],
     }
 
 
-def _answer_document(answer: Answer) -> dict[str, Any]:
+def _report_document(answer: FitReport) -> dict[str, Any]:
     found = _plan_document(answer.plan)
     beside = answer.evaluation
     found["evaluation"] = {**dataclasses.asdict(beside), "device_bytes": beside.device_bytes}

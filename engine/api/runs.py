@@ -13,6 +13,7 @@ from engine.runs.launch import start_run as start_run
 from engine.runs.launch import stop_job as stop_job
 from engine.runs.launch import wait_started as wait_started
 from engine.runs.lock import holder_pid as holder_pid
+from engine.runs.store import LIVE_STATES as LIVE_STATES
 from engine.runs.store import Run as Run
 from engine.runs.store import find_run as find_run
 from engine.runs.store import list_runs as list_runs

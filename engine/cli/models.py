@@ -55,14 +55,13 @@ def list_(
     word: str | None, family: str | None, max_parameters: float | None, licence: str | None, as_json: bool
 ) -> None:
     """Known models, smallest first; WORD is a part of a name or a use such as 'code'."""
-    from engine.models.parameters import total_parameters
 
     own = {spec.name for spec in _own()}
     asked = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
     found = [
         spec
-        for spec in sorted(_known(), key=total_parameters)
-        if _matches(spec, *asked) and (max_parameters is None or total_parameters(spec) <= max_parameters)
+        for spec in sorted(_known(), key=lambda spec: spec.sizes.total_parameters)
+        if _matches(spec, *asked) and (max_parameters is None or spec.sizes.total_parameters <= max_parameters)
     ]
     rows = [row(spec, own) for spec in found]
     if as_json:
@@ -202,14 +201,13 @@ def _write(specs: list[ModelSpec]) -> Path:
 
 def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
     """One model of the list; `path` is where its files are on this machine."""
-    from engine.models.parameters import total_parameters
     from engine.models.resolve import cached_snapshot
 
     path = spec.path or cached_snapshot(spec.name)
     return {
         "name": spec.name,
         "family": spec.family,
-        "parameters": total_parameters(spec),
+        "parameters": spec.sizes.total_parameters,
         "context": spec.max_position_embeddings,
         "licence": spec.licence,
         "gated": spec.gated,
@@ -226,16 +224,15 @@ def marks(row: dict[str, Any]) -> str:
 
 def breakdown(spec: ModelSpec) -> dict[str, int]:
     """Parameters by kind, their sum, the total that is used, and what a token is multiplied with."""
-    from engine.models import parameters
 
     return {
-        "linear": parameters.linear_parameters(spec),
-        "experts": parameters.expert_parameters(spec),
-        "embeddings": parameters.embedding_parameters(spec),
-        "norms": parameters.small_parameters(spec),
-        "computed": parameters.computed_parameters(spec),
-        "total": parameters.total_parameters(spec),
-        "active": parameters.active_parameters(spec),
+        "linear": spec.sizes.linear_parameters,
+        "experts": spec.sizes.expert_parameters,
+        "embeddings": spec.sizes.embedding_parameters,
+        "norms": spec.sizes.small_parameters,
+        "computed": spec.sizes.computed_parameters,
+        "total": spec.sizes.total_parameters,
+        "active": spec.sizes.active_parameters,
     }
 
 

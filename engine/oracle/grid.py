@@ -13,7 +13,6 @@ from functools import lru_cache
 from engine.hardware.machine import Gpu
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
-from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
 GPU = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
@@ -174,7 +173,7 @@ def kernel_cases() -> tuple[Case, ...]:
     return tuple(
         Case(f"{spec.name} {label(shape)}", spec, shape)
         for spec in specs
-        if kernel_family(spec.family) is not None
+        if spec.traits.kernels is not None
         for shape in _KERNEL_SHAPES
         if _possible(spec, shape)
     )

@@ -152,6 +152,10 @@ def worker_pid(run: Run) -> int | None:
     return holder_pid(run.lock_path)
 
 
+LIVE_STATES = ("running", "starting", "stopping")
+"""States of a run that has a worker, or will have one in a moment."""
+
+
 def run_state(run: Run) -> str:
     """`starting`, `running`, `stopping`, `completed`, `stopped`, `failed` or `lost`."""
     last_start, last_end = _last_marks(run)

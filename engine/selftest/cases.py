@@ -12,7 +12,6 @@ from typing import Any
 
 from engine.memory.recompute import ATTENTION, OFFLOAD, recompute_in, recompute_of
 from engine.memory.shape import TrainingShape
-from engine.models.parameters import total_parameters
 from engine.models.resolve import resolve_model
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
@@ -125,8 +124,8 @@ def _card_trials(place: Place) -> Iterator[Trial]:
     for model, method, quantization, micro_batch, length, layers in rows:
         if layers == ATTENTION and place.capability < _FLASH_FROM:
             continue
-        # fp16 overflows in Gemma; the recommender takes fp32 there.
-        dtype = "fp32" if best == "fp16" and model.startswith("gemma") else best
+        # The recommender takes fp32 there, too.
+        dtype = "fp32" if best == "fp16" and resolve_model(model).traits.overflows_fp16 else best
         yield Trial(model, method, dtype, quantization, micro_batch, length, layers)
 
 
@@ -242,11 +241,11 @@ def trial_item(place: Place, trial: Trial, judged: str) -> Item | None:
 def _weights_fit(place: Place, spec: ModelSpec, shape: TrainingShape) -> bool:
     """Whether there is room to make the weights, which are unquantized at first."""
     width = 4 if shape.compute_dtype == "fp32" or shape.method == "full" else 2
-    return total_parameters(spec) * width * _MAKING < place.target.available_bytes
+    return spec.sizes.total_parameters * width * _MAKING < place.target.available_bytes
 
 
 def _expected_s(place: Place, spec: ModelSpec, plan: Plan) -> float:
-    shape, billions = plan.shape, total_parameters(spec) / 1e9
+    shape, billions = plan.shape, spec.sizes.total_parameters / 1e9
     tokens = STEPS * shape.micro_batch * shape.gradient_accumulation_steps * shape.max_length
     made_s = billions * _WEIGHTS_S_PER_BILLION[place.device]
     packed_s = billions * _QUANTIZE_S_PER_BILLION * (shape.quantization != "none")

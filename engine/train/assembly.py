@@ -131,7 +131,7 @@ def build_trainer(
     )
     job.phase("check", "packed and chunked against plain")
     batch = trainer._prepare_inputs(collate([train_set[0]]))
-    with trainer._autocast():
+    with trainer.autocast():
         if settings.train.objective == "reward":
             check_rewards(trainer.model, batch)
         else:
@@ -160,7 +160,8 @@ def _add_reference(job: Job, trainer: EngineTrainer) -> None:
     if trainer.settings.train.objective not in REFERENCED:
         return
     job.phase("reference", "log-probabilities of the base")
-    for dataset in (trainer.train_dataset, trainer.validation):
+    held_out = trainer.validation.dataset if trainer.validation is not None else None
+    for dataset in (trainer.train_dataset, held_out):
         if dataset is not None:
             add_reference(
                 trainer.model,
@@ -168,7 +169,7 @@ def _add_reference(job: Job, trainer: EngineTrainer) -> None:
                 rows=trainer.args.per_device_train_batch_size,
                 collate=collate,
                 prepare=trainer._prepare_inputs,
-                autocast=trainer._autocast,
+                autocast=trainer.autocast,
                 on_progress=lambda done, total: job.progress("reference", done, total, "sequences"),
             )
 

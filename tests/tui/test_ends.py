@@ -22,6 +22,7 @@ from tests.tui.terminal import Terminal
 from tui.app import DeckApp
 from tui.frame.themes import ANSI, THEMES, TRUECOLOR, default_theme
 from tui.main import main
+from tui.runs.commands import Selection
 from tui.terminal import crash
 
 HEAVY = ("torch", "numpy", "transformers", "datasets", "pandas", "pyarrow", "sklearn")
@@ -166,7 +167,7 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
     record(run, 80)
     app = attached(run)
     app.deck.form = demo_form()
-    app.deck.marked, app.deck.chosen = (run,), run
+    app.deck.of(Selection).marked, app.deck.chosen = (run,), run
     put(run.path / "eval" / "report.json", report())
     chance = random.Random(3)
     async with app.run_test(size=(80, 24)) as pilot:

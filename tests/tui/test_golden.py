@@ -19,6 +19,7 @@ from tui.documents.form import Form, Preview
 from tui.fit import screen
 from tui.fit.ranking import Ranking
 from tui.profile import form_screen
+from tui.run.commands import RemediesState
 
 TIMES = re.compile(r"\d\d:\d\d:\d\d")
 
@@ -107,10 +108,10 @@ async def test_run(state: str, size: tuple[int, int], monkeypatch: pytest.Monkey
         writer = EventWriter(run.events_path)
         writer.write("error", code="data", message="rows.jsonl: 2 problems", hint="mend them")
         writer.write("finished", outcome="failed", step=200, exit_code=3, seconds=4400)
-    monkeypatch.setattr("tui.run.screen.short_path", lambda path: f"RUN/{path.name}")
+    monkeypatch.setattr("tui.run.remedy_pane.short_path", lambda path: f"RUN/{path.name}")
     app = attached(run)
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "step 200 of 400", "failed" if state == "failed" else "┤")
-        await until(pilot, lambda: state == "run" or app.deck.mending is not None)
+        await until(pilot, lambda: state == "run" or app.deck.of(RemediesState).mending is not None)
         await pilot.pause(0.2)
         compare(state, size, screen_text(app))

@@ -16,6 +16,7 @@ from engine.runs.store import Run, create_run
 from tests.tui.conftest import attached, record, screen_text, shows, until
 from tui.documents import document
 from tui.documents.new import demo_form
+from tui.run.commands import RemediesState
 
 
 def demo_run(machine: Machine) -> Run:
@@ -97,7 +98,7 @@ async def test_data_trouble_offers_no_remedy(cpu_machine: Machine) -> None:
     app = attached(run)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await shows(pilot, "row 3 has no answer")
-        await until(pilot, lambda: app.deck.mending is not None)
+        await until(pilot, lambda: app.deck.of(RemediesState).mending is not None)
         assert "remedies" not in screen_text(app)
         await pilot.press("m")
         await until(pilot, lambda: any("none is known" in str(notice.message) for notice in app._notifications))

@@ -15,8 +15,9 @@ from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import SIZES, deck, record, screen_text, shows, until
 from tui.app import DeckApp
+from tui.documents.document import free_path
 from tui.documents.form import Form
-from tui.documents.new import demo_form, file_form, free_path
+from tui.documents.new import demo_form, file_form
 from tui.profile.field import FieldRow
 from tui.profile.screen import ProfileScreen
 

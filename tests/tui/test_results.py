@@ -24,6 +24,7 @@ from tests.tui.results_of import RUN_ID, SAMPLES, SETTINGS, FakeTalk, exported, 
 from tests.tui.test_hostile import NASTY, check
 from tui.app import DeckApp
 from tui.reading.jobs import JobReader
+from tui.results.commands import ResultsState
 from tui.results.exports import (
     FORMATS,
     Choices,
@@ -211,7 +212,7 @@ async def test_a_job_is_ended_by_key(cpu_machine: object) -> None:
     app = opened(run)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("5", "e")
-        await until(pilot, lambda: app.deck.results.exporting)
+        await until(pilot, lambda: app.deck.of(ResultsState).exporting)
         await pilot.press("x")
         await until(pilot, lambda: holder.poll() is not None)
     holder.stdout.close()

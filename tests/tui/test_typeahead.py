@@ -13,6 +13,7 @@ from tests.tui.conftest import attached, deck, make_run, record, screen_text, sh
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, PALETTE, QUIT, at_once, click
 from tests.tui.small_profile import SMALL, current, form_of, on_row, opened, rows
 from tui.profile.screen import ProfileScreen
+from tui.run.log_pane import LogPane
 
 
 @pytest.mark.parametrize("size", SMALL)
@@ -152,5 +153,5 @@ async def test_a_stop_typed_ahead_waits_for_its_question(cpu_machine: Machine) -
     app = attached(run)
     async with app.run_test(size=(80, 24)) as pilot:
         at_once(pilot, "/loss", ENTER)
-        await until(pilot, lambda: getattr(app.screen, "words", "") == "loss")
+        await until(pilot, lambda: app.screen.query_one(LogPane).words == "loss")
         assert app.current_mode == "run"

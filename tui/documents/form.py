@@ -148,9 +148,7 @@ class Form:
                 notice += "; the file had changed, its other lines were kept"
             self.base_text = text
         elif self.path.exists():
-            from tui.documents.new import free_path
-
-            self.path = free_path(self.path.stem, self.path.parent)
+            self.path = document.free_path(self.path.stem, self.path.parent)
             notice = f"saved {self.path.name}"
         text = self.text()
         document.save(self.path, text)

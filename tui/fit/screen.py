@@ -19,6 +19,7 @@ from engine.api import fit
 from engine.api.fit import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
+from tui.fit.commands import FIT_COMMANDS
 from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP, Filter, matches, parse_filter
@@ -41,7 +42,6 @@ from tui.fit.view import (
     device_words,
     fit_command,
     heading,
-    how,
     looking_line,
     model_row,
     none_found_line,
@@ -53,7 +53,7 @@ from tui.fit.view import (
 )
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
-from tui.text import safe
+from tui.text import how, safe
 from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
@@ -70,7 +70,7 @@ class FitScreen(DeckScreen):
     """See the module."""
 
     NAME = "fit"
-    BINDINGS: ClassVar = bindings("fit")
+    BINDINGS: ClassVar = bindings(FIT_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,6 @@ class FitScreen(DeckScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
-        super().on_resize(event)
         self.call_after_refresh(self._show_all)
 
     # Looking and ranking

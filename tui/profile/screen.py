@@ -22,6 +22,7 @@ from tui.documents import document
 from tui.documents.form import Form, Preview, launch
 from tui.frame.commands import bindings
 from tui.profile import starting
+from tui.profile.commands import PROFILE_COMMANDS
 from tui.profile.field import FieldRow
 from tui.profile.form_screen import Fields, FormScreen
 from tui.profile.view import (
@@ -56,7 +57,7 @@ class ProfileScreen(FormScreen):
 
     NAME = "profile"
     BINDINGS: ClassVar = [
-        *bindings("profile"),
+        *bindings(PROFILE_COMMANDS),
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
         Binding("pageup", "move(-10)", show=False),
@@ -123,7 +124,6 @@ class ProfileScreen(FormScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
-        super().on_resize(event)
         self.call_after_refresh(self._show)
 
     # Showing
@@ -265,7 +265,7 @@ class ProfileScreen(FormScreen):
         self.app.push_screen(Confirm(starting.bill_text(prepared), "start the search"), take)
 
     def _swept(self, sweep: Run) -> None:
-        self.deck_app.switch_mode("runs")
+        self.app.switch_mode("runs")
         self.say(f"searching: engine sweeps watch {safe(sweep.id, 80)}")
 
     def do_undo(self) -> None:

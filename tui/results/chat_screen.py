@@ -10,6 +10,7 @@ from engine.api.runs import Run
 from tui.frame.screen import DeckScreen
 from tui.results.chat import Chat, Talking
 from tui.results.chat_pane import ChatPane
+from tui.results.commands import ResultsState
 
 
 class ChatChanged(Message):
@@ -53,8 +54,8 @@ class ChatScreen(DeckScreen):
     def _typed(self, text: str) -> None:
         if self._run is None:
             return
-        if self.deck.results.cannot_ask:
-            self.say(self.deck.results.cannot_ask, error=True)
+        if self.deck.of(ResultsState).cannot_ask:
+            self.say(self.deck.of(ResultsState).cannot_ask, error=True)
             return
         talking = self._talk(self._run)
         if text.startswith("/"):

@@ -12,7 +12,6 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from engine.files import read_json
 from engine.text import format_duration, sanitize
-from tui.frame.commands import LIVE_STATES
 from tui.reading.jobs import JobReader, JobView
 from tui.reading.snapshot import Facts, make_facts
 from tui.results.exports import Choices, Exported, first_choices, make_exported
@@ -89,7 +88,7 @@ class ResultReader:
             self._facts = make_facts(self.run.id, self._run_json)
 
     def _reason(self, state: str) -> str:
-        if state in LIVE_STATES:
+        if state in runs.LIVE_STATES:
             return f"this run is {state}: wait for its end, or stop it on screen 3"
         if state == "removed":
             return "this run was deleted"

@@ -22,10 +22,10 @@ from engine.api import runs
 from engine.text import sanitize
 from tui.background import Lane
 from tui.frame.commands import bindings
-from tui.frame.session import ResultsState
 from tui.reading.snapshot import short_name
 from tui.results.chat import Manner, chat_command, chat_text
 from tui.results.chat_pane import ChatPane
+from tui.results.commands import RESULTS_COMMANDS, ResultsState
 from tui.results.export_pane import ExportPane
 from tui.results.export_screen import ExportScreen
 from tui.results.exports import command
@@ -59,7 +59,7 @@ class ResultsScreen(ExportScreen):
     """See the module."""
 
     NAME = "results"
-    BINDINGS: ClassVar = bindings("results")
+    BINDINGS: ClassVar = bindings(RESULTS_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,8 +227,8 @@ class ResultsScreen(ExportScreen):
             chat is not None and chat.state == "answering",
             sample is not None and results is not None and results.report is not None,
         )
-        if state != self.deck.results:
-            self.deck.results = state
+        if state != self.deck.of(ResultsState):
+            self.deck.put(state)
             self.refresh_keys()
 
     def twin(self) -> str:
@@ -313,7 +313,7 @@ class ResultsScreen(ExportScreen):
 
     def do_cease(self) -> None:
         """End what is under way: the answer first."""
-        state = self.deck.results
+        state = self.deck.of(ResultsState)
         if state.answering and self._talking is not None:
             self._talking.silence()
         elif self._run is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from engine.text import format_bytes, format_count, format_duration
-from tui.frame.commands import LIVE_STATES
 from tui.reading.snapshot import LogLine, RunSnapshot, value
 from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
 
@@ -47,10 +46,10 @@ def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]
     if epoch is not None and width >= 76:
         left.append(f"   epoch {epoch:.2f}")
     seconds = value(snapshot.finished, "seconds")
-    if seconds is not None and snapshot.state not in LIVE_STATES:
+    if seconds is not None and not snapshot.is_live:
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
-    if eta is not None and snapshot.state in LIVE_STATES:
+    if eta is not None and snapshot.is_live:
         return left, [("eta ", "dim"), format_duration(eta)]
     return left, []
 
@@ -207,10 +206,28 @@ def log_text(item: LogLine) -> str:
     return f"{time.strftime('%H:%M:%S', time.localtime(item.time))} {item.text}"
 
 
+def stop_question(snapshot: RunSnapshot) -> str:
+    """What stopping the run now would do."""
+    begun = snapshot.step or snapshot.phase == "train"
+    when = f"saves a checkpoint at step {snapshot.step + 1}, then ends" if begun else "ends before training begins"
+    return f"Stop {snapshot.facts.name}? It {when}. What it learned is kept; it can be resumed."
+
+
+def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: str) -> list[str]:
+    """What differs from the plain live view, for the right end of the status line; an empty note is left out there."""
+    notes = ["view held still (p)" if paused else "", "" if following else "log not following (G)"]
+    if snapshot.reading is not None:
+        notes.append(f"reading the history: {snapshot.reading:.0%}")
+    notes.append(search)
+    if snapshot.warnings:
+        notes.append(f"{snapshot.warnings} warning{'s' if snapshot.warnings > 1 else ''}")
+    return notes
+
+
 def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:
     """Is it alive, and does it need this window?"""
     right: list[Part] = [(" · ".join(note for note in notes if note), "$warning")]
-    if snapshot.state in LIVE_STATES:
+    if snapshot.is_live:
         quiet = max(0.0, now - snapshot.last_time) if snapshot.last_time else 0.0
         style = "$warning" if quiet > STALE_S else "dim"
         heard = f"last event {age(quiet)} ago" if snapshot.last_time else "no event yet"

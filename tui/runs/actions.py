@@ -14,6 +14,7 @@ from engine.errors import EngineError
 from tui.background import Lane
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
+from tui.runs.commands import Selection
 from tui.runs.listing import RunRow, SweepRow
 from tui.text import safe, short_path
 from tui.widgets.dialogs import Confirm, Reader
@@ -30,11 +31,11 @@ class RunActions:
 
     @property
     def _row(self) -> RunRow | None:
-        return self._screen.deck.row
+        return self._screen.deck.of(Selection).row
 
     @property
     def _sweep(self) -> SweepRow | None:
-        return self._screen.deck.sweep
+        return self._screen.deck.of(Selection).sweep
 
     @property
     def _sweep_folder(self) -> Run | None:

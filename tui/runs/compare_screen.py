@@ -9,12 +9,14 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
+from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Poll
 from tui.charts.overlay import Series
 from tui.charts.widgets import OverlayChart
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
+from tui.runs.commands import COMPARE_COMMANDS, Selection
 from tui.runs.compare_view import legend, table
 from tui.runs.comparing import METRICS, Compared, Comparer
 from tui.terminal.clipboard import copy_text
@@ -28,7 +30,7 @@ class CompareScreen(DeckScreen):
     """Legend, curves and table of the marked runs, read again every two seconds while it is seen."""
 
     NAME = "compare"
-    BINDINGS: ClassVar = bindings("compare")
+    BINDINGS: ClassVar = bindings(COMPARE_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +39,10 @@ class CompareScreen(DeckScreen):
         self._metric = METRICS[0]
         self._all_settings, self._log_scale = False, False
         self.runs: tuple[Compared, ...] = ()
+
+    @property
+    def _marked(self) -> tuple[Run, ...]:
+        return self.deck.of(Selection).marked
 
     def compose_body(self) -> ComposeResult:
         """Legend, chart and table: under each other, or beside each other where there is room."""
@@ -67,7 +73,7 @@ class CompareScreen(DeckScreen):
         self.call_after_refresh(self._show)
 
     def _read(self) -> tuple[Compared, ...]:
-        return self._comparer.read(self.deck.marked)
+        return self._comparer.read(self._marked)
 
     def _take(self, runs: tuple[Compared, ...]) -> None:
         self.runs = runs
@@ -81,7 +87,7 @@ class CompareScreen(DeckScreen):
     def _show(self) -> None:
         with self.app.batch_update():
             if not self.runs:
-                text = "reading …" if self.deck.marked else "no run is marked: space marks one on screen 4"
+                text = "reading …" if self._marked else "no run is marked: space marks one on screen 4"
                 self.query_one("#legend", Drawn).show(_dim, text)
                 return
             self.query_one("#legend", Drawn).show(
@@ -99,7 +105,7 @@ class CompareScreen(DeckScreen):
 
     def twin(self) -> str:
         """The shell command that shows one of them; there is none for several."""
-        return f"engine runs show {self.deck.marked[0].id} --json" if self.deck.marked else "engine runs list"
+        return f"engine runs show {self._marked[0].id} --json" if self._marked else "engine runs list"
 
     def step_back(self) -> bool:
         """Out of the zoom, else to the runs."""
@@ -135,7 +141,7 @@ class CompareScreen(DeckScreen):
         text = table(self.runs, self._all_settings, 80 + 60 * len(self.runs)).plain
         rows = "\n".join(row.rstrip() for row in text.splitlines()) + "\n"
         try:
-            where = copy_text(self.app, rows, self.deck.marked[0].path / "deck-compare.txt")
+            where = copy_text(self.app, rows, self._marked[0].path / "deck-compare.txt")
         except OSError as error:
             self.say(f"it cannot be written: {error.strerror}", error=True)
             return

@@ -15,10 +15,11 @@ from textual.widgets import OptionList
 
 from engine.api.runs import Run
 from tui.background import Poll
-from tui.frame.commands import LIVE_STATES, bindings
+from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
 from tui.runs.actions import RunActions
+from tui.runs.commands import RUNS_COMMANDS, Selection
 from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow
 from tui.runs.view import LETTERS, selection_words, states
@@ -47,7 +48,7 @@ class RunsScreen(DeckScreen):
     """All runs of this machine and what can be done with them."""
 
     NAME = "runs"
-    BINDINGS: ClassVar = bindings("runs")
+    BINDINGS: ClassVar = bindings(RUNS_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +58,11 @@ class RunsScreen(DeckScreen):
         self._actions = RunActions(self, self._pane.forget, self._poll.read_now)
         self._answered = False
         """Whether the list was read once, or could not be."""
+
+    @property
+    def selection(self) -> Selection:
+        """What is under the cursor, and what is marked."""
+        return self.deck.of(Selection)
 
     def compose_body(self) -> ComposeResult:
         """The tabs with what is filtered, and the list."""
@@ -89,8 +95,8 @@ class RunsScreen(DeckScreen):
         self._answered = True
         self._actions.collect_workers()
         known = {row.run.id for row in listing.rows}
-        self.deck.marked = tuple(run for run in self.deck.marked if run.id in known)
-        self._pane.show(listing, self.deck.marked)
+        self.selection.marked = tuple(run for run in self.selection.marked if run.id in known)
+        self._pane.show(listing, self.selection.marked)
 
     def _failed(self, error: Exception) -> None:
         self._answered = True
@@ -98,11 +104,11 @@ class RunsScreen(DeckScreen):
 
     @on(RunListPane.Moved)
     def _moved(self, event: RunListPane.Moved) -> None:
-        before = (self.deck.row, self.deck.sweep)
-        self.deck.row = event.entry if isinstance(event.entry, RunRow) else None
-        self.deck.sweep = event.entry if isinstance(event.entry, SweepRow) else None
+        before = (self.selection.row, self.selection.sweep)
+        self.selection.row = event.entry if isinstance(event.entry, RunRow) else None
+        self.selection.sweep = event.entry if isinstance(event.entry, SweepRow) else None
         self._show_top()
-        if (self.deck.row, self.deck.sweep) != before:
+        if (self.selection.row, self.selection.sweep) != before:
             self.refresh_keys()
 
     @on(OptionList.OptionSelected, "#runs")
@@ -111,7 +117,7 @@ class RunsScreen(DeckScreen):
 
     def _show_top(self) -> None:
         rows, selection = self._pane.rows, self._pane.selection
-        alive = sum(row.state in LIVE_STATES for row in rows)
+        alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
         left: list[Part] = [*self.tabs()]
@@ -123,10 +129,10 @@ class RunsScreen(DeckScreen):
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""
-        entry = self.deck.row or self.deck.sweep
+        entry = self.selection.row or self.selection.sweep
         if entry is None:
             return None
-        sweep_help = [("\n\n" + SWEEP_HELP, "")] if self.deck.sweep is not None else []
+        sweep_help = [("\n\n" + SWEEP_HELP, "")] if self.selection.sweep is not None else []
         name = entry.name if isinstance(entry, RunRow) else short_name(entry.id)
         return f"{name}: {entry.state}", line(STATE_HELP.get(entry.state, ""), *sweep_help)
 
@@ -164,7 +170,7 @@ class RunsScreen(DeckScreen):
 
     def do_mark(self) -> None:
         """Mark the run under the cursor, or take its mark away."""
-        row, marked = self.deck.row, self.deck.marked
+        row, marked = self.selection.row, self.selection.marked
         if row is None:
             return
         if any(run.id == row.run.id for run in marked):
@@ -180,7 +186,7 @@ class RunsScreen(DeckScreen):
         self._set_marked(())
 
     def _set_marked(self, marked: tuple[Run, ...]) -> None:
-        self.deck.marked = marked
+        self.selection.marked = marked
         self._pane.show(self._pane.listing, marked)
         self.refresh_keys()
 
@@ -192,14 +198,14 @@ class RunsScreen(DeckScreen):
 
     def do_attach(self) -> None:
         """Show the run, or the trials of the sweep."""
-        if self.deck.sweep is not None:
-            self._pane.open_sweep(self.deck.sweep.id)
-        elif self.deck.row is not None:
-            self.deck_app.attach(self.deck.row.run)
+        if self.selection.sweep is not None:
+            self._pane.open_sweep(self.selection.sweep.id)
+        elif self.selection.row is not None:
+            self.deck_app.attach(self.selection.row.run)
 
     def do_evaluation(self) -> None:
         """What the run has come to."""
-        self.deck_app.do_results()
+        self.deck_app.action_command("results")
 
     def do_reuse(self) -> None:
         """A new profile with its settings."""

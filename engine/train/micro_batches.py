@@ -1,8 +1,8 @@
-"""Micro-batches in smaller pieces after memory ran out: the same rows, the same gradient, less at once.
+"""Micro-batches in smaller parts after memory ran out: the same rows, the same gradient, less at once.
 
-The loss of a piece is divided by the trained tokens of the whole accumulated batch, so that pieces add up to
-exactly what the micro-batch would have given. Used by the trainer. Not here: whether there is a way on
-(`remedies.py`).
+The loss of a part is divided by the trained tokens of the whole accumulated batch, so that parts add up to exactly
+what the micro-batch would have given. Used by the trainer. Not here: what to change when no part is small enough
+(`engine.measure.out_of_memory`).
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from engine.modeling.forward import Batch
 _PER_ROW = ("input_ids", "labels", "position_ids")
 
 
-class Pieces:
-    """How many pieces a micro-batch is cut into; doubles each time memory runs out."""
+class MicroBatches:
+    """How many parts a micro-batch is cut into; doubles each time memory runs out."""
 
     def __init__(self) -> None:
-        self.count = 1
+        self.parts = 1
 
     def of(self, batch: Batch) -> list[Batch]:
-        """`batch` by rows, in at most `count` pieces."""
+        """`batch` by rows, in at most `parts` parts."""
         rows = len(batch["input_ids"])
-        if self.count == 1 or rows == 1:
+        if self.parts == 1 or rows == 1:
             return [batch]
-        size = math.ceil(rows / self.count)
-        return [piece(batch, start, min(start + size, rows)) for start in range(0, rows, size)]
+        size = math.ceil(rows / self.parts)
+        return [rows_between(batch, start, min(start + size, rows)) for start in range(0, rows, size)]
 
     def rows_of(self, batch: Batch) -> int:
-        """Rows of the largest piece."""
-        return math.ceil(len(batch["input_ids"]) / self.count)
+        """Rows of the largest part."""
+        return math.ceil(len(batch["input_ids"]) / self.parts)
 
     def halve(self) -> None:
         """Cut into twice as many from now on."""
-        self.count *= 2
+        self.parts *= 2
 
 
-def piece(batch: Batch, start: int, end: int) -> Batch:
-    """Rows `start` to `end` of a packed batch as `collate` makes it; positions count from the piece's first token.
+def rows_between(batch: Batch, start: int, end: int) -> Batch:
+    """Rows `start` to `end` of a packed batch as `collate` makes it; positions count from the part's first token.
 
     Only host values decide where to cut, so that the device is not waited for.
     """

@@ -88,23 +88,23 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
 
 def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> None:
     """Trials, time, memory and disk; then what is left out, with reasons."""
-    bill = prepared.bill
+    cost = prepared.cost
     if as_json:
         print_json(
             {
                 "method": prepared.plan.method,
                 "metric": prepared.plan.sweep.metric,
-                **bill.to_dict(),
-                "cells": [cell.params for cell in prepared.cells],
-                "left_out": [{"params": cell.params, "why": cell.why} for cell in prepared.left_out],
+                **cost.to_dict(),
+                "cells": [one.params for one in prepared.combinations],
+                "left_out": [{"params": one.params, "why": one.why} for one in prepared.left_out],
                 "warnings": list(prepared.warnings),
             }
         )
         return
-    from engine.sweep.page import bill_lines
+    from engine.sweep.page import cost_lines
 
     say = line if to_stdout else note
-    for text in bill_lines(prepared):
+    for text in cost_lines(prepared):
         say(text)
 
 

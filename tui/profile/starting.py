@@ -103,8 +103,8 @@ def prepare(text: str, path: Path) -> PreparedSweep:
 
 def bill_text(prepared: PreparedSweep) -> str:
     """The bill and what a person should know before it starts."""
-    told = [*sweeps.bill_lines(prepared), *(f"warning: {warning}" for warning in prepared.warnings)]
-    return "\n".join(safe(line, 300) for line in told)
+    lines = [*sweeps.cost_lines(prepared), *(f"warning: {warning}" for warning in prepared.warnings)]
+    return "\n".join(safe(line, 300) for line in lines)
 
 
 def begin(prepared: PreparedSweep, name: str) -> Run:

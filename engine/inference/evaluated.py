@@ -1,8 +1,8 @@
 """What is evaluated: a run, or a model at a path beside a run, beside a base, or alone; with its rows.
 
 The job names `run_dir`, `path`, `base`, `data`, `settings` where they differ from the run's, and `alone` for a run
-that is to be measured without its base and leaves no report. Called by `run.py`
-and `harness.py`, which see models by name and know nothing of where they come from.
+that is to be measured without its base and leaves no report. Whoever measures sees models by name and knows nothing of
+where they come from.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ MAX_LENGTH = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One or two models to measure. `tokenizers` and `models` go by `base` and `tuned`, in that order.
+class EvaluatedModels:
+    """One or two models to measure. `tokenizers` and `load()` go by `base` and `tuned`, in that order.
 
     A model that was yielded cannot be used after the next one. `folder`: where the report goes, None = nowhere.
     """
@@ -50,7 +50,7 @@ class Subject:
     settings: Profile
     base_dir: Path
     tokenizers: dict[str, Any]
-    models: Callable[[], Models]
+    load: Callable[[], Models]
     context: int
     max_length: int
     folder: Path | None
@@ -65,18 +65,18 @@ class Subject:
         if self.data is not None:
             return read_data(self.data, self.settings, warn)
         assert self.run_dir is not None
-        found = read_held_out(self.run_dir)
-        if not found:
+        rows = read_held_out(self.run_dir)
+        if not rows:
             raise EngineError(
                 "the run held no rows out",
                 code=ExitCode.DATA,
                 where=str(self.run_dir / "data"),
                 hint="name some with --data, or train with data.validation_fraction above 0 or a data.validation_path",
             )
-        return found
+        return rows
 
 
-def open_subject(job: Job) -> Subject:
+def open_models(job: Job) -> EvaluatedModels:
     """What the job names. Raises EngineError: MODEL, RESOURCES or PROFILE as `open_run`, MODEL for bad files."""
     if not job.params.get("run_dir"):
         return _of_path(job, None)
@@ -87,7 +87,7 @@ def open_subject(job: Job) -> Subject:
     return _of_path(job, trained) if job.params.get("path") else _of_run(job, trained)
 
 
-def _of_run(job: Job, trained: OpenedRun) -> Subject:
+def _of_run(job: Job, trained: OpenedRun) -> EvaluatedModels:
     settings = trained.settings
     device = device_of(settings, job.warn)
     tokenizer = load_tokenizer(trained, job.warn)
@@ -97,12 +97,12 @@ def _of_run(job: Job, trained: OpenedRun) -> Subject:
     folder = trained.run_dir / "eval"
     if data:
         folder /= slug(Path(str(data)).name)
-    return Subject(
+    return EvaluatedModels(
         title=trained.run_dir.name,
         settings=settings,
         base_dir=trained.base_dir,
         tokenizers={name: tokenizer for name in (("tuned",) if alone else ("base", "tuned"))},
-        models=partial(models, trained, device, job.warn, alone=alone),
+        load=partial(models, trained, device, job.warn, alone=alone),
         context=int(trained.run_json.get("model", {}).get("max_position_embeddings") or max_length),
         max_length=max_length,
         folder=None if alone else folder,
@@ -113,54 +113,54 @@ def _of_run(job: Job, trained: OpenedRun) -> Subject:
     )
 
 
-def _of_path(job: Job, trained: OpenedRun | None) -> Subject:
+def _of_path(job: Job, trained: OpenedRun | None) -> EvaluatedModels:
     """A model at a path. Its base is the one that is named, else the run's; without either it stands alone."""
     if trained is not None:
         settings, base_dir = trained.settings, trained.base_dir
     else:
         settings, _, base_dir = from_run_json(_as_run_json(job))
     device = device_of(settings, job.warn) if trained is not None else device_of_path(settings, job.warn)
-    found = open_folder(str(job.params["path"]), settings, base_dir, job.warn)
-    asked = job.params.get("base")
-    beside = open_folder(str(asked), settings, base_dir, job.warn) if asked else None
-    _check_base(found, beside, trained)
-    tokenizers = _tokenizers(job, found, beside, trained, base_dir)
-    context = _context(found, beside, trained)
-    asked_length = settings.model.max_length
+    folder = open_folder(str(job.params["path"]), settings, base_dir, job.warn)
+    base_path = job.params.get("base")
+    base_folder = open_folder(str(base_path), settings, base_dir, job.warn) if base_path else None
+    _check_base(folder, base_folder, trained)
+    tokenizers = _tokenizers(job, folder, base_folder, trained, base_dir)
+    context = _context(folder, base_folder, trained)
+    max_length = settings.model.max_length
     data = job.params.get("data")
-    name = found.path.name
-    dtype = (beside if found.is_adapter and beside is not None else found).settings.model.dtype
-    about: dict[str, Any] = {"dtype": dtype, "quantization": found.stored, "device": device}
-    return Subject(
+    name = folder.path.name
+    dtype = (base_folder if folder.is_adapter and base_folder is not None else folder).settings.model.dtype
+    about: dict[str, Any] = {"dtype": dtype, "quantization": folder.stored, "device": device}
+    return EvaluatedModels(
         title=name,
         settings=settings,
         base_dir=base_dir,
         tokenizers=tokenizers,
-        models=partial(_models, found, beside, trained, base_dir, device, job),
+        load=partial(_models, folder, base_folder, trained, base_dir, device, job),
         context=context,
-        max_length=min(context, MAX_LENGTH) if asked_length == "auto" else int(asked_length),
+        max_length=min(context, MAX_LENGTH) if max_length == "auto" else int(max_length),
         folder=None if trained is None else trained.run_dir / "eval" / slug(name),
-        about={**about, "path": str(found.path), "run_of_rows": None if trained is None else trained.run_dir.name},
+        about={**about, "path": str(folder.path), "run_of_rows": None if trained is None else trained.run_dir.name},
         run_dir=None if trained is None else trained.run_dir,
         data=data,
     )
 
 
-def _check_base(found: OpenedFolder, beside: OpenedFolder | None, trained: OpenedRun | None) -> None:
+def _check_base(folder: OpenedFolder, base_folder: OpenedFolder | None, trained: OpenedRun | None) -> None:
     """Raise EngineError(MODEL) for an adapter without a base, and for a base that is one itself."""
-    if beside is not None and beside.is_adapter:
+    if base_folder is not None and base_folder.is_adapter:
         raise EngineError(
             "the base is an adapter itself",
             code=ExitCode.MODEL,
-            where=str(beside.path),
+            where=str(base_folder.path),
             hint="give --base a whole model; a merged export is one",
         )
-    if found.is_adapter and beside is None and trained is None:
-        named = adapter_base(found.path)
+    if folder.is_adapter and base_folder is None and trained is None:
+        named = adapter_base(folder.path)
         raise EngineError(
             "an adapter stands on a base, and none is named",
             code=ExitCode.MODEL,
-            where=str(found.path),
+            where=str(folder.path),
             hint=f"add --base MODEL{f'; its configuration names {named!r}' if named else ''}",
         )
 
@@ -175,24 +175,24 @@ def _as_run_json(job: Job) -> dict[str, Any]:
     }
 
 
-def _context(found: OpenedFolder, beside: OpenedFolder | None, trained: OpenedRun | None) -> int:
+def _context(folder: OpenedFolder, base_folder: OpenedFolder | None, trained: OpenedRun | None) -> int:
     """The shorter of what the models can see."""
-    known = [one.context for one in (found, beside) if one is not None and one.context]
-    if trained is not None and beside is None:
+    known = [one.context for one in (folder, base_folder) if one is not None and one.context]
+    if trained is not None and base_folder is None:
         known.append(int(trained.run_json.get("model", {}).get("max_position_embeddings") or 0))
     return min((one for one in known if one), default=MAX_LENGTH)
 
 
 def _tokenizers(
-    job: Job, found: OpenedFolder, beside: OpenedFolder | None, trained: OpenedRun | None, base_dir: Path
+    job: Job, folder: OpenedFolder, base_folder: OpenedFolder | None, trained: OpenedRun | None, base_dir: Path
 ) -> dict[str, Any]:
     """Each model's own; an adapter without one takes its base's."""
     base = None
-    if beside is not None:
-        base = tokenizer_of(beside, base_dir, job.warn)
+    if base_folder is not None:
+        base = tokenizer_of(base_folder, base_dir, job.warn)
     elif trained is not None:
         base = load_tokenizer(trained, job.warn)
-    own = tokenizer_of(found, base_dir, job.warn)
+    own = tokenizer_of(folder, base_dir, job.warn)
     if own is None:
         job.warn("tokenizer", "the adapter has no tokenizer of its own: the base's is used")
         own = base
@@ -203,8 +203,8 @@ def _tokenizers(
 
 
 def _models(
-    found: OpenedFolder,
-    beside: OpenedFolder | None,
+    folder: OpenedFolder,
+    base_folder: OpenedFolder | None,
     trained: OpenedRun | None,
     base_dir: Path,
     device: str,
@@ -212,16 +212,16 @@ def _models(
 ) -> Models:
     """The base, where there is one, and then the model; never both in memory."""
     model = None
-    if beside is not None:
-        model = load_folder(beside, base_dir, device, job.warn)
+    if base_folder is not None:
+        model = load_folder(base_folder, base_dir, device, job.warn)
     elif trained is not None:
         quantized = trained.settings.quantization.method != "none"
         model = load.load_base(trained.settings, base_dir, quantized=quantized, device=device, warn=job.warn).eval()
     if model is not None:
         yield "base", model
-    if found.is_adapter:
-        yield "tuned", adapter_on(model, found.path, "download or export it again").eval()
+    if folder.is_adapter:
+        yield "tuned", adapter_on(model, folder.path, "download or export it again").eval()
         return
     del model
     gc.collect()
-    yield "tuned", load_folder(found, base_dir, device, job.warn)
+    yield "tuned", load_folder(folder, base_dir, device, job.warn)

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from profile_machines import DATA, MODEL, gpu, machine
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import GpuProcess
@@ -23,6 +22,7 @@ from engine.recommend.search import plan_model
 from engine.resolve.fill import requirements_of
 from engine.resolve.resolve import as_written, plan_to_profile, resolve_profile
 from engine.runs.launch import worker_environment
+from tests.unit.profile_machines import DATA, MODEL, gpu, machine
 
 
 def test_nothing_stays_open_but_what_the_data_decides(load, cpu_machine):

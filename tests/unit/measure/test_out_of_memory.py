@@ -7,7 +7,7 @@ import torch
 
 from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.hardware.probe import hypothetical_machine
-from engine.measure.comparison import Subject
+from engine.measure.comparison import PredictedRun
 from engine.measure.out_of_memory import fitting_changes, out_of_memory_error
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, TrainingShape
@@ -17,9 +17,9 @@ SPEC = catalog_index()["llama-3.1-8b"]
 SHORTAGE = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-def subject(**shape: object) -> Subject:
+def subject(**shape: object) -> PredictedRun:
     wanted = TrainingShape(micro_batch=1, max_length=4096, checkpoint_every=0, **shape)  # type: ignore[arg-type]
-    return Subject(SPEC, wanted, peak(SPEC, wanted))
+    return PredictedRun(SPEC, wanted, peak(SPEC, wanted))
 
 
 @pytest.mark.parametrize("had_gib", [12, 20, 1000])

@@ -8,8 +8,8 @@ from conftest import gpu, machine
 from engine.errors import EngineError
 from engine.hardware.probe import hypothetical_machine
 from engine.profile.schedule import plan_schedule
-from engine.sweep.combinations import differing, resolve_cell
-from engine.sweep.cost import examine_cells, make_bill, price
+from engine.sweep.combinations import differing, resolve_combination
+from engine.sweep.cost import estimate_cost, examine_combinations, price
 from engine.sweep.prepare import prepare_sweep, shared_study
 from engine.sweep.slots import fixed_for, free_slots
 
@@ -32,7 +32,7 @@ def own_state(tmp_path, monkeypatch):
 
 def test_cells_that_cannot_fit_are_left_out_with_the_reason(plan):
     found = plan('[sweep.space]\n"quantization.method, lora.r" = [["nf4", 16], ["none", 16], ["none", 64]]\n', LLAMA)
-    fit, left_out = examine_cells(found, hypothetical_machine("RTX 3080"))
+    fit, left_out = examine_combinations(found, hypothetical_machine("RTX 3080"))
     assert [cell.params["quantization.method"] for cell in fit] == ["nf4"]
     assert len(left_out) == 2
     assert all("needs" in cell.why and "free" in cell.why for cell in left_out)
@@ -40,7 +40,7 @@ def test_cells_that_cannot_fit_are_left_out_with_the_reason(plan):
 
 def test_settings_that_do_not_go_together_are_left_out(plan):
     found = plan('[sweep.space]\nlora.init = ["default", "pissa"]\nlora.use_dora = [true]\n')
-    fit, left_out = examine_cells(found, machine())
+    fit, left_out = examine_combinations(found, machine())
     assert [cell.params["lora.init"] for cell in fit] == ["default"]
     assert "cannot be saved as a plain adapter" in left_out[0].why
 
@@ -54,14 +54,14 @@ def test_nothing_that_can_run_is_an_error(load):
 
 def test_what_the_machine_chooses_must_not_differ_unseen(plan):
     found = plan("[sweep.space]\nlora.r = [8, 1024]\n", LLAMA)
-    fit, _ = examine_cells(found, hypothetical_machine("RTX 4090"))
+    fit, _ = examine_combinations(found, hypothetical_machine("RTX 4090"))
     methods = {cell.resolved.settings.quantization.method for cell in fit}
     assert (len(methods) > 1) == ("quantization.method" in differing(fit, found.dimensions))
 
 
 def test_a_trial_costs_its_steps_its_evaluations_and_its_start(plan):
     found = plan("[sweep.space]\nlora.r = [8]\n[train]\ntotal_batch_size = 8\nnum_train_epochs = 2\n")
-    one = resolve_cell(found, {"lora.r": 8}, machine()).resolved
+    one = resolve_combination(found, {"lora.r": 8}, machine()).resolved
     bare = price(one, (80, 0), 0.0)
     schedule = plan_schedule(one.settings, 80, has_validation=False)
     assert bare.steps == schedule.steps_total == 20
@@ -75,14 +75,14 @@ def test_a_trial_costs_its_steps_its_evaluations_and_its_start(plan):
 
 def test_the_bill_is_the_sum_of_its_trials_and_the_widest_of_them(plan):
     found = plan("[sweep]\nkeep_weights = 1\n[sweep.space]\nlora.r = [8, 64]\n")
-    cells, _ = examine_cells(found, machine())
+    cells, _ = examine_combinations(found, machine())
     prices = [price(cell.resolved, (80, 10), 20.0) for cell in cells]
-    bill = make_bill(found, cells, lambda resolved: (80, 10), machine(), 1)
+    bill = estimate_cost(found, cells, lambda resolved: (80, 10), machine(), 1)
     assert bill.trials == 2
     assert bill.seconds == pytest.approx(sum(one.seconds for one in prices))
     assert bill.device_bytes == prices[1].device_bytes > prices[0].device_bytes
     assert bill.disk_bytes == 2 * prices[1].disk_bytes
-    two = make_bill(found, cells, lambda resolved: (80, 10), machine(), 2)
+    two = estimate_cost(found, cells, lambda resolved: (80, 10), machine(), 2)
     assert two.seconds == pytest.approx(bill.seconds / 2)
 
 

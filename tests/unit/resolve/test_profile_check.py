@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from profile_machines import DATA, GIB, MODEL, gpu, machine
 
 from engine.errors import EngineError, ExitCode
 from engine.resolve.check import check_error, check_profile, examine
 from engine.resolve.resolve import resolve_profile
+from tests.unit.profile_machines import DATA, GIB, MODEL, gpu, machine
 
 
 def codes(loaded, place):

@@ -78,7 +78,7 @@ def test_preview_token_by_token(run_job: Any, monkeypatch: pytest.MonkeyPatch) -
     shown = cli(run_job, monkeypatch, "preview", "demo", "--rows", "1", "--tokens").stdout
     last = [text for text in shown.splitlines() if "<|im_end|>" in text][-1]
     assert last.split()[0] == "⟦⟧"
-    assert "(part of the character before)" in shown
+    assert "(continues the character before)" in shown
 
 
 def test_preview_as_json(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Which row format a file has, and which column plays which role in it.
 
 `recognise` decides once a file, by the columns of its first rows; `convert.py` applies the decision
-to each row. Called by `formats.py`.
+to each row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A model on the meta device as the worker would load and wrap it, from a configuration or a ModelSpec.
 
 The engine's own `modeling.adapters` and `modeling.forward` do the wrapping; only what reads weights is
-replaced. Used by `simulate.py`.
+replaced.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The cases on which the closed form of memory is held against the oracle.
+"""The cases that compare the closed form of memory with the oracle.
 
 Every architecture meets twelve shapes, chosen by turns from the table below so that each combination of
-method, precision, quantization, checkpointing, length and batch comes with each kind of model. Used by
-`bench/memory.py`, which writes the table, and by the tests.
+method, precision, quantization, checkpointing, length and batch comes with each kind of model. `bench/memory.py` writes
+the table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How sure a difference between base and tuned is: paired bootstrap intervals, and the verdict.
 
 Rows are resampled with replacement, the same rows for both models (Koehn 2004; Efron's percentile
-interval). Used by `compare.py`. Pure numpy; nothing here knows a model.
+interval). Pure numpy; nothing here knows a model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One model measured on the rows: losses, answers behind other prompts, retention, answers and their scores.
 
-Called by `run.py` for each model. What a tokenizer makes of the rows is `Inputs`; both models share it where they
+What a tokenizer makes of the rows is `Inputs`; both models share it where they
 share the tokenizer. Not here: what the numbers mean (`compare.py`).
 """
 

@@ -2,8 +2,8 @@
 
 `evaluate.load` is never called: it runs code from the working directory and needs the network. Data stay
 in memory, and no cache directory or lock file is made. ROUGE, BLEU and chrF run from 0 to 100, exact
-match and token F1 from 0 to 1. Used by `compare.py`. Not here: perplexity from a model
-(`perplexity.py`), which ends in `perplexity_of`.
+match and token F1 from 0 to 1. Not here: a model's loss
+(`engine.inference.losses`), from which `perplexity_of` gives the perplexity.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The export job: adapter, merged model, tokenizer and card, checked before they take their place.
 
-Called by the worker for `{"job": "export", "run_dir": …, "output": …, "merged": …, "dtype": …}`. An
-earlier export at the same place stands until the new one is whole and right.
+Its job is `{"job": "export", "run_dir": …, "output": …, "merged": …, "dtype": …}`. An earlier export at the same
+place stands until the new one is complete and checked.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Bleu(OfflineMetric):
 
 
 class ExactMatch(OfflineMetric):
-    """Share of answers equal to the reference: after normalisation, and to the letter."""
+    """Share of answers equal to the reference: after normalization, and to the letter."""
 
     def _compute(self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True) -> Scores:
         pairs = list(zip(predictions, references, strict=True))

@@ -199,7 +199,7 @@ def _needed_bytes(trained: OpenedRun, wanted: Wanted, parameters: int) -> int:
 def _finish(
     job: Job, trained: OpenedRun, wanted: Wanted, folder: Path, report: dict[str, Any], *, chats: bool
 ) -> dict[str, Any]:
-    """Cards, the mark of an export, and what the caller is told."""
+    """Cards, the mark of an export, and the result for the caller."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
     scores = trained.read("eval/report.json") or None

@@ -19,7 +19,7 @@ from engine.models.spec import ModelSpec
 GPU = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 _QV = ("q_proj", "v_proj")
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_CATALOGUE = (
+_CATALOG = (
     "llama-3.2-1b-instruct",
     "llama-3.1-8b",
     "tinyllama-1.1b-chat-v1.0",
@@ -144,7 +144,7 @@ def _synthetic() -> tuple[ModelSpec, ...]:
 def grid_cases() -> tuple[Case, ...]:
     """All cases, in the order of the committed table."""
     index = catalog_index()
-    specs = (*(replace(index[name], name=name, parameters=None) for name in _CATALOGUE), *_synthetic())
+    specs = (*(replace(index[name], name=name, parameters=None) for name in _CATALOG), *_synthetic())
     found = []
     for turn, spec in enumerate(specs):
         shapes = [_SHAPES[(5 * turn + 7 * place) % len(_SHAPES)] for place in range(len(_SHAPES))]
@@ -170,7 +170,7 @@ def adapter_cases() -> tuple[Case, ...]:
 def kernel_cases() -> tuple[Case, ...]:
     """Every family with Triton kernels, with them and with each way of checkpointing."""
     index = catalog_index()
-    specs = [replace(index[name], name=name, parameters=None) for name in _CATALOGUE]
+    specs = [replace(index[name], name=name, parameters=None) for name in _CATALOG]
     return tuple(
         Case(f"{spec.name} {label(shape)}", spec, shape)
         for spec in specs

@@ -64,7 +64,7 @@ def test_check_prints_every_rows_fate(run_job: Any, monkeypatch: pytest.MonkeyPa
     shown = cli(run_job, monkeypatch, "check", "demo")
     assert "3 rows read, 2 kept, 1 of them cut, 1 dropped" in shown.stdout
     assert "1 dropped: missing answer (no 'output'): row 3" in shown.stdout
-    assert "alpaca (recognised): columns instruction, input, output" in shown.stdout
+    assert "alpaca (recognized): columns instruction, input, output" in shown.stdout
     assert "warning: 1 rows are cut to max_length = 48" in shown.stderr
 
 

@@ -1,4 +1,4 @@
-"""Errors a person can act on, and the exit codes of every command.
+"""Errors that a user can act on, and the exit codes of every command.
 
 Raised everywhere, rendered only by the command line, the worker and the deck. Not here: input
 problems collected in bulk (those are `Problem`, several of which make one error).
@@ -47,7 +47,7 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with what a person gave us.
+    """One problem in the user's input.
 
     `where` is `file:line`, a dotted profile key, or `file, row N`; `hint` says what to do.
     """

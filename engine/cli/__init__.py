@@ -1,7 +1,7 @@
 """`engine …`: the headless commands. This module only finds the command and renders its errors.
 
 Each command lives in a module of its own, imported when it is called, so that `engine --help`
-answers without loading any of them. Not here: any work; commands call `engine.api`.
+answers without loading any of them. Not here: any work; commands call the packages below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("engine.cli.data:data", "Check a data set, or preview its tokens and mask."),
     "train": ("engine.cli.train:train", "Train from a profile."),
     "evaluate": ("engine.cli.evaluate:evaluate", "Score base against tuned on held-out rows."),
-    "chat": ("engine.cli.chat:chat", "Talk with what a run trained."),
+    "chat": ("engine.cli.chat:chat", "Talk with the model that a run trained."),
     "export": ("engine.cli.export:export", "Write adapter, merged model and model card, checked against each other."),
     "sweep": ("engine.cli.sweep:sweep", "Search over settings: grid, random or TPE, with the bill first."),
     "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps, and imports one when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of a person's work, not of the alphabet."""
+        """Names in the order in which users need them, not alphabetically."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
         return [*(CompletionItem(name, help=text) for name, text in names), *options]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Like click's, with the nearest name for one that is not known."""
+        """Resolve as click does; suggest the nearest name for an unknown one."""
         import difflib
 
         name = args[0] if args else ""
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def _end(error: EngineError, cause: Exception, flags: Flags) -> NoReturn:
-    """Print an error, for an internal one on demand with where it came from, and leave with its code."""
+    """Print an error, with the traceback of an internal one under --debug, and exit with its code."""
     from engine.cli.common import print_error
 
     if flags.debug and error.code is ExitCode.INTERNAL:
@@ -137,7 +137,7 @@ def _end(error: EngineError, cause: Exception, flags: Flags) -> NoReturn:
 
 
 def _usage(error: click.ClickException) -> EngineError:
-    """What click says of wrong words, as an error of ours."""
+    """Turn click's usage error into an EngineError."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"see '{ctx.command_path} --help'" if ctx is not None else ""
     # A group without a command answers with its whole help.
@@ -146,19 +146,19 @@ def _usage(error: click.ClickException) -> EngineError:
 
 
 def _explained(failure: Exception) -> EngineError:
-    """An error that nobody foresaw: a name no file can have, the library that it may come from, or what Python says."""
+    """Explain an unexpected error: a file name that is too long, a library that causes it, or Python's own message."""
     from engine.libraries import explain
     from engine.text import sanitize
 
     if isinstance(failure, OSError) and failure.errno == errno.ENAMETOOLONG:
         where = sanitize(str(failure.filename), max_chars=200, single_line=True)
-        return EngineError("the name is too long for a file", code=ExitCode.PROFILE, where=where, hint="check the path")
+        return EngineError("the file name is too long", code=ExitCode.PROFILE, where=where, hint="use a shorter path")
 
     plain = f"{type(failure).__name__}: {failure}"
     return explain(failure) or EngineError(plain, hint="run again with --debug for the traceback")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that a command ends the worker that answers it alone."""
+    """Unwind on SIGTERM as on Ctrl-C, so that a command ends a worker that serves only this command."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it twice, and ending a worker takes a moment
     sys.exit(128 + number)

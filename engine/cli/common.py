@@ -1,7 +1,7 @@
-"""What every command shares: `--json`, output streams, colour, tables and error lines.
+"""What every command shares: `--json`, output streams, color, tables and error lines.
 
-Results go to stdout (`emit`, `line`), progress and notes to stderr (`note`). Text that came from
-outside is sanitised here, once, on its way to the terminal.
+Results go to stdout (`emit`, `line`), progress and notes to stderr (`note`). Text from outside is
+sanitized here, once, on its way to the terminal.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ device_option = click.option(
     "--device",
     metavar="DEVICE",
     default="auto",
-    help="Of this machine: auto, cpu, or a GPU by number (1), slice (0:2) or UUID.",
+    help="Device to use: auto, cpu, or a GPU by number (1), MIG slice (0:2) or UUID.",
 )
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; non-finite numbers become null."""
+    """Print one JSON document on stdout; non-finite numbers become null."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
 
 
 def print_json_line(value: Any) -> None:
-    """One JSON object in one line on stdout, sent at once: a reader of a pipe acts on it now."""
+    """Print one JSON object as one line on stdout and flush it, so that a pipe passes it on at once."""
     sys.stdout.write(json.dumps(_finite(value), default=str) + "\n")
     sys.stdout.flush()
 
@@ -52,22 +52,22 @@ def _finite(value: Any) -> Any:
 
 
 def line(text: str = "") -> None:
-    """A line of result on stdout."""
+    """Print a line of the result on stdout."""
     click.echo(sanitize(text, max_chars=4000))
 
 
 def note(text: str) -> None:
-    """A line of progress, warning or advice on stderr."""
+    """Print a line of progress, warning or advice on stderr."""
     click.echo(sanitize(text, max_chars=4000), err=True)
 
 
 def warn(about: Problem | EngineError | str) -> None:
-    """A warning on stderr: a sentence, or a problem with its place and remedy."""
+    """Print a warning on stderr: a sentence, or a problem with its place and remedy."""
     note(f"warning: {about if isinstance(about, str) else problem_line(about)}")
 
 
-def colour(text: str, name: str, *, err: bool = False) -> str:
-    """`text` in a colour where the stream is a terminal and `NO_COLOR` is not set.
+def color(text: str, name: str, *, err: bool = False) -> str:
+    """Color `text` if the stream is a terminal and `NO_COLOR` is not set.
 
     Print it with `click.echo`: `line` and `note` would strip the escape sequences.
     """
@@ -78,7 +78,7 @@ def colour(text: str, name: str, *, err: bool = False) -> str:
 
 
 def number(value: Any) -> str:
-    """A loss or score to four places, `-` where there is none."""
+    """Format a loss or score to four places; `-` where there is none."""
     return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
 
 
@@ -109,7 +109,7 @@ def problem_line(problem: Problem | EngineError) -> str:
 
 
 def print_error(error: EngineError, *, as_json: bool) -> None:
-    """An error as `{"error": …}` in one line on stdout, whole as a document and among JSON Lines; else on stderr."""
+    """Print an error: as a line `{"error": …}` on stdout with `as_json`, else as text on stderr."""
     if as_json:
         print_json_line({"error": error.to_dict()})
         return
@@ -119,4 +119,4 @@ def print_error(error: EngineError, *, as_json: bool) -> None:
         click.echo(sanitize(error.message, single_line=True), err=True)
         return
     text = " - ".join(part for part in (error.where, error.message, error.hint) if part)
-    click.echo(f"{colour('error', 'red', err=True)}: {sanitize(text, single_line=True)}", err=True)
+    click.echo(f"{color('error', 'red', err=True)}: {sanitize(text, single_line=True)}", err=True)

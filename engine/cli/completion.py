@@ -1,4 +1,4 @@
-"""`engine completion SHELL`: the script that makes a shell ask this program at Tab."""
+"""`engine completion SHELL`: the script by which a shell completes names with this program."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def completion(shell: str, as_json: bool) -> None:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise EngineError(f"click knows no completion for {shell}")
+        raise EngineError(f"click has no completion for {shell}", hint=f"choose one of {', '.join(_SHELLS)}")
     script = kind(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source()
     print_json({"shell": shell, "script": script}) if as_json else click.echo(script.rstrip("\n"))

@@ -1,6 +1,6 @@
-"""`--json` and `--debug`: options of every command, before its name and behind it.
+"""`--json` and `--debug`: options of every command, accepted before and after its name.
 
-`main` puts a `Flags` into the context and still has it when a command has failed. Not here: what they print.
+`main` puts a `Flags` into the context, so it can read it after a command has failed. Not here: any output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Flags:
-    """What was asked for, wherever it stood."""
+    """The values of both options, wherever they stood."""
 
     as_json: bool = False
     debug: bool = False
@@ -37,7 +37,7 @@ def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
-# Eager: a value of another option that is wrong must find them read.
+# Eager: click must read these before another option fails.
 _debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -56,21 +56,21 @@ def _json_option(*, exposed: bool) -> Callable[[Command], Command]:
         is_eager=True,
         expose_value=exposed,
         callback=_json,
-        help="Print the result as JSON, an error too.",
+        help="Print the result, or the error, as JSON.",
     )
 
 
 def json_option(command: Command) -> Command:
-    """`--json`, given to a command as `as_json`, and `--debug`."""
+    """Add `--json`, passed as `as_json`, and `--debug` to a command."""
     return _json_option(exposed=True)(_debug_option(command))
 
 
 def group_flags(group: Command) -> Command:
-    """The same before the name of a subcommand, which sees them through `json_option`."""
+    """Add both to a group; its subcommands get the values through `json_option`."""
     return _json_option(exposed=False)(_debug_option(group))
 
 
 def note_unparsed(flags: Flags, arguments: Sequence[str]) -> None:
-    """Take `--json` from words that click could not parse: its own options were not read then."""
+    """Look for `--json` in arguments that click could not parse."""
     words = list(arguments)
     flags.as_json = flags.as_json or "--json" in words[: words.index("--") if "--" in words else None]

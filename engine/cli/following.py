@@ -1,6 +1,6 @@
-"""A worker that the command itself has started: Ctrl-C passed on to it, and how it ended.
+"""Follow a worker that this command started: pass Ctrl-C on to it, and read how it ended.
 
-Used by `train.py` and `sweeps.py`. Not here: watching what others started (`watch.py`).
+Not here: watching a run that another command started (`watch.py`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from engine.runs.view import RunFold
 
 @contextlib.contextmanager
 def interrupts_passed_on(process: subprocess.Popen[bytes], first: str, again: str) -> Iterator[None]:
-    """Ctrl-C meant for the worker: the first asks it to save and stop, the next end it; each with its words."""
-    asked = 0
+    """Pass Ctrl-C on to the worker: the first makes it save and stop, later ones end it; note `first` or `again`."""
+    interrupts = 0
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal interrupts
+        interrupts += 1
         process.terminate()
-        note(first if asked == 1 else again)
+        note(first if interrupts == 1 else again)
 
     before = signal.signal(signal.SIGINT, pass_on)
     try:
@@ -37,7 +37,7 @@ def interrupts_passed_on(process: subprocess.Popen[bytes], first: str, again: st
 
 
 def worker_error(fold: RunFold, directory: Path, process: subprocess.Popen[bytes]) -> EngineError | None:
-    """What the worker told as its error; for one that ended without a last word, the end of its log."""
+    """The error that the worker reported; if it ended without one, an error with the end of its log."""
     if fold.error:
         return EngineError.from_dict(fold.error)
     return None if fold.finished else launch.died(directory, process)

@@ -1,4 +1,4 @@
-"""What commands on a run and on a sweep say alike: that it has begun, that it has ended, that it is gone."""
+"""Messages that commands on runs and on sweeps share: started, stopped, removed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _POLL_S = 0.1
 
 
 def tell_begun(kind: Kind, begun: Run, *, as_json: bool, **more: Any) -> None:
-    """The id of what works by itself from now on."""
+    """Print the id of a run or sweep that goes on in the background."""
     print_json({kind: begun.id, "path": str(begun.path), **more}) if as_json else line(begun.id)
 
 
-def tell_stopped(kind: Kind, asked: Run, wait_s: float, *, as_json: bool) -> None:
-    """Wait up to `wait_s` for the end of a worker that was asked to stop, and say how it stands."""
+def tell_stopped(kind: Kind, stopping: Run, wait_s: float, *, as_json: bool) -> None:
+    """Wait up to `wait_s` for a worker to stop, and print the state."""
     deadline = time.monotonic() + wait_s
-    while store.worker_pid(asked) is not None and time.monotonic() < deadline:
+    while store.worker_pid(stopping) is not None and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    state = store.run_state(asked)
-    print_json({kind: asked.id, "state": state}) if as_json else line(f"{asked.id}  {state}")
+    state = store.run_state(stopping)
+    print_json({kind: stopping.id, "state": state}) if as_json else line(f"{stopping.id}  {state}")
 
 
 def tell_removed(removed: Sequence[Run], *, as_json: bool) -> None:
-    """What is gone: ids for a program, a count for a person."""
+    """Print what was removed: ids as JSON, a count as text."""
     print_json({"removed": [one.id for one in removed]}) if as_json else note(f"removed {len(removed)}")

@@ -1,6 +1,6 @@
-"""What a shell offers at Tab for the names of profiles, runs, sweeps and models.
+"""Shell completion for the names of profiles, runs, sweeps and models.
 
-Called by click, in a process that must be quick and must not fail: what cannot be read offers nothing.
+It runs at every Tab, so it must be quick and must not fail: files that it cannot read add no names.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """TOML files that begin like that, and shipped profiles; any path where there are none."""
+    """TOML files and shipped profiles that begin with `incomplete`; any path if there are none."""
     return [*complete_files(ctx, param, incomplete), *complete_shipped(ctx, param, incomplete)]
 
 
 def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """TOML files that begin like that; any path where there are none."""
+    """TOML files that begin with `incomplete`; any path if there are none."""
     import glob
     import shlex
 
@@ -40,8 +40,8 @@ def complete_shipped(ctx: click.Context, param: click.Parameter, incomplete: str
     """Profiles that come with the package."""
     from engine.profile.shipped import shipped_profiles
 
-    found = {item.name: item.description for item in shipped_profiles()}
-    return _items([name for name in found if name.startswith(incomplete)], found)
+    descriptions = {item.name: item.description for item in shipped_profiles()}
+    return _items([name for name in descriptions if name.startswith(incomplete)], descriptions)
 
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -63,7 +63,7 @@ def complete_sweeps(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Known models, also by their name without owner; any path where there are none."""
+    """Known models, also by name without owner; any path if there are none."""
     from engine.models.catalog import load_catalog
 
     with _quietly():
@@ -72,12 +72,12 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def or_path(complete: Completer) -> Completer:
-    """The names that `complete` finds; any path where there are none."""
+    """The names that `complete` finds; any path if there are none."""
     return lambda ctx, param, incomplete: [_path(incomplete), *complete(ctx, param, incomplete)]
 
 
 def _path(incomplete: str) -> CompletionItem:
-    """The shell's own files. Bash drops what stands before this item, and uses it where nothing follows."""
+    """Let the shell complete files. Bash drops the items before this one, and uses it if none follow."""
     from click.shell_completion import CompletionItem
 
     return CompletionItem(incomplete, type="file")
@@ -90,10 +90,10 @@ def _items(names: Iterable[str], helps: Mapping[str, str] | None = None) -> list
 
 
 def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    """Names that begin like that; where there are none, those that have it somewhere, as commands find them too."""
+    """Names that begin with `incomplete`, else names that contain it; commands accept both."""
     known, part = list(names), incomplete.lower()
-    found = [name for name in known if name.lower().startswith(part)]
-    return _items(found or [name for name in known if part in name.lower()])
+    starting = [name for name in known if name.lower().startswith(part)]
+    return _items(starting or [name for name in known if part in name.lower()])
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`engine runs list|show|watch|stop|resume|remedy|rm`: what the deck's run screens show, as plain text."""
+"""`engine runs list|show|watch|stop|resume|remedy|rm`: runs as plain text or JSON."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--limit", default=20, show_default=True, help="Newest n runs; 0 = all.")
+@click.option("--limit", default=20, show_default=True, help="Number of runs to list; 0 = all.")
 @json_option
 def list_(limit: int, as_json: bool) -> None:
-    """Runs, newest first."""
-    found = store.list_runs()
-    found = found[:limit] if limit else found
-    rows = [_row(run) for run in found]
+    """List runs, newest first."""
+    listed = store.list_runs()
+    listed = listed[:limit] if limit else listed
+    rows = [_row(run) for run in listed]
     if as_json:
         print_json({"runs": rows})
         return
@@ -80,7 +80,7 @@ def _steps(row: dict[str, Any]) -> str:
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def show(run_id: str, as_json: bool) -> None:
-    """State, numbers, predicted against measured memory, and files of a run."""
+    """Show state, numbers, predicted and measured memory, and files of a run."""
     run = store.find_run(run_id)
     fold, _ = fold_run(run)
     run_json = store.load_run_json(run)
@@ -124,10 +124,10 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def watch(run_id: str, as_json: bool) -> None:
-    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it.
+    """Follow a run until it ends. Ctrl-C ends this command, not the run.
 
-    With --json each event of the run is one line, from the first on, as in its events.jsonl; the last line has the
-    type 'end' and the outcome: completed, stopped, failed or lost.
+    --json prints every event of the run as a line, as in its events.jsonl; the last line has the type 'end' and the
+    outcome: completed, stopped, failed or lost.
     """
     run = store.find_run(run_id)
     follow(run, as_json=as_json)
@@ -137,7 +137,7 @@ def watch(run_id: str, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
-@click.option("--now", is_flag=True, help="Do not wait for a checkpoint.")
+@click.option("--now", is_flag=True, help="Stop without saving a checkpoint.")
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
@@ -154,10 +154,10 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
 
 
 def _end_now(run: Run, pid: int) -> None:
-    """Two SIGTERMs: the worker's word for 'at once'. Only ever sent to the holder of the run's lock."""
+    """Send two SIGTERMs, on which a worker ends at once. Only the process that holds the run's lock gets them."""
     if pid <= 0:
         raise EngineError(
-            f"run {run.id} runs in another container or on another host: it cannot be signalled from here",
+            f"run {run.id} works in another container or on another host: --now cannot reach it from here",
             code=ExitCode.RESOURCES,
             hint=f"leave --now out: engine runs stop {run.id}",
         )
@@ -169,10 +169,10 @@ def _end_now(run: Run, pid: int) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
-@click.option("--detach", is_flag=True, help="Return when training has started again.")
+@click.option("--detach", is_flag=True, help="Return once training has restarted.")
 @json_option
 def resume(run_id: str, detach: bool, as_json: bool) -> None:
-    """Go on from the newest whole checkpoint."""
+    """Go on from the newest complete checkpoint."""
     run = store.find_run(run_id)
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = launch.resume_run(run)
@@ -189,13 +189,13 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
 @json_option
 def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete runs with their checkpoints and exports."""
-    found = [store.find_run(run_id) for run_id in run_ids]
-    for run in found:
+    chosen = [store.find_run(run_id) for run_id in run_ids]
+    for run in chosen:
         size = sum(path.stat().st_size for path in Path(run.path).rglob("*") if path.is_file())
         if not yes:
             click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
         store.remove_run(run)
-    tell_removed(found, as_json=as_json)
+    tell_removed(chosen, as_json=as_json)
 
 
 runs.add_command(remedy)

@@ -1,4 +1,4 @@
-"""`engine sweep PROFILE`: the bill of a search over settings, then the search, followed or left alone."""
+"""`engine sweep PROFILE`: print the cost of a search over settings, then run it, in front or detached."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 @click.command(epilog=NO_FIT)
 @profile_argument()
-@click.option("--vary", multiple=True, metavar="KEY=VALUES", help="lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="KEY=VALUES",
+    help="Values to try: lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.",
+)
 @set_option
 @click.option("--name", help="Name of the sweep and its runs; default: the profile's.")
-@click.option("--bill", "bill_only", is_flag=True, help="Show what it would take, and start nothing.")
-@click.option("--detach", is_flag=True, help="Return when the search has started; it goes on by itself.")
+@click.option("--bill", "bill_only", is_flag=True, help="Show the cost, and start nothing.")
+@click.option("--detach", is_flag=True, help="Return once the search has started; it goes on in the background.")
 @click.option(
     "--storage", metavar="FILE|URL", help="Share the study with other machines: a file on a shared disk, or a database."
 )
@@ -42,9 +47,9 @@ def sweep(
     study: str | None,
     as_json: bool,
 ) -> None:
-    """Train PROFILE with every setting of its [sweep] space, or those that --vary gives, and rank what comes out.
+    """Train PROFILE with the settings of its [sweep] space or of --vary, and rank the results.
 
-    Trials are ordinary detached runs. Ctrl-C stops the search with its trials saved; 'engine sweeps resume' goes on.
+    Each trial is a run. Ctrl-C saves the trials and stops the search; 'engine sweeps resume' goes on.
     """
     from engine.cli.sweeps import finish
     from engine.hardware.probe import probe_machine
@@ -65,11 +70,11 @@ def sweep(
         _show_bill(prepared, as_json=as_json and bill_only, to_stdout=bill_only)
     if bill_only:
         return
-    found, process = start_sweep(prepared, title, shared)
+    started, process = start_sweep(prepared, title, shared)
     if detach:
-        _tell_detached(found, as_json)
+        _tell_detached(started, as_json)
         return
-    finish(found, process, as_json=as_json)
+    finish(started, process, as_json=as_json)
 
 
 def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) -> LoadedProfile:
@@ -87,7 +92,7 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
 
 
 def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> None:
-    """Trials, time, memory and disk; then what is left out, with reasons."""
+    """Print trials, time, memory and disk, then the combinations left out, with reasons."""
     cost = prepared.cost
     if as_json:
         print_json(
@@ -108,7 +113,7 @@ def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> No
         say(text)
 
 
-def _tell_detached(found: Run, as_json: bool) -> None:
-    tell_begun("sweep", found, as_json=as_json)
+def _tell_detached(started: Run, as_json: bool) -> None:
+    tell_begun("sweep", started, as_json=as_json)
     if not as_json:
-        note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")
+        note(f"the search goes on without this terminal; watch: engine sweeps watch {started.id}")

@@ -1,4 +1,4 @@
-"""`engine sweeps list|show|watch|stop|resume|best|rm`: searches over settings, as plain text."""
+"""`engine sweeps list|show|watch|stop|resume|best|rm`: searches over settings, as plain text or JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.table import ranked
 
-_ON_INTERRUPT = "stopping: trials save and stop", "ending the search; its trials run on"
+_ON_INTERRUPT = "stopping: trials save and stop", "ending the search; its trials go on"
 
 
 @click.group()
@@ -37,7 +37,7 @@ sweep_argument = click.argument("sweep_id", metavar="SWEEP", shell_complete=comp
 @sweeps.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Sweeps, newest first."""
+    """List sweeps, newest first."""
     rows = [summary(sweep) for sweep in store.list_sweeps()]
     if as_json:
         print_json({"sweeps": rows})
@@ -57,23 +57,23 @@ def list_(as_json: bool) -> None:
 @sweep_argument
 @json_option
 def show(sweep_id: str, as_json: bool) -> None:
-    """Trials, ranked, with their settings and runs; what the bill said beside what it took."""
+    """Show the ranked trials with their settings and runs, and predicted beside actual cost."""
     _tell(store.find_sweep(sweep_id), as_json)
 
 
 def _tell(sweep: Run, as_json: bool) -> None:
-    shown = look(sweep)
-    print_json(shown.to_dict()) if as_json else show_sweep(shown)
+    state = look(sweep)
+    print_json(state.to_dict()) if as_json else show_sweep(state)
 
 
 @sweeps.command()
 @sweep_argument
 @json_option
 def watch(sweep_id: str, as_json: bool) -> None:
-    """Follow a sweep until it ends. Leaving (Ctrl-C) does not touch it.
+    """Follow a sweep until it ends. Ctrl-C ends this command, not the sweep.
 
-    With --json each event of the sweep is one line, from the first on, as in its events.jsonl; the last line has the
-    type 'end' and the outcome: completed, stopped, failed or lost.
+    --json prints every event of the sweep as a line, as in its events.jsonl; the last line has the type 'end' and the
+    outcome: completed, stopped, failed or lost.
     """
     sweep = store.find_sweep(sweep_id)
     follow(sweep, as_json=as_json)
@@ -86,10 +86,10 @@ def watch(sweep_id: str, as_json: bool) -> None:
 @click.option("--wait", default=120.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(sweep_id: str, wait: float, as_json: bool) -> None:
-    """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' goes on with them."""
+    """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' continues them."""
     sweep = store.find_sweep(sweep_id)
     if not launch.is_at_work(sweep.path):
-        note(f"sweep {sweep.id} is not at work ({runs.run_state(sweep)})")
+        note(f"sweep {sweep.id} is not running ({runs.run_state(sweep)})")
     else:
         control.request(sweep.path, "stop")
     tell_stopped("sweep", sweep, wait, as_json=as_json)
@@ -97,10 +97,10 @@ def stop(sweep_id: str, wait: float, as_json: bool) -> None:
 
 @sweeps.command()
 @sweep_argument
-@click.option("--detach", is_flag=True, help="Return when the search has started again.")
+@click.option("--detach", is_flag=True, help="Return once the search has restarted.")
 @json_option
 def resume(sweep_id: str, detach: bool, as_json: bool) -> None:
-    """Go on with a sweep that was stopped or whose worker died: no trial is done twice, none is lost."""
+    """Continue a sweep that was stopped or whose worker died; no trial is repeated or lost."""
     from engine.sweep.launch import resume_sweep
 
     sweep = store.find_sweep(sweep_id)
@@ -117,7 +117,7 @@ def resume(sweep_id: str, detach: bool, as_json: bool) -> None:
 @click.option("--write", "target", type=click.Path(path_type=Path), help="File to write; default: stdout.")
 @json_option
 def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
-    """The best trial so far as a profile: the person's own, with its settings in place and paths absolute."""
+    """Print or write the best trial so far as a profile: yours, with the trial's settings and absolute paths."""
     from engine.profile.save import save_text
 
     sweep = store.find_sweep(sweep_id)
@@ -145,8 +145,8 @@ def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
 @json_option
 def rm(sweep_ids: tuple[str, ...], with_runs: bool, yes: bool, as_json: bool) -> None:
     """Delete sweeps; the runs of their trials stay unless --runs is given."""
-    found = [store.find_sweep(sweep_id) for sweep_id in sweep_ids]
-    for sweep in found:
+    chosen = [store.find_sweep(sweep_id) for sweep_id in sweep_ids]
+    for sweep in chosen:
         trials = list(store.trial_runs(sweep.id).values()) if with_runs else []
         if not yes:
             also = f" and {len(trials)} runs" if trials else ""
@@ -154,11 +154,11 @@ def rm(sweep_ids: tuple[str, ...], with_runs: bool, yes: bool, as_json: bool) ->
         store.remove_sweep(sweep)
         for run in trials:
             runs.remove_run(run)
-    tell_removed(found, as_json=as_json)
+    tell_removed(chosen, as_json=as_json)
 
 
 def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0) -> None:
-    """Follow a sweep to its end and print its table; Exit(8) for a stopped one. Raises the sweep's error."""
+    """Follow a sweep to its end and print its table; Exit(8) if it was stopped. Raises the sweep's error."""
     progress = Progress(quiet=as_json)
     try:
         with interrupts_passed_on(process, *_ON_INTERRUPT):

@@ -1,4 +1,4 @@
-"""`engine train PROFILE`: resolve, start a detached worker, follow it or leave it running."""
+"""`engine train PROFILE`: resolve the profile, start a worker, and follow it or leave it running."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "endin
 @profile_argument()
 @set_option
 @click.option("--name", help="Name of the run; default: the profile's.")
-@click.option("--detach", is_flag=True, help="Return when training has started; it goes on by itself.")
+@click.option("--detach", is_flag=True, help="Return once training has started; it goes on in the background.")
 @json_option
 def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: bool, as_json: bool) -> None:
-    """Train from PROFILE, a file or the name of a shipped one.
+    """Train from PROFILE: a file, or the name of a shipped profile.
 
     The run outlives this terminal; Ctrl-C saves a checkpoint and stops it.
     """
@@ -56,7 +56,7 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
 def wait_until_it_trains(
     run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
 ) -> None:
-    """Follow a run until it trains, and leave it. A command that is ended before that takes its worker with it.
+    """Follow a run until it trains, then leave it. If this command ends before that, it ends the worker too.
 
     Raises the error of a run that cannot start.
     """
@@ -71,7 +71,7 @@ def wait_until_it_trains(
 
 
 def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
-    """Follow a run to its end and print its summary; Exit(8) for a stopped one, so that scripts can tell."""
+    """Follow a run to its end and print its summary; Exit(8) if it was stopped."""
     outcome = follow_to_end(run, process, quiet=as_json, offset=offset, keep=keep)
     if outcome and (run.path / "summary.json").is_file():
         tell_summary(run, as_json=as_json)
@@ -82,10 +82,10 @@ def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset:
 def follow_to_end(
     run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
 ) -> str:
-    """Follow a run until its worker ends; `completed`, `stopped`, or empty when it never started.
+    """Follow a run until its worker ends; `completed`, `stopped`, or empty if it never started.
 
-    Raises the run's error. One that never started leaves no directory, unless `keep` (it had before). A command that
-    is ended from outside takes its worker with it until training has begun.
+    Raises the run's error. The directory of a run that never started is removed, unless `keep` (it is a resumed
+    run). If this command is terminated before training starts, it ends the worker too.
     """
     progress = Progress(quiet=quiet)
     try:
@@ -106,7 +106,7 @@ def follow_to_end(
 
 
 def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: bool) -> None:
-    """What becomes of a run whose command was ended."""
+    """When this command is terminated: leave a run that trains, end one that does not yet."""
     if began:
         note(f"training goes on without this command; stop it: engine runs stop {run.id}")
         return
@@ -132,7 +132,7 @@ def _tell_detached(run: Run, as_json: bool) -> None:
 
 
 def tell_summary(run: Run, *, as_json: bool) -> None:
-    """The end of a run: losses, steps, time, where its weights are."""
+    """Print how a run ended: losses, steps, time, and the path of its weights."""
     from engine.files import read_json
 
     summary = read_json(run.path / "summary.json")

@@ -1,6 +1,6 @@
-"""Following a run or a sweep from outside until it ends: lines for a person, JSON Lines for a program.
+"""Watch a run or a sweep until it ends, as text or JSON Lines.
 
-Used by `runs.py` and `sweeps.py`. Not here: following a worker that the command itself has started (`train.py`).
+Not here: following a worker that the same command started (`following.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LINES_BEFORE = 10
 
 
 def watch(watched: Run, *, as_json: bool) -> None:
-    """Follow `watched` until it has ended and all of its events were shown."""
+    """Follow `watched` until it has ended and every event is shown."""
     _print_events(watched) if as_json else _show_events(watched)
 
 
 def fold_run(run: Run) -> tuple[RunFold, int]:
-    """All events of a run folded, and the offset behind the last."""
+    """Fold all events of a run; also the offset after the last."""
     fold, offset = RunFold(), 0
     while True:
         events, after = read_events(run.events_path, offset)
@@ -43,9 +43,9 @@ def _print_events(watched: Run) -> None:
 
 
 def _to_end(watched: Run, offset: int) -> Iterator[Event]:
-    """Every event from `offset` on as it stands in events.jsonl, then one of type `end`.
+    """Every event of events.jsonl from `offset` on, then one of type `end`.
 
-    `finished` cannot serve as the end: a resumed run has several, one that was killed has none.
+    A `finished` event cannot mark the end: a resumed run has several, a killed run has none.
     """
     step = None
     while True:

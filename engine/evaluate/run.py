@@ -1,6 +1,6 @@
 """The evaluation job: measure base and tuned on held-out rows, compare them, write the report.
 
-Called by the worker for `{"job": "evaluate", "run_dir": …, "path": …, "data": …, "base": …, "rows": …}`. Writes
+Its job is `{"job": "evaluate", "run_dir": …, "path": …, "data": …, "base": …, "rows": …}`. It writes
 `report.json` and `report.txt` into the run's `eval/`, or a folder there for another model or other rows. Offline;
 nothing is downloaded that is not named.
 """

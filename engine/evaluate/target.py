@@ -1,6 +1,6 @@
-"""What `engine evaluate` was asked for, as the job of a worker: a run, or a model beside a run, a base or alone.
+"""Turn the arguments of `engine evaluate` into a worker's job: a run, or a model beside a run, a base or alone.
 
-Called by `evaluate.py`. Settings are checked here, so that a wrong one is told before anything is loaded.
+It checks settings before anything is loaded.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Format:
 
 
 # SmolLM2-135M, small and easily upset, is off by 0.18 in eight bits, 0.25 in five, 0.57 in four, 0.31 with mixed three
-# and 0.53 with mixed two: up to twice that is allowed. Layers in another order are off by 0.3 (two neighbours) to 1.8
+# and 0.53 with mixed two: up to twice that is allowed. Layers in another order are off by 0.3 (two neighbors) to 1.8
 # (all), so GGUF files are also looked at tensor by tensor (`gguf_read.worst_weight`).
 _WIDE, _EIGHT = Limit(1e-2, 1.02), Limit(0.35, 1.3)
 # Three bits of mantissa fewer than f16.

@@ -1,7 +1,7 @@
 """Base and adapter made into one model, in the export's dtype, on the CPU.
 
 The base is always loaded fresh and unquantized: merging into dequantized nf4 would bake its error in.
-Called by `run.py`. Not here: whether the result is right (`parity.py`).
+Not here: whether the result is right (`parity.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The merged model quantized after training by bitsandbytes or torchao: written, loaded again, compared.
 
 Two questions are asked of the files: are they what was quantized (the reloaded logits are those of the model that was
-saved), and what did quantizing cost (against the merged model). Called by `run.py`.
+saved), and what did quantizing cost (against the merged model).
 """
 
 from __future__ import annotations

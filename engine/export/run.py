@@ -1,7 +1,7 @@
 """The export job: adapter, merged model, tokenizer and card, checked before they take their place.
 
-Called by the worker for `{"job": "export", "run_dir": …, "output": …, "merged": …, "dtype": …}`. An
-earlier export at the same place stands until the new one is whole and right.
+Its job is `{"job": "export", "run_dir": …, "output": …, "merged": …, "dtype": …}`. An earlier export at the same
+place stands until the new one is complete and checked.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _needed_bytes(trained: OpenedRun, plan: ExportPlan, parameters: int) -> int:
 def _finish(
     job: Job, trained: OpenedRun, plan: ExportPlan, folder: Path, report: dict[str, Any], *, chats: bool
 ) -> dict[str, Any]:
-    """Cards, the mark of an export, and what the caller is told."""
+    """Cards, the mark of an export, and the result for the caller."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
     scores = trained.read("eval/report.json") or None

@@ -2,7 +2,7 @@
 
 Adapters live in the compute dtype (fp32 only for fp16, whose gradients need it); the optimizer keeps
 fp32 masters of what is 16-bit. `prepare_model_for_kbit_training` is never called: it would cast
-embeddings, head and residual stream to fp32. Called by `train`, `evaluate` and `export`.
+embeddings, head and residual stream to fp32.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Simulates training steps on the meta device and tells the peaks a GPU would see.
+"""Simulate training steps on the meta device and report the memory peaks of a GPU.
 
 `simulate` runs the engine's own step (model building, packed attention, chunked loss, optimizer) under the
 storage tracker. A full-depth model takes seconds, so two shallow ones are run and extended: every section
-of a step grows by the same bytes with each period of layers, which a test holds at full depth. Used by
-`python -m engine.oracle`, tests and `bench/memory.py`.
+of a step grows by the same bytes with each period of layers, which a test holds at full depth.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Training steps of real shapes that are measured: for memory, for speed, and around the recommended setting.
 
-Shapes come from the catalogue, weights are random. Only what the prediction says fits is offered. Torch-free; the
+Shapes come from the catalog, weights are random. Only what the prediction says fits is offered. Torch-free; the
 measuring is `engine.selftest.device.trial`.
 """
 
@@ -40,7 +40,7 @@ _MAKING = 1.1
 _GROUPS = {
     "memory": "training steps of real shapes, measured beside the prediction",
     "speed": "a training step of a real shape beside its predicted speed",
-    "setting": "the recommended setting and its neighbours",
+    "setting": "the recommended setting and its neighbors",
 }
 _WORDS: dict[bool | int | str, str] = {
     False: "nothing recomputed",
@@ -164,16 +164,16 @@ def speed_items(place: Place) -> tuple[Item, ...]:
 
 
 def setting_items(place: Place) -> tuple[Item, ...]:
-    """The recommended setting of a model that suits the device first, then its neighbours that fit."""
+    """The recommended setting of a model that suits the device first, then its neighbors that fit."""
     plan = suiting_plan(place)
     if plan is None:
         return ()
-    trials = [_trial_of(plan), *_neighbours(plan, place.target)]
+    trials = [_trial_of(plan), *_neighbors(plan, place.target)]
     items = [trial_item(place, trial, "setting") for trial in trials]
     if items[0] is None:
         return ()
     head = replace(items[0], about="the recommended setting, measured")
-    others = [replace(item, about="a neighbour of the recommended setting") for item in items[1:] if item is not None]
+    others = [replace(item, about="a neighbor of the recommended setting") for item in items[1:] if item is not None]
     return (head, *(others[:2] if place.device == "cpu" else others))
 
 
@@ -202,7 +202,7 @@ def _trial_of(plan: Plan) -> Trial:
     )
 
 
-def _neighbours(plan: Plan, target: Target) -> Iterator[Trial]:
+def _neighbors(plan: Plan, target: Target) -> Iterator[Trial]:
     """One level of checkpointing less and more, half and twice the micro-batch."""
     own, way = _trial_of(plan), recompute_in(plan.shape)
     ways = recomputes(plan.model, plan.shape, target, Requirements())

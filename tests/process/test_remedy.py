@@ -19,7 +19,7 @@ def test_a_failed_run_goes_on_with_a_remedy(shell, events):
     (run,) = shell.runs
     nothing = shell.engine("runs", "remedy", "last")
     assert nothing.code == 2
-    assert "is completed: there is nothing to mend" in nothing.err
+    assert "is completed: only failed and lost runs have remedies" in nothing.err
     # As if memory had run out in the last step: the state before it is in the checkpoints.
     (run / "summary.json").unlink()
     for folder in (run / "checkpoints").iterdir():

@@ -31,7 +31,7 @@ def naming(command: tuple[str, ...], name: str) -> list[str]:
 def test_a_name_nobody_has_gets_the_same_sentence_with_the_nearest(engine: Engine, command: tuple[str, ...]) -> None:
     code, out, err = engine(*naming(command, "dmo"))
     assert (code, out) == (ExitCode.PROFILE, "")
-    assert err == "error: dmo - no file and no shipped profile has this name - did you mean 'demo'?\n"
+    assert err == "error: dmo - no file or shipped profile has this name - did you mean 'demo'?\n"
     Path("mine.toml").write_text("")
     error = json.loads(engine(*naming(command, "mien.toml"), "--json")[1])["error"]
     assert error["hint"] == "did you mean 'mine.toml'?"

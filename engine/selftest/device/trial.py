@@ -131,7 +131,7 @@ def speed(params: dict[str, Any]) -> Finding:
 
 
 def setting(params: dict[str, Any]) -> Finding:
-    """How fast a setting is; judged beside its neighbours, not here."""
+    """How fast a setting is; judged beside its neighbors, not here."""
     found = _trial(params)
     met = found.tokens_per_second
     taken = format_bytes(found.measured.get("device", found.measured.get("reserved")))

@@ -112,7 +112,7 @@ def test_new_from_a_shipped_profile_keeps_its_comments(engine):
     assert engine("profile", "check", "sub/p.toml")[0] == 0
     code, _, err = engine(*arguments)
     assert code == 2
-    assert "there already" in err
+    assert "the file exists" in err
     assert engine(*arguments, "--force")[0] == 0
 
 

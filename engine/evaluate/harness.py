@@ -1,8 +1,8 @@
 """The harness job: tasks of lm-evaluation-harness for base and tuned, with the models as they are loaded here.
 
-Its job is `{"job": "harness", "tasks": […], "folder": …, …}` with the fields of `engine.inference.evaluated`.
-lm_eval is optional; it makes prompts, asks and scores, this module lends it the model and compares. Data sets of tasks come from
-where the tasks say: local files, or the hub's cache, or the hub.
+Its job is `{"job": "harness", "tasks": […], "folder": …, …}` with the fields of `engine.inference.evaluated`. lm_eval
+is optional; it makes prompts, asks and scores, this module lends it the model and compares. Data sets of tasks come
+from where the tasks say: local files, or the hub's cache, or the hub.
 """
 
 from __future__ import annotations

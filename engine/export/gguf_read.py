@@ -1,4 +1,4 @@
-"""A GGUF file read back: by transformers as a model, and by gguf-py for what it stores. Called by `gguf_files.py`."""
+"""A GGUF file read back: by transformers as a model, and by gguf-py for what it stores."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """A tokenizer's part of a GGUF file: vocabulary, merges or scores, special ids and the chat template.
 
 Byte-level BPE (Llama 3, Qwen, SmolLM) and sentencepiece BPE (Llama 2, Mistral 7B), out of `tokenizer.json`.
-Called by `gguf_write.py`.
 """
 
 from __future__ import annotations

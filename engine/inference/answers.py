@@ -1,7 +1,6 @@
 """Answers of a model to prompts: greedy, batched, with a KV cache, and what is wrong with them.
 
-Prompts come as token ids, so that they are to the token what training showed. Used by `compare.py` and
-by the check of an export. Not here: templates and masks.
+Prompts come as token ids, so that they are to the token what training showed. Not here: templates and masks.
 """
 
 from __future__ import annotations

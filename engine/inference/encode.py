@@ -1,8 +1,7 @@
 """Held-out conversations as tokens: what is scored, with training's mask, and what is asked.
 
-Templates, masks and tokens are `engine.data`'s own, so that evaluation measures what training taught.
-The prompt is rendered and tokenized as an application would do it. Called by `run.py` and by the
-parity check of `export`.
+Templates, masks and tokens are `engine.data`'s own, so that evaluation measures what training taught. The prompt is
+rendered and tokenized as an application would do it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Negative log likelihood of every held-out answer, without full logits in memory.
 
-The mask is training's: each conversation is scored over the tokens that training would have learnt
-from. Conversations of like length are padded together; hidden states of trained positions alone go
-through the output head, a bounded number at a time. Called by `compare.py`; perplexity itself is
-`metrics.perplexity_of`.
+The mask is training's: each conversation is scored over the tokens that training would have learnt from.
+Conversations of like length are padded together; hidden states of trained positions alone go through the output head,
+a bounded number at a time.
 """
 
 from __future__ import annotations

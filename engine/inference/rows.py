@@ -1,7 +1,6 @@
 """The held-out conversations of a run: reading them back and choosing those that are scored.
 
-`data/validation.jsonl` holds what training held out, as it was used. Used by `compare.py` and by the
-parity check of `export`. Not here: tokens (`encode.py`).
+`data/validation.jsonl` holds what training held out, as it was used. Not here: tokens (`encode.py`).
 """
 
 from __future__ import annotations

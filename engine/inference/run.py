@@ -1,7 +1,6 @@
 """A finished run opened for evaluation or export: settings, tokenizer, trained weights, models.
 
-Raises what a person can act on when the run still trains or left nothing. Used by `evaluate.run` and
-`export.run`.
+Raises what a person can act on when the run still trains or left nothing.
 """
 
 from __future__ import annotations

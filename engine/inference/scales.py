@@ -1,8 +1,7 @@
 """Fixed scales of activations for int8-static: measured on texts, kept beside the weights, put onto a loaded model.
 
-torchao (0.18) can compute with such scales but neither measures them nor, through transformers, stores them: the files
-are those of int8-dynamic, and the scales stand beside them. Called by `quantized.py` and `reload.py`; the card gives
-strangers the same few lines.
+torchao (0.18) can compute with such scales but neither measures them nor, through transformers, stores them: the
+files are those of int8-dynamic, and the scales stand beside them.
 """
 
 from __future__ import annotations

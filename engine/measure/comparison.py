@@ -1,6 +1,6 @@
 """What was promised to a run and what is measured of it, as figures that can be compared. Pure.
 
-Used by `calibrate.py`. Not here: reading any counter.
+Not here: reading any counter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Bytes that the forward pass keeps for the backward pass, per token and layer, and its scratch.
 
-Used by `phases.py`. Not here: logits and loss (`loss.py`). The coefficients were checked byte by
-byte against the real transformers and PEFT code for Llama blocks (16-bit, fused attention, no
-dropout); what deviates from a Llama block is added by the rules beside each term.
+Not here: logits and loss (`loss.py`). The coefficients were checked byte by byte against the real transformers and
+PEFT code for Llama blocks (16-bit, fused attention, no dropout); what deviates from a Llama block is added by the
+rules beside each term.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a process takes beside its tensors: context, library workspaces, a matrix at work; and which attention it runs.
 
-Used by `phases.py` and `terms.py`. Figures are measured ones where there are any (T4, RTX 3090, RTX 6000 Ada, H200) and
-cautious ones elsewhere; the run itself measures them and shows the difference. Not here: what the allocator keeps
-(`reserve.py`).
+Figures are measured ones where there are any (T4, RTX 3090, RTX 6000 Ada, H200) and cautious ones elsewhere; the run
+itself measures them and shows the difference. Not here: what the allocator keeps (`reserve.py`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What evaluating and answering take on the device after training, in closed form. Torch-free.
 
 It describes `evaluate.perplexity` (batches of padded rows, logits a bounded number at a time) and `evaluate.generate`
-(a batch of prompts, fewer where memory is short, and a key-value cache that grows by copies). Called by `engine fit`.
-Not here: validation during training, which takes less than a step: the same shape without gradients; merging, which
-happens in main memory (`needs.py`); how many prompts a loaded model answers at once (`answers.py`).
+(a batch of prompts, fewer where memory is short, and a key-value cache that grows by copies). Not here: validation
+during training, which takes less than a step: the same shape without gradients; merging, which happens in main memory
+(`needs.py`).
 """
 
 from __future__ import annotations

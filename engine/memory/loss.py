@@ -1,8 +1,8 @@
 """Bytes of the chunked cross-entropy: logits are made, used and dropped a few rows at a time.
 
-Used by `phases.py`. The engine's loss computes each chunk's gradient of the hidden states already in
-the forward pass, so that the logits of one chunk are the only ones ever alive. Rows without a label
-cost nothing; the figures here are for a batch of trained tokens only, which is the most it can be.
+The engine's loss computes each chunk's gradient of the hidden states already in the forward pass, so that the logits
+of one chunk are the only ones ever alive. Rows without a label cost nothing; the figures here are for a batch of
+trained tokens only, which is the most it can be.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a run needs beside the device: disk for checkpoints and results, RAM for inputs and for merging. Torch-free.
 
-Called by `engine.resolve.resolve` for warnings and by `engine fit`. It describes `engine.train.checkpointer` (a
-checkpoint is written beside the old ones before any goes) and `export.merge` (the base is loaded whole, in RAM).
+It describes `engine.train.checkpointer` (a checkpoint is written beside the old ones before any goes) and
+`export.merge` (the base is loaded whole, in RAM).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 bitsandbytes 0.50 (autograd/_functions.py, MatMul8bitLt) sets aside each column of an input in which one value reaches
 6, and holds it until the backward pass. Inputs after a norm have none. The product of gate and up has: with weights
 of std 0.02 both factors are normal with std 0.02 sqrt(h), and one value reaches 6 with probability p, a column of T
-tokens with 1 - (1 - p)^T. Trained models have few such columns, so this is a bound for them. Used by `activations.py`.
+tokens with 1 - (1 - p)^T. Trained models have few such columns, so this is a bound for them.
 """
 
 from __future__ import annotations

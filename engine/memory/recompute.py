@@ -1,6 +1,6 @@
 """`train.activation_checkpointing` as a profile writes it, and what it means for a `TrainingShape`.
 
-Called by `engine.profile`, the recommender and the worker. Not here: what it costs (`activations.py`, `engine.speed`).
+Not here: what it costs (`activations.py`, `engine.speed`).
 """
 
 from __future__ import annotations

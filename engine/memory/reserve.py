@@ -1,9 +1,8 @@
 """What the allocator keeps above the peak that it handed out: holes between tensors, which no formula follows.
 
-CUDA with expandable segments, as the launcher sets: holes are as large as what made them, so the allowance goes by the
-largest tensors that come and go. For plain operators its coefficients bound replays of 288 simulated runs from above,
-to 2 %; for Triton kernels, which make fewer tensors, also 27 runs on an H200. Called by `phases.py` and
-`evaluation.py`.
+CUDA with expandable segments, as the launcher sets: holes are as large as what made them, so the allowance goes by
+the largest tensors that come and go. For plain operators its coefficients bound replays of 288 simulated runs from
+above, to 2 %; for Triton kernels, which make fewer tensors, also 27 runs on an H200.
 """
 
 from __future__ import annotations

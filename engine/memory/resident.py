@@ -1,8 +1,8 @@
 """Bytes that follow from what learns: adapters, gradients, optimizer states, fp32 masters.
 
-Used by `phases.py` and `terms.py`. Not here: the frozen base (`weights.py`). Describes the engine's
-optimizer: trainables in the compute dtype with fp32 masters and Adam states for bf16; fp32
-trainables under autocast for fp16; 8-bit Adam keeps neither master nor fp32 states.
+The frozen base comes first, plain or quantized. Then the engine's optimizer: trainables in the compute dtype with fp32
+masters and Adam states for bf16; fp32 trainables under autocast for fp16; 8-bit Adam keeps neither master nor fp32
+states.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 The trainer runs on one card today. DDP keeps everything on each card and gathers gradients in buckets of their own;
 FSDP2 keeps a share of everything and gathers one layer while the next is on its way, the embeddings and the head
 throughout. From the sources of torch 2.13 (nn/parallel/distributed.py, distributed/fsdp/_fully_shard), not measured.
-Called by `engine fit`.
 """
 
 from __future__ import annotations

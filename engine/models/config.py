@@ -1,7 +1,7 @@
 """A model's config.json as a `ModelSpec`: which architectures are taken, and why others are not.
 
-Called by `resolve.py`. Not here: finding the directory, counting parameters in the weight files
-(`safetensors.py`). Everything read is untrusted: types and ranges are checked before use.
+Not here: finding the directory, counting parameters in the weight files (`safetensors.py`). Everything read is
+untrusted: types and ranges are checked before use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A .gguf file's metadata as a `ModelSpec`: numbers and tensor shapes only, bounded reads.
 
-Called by `resolve.py`. The `gguf` package would do this too, but brings numpy, which may not be
-imported where `engine fit` runs. Not here: weights. Format: ggml's docs/gguf.md, versions 2 and 3.
+The `gguf` package would do this too, but brings numpy, which may not be imported where `engine fit` runs. Not here:
+weights. Format: ggml's docs/gguf.md, versions 2 and 3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From what a person wrote to a `ModelSpec`: directory, .gguf, `demo`, hub cache or catalogue.
 
-Called by `engine fit`, `engine.profile` and `engine.api`. Torch-free and offline: nothing is
-downloaded and no code of a model is run. Not here: loading weights (`engine.modeling`).
+Torch-free and offline: nothing is downloaded and no code of a model is run. Not here: loading weights
+(`engine.modeling`).
 """
 
 from __future__ import annotations

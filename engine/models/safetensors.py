@@ -1,7 +1,7 @@
 """Counting parameters from the headers of safetensors files, without reading a tensor.
 
-Called by `resolve.py`. Not here: loading weights (the worker does, with the safetensors library,
-which brings numpy or torch with it). The format: 8 bytes of little-endian length, then JSON.
+Not here: loading weights (the worker does, with the safetensors library, which brings numpy or torch with it). The
+format: 8 bytes of little-endian length, then JSON.
 """
 
 from __future__ import annotations

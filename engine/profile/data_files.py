@@ -1,6 +1,6 @@
 """The data files that a profile names: where they are, and whether they can be read at all.
 
-Called by `check.py` and by whatever opens them (`data_path`). Not here: their content (`engine.data`).
+Not here: their content (`engine.data`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Every setting of a profile as a `FieldSpec`, derived from the pydantic schema's JSON Schema.
 
-Called by the deck's form, by problem messages, by `--set` and by the reference in docs/. Not here:
-any setting; those are declared in `schema.py` alone.
+Not here: any setting; those are declared in `schema.py` alone.
 """
 
 from __future__ import annotations

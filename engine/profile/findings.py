@@ -1,6 +1,6 @@
 """A problem with the exit code it stands for, and several of them as one error.
 
-Called by the checks of this package and by `resolve.py`. Not here: any check.
+Not here: any check.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A profile from a file (and `--set`) to a checked `Profile`, or to everything that is wrong with it.
 
-Called by `engine.api` and the command line. Nothing is executed and no path in it is opened. Not
-here: checks across fields, files and models (`check.py`), the choice of `"auto"` (`resolve.py`).
+Nothing is executed and no path in it is opened. Not here: checks across fields, files and models (`check.py`), the
+choice of `"auto"` (`resolve.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Unknown keys and words: the name a person most likely meant.
 
-Called by `schema_problems.py` and the command line. Not here: whether a key is known.
+Not here: whether a key is known.
 """
 
 from __future__ import annotations

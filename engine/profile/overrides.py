@@ -1,7 +1,7 @@
 """`--set key=value`: single settings on top of a profile.
 
-A value is TOML; what is not TOML is tried as the form reads it (`16k`, `a,b`), then taken as text.
-Called by `load.py` and `engine profile set`. Not here: whether key and value are allowed.
+A value is TOML; what is not TOML is tried as the form reads it (`16k`, `a,b`), then taken as text. Not here: whether
+key and value are allowed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Profiles written whole or not at all: new ones from a dict, edits that keep a person's comments.
 
-Called by `engine.api`, the deck's form and the command line. Nothing is written that does not
-validate. Not here: making a profile from a plan (`resolve.py`).
+Nothing is written that does not validate. Not here: making a profile from a plan (`resolve.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A parsed profile held against the schema: every finding in words, and what is left without them.
 
-A wrong value must not hide the next one, so what did not validate is taken out, required settings
-get a stand-in, and the checks across fields run on the rest (`Validated.partial`, minus `broken`).
-Called by `load.py` and `save.py`. Not here: checks across fields, files, models (`check.py`).
+A wrong value must not hide the next one, so what did not validate is taken out, required settings get a stand-in, and
+the checks across fields run on the rest (`Validated.partial`, minus `broken`). Not here: checks across fields, files,
+models (`check.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The profiles that come with the package, by name.
 
-Called by the command line, the deck's list and the demo. Importing it loads no pydantic.
+Importing it loads no pydantic.
 """
 
 from __future__ import annotations

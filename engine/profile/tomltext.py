@@ -1,8 +1,7 @@
 """TOML from a person nobody vouches for: read and parsed within bounds, every failure a `Problem`.
 
-`tomllib` takes time and memory that grow with the square of a dotted key's length, raises four
-kinds of exception beside its own, and knows no byte-order mark; all of that stops here. Called by
-`load.py` and `save.py`. Not here: what the keys mean.
+`tomllib` takes time and memory that grow with the square of a dotted key's length, raises four kinds of exception
+beside its own, and knows no byte-order mark; all of that stops here. Not here: what the keys mean.
 """
 
 from __future__ import annotations

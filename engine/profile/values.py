@@ -1,6 +1,6 @@
 """What a setting may be, in words, and text from a form or a shell turned into a value.
 
-Called by the form, by `--set` and by problem messages. Not here: validation of a whole profile.
+Not here: validation of a whole profile.
 """
 
 from __future__ import annotations

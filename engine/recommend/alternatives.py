@@ -1,7 +1,6 @@
 """What else would work: runner-ups of a plan that fits, nearest changes for one that does not.
 
-Called by `search.py` for a model that is looked at, not for whole rankings: each line is a search of
-its own. Not here: the plan itself.
+Not here: the plan itself.
 """
 
 from __future__ import annotations

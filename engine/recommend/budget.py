@@ -1,7 +1,7 @@
 """How much memory a run may take, on which device, and who holds the rest.
 
-Called by `search.py` and `engine fit`. Budgets start from *free* memory, never from the card's size:
-what other processes hold is gone. Not here: what a run needs (`engine.memory`).
+Budgets start from *free* memory, never from the card's size: what other processes hold is gone. Not here: what a run
+needs (`engine.memory`).
 """
 
 from __future__ import annotations

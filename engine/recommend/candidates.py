@@ -1,8 +1,7 @@
 """The search itself: configurations of one model on one device, and the best of them.
 
-Order of preference: the asked length before shorter ones; plain 16-bit weights before quantized
-ones; a comfortable fit before a tight one; then speed, and less memory among equals. Fields that a
-person set are never varied. Called by `search.py` and `alternatives.py`.
+Order of preference: the asked length before shorter ones; plain 16-bit weights before quantized ones; a comfortable
+fit before a tight one; then speed, and less memory among equals. Fields that a person set are never varied.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The device that a person names, as part of what they ask for, and as settings of a profile.
 
-Called by `engine fit`, `engine recommend`, `engine profile new` and the deck. Not here: choosing one (`budget.py`).
+Not here: choosing one (`budget.py`).
 """
 
 from __future__ import annotations

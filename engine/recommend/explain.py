@@ -1,6 +1,6 @@
 """Every chosen value with its reason, in the words that `engine fit`, profiles and the deck show.
 
-Called by `search.py`. Not here: choosing (`candidates.py`) and what else would fit (`alternatives.py`).
+Not here: choosing (`candidates.py`) and what else would fit (`alternatives.py`).
 """
 
 from __future__ import annotations

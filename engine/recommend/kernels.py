@@ -1,7 +1,7 @@
 """Which operators a run takes for norms, rotation, gate and loss: Triton's where they are installed and fit, or plain.
 
-Called by `candidates.py` before anything is searched, and by `engine.resolve.cross` for what was asked. Nothing is
-imported to find out. Not here: how the kernels are bound (`engine.modeling.liger`), what they keep (`engine.memory`).
+Nothing is imported to find out. Not here: how the kernels are bound (`engine.modeling.liger`), what they keep
+(`engine.memory`).
 """
 
 from __future__ import annotations

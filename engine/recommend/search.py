@@ -1,7 +1,6 @@
 """Plans: the best configuration of a model on a machine, and models in the order worth trying.
 
-Called by `engine fit`, `engine.resolve.resolve` and the deck. Torch-free and quick: a plan takes
-under a millisecond, its alternatives a few. Not here: profiles.
+Torch-free and quick: a plan takes under a millisecond, its alternatives a few. Not here: profiles.
 """
 
 from __future__ import annotations

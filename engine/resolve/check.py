@@ -1,8 +1,6 @@
 """Everything that would keep a profile from running on a machine, found at once.
 
-Schema, combinations, data files, model, fit. Called by `engine profile check`, the deck's list of
-problems, and `resolve.py`, which starts from the same `Examination`. Not here: reading the file
-(`load.py`), content of data (`engine.data`).
+Schema, combinations, data files, model, fit. Not here: reading the file (`load.py`), content of data (`engine.data`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The text of a new profile: from a shipped one with its comments, or from a plan for this machine.
 
-Called by `engine profile new`. Not here: writing it (`save.py`).
+Not here: writing it (`save.py`).
 """
 
 from __future__ import annotations

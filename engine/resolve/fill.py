@@ -1,6 +1,6 @@
 """Open settings of a profile filled in from a plan, each with its source and reason.
 
-Called by `resolve.py`. Not here: the choice of any value that a plan carries.
+Not here: the choice of any value that a plan carries.
 
 Some settings keep the word "auto" because what decides them is not known before the data is read:
 those in `DECIDED_BY_DATA`; the worker settles them.

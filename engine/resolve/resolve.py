@@ -1,8 +1,7 @@
 """A profile and a machine to settings without `"auto"`, each with where it came from.
 
-Called by `engine train`, the deck and the worker (`from_run_json`). Not here: which values are best;
-the recommender decides those, `requirements.py` tells it what the profile fixes, and `fill.py` puts
-the answer in place.
+Not here: which values are best; the recommender decides those; `fill.py` tells it what the profile fixes
+and puts its answer in place.
 """
 
 from __future__ import annotations

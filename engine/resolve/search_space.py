@@ -1,7 +1,7 @@
 """What a sweep varies, read from `[sweep] space`: lists of values, rows of values that go together, and ranges.
 
-`dimensions` reads it, `sweep_findings` says what is wrong with it, key by key. Called by `check.py` and
-`engine.sweep`. Not here: combining the values (`engine.sweep.combinations`), searching them (`engine.sweep.study`).
+`dimensions` reads it, `sweep_findings` says what is wrong with it, key by key. Not here: combining the values
+(`engine.sweep.combinations`), searching them (`engine.sweep.study`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Settings that are allowed and probably not meant: without effect, or far from what works.
 
-Called by `check.py`; never keeps a run from starting. Not here: problems (`cross.py`).
+None keeps a run from starting. Not here: problems (`cross.py`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """FLOPs of one micro-batch, by what does them: products with weights, and attention.
 
-Used by `roofline.py` and `processor.py`. Multiply and add count as two; P counts the weights a token meets, with the
-output head. 2P a token forward and 2P for the gradient of the input (PaLM, arXiv 2204.02311, appendix B); the
-gradient of the weights, 2P more, only where they learn; 2P more again where layers are recomputed. Recomputation ends
-when the last tensor that the backward pass needs is back: with adapters on the feed-forward output, before that
-layer's own product.
+Multiply and add count as two; P counts the weights a token meets, with the output head. 2P a token forward and 2P for
+the gradient of the input (PaLM, arXiv 2204.02311, appendix B); the gradient of the weights, 2P more, only where they
+learn; 2P more again where layers are recomputed. Recomputation ends when the last tensor that the backward pass needs
+is back: with adapters on the feed-forward output, before that layer's own product.
 """
 
 from __future__ import annotations

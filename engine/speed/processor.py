@@ -1,9 +1,8 @@
 """Time of a micro-batch on a processor, where the work between the products takes as long as they do.
 
 Products at the rate of the model's width, then per token: norms, rotation, gates and adapters in proportion to the
-width; attention by the number of scores; the loss by the number of logits; and what eager PyTorch takes to begin.
-The figures of the device are measured (`engine.measure.microbench`) or guessed from its cores (`rates.py`). Used by
-`roofline.py`.
+width; attention by the number of scores; the loss by the number of logits; and what eager PyTorch takes to begin. The
+figures of the device are measured (`engine.measure.microbench`) or guessed from its cores (`rates.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a device can sustain: arithmetic rate, memory rate, share of the peak that training reaches.
 
-Used by `roofline.py`. The shares come from published runs that state configuration and tokens per
-second (torchtune, Qwen, fitcheck, PEFT), scaled to eager execution, and for Hopper from steps measured on an H200;
-they are rough, and the run's own measured rate replaces them.
+The shares come from published runs that state configuration and tokens per second (torchtune, Qwen, fitcheck, PEFT),
+scaled to eager execution, and for Hopper from steps measured on an H200; they are rough, and the run's own measured
+rate replaces them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Training speed in closed form: arithmetic against a device's rate, with a floor for kernel launches.
 
-Called by `engine.recommend` to order configurations and by `engine fit` to show tokens per second.
-Step time = accumulation x max(FLOPs / rate + dequantization, layers x launch time) + optimizer; on a processor
-the work is `processor.py`'s. Not here: measured speed. Ranking is robust; the absolute figure is good to
-about 30 % on cards with published runs and where the device was measured, and rough elsewhere.
+Step time = accumulation x max(FLOPs / rate + dequantization, layers x launch time) + optimizer; on a processor the
+work is `processor.py`'s. Not here: measured speed. Ranking is robust; the absolute figure is good to about 30 % on
+cards with published runs and where the device was measured, and rough elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The sweep job: starts trials, follows them, ranks them. `{"job": "sweep"}` in a sweep's directory.
 
 Trials are runs in processes of their own; this process may die and be started again at any time (`engine sweeps
-resume`): what it needs stands in the study, in the sweep's directory and in the runs. Called by the worker.
+resume`): what it needs stands in the study, in the sweep's directory and in the runs.
 """
 
 from __future__ import annotations

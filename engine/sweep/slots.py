@@ -1,6 +1,6 @@
 """Where the next trial can run: GPUs that nobody of the sweep holds and that have room, or the processor.
 
-Called by the sweep's loop. Not here: which trial comes next.
+Not here: which trial comes next.
 """
 
 from __future__ import annotations

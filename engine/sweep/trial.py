@@ -1,8 +1,7 @@
 """One trial: an ordinary run, followed from its start (or from wherever it stands) to its value.
 
 A trial's run lives in a process of its own and outlives the sweep's worker, which finds it again by what stands in
-its run.json. Called by the sweep's loop (`run.py`), never blocks. Not here: which settings, and what the value means
-for others (`study.py`).
+its run.json. Nothing here blocks. Not here: which settings, and what the value means for others (`study.py`).
 """
 
 from __future__ import annotations

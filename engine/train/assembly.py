@@ -1,4 +1,4 @@
-"""The parts of a training run put together: data, model, trainer. Called by `run.py`, which runs them."""
+"""The parts of a training run put together: data, model, trainer."""
 
 from __future__ import annotations
 

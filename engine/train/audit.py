@@ -1,6 +1,6 @@
 """Before the first update: does everything that shall learn get a gradient, and does the optimizer know it?
 
-Called by the trainer with the first step's gradients. A run in which nothing can learn ends here, not after a night.
+A run in which nothing can learn ends here, not after a night.
 """
 
 from __future__ import annotations

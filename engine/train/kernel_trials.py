@@ -1,7 +1,7 @@
 """Trials of faster paths on the run's own model and rows: is a path right, and which combination is the fastest?
 
-Used by `kernel_choice.py`. Not here: the clock and what memory must be left (`timing.py`), and the comparing of losses
-and gradients (`acceleration.py`).
+Not here: the clock and what memory must be left (`timing.py`), and the comparing of losses and gradients
+(`acceleration.py`).
 """
 
 from __future__ import annotations

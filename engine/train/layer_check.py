@@ -1,10 +1,9 @@
 """Does a decoder layer compute what it did before? One layer at a time, so that rounding does not add up with depth.
 
-In 16 bits two right ways of computing a whole model drift apart: the gradients of 32 layers of random weights differ by
-a tenth, and those of a trained model, which nearly cancel, by more. A single layer's do not: it gets the same input and
-the same random gradient of its output both times; the two differ by 1.5 % with random weights, and by 3.5 % in the key
-projections of a trained model (SmolLM2-135M, 48 tokens), whose gradient is the smallest. Used by `acceleration.py`,
-which also compares the whole model's loss.
+In 16 bits two right ways of computing a whole model drift apart: the gradients of 32 layers of random weights differ
+by a tenth, and those of a trained model, which nearly cancel, by more. A single layer's do not: it gets the same
+input and the same random gradient of its output both times; the two differ by 1.5 % with random weights, and by 3.5 %
+in the key projections of a trained model (SmolLM2-135M, 48 tokens), whose gradient is the smallest.
 """
 
 from __future__ import annotations

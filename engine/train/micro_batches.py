@@ -1,7 +1,7 @@
 """Micro-batches in smaller parts after memory ran out: the same rows, the same gradient, less at once.
 
 The loss of a part is divided by the trained tokens of the whole accumulated batch, so that parts add up to exactly
-what the micro-batch would have given. Used by the trainer. Not here: what to change when no part is small enough
+what the micro-batch would have given. Not here: what to change when no part is small enough
 (`engine.measure.out_of_memory`).
 """
 

@@ -1,7 +1,7 @@
 """Training curves for TensorBoard, Weights & Biases, MLflow and Trackio, through transformers' own callbacks.
 
 Off unless the profile asks. A reporter that fails is told and left out: a tracking server that goes away must not end
-a night of training. Used by the trainer.
+a night of training.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A training job from run.json to saved weights, told in events. Called by the worker only."""
+"""A training job from run.json to saved weights, told in events."""
 
 from __future__ import annotations
 

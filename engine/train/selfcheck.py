@@ -1,8 +1,7 @@
 """Does the fast path compute what the plain path does? Asked of one small batch before a run starts.
 
-The packed, chunked loss is held against the model's own logits, and documents packed together against
-each alone. A head that does more than a product falls back loudly; documents that see each other stop
-the run. Called by `train.run`.
+The packed, chunked loss is held against the model's own logits, and documents packed together against each alone. A
+head that does more than a product falls back loudly; documents that see each other stop the run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a checkpoint holds, as safetensors and JSON: weights, optimizer, schedule, random numbers.
 
-No pickle: loading a checkpoint never runs code. Called by the trainer's save and resume hooks; the
-directory's wholeness is `engine.runs.checkpoint`.
+No pickle: loading a checkpoint never runs code.
 """
 
 from __future__ import annotations

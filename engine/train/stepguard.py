@@ -1,9 +1,8 @@
 """No optimizer step from a loss or a gradient that is not finite: it is skipped, weights and moments stay.
 
-On a GPU the decision is made there (fused AdamW takes a `found_inf` flag, as gradient scaling uses it) and read
-with the next log line, so that no step waits for the device; elsewhere it is read at once and the step finds no
-gradients. With gradient scaling (fp16) the scaler skips and lowers its scale: then steps are only counted here.
-Used by the trainer.
+On a GPU the decision is made there (fused AdamW takes a `found_inf` flag, as gradient scaling uses it) and read with
+the next log line, so that no step waits for the device; elsewhere it is read at once and the step finds no gradients.
+With gradient scaling (fp16) the scaler skips and lowers its scale: then steps are only counted here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long a micro-batch's forward and backward pass takes, and whether it leaves room for the optimizer.
 
-Used by `kernel_trials.py`. Random states are as before afterwards, gradients are gone, and the peaks that trials
-reached are forgotten, so that a run's own peaks are its own.
+Random states are as before afterwards, gradients are gone, and the peaks that trials reached are forgotten, so that a
+run's own peaks are its own.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tui.widgets.rows import Row, Rows
 
 
 class DevicesScreen(Modal[str | None]):
-    """See the module. Closes with the key of a device, or None. Keys count before the list is drawn."""
+    """A list of devices. Closes with the key of one, or None. Keys count before the list is drawn."""
 
     BINDINGS: ClassVar = [
         ("d,j", "move(1)", "next"),

@@ -16,7 +16,7 @@ from tui.widgets.lines import Line
 
 
 class EstimateScreen(Modal[bool]):
-    """See the module. Closes with True when a profile is wanted."""
+    """One plan term by term. Closes with True for a profile of it."""
 
     BINDINGS: ClassVar = [("enter", "answer(True)", "profile"), ("escape,q", "answer(False)", "back")]
 

@@ -64,7 +64,7 @@ FIRST_S = 3.0
 
 
 class FitScreen(DeckScreen):
-    """See the module."""
+    """The machine, the models ranked for it, and the plan under the cursor."""
 
     NAME = "fit"
     BINDINGS: ClassVar = bindings(FIT_COMMANDS)

@@ -30,7 +30,7 @@ class Target:
 
 
 class JumpScreen(Modal[Go | None]):
-    """See the module. Closes with the way to go, or None."""
+    """Letters over targets; a letter closes it with the way to go, anything else with None."""
 
     BINDINGS: ClassVar = [("escape,ctrl+o,f3", "give_up", "cancel")]
 

@@ -50,7 +50,7 @@ def read_data(text: str, path: Path, told: Told) -> dict[str, Any]:
 
 
 class DataScreen(Modal[DataSeen | None]):
-    """See the module. Closes with what was found, for the time estimate."""
+    """What becomes of the data. Closes with its figures, for the time estimate."""
 
     BINDINGS: ClassVar = [("escape,q", "close", "close"), ("r", "read", "read again")]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FieldRow(Widget, can_focus=True):
-    """See the module."""
+    """A setting of the form: label, value, source, and the open field."""
 
     BINDINGS: ClassVar = [
         Binding("enter", "edit", "edit", show=False),

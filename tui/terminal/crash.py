@@ -1,6 +1,6 @@
 """What is left when the deck itself breaks: a report file without any values, and one line.
 
-Textual would print local variables: tokens, prompts, rows of data. Called by `app.py` only.
+Textual would print local variables: tokens, prompts, rows of data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Leaving when asked to, and when the terminal is gone: then nothing can be restored, and nothing may wait for it.
 
-The kernel follows a hang-up with SIGCONT, on which Textual would start its terminal anew; its thread that writes
-dies on the closed terminal, and whoever writes more than it can queue waits for ever. Called by `app.py` only.
+The kernel follows a hang-up with SIGCONT, on which Textual would start its terminal anew; its thread that writes dies
+on the closed terminal, and whoever writes more than it can queue waits for ever.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ EAGER_TURNS, POLL_S = 200, 0.002
 
 
 class TypeAhead:
-    """See the module."""
+    """Events that wait for the deck to settle, and the task that lets them through one by one."""
 
     def __init__(self, app: App[Any]) -> None:
         self._app = app

@@ -1,8 +1,7 @@
 """A list of one-line rows, drawn for the width there is; the current one is marked and uncoloured.
 
-An OptionList underneath: arrows, page keys, mouse and scrolling are Textual's. A row is a function of
-width and of whether it is current, so columns line up at any size and colours never clash with the
-cursor. Used by the fit and the runs screens.
+An OptionList underneath: arrows, page keys, mouse and scrolling are Textual's. A row is a function of width and of
+whether it is current, so columns line up at any size and colours never clash with the cursor.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Row:
 
 
 class Rows(OptionList):
-    """See the module. Posts OptionList's own messages."""
+    """A list of drawn rows. Posts OptionList's own messages."""
 
     def __init__(self, *, id: str | None = None, marked_unfocused: bool = True) -> None:
         super().__init__(id=id, compact=True, markup=False)

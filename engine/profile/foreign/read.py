@@ -1,6 +1,6 @@
 """One or more training files of another tool as a draft of a profile, with every loss named.
 
-Called by `engine profile import`. Later files win over earlier ones. Nothing here loads data or models.
+Later files win over earlier ones. Nothing here loads data or models.
 """
 
 from __future__ import annotations

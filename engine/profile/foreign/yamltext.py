@@ -1,7 +1,7 @@
 """YAML from a person nobody vouches for: its top-level keys with their lines, within bounds.
 
-Only plain data is built (no tags that make objects), and aliases are counted before anything is
-built, so that a few hundred bytes cannot become gigabytes. Called by `read.py`.
+Only plain data is built (no tags that make objects), and aliases are counted before anything is built, so that a few
+hundred bytes cannot become gigabytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Log-probabilities of every document under the base, once before training: what DPO and KTO compare with.
 
 Fresh adapters change nothing yet, so the model itself is the base at that moment, also when a run is resumed: the
-checkpoint is loaded afterwards. Called by `train.run`.
+checkpoint is loaded afterwards.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ import click
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
+from engine.runs.follow import fold_run
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.runs.view import amount
 from engine.text import format_bytes, sanitize
@@ -30,7 +32,7 @@ def remedy(run_id: str, number: int | None, as_json: bool) -> None:
     from engine.resolve.remedies import apply_remedy, failure_of, remedies
 
     run = store.find_run(run_id)
-    state = store.run_state(run)
+    state = run_state(run)
     if state not in ("failed", "lost"):
         raise EngineError(f"run {run.id} is {state}: there is nothing to mend", code=ExitCode.PROFILE)
     error, limit = _what_happened(run)
@@ -49,8 +51,6 @@ def remedy(run_id: str, number: int | None, as_json: bool) -> None:
 
 
 def _what_happened(run: Run) -> tuple[dict[str, Any], float | None]:
-    from engine.cli.runs import fold_run
-
     fold, _ = fold_run(run)
     return fold.error, amount(fold.shortage.get("measured"), "limit_bytes")
 

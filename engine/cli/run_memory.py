@@ -10,6 +10,7 @@ import textwrap
 from typing import Any
 
 from engine.cli.common import table
+from engine.runs.record import Prediction
 from engine.runs.view import RunFold, amount
 from engine.text import format_bytes
 
@@ -25,11 +26,11 @@ _NAMES = {
 _PHASES = ("load", "check", "evaluate", "forward", "backward", "optimizer")
 
 
-def memory_facts(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
+def memory_facts(fold: RunFold, predicted: Prediction) -> dict[str, Any]:
     """Bytes promised and taken of the same thing, the widest one; with all of them and the phases where known."""
     told = fold.calibration
     if not told:
-        return _from_samples(fold, run_json)
+        return _from_samples(fold, predicted)
     promised, measured = told["predicted"], told["measured"]
     widest = next(
         (name for name in ("device_bytes", "reserved_bytes") if promised.get(name) and measured.get(name)), ""
@@ -45,11 +46,11 @@ def memory_facts(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_samples(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
+def _from_samples(fold: RunFold, predicted: Prediction) -> dict[str, Any]:
     memory = fold.last_memory
     on_card = "peak_reserved_bytes" in memory
-    predicted = run_json.get("estimate", {}).get("reserved_bytes" if on_card else "device_bytes")
-    return _compare(predicted, memory.get("peak_reserved_bytes" if on_card else "host_rss_bytes"))
+    promised = predicted.reserved_bytes if on_card else predicted.device_bytes
+    return _compare(promised, memory.get("peak_reserved_bytes" if on_card else "host_rss_bytes"))
 
 
 def _compare(predicted: Any, measured: Any) -> dict[str, Any]:

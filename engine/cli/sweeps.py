@@ -17,12 +17,11 @@ from engine.cli.sweep_table import look, show_sweep, summary
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch
 from engine.runs import store as runs
-from engine.runs.events import read_events
+from engine.runs.follow import follow_run, follow_worker
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.table import ranked
-
-_OVER = ("completed", "stopped", "failed", "lost")
 
 
 @click.group()
@@ -71,15 +70,9 @@ def _tell(sweep: Run, as_json: bool) -> None:
 def watch(sweep_id: str, as_json: bool) -> None:
     """Follow a sweep until it ends. Leaving (Ctrl-C) does not touch it."""
     sweep = store.find_sweep(sweep_id)
-    progress, offset = Progress(quiet=as_json), 0
-    while True:
-        over = runs.run_state(sweep) in _OVER
-        events, offset = read_events(sweep.events_path, offset)
-        for event in events:
-            print_json(event) if as_json else progress(event)
-        if over and not events:
-            break
-        time.sleep(0.5)
+    progress = Progress(quiet=as_json)
+    for event in follow_run(sweep):
+        print_json(event) if as_json else progress(event)
     progress.close()
     if not as_json:
         _tell(sweep, as_json)
@@ -93,13 +86,13 @@ def stop(sweep_id: str, wait: float, as_json: bool) -> None:
     """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' goes on with them."""
     sweep = store.find_sweep(sweep_id)
     if not launch.is_at_work(sweep.path):
-        note(f"sweep {sweep.id} is not at work ({runs.run_state(sweep)})")
+        note(f"sweep {sweep.id} is not at work ({run_state(sweep)})")
     else:
         control.request(sweep.path, "stop")
     deadline = time.monotonic() + wait
     while launch.is_at_work(sweep.path) and time.monotonic() < deadline:
         time.sleep(0.1)
-    state = runs.run_state(sweep)
+    state = run_state(sweep)
     print_json({"sweep": sweep.id, "state": state}) if as_json else line(f"{sweep.id}  {state}")
 
 
@@ -171,7 +164,7 @@ def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offse
     error: EngineError | None = None
     before = signal.signal(signal.SIGINT, _passing_on(process))
     try:
-        for event in launch.follow(sweep.events_path, process, offset=offset):
+        for event in follow_worker(sweep.events_path, process, offset=offset):
             progress(event)
             if event["type"] == "error":
                 error = EngineError.from_dict(event)

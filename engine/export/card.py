@@ -101,7 +101,7 @@ def metadata_of(facts: Facts) -> ModelCardData:
 
 
 def _licence(trained: OpenedRun) -> dict[str, Any]:
-    told = str(trained.run_json.get("model", {}).get("licence") or "")
+    told = trained.record.model.licence
     known = sanitize(redact(told), max_chars=60, single_line=True)
     if not known:
         return {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.evaluate.page import score_rows
 from engine.export.clean import DEMO_NAME, cell, plain
+from engine.runs.record import Origin
 from engine.text import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def summary(facts: Facts) -> str:
 
 
 def _licence(facts: Facts) -> str:
-    known = str(facts.trained.run_json.get("model", {}).get("licence") or "")
+    known = facts.trained.record.model.licence
     if known:
         return f"Licence of the base model: {plain(known)}. It governs this model too."
     return "The licence of the base model is not known here: look it up before you pass this model on."
@@ -167,21 +168,21 @@ def _smaller(name: str, before: int, after: int) -> str:
 
 def training(facts: Facts) -> str:
     """Every setting with where its value came from."""
-    provenance = facts.trained.run_json.get("provenance", {})
+    provenance = facts.trained.record.provenance
     rows = [
-        f"| {cell(key)} | {cell(value)} | {_source(provenance.get(key, {}))} |"
+        f"| {cell(key)} | {cell(value)} | {_source(provenance.get(key, Origin()))} |"
         for key, value in _settings(facts)
         if key not in _HIDDEN
     ]
     end = facts.trained.summary()
     told = []
-    if end.get("step"):
-        told.append(f"{end['step']} steps, {format_count(end.get('tokens'))} tokens")
-    if isinstance(end.get("best_eval_loss"), (int, float)):
-        told.append(f"best evaluation loss {end['best_eval_loss']:.4f} at step {end.get('best_step')}")
-    if end.get("trainable_parameters"):
+    if end.step:
+        told.append(f"{end.step} steps, {format_count(end.tokens)} tokens")
+    if end.best_eval_loss is not None:
+        told.append(f"best evaluation loss {end.best_eval_loss:.4f} at step {end.best_step}")
+    if end.trainable_parameters:
         told.append(
-            f"{format_count(end['trainable_parameters'])} of {format_count(end['total_parameters'])} parameters trained"
+            f"{format_count(end.trainable_parameters)} of {format_count(end.total_parameters)} parameters trained"
         )
     line = [f"{'; '.join(told)}.", ""] if told else []
     return "\n".join(["## Training", "", *line, "| setting | value | from |", "|---|---|---|", *rows])
@@ -198,27 +199,26 @@ def _settings(facts: Facts) -> list[tuple[str, Any]]:
     ]
 
 
-def _source(entry: dict[str, Any]) -> str:
-    source, reason = str(entry.get("source", "")), str(entry.get("reason", ""))
+def _source(origin: Origin) -> str:
+    source, reason = origin.source, origin.reason
     return plain(f"{source}: {reason}" if reason and reason not in source else source)
 
 
 def data(facts: Facts) -> str:
     """Numbers of the data report; never the files' names."""
-    report = facts.trained.read("data/report.json")
+    record = facts.trained.data()
     lines = []
-    for number, part in enumerate(report.get("datasets", []), 1):
-        dropped = "; ".join(f"{item['rows']} {item['cause']}" for item in part.get("dropped", []))
+    for number, file in enumerate(record.files, 1):
+        dropped = "; ".join(f"{rows} {cause}" for rows, cause in file.dropped)
         lines.append(
-            f"- file {number} ({plain(part.get('format'))}): {part.get('rows_read')} rows read, "
-            f"{part.get('kept')} kept, {part.get('cut')} cut" + (f"; left out: {plain(dropped)}" if dropped else "")
+            f"- file {number} ({plain(file.format)}): {file.rows_read} rows read, "
+            f"{file.kept} kept, {file.cut} cut" + (f"; left out: {plain(dropped)}" if dropped else "")
         )
-    for name in ("train", "validation"):
-        part = report.get(name)
-        if part:
+    for name, part in (("train", record.train), ("validation", record.validation)):
+        if part is not None:
             lines.append(
-                f"- {name}: {part.get('rows')} rows, {format_count(part.get('tokens'))} tokens, "
-                f"{format_count(part.get('trained_tokens'))} of them in answers"
+                f"- {name}: {part.rows} rows, {format_count(part.tokens)} tokens, "
+                f"{format_count(part.trained_tokens)} of them in answers"
             )
     if not lines:
         return ""
@@ -227,10 +227,10 @@ def data(facts: Facts) -> str:
 
 def environment(facts: Facts) -> str:
     """Processor or GPU by model, time, versions."""
-    run_json, end = facts.trained.run_json, facts.trained.summary()
-    device = end.get("device") or facts.trained.settings.launch.device
-    if str(device).upper() == "CPU":
-        device = run_json.get("machine", {}).get("cpu", {}).get("name") or "CPU"
-    took = f" in {format_duration(end['seconds'])}" if isinstance(end.get("seconds"), (int, float)) else ""
-    versions = [f"{plain(name)} {plain(value)}" for name, value in run_json.get("versions", {}).items() if value]
+    record, end = facts.trained.record, facts.trained.summary()
+    device = end.device or str(facts.trained.settings.launch.device)
+    if device.upper() == "CPU":
+        device = record.processor or "CPU"
+    took = "" if end.seconds is None else f" in {format_duration(end.seconds)}"
+    versions = [f"{plain(name)} {plain(value)}" for name, value in record.versions.items() if value]
     return f"## Hardware and software\n\nTrained on {plain(device)}{took}. {', '.join(versions)}."

@@ -122,7 +122,7 @@ def write_modelfile(source: Source, kind: str, trained: OpenedRun) -> None:
 
     Ollama takes the template from the file.
     """
-    ends: Sequence[Any] = trained.read("data/report.json").get("ends", [])
+    ends: Sequence[Any] = trained.data().ends
     lines = [f"FROM ./{file_of(source, kind).name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
     if trained.settings.data.system.strip():
         lines.append(f"SYSTEM {json.dumps(trained.settings.data.system, ensure_ascii=False)}")

@@ -27,6 +27,7 @@ from engine.export.quantized import write_quantized
 from engine.export.texts import Texts, texts_of
 from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.inference.run import OpenedRun, load_tokenizer, open_run, refuse_scores
+from engine.jsonvalues import Unreadable, load_any_object
 from engine.modeling.load import model_directory
 from engine.runs.job import Job
 
@@ -183,8 +184,7 @@ def _wanted(job: Job, trained: OpenedRun) -> Wanted:
 
 
 def _parameters(trained: OpenedRun) -> int:
-    known = trained.run_json.get("model", {}).get("parameters") or trained.summary().get("total_parameters")
-    return int(known or 0)
+    return trained.record.model.parameters or trained.summary().total_parameters or 0
 
 
 def _needed_bytes(trained: OpenedRun, wanted: Wanted, parameters: int) -> int:
@@ -202,7 +202,7 @@ def _finish(
     """Cards, the mark of an export, and what the caller is told."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
-    scores = trained.read("eval/report.json") or None
+    scores = _evaluated(trained)
     entries = {made["format"]: made for made in report["formats"]}
     kinds = [kind for kind in ("adapter", "merged", *wanted.quantized) if (folder / kind).is_dir()]
     for kind in kinds:
@@ -237,6 +237,11 @@ def _finish(
         "dtype": wanted.dtype,
         "parity": report,
     }
+
+
+def _evaluated(trained: OpenedRun) -> dict[str, Any] | None:
+    found = load_any_object(trained.run_dir / "eval" / "report.json", name="report.json", hint="evaluate again")
+    return None if isinstance(found, Unreadable) else found
 
 
 def _main(kinds: Sequence[str]) -> str:

@@ -13,12 +13,13 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import probe_machine
 from engine.runs.control import take_requests
 from engine.runs.job import Job
+from engine.runs.state import LIVE
 from engine.runs.store import Run
 from engine.sweep import table, trial
 from engine.sweep.starter import Starter, begin
 from engine.sweep.state import Work
 from engine.sweep.store import trial_runs
-from engine.sweep.trial import ALIVE, MOST_RESUMES, LiveTrial
+from engine.sweep.trial import MOST_RESUMES, LiveTrial
 
 POLL_S = 0.5
 
@@ -92,7 +93,7 @@ def follow(work: Work, one: LiveTrial) -> None:
         work.study.report(one.number, step, loss)
         _prune_if_hopeless(work, one, step)
     state = one.state()
-    if state in ALIVE:
+    if state in LIVE:
         return
     # A signal is a reboot's or the kernel's; a request is somebody's.
     if state == "lost" or (state == "stopped" and one.reason.startswith("SIG") and not work.job.stop):

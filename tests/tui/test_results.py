@@ -301,13 +301,16 @@ def test_formats_are_chosen_as_the_exporter_takes_them() -> None:
 
 
 def test_sizes_are_told_before_anything_is_written() -> None:
-    run_json = {
+    found = {
+        "schema_version": 1,
         "settings": {"model": {"dtype": "bf16"}},
         "model": {"parameters": 7_000_000_000, "vocab_size": 32_000, "hidden_size": 4096, "tie_word_embeddings": False},
         "estimate": {"trainable_parameters": 40_000_000},
     }
+    record = runs.record_of(found)
+    assert isinstance(record, runs.RunRecord)
     sizes = {
-        name: (estimated_bytes(name, Choices(), run_json) or 0) / 1e9
+        name: (estimated_bytes(name, Choices(), record) or 0) / 1e9
         for name in ("adapter", "merged", "nf4", "int8", "gguf q8_0", "gguf q4_0")
     }
     assert sizes["adapter"] == pytest.approx(0.08)
@@ -316,8 +319,8 @@ def test_sizes_are_told_before_anything_is_written() -> None:
     assert 7.0 < sizes["int8"] < 7.4
     assert sizes["gguf q8_0"] == pytest.approx(7.16 * 7.0 / 6.74, rel=0.01)  # llama.cpp's 7B: 7.16 GB of 6.74 B weights
     assert 3.9 < sizes["gguf q4_0"] < 4.2
-    assert estimated_bytes("merged", Choices(), {}) is None
-    assert estimated_bytes("merged", Choices(dtype="fp32"), run_json) == 28e9
+    assert estimated_bytes("merged", Choices(), None) is None
+    assert estimated_bytes("merged", Choices(dtype="fp32"), record) == 28e9
 
 
 async def test_choices_change_the_command_and_its_words(cpu_machine: object) -> None:

@@ -76,7 +76,7 @@ def format_row(name: str, choices: Choices, results: Results, width: int, curren
     at = _columns(width)
     written = results.exported.of(name) if results.exported else None
     chosen = choices.has(name)
-    estimate = estimated_bytes(name, choices, results.run_json)
+    estimate = estimated_bytes(name, choices, results.record)
     size = format_bytes(written.size_bytes) if written else f"~{format_bytes(estimate)}" if estimate else "–"
     cells: list[Part] = [
         ("> " if current else "  ", "bold"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.api.runs import RunRecord
 from tui.reading.snapshot import value
 from tui.text import safe, short_path
 
@@ -110,33 +111,29 @@ def command(run_id: str, choices: Choices, profile: Choices) -> str:
     return shlex.join(words)
 
 
-def estimated_bytes(name: str, choices: Choices, run_json: Mapping[str, Any]) -> float | None:
+def estimated_bytes(name: str, choices: Choices, record: RunRecord | None) -> float | None:
     """About how large a format will be, from the model's shape; None when that is not known.
 
     Matrices of the layers in the format's bits; embeddings and head as the exporter stores them.
     """
-    model = _table(run_json, "model")
-    parameters = value(model, "parameters")
+    if record is None:
+        return None
+    model, own_dtype = record.model, record.text("model.dtype") or "bf16"
     if name == "adapter":
-        count = value(_table(run_json, "estimate"), "trainable_parameters")
-        return count * _ITEM_BITS.get(_own_dtype(run_json), 16.0) / 8 if count else None
+        count = record.prediction.trainable_parameters
+        return count * _ITEM_BITS.get(own_dtype, 16.0) / 8 if count else None
+    parameters = model.parameters
     if not parameters:
         return None
-    merged_bits = _ITEM_BITS.get(choices.dtype or _own_dtype(run_json), 16.0)
+    merged_bits = _ITEM_BITS.get(choices.dtype or own_dtype, 16.0)
     if name == "merged":
         return parameters * merged_bits / 8
-    edges = (value(model, "vocab_size") or 0.0) * (value(model, "hidden_size") or 0.0)
+    edges = (model.vocab_size or 0) * (model.hidden_size or 0) * (1 if model.tie_word_embeddings else 2)
     if name in QUANTIZED:
-        edges *= 1 if model.get("tie_word_embeddings") else 2
         return (edges * merged_bits + max(0.0, parameters - edges) * BITS[name]) / 8
     kind = name.removeprefix("gguf ")
-    edges *= 1 if model.get("tie_word_embeddings") else 2
     edge_bits = BITS["q8_0"] if kind in ("q4_0", "q5_0", "q5_1") else BITS[kind]
     return (edges * edge_bits + max(0.0, parameters - edges) * BITS[kind]) / 8
-
-
-def _own_dtype(run_json: Mapping[str, Any]) -> str:
-    return str(_table(_table(run_json, "settings"), "model").get("dtype") or "bf16")
 
 
 def _table(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:

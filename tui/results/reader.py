@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.api import results, runs
-from engine.api.runs import Run
-from engine.errors import EngineError
+from engine.api.runs import Run, RunRecord
 from engine.files import read_json
+from engine.jsonvalues import Unreadable
 from engine.text import format_duration, sanitize
 from tui.frame.commands import LIVE_STATES
 from tui.reading.jobs import JobReader, JobView
@@ -36,7 +36,8 @@ class Results:
     exported: Exported | None = None
     profile: Choices = field(default_factory=Choices)
     """What the profile says of the export."""
-    run_json: Mapping[str, Any] = field(default_factory=dict)
+    record: RunRecord | None = None
+    """run.json; None where it cannot be read."""
 
     @property
     def no_evaluation(self) -> str:
@@ -54,13 +55,13 @@ class ResultReader:
         self._evaluation = JobReader(run.path / results.EVALUATION_FOLDER)
         self._export = JobReader(run.path / results.EXPORT_FOLDER)
         self._kept: dict[str, tuple[float, Any]] = {}
-        self._run_json: dict[str, Any] = {}
-        self._facts = make_facts(run.id, {})
+        self._record: RunRecord | None = None
+        self._facts = make_facts(run.id, None)
 
     def read(self, evaluating: bool = False, exporting: bool = False) -> Results:
         """What there is now; the flags say that a worker of this deck lives."""
         self._once()
-        state = safe(runs.run_state(self.run), 20) if self.run.path.is_dir() else "removed"
+        state = runs.run_state(self.run)
         report, problem = self._file("eval/report.json", _report) or (None, "")
         exported = self._file("export-job/result.json", _exported) or self._file("export/export.json", _marked)
         if exported is not None and not Path(exported[0]).is_dir():
@@ -76,27 +77,24 @@ class ResultReader:
             evaluation=self._evaluation.read(starting=evaluating),
             export=self._export.read(starting=exporting),
             exported=exported[1] if exported else None,
-            profile=first_choices(self._run_json.get("settings") or {}),
-            run_json=self._run_json,
+            profile=first_choices(self._record.settings if self._record else {}),
+            record=self._record,
         )
 
     def _once(self) -> None:
-        if not self._run_json:
-            try:
-                self._run_json = runs.load_run_json(self.run)
-            except EngineError:
-                return
-            self._facts = make_facts(self.run.id, self._run_json)
+        if self._record is None:
+            found = runs.load_record(self.run.path)
+            self._facts = make_facts(self.run.id, found)
+            self._record = None if isinstance(found, Unreadable) else found
 
     def _reason(self, state: str) -> str:
         if state in LIVE_STATES:
             return f"this run is {state}: wait for its end, or stop it on screen 3"
         if state == "removed":
             return "this run was deleted"
-        if not self._run_json:
-            return "run.json cannot be read: the run cannot be used"
-        settings = self._run_json.get("settings") or {}
-        if (settings.get("train") or {}).get("objective") == "reward":
+        if self._record is None:
+            return self._facts.problem
+        if self._record.text("train.objective") == "reward":
             return "a reward model scores answers and writes none"
         path = self.run.path
         if (path / "adapter" / "adapter_model.safetensors").is_file() or any(path.glob("model/*.safetensors")):

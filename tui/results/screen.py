@@ -147,7 +147,7 @@ class ResultsScreen(ExportScreen):
 
     def _seen(self, results: Results) -> None:
         if results.run is self._run:
-            if self._choices is None and results.run_json:
+            if self._choices is None and results.record:
                 self._choices = results.profile
             self.results = results
             self._show()

@@ -193,7 +193,7 @@ class RunScreen(MendingScreen):
         if message.run is self._run:
             if self._tail:
                 self._tail.stop()
-            base = self._latest or RunSnapshot(make_facts(message.run.id, {}))
+            base = self._latest or RunSnapshot(make_facts(message.run.id, None))
             self._latest = replace(base, state="not started", error=error_lines(message.error))
             self.deck.snapshot = self._latest
             self._show()

@@ -18,6 +18,7 @@ from engine.runs.lock import holder_pid as holder_pid
 from engine.runs.record import RunRecord as RunRecord
 from engine.runs.record import Summary as Summary
 from engine.runs.record import SweepTrial as SweepTrial
+from engine.runs.record import load_data_record as load_data_record
 from engine.runs.record import load_record as load_record
 from engine.runs.record import read_record as read_record
 from engine.runs.record import record_of as record_of

@@ -14,6 +14,7 @@ from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
 from engine.export.formats import GGUF, QUANTIZED
 from engine.export.push import Hub, connect, files_of, listing, upload
+from engine.export.report import ExportReport, result_of
 from engine.runs import jobs, launch, store
 from engine.runs.store import Run
 from engine.text import format_duration
@@ -110,14 +111,14 @@ def export_run(
         progress.close()
 
 
-def show(result: dict[str, Any]) -> None:
+def show(found: dict[str, Any]) -> None:
     """Paths, and how the formats compare."""
-    kinds = ("adapter", "merged", *QUANTIZED, "gguf")
-    rows = [(kind, str(result[kind])) for kind in kinds if result.get(kind)]
-    for text in table([*rows, ("card", str(result["card"]))]):
+    result = result_of(found)
+    rows = [*result.paths.items(), *([("gguf", result.gguf)] if result.gguf else [])]
+    for text in table([*rows, ("card", result.card)]):
         line(text)
-    report = result["parity"]
-    if report["formats"]:
+    report = result.report
+    if report.formats:
         line()
         for text in parity_page.table_lines(report):
             line(text)
@@ -125,12 +126,11 @@ def show(result: dict[str, Any]) -> None:
         _show_answer(report)
         for text in parity_page.legend(report):
             note(text)
-    note(f"done in {format_duration(result['seconds'])}")
+    note(f"done in {format_duration(result.seconds)}")
 
 
-def _show_answer(report: dict[str, Any]) -> None:
+def _show_answer(report: ExportReport) -> None:
     """The first answer of the merged model, or of the adapter alone."""
-    made = next((made for made in report["formats"] if made["format"] == "merged"), report["formats"][0])
-    found = made["answers"][0]
-    end = "ended by itself" if found["stopped"] else "did not end by itself"
-    line(f"answer   {found['text'][:200]!r} ({found['tokens']} tokens, {end})")
+    found = (report.of("merged") or report.formats[0]).answers[0]
+    end = "ended by itself" if found.stopped else "did not end by itself"
+    line(f"answer   {found.text[:200]!r} ({found.tokens} tokens, {end})")

@@ -5,7 +5,6 @@ Called by `card.py` only.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluate.page import score_rows
@@ -100,7 +99,8 @@ def usage(facts: Facts) -> str:
     if facts.kind == "adapter":
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
         code = _ADAPTER_HEAD.format(base=base) + rest
-        if stops := (facts.parity or {}).get("stops"):
+        if facts.parity is not None and facts.parity.stops:
+            stops = list(facts.parity.stops)
             code = code.replace("max_new_tokens=128", f"max_new_tokens=128, eos_token_id={stops}")
     needs = {"nf4": "bitsandbytes", "int8": "bitsandbytes"}.get(facts.kind, "torchao" if "int8-" in facts.kind else "")
     lines = [f"Needs `pip install {needs}` beside transformers.\n\n" if needs else "", f"```python\n{code}\n```"]
@@ -118,8 +118,8 @@ def evaluation(facts: Facts) -> str:
         f"| {name} | {base} | {tuned} | {plain(change)} |"
         for name, base, tuned, change in _finite_rows(score_rows(report))
     ]
-    head = f"On {report['rows']} of {report['rows_held_out']} rows held out from training, greedy answers."
-    verdict = f"Verdict: {plain(report['verdict'])} ({plain(report['verdict_reason'])})."
+    head = f"On {report.rows} of {report.rows_held_out} rows held out from training, greedy answers."
+    verdict = f"Verdict: {plain(report.verdict)} ({plain(report.verdict_reason)})."
     table = ["| score | base | tuned | change (95 % interval) |", "|---|---:|---:|---:|", *rows]
     return "\n".join(["## Evaluation", "", head, "", *table, "", verdict])
 
@@ -131,38 +131,38 @@ def _finite_rows(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, 
 def check(facts: Facts) -> str:
     """How the written files compared when they were loaded again, and what they take on disk and in memory."""
     found = facts.parity
-    if not found:
+    if found is None:
         return ""
-    ended = sum(answer["stopped"] for answer in found["answers"])
+    figures, merged = found.figures, facts.merged
+    ended = sum(answer.stopped for answer in found.answers)
     lines = [
-        f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
-        f"({found['relative_rms']:.2g} of their spread; {found['tolerance']:.2g} is allowed)",
-        f"- same next token in {found['top1_agreement']:.1%} of places",
-        f"- stored as {plain(', '.join(found['stored']))}",
-        f"- {ended} of {len(found['answers'])} answers ended by themselves",
+        f"- largest difference of a logit: {figures.max_abs_diff:.3g}, mean {figures.mean_abs_diff:.3g} "
+        f"({figures.relative_rms:.2g} of their spread; {found.tolerance or 0.0:.2g} is allowed)",
+        f"- same next token in {figures.top1_agreement:.1%} of places",
+        f"- stored as {plain(', '.join(found.stored))}",
+        f"- {ended} of {len(found.answers)} answers ended by themselves",
     ]
-    if facts.merged and facts.kind not in ("adapter", "merged"):
-        same = sum(answer["same_as_merged"] for answer in found["answers"])
+    if merged is not None and facts.kind not in ("adapter", "merged"):
+        same = sum(bool(answer.same_as_merged) for answer in found.answers)
         lines[-1] += f", {same} are the merged model's to the letter"
-        lines += [_smaller(name, facts.merged[key], found[key]) for name, key in _SIZES]
-    if isinstance(found.get("perplexity"), float) and math.isfinite(found["perplexity"]):
-        before = f" (merged: {facts.merged['perplexity']:.3f})" if facts.merged and facts.kind != "merged" else ""
-        lines.append(f"- perplexity of the answers in these texts: {found['perplexity']:.3f}{before}")
-    if found.get("calibration_rows"):
-        layers = f"{found['fixed_layers']} of {found['layers']} layers"
-        others = "; the others have outliers and measure each token" * (found["fixed_layers"] < found["layers"])
-        lines.append(f"- fixed scales of activations in {layers}, from {found['calibration_rows']} texts{others}")
+        lines.append(_smaller("on disk", merged.size_bytes, found.size_bytes))
+        lines.append(_smaller("in memory", merged.memory_bytes, found.memory_bytes))
+    if found.perplexity is not None:
+        other = merged.perplexity if merged is not None and facts.kind != "merged" else None
+        before = "" if other is None else f" (merged: {other:.3f})"
+        lines.append(f"- perplexity of the answers in these texts: {found.perplexity:.3f}{before}")
+    if found.calibration_rows and found.fixed_layers is not None and found.layers is not None:
+        layers = f"{found.fixed_layers} of {found.layers} layers"
+        others = "; the others have outliers and measure each token" * (found.fixed_layers < found.layers)
+        lines.append(f"- fixed scales of activations in {layers}, from {found.calibration_rows} texts{others}")
     told = (
         f"Loaded again by plain {'PEFT' if facts.kind == 'adapter' else 'transformers'} and compared with "
-        f"{plain(found['against'])} over {found['positions']} positions of {len(found['rows'])} texts:"
+        f"{plain(found.against)} over {figures.positions} positions of {len(found.rows)} texts:"
     )
     return "\n".join(["## Check of the files", "", told, "", *lines])
 
 
-_SIZES = (("on disk", "size_bytes"), ("in memory", "memory_bytes"))
-
-
-def _smaller(name: str, before: int, after: int) -> str:
+def _smaller(name: str, before: int | None, after: int | None) -> str:
     return f"- weights {name}: {format_bytes(before)} before, {format_bytes(after)} after"
 
 

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
+from engine.export.report import MARK_FILE
 from engine.files import sync_directory, sync_tree
 from engine.text import format_bytes
 
-MARK = "export.json"
-"""The file that tells an export of ours from any other directory."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _FULL_TEXT = re.compile(r"no space left|disk quota|os error (28|122)", re.IGNORECASE)
 
@@ -30,7 +29,7 @@ def check_target(target: Path) -> None:
         raise EngineError(
             "the output is not a directory", code=ExitCode.PROFILE, where=str(target), hint="name another"
         )
-    if target.is_dir() and not (target / MARK).is_file() and any(target.iterdir()):
+    if target.is_dir() and not (target / MARK_FILE).is_file() and any(target.iterdir()):
         raise EngineError(
             "the output directory holds files that no export wrote",
             code=ExitCode.PROFILE,

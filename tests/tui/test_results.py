@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from textual.pilot import Pilot
 
 from engine.api import results, runs
-from engine.evaluate.page import _ROWS
+from engine.evaluate.report import KINDS, read_report_of
+from engine.evaluate.report import Score as Measured
 from engine.profile.tables.outcome import Export
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
@@ -36,7 +37,7 @@ from tui.results.exports import (
     make_exported,
     toggled,
 )
-from tui.results.reader import ResultReader, _sure, make_report
+from tui.results.reader import ResultReader, make_report
 from tui.results.scores import fitting, which_samples
 from tui.results.screen import ResultsScreen
 
@@ -431,17 +432,21 @@ async def test_hostile_results(size: tuple[int, int], cpu_machine: object, monke
 
 
 def test_reports_and_exports_take_anything() -> None:
-    assert make_report(report()).samples[0].tuned_right
-    assert make_exported({}).written == ()
-    assert make_exported({"parity": {"formats": [3, {}]}, "merged": 5}).of("merged") is not None
-    samples = make_report(report()).samples
+    assert make_report(read_report_of(report())).samples[0].tuned_right
+    assert make_exported(results.result_of({})).written == ()
+    assert make_exported(results.result_of({"parity": {"formats": [3, {}]}, "merged": 5})).of("merged") is not None
+    samples = make_report(read_report_of(report())).samples
     assert [one.number for one in which_samples(samples, "wrong", "")] == [2]
     assert which_samples(samples, "all", "long ago")[0].prompt == SAMPLES[2]["prompt"]
-    scores = make_report(report()).scores
+    scores = make_report(read_report_of(report())).scores
     assert [row.label for row in fitting(scores, 4)] == ["loss per token", "ROUGE-L", "exact match %"]
 
 
 def test_a_loss_that_surely_rises_is_worse() -> None:
-    for label in (label for _, label, _, _ in _ROWS):
-        is_loss = "loss" in label or label == "perplexity"
-        assert _sure(label, "+0.1", "+0.3") == ("worse" if is_loss else "better"), label
+    for kind in KINDS:
+        is_loss = "loss" in kind.label or kind.label == "perplexity"
+        rises, falls = (Measured(kind, 1.0, 1.2, 0.2, interval) for interval in ((0.1, 0.3), (-0.3, -0.1)))
+        assert rises.significance == ("worse" if is_loss else "better"), kind.label
+        assert falls.significance == ("better" if is_loss else "worse"), kind.label
+    assert Measured(KINDS[0], 1.0, 1.2, 0.2, (-0.1, 0.3)).significance == "chance"
+    assert Measured(KINDS[0], 1.0, 1.2, 0.2, None).significance == ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.api.results import ExportReport, ExportResult, FormatReport
 from engine.api.runs import RunRecord
-from tui.reading.snapshot import value
 from tui.text import safe, short_path
 
 QUANTIZED = ("nf4", "int8", "int8-dynamic", "int8-static")
@@ -136,11 +137,6 @@ def estimated_bytes(name: str, choices: Choices, record: RunRecord | None) -> fl
     return (edges * edge_bits + max(0.0, parameters - edges) * BITS[kind]) / 8
 
 
-def _table(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = holder.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
 @dataclass(frozen=True, slots=True)
 class Written:
     """One format of a finished export and how it compared with what it was made from."""
@@ -172,47 +168,49 @@ class Exported:
         return next((one for one in self.written if one.name == name), None)
 
 
-def make_exported(result: Mapping[str, Any]) -> Exported:
-    """The export of a job's result; whatever is missing there is left out."""
-    found = _table(result, "parity").get("formats")
-    entries = [made for made in (found if isinstance(found, list) else ()) if isinstance(made, Mapping)]
-    compared = {str(made.get("format")): made for made in entries if "file" not in made}
+def make_exported(result: ExportResult) -> Exported:
+    """A finished export ready to show."""
+    report = result.report
     written = [
-        _written(name, result[name], value(result, f"{name}_bytes"), compared.get(name, {}))
-        for name in ("adapter", "merged", *QUANTIZED)
-        if result.get(name)
+        _written(name, path, result.sizes_bytes.get(name), _directory(report, name))
+        for name, path in result.paths.items()
     ]
-    for made in entries:
-        if "file" in made:
-            kind = safe(made.get("format") or "", 20).removeprefix("gguf").lstrip(" -_")
-            path = f"{result.get('gguf')}/{made.get('file')}"
-            written.append(_written(f"gguf {kind}", path, value(made, "size_bytes"), made))
+    for made in report.formats:
+        if made.file is not None:
+            kind = safe(made.format, 20).removeprefix("gguf").lstrip(" -_")
+            written.append(_written(f"gguf {kind}", f"{result.gguf}/{made.file}", made.size_bytes, made))
+    merged = _directory(report, "merged")
     return Exported(
-        output=short_path(result.get("output") or ""),
-        dtype=safe(result.get("dtype") or "", 12),
-        card=short_path(result.get("card") or ""),
-        seconds=value(result, "seconds"),
-        answer=_answer(compared.get("merged", {})),
+        output=short_path(result.output),
+        dtype=safe(result.dtype, 12),
+        card=short_path(result.card),
+        seconds=result.seconds,
+        answer=safe(merged.answers[0].text, 200) if merged and merged.answers else "",
         written=tuple(written),
     )
 
 
-def _answer(made: Mapping[str, Any]) -> str:
-    """What a format answered to the first prompt."""
-    answers = made.get("answers")
-    first = answers[0] if isinstance(answers, list) and answers else None
-    return safe(first.get("text") or "", 200) if isinstance(first, Mapping) else ""
+def _directory(report: ExportReport, name: str) -> FormatReport | None:
+    """The entry of a format that is a directory."""
+    return next((made for made in report.formats if made.format == name and made.file is None), None)
 
 
-def _written(name: str, path: object, size: float | None, found: Mapping[str, Any]) -> Written:
+def _written(name: str, path: str, size: float | None, made: FormatReport | None) -> Written:
+    if made is None:
+        return Written(name, short_path(path), size)
+    figures = made.figures
     return Written(
         name,
         short_path(path),
         size,
-        value(found, "max_abs_diff"),
-        value(found, "mean_abs_diff"),
-        value(found, "relative_rms"),
-        value(found, "top1_agreement"),
-        safe(found.get("against") or "", 60),
-        value(found, "positions"),
+        _known(figures.max_abs_diff),
+        _known(figures.mean_abs_diff),
+        _known(figures.relative_rms),
+        _known(figures.top1_agreement),
+        safe(made.against, 60),
+        figures.positions or None,
     )
+
+
+def _known(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure

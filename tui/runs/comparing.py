@@ -10,7 +10,6 @@ from typing import Any
 from engine.api import results
 from engine.api import runs as runs_api
 from engine.api.runs import Run
-from engine.files import read_json
 from engine.jsonvalues import Unreadable
 from engine.text import format_bytes, format_count, format_duration
 from tui.charts.decimate import Point
@@ -110,25 +109,15 @@ def _peak(shot: RunSnapshot) -> float | None:
 
 def _evaluation(run: Run) -> tuple[dict[str, str], dict[str, float]]:
     """The verdict and what the tuned model scored, as texts and, where they can be ranked, as numbers."""
-    report = _json(run, "eval/report.json")
-    if not report:
+    report = results.load_report(run.path / results.EVALUATION_FOLDER)
+    if isinstance(report, Unreadable):
         return {}, {}
-    tuned = report.get("tuned")
-    perplexity = value(tuned if isinstance(tuned, Mapping) else None, "perplexity")
-    texts = {"verdict": safe(report.get("verdict") or "n/a", 30), "perplexity, tuned": number(perplexity, ".3f")}
-    try:
-        rows = {row[0]: row[2] for row in results.score_rows(report)}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        rows = {}
-    texts |= {f"{label}, tuned": safe(rows[label], 20) for label in ("ROUGE-L", "exact match %") if label in rows}
+    perplexity = report.tuned.get("perplexity")
+    texts = {"verdict": safe(report.verdict or "n/a", 30), "perplexity, tuned": number(perplexity, ".3f")}
+    for score in report.scores:
+        if score.kind.key in ("rougeL", "exact_match"):
+            texts[f"{score.kind.label}, tuned"] = results.number_text(score.kind, score.tuned)
     return texts, {} if perplexity is None else {"perplexity, tuned": perplexity}
-
-
-def _json(run: Run, name: str) -> dict[str, Any]:
-    try:
-        return read_json(run.path / name)
-    except (OSError, ValueError):
-        return {}
 
 
 def _settings(run: Run) -> dict[str, Setting]:

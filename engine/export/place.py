@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
 from engine.export.report import MARK_FILE
-from engine.files import sync_directory, sync_tree
+from engine.files import recover_directory, swap_directory, sync_tree
 from engine.text import format_bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -68,35 +68,14 @@ def building(target: Path) -> Iterator[Path]:
         try:
             yield beside
             sync_tree(beside)
-            _swap(beside, target)
+            swap_directory(beside, target)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
-
-
-def _swap(beside: Path, target: Path) -> None:
-    old = _old(target)
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(beside, target)
-    except OSError:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    sync_directory(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def recover(target: Path) -> None:
     """Clear up after an export that was killed: bring back the old one, remove what was half written."""
-    old = _old(target)
-    if old.is_dir() and not target.exists():
-        os.replace(old, target)
-    shutil.rmtree(old, ignore_errors=True)
+    recover_directory(target)
     for stale in target.parent.glob(f".{target.name}.tmp-*"):
         pid = stale.name.rpartition("-")[2]
         if pid.isdigit() and not _alive(int(pid)):

@@ -75,7 +75,7 @@ class SweepTrial:
     """A run's place in a sweep."""
 
     sweep: str
-    number: int
+    number: int | None
     params: Mapping[str, Any]
 
 
@@ -207,7 +207,7 @@ def _trial(found: Table) -> SweepTrial | None:
     number = found.get("trial")
     if not found.get("id"):
         return None
-    return SweepTrial(str(found["id"]), number if isinstance(number, int) else 0, table_in(found, "params"))
+    return SweepTrial(str(found["id"]), number if isinstance(number, int) else None, table_in(found, "params"))
 
 
 def _path(found: Table, key: str) -> Path | None:

@@ -11,8 +11,10 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import probe_machine
+from engine.jsonvalues import Unreadable
 from engine.runs.control import take_requests
 from engine.runs.job import Job
+from engine.runs.record import load_record
 from engine.runs.state import LIVE
 from engine.runs.store import Run
 from engine.sweep import table, trial
@@ -78,8 +80,8 @@ def _adopt(work: Work) -> None:
 
 
 def _slot_of(run: Run) -> str | None:
-    launch = table.read_or_empty(run.path / "run.json").get("settings", {}).get("launch", {})
-    return str(launch["gpu"]) if launch.get("gpu") else None
+    found = load_record(run.path)
+    return None if isinstance(found, Unreadable) else found.launch.gpu or None
 
 
 GRACE_SHARE = 0.2

@@ -225,7 +225,7 @@ def make_trial(found: SweepTrial | None) -> Trial | None:
     if found is None:
         return None
     pairs = ((safe(str(key).rpartition(".")[2], 40), _short(setting)) for key, setting in found.params.items())
-    return Trial(safe(found.sweep, 80), found.number, tuple(pairs))
+    return Trial(safe(found.sweep, 80), found.number or 0, tuple(pairs))
 
 
 def _short(setting: Any) -> str:

@@ -75,7 +75,7 @@ def version_problem(found: Table, key: str, newest: int) -> str:
     """Why an object of this version is not read; empty when it is."""
     version = found.get(key)
     if isinstance(version, bool) or not isinstance(version, int):
-        return f"has no {key}: another program wrote it"
+        return f"is not whole: it has no {key}"
     if not 1 <= version <= newest:
         known = f"{newest}" if newest == 1 else f"1 to {newest}"
         return f"has version {version}, this engine reads {known}"

@@ -6,7 +6,7 @@ BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint matrix setup docs clean
+.PHONY: demo test lint matrix wheel setup docs docs-check clean
 
 demo: $(BASE)
 	$(BIN)/engine demo
@@ -24,11 +24,19 @@ lint: $(DEV)
 matrix: $(DEV)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/matrix.py $(if $(FULL),--full) $(ONLY)
 
+# A wheel in dist/, tried in an environment of its own.
+wheel: $(DEV)
+	.ci/wheel
+
 setup: $(DEV)
 
+# The pages that code writes, then the deck's pictures. `make docs-check` says which pages are out of date.
 docs: $(DEV)
-	$(BIN)/python -m engine.profile.docs
+	$(BIN)/python -m bench.pages
 	$(BIN)/python -m tui.shots docs
+
+docs-check: $(DEV)
+	$(BIN)/python -m bench.pages --check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -2,7 +2,7 @@
 
     python bench/deck.py [--output bench/results/deck.json] [--rounds 12] [--quick]
 
-Everything is measured on the real program in a pseudo-terminal of 80 x 24 with 256 colours, mouse off as over a slow
+Everything is measured on the real program in a pseudo-terminal of 80 x 24 with 256 colors, mouse off as over a slow
 line, on real runs of the built-in demo and on one written for the purpose with 360,000 steps and a million lines of
 log. State goes to a folder of its own that is removed at the end. Processor time is that of the deck's process alone.
 """

@@ -4,7 +4,7 @@
 
 A cell is a whole run of the training job, in this process: profile, resolution, data, training, saving. Its loss is
 that of the held-out rows before the first step and after the last one. Then the saved weights are loaded as `engine
-evaluate` loads them, and their logits are held against those of the model that was saved. Cells that make no sense
+evaluate` loads them, and their logits are compared with those of the model that was saved. Cells that make no sense
 are given to `engine profile check`, which has to refuse them.
 """
 

@@ -1,4 +1,4 @@
-"""Errors a person can act on, and the exit codes of every command.
+"""Errors that a user can act on, and the exit codes of every command.
 
 Raised everywhere, rendered only by the command line, the worker and the deck. Not here: input
 problems collected in bulk (those are `Problem`, several of which make one error).
@@ -12,7 +12,11 @@ from typing import Any
 
 
 class ExitCode(IntEnum):
-    """What the shell sees; scripts branch on these, so they never change meaning."""
+    """What the shell sees; scripts branch on these. `MEANINGS` has their texts.
+
+    A model, a profile or every setting of a sweep that does not fit is RESOURCES in every command, whether the
+    command shows a plan, checks one or would start it. Where other problems stand beside it, PROFILE.
+    """
 
     OK = 0
     INTERNAL = 1
@@ -26,9 +30,24 @@ class ExitCode(IntEnum):
     ENVIRONMENT = 9
 
 
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.INTERNAL: "an internal error",
+    ExitCode.PROFILE: "profile or usage",
+    ExitCode.DATA: "data",
+    ExitCode.MODEL: "model",
+    ExitCode.RESOURCES: "resources: does not fit, GPU or memory missing, a worker at work",
+    ExitCode.DISK: "disk",
+    ExitCode.DIVERGED: "diverged: a loss that is not a number",
+    ExitCode.INTERRUPTED: "stopped, and can be resumed",
+    ExitCode.ENVIRONMENT: "environment: driver, library, program, network, token, launcher",
+}
+"""What `engine --help` says of each code."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with what a person gave us.
+    """One problem in the user's input.
 
     `where` is `file:line`, a dotted profile key, or `file, row N`; `hint` says what to do.
     """
@@ -50,10 +69,15 @@ class Problem:
         return " - ".join(parts)
 
 
+OUT_OF_MEMORY = "out_of_memory"
+"""Cause of an error: the device or the machine had too little memory."""
+
+
 class EngineError(Exception):
     """What happened, where, and what to do about it; carries the exit code.
 
-    `problems` holds every finding when there are several; `message` then counts them.
+    `problems` holds every finding when there are several; `message` then counts them. `cause`: for whoever decides what
+    to do next, `OUT_OF_MEMORY` or empty.
     """
 
     def __init__(
@@ -64,6 +88,7 @@ class EngineError(Exception):
         hint: str = "",
         where: str = "",
         problems: tuple[Problem, ...] = (),
+        cause: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -71,10 +96,13 @@ class EngineError(Exception):
         self.hint = hint
         self.where = where
         self.problems = problems
+        self.cause = cause
 
     def to_dict(self) -> dict[str, Any]:
         """The `error` object of `--json` output and of the `error` event."""
         found: dict[str, Any] = {"code": self.code.name.lower(), "message": self.message}
+        if self.cause:
+            found["cause"] = self.cause
         if self.hint:
             found["hint"] = self.hint
         if self.where:
@@ -98,6 +126,7 @@ class EngineError(Exception):
             hint=str(found.get("hint", "")),
             where=str(found.get("where", "")),
             problems=problems,
+            cause=str(found.get("cause", "")),
         )
 
     def __str__(self) -> str:

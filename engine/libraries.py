@@ -1,4 +1,4 @@
-"""Installed libraries against the ranges of `pyproject.toml`, before one of them fails in words of its own.
+"""Installed libraries against the ranges of `pyproject.toml`, before one of them fails with a message of its own.
 
 The ranges are those of the installed distribution's metadata, so there is one list. A checkout without metadata
 knows none and says nothing. The worker asks before torch is imported; the shell and the deck only after an import
@@ -52,7 +52,7 @@ class Misfit:
 
     @property
     def command(self) -> str:
-        """What mends it."""
+        """The command that repairs it."""
         import shlex
 
         return f"{shlex.quote(sys.executable)} -m pip install '{self.name}{self.wanted}'"

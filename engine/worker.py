@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine.errors import EngineError, ExitCode, is_out_of_memory
+from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode, is_out_of_memory
 from engine.files import read_json, write_json_atomic
 from engine.libraries import check_libraries
 from engine.runs.events import EventWriter
@@ -120,6 +120,7 @@ def _as_engine_error(error: BaseException) -> EngineError:
         return EngineError(
             f"out of memory: {(text.splitlines() or [kind])[0]}",
             code=ExitCode.RESOURCES,
+            cause=OUT_OF_MEMORY,
             hint="lower train.per_device_train_batch_size or model.max_length, or use activation checkpointing",
         )
     if any(sign in text for sign in _DISK_FULL):

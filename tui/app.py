@@ -23,24 +23,28 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widgets import Input
 
-from tui.frame.commands import BY_ID, Command, bindings
+from tui.commands import COMMANDS as DECK_TABLE
+from tui.frame.commands import DECK_COMMANDS, Command, bindings
 from tui.frame.options import Options
 from tui.frame.palette import DeckCommands
 from tui.frame.screen import DeckScreen
 from tui.frame.session import DeckState
 from tui.frame.settings import read_settings
 from tui.frame.themes import THEMES, default_theme
+from tui.run.commands import RemediesState
+from tui.runs.commands import Selection
 from tui.terminal import hangup
 from tui.terminal.ascii import AsciiFilter
 from tui.terminal.colorless import ColorlessFilter
 from tui.terminal.opening import Attributes, restore_when_closed
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
-from tui.widgets.dialogs import Modal, QuitQuestion
+from tui.widgets.dialogs import Confirm, Modal
 
 if TYPE_CHECKING:
     from engine.api.runs import Run
     from tui.documents.form import Form
+    from tui.frame.deck import Deck
 
 
 def _fit() -> Screen[None]:
@@ -88,7 +92,7 @@ class DeckApp(App[None]):
         "fit": _fit, "profile": _profile, "run": _run, "runs": _runs, "results": _results, "compare": _compare
     }  # fmt: skip
     DEFAULT_MODE = "fit"
-    BINDINGS: ClassVar = [*bindings(""), Binding("ctrl+c", "copy_or_quit", show=False, priority=True)]
+    BINDINGS: ClassVar = [*bindings(DECK_COMMANDS), Binding("ctrl+c", "copy_or_quit", show=False, priority=True)]
     COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
@@ -98,7 +102,9 @@ class DeckApp(App[None]):
         super().__init__()
         self.options = options or Options()
         self.deck = DeckState()
+        self.commands = DECK_TABLE
         self._typed_ahead = TypeAhead(self)
+        self._quit_question: Confirm | None = None
         self.ending = hangup.Ending()
         self.terminal: Attributes | None = None
         """What the terminal was like before the deck took it; None: Textual knows."""
@@ -106,7 +112,7 @@ class DeckApp(App[None]):
         self._colorless = ColorlessFilter() if self.no_color else None
         for theme in THEMES:
             self.register_theme(theme)
-        self.settings = read_settings(frozenset(self.available_themes))
+        self.settings = read_settings(self.commands, frozenset(self.available_themes))
         self.deck.keys = self.settings.keys
         self.set_keymap({f"deck.{name}": keys for name, keys in self.settings.keys.items()})
         self.theme = default_theme(os.environ, self.available_themes, self.settings.theme)
@@ -154,7 +160,7 @@ class DeckApp(App[None]):
 
     def action_command(self, command_id: str) -> None:
         """Carry out a command of the table, or say why not. What was typed into an open field is taken first."""
-        command = BY_ID[command_id]
+        command = self.commands.by_id[command_id]
         if not command.aside and not self._settled_for(command):
             return
         reason = command.available(self.deck)
@@ -182,9 +188,14 @@ class DeckApp(App[None]):
         else:
             super().action_command_palette()
 
+    @property
+    def _asks_to_quit(self) -> bool:
+        """Whether the question is open that `q` asks when edits would be lost: it is asked once."""
+        return self.screen is self._quit_question
+
     async def action_quit(self) -> None:
         """`ctrl+q` asks as `q` does; while that question is open it changes nothing."""
-        if not isinstance(self.screen, QuitQuestion):
+        if not self._asks_to_quit:
             self.action_command("quit")
 
     async def action_copy_or_quit(self) -> None:
@@ -195,7 +206,7 @@ class DeckApp(App[None]):
         if selected:
             self.copy_to_clipboard(selected)
             self.notify("copied what is selected; ctrl+q quits", timeout=3, markup=False)
-        elif isinstance(self.screen, QuitQuestion):
+        elif self._asks_to_quit:
             self.screen.dismiss(False)
         else:
             self.action_command("quit")
@@ -203,7 +214,8 @@ class DeckApp(App[None]):
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
         """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
         self.deck.process_offset = offset
-        self.deck.run, self.deck.process, self.deck.snapshot, self.deck.mending = run, process, None, None
+        self.deck.run, self.deck.process, self.deck.snapshot = run, process, None
+        self.deck.put(RemediesState())
         self.switch_mode("run")
 
     def open_form(self, form: Form) -> None:
@@ -218,8 +230,6 @@ class DeckApp(App[None]):
         if before is None or not before.dirty:
             take(True)
             return
-        from tui.widgets.dialogs import Confirm
-
         self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them", final=True), take)
 
     def do_fit(self) -> None:
@@ -242,8 +252,7 @@ class DeckApp(App[None]):
         """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
         from engine.api import runs
 
-        under = self.deck.row or (self.deck.sweep.trials[0] if self.deck.sweep and self.deck.sweep.trials else None)
-        here = {"runs": under and under.run, "run": self.deck.run}.get(self.current_mode)
+        here = {"runs": self.deck.of(Selection).best_run, "run": self.deck.run}.get(self.current_mode)
         newest = next(iter(runs.list_runs()), None)
         self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
         self.switch_mode("results")
@@ -261,11 +270,11 @@ class DeckApp(App[None]):
 
     def do_help(self) -> None:
         """Show the keys of this screen."""
-        from tui.frame.help import HelpScreen
+        from tui.frame.help import help_screen
 
         screen = self.screen_stack[0]
         here = screen.help_here() if isinstance(screen, DeckScreen) else None
-        self.push_screen(HelpScreen(self.current_mode, here, self.settings))
+        self.push_screen(help_screen(self.commands, self.current_mode, here, self.settings))
 
     def do_jump(self) -> None:
         """Letters over everything that can be gone to."""
@@ -288,10 +297,9 @@ class DeckApp(App[None]):
         if form is None or not form.dirty:
             self.exit()
             return
-        from tui.widgets.dialogs import AskToQuit
-
-        question = AskToQuit(f"{form.name} has edits that are not saved.", "quit without saving", final=True)
-        self.push_screen(question, lambda yes: self.exit() if yes else None)
+        text = f"{form.name} has edits that are not saved."
+        self._quit_question = Confirm(text, "quit without saving", final=True)
+        self.push_screen(self._quit_question, lambda yes: self.exit() if yes else None)
 
     def _handle_exception(self, error: Exception) -> None:
         """Report without local variables, restore the terminal, end with code 1."""
@@ -305,6 +313,12 @@ class DeckApp(App[None]):
             rendered = self.error_console.render(Text(text), self.error_console.options)
             self._exit_renderables.append(Segments(list(rendered)))
         self._close_messages_no_wait()
+
+
+if TYPE_CHECKING:
+
+    def _as_deck(app: DeckApp) -> Deck:
+        return app  # what screens may ask for is all there
 
 
 class AttachedDeckApp(DeckApp):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from textual.message_pump import MessagePump
+from textual.timer import Timer
 
 T = TypeVar("T")
 Job = tuple[Callable[[], Any], Callable[[Any], None], Callable[[Exception], None]]
@@ -76,3 +77,42 @@ def _outcome(
         return done, work()
     except Exception as error:
         return failed, error
+
+
+class Poll(Generic[T]):
+    """Reads again every few seconds while its screen is seen, one read at a time."""
+
+    def __init__(
+        self,
+        owner: MessagePump,
+        name: str,
+        every_s: float,
+        read: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._owner, self._every_s = owner, every_s
+        self._lane = Lane(owner, name)
+        self._read, self._done, self._failed = read, done, failed
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Read after the first paint, then again and again. Call once the owner is mounted."""
+        self._timer = self._owner.set_interval(self._every_s, self.read_now)
+        self._owner.call_after_refresh(self.read_now)
+
+    def read_now(self) -> None:
+        """Read, unless a read is under way."""
+        if not self._lane.busy:
+            self._lane.submit(self._read, self._done, self._failed)
+
+    def pause(self) -> None:
+        """Rest: the screen is hidden."""
+        if self._timer is not None:
+            self._timer.pause()
+
+    def resume(self) -> None:
+        """Go on, and read at once."""
+        if self._timer is not None:
+            self._timer.resume()
+            self.read_now()

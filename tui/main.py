@@ -69,11 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print_keys() -> int:
     """Every command as `deck.toml` names it, with the keys that it has now; the file's problems on stderr."""
-    from tui.frame.commands import COMMANDS, key_label
+    from tui.commands import COMMANDS
+    from tui.frame.commands import key_label
     from tui.frame.settings import read_settings
 
-    settings = read_settings()
-    for command in COMMANDS:
+    settings = read_settings(COMMANDS)
+    for command in COMMANDS.rows:
         key = key_label(command, settings.keys) if command.key or command.id in settings.keys else ""
         sys.stdout.write(f"{command.id:14}{key:10}{command.screen or 'everywhere':12}{command.help}\n")
     for problem in settings.problems:

@@ -16,6 +16,7 @@ from engine.api import runs
 from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.main import prepare_environment
+from tui.runs.commands import Selection
 
 SIZES = ((80, 24), (120, 40))
 WAIT_S = 20.0
@@ -61,7 +62,7 @@ async def _shoot(
             fit._imagine("")
             await _until(lambda: fit.ranking is not None and not fit.ranking.what_if)
         await pilot.press("home", "p")
-        await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.found.plan is not None)
+        await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.form_pane.found.plan is not None)
         await pilot.press(*["down"] * 5)
         await save("profile")
         if run is not None:
@@ -69,8 +70,8 @@ async def _shoot(
             await _until(lambda: app.deck.snapshot is not None)
             await save("run")
             await pilot.press("4")
-            await _until(lambda: app.deck.row is not None or app.deck.sweep is not None)
-            app.deck.marked = (run, *others)
+            await _until(lambda: app.deck.of(Selection).line is not None)
+            app.deck.of(Selection).marked = (run, *others)
             await save("runs")
             if others:
                 app.switch_mode("compare")

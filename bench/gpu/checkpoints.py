@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.checkpoints FOLDER MODEL…`: checkpoints of random weights in a catalogue entry's shape.
+"""`python -m bench.gpu.checkpoints FOLDER MODEL…`: checkpoints of random weights in a catalog entry's shape.
 
 They are made on the card where there is one. The tokenizer is the given one, or byte-level BPE learned from the rows.
 """
@@ -24,7 +24,7 @@ _TEMPLATE = (
 
 
 def configuration(model: str) -> Any:
-    """transformers' configuration of a catalogue entry, or of `tiny`."""
+    """transformers' configuration of a catalog entry, or of `tiny`."""
     from engine.models.catalog import catalog_index
     from engine.oracle.build import config_of_spec, transformers_config
 

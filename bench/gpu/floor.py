@@ -26,7 +26,7 @@ class Floor:
 
 
 def floor_of(model: str, shape: TrainingShape, *, full_rows: bool) -> Floor | None:
-    """None for a shape that the catalogue has not. Attention counts where every document fills its row."""
+    """None for a shape that the catalog has not. Attention counts where every document fills its row."""
     spec = catalog_index().get(model)
     if spec is None:
         return None

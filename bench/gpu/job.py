@@ -17,7 +17,7 @@ class Job:
     tool: str
     """`tunedeck`, `unsloth` or `trl` (with Liger)."""
     model: str
-    """An entry of the catalogue, or `tiny`: random weights of its shape."""
+    """An entry of the catalog, or `tiny`: random weights of its shape."""
     rows: str
     """`full` (every row fills `length`), `short` or `mixed` (up to 8,192 tokens)."""
     row_count: int

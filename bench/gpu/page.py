@@ -32,6 +32,13 @@ _CHECKPOINTING = {
     "auto": "memory settings auto",
 }
 _PEERS = ("unsloth", "unsloth_zoo", "trl")
+_PROCESSOR_TOOLS = {
+    "engine": "tunedeck",
+    "llamafactory": "LLaMA-Factory, its defaults",
+    "trl-packed": "TRL, packing",
+    "trl": "TRL, no packing",
+    "plain": "plain transformers + PEFT loop",
+}
 Row = dict[str, Any]
 
 
@@ -225,7 +232,7 @@ def processor_lines() -> list[str]:
     ours = max(rate for name, rate in rates.items() if name.startswith("engine"))
     rows = [
         (
-            name.replace("engine", "tunedeck"),
+            processor_name(name),
             f"{rate:,.0f}",
             f"{ours / rate:.1f} x",
             gib(max(run["peak_resident_bytes"] for run in runs[name])),
@@ -233,6 +240,12 @@ def processor_lines() -> list[str]:
         for name, rate in sorted(rates.items(), key=lambda pair: -pair[1])
     ]
     return table(("", "real tokens/s", "tunedeck is", "resident GiB"), rows)
+
+
+def processor_name(name: str) -> str:
+    """A trainer and its precision, as people call them."""
+    tool, _, dtype = name.partition(" ")
+    return f"{_PROCESSOR_TOOLS[tool]}, {dtype}"
 
 
 def generated() -> str:
@@ -250,11 +263,21 @@ def generated() -> str:
 
 def page_text(page: str) -> str:
     """The page with its tables made anew. Raises ValueError where a mark is missing."""
+    return between_marks(page, generated())
+
+
+def training_text(page: str) -> str:
+    """docs/training.md with its table of a processor made anew. Raises ValueError where a mark is missing."""
+    return between_marks(page, "\n".join(processor_lines()))
+
+
+def between_marks(page: str, made: str) -> str:
+    """The page with `made` between its marks. Raises ValueError where a mark is missing."""
     before, _, rest = page.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
-        raise ValueError(f"{PAGE} has no marks for its tables")
-    return f"{before}{BEGIN}\n\n{generated()}\n\n{END}{after}"
+        raise ValueError("the page has no marks for its tables")
+    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
 
 
 def write() -> None:

@@ -1,6 +1,6 @@
-"""One optimizer step of a catalogue model with random weights, in this process: built, fed and timed.
+"""One optimizer step of a catalog model with random weights, in this process: built, fed and timed.
 
-Used by `variants.py` and `step_profile.py`; the model is built by `bench/memory.py` as a run's is.
+`bench/memory.py` builds the model as a run's is built.
 """
 
 from __future__ import annotations

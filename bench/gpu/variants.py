@@ -20,7 +20,8 @@ from bench.gpu.job import told
 from bench.gpu.step import Bench, build, forget, timed
 from engine.errors import EngineError
 from engine.memory.shape import TrainingShape
-from engine.modeling import attention_kernels, checkpointing, forward, fused_lora, liger
+from engine.modeling import attention_kernels, checkpointing, fused_lora, liger
+from engine.modeling.adapters import base_of
 from engine.train import compiled
 
 WARM_UP, STEADY = 2, 5
@@ -98,7 +99,7 @@ def plain(model: Any) -> None:
     """PEFT's adapters, transformers' operators, and every layer keeps what its backward pass needs."""
     fused_lora.unfuse(model)
     liger.unbind(model)
-    for layer in checkpointing.checkpointed_layers(forward.base_of(model)):
+    for layer in checkpointing.checkpointed_layers(base_of(model)):
         layer.gradient_checkpointing = False
 
 

@@ -28,5 +28,8 @@ from engine.resolve.remedies import failure_of as failure_of
 from engine.resolve.remedies import remedies as remedies
 from engine.resolve.resolve import plan_to_profile as plan_to_profile
 from engine.resolve.resolve import resolve_profile as resolve_profile
+from engine.resolve.run_time import RunTime as RunTime
+from engine.resolve.run_time import run_time as run_time
+from engine.resolve.run_time import time_words as time_words
 from engine.sweep.prepare import PreparedSweep as PreparedSweep
 from engine.sweep.prepare import prepare_sweep as prepare_sweep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.sweep.launch import resume_sweep as resume_sweep
 from engine.sweep.launch import start_sweep as start_sweep
-from engine.sweep.page import bill_lines as bill_lines
+from engine.sweep.page import cost_lines as cost_lines
 from engine.sweep.store import list_sweeps as list_sweeps
 from engine.sweep.store import read_sweep as read_sweep
 from engine.sweep.store import read_trials as read_trials

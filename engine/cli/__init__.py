@@ -1,7 +1,7 @@
 """`engine …`: the headless commands. This module only finds the command and renders its errors.
 
 Each command lives in a module of its own, imported when it is called, so that `engine --help`
-answers without loading any of them. Not here: any work; commands call `engine.api`.
+answers without loading any of them. Not here: any work; commands call the packages below.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ import importlib
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from engine.errors import EngineError, ExitCode
+from engine.cli.flags import Flags, group_flags, note_unparsed
+from engine.errors import MEANINGS, EngineError, ExitCode
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PROGRAM = "engine"
 _COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("engine.cli.probe:probe", "Show this machine: GPUs, processor, memory, disk."),
     "fit": ("engine.cli.fit:fit", "Rank models on this machine, or show one model's estimate term by term."),
@@ -26,12 +32,16 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("engine.cli.data:data", "Check a data set, or preview its tokens and mask."),
     "train": ("engine.cli.train:train", "Train from a profile."),
     "evaluate": ("engine.cli.evaluate:evaluate", "Score base against tuned on held-out rows."),
-    "chat": ("engine.cli.chat:chat", "Talk with what a run trained."),
+    "chat": ("engine.cli.chat:chat", "Talk with the model that a run trained."),
     "export": ("engine.cli.export:export", "Write adapter, merged model and model card, checked against each other."),
     "sweep": ("engine.cli.sweep:sweep", "Search over settings: grid, random or TPE, with the bill first."),
     "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
     "runs": ("engine.cli.runs:runs", "List, show, watch, stop, resume or remove runs."),
     "selftest": ("engine.cli.selftest:selftest", "Check that it computes right and runs fast on this machine."),
+    "completion": (
+        "engine.cli.completion:completion",
+        "Print the script that makes a shell complete names.",
+    ),
     "demo": ("engine.cli.demo:demo", "Probe, recommend, train, evaluate and export a small model, offline."),
 }
 
@@ -40,7 +50,7 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps, and imports one when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of a person's work, not of the alphabet."""
+        """Names in the order in which users need them, not alphabetically."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -56,39 +66,54 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names from the table above and options; click would import every command to ask whether it is hidden."""
+        from click.shell_completion import CompletionItem
+
+        names = [(name, text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=text) for name, text in names), *options]
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Like click's, with the nearest name for one that is not known."""
+        """Resolve as click does; suggest the nearest name for an unknown one."""
         import difflib
 
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in _COMMANDS:
+        if name and not name.startswith("-") and name not in _COMMANDS and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, _COMMANDS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else " See 'engine --help'."
+            hint = f" Did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"No command '{name}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="tunedeck", prog_name="engine")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def cli(debug: bool) -> None:
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code)}  {meaning}" for code, meaning in MEANINGS.items())
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=LazyGroup, epilog=_EPILOG, context_settings=_SETTINGS)
+@click.version_option(package_name="tunedeck", prog_name=PROGRAM)
+@group_flags
+def cli() -> None:
     """Fine-tune language models on this machine: fit, train, evaluate, export.
 
-    Every command takes --json. Results go to stdout, progress to stderr.
+    Every command takes --json and --debug, before its name or behind it. Results go to stdout, progress to stderr.
     """
 
 
 def main() -> None:
     """Entry point of the `engine` script: run a command, turn errors into one line and an exit code."""
     signal.signal(signal.SIGTERM, _leave)
+    flags, arguments = Flags(), sys.argv[1:]
     try:
         # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
-        code = cli.main(standalone_mode=False)
+        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=flags)
         sys.exit(code if isinstance(code, int) else 0)
     except EngineError as error:
-        _show_error(error)
-        sys.exit(int(error.code))
+        _end(error, error, flags)
     except click.ClickException as error:
+        note_unparsed(flags, arguments)
+        if flags.as_json:
+            _end(_usage(error), error, flags)
         error.show()
         sys.exit(int(ExitCode.PROFILE))
     except (click.Abort, KeyboardInterrupt):
@@ -96,35 +121,44 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        internal = _explained(error)
-        _show_error(internal)
-        sys.exit(int(internal.code))
+        _end(_explained(error), error, flags)
+
+
+def _end(error: EngineError, cause: Exception, flags: Flags) -> NoReturn:
+    """Print an error, with the traceback of an internal one under --debug, and exit with its code."""
+    from engine.cli.common import print_error
+
+    if flags.debug and error.code is ExitCode.INTERNAL:
+        import traceback
+
+        traceback.print_exception(cause)
+    print_error(error, as_json=flags.as_json)
+    sys.exit(int(error.code))
+
+
+def _usage(error: click.ClickException) -> EngineError:
+    """Turn click's usage error into an EngineError."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"see '{ctx.command_path} --help'" if ctx is not None else ""
+    # A group without a command answers with its whole help.
+    message = "a command is missing" if isinstance(error, NoArgsIsHelpError) else error.format_message()
+    return EngineError(message, code=ExitCode.PROFILE, hint=hint)
 
 
 def _explained(failure: Exception) -> EngineError:
-    """An error that nobody foresaw: a name no file can have, the library that it may come from, or what Python says."""
+    """Explain an unexpected error: a file name that is too long, a library that causes it, or Python's own message."""
     from engine.libraries import explain
     from engine.text import sanitize
 
     if isinstance(failure, OSError) and failure.errno == errno.ENAMETOOLONG:
         where = sanitize(str(failure.filename), max_chars=200, single_line=True)
-        return EngineError("the name is too long for a file", code=ExitCode.PROFILE, where=where, hint="check the path")
+        return EngineError("the file name is too long", code=ExitCode.PROFILE, where=where, hint="use a shorter path")
 
     plain = f"{type(failure).__name__}: {failure}"
     return explain(failure) or EngineError(plain, hint="run again with --debug for the traceback")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that a command ends the worker that answers it alone."""
+    """Unwind on SIGTERM as on Ctrl-C, so that a command ends a worker that serves only this command."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it twice, and ending a worker takes a moment
     sys.exit(128 + number)
-
-
-def _show_error(error: EngineError) -> None:
-    from engine.cli.common import print_error
-
-    if "--debug" in sys.argv and error.code is ExitCode.INTERNAL:
-        raise error
-    print_error(error, as_json="--json" in sys.argv)

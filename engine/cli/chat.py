@@ -1,9 +1,8 @@
-"""`engine chat RUN`: talk with what a run trained, streamed; lines from a pipe are answered one by one."""
+"""`engine chat RUN`: talk with the model that a run trained; stream answers, or answer each line of a pipe."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, note
+from engine.cli.common import color, json_option, note, print_json_line, warn
+from engine.cli.names import complete_runs
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
@@ -24,7 +24,7 @@ HELP = (
 
 @dataclass(slots=True)
 class Conversation:
-    """What was said, and how answers are made."""
+    """The turns so far and the settings of generation."""
 
     options: dict[str, Any]
     system: str = ""
@@ -32,35 +32,35 @@ class Conversation:
     turns: list[dict[str, str]] = field(default_factory=list)
 
     def messages(self, text: str) -> list[dict[str, str]]:
-        """Everything that the model reads, with the new question."""
+        """All messages that the model reads, with the new question."""
         head = [{"role": "system", "content": self.system}] if self.system else []
         return [*head, *self.turns, {"role": "user", "content": text}]
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--system", default="", help="System message of the conversation.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 32_768), default=512, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 5), default=0.0, help="0 = always the likeliest token.")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of sampled answers.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed for sampled answers.")
 @json_option
 def chat(
     run: str, system: str, max_new_tokens: int, temperature: float, top_p: float, seed: int | None, as_json: bool
 ) -> None:
-    """Talk with what RUN trained: an id, a part of one, or 'last'.
+    """Talk with the model that RUN trained. RUN is an id, a part of one, or 'last'.
 
-    Each line of standard input is a question. From a pipe every line is answered by itself, without what was said
-    before; with --json as {"prompt", "answer", "tokens", "stopped", "seconds"} a line.
+    Each line of standard input is a question. From a pipe, each line gets its own answer, without the turns before
+    it; --json prints one {"prompt", "answer", "tokens", "stopped", "seconds"} a line.
     """
-    found = store.find_run(run)
+    trained_run = store.find_run(run)
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     conversation = Conversation(options, system)
-    with Talk(found) as talk:
-        note(f"loading {found.id} …")
+    with Talk(trained_run) as talk:
+        note(f"loading {trained_run.id} …")
         for event in talk.wait_ready():
             if event["type"] == "warning":
-                note(f"warning: {event['message']}")
+                warn(str(event["message"]))
         if sys.stdin.isatty() and not as_json:
             note(HELP)
             _talk(talk, conversation)
@@ -99,7 +99,7 @@ def _lines(conversation: Conversation) -> Iterator[str]:
 
 
 def _command(conversation: Conversation, text: str) -> bool:
-    """Obey a command; False ends the chat."""
+    """Run a chat command; False ends the chat."""
     word, _, rest = text.partition(" ")
     if word in ("/exit", "/quit"):
         return False
@@ -115,7 +115,7 @@ def _command(conversation: Conversation, text: str) -> bool:
 
 
 def _show(talk: Talk, conversation: Conversation, text: str) -> str:
-    """Stream one answer; the text that belongs to the conversation, empty when it was refused."""
+    """Stream one answer and return its text; empty when the worker refused the question."""
     answer = ""
     events = talk.ask(conversation.messages(text), base=conversation.base, **conversation.options)
     while True:
@@ -138,7 +138,7 @@ def _close(event: dict[str, Any]) -> None:
     rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
     why = "" if event["stopped"] else " (ended by you)" if event["silenced"] else " (at the limit of new tokens)"
     click.echo()
-    click.echo(colour(f"{event['tokens']} tokens, {rate:.1f} a second{why}", "bright_black", err=True), err=True)
+    click.echo(color(f"{event['tokens']} tokens, {rate:.1f} a second{why}", "bright_black", err=True), err=True)
 
 
 def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: bool) -> None:
@@ -148,10 +148,10 @@ def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: boo
     for event in talk.ask(conversation.messages(text), base=False, **conversation.options):
         last = event
     if last["type"] == "refused":
-        hint = "ask something shorter; 'engine chat' on a terminal shows what the template takes"
+        hint = "shorten the question; if that does not help, try 'engine chat' on a terminal"
         raise EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
     if as_json:
         known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
-        click.echo(json.dumps({"prompt": text, "answer": last["text"], **known}))
+        print_json_line({"prompt": text, "answer": last["text"], **known})
     else:
         click.echo(sanitize(str(last["text"]), max_chars=1_000_000))

@@ -1,7 +1,7 @@
-"""What every command shares: `--json`, output streams, colour, tables and error lines.
+"""What every command shares: `--json`, output streams, color, tables and error lines.
 
-Results go to stdout (`emit`, `line`), progress and notes to stderr (`note`). Text that came from
-outside is sanitised here, once, on its way to the terminal.
+Results go to stdout (`emit`, `line`), progress and notes to stderr (`note`). Text from outside is
+sanitized here, once, on its way to the terminal.
 """
 
 from __future__ import annotations
@@ -10,28 +10,35 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
+from engine.cli.flags import json_option as json_option
 from engine.errors import EngineError, Problem
 from engine.text import sanitize
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+NO_FIT = "Exit code 5: it does not fit on the device. 'engine --help' lists all codes."
+"""Below the help of every command that plans memory."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 device_option = click.option(
     "--device",
     metavar="DEVICE",
     default="auto",
-    help="Of this machine: auto, cpu, or a GPU by number (1), slice (0:2) or UUID.",
+    help="Device to use: auto, cpu, or a GPU by number (1), MIG slice (0:2) or UUID.",
 )
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; non-finite numbers become null."""
+    """Print one JSON document on stdout; non-finite numbers become null."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """Print one JSON object as one line on stdout and flush it, so that a pipe passes it on at once."""
+    sys.stdout.write(json.dumps(_finite(value), default=str) + "\n")
+    sys.stdout.flush()
 
 
 def _finite(value: Any) -> Any:
@@ -45,17 +52,22 @@ def _finite(value: Any) -> Any:
 
 
 def line(text: str = "") -> None:
-    """A line of result on stdout."""
+    """Print a line of the result on stdout."""
     click.echo(sanitize(text, max_chars=4000))
 
 
 def note(text: str) -> None:
-    """A line of progress, warning or advice on stderr."""
+    """Print a line of progress, warning or advice on stderr."""
     click.echo(sanitize(text, max_chars=4000), err=True)
 
 
-def colour(text: str, name: str, *, err: bool = False) -> str:
-    """`text` in a colour where the stream is a terminal and `NO_COLOR` is not set.
+def warn(about: Problem | EngineError | str) -> None:
+    """Print a warning on stderr: a sentence, or a problem with its place and remedy."""
+    note(f"warning: {about if isinstance(about, str) else problem_line(about)}")
+
+
+def color(text: str, name: str, *, err: bool = False) -> str:
+    """Color `text` if the stream is a terminal and `NO_COLOR` is not set.
 
     Print it with `click.echo`: `line` and `note` would strip the escape sequences.
     """
@@ -66,7 +78,7 @@ def colour(text: str, name: str, *, err: bool = False) -> str:
 
 
 def number(value: Any) -> str:
-    """A loss or score to four places, `-` where there is none."""
+    """Format a loss or score to four places; `-` where there is none."""
     return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
 
 
@@ -90,16 +102,16 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: S
     ]
 
 
-def problem_line(problem: Problem) -> str:
+def problem_line(problem: Problem | EngineError) -> str:
     """`file.toml:12  lora.rr: unknown key - did you mean 'r'?` in one line."""
     message = problem.message + (f" - {problem.hint}" if problem.hint else "")
     return sanitize(f"{problem.where}: {message}" if problem.where else message, single_line=True)
 
 
 def print_error(error: EngineError, *, as_json: bool) -> None:
-    """An error as `{"error": …}` on stdout, or as one line a problem on stderr."""
+    """Print an error: as a line `{"error": …}` on stdout with `as_json`, else as text on stderr."""
     if as_json:
-        print_json({"error": error.to_dict()})
+        print_json_line({"error": error.to_dict()})
         return
     if len(error.problems) > 1:
         for problem in error.problems:
@@ -107,4 +119,4 @@ def print_error(error: EngineError, *, as_json: bool) -> None:
         click.echo(sanitize(error.message, single_line=True), err=True)
         return
     text = " - ".join(part for part in (error.where, error.message, error.hint) if part)
-    click.echo(f"{colour('error', 'red', err=True)}: {sanitize(text, single_line=True)}", err=True)
+    click.echo(f"{color('error', 'red', err=True)}: {sanitize(text, single_line=True)}", err=True)

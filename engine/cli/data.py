@@ -1,4 +1,4 @@
-"""`engine data check|preview`: what a profile's data becomes, before anything trains.
+"""`engine data check|preview`: show how a profile's data is read, tokenized and packed, before training.
 
 Both resolve the profile here and run in a worker, the only process that loads a tokenizer.
 """
@@ -11,28 +11,26 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, line, note, print_json, table
+from engine.cli.common import color, json_option, line, note, print_json, table, warn
+from engine.cli.flags import group_flags
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
 
-profile_argument = click.argument("profile", type=click.Path(path_type=Path))
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable."
-)
-
 
 @click.group()
+@group_flags
 def data() -> None:
     """Check a data set, or preview its tokens and mask."""
 
 
 @data.command()
-@profile_argument
+@profile_argument()
 @set_option
 @json_option
 def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Read, tokenize and pack the data of PROFILE as training would, and report every row's fate."""
+    """Read, tokenize and pack the data of PROFILE as training does, and report what was kept, cut and dropped."""
     result = _run("data_check", profile, overrides, as_json)
     report = result["report"]
     if as_json:
@@ -41,17 +39,17 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     for text in report_lines(report):
         line(text)
     for warning in report["warnings"]:
-        note(f"warning: {warning}")
+        warn(warning)
 
 
 @data.command()
-@profile_argument
+@profile_argument()
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
 @click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")
 @json_option
 def preview(profile: Path, overrides: tuple[str, ...], rows: int, by_token: bool, as_json: bool) -> None:
-    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses what is trained on."""
+    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens."""
     result = _run("data_preview", profile, overrides, as_json, rows=rows)
     if as_json:
         print_json(result)
@@ -62,7 +60,7 @@ def preview(profile: Path, overrides: tuple[str, ...], rows: int, by_token: bool
     for problem in result["problems"]:
         note(f"{problem['path']}, row {problem['row']}: {problem['cause']} {problem['detail']}")
     for warning in result["warnings"]:
-        note(f"warning: {warning}")
+        warn(warning)
 
 
 def _run(job: str, profile: Path, overrides: tuple[str, ...], as_json: bool, **params: Any) -> dict[str, Any]:
@@ -81,7 +79,7 @@ def _run(job: str, profile: Path, overrides: tuple[str, ...], as_json: bool, **p
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
-    """The report for a terminal: files, what was dropped and why, sets, lengths."""
+    """Format the report for a terminal: files, dropped rows with causes, sets, lengths."""
     lines: list[str] = []
     for dataset in report["datasets"]:
         lines += _dataset_lines(dataset)
@@ -95,7 +93,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     lines.append(f"lengths     {spread}  (max_length {report['max_length']})")
     lines.append(f"duplicates  {report['duplicates']}")
     if report["from_cache"]:
-        lines.append("prepared    before, from the same rows and settings")
+        lines.append("prepared    earlier, from the same rows and settings; read from the cache")
     lines.append(f"held out    {report['validation_source'] if report['validation'] else 'nothing'}")
     return lines
 
@@ -134,18 +132,18 @@ def _show_document(document: dict[str, Any], max_length: int, *, by_token: bool)
         for text in table(rows, header=("trained", "id", "text"), right=(1,)):
             line(text)
         return
-    shown = [
+    runs_text = [
         _run_text("".join(token["text"] for token in run), trained)
         for trained, run in itertools.groupby(tokens, key=lambda token: bool(token["trained"]))
     ]
-    click.echo("".join(shown))
+    click.echo("".join(runs_text))
 
 
 def _run_text(text: str, trained: bool) -> str:
     clean = sanitize(text, max_chars=100_000)
-    return colour(f"⟦{clean}⟧", "green") if trained else clean
+    return color(f"⟦{clean}⟧", "green") if trained else clean
 
 
 def _visible(text: str) -> str:
-    """A token in quotes, so that blanks show; nothing for the later bytes of one character."""
-    return repr(text[:_SHOWN_TOKEN_CHARS]) if text else "(part of the character before)"
+    """Quote a token, so that blanks show; a token without text of its own continues a character."""
+    return repr(text[:_SHOWN_TOKEN_CHARS]) if text else "(continues the character before)"

@@ -1,7 +1,7 @@
-"""`engine demo`: probe, recommend, train, evaluate and export, offline, with the commands' own code.
+"""`engine demo`: probe, recommend, train, evaluate and export, offline, with the code of those commands.
 
-With the built-in model the task is one that it cannot do before and can do after; `--model` takes the
-same way with a real model. The run stays in the store, where the deck and `engine runs` find it.
+The built-in model learns a task that it cannot do before; `--model` does the same with a real model.
+The run stays in the store, where the deck and `engine runs` find it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json
+from engine.cli.profile_argument import set_option
 from engine.errors import ExitCode
 from engine.runs import launch
 from engine.runs.ranks import refuse_ranks
@@ -29,16 +30,16 @@ _REAL_MODEL = (
     'train.learning_rate="auto"',
     "evaluate.max_samples=40",
 )
-"""What a model of more than toy size needs to get through the demonstration on a processor."""
+"""Overrides that let a real model finish the demo on a processor."""
 _SHOWN = ("exact_match", "perplexity", "rougeL", "bleu")
 
 
-@click.command()
+@click.command(epilog=NO_FIT)
 @click.option("--model", metavar="PATH", help="Directory, .gguf file or hub id instead of the built-in model.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@set_option
 @json_option
 def demo(model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Teach a small model to write dates as ISO 8601, and prove it: no network, a minute or two."""
+    """Teach a small model to write dates as ISO 8601 and score it: no network, a minute or two."""
     from engine.cli.evaluate import evaluate_run
     from engine.cli.export import export_run
 
@@ -74,14 +75,14 @@ def _prepare(model: str | None, overrides: tuple[str, ...]) -> tuple[Any, Any, s
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string."""
+    """Quote `text` as a TOML basic string."""
     import json
 
     return json.dumps(text, ensure_ascii=False)
 
 
 def _train(resolved: Any, text: str, *, quiet: bool) -> Run:
-    """Train in the foreground; raises the worker's error. Ctrl-C stops the run with a checkpoint."""
+    """Train in the foreground. Ctrl-C saves a checkpoint and stops. Raises the worker's error."""
     from engine.cli.train import follow_to_end
 
     run, process = launch.start_run("demo", resolved.to_run_json(), text)
@@ -91,7 +92,7 @@ def _train(resolved: Any, text: str, *, quiet: bool) -> Run:
 
 
 def _tell_machine(machine: Any, *, quiet: bool) -> None:
-    """The probe and what it recommends, in four lines."""
+    """Print the machine and the three best plans for it."""
     if quiet:
         return
     from engine.recommend.search import rank_models
@@ -152,13 +153,13 @@ def _tell(result: dict[str, Any]) -> None:
     line(f"deck      {deck_command(Path(sys.executable), shutil.which('tunedeck'), Path.cwd())}")
 
 
-def deck_command(python: Path, found: str | None, here: Path) -> str:
-    """What opens the deck on the newest run from this shell: by name, else by its path, else as a module.
+def deck_command(python: Path, on_path: str | None, here: Path) -> str:
+    """The command that opens the deck on the newest run from this shell: by name, by path or as a module.
 
-    `make demo` leaves it in `.venv/bin`, which no `PATH` knows.
+    `make demo` installs it in `.venv/bin`, which is not on `PATH`.
     """
     beside = python.with_name("tunedeck")
-    if found is not None and (not beside.exists() or beside.samefile(found)):
+    if on_path is not None and (not beside.exists() or beside.samefile(on_path)):
         return "tunedeck last"
     if not beside.exists():
         return f"{shlex.quote(str(python))} -m tui.main last"

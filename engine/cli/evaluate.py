@@ -1,6 +1,6 @@
-"""`engine evaluate RUN`: base against tuned on held-out rows, as a table and samples side by side.
+"""`engine evaluate RUN`: score base and tuned model on held-out rows; print a table and samples side by side.
 
-Also for a model at a path (an export, a GGUF file), and with the tasks of lm-evaluation-harness.
+Also scores a model at a path (an export, a GGUF file), and runs tasks of lm-evaluation-harness.
 """
 
 from __future__ import annotations
@@ -10,23 +10,30 @@ from typing import Any
 
 import click
 
-from engine.cli.common import colour, json_option, line, note, print_json
+from engine.cli.common import color, json_option, line, note, print_json
+from engine.cli.names import complete_runs, or_path
+from engine.cli.profile_argument import set_option
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.target import Asked, job_of
 from engine.runs import jobs, launch
 from engine.runs.store import Run
 
-VERDICT_COLOURS = {"better": "green", "worse": "red", "worse, and forgetting": "red"}
+VERDICT_COLORS = {"better": "green", "worse": "red", "worse, and forgetting": "red"}
 
 
 @click.command()
-@click.argument("target", metavar="RUN|PATH")
+@click.argument("target", metavar="RUN|PATH", shell_complete=or_path(complete_runs))
 @click.option("--rows", type=click.IntRange(1, 100_000), help="Rows to score; default: evaluate.max_samples.")
-@click.option("--data", metavar="PATH", help="Score these rows instead of those that the run held out.")
-@click.option("--run", metavar="RUN", help="For a PATH: the run whose rows and base serve; default: where it lies.")
+@click.option("--data", metavar="PATH", help="Score these rows instead of the run's held-out rows.")
+@click.option(
+    "--run",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="For a PATH: use this run's rows and base; default: the run that holds PATH.",
+)
 @click.option("--base", metavar="MODEL", help="For a PATH: the model to compare with.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of [evaluate]; repeatable.")
+@set_option
 @click.option("--harness", metavar="TASK[,TASK]", help="Run these tasks of lm-evaluation-harness instead.")
 @click.option("--harness-tasks", metavar="DIR", help="A folder of task files of your own for --harness.")
 @click.option("--harness-chat", is_flag=True, help="Ask the tasks' questions in the model's chat template.")
@@ -45,10 +52,11 @@ def evaluate(
     allow_task_code: bool,
     as_json: bool,
 ) -> None:
-    """Score base against tuned on the rows that RUN held out: an id, a part of one, or 'last'.
+    """Score base against tuned on the held-out rows of RUN. RUN is an id, a part of one, or 'last'.
 
-    A PATH is a model directory, an adapter folder or a GGUF file: one that 'engine export' wrote into a run is
-    measured on that run's rows, beside its base; any other with --run, or with --data and --base.
+    A PATH is a model directory, an adapter folder or a GGUF file. If 'engine export' wrote it into a run, that run
+    gives the rows and the base; for any other, add --run, or --data and --base. --set changes settings of
+    [evaluate], model.max_length, data.system, data.mask and launch.device.
     """
     tasks = harness_job(harness, harness_tasks, chat=harness_chat, allow_code=allow_task_code)
     job, owner = job_of(Asked(target, run, data, base, overrides), needs_rows=not tasks)
@@ -64,9 +72,9 @@ def evaluate(
 
 
 def harness_job(tasks: str | None, folder: str | None, *, chat: bool, allow_code: bool) -> dict[str, Any]:
-    """What a job of lm-evaluation-harness has beside its models; empty where it was not asked for.
+    """The job fields of lm-evaluation-harness; empty without --harness.
 
-    Raises EngineError before anything is loaded: ENVIRONMENT where it is not installed, PROFILE for tasks with code.
+    Raises EngineError before a model loads: ENVIRONMENT if the harness is missing, PROFILE for tasks with code.
     """
     from engine.evaluate.harness_tasks import check_tasks, require_harness
 
@@ -83,7 +91,7 @@ def harness_job(tasks: str | None, folder: str | None, *, chat: bool, allow_code
 
 
 def show_tasks(report: dict[str, Any]) -> None:
-    """What lm-evaluation-harness found, on stdout."""
+    """Print the scores of lm-evaluation-harness."""
     from engine.evaluate.harness_page import harness_lines
 
     for text in harness_lines(report):
@@ -91,13 +99,13 @@ def show_tasks(report: dict[str, Any]) -> None:
 
 
 def evaluate_run(run: Run, *, rows: int | None = None, quiet: bool = False) -> dict[str, Any]:
-    """The report of an evaluation worker; also called by `engine demo`. Raises its EngineError."""
+    """Evaluate a run in a worker and return the report. Raises the worker's EngineError."""
     job, _ = job_of(Asked(str(run.path)))
     return run_worker({**job, "rows": rows}, run, quiet=quiet)
 
 
 def run_worker(job: dict[str, Any], run: Run | None, *, quiet: bool) -> dict[str, Any]:
-    """The result of a worker; a run's `eval/` keeps its log."""
+    """Run a worker and return its result; its log goes into the run's `eval/`."""
     progress = Progress(quiet=quiet)
     try:
         return launch.run_job(job, progress, directory=None if run is None else run.path / jobs.EVALUATION_FOLDER)
@@ -106,7 +114,7 @@ def run_worker(job: dict[str, Any], run: Run | None, *, quiet: bool) -> dict[str
 
 
 def show(result: dict[str, Any], *, samples: int = 3) -> None:
-    """Scores, verdict and a few answers on stdout."""
+    """Print scores, verdict and a few answers."""
     from engine.evaluate.page import body_lines, sample_lines, verdict_lines
     from engine.evaluate.report import read_report_of
 
@@ -114,7 +122,7 @@ def show(result: dict[str, Any], *, samples: int = 3) -> None:
     for text in body_lines(report):
         line(text)
     word, first, *rest = verdict_lines(report)
-    click.echo(f"verdict: {colour(word, VERDICT_COLOURS.get(word, 'yellow'))}", nl=False)
+    click.echo(f"verdict: {color(word, VERDICT_COLORS.get(word, 'yellow'))}", nl=False)
     for text in (first, *rest):
         line(text)
     for number, sample in enumerate(report.samples[:samples], 1):

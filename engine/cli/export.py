@@ -1,4 +1,4 @@
-"""`engine export RUN`: adapter, merged model and card, checked against base + adapter."""
+"""`engine export RUN`: write adapter, merged model and card, and compare each with base + adapter."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.names import complete_runs
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
-from engine.export.formats import GGUF, QUANTIZED
+from engine.export.formats import DTYPES, GGUF, QUANTIZED
 from engine.export.push import Hub, connect, files_of, listing, upload
 from engine.export.report import ExportReport, result_of
 from engine.runs import jobs, launch, store
@@ -21,20 +22,24 @@ from engine.text import format_duration
 
 
 @click.command()
-@click.argument("run")
-@click.option("--output", type=click.Path(path_type=Path), help="Where the export goes; default: in the run.")
-@click.option("--no-merged", is_flag=True, help="The adapter alone, without a merged model.")
-@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="dtype of the merged weights.")
-@click.option("--quantize", multiple=True, type=click.Choice(QUANTIZED), help="Also in 4 or 8 bits; repeatable.")
+@click.argument("run", shell_complete=complete_runs)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to write; default: in the run.")
+@click.option("--no-merged", is_flag=True, help="Write the adapter alone.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Data type of the merged weights.")
+@click.option(
+    "--quantize", multiple=True, type=click.Choice(QUANTIZED), help="Also write it in 4 or 8 bits; repeatable."
+)
 @click.option(
     "--gguf",
     multiple=True,
     type=click.Choice(GGUF),
-    help="Also as GGUF for llama.cpp and Ollama; repeatable.",
+    help="Also write GGUF for llama.cpp and Ollama; repeatable.",
 )
-@click.option("--llama-quantize", help="llama.cpp's program for the types with _k; default: on PATH.")
+@click.option(
+    "--llama-quantize", help="Path of llama.cpp's llama-quantize, for types with _k; default: the one on PATH."
+)
 @click.option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, with the token in HF_TOKEN.")
-@click.option("--public", is_flag=True, help="With --push: for everybody to see; default: private.")
+@click.option("--public", is_flag=True, help="With --push: make it public; default: private.")
 @json_option
 def export(
     run: str,
@@ -48,13 +53,16 @@ def export(
     public: bool,
     as_json: bool,
 ) -> None:
-    """Write what RUN has learnt: an id, a part of one, or 'last'. An older export stands until this one is right."""
+    """Write the model that RUN trained. RUN is an id, a part of one, or 'last'.
+
+    An older export stays until the new one is complete and checked.
+    """
     if public and not push:
-        raise EngineError("--public goes with --push", code=ExitCode.PROFILE, hint="add --push OWNER/NAME")
-    found = store.find_run(run)
+        raise EngineError("--public needs --push", code=ExitCode.PROFILE, hint="add --push OWNER/NAME")
+    trained_run = store.find_run(run)
     hub = connect(push) if push else None
     result = export_run(
-        found,
+        trained_run,
         output=output,
         merged=False if no_merged else None,
         dtype=dtype,
@@ -72,7 +80,7 @@ def export(
 
 
 def _push(hub: Hub, folder: Path, *, public: bool, quiet: bool) -> dict[str, Any]:
-    """List what goes up, then upload it."""
+    """List the files, then upload them."""
     files = files_of(folder)
     if not quiet:
         for text in listing(files, hub.repo, public=public):
@@ -94,7 +102,7 @@ def export_run(
     llama_quantize: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """The result of an export worker; also called by `engine demo`. Raises its EngineError."""
+    """Export a run in a worker and return its result. Raises the worker's EngineError."""
     job = jobs.export_job(
         run,
         output=output,
@@ -112,7 +120,7 @@ def export_run(
 
 
 def show(found: dict[str, Any]) -> None:
-    """Paths, and how the formats compare."""
+    """Print the paths and the comparison of the formats."""
     result = result_of(found)
     rows = [*result.paths.items(), *([("gguf", result.gguf)] if result.gguf else [])]
     for text in table([*rows, ("card", result.card)]):
@@ -130,7 +138,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _show_answer(report: ExportReport) -> None:
-    """The first answer of the merged model, or of the adapter alone."""
-    found = (report.of("merged") or report.formats[0]).answers[0]
-    end = "ended by itself" if found.stopped else "did not end by itself"
-    line(f"answer   {found.text[:200]!r} ({found.tokens} tokens, {end})")
+    """Print the first answer of the merged model, or of the adapter alone."""
+    answer = (report.of("merged") or report.formats[0]).answers[0]
+    end = "ended by itself" if answer.stopped else "did not end by itself"
+    line(f"answer   {answer.text[:200]!r} ({answer.tokens} tokens, {end})")

@@ -1,7 +1,7 @@
 """`engine fit` and `engine recommend`: what this machine can tune, how, and why.
 
-Only options, layout and exit codes; the answers come from `engine.recommend`. Everything is imported
-inside the functions: a cold `engine fit` has a quarter of a second.
+Only options, layout and exit codes; the plans come from `engine.recommend`. Functions import what they
+need, because a cold `engine fit` must answer within a quarter of a second.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.cli.common import device_option, json_option, line, note, print_json
+from engine.cli.common import NO_FIT, device_option, json_option, line, note, print_json, warn
 from engine.cli.fit_detail import show_choices, show_detail
 from engine.cli.fit_table import machine_lines, show_table
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
-from engine.recommend.answer import Answer, document
+from engine.recommend.fit_report import FitReport, document
 from engine.text import format_bytes
 
 if TYPE_CHECKING:
@@ -33,19 +34,21 @@ _QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 
 def _filters(function: _Function) -> _Function:
     options = (
-        click.option("--gpu", metavar="NAME", help="Plan for this card instead of the ones here, e.g. 'RTX 4090'."),
+        click.option("--gpu", metavar="NAME", help="Plan for this card instead of this machine's, e.g. 'RTX 4090'."),
         device_option,
-        click.option("--count", type=click.IntRange(1, 64), default=1, help="How many of --gpu."),
-        click.option("--context", type=click.IntRange(16, 1_048_576), help="Tokens of one sequence."),
+        click.option("--count", type=click.IntRange(1, 64), default=1, help="Number of --gpu cards."),
+        click.option("--context", type=click.IntRange(16, 1_048_576), help="Tokens in one sequence."),
         click.option("--goal", type=click.Choice(["quality", "speed"]), default="quality", help="What ranks first."),
-        click.option("--complexity", type=click.Choice(["simple", "medium", "high", "extreme"]), help="Of the task."),
-        click.option("--memory", metavar="GIB", type=click.FloatRange(0.25), help="Most device memory to take."),
-        click.option("--batch", type=click.IntRange(1, 65_536), default=16, help="Sequences of an optimizer step."),
+        click.option(
+            "--complexity", type=click.Choice(["simple", "medium", "high", "extreme"]), help="Complexity of the task."
+        ),
+        click.option("--memory", metavar="GIB", type=click.FloatRange(0.25), help="Most device memory to use, in GiB."),
+        click.option("--batch", type=click.IntRange(1, 65_536), default=16, help="Sequences in an optimizer step."),
         click.option("--method", type=click.Choice(_METHODS), help="Adapters, the last two layers, or every weight."),
-        click.option("--micro-batch", type=click.IntRange(1, 4096), help="Sequences of one pass; searched otherwise."),
+        click.option("--micro-batch", type=click.IntRange(1, 4096), help="Sequences in one pass; default: searched."),
         click.option("--latency-ms", type=click.FloatRange(1), help="Longest wait for the first token of an answer."),
-        click.option("--tokens", type=click.IntRange(1), help="Tokens of the training data: tells the time."),
-        click.option("--epochs", type=click.FloatRange(0.01, 1000), default=1.0, help="How often --tokens are seen."),
+        click.option("--tokens", type=click.IntRange(1), help="Tokens in the training data, to estimate the time."),
+        click.option("--epochs", type=click.FloatRange(0.01, 1000), default=1.0, help="Passes over --tokens."),
         click.option("--rank", type=click.IntRange(1, 1024), default=16, help="Rank of the adapters."),
         click.option("--quantization", type=click.Choice(_QUANTIZATIONS), help="Storage of frozen weights."),
     )
@@ -54,11 +57,11 @@ def _filters(function: _Function) -> _Function:
     return function
 
 
-@click.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.command(epilog=NO_FIT)
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
 @_filters
 @click.option("--why", is_flag=True, help="Show terms, reasons and alternatives of every model.")
-@click.option("--exact", is_flag=True, help="Simulate a step of each MODEL too: about ten seconds, needs torch.")
+@click.option("--exact", is_flag=True, help="Also simulate a step of each MODEL: about ten seconds, needs torch.")
 @click.option("--limit", type=click.IntRange(0), help="Rows to show; 0 = all.")
 @json_option
 def fit(
@@ -73,8 +76,7 @@ def fit(
 ) -> None:
     """Rank models on this machine, or show one model's estimate term by term.
 
-    MODEL is a directory, a .gguf file, 'demo', a hub id or a name from the list. Exit code 1 when an
-    asked model does not fit.
+    MODEL is a directory, a .gguf file, 'demo', a hub id or a name from the list.
     """
     from engine.recommend.search import plan_model, rank_models
 
@@ -88,23 +90,23 @@ def fit(
         plans = [plan_model(spec, machine, requirements) for spec in specs]
     else:
         plans = rank_models(machine, requirements, specs or None)
-    shown = plans if limit == 0 or specs else plans[: limit or (len(plans) if as_json else _TABLE_ROWS)]
+    listed = plans if limit == 0 or specs else plans[: limit or (len(plans) if as_json else _TABLE_ROWS)]
     if why and not specs:
-        shown = [plan_model(plan.model, machine, requirements) for plan in shown]
+        listed = [plan_model(plan.model, machine, requirements) for plan in listed]
     data = filters["tokens"], filters["epochs"]
     answers = [
-        Answer(plan, _simulated(machine, plan) if exact else None, *data, *_cards(machine, plan)) for plan in shown
+        FitReport(plan, _simulated(machine, plan) if exact else None, *data, *_cards(machine, plan)) for plan in listed
     ]
     if as_json:
         print_json(document(machine, answers, len(plans)))
     else:
         _show(machine, answers, len(plans), detailed=detailed)
     if specs and any(answer.verdict == "NO" for answer in answers):
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(int(ExitCode.RESOURCES))
 
 
-@click.command()
-@click.argument("model", required=False)
+@click.command(epilog=NO_FIT)
+@click.argument("model", required=False, shell_complete=complete_models)
 @click.option("--data", "data_path", type=click.Path(path_type=Path), help="File of training examples.")
 @click.option("--write", "target", type=click.Path(path_type=Path), help="Write the choices as a profile (TOML).")
 @_filters
@@ -120,8 +122,7 @@ def recommend(
 ) -> None:
     """Choose settings for this machine and write a profile.
 
-    Without MODEL the best of the list is taken. With --write the file is made anew; one that is
-    there is never overwritten.
+    Without MODEL, the best of the list is used. --write makes a new file and never overwrites one.
     """
     from engine.recommend.search import plan_model, rank_models
 
@@ -129,15 +130,22 @@ def recommend(
     requirements = _requirements(filters, machine)
     spec = _resolve((model,))[0] if model else rank_models(machine, requirements)[0].model
     plan = plan_model(spec, machine, requirements)
-    if target is not None and plan.verdict != "NO":
+    error = _does_not_fit(plan, target) if plan.verdict == "NO" else None
+    if target is not None and error is None:
         _write(plan, target, data_path, requirements)
-    answer = Answer(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
+    answer = FitReport(plan, None, filters["tokens"], filters["epochs"], *_cards(machine, plan))
     if as_json:
-        print_json({**document(machine, [answer], 1), "written": str(target) if target else None})
+        _print_recommendation(document(machine, [answer], 1), target, error)
     else:
         show_choices(machine, answer, target)
-    if plan.verdict == "NO":
-        raise click.exceptions.Exit(1) if target is None else _does_not_fit(plan)
+    if error is not None:
+        raise click.exceptions.Exit(int(error.code)) if as_json else error
+
+
+def _print_recommendation(fields: dict[str, Any], target: Path | None, error: EngineError | None) -> None:
+    """Print one document; if the model does not fit, the error is part of it, so that stdout is one JSON value."""
+    written = str(target) if target is not None and error is None else None
+    print_json({**fields, "written": written, **({"error": error.to_dict()} if error else {})})
 
 
 def _machine(gpu: str | None, count: int, device: str) -> Machine:
@@ -146,7 +154,7 @@ def _machine(gpu: str | None, count: int, device: str) -> Machine:
     if gpu is None and count != 1:
         raise click.UsageError("--count needs --gpu NAME")
     if gpu is not None and device.lower() not in ("auto", "cpu"):
-        raise click.UsageError("--device names a GPU of this machine, --gpu NAME another card: give one of them")
+        raise click.UsageError("--device names a GPU of this machine, --gpu another card: use one of them")
     return hypothetical_machine(gpu, count) if gpu else probe_machine()
 
 
@@ -155,7 +163,7 @@ def _requirements(filters: dict[str, Any], machine: Machine) -> Requirements:
     from engine.recommend.device import on_device
     from engine.recommend.plan import Requirements
 
-    asked = Requirements(
+    requirements = Requirements(
         max_length=filters["context"],
         complexity=filters["complexity"],
         goal=filters["goal"],
@@ -167,7 +175,7 @@ def _requirements(filters: dict[str, Any], machine: Machine) -> Requirements:
         latency_ms=filters["latency_ms"],
         memory_bytes=None if filters["memory"] is None else int(filters["memory"] * GIB),
     )
-    return on_device(asked, machine, filters["device"])
+    return on_device(requirements, machine, filters["device"])
 
 
 def _resolve(names: Sequence[str]) -> list[Any]:
@@ -175,7 +183,7 @@ def _resolve(names: Sequence[str]) -> list[Any]:
     from engine.models.resolve import resolve_model
 
     if problem := catalog_problem():
-        note(f"warning: {problem.where}: {problem.message} - {problem.hint}")
+        warn(problem)
     return [resolve_model(name) for name in names]
 
 
@@ -187,7 +195,7 @@ def _simulated(machine: Machine, plan: Plan) -> ExactMemory:
 
 
 def _cards(machine: Machine, plan: Plan) -> tuple[Gpu | None, tuple[Gpu, ...]]:
-    """The plan's card, and all of the machine."""
+    """The plan's card, and all cards of the machine."""
     from engine.hardware.cards import listed_gpus
 
     return None if plan.device_index is None else machine.gpus[plan.device_index], listed_gpus(machine)
@@ -196,7 +204,7 @@ def _cards(machine: Machine, plan: Plan) -> tuple[Gpu | None, tuple[Gpu, ...]]:
 def _write(plan: Plan, target: Path, data_path: Path | None, asked: Requirements) -> None:
     if target.exists():
         raise EngineError(
-            "the file is there already", code=ExitCode.PROFILE, where=str(target), hint="name another, or remove it"
+            "the file exists", code=ExitCode.PROFILE, where=str(target), hint="name another, or remove it"
         )
     if data_path is not None and not data_path.is_file():
         raise EngineError("no such data file", code=ExitCode.DATA, where=str(data_path), hint="check the path")
@@ -206,20 +214,19 @@ def _write(plan: Plan, target: Path, data_path: Path | None, asked: Requirements
     relative = os.path.relpath(data_path, target.parent or ".") if data_path else "train.jsonl"
     write_profile(target, plan_to_profile(plan, relative, asked))
     if data_path is None:
-        note(f"no --data: {target} names train.jsonl beside it, to be put there or changed")
+        note(f"no --data: {target} names train.jsonl beside it; put your data there, or change the path")
 
 
-def _does_not_fit(plan: Plan) -> EngineError:
+def _does_not_fit(plan: Plan, target: Path | None) -> EngineError:
     short = format_bytes(-plan.headroom_bytes) if plan.headroom_bytes < 0 else "nothing"
     hint = plan.alternatives[0] if plan.alternatives else "see 'engine fit' for models that fit"
-    return EngineError(
-        f"{plan.model.name} does not fit on {plan.device_title}: {short} short, so no profile was written",
-        code=ExitCode.RESOURCES,
-        hint=hint,
-    )
+    message = f"{plan.model.name} does not fit on {plan.device_title}: {short} short"
+    if target is not None:
+        message += ", so no profile was written"
+    return EngineError(message, code=ExitCode.RESOURCES, hint=hint)
 
 
-def _show(machine: Machine, answers: Sequence[Answer], total: int, *, detailed: bool) -> None:
+def _show(machine: Machine, answers: Sequence[FitReport], total: int, *, detailed: bool) -> None:
     for text in machine_lines(machine, [answer.plan for answer in answers]):
         line(text)
     line()

@@ -12,7 +12,7 @@ from engine.cli.fit_table import bar, duration, how, machine_lines, speed
 from engine.hardware.machine import Machine
 from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
-from engine.recommend.answer import Answer
+from engine.recommend.fit_report import FitReport
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration
@@ -20,7 +20,7 @@ from engine.text import format_bytes, format_count, format_duration
 _PHASES = {"load": "loading", "layer": "backward pass of a layer", "loss": "loss", "optimizer": "optimizer step"}
 
 
-def show_detail(answer: Answer) -> None:
+def show_detail(answer: FitReport) -> None:
     """Facts, verdict, terms, settings and alternatives of one model."""
     from engine.models.resolve import describe_parameters
 
@@ -50,14 +50,14 @@ def show_detail(answer: Answer) -> None:
     line()
 
 
-def _data(answer: Answer) -> str:
-    """`12 M tokens`, `3 epochs of 12 M tokens`; a million where nothing was asked."""
+def _data(answer: FitReport) -> str:
+    """`12 M tokens` or `3 epochs of 12 M tokens`; one million tokens without --tokens."""
     tokens = f"{format_count(answer.tokens or 1_000_000)} tokens"
     return tokens if answer.epochs == 1 or not answer.tokens else f"{answer.epochs:g} epochs of {tokens}"
 
 
-def _show_times(answer: Answer) -> None:
-    """Speed of training, the time it makes, and how fast the model answers."""
+def _show_times(answer: FitReport) -> None:
+    """Print the speed and time of training, and how fast the model answers."""
     plan = answer.plan
     if plan.tokens_per_second:
         known = plan.speed_source + (", may be off by half" if plan.speed_rough else "")
@@ -66,7 +66,7 @@ def _show_times(answer: Answer) -> None:
         _show_wrapped(f"  about {plan.tokens_per_second:,.0f} tokens/s, {time} for {_data(answer)}", how_known)
     if plan.latency:
         first, each = plan.latency.first_token_s * 1000, plan.latency.per_token_s * 1000
-        late = "" if plan.answers_in_time else ": later than asked for"
+        late = "" if plan.answers_in_time else ": later than --latency-ms"
         prompt = f"  answers a prompt of {PROMPT_TOKENS} tokens"
         line(f"{prompt} after about {first:,.0f} ms, then {each:,.0f} ms a token{late}")
 
@@ -76,53 +76,53 @@ def _show_terms(plan: Plan) -> None:
     line(f"memory at its peak ({_PHASES[estimate.peak_phase]})")
     _show_pairs([(term.name, format_bytes(term.bytes), term.detail) for term in estimate.terms])
     parts = (("allocated", estimate.allocated_bytes), ("reserved", estimate.reserved_bytes))
-    shown = ", ".join(f"{name} {format_bytes(count)}" for name, count in parts)
+    memory = ", ".join(f"{name} {format_bytes(count)}" for name, count in parts)
     share = estimate.trainable_parameters / max(1, estimate.total_parameters)
-    line(f"  {shown}, on the device {format_bytes(estimate.device_bytes)}")
+    line(f"  {memory}, on the device {format_bytes(estimate.device_bytes)}")
     line(f"  {format_count(estimate.trainable_parameters)} parameters learn ({share:.2%})")
     _show_needs(plan)
     for text in estimate.notes:
         line(f"  note: {text}")
 
 
-def _show_evaluation(answer: Answer) -> None:
-    """What evaluating takes afterwards, and whether that is the widest moment of all."""
-    plan, found = answer.plan, answer.evaluation
-    wide = format_bytes(found.device_bytes)
+def _show_evaluation(answer: FitReport) -> None:
+    """Print the memory of the evaluation after training, and whether it is the peak."""
+    plan, evaluation = answer.plan, answer.evaluation
+    wide = format_bytes(evaluation.device_bytes)
     batch = f"{BATCH_SIZE} answers of {NEW_TOKENS} tokens to prompts of {plan.shape.max_length}"
-    cache = f"cache {format_bytes(found.cache_bytes)}"
+    cache = f"cache {format_bytes(evaluation.cache_bytes)}"
     words = f"{wide} ({batch}, {cache})"
-    if found.device_bytes <= plan.estimate.device_bytes:
+    if evaluation.device_bytes <= plan.estimate.device_bytes:
         words += ", less than training"
-    elif found.device_bytes <= plan.available_bytes:
-        words += ": evaluation, not training, is the widest moment"
-    elif found.scoring_bytes <= plan.available_bytes:
-        words += ", more than is free: fewer prompts are answered at once then"
+    elif evaluation.device_bytes <= plan.available_bytes:
+        words += ": more than training, so evaluation is the peak"
+    elif evaluation.scoring_bytes <= plan.available_bytes:
+        words += ", more than is free: evaluation then answers fewer prompts at once"
     else:
-        words += f"; scoring rows of {plan.shape.max_length} tokens alone is more than is free"
+        words += f"; even scoring rows of {plan.shape.max_length} tokens needs more than is free"
     _show_wrapped("  evaluating", words)
 
 
-def _show_outlook(answer: Answer) -> None:
-    """Several cards: what each would hold, and that a run uses one."""
-    found, plan = answer.outlook, answer.plan
-    if found is None:
+def _show_outlook(answer: FitReport) -> None:
+    """Print what each of several cards would hold; a run uses one."""
+    outlook, plan = answer.outlook, answer.plan
+    if outlook is None:
         return
-    fits = "fits" if found.replicated_bytes <= plan.available_bytes else "does not fit"
-    words = [f"replicated (DDP) {format_bytes(found.replicated_bytes)} each, {fits}"]
-    if found.sharded_bytes is None:
+    fits = "fits" if outlook.replicated_bytes <= plan.available_bytes else "does not fit"
+    words = [f"replicated (DDP) {format_bytes(outlook.replicated_bytes)} each, {fits}"]
+    if outlook.sharded_bytes is None:
         words.append("int8 weights cannot be sharded")
     else:
-        fits = "fits" if found.sharded_bytes <= plan.available_bytes else "does not fit"
-        words.append(f"sharded (FSDP2) {format_bytes(found.sharded_bytes)} each, {fits}")
+        fits = "fits" if outlook.sharded_bytes <= plan.available_bytes else "does not fit"
+        words.append(f"sharded (FSDP2) {format_bytes(outlook.sharded_bytes)} each, {fits}")
     if len({(gpu.name, gpu.total_bytes) for gpu in answer.cards}) > 1:
-        words.append("the cards differ: the smallest free memory and the slowest card would decide")
-    _show_wrapped(f"  {found.cards} cards, an outlook", "; ".join(words))
-    line("      this trainer runs on one GPU: none of it is used, and none was measured")
+        words.append("the cards differ: the smallest free memory and the slowest card set the limits")
+    _show_wrapped(f"  {outlook.cards} cards, an outlook", "; ".join(words))
+    line("      this trainer runs on one GPU: these are estimates, not measurements")
 
 
 def _show_needs(plan: Plan) -> None:
-    """Disk and RAM beside the device."""
+    """Print the disk space and RAM that a run needs."""
     needs = needs_of(plan.model, plan.shape)
     disk, one = format_bytes(needs.run_disk_bytes), format_bytes(needs.checkpoint_bytes)
     merged = f", RAM {format_bytes(needs.merge_ram_bytes)} to merge" if needs.merge_ram_bytes else ""
@@ -130,8 +130,8 @@ def _show_needs(plan: Plan) -> None:
     line(f"  disk up to {disk} a run ({one} a checkpoint){pinned}{merged}")
 
 
-def _show_exact(answer: Answer) -> None:
-    """The simulated step beside the closed form."""
+def _show_exact(answer: FitReport) -> None:
+    """Print the simulated step beside the closed form."""
     exact, estimate = answer.exact, answer.plan.estimate
     assert exact is not None
     line(f"simulated step, every layer: {answer.verdict}")
@@ -141,7 +141,7 @@ def _show_exact(answer: Answer) -> None:
 
 
 def _show_pairs(rows: Sequence[tuple[str, str, str]]) -> None:
-    """Name, value and words; the words wrap under themselves."""
+    """Print name, value and text in columns; the text wraps within its column."""
     first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     for name, value, words in rows:
         head = f"  {name.ljust(first)}  {value.rjust(second)}  "
@@ -153,7 +153,7 @@ def _show_pairs(rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def _show_settings(plan: Plan) -> None:
-    """`key = value  reason`, the reasons wrapped below where they are long."""
+    """Print `key = value  reason`; long reasons wrap below."""
     for choice in plan.choices:
         _show_wrapped(f"  {choice.key} = {_value(choice.value)}", choice.reason)
 
@@ -171,8 +171,8 @@ def _value(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def show_choices(machine: Machine, answer: Answer, target: Path | None) -> None:
-    """A recommendation: one line of result, the settings with reasons, where it was written."""
+def show_choices(machine: Machine, answer: FitReport, target: Path | None) -> None:
+    """Print a recommendation: one line of result, the settings with reasons, the file written."""
     plan = answer.plan
     for text in machine_lines(machine, [plan]):
         line(text)

@@ -1,6 +1,6 @@
-"""What `engine fit` prints of a machine and its ranked models: 80 columns, a bar and a word per model.
+"""The table of `engine fit`: the machine, and a line with a memory bar for each ranked model, in 80 columns.
 
-Used by `fit.py` and `fit_detail.py`. Not here: one model in detail.
+Not here: one model in detail (`fit_detail.py`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _HEADER = ("Model", "How", "Memory", "Fits", "Needs", "tok/s")
 
 
 def show_table(plans: Sequence[Plan], tokens: int | None = None) -> None:
-    """A line per model; with `tokens` the last column is the time to train on them."""
+    """Print a line per model; with `tokens` the last column is the time to train on them."""
     header = (*_HEADER[:-1], "time") if tokens else _HEADER
     width = _NAME_WIDTH - len(_LATE) * any(_is_late(plan) for plan in plans)
     for text in table([_row(plan, tokens, width) for plan in plans], header=header, right=(4, 5)):
         line(text)
     if any(plan.speed_rough and plan.verdict != "NO" for plan in plans):
-        line("~ rough: nothing like it was published or measured; 'engine probe --measure' helps")
+        line("~ rough: no measured or published speed for this device; run 'engine probe --measure'")
 
 
 def _is_late(plan: Plan) -> bool:
@@ -53,19 +53,19 @@ def how(plan: Plan) -> str:
 
 
 def speed(plan: Plan) -> str:
-    """Tokens per second, `~` where rough, or a dash where it does not run or is not known."""
+    """Tokens per second, with `~` if rough; a dash if it does not fit or the speed is unknown."""
     rate = plan.tokens_per_second
     return "–" if rate is None or plan.verdict == "NO" else f"{'~' * plan.speed_rough}{rate:,.0f}"
 
 
 def duration(plan: Plan, tokens: int) -> str:
-    """Time to train on `tokens`, as `speed` tells the rate."""
+    """Time to train on `tokens`, marked like `speed`."""
     seconds = plan.training_time_s(tokens)
     return "–" if seconds is None or plan.verdict == "NO" else f"{'~' * plan.speed_rough}{format_duration(seconds)}"
 
 
 def bar(plan: Plan, cells: int) -> str:
-    """Share of the usable memory that is taken; one shade of its own for what does not fit."""
+    """Share of the usable memory that a plan takes, as a bar; a shade of its own if it does not fit."""
     if plan.headroom_bytes < 0 or plan.available_bytes <= 0:
         return "▓" * cells
     filled = max(1, round(cells * plan.estimate.device_bytes / plan.available_bytes))
@@ -73,20 +73,20 @@ def bar(plan: Plan, cells: int) -> str:
 
 
 def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
-    """What is here and free, who holds the rest, and which device the plans are for."""
+    """Devices, free memory, the processes that hold the rest, and the device of the plans."""
     from engine.recommend.budget import available_bytes, holders
 
     lines = []
     for gpu in listed_gpus(machine):
         memory = _free_memory(gpu.free_bytes, gpu.total_bytes, available_bytes(machine, gpu))
-        found = " (named)" if gpu.hypothetical else ""
-        lines.append(f"{card_name(gpu)}  {_model(gpu)}{found}  {memory}")
+        named = " (named)" if gpu.hypothetical else ""
+        lines.append(f"{card_name(gpu)}  {_model(gpu)}{named}  {memory}")
         if gpu.processes:
             lines.append(f"       held by {holders(gpu.processes)}")
     if not plans or plans[0].device_index is None:
         usable = available_bytes(machine, None)
         if not machine.gpus:
-            lines.append("GPU  none that can be used ('engine probe' says why)")
+            lines.append("GPU  none usable ('engine probe' says why)")
         lines.append(f"CPU  {machine.cpu.name}, {machine.cpu.physical_cores} cores")
         lines.append(f"RAM  {_free_memory(machine.ram_available_bytes, machine.ram_total_bytes, usable)}")
         lines.append("     practical for small models only; TIGHT here also means under 30 tokens/s")
@@ -97,7 +97,7 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
 
 
 def _model(gpu: Gpu) -> str:
-    """Of a slice the beginning: its name takes the room."""
+    """The card's model; shortened for a slice, whose name is long."""
     model = model_name(gpu.name)
     return model if gpu.mig != "slice" or len(model) <= _SLICE_MODEL else model[: _SLICE_MODEL - 1] + "…"
 

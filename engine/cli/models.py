@@ -1,6 +1,6 @@
 """`engine models list|show|add|remove`: the models that `engine fit` knows by name.
 
-Only arguments, layout and the writing of the person's own list; nothing is downloaded.
+Arguments, layout and writing the user's own list. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.common import json_option, line, note, print_json, table
-from engine.cli.model_facts import breakdown, facts, marks, row
+from engine.cli.flags import group_flags
+from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.text import format_count, sanitize
+
+if TYPE_CHECKING:
+    from engine.models.spec import ModelSpec
+
+
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.models.spec import ModelSpec
@@ -26,13 +33,14 @@ _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([KMBT]?)", value.strip().upper())
-    if found is None:
-        raise click.BadParameter("write it as 8B or 500M")
-    return float(found[1]) * _UNITS[found[2]]
+    parts = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([KMBT]?)", value.strip().upper())
+    if parts is None:
+        raise click.BadParameter("write a number such as 8B or 500M")
+    return float(parts[1]) * _UNITS[parts[2]]
 
 
 @click.group()
+@group_flags
 def models() -> None:
     """List known models, show one's numbers, add your own."""
 
@@ -41,22 +49,21 @@ def models() -> None:
 @click.argument("word", required=False)
 @click.option("--family", help="Only this architecture, e.g. qwen3.")
 @click.option("--max-parameters", callback=_count, metavar="N", help="Only models up to N parameters, e.g. 8B.")
-@click.option("--licence", help="Only this licence, e.g. apache-2.0.")
+@click.option("--licence", help="Only this license, e.g. apache-2.0.")
 @json_option
 def list_(
     word: str | None, family: str | None, max_parameters: float | None, licence: str | None, as_json: bool
 ) -> None:
-    """Known models, smallest first; WORD is a part of a name or a use such as 'code'."""
-    from engine.models.parameters import total_parameters
+    """List known models, smallest first; WORD is a part of a name or a use such as 'code'."""
 
     own = {spec.name for spec in _own()}
-    asked = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
-    found = [
+    filters = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
+    matches = [
         spec
-        for spec in sorted(_known(), key=total_parameters)
-        if _matches(spec, *asked) and (max_parameters is None or total_parameters(spec) <= max_parameters)
+        for spec in sorted(_known(), key=lambda spec: spec.sizes.total_parameters)
+        if _matches(spec, *filters) and (max_parameters is None or spec.sizes.total_parameters <= max_parameters)
     ]
-    rows = [row(spec, own) for spec in found]
+    rows = [row(spec, own) for spec in matches]
     if as_json:
         print_json({"models": rows})
         return
@@ -67,15 +74,15 @@ def list_(
         (item["name"], format_count(item["parameters"]), str(item["context"]), item["licence"] or "?", marks(item))
         for item in rows
     ]
-    for text in table(cells, header=("model", "size", "context", "licence", ""), right=(1, 2)):
+    for text in table(cells, header=("model", "size", "context", "license", ""), right=(1, 2)):
         line(text)
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Numbers, licence, source and parameters of NAME, and where its files are on this machine."""
+    """Show numbers, license, source and parameters of NAME, and where its files are on this machine."""
     from engine.models.catalog import checked_against
     from engine.models.resolve import resolve_model
 
@@ -95,13 +102,13 @@ def show(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model", metavar="PATH_OR_HUB_ID")
-@click.option("--name", help="What to call it; otherwise its own name.")
-@click.option("--licence", help="Its licence.")
-@click.option("--quality", type=click.IntRange(0, 100), default=0, help="Rank among others, 0 to 100; 0 = not known.")
+@click.option("--name", help="Name for the list; default: its own name.")
+@click.option("--licence", help="Its license.")
+@click.option("--quality", type=click.IntRange(0, 100), default=0, help="Rank among others, 1 to 100; 0 = unknown.")
 @click.option("--replace", "replacing", is_flag=True, help="Replace a known model of that name.")
 @json_option
 def add(model: str, name: str | None, licence: str | None, quality: int, replacing: bool, as_json: bool) -> None:
-    """Put a model that is on this machine on your own list: a directory, a .gguf file or a cached hub id."""
+    """Add a model on this machine to your own list: a directory, a .gguf file or a cached hub id."""
     from engine.models.catalog import shipped_catalog
 
     own = _own()
@@ -109,8 +116,8 @@ def add(model: str, name: str | None, licence: str | None, quality: int, replaci
     spec = replace(spec, quality=quality, licence=sanitize(licence or spec.licence, max_chars=40, single_line=True))
     taken = {known.name.lower() for known in (*shipped_catalog(), *own)}
     if spec.name.lower() in taken and not replacing:
-        hint = "give another with --name, or replace it with --replace"
-        raise EngineError("there is a model of that name", code=ExitCode.MODEL, where=spec.name, hint=hint)
+        hint = "choose another with --name, or replace it with --replace"
+        raise EngineError("a model has this name", code=ExitCode.MODEL, where=spec.name, hint=hint)
     path = _write([known for known in own if known.name.lower() != spec.name.lower()] + [spec])
     if as_json:
         print_json({"name": spec.name, "path": str(path)})
@@ -123,15 +130,15 @@ def add(model: str, name: str | None, licence: str | None, quality: int, replaci
 @click.argument("name")
 @json_option
 def remove(name: str, as_json: bool) -> None:
-    """Take NAME off your own list. Its files stay; shipped models cannot be removed."""
+    """Remove NAME from your own list. Its files stay; shipped models cannot be removed."""
     own = _own()
-    kept = [spec for spec in own if spec.name.lower() != name.lower()]
-    if len(kept) == len(own):
+    remaining = [spec for spec in own if spec.name.lower() != name.lower()]
+    if len(remaining) == len(own):
         where = sanitize(name, max_chars=100, single_line=True)
         names = ", ".join(spec.name for spec in own[:5])
         hint = f"yours are {names}" if names else "it is empty"
-        raise EngineError("no such model on your own list", code=ExitCode.MODEL, where=where, hint=hint)
-    path = _write(kept)
+        raise EngineError("your own list has no model of this name", code=ExitCode.MODEL, where=where, hint=hint)
+    path = _write(remaining)
     print_json({"removed": name, "path": str(path)}) if as_json else line(f"{name} removed")
 
 
@@ -153,7 +160,7 @@ def _matches(spec: ModelSpec, family: str, licence: str, word: str) -> bool:
 
 
 def _entry(model: str, name: str | None) -> ModelSpec:
-    """The spec to store: from files that are here, under a checked name."""
+    """The spec to store, read from local files, under a checked name."""
     from engine.models.resolve import cached_snapshot, local_path, read_directory, resolve_model
     from engine.models.user_catalog import check_name
 
@@ -164,7 +171,7 @@ def _entry(model: str, name: str | None) -> ModelSpec:
             sanitize(model, max_chars=200, single_line=True),
             "give a directory, a .gguf file or a cached hub id",
         )
-        raise EngineError("its files are not on this machine", code=ExitCode.MODEL, where=where, hint=hint)
+        raise EngineError("the model's files are not on this machine", code=ExitCode.MODEL, where=where, hint=hint)
     path = str(Path(spec.path).resolve())
     if sanitize(path, max_chars=4096, single_line=True) != path:
         raise EngineError("the path has control characters", code=ExitCode.MODEL, hint="rename the directory")
@@ -190,3 +197,65 @@ def _write(specs: list[ModelSpec]) -> Path:
         ) from None
     forget_catalog()
     return path
+
+
+def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
+    """One model of the list; `path` is where its files are on this machine."""
+    from engine.models.resolve import cached_snapshot
+
+    path = spec.path or cached_snapshot(spec.name)
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "parameters": spec.sizes.total_parameters,
+        "context": spec.max_position_embeddings,
+        "licence": spec.licence,
+        "gated": spec.gated,
+        "use_cases": list(spec.use_cases),
+        "own": spec.name in own,
+        "path": str(path) if path else None,
+    }
+
+
+def marks(row: dict[str, Any]) -> str:
+    """Marks of a row: yours, on disk, gated."""
+    return ", ".join(text for key, text in (("own", "yours"), ("path", "on disk"), ("gated", "gated")) if row[key])
+
+
+def breakdown(spec: ModelSpec) -> dict[str, int]:
+    """Parameters by kind, their sum, the total in use, and the part that each token uses."""
+
+    return {
+        "linear": spec.sizes.linear_parameters,
+        "experts": spec.sizes.expert_parameters,
+        "embeddings": spec.sizes.embedding_parameters,
+        "norms": spec.sizes.small_parameters,
+        "computed": spec.sizes.computed_parameters,
+        "total": spec.sizes.total_parameters,
+        "active": spec.sizes.active_parameters,
+    }
+
+
+def facts(spec: ModelSpec, *, own: bool, checked_against: str) -> list[tuple[str, str]]:
+    """Label and text of each line of `engine models show`."""
+    from engine.models.resolve import describe_parameters
+
+    heads = f"{spec.num_attention_heads} heads of {spec.head_dim}, {spec.num_key_value_heads} for keys and values"
+    experts = f", {spec.num_experts} experts, {spec.num_experts_per_token} a token" if spec.num_experts else ""
+    window = f", window {spec.sliding_window}" if spec.sliding_window else ""
+    tied = "tied" if spec.tie_word_embeddings else "not tied"
+    checked = f"shipped list, checked against {checked_against}" if checked_against else "shipped list, not checked"
+    listed = "your own list" if own else checked if spec.source == "catalogue" else spec.source
+    return [
+        ("model", spec.name),
+        ("family", spec.family),
+        ("license", (spec.licence or "unknown") + (", gated" if spec.gated else "")),
+        ("context", f"{spec.max_position_embeddings} tokens{window}"),
+        ("layers", f"{spec.num_hidden_layers} of {spec.hidden_size}, feed-forward {spec.intermediate_size}{experts}"),
+        ("attention", heads),
+        ("vocabulary", f"{spec.vocab_size}, embeddings {tied}"),
+        ("weights", spec.weights_dtype),
+        ("source", listed),
+        ("files", spec.path or "not on this machine"),
+        ("parameters", describe_parameters(spec)),
+    ]

@@ -1,19 +1,19 @@
-"""`engine probe`: what this machine is, for a person or as JSON. The finding out is in `engine.hardware`."""
+"""`engine probe`: print this machine as text or JSON, and measure its devices. `engine.hardware` probes it."""
 
 from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
-from engine.cli.common import json_option, line, print_json, width
-from engine.cli.probe_measure import measure_all, measured_devices, measured_lines
+from engine.cli.common import json_option, line, note, print_json, width
 from engine.hardware.capabilities import best_dtype, usable_gpus
-from engine.hardware.cards import card_name, model_name
+from engine.hardware.cards import card_name, card_title, model_name
 from engine.hardware.machine import Gpu, GpuProcess, Machine
 from engine.hardware.probe import probe_machine
+from engine.speed.measured import DtypeRates, MeasuredRates, load_rates
 from engine.text import format_bytes, sanitize
 
 _BAR_CELLS = 20
@@ -22,25 +22,25 @@ _PROCESSES_SHOWN = 5
 
 
 @click.command()
-@click.option("--measure", is_flag=True, help="Measure what each device does: seconds each, needs torch.")
+@click.option("--measure", is_flag=True, help="Measure the speed of each device: some seconds each, needs torch.")
 @json_option
 def probe(measure: bool, as_json: bool) -> None:
-    """Show this machine: GPUs, processor, memory, disk, and what stands in the way of using them.
+    """Show this machine: GPUs, processor, memory, disk, and why a device cannot be used.
 
-    With --measure every usable device does products of training-like sizes for a moment; 'engine fit' and
-    the deck go by the figures from then on.
+    --measure times matrix products of training sizes on each usable device; 'engine fit' and the deck use these
+    figures from then on.
     """
     machine = probe_machine()
     if measure:
         measure_all(machine)
-    found = measured_devices(machine)
+    devices = measured_devices(machine)
     if as_json:
-        measured = [{"device": name, **dataclasses.asdict(rates)} for name, rates in found]
+        measured = [{"device": name, **dataclasses.asdict(rates)} for name, rates in devices]
         print_json({**dataclasses.asdict(machine), "measured": measured})
         return
     for text in machine_lines(machine, width()):
         line(text)
-    for text in measured_lines(found, width()):
+    for text in measured_lines(devices, width()):
         line(text)
 
 
@@ -51,12 +51,12 @@ def machine_lines(machine: Machine, columns: int) -> Iterator[str]:
     for gpu in machine.gpus:
         yield from _gpu_lines(machine, gpu, columns)
     if not machine.gpus:
-        yield from _wrapped("GPU", "none that can be used: training runs on the processor", columns)
+        yield from _wrapped("GPU", "none usable: training runs on the processor", columns)
     elif not usable_gpus(machine):
-        yield from _wrapped("GPU", "none has free memory that is known: training runs on the processor", columns)
+        yield from _wrapped("GPU", "none reports its free memory: training runs on the processor", columns)
     yield from _host_lines(machine, columns)
-    for note in machine.notes:
-        yield from _wrapped("Note", note, columns)
+    for remark in machine.notes:
+        yield from _wrapped("Note", remark, columns)
 
 
 def _versions(machine: Machine) -> str:
@@ -78,12 +78,12 @@ def _gpu_lines(machine: Machine, gpu: Gpu, columns: int) -> Iterator[str]:
         if text:
             yield from _wrapped(label, text, columns)
     yield from _holder_lines(gpu.processes, columns)
-    for note in gpu.notes:
-        yield from _wrapped("  note", note, columns)
+    for remark in gpu.notes:
+        yield from _wrapped("  note", remark, columns)
 
 
 def _what(gpu: Gpu) -> str:
-    """The card; a slice by its name, so that label and text are what other commands call it."""
+    """The card's name; for a slice, label and text together are the name that other commands use."""
     if gpu.mig == "slice":
         return f"{card_name(gpu).removeprefix(f'GPU {gpu.index} ')} of {model_name(gpu.name)}"
     return gpu.name + (" (split into MIG slices)" if gpu.mig == "parent" else "")
@@ -91,7 +91,7 @@ def _what(gpu: Gpu) -> str:
 
 def _gpu_memory(gpu: Gpu) -> str:
     if gpu.total_bytes is None or gpu.free_bytes is None:
-        return "not known"
+        return "unknown"
     taken = gpu.total_bytes - gpu.free_bytes
     reserved = f", driver {format_bytes(gpu.reserved_bytes)}" if gpu.reserved_bytes else ""
     shared = " (shared with the processor)" if gpu.unified_memory else ""
@@ -144,7 +144,7 @@ def _host_lines(machine: Machine, columns: int) -> Iterator[str]:
 
 
 def _bar(used_bytes: int, total_bytes: int) -> str:
-    """`[####......]`: any use shows at least one cell, and only a full one shows all."""
+    """`[####......]`: any use fills at least one cell; only full memory fills all."""
     share = used_bytes / total_bytes if total_bytes else 0.0
     cells = min(_BAR_CELLS, max(int(share * _BAR_CELLS), 1 if used_bytes else 0))
     return f"[{'#' * cells}{'.' * (_BAR_CELLS - cells)}]"
@@ -159,3 +159,47 @@ def _wrapped(label: str, text: str, columns: int) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     ) or [label]
+
+
+_INDENT = " " * 13
+Measured = Sequence[tuple[str, MeasuredRates]]
+
+
+def measure_all(machine: Machine) -> None:
+    """Measure every usable GPU and the processor, one after the other. Raises EngineError(ENVIRONMENT)."""
+    from engine.measure.device import measure_device
+
+    for gpu in (*usable_gpus(machine), None):
+        note(f"measuring {card_title(gpu) if gpu else machine.cpu.name} …")
+        measure_device(gpu, machine)
+
+
+def measured_devices(machine: Machine) -> Measured:
+    """Names and rates of devices measured with the software that is installed now."""
+    devices = [
+        (card_title(gpu) if gpu else machine.cpu.name, load_rates(gpu, machine)) for gpu in (*machine.gpus, None)
+    ]
+    return [(name, rates) for name, rates in devices if rates is not None]
+
+
+def measured_lines(devices: Measured, columns: int) -> Iterator[str]:
+    """A paragraph for each device."""
+    for name, rates in devices:
+        parts = [_dtype_text(dtype, known) for dtype, known in rates.dtypes.items()]
+        parts.append(f"memory {rates.bandwidth_bytes_s / 1e9:.0f} GB/s")
+        threads = f" ({rates.threads} thread{'s' if rates.threads > 1 else ''})" if _on_processor(rates) else ""
+        yield from textwrap.wrap(
+            f"{sanitize(name, single_line=True)}{threads} on {rates.date}: {', '.join(parts)}",
+            max(40, min(columns, 100)),
+            initial_indent="Measured".ljust(len(_INDENT)),
+            subsequent_indent=_INDENT,
+        )
+
+
+def _dtype_text(dtype: str, known: DtypeRates) -> str:
+    rates = sorted({f"{rate / 1e12:.2g}" for _, rate in known.products}, key=float)
+    return f"{dtype} {' to '.join(dict.fromkeys((rates[0], rates[-1])))} TFLOPS"
+
+
+def _on_processor(rates: MeasuredRates) -> bool:
+    return any(known.value_s for known in rates.dtypes.values())

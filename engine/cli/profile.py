@@ -1,26 +1,29 @@
-"""`engine profile …`: check, show, make and edit profiles.
+"""`engine profile …`: check, show, create and edit profiles.
 
-Only arguments and layout; the work is in `engine.profile`, imported when a command runs because
-pydantic costs more than the whole of `--help`.
+Arguments and layout only. `engine.profile` and `engine.resolve` do the work; `--help` does not import them,
+because pydantic takes longer than all of `--help`.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.common import device_option, json_option, line, note, print_json, problem_line, table
+from engine.cli.common import device_option, json_option, line, note, print_json, table, warn
+from engine.cli.flags import group_flags
+from engine.cli.names import complete_models, complete_shipped
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.profile_import import import_
-from engine.errors import EngineError, ExitCode
+from engine.errors import EngineError, ExitCode, problems_error
 from engine.text import format_bytes
 
 if TYPE_CHECKING:
     from engine.profile.load import LoadedProfile
 
-set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 _FILE = click.Path(path_type=Path)
 _SUMMARY = (
     "tuning.method",
@@ -34,6 +37,7 @@ _SUMMARY = (
 
 
 @click.group()
+@group_flags
 def profile() -> None:
     """Check, create, show or edit profiles."""
 
@@ -42,13 +46,13 @@ profile.add_command(import_)
 
 
 @profile.command()
-@click.argument("file", type=_FILE)
+@profile_argument("file")
 @set_option
 @json_option
 def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """List everything that would keep FILE from running here; FILE may be a shipped profile's name.
+    """List every problem that keeps PROFILE from running here.
 
-    Exit code 2, or 3 (data), 4 (model), 5 (does not fit) when all problems are of that kind.
+    Exit code 2, or 3 (data), 4 (model), 5 (does not fit) if all problems are of that kind.
     """
     from engine.hardware.probe import probe_machine
     from engine.resolve.resolve import resolve_profile
@@ -61,7 +65,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json({"ok": True, "path": str(file), **fit, "settings": chosen, "warnings": warnings})
         return
     for problem in resolved.warnings:
-        note(f"warning: {problem_line(problem)}")
+        warn(problem)
     needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
     settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in list(chosen.items())[2:])
     what = f"{chosen['tuning.method']}, quantization {chosen['quantization.method']}, {settings}"
@@ -69,43 +73,50 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @profile.command()
-def schema() -> None:
-    """Print the JSON Schema of a profile."""
+@json_option
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of a profile, with or without --json."""
     from engine.profile.fields import json_schema
 
     print_json(json_schema())
 
 
 @profile.command()
-@click.argument("file", type=_FILE)
-@click.option("--resolved", is_flag=True, help="Fill in what is chosen for this machine, with the reasons.")
+@profile_argument("file")
+@click.option("--resolved", is_flag=True, help="Also show the values chosen for this machine, with reasons.")
 @set_option
 @json_option
 def show(file: Path, resolved: bool, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Print every setting of FILE with its source: profile, override, default or auto."""
+    """Print every setting of PROFILE with its source: profile, override, default or auto."""
     from engine.profile.values import format_value
 
-    found = _provenance(_load(file, overrides), resolved)
+    provenance = _provenance(_load(file, overrides), resolved)
     if as_json:
-        print_json({"path": str(file), "resolved": resolved, "settings": found})
+        print_json({"path": str(file), "resolved": resolved, "settings": provenance})
         return
-    rows = [(key, format_value(entry["value"]), entry["source"], entry["reason"]) for key, entry in found.items()]
+    rows = [(key, format_value(entry["value"]), entry["source"], entry["reason"]) for key, entry in provenance.items()]
     for text in table(rows, header=("key", "value", "source", "reason")):
         line(text)
 
 
 @profile.command()
 @click.argument("file", type=_FILE)
-@click.option("--from", "source", metavar="NAME", help="Start from a shipped profile, see 'engine profile list'.")
-@click.option("--model", help="Directory, hub id, .gguf file or 'demo'.")
+@click.option(
+    "--from",
+    "source",
+    metavar="NAME",
+    shell_complete=complete_shipped,
+    help="Start from a shipped profile; 'engine profile list' shows them.",
+)
+@click.option("--model", shell_complete=complete_models, help="Directory, hub id, .gguf file or 'demo'.")
 @click.option("--data", type=_FILE, help="File of training examples.")
 @device_option
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 def new(
     file: Path, source: str | None, model: str | None, data: Path | None, device: str, force: bool, as_json: bool
 ) -> None:
-    """Write a profile to FILE: from a shipped one, or with settings chosen for this machine and MODEL."""
+    """Write a profile to FILE: from a shipped profile, or with settings chosen for this machine and MODEL."""
     from engine.profile.save import save_text
     from engine.resolve.create import from_model, from_shipped
 
@@ -113,7 +124,7 @@ def new(
         raise click.UsageError("Give --from NAME (see 'engine profile list') or --model MODEL.")
     if file.exists() and not force:
         hint = "name another, or replace it with --force"
-        raise EngineError("the file is there already", code=ExitCode.PROFILE, where=str(file), hint=hint)
+        raise EngineError("the file exists", code=ExitCode.PROFILE, where=str(file), hint=hint)
     path = _data_reference(data, file)
     if source:
         text = from_shipped(source, model, path, device, file)
@@ -128,26 +139,18 @@ def new(
 
 
 @profile.command("set")
-@click.argument("file", type=_FILE)
+@profile_argument("file", writes=True)
 @click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
 @json_option
 def set_(file: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """Change settings in FILE; comments stay. KEY= with nothing behind it removes a setting.
+    """Change settings in the file PROFILE; comments stay. KEY= without a value removes a setting.
 
-    Nothing is written if the result would not be a valid profile.
+    The file does not change if the result would not be a valid profile.
     """
-    from engine.profile.overrides import split_override
     from engine.profile.save import edit_profile
     from engine.profile.values import format_value
 
-    changes: dict[str, Any] = {}
-    for text in settings:
-        try:
-            key, value = split_override(text)
-        except ValueError as error:
-            hint = "write it as table.name=value"
-            raise EngineError(str(error), code=ExitCode.PROFILE, hint=hint) from None
-        changes[key] = value if text.partition("=")[2].strip() else None
+    changes = _changes(settings)
     edit_profile(file, changes)
     if as_json:
         print_json({"path": str(file), "changes": changes})
@@ -162,17 +165,29 @@ def list_(as_json: bool) -> None:
     """List the profiles that come with the package."""
     from engine.profile.shipped import shipped_profiles
 
-    found = shipped_profiles()
+    profiles = shipped_profiles()
     if as_json:
-        rows = [{"name": item.name, "description": item.description, "path": str(item.path)} for item in found]
+        rows = [{"name": item.name, "description": item.description, "path": str(item.path)} for item in profiles]
         print_json({"profiles": rows})
         return
-    for text in table([(item.name, item.description) for item in found]):
+    for text in table([(item.name, item.description) for item in profiles]):
         line(text)
 
 
+def _changes(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Keys with their new values; None removes a key. Raises EngineError(PROFILE) with every bad one."""
+    from engine.profile.overrides import apply_overrides, split_override
+
+    problems = apply_overrides({}, settings)[1]
+    if problems:
+        raise problems_error([replace(one, where="") for one in problems], ExitCode.PROFILE, "settings")
+    values = dict(split_override(text) for text in settings)
+    removed = {text.partition("=")[0].strip() for text in settings if not text.partition("=")[2].strip()}
+    return {key: None if key in removed else value for key, value in values.items()}
+
+
 def _data_reference(data: Path | None, file: Path) -> str | None:
-    """The data path as the profile has to name it: relative to its own folder, built-in names as they are."""
+    """The data path as the profile names it: relative to its own folder; built-in names stay as they are."""
     if data is None or str(data).startswith("demo:"):
         return str(data) if data else None
     return os.path.relpath(data, file.parent)
@@ -180,9 +195,8 @@ def _data_reference(data: Path | None, file: Path) -> str | None:
 
 def _load(file: Path, overrides: tuple[str, ...]) -> LoadedProfile:
     from engine.profile.load import load_profile
-    from engine.profile.shipped import find_profile
 
-    return load_profile(find_profile(file), overrides)
+    return load_profile(file, overrides)
 
 
 def _provenance(loaded: LoadedProfile, resolved: bool) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`engine profile import`: a training file of LLaMA-Factory or Axolotl as a commented profile."""
+"""`engine profile import`: turn a training file of LLaMA-Factory or Axolotl into a commented profile."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ _SHOWN = {"left out": "not carried over", "changed": "not quite the same"}
 @click.command("import")
 @click.argument("files", type=_FILE, nargs=-1, required=True, metavar="FILE...")
 @click.option("-o", "--output", type=_FILE, help="Profile to write; default: FILE's name with .toml, here.")
-@click.option("--from", "dialect", type=click.Choice(["llamafactory", "axolotl"]), help="Default: by the keys.")
-@click.option("--model", help="Model to use in place of the file's.")
-@click.option("--data", type=_FILE, help="Training examples to use in place of the file's.")
-@click.option("--dataset-dir", type=_FILE, help="Folder of LLaMA-Factory's dataset_info.json.")
-@click.option("--force", is_flag=True, help="Replace the profile if it is there.")
+@click.option(
+    "--from",
+    "dialect",
+    type=click.Choice(["llamafactory", "axolotl"]),
+    help="Format of FILE; default: guessed from its keys.",
+)
+@click.option("--model", help="Model to use instead of the file's.")
+@click.option("--data", type=_FILE, help="Training examples to use instead of the file's.")
+@click.option("--dataset-dir", type=_FILE, help="Folder with LLaMA-Factory's dataset_info.json.")
+@click.option("--force", is_flag=True, help="Replace the profile if it exists.")
 @json_option
 def import_(
     files: tuple[Path, ...],
@@ -33,9 +38,9 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Read training FILEs of LLaMA-Factory or Axolotl (YAML) into one profile; later ones win.
+    """Convert training FILEs of LLaMA-Factory or Axolotl (YAML) into one profile; later files win.
 
-    Lists what could not be carried over; the profile says where each line comes from.
+    Lists the settings that could not be carried over; each line of the profile names its source.
     """
     from engine.profile.foreign.read import read_draft
     from engine.profile.foreign.write import profile_text
@@ -44,7 +49,7 @@ def import_(
     target = output or Path(f"{files[0].stem}.toml")
     if target.exists() and not force:
         hint = "name another with --output, or replace it with --force"
-        raise EngineError("the file is there already", code=ExitCode.PROFILE, where=str(target), hint=hint)
+        raise EngineError("the file exists", code=ExitCode.PROFILE, where=str(target), hint=hint)
     draft = read_draft(files, dialect=dialect, dataset_dir=dataset_dir, model=model, data=data)
     save_text(target, profile_text(draft, list(files), target))
     if as_json:
@@ -56,6 +61,6 @@ def import_(
             where = f"{one.where}: " if one.where else ""
             note(sanitize(f"{where}{_SHOWN[one.kind]}: {one}", single_line=True))
     needless = sum(one.kind == "not needed" for one in draft.notes)
-    note(f"{len(draft.settings)} settings from {draft.tool}, {needless} that need no place here (--json lists them)")
+    note(f"{len(draft.settings)} settings from {draft.tool}, {needless} not needed here (--json lists them)")
     line(str(target))
     note(f"next: engine profile check {target}")

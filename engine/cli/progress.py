@@ -1,7 +1,6 @@
-"""Progress of a worker on stderr: one line that rewrites itself on a terminal, plain lines elsewhere.
+"""Progress of a worker on stderr: one line that updates in place on a terminal, plain lines elsewhere.
 
-Fed with events by `train`, `runs watch`, `evaluate`, `export` and `demo`. What a person must not miss
-(warnings, checkpoints, evaluations, errors) gets a line of its own.
+Warnings, checkpoints, evaluations and other lasting events get a line of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _LASTING = frozenset({"warning", "eval", "checkpoint", "started", "control", "fi
 
 
 class Progress:
-    """Shows events as they come; `close` leaves the cursor on a fresh line."""
+    """Shows events as they arrive; call `close` to clear the live line."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.fold = RunFold()
@@ -32,7 +31,7 @@ class Progress:
         self._shown = ""
 
     def __call__(self, event: Event) -> None:
-        """Take one event."""
+        """Show one event."""
         self.fold.apply(event)
         if self._quiet:
             return
@@ -75,7 +74,7 @@ class Progress:
 
 
 def status_line(fold: RunFold) -> str:
-    """One line for where a run is: its step and numbers, or how far its phase is."""
+    """The state of a run in one line: its step and numbers, or the progress of its phase."""
     if fold.phase == "train" and fold.last_step:
         numbers = fold.last_step
         speed, left = numbers.get("tokens_per_second"), numbers.get("eta_s")

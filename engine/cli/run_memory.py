@@ -1,7 +1,7 @@
-"""Predicted against measured memory of a run, as `engine runs show` tells it.
+"""Predicted and measured memory of a run, for `engine runs show`.
 
-From the run's `calibration` event; a run that ended before its second step, or that an older engine made, has
-none, and its last `memory` event has to do. Not here: taking measurements (`engine.measure.calibrate`).
+It reads the run's `calibration` event. A run that ended before its second step, or that an older engine made,
+has none; then it reads the last `memory` event. Not here: measuring (`engine.measure.calibrate`).
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ _NAMES = {
 _PHASES = ("load", "check", "evaluate", "forward", "backward", "optimizer")
 
 
-def memory_facts(fold: RunFold, predicted: Prediction) -> dict[str, Any]:
-    """Bytes promised and taken of the same thing, the widest one; with all of them and the phases where known."""
-    told = fold.calibration
-    if not told:
-        return _from_samples(fold, predicted)
-    promised, measured = told["predicted"], told["measured"]
+def memory_facts(fold: RunFold, prediction: Prediction) -> dict[str, Any]:
+    """Predicted and measured bytes of the widest figure that has both; all figures and phases where known."""
+    calibration = fold.calibration
+    if not calibration:
+        return _from_samples(fold, prediction)
+    predicted, measured = calibration["predicted"], calibration["measured"]
     widest = next(
-        (name for name in ("device_bytes", "reserved_bytes") if promised.get(name) and measured.get(name)), ""
+        (name for name in ("device_bytes", "reserved_bytes") if predicted.get(name) and measured.get(name)), ""
     )
     return {
-        **_compare(promised.get(widest), measured.get(widest)),
-        "stage": told.get("stage"),
-        "device": told.get("device"),
-        "predicted": promised,
+        **_compare(predicted.get(widest), measured.get(widest)),
+        "stage": calibration.get("stage"),
+        "device": calibration.get("device"),
+        "predicted": predicted,
         "measured": measured,
-        "error_percent": told.get("error_percent"),
-        "phases": told.get("phases"),
+        "error_percent": calibration.get("error_percent"),
+        "phases": calibration.get("phases"),
     }
 
 
-def _from_samples(fold: RunFold, predicted: Prediction) -> dict[str, Any]:
+def _from_samples(fold: RunFold, prediction: Prediction) -> dict[str, Any]:
     memory = fold.last_memory
     on_card = "peak_reserved_bytes" in memory
-    promised = predicted.reserved_bytes if on_card else predicted.device_bytes
-    return _compare(promised, memory.get("peak_reserved_bytes" if on_card else "host_rss_bytes"))
+    predicted = prediction.reserved_bytes if on_card else prediction.device_bytes
+    return _compare(predicted, memory.get("peak_reserved_bytes" if on_card else "host_rss_bytes"))
 
 
 def _compare(predicted: Any, measured: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _compare(predicted: Any, measured: Any) -> dict[str, Any]:
 
 
 def memory_lines(facts: dict[str, Any]) -> list[str]:
-    """The comparison as lines: a table where there is a measurement, else one line."""
+    """The comparison as lines: a table if there is a calibration, else one line."""
     if "measured" not in facts:
         measured, predicted = format_bytes(facts["measured_bytes"]), format_bytes(facts["predicted_bytes"])
         error = facts["relative_error"]
@@ -80,6 +80,6 @@ def _phase_lines(facts: dict[str, Any]) -> list[str]:
     phases = facts["phases"] if isinstance(facts["phases"], dict) else {}
     on_cpu = facts["device"] == "cpu"
     sizes = {name: amount(phases.get(name), "resident_bytes" if on_cpu else "allocated_bytes") for name in _PHASES}
-    found = ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size is not None)
+    listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size is not None)
     what = "resident up to" if on_cpu else "allocated in"
-    return textwrap.wrap(f"{what}: {found}", 78, initial_indent="  ", subsequent_indent="    ") if found else []
+    return textwrap.wrap(f"{what}: {listed}", 78, initial_indent="  ", subsequent_indent="    ") if listed else []

@@ -1,4 +1,4 @@
-"""`engine runs list|show|watch|stop|resume|remedy|rm`: what the deck's run screens show, as plain text."""
+"""`engine runs list|show|watch|stop|resume|remedy|rm`: runs as plain text or JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Any
 import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
-from engine.cli.progress import Progress, status_line
+from engine.cli.flags import group_flags
+from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
+from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
+from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.jsonvalues import Unreadable, whole_in
 from engine.runs import control, launch, store
 from engine.runs.events import EventReader
-from engine.runs.follow import fold_run, follow_run
+from engine.runs.follow import fold_run
 from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
 from engine.runs.state import run_state
 from engine.runs.store import Run
@@ -30,18 +33,19 @@ _TAIL_BYTES = 64 * 1024
 
 
 @click.group()
+@group_flags
 def runs() -> None:
     """List, show, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
 
 
 @runs.command("list")
-@click.option("--limit", default=20, show_default=True, help="Newest n runs; 0 = all.")
+@click.option("--limit", default=20, show_default=True, help="Number of runs to list; 0 = all.")
 @json_option
 def list_(limit: int, as_json: bool) -> None:
-    """Runs, newest first."""
-    found = store.list_runs()
-    found = found[:limit] if limit else found
-    rows = [_row(run) for run in found]
+    """List runs, newest first."""
+    listed = store.list_runs()
+    listed = listed[:limit] if limit else listed
+    rows = [_row(run) for run in listed]
     if as_json:
         print_json({"runs": rows})
         return
@@ -83,10 +87,10 @@ def _steps(row: dict[str, Any]) -> str:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def show(run_id: str, as_json: bool) -> None:
-    """State, numbers, predicted against measured memory, and files of a run."""
+    """Show state, numbers, predicted and measured memory, and files of a run."""
     run = store.find_run(run_id)
     fold, _ = fold_run(run)
     record = read_record(run.path)
@@ -127,28 +131,23 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @json_option
 def watch(run_id: str, as_json: bool) -> None:
-    """Follow a run until it ends. Leaving (Ctrl-C) does not touch it."""
+    """Follow a run until it ends. Ctrl-C ends this command, not the run.
+
+    --json prints every event of the run as a line, as in its events.jsonl; the last line has the type 'end' and the
+    outcome: completed, stopped, failed or lost.
+    """
     run = store.find_run(run_id)
-    fold, offset = fold_run(run)
-    if not as_json:
-        for _, _, text in fold.lines[-10:]:
-            line(text)
-        line(status_line(fold))
-    progress = Progress(quiet=as_json)
-    progress.fold = fold
-    for event in follow_run(run, offset=offset):
-        print_json(event) if as_json else progress(event)
-    progress.close()
+    follow(run, as_json=as_json)
     if (run.path / SUMMARY_FILE).is_file() and not as_json:
         tell_summary(run, as_json=False)
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--now", is_flag=True, help="Do not wait for a checkpoint.")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.option("--now", is_flag=True, help="Stop without saving a checkpoint.")
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
@@ -161,18 +160,14 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
         _end_now(run, pid)
     else:
         control.request(run.path, "stop")
-    deadline = time.monotonic() + wait
-    while store.worker_pid(run) is not None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    state = run_state(run)
-    print_json({"run": run.id, "state": state}) if as_json else line(f"{run.id}  {state}")
+    tell_stopped("run", run, wait, as_json=as_json)
 
 
 def _end_now(run: Run, pid: int) -> None:
-    """Two SIGTERMs: the worker's word for 'at once'. Only ever sent to the holder of the run's lock."""
+    """Send two SIGTERMs, on which a worker ends at once. Only the process that holds the run's lock gets them."""
     if pid <= 0:
         raise EngineError(
-            f"run {run.id} runs in another container or on another host: it cannot be signalled from here",
+            f"run {run.id} works in another container or on another host: --now cannot reach it from here",
             code=ExitCode.RESOURCES,
             hint=f"leave --now out: engine runs stop {run.id}",
         )
@@ -183,11 +178,11 @@ def _end_now(run: Run, pid: int) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--detach", is_flag=True, help="Return when training has started again.")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.option("--detach", is_flag=True, help="Return once training has restarted.")
 @json_option
 def resume(run_id: str, detach: bool, as_json: bool) -> None:
-    """Go on from the newest whole checkpoint."""
+    """Go on from the newest complete checkpoint."""
     run = store.find_run(run_id)
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = launch.resume_run(run)
@@ -195,22 +190,22 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
         finish(run, process, as_json=as_json, offset=offset, keep=True)
         return
     wait_until_it_trains(run, process, quiet=as_json, offset=offset, keep=True)
-    print_json({"run": run.id, "path": str(run.path)}) if as_json else line(run.id)
+    tell_begun("run", run, as_json=as_json)
 
 
 @runs.command("rm")
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete runs with their checkpoints and exports."""
-    found = [store.find_run(run_id) for run_id in run_ids]
-    for run in found:
+    chosen = [store.find_run(run_id) for run_id in run_ids]
+    for run in chosen:
         size = sum(path.stat().st_size for path in Path(run.path).rglob("*") if path.is_file())
         if not yes:
             click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
         store.remove_run(run)
-    print_json({"removed": [run.id for run in found]}) if as_json else note(f"removed {len(found)}")
+    tell_removed(chosen, as_json=as_json)
 
 
 runs.add_command(remedy)

@@ -1,4 +1,4 @@
-"""`engine selftest`: does this tool compute right, predict right and run fast on this machine?"""
+"""`engine selftest`: check that results, predictions and speed are right on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """`nan` lies in every range, as click compares."""
+    """Refuse `nan`, which passes click's range check."""
     if value is not None and math.isnan(value):
         raise click.BadParameter("nan is not a number of minutes; the range is 0.1<=x<=240.")
     return value
@@ -29,23 +29,23 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
     "--minutes",
     type=click.FloatRange(0.1, 240),
     callback=_number,
-    help="Time for all of it; default: 3 on a processor, 10 on a GPU.",
+    help="Minutes for the whole test; default: 3 on a processor, 10 on a GPU.",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: where runs go.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and for how long.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to test; default: the one that runs use.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the checks and their times, and run none.")
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also write it for an issue, without names.",
+    help="Also write a report for an issue, without names of machine or user.",
 )
 @json_option
 def selftest(minutes: float | None, device: str | None, only_plan: bool, report: Path | None, as_json: bool) -> None:
-    """Check on this machine that fast paths compute right, every precision trains, and predictions hold.
+    """Check on this machine that fast kernels compute correctly, every precision trains, and predictions hold.
 
-    What it measures is kept: 'engine fit' goes by it from then on. Exit code 9: something computes wrong, does not
-    train or is slow, or nothing could be checked; 5: only memory predictions were too low; 8: stopped.
-    docs/selftest.md says how to read it.
+    'engine fit' uses the measured speeds from then on. Exit code 9: a wrong result, a failure to train, a slow
+    path, or nothing could be checked; 5: only memory predictions were too low; 8: stopped. docs/selftest.md
+    explains the report.
     """
     from engine.hardware.probe import probe_machine
     from engine.selftest.checks import place_of
@@ -84,10 +84,10 @@ def _run(plan: SelftestPlan, report: Path | None, as_json: bool) -> int:
 
     columns = width()
 
-    def tell(found: StepRecord, finding: Finding) -> None:
+    def tell(record_of_step: StepRecord, finding: Finding) -> None:
         ran = finding.text != NO_TIME and finding.name != settings.NAME
-        if found.step.alone and found.step.items and ran:
-            note(count_line(found))
+        if record_of_step.step.alone and record_of_step.step.items and ran:
+            note(count_line(record_of_step))
 
     record = run_selftest(plan, lambda step: note(progress_line(step)), tell)
     unwritten = _write(report, record) if report is not None else 0
@@ -96,12 +96,12 @@ def _run(plan: SelftestPlan, report: Path | None, as_json: bool) -> int:
     else:
         for text in result_lines(record, columns):
             line(text)
-    note(f"kept: {record.path}")
+    note(f"saved: {record.path}")
     return int(exit_code(record)) or unwritten
 
 
 def _write(report: Path, record: Record) -> int:
-    """0, or the exit code of a report that could not be written; stdout is the result's alone."""
+    """Write the report; 0, or the exit code if that failed. Messages go to stderr, since stdout has the result."""
     from engine.errors import EngineError
     from engine.selftest.record import to_json
     from engine.selftest.report import write_report
@@ -111,5 +111,5 @@ def _write(report: Path, record: Record) -> int:
     except EngineError as error:
         print_error(error, as_json=False)
         return int(error.code)
-    note(f"written for an issue, without names: {report}")
+    note(f"report for an issue, without names of machine or user: {report}")
     return 0

@@ -1,4 +1,4 @@
-"""`engine sweep PROFILE`: the bill of a search over settings, then the search, followed or left alone."""
+"""`engine sweep PROFILE`: print the cost of a search over settings, then run it, in front or detached."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
+from engine.cli.lifecycle import tell_begun
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
 from engine.runs.ranks import refuse_ranks
 from engine.runs.store import Run
@@ -17,13 +19,18 @@ if TYPE_CHECKING:
     from engine.sweep.prepare import PreparedSweep
 
 
-@click.command()
-@click.argument("profile", type=click.Path(path_type=Path))
-@click.option("--vary", multiple=True, metavar="KEY=VALUES", help="lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+@click.command(epilog=NO_FIT)
+@profile_argument()
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="KEY=VALUES",
+    help="Values to try: lora.r=8,16 or train.learning_rate=1e-5..1e-3:log.",
+)
+@set_option
 @click.option("--name", help="Name of the sweep and its runs; default: the profile's.")
-@click.option("--bill", "bill_only", is_flag=True, help="Show what it would take, and start nothing.")
-@click.option("--detach", is_flag=True, help="Return when the search has started; it goes on by itself.")
+@click.option("--bill", "bill_only", is_flag=True, help="Show the cost, and start nothing.")
+@click.option("--detach", is_flag=True, help="Return once the search has started; it goes on in the background.")
 @click.option(
     "--storage", metavar="FILE|URL", help="Share the study with other machines: a file on a shared disk, or a database."
 )
@@ -40,9 +47,9 @@ def sweep(
     study: str | None,
     as_json: bool,
 ) -> None:
-    """Train PROFILE with every setting of its [sweep] space, or those that --vary gives, and rank what comes out.
+    """Train PROFILE with the settings of its [sweep] space or of --vary, and rank the results.
 
-    Trials are ordinary detached runs. Ctrl-C stops the search with its trials saved; 'engine sweeps resume' goes on.
+    Each trial is a run. Ctrl-C saves the trials and stops the search; 'engine sweeps resume' goes on.
     """
     from engine.cli.sweeps import finish
     from engine.hardware.probe import probe_machine
@@ -58,26 +65,25 @@ def sweep(
     prepared = prepare_sweep(loaded, probe_machine(processes=False), progress)
     progress.close()
     for warning in prepared.warnings:
-        note(f"warning: {warning}")
+        warn(warning)
     if bill_only or not as_json:
         _show_bill(prepared, as_json=as_json and bill_only, to_stdout=bill_only)
     if bill_only:
         return
-    found, process = start_sweep(prepared, title, shared)
+    started, process = start_sweep(prepared, title, shared)
     if detach:
-        _tell_detached(found, as_json)
+        _tell_detached(started, as_json)
         return
-    finish(found, process, as_json=as_json)
+    finish(started, process, as_json=as_json)
 
 
 def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) -> LoadedProfile:
     from engine.profile.load import load_profile
-    from engine.profile.shipped import find_profile
     from engine.profile.values import inline_toml
     from engine.resolve.search_space import entries, space_of
     from engine.sweep.prepare import with_overrides
 
-    loaded = load_profile(find_profile(str(profile)))
+    loaded = load_profile(profile)
     changes = list(overrides)
     if vary and loaded.partial is not None:
         space = {**dict(entries(loaded.partial.sweep.space)), **space_of(vary)}
@@ -86,30 +92,28 @@ def _loaded(profile: Path, vary: tuple[str, ...], overrides: tuple[str, ...]) ->
 
 
 def _show_bill(prepared: PreparedSweep, *, as_json: bool, to_stdout: bool) -> None:
-    """Trials, time, memory and disk; then what is left out, with reasons."""
-    bill = prepared.bill
+    """Print trials, time, memory and disk, then the combinations left out, with reasons."""
+    cost = prepared.cost
     if as_json:
         print_json(
             {
                 "method": prepared.plan.method,
                 "metric": prepared.plan.sweep.metric,
-                **bill.to_dict(),
-                "cells": [cell.params for cell in prepared.cells],
-                "left_out": [{"params": cell.params, "why": cell.why} for cell in prepared.left_out],
+                **cost.to_dict(),
+                "cells": [one.params for one in prepared.combinations],
+                "left_out": [{"params": one.params, "why": one.why} for one in prepared.left_out],
                 "warnings": list(prepared.warnings),
             }
         )
         return
-    from engine.sweep.page import bill_lines
+    from engine.sweep.page import cost_lines
 
     say = line if to_stdout else note
-    for text in bill_lines(prepared):
+    for text in cost_lines(prepared):
         say(text)
 
 
-def _tell_detached(found: Run, as_json: bool) -> None:
-    if as_json:
-        print_json({"sweep": found.id, "path": str(found.path)})
-        return
-    line(found.id)
-    note(f"the search goes on without this terminal; watch: engine sweeps watch {found.id}")
+def _tell_detached(started: Run, as_json: bool) -> None:
+    tell_begun("sweep", started, as_json=as_json)
+    if not as_json:
+        note(f"the search goes on without this terminal; watch: engine sweeps watch {started.id}")

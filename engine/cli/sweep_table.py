@@ -1,6 +1,6 @@
-"""A sweep as text: its ranked trials, what was left out, and the bill beside what it took.
+"""A sweep as text: its ranked trials, the combinations left out, and predicted beside actual cost.
 
-Shared by `engine sweep` and `engine sweeps`. Not here: the commands.
+Not here: the commands (`sweep.py`, `sweeps.py`).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from engine.text import format_bytes, format_duration
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A sweep as it stands: what it was asked, its ranked rows, and what it has taken."""
+    """The state of a sweep: its `sweep.json`, its ranked rows, and the cost so far."""
 
     sweep: Run
-    told: dict[str, Any]
+    settings: dict[str, Any]
     rows: tuple[Row, ...]
     took: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        left_out = self.told["left_out"]
+        left_out = self.settings["left_out"]
         return {
             **summary(self.sweep),
             "path": str(self.sweep.path),
-            "bill": self.told["bill"],
+            "bill": self.settings["bill"],
             "took": self.took,
             "left_out": left_out,
             "rows": list(self.rows),
@@ -46,44 +46,44 @@ class Shown:
 
 def look(sweep: Run) -> Shown:
     """Read a sweep's directory. Raises EngineError(PROFILE) when it is damaged."""
-    told = store.read_sweep(sweep)
-    rows = ranked(store.read_trials(sweep), told["metric"])
-    return Shown(sweep, told, tuple(rows), _took(sweep, rows))
+    settings = store.read_sweep(sweep)
+    rows = ranked(store.read_trials(sweep), settings["metric"])
+    return Shown(sweep, settings, tuple(rows), _took(sweep, rows))
 
 
 def summary(sweep: Run) -> dict[str, Any]:
-    """Id, state, trials ended and in all, metric and best value."""
+    """Id, state, number of ended and of all trials, metric and best value."""
     try:
-        told = store.read_sweep(sweep)
+        settings = store.read_sweep(sweep)
     except EngineError:
-        told = {}
-    rows = ranked(store.read_trials(sweep), str(told.get("metric", "eval_loss")))
+        settings = {}
+    rows = ranked(store.read_trials(sweep), str(settings.get("metric", "eval_loss")))
     return {
         "sweep": sweep.id,
-        "state": run_state(sweep) if told else "damaged",
+        "state": run_state(sweep) if settings else "damaged",
         "ended": sum(1 for row in rows if row["state"] in ENDED),
-        "trials": told.get("trials", 0),
-        "metric": told.get("metric", "?"),
+        "trials": settings.get("trials", 0),
+        "metric": settings.get("metric", "?"),
         "best_value": rows[0]["value"] if rows else None,
     }
 
 
 def show_sweep(shown: Shown) -> None:
-    """The ranked table, why trials ended early, what was left out, and the bill."""
-    told, rows, head = shown.told, shown.rows, summary(shown.sweep)
+    """Print the ranked table, why trials ended early, what was left out, and the cost."""
+    settings, rows, head = shown.settings, shown.rows, summary(shown.sweep)
     line(f"{head['sweep']}  {head['state']}  {head['ended']} of {head['trials']} trials, by {head['metric']}")
-    keys = list(told["keys"])
+    keys = list(settings["keys"])
     names = [key.rpartition(".")[2] for key in keys]
-    header = ("rank", "trial", *names, told["metric"], "steps", "time", "state")
+    header = ("rank", "trial", *names, settings["metric"], "steps", "time", "state")
     right = tuple(range(len(header) - 1))
     for text in table([_cells(row, keys) for row in rows], header=header, right=right):
         line(text)
     for row in rows:
         if row["reason"]:
             line(f"  trial {row['trial']}: {row['reason']}")
-    for left in told["left_out"]:
+    for left in settings["left_out"]:
         line(f"  left out: {params_text(left['params'])}: {left['why']}")
-    for text in _bill_lines(told["bill"], shown.took):
+    for text in _bill_lines(settings["bill"], shown.took):
         line(text)
     if rows and rows[0]["value"] is not None:
         where = "" if rows[0]["owner"] == shown.sweep.id else " on another machine"
@@ -104,7 +104,7 @@ def _cells(row: Row, keys: Sequence[str]) -> list[str]:
 
 
 def _took(sweep: Run, rows: Sequence[Row]) -> dict[str, Any]:
-    """What a sweep has taken: hours of its workers, the widest trial as measured, the disk of its runs."""
+    """The cost so far: seconds of its workers, the measured peak of the widest trial, the disk of its runs."""
     peaks = [row["peak_bytes"] for row in rows if row.get("peak_bytes")]
     mine = [runs.runs_root() / row["run"] for row in rows if row.get("run") and row.get("owner") == sweep.id]
     files = (path for run in mine for path in Path(run).rglob("*") if path.is_file())
@@ -116,7 +116,7 @@ def _took(sweep: Run, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _worked_s(sweep: Run) -> float:
-    """From each start to the last that was heard before the next one: a worker that was killed says no end."""
+    """Seconds from each start to the last event before the next start: a killed worker writes no end."""
     worked_s, began, last = 0.0, None, 0.0
     for event in read_events(sweep.events_path)[0]:
         if event["type"] == "started":

@@ -1,41 +1,45 @@
-"""`engine sweeps list|show|watch|stop|resume|best|rm`: searches over settings, as plain text."""
+"""`engine sweeps list|show|watch|stop|resume|best|rm`: searches over settings, as plain text or JSON."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
-import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import click
 
 from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.flags import group_flags
+from engine.cli.following import interrupts_passed_on, worker_error
+from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
+from engine.cli.names import complete_sweeps
 from engine.cli.progress import Progress
 from engine.cli.sweep_table import look, show_sweep, summary
+from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch
 from engine.runs import store as runs
-from engine.runs.follow import follow_run, follow_worker
+from engine.runs.follow import follow_worker
 from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.table import ranked
 
+_ON_INTERRUPT = "stopping: trials save and stop", "ending the search; its trials go on"
+
 
 @click.group()
+@group_flags
 def sweeps() -> None:
     """List, show, watch, stop, resume or remove sweeps. SWEEP is an id, a part of one, or 'last'."""
 
 
-sweep_argument = click.argument("sweep_id", metavar="SWEEP")
+sweep_argument = click.argument("sweep_id", metavar="SWEEP", shell_complete=complete_sweeps)
 
 
 @sweeps.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Sweeps, newest first."""
+    """List sweeps, newest first."""
     rows = [summary(sweep) for sweep in store.list_sweeps()]
     if as_json:
         print_json({"sweeps": rows})
@@ -55,25 +59,26 @@ def list_(as_json: bool) -> None:
 @sweep_argument
 @json_option
 def show(sweep_id: str, as_json: bool) -> None:
-    """Trials, ranked, with their settings and runs; what the bill said beside what it took."""
+    """Show the ranked trials with their settings and runs, and predicted beside actual cost."""
     _tell(store.find_sweep(sweep_id), as_json)
 
 
 def _tell(sweep: Run, as_json: bool) -> None:
-    shown = look(sweep)
-    print_json(shown.to_dict()) if as_json else show_sweep(shown)
+    state = look(sweep)
+    print_json(state.to_dict()) if as_json else show_sweep(state)
 
 
 @sweeps.command()
 @sweep_argument
 @json_option
 def watch(sweep_id: str, as_json: bool) -> None:
-    """Follow a sweep until it ends. Leaving (Ctrl-C) does not touch it."""
+    """Follow a sweep until it ends. Ctrl-C ends this command, not the sweep.
+
+    --json prints every event of the sweep as a line, as in its events.jsonl; the last line has the type 'end' and the
+    outcome: completed, stopped, failed or lost.
+    """
     sweep = store.find_sweep(sweep_id)
-    progress = Progress(quiet=as_json)
-    for event in follow_run(sweep):
-        print_json(event) if as_json else progress(event)
-    progress.close()
+    follow(sweep, as_json=as_json)
     if not as_json:
         _tell(sweep, as_json)
 
@@ -83,32 +88,28 @@ def watch(sweep_id: str, as_json: bool) -> None:
 @click.option("--wait", default=120.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(sweep_id: str, wait: float, as_json: bool) -> None:
-    """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' goes on with them."""
+    """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' continues them."""
     sweep = store.find_sweep(sweep_id)
     if not launch.is_at_work(sweep.path):
-        note(f"sweep {sweep.id} is not at work ({run_state(sweep)})")
+        note(f"sweep {sweep.id} is not running ({run_state(sweep)})")
     else:
         control.request(sweep.path, "stop")
-    deadline = time.monotonic() + wait
-    while launch.is_at_work(sweep.path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    state = run_state(sweep)
-    print_json({"sweep": sweep.id, "state": state}) if as_json else line(f"{sweep.id}  {state}")
+    tell_stopped("sweep", sweep, wait, as_json=as_json)
 
 
 @sweeps.command()
 @sweep_argument
-@click.option("--detach", is_flag=True, help="Return when the search has started again.")
+@click.option("--detach", is_flag=True, help="Return once the search has restarted.")
 @json_option
 def resume(sweep_id: str, detach: bool, as_json: bool) -> None:
-    """Go on with a sweep that was stopped or whose worker died: no trial is done twice, none is lost."""
+    """Continue a sweep that was stopped or whose worker died; no trial is repeated or lost."""
     from engine.sweep.launch import resume_sweep
 
     sweep = store.find_sweep(sweep_id)
     offset = sweep.events_path.stat().st_size if sweep.events_path.exists() else 0
     process = resume_sweep(sweep)
     if detach:
-        print_json({"sweep": sweep.id, "path": str(sweep.path)}) if as_json else line(sweep.id)
+        tell_begun("sweep", sweep, as_json=as_json)
         return
     finish(sweep, process, as_json=as_json, offset=offset)
 
@@ -118,7 +119,7 @@ def resume(sweep_id: str, detach: bool, as_json: bool) -> None:
 @click.option("--write", "target", type=click.Path(path_type=Path), help="File to write; default: stdout.")
 @json_option
 def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
-    """The best trial so far as a profile: the person's own, with its settings in place and paths absolute."""
+    """Print or write the best trial so far as a profile: yours, with the trial's settings and absolute paths."""
     from engine.profile.save import save_text
 
     sweep = store.find_sweep(sweep_id)
@@ -140,14 +141,14 @@ def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
 
 
 @sweeps.command("rm")
-@click.argument("sweep_ids", metavar="SWEEP...", nargs=-1, required=True)
+@click.argument("sweep_ids", metavar="SWEEP...", nargs=-1, required=True, shell_complete=complete_sweeps)
 @click.option("--runs", "with_runs", is_flag=True, help="Also delete the runs of its trials.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def rm(sweep_ids: tuple[str, ...], with_runs: bool, yes: bool, as_json: bool) -> None:
     """Delete sweeps; the runs of their trials stay unless --runs is given."""
-    found = [store.find_sweep(sweep_id) for sweep_id in sweep_ids]
-    for sweep in found:
+    chosen = [store.find_sweep(sweep_id) for sweep_id in sweep_ids]
+    for sweep in chosen:
         trials = list(store.trial_runs(sweep.id).values()) if with_runs else []
         if not yes:
             also = f" and {len(trials)} runs" if trials else ""
@@ -155,42 +156,24 @@ def rm(sweep_ids: tuple[str, ...], with_runs: bool, yes: bool, as_json: bool) ->
         store.remove_sweep(sweep)
         for run in trials:
             runs.remove_run(run)
-    print_json({"removed": [sweep.id for sweep in found]}) if as_json else note(f"removed {len(found)}")
+    tell_removed(chosen, as_json=as_json)
 
 
 def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0) -> None:
-    """Follow a sweep to its end and print its table; Exit(8) for a stopped one. Raises the sweep's error."""
+    """Follow a sweep to its end and print its table; Exit(8) if it was stopped. Raises the sweep's error."""
     progress = Progress(quiet=as_json)
-    error: EngineError | None = None
-    before = signal.signal(signal.SIGINT, _passing_on(process))
     try:
-        for event in follow_worker(sweep.events_path, process, offset=offset):
-            progress(event)
-            if event["type"] == "error":
-                error = EngineError.from_dict(event)
+        with interrupts_passed_on(process, *_ON_INTERRUPT):
+            for event in follow_worker(sweep.events_path, process, offset=offset):
+                progress(event)
     except SystemExit:
         note(f"the search goes on without this command; stop it: engine sweeps stop {sweep.id}")
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
         progress.close()
+    error = worker_error(progress.fold, sweep.path, process)
     if error is not None:
         raise error
-    if not progress.fold.finished:
-        raise launch.died(sweep.path, process)
     _tell(sweep, as_json)
     if progress.fold.finished.get("outcome") != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
-
-
-def _passing_on(process: subprocess.Popen[bytes]) -> Any:
-    """Ctrl-C meant for the worker: the first saves and stops every trial, a second leaves them running."""
-    asked = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        process.terminate()
-        note("stopping: trials save and stop" if asked == 1 else "ending the search; its trials run on")
-
-    return handle

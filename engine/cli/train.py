@@ -1,19 +1,19 @@
-"""`engine train PROFILE`: resolve, start a detached worker, follow it or leave it running."""
+"""`engine train PROFILE`: resolve the profile, start a worker, and follow it or leave it running."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
+from engine.cli.following import interrupts_passed_on, worker_error
+from engine.cli.lifecycle import tell_begun
+from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
-from engine.errors import EngineError, ExitCode
+from engine.errors import ExitCode
 from engine.runs import launch, store
 from engine.runs.follow import follow_worker
 from engine.runs.ranks import refuse_ranks
@@ -21,28 +21,29 @@ from engine.runs.record import SUMMARY_FILE, read_summary
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
+_ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "ending the worker now"
 
-@click.command()
-@click.argument("profile", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a profile key; repeatable.")
+
+@click.command(epilog=NO_FIT)
+@profile_argument()
+@set_option
 @click.option("--name", help="Name of the run; default: the profile's.")
-@click.option("--detach", is_flag=True, help="Return when training has started; it goes on by itself.")
+@click.option("--detach", is_flag=True, help="Return once training has started; it goes on in the background.")
 @json_option
 def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: bool, as_json: bool) -> None:
-    """Train from PROFILE, a file or the name of a shipped one.
+    """Train from PROFILE: a file, or the name of a shipped profile.
 
     The run outlives this terminal; Ctrl-C saves a checkpoint and stops it.
     """
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
-    from engine.profile.shipped import find_profile
     from engine.resolve.resolve import resolve_profile
 
     refuse_ranks()
-    loaded = load_profile(find_profile(str(profile)), overrides)
+    loaded = load_profile(profile, overrides)
     resolved = resolve_profile(loaded, probe_machine(processes=False))
     for warning in resolved.warnings:
-        note(f"warning: {warning}")
+        warn(warning)
     if not as_json:
         _tell_plan(resolved)
     title = name or resolved.settings.name or profile.stem
@@ -57,13 +58,14 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
 def wait_until_it_trains(
     run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
 ) -> None:
-    """Follow a run until it trains, and leave it. A command that is ended before that takes its worker with it.
+    """Follow a run until it trains, then leave it. If this command ends before that, it ends the worker too.
 
     Raises the error of a run that cannot start.
     """
     progress = Progress(quiet=quiet)
     try:
-        _guarded(run, process, lambda: launch.wait_started(run, process, progress, offset=offset, keep=keep))
+        with interrupts_passed_on(process, *_ON_INTERRUPT):
+            launch.wait_started(run, process, progress, offset=offset, keep=keep)
     except SystemExit:
         _leave(run, process, began=False, keep=keep)
         raise
@@ -71,7 +73,7 @@ def wait_until_it_trains(
 
 
 def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
-    """Follow a run to its end and print its summary; Exit(8) for a stopped one, so that scripts can tell."""
+    """Follow a run to its end and print its summary; Exit(8) if it was stopped."""
     outcome = follow_to_end(run, process, quiet=as_json, offset=offset, keep=keep)
     if outcome and (run.path / SUMMARY_FILE).is_file():
         tell_summary(run, as_json=as_json)
@@ -82,63 +84,37 @@ def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset:
 def follow_to_end(
     run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
 ) -> str:
-    """Follow a run until its worker ends; `completed`, `stopped`, or empty when it never started.
+    """Follow a run until its worker ends; `completed`, `stopped`, or empty if it never started.
 
-    Raises the run's error. One that never started leaves no directory, unless `keep` (it had before). A command that
-    is ended from outside takes its worker with it until training has begun.
+    Raises the run's error. The directory of a run that never started is removed, unless `keep` (it is a resumed
+    run). If this command is terminated before training starts, it ends the worker too.
     """
     progress = Progress(quiet=quiet)
-    error: EngineError | None = None
-    began = False
-
-    def follow() -> None:
-        nonlocal error, began
-        for event in follow_worker(run.events_path, process, offset=offset):
-            progress(event)
-            began = began or event["type"] == "started"
-            if event["type"] == "error":
-                error = EngineError.from_dict(event)
-
     try:
-        _guarded(run, process, follow)
+        with interrupts_passed_on(process, *_ON_INTERRUPT):
+            for event in follow_worker(run.events_path, process, offset=offset):
+                progress(event)
     except SystemExit:
-        _leave(run, process, began=began, keep=keep)
+        _leave(run, process, began=bool(progress.fold.started), keep=keep)
         raise
     progress.close()
-    if error is None and not progress.fold.finished:
-        error = launch.died(run.path, process)
-    if not (began or keep):
+    stays = keep or bool(progress.fold.started)
+    error = worker_error(progress.fold, run.path, process)
+    if not stays:
         store.remove_run(run)
     if error is not None:
         raise error
-    return str(progress.fold.finished.get("outcome")) if began or keep else ""
+    return str(progress.fold.finished.get("outcome")) if stays else ""
 
 
 def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: bool) -> None:
-    """What becomes of a run whose command was ended."""
+    """When this command is terminated: leave a run that trains, end one that does not yet."""
     if began:
         note(f"training goes on without this command; stop it: engine runs stop {run.id}")
         return
     launch.end_worker(process)
     if not keep:
         store.remove_run(run)
-
-
-def _guarded(run: Run, process: subprocess.Popen[bytes], follow: Callable[[], None]) -> None:
-    """Run `follow` with Ctrl-C meant for the worker: the first asks it to save and stop, the second ends it."""
-    asked = 0
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        process.terminate()
-        note("stopping after this step; Ctrl-C again ends it at once" if asked == 1 else "ending the worker now")
-
-    before = signal.signal(signal.SIGINT, pass_on)
-    try:
-        follow()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _tell_plan(resolved: Any) -> None:
@@ -151,15 +127,14 @@ def _tell_plan(resolved: Any) -> None:
 
 
 def _tell_detached(run: Run, as_json: bool) -> None:
-    if as_json:
-        print_json({"run": run.id, "path": str(run.path), "pid": store.worker_pid(run)})
-        return
-    line(run.id)
-    note(f"training goes on without this terminal; watch: engine runs watch {run.id}   stop: engine runs stop {run.id}")
+    tell_begun("run", run, as_json=as_json, pid=store.worker_pid(run))
+    if not as_json:
+        watch, stop = f"engine runs watch {run.id}", f"engine runs stop {run.id}"
+        note(f"training goes on without this terminal; watch: {watch}   stop: {stop}")
 
 
 def tell_summary(run: Run, *, as_json: bool) -> None:
-    """The end of a run: losses, steps, time, where its weights are."""
+    """Print how a run ended: losses, steps, time, and the path of its weights."""
     summary = read_summary(run.path)
     if as_json:
         print_json({"run": run.id, "path": str(run.path), **summary.to_json()})

@@ -1,6 +1,6 @@
-"""The account of a preparation: what became of every row, and the report that is made of it.
+"""Counts of a preparation: rows kept, cut and dropped, with causes, and the report made from them.
 
-`prepare.py` drives the work and tells it here. Raises EngineError(DATA) when too little is left.
+Raises EngineError(DATA) when too little is left to train on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 @dataclass(slots=True)
 class Source:
-    """What is known of one data set."""
+    """Counts of one data set."""
 
     path: Path
     format: str
@@ -47,7 +47,7 @@ class Source:
 
 @dataclass(slots=True)
 class Tally:
-    """Of one side: rows and documents that were packed."""
+    """Packed rows and documents of one side."""
 
     rows: int = 0
     documents: int = 0
@@ -55,7 +55,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Account:
-    """What gathers while files become sequences."""
+    """Counts that grow while files become sequences."""
 
     settings: Profile
     sources: dict[int, Source] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Account:
 
 
 def take(account: Account, number: int, part: Examples) -> None:
-    """Note what was read of a data set."""
+    """Count what was read from a data set."""
     source = account.sources.setdefault(number, Source(part.path, part.format, part.why))
     source.rows_read += part.rows_read
     source.usable += len(part.examples)
@@ -111,9 +111,9 @@ def check_bad_fraction(sources: Sequence[Source], max_bad_fraction: float) -> No
     bad = causes.total()
     if bad == 0 or (bad <= max_bad_fraction * total and any(source.usable for source in sources)):
         return
-    told = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
-    message = f"{bad} of {total} rows cannot be used ({bad / total:.1%}; allowed: {max_bad_fraction:.1%}): {told}"
-    hint = "correct these rows, or raise data.max_bad_fraction to leave them out"
+    counted = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
+    message = f"{bad} of {total} rows cannot be used ({bad / total:.1%}; allowed: {max_bad_fraction:.1%}): {counted}"
+    hint = "correct these rows, or raise data.max_bad_fraction to train without them"
     if any("template" in cause for cause in causes):
         hint = "choose another data.template, or leave out a data.system that this template cannot hold"
     shown = [found for source in sources for found in source.first_bad][:SHOWN_BAD_ROWS]
@@ -162,7 +162,7 @@ def fit(
 
 
 def _rooms(lengths: Sequence[int], limit: int, together: int) -> list[int]:
-    """How long each document may be: all of `limit`, or two neighbours' shares of it, the shorter one served first."""
+    """Tokens of each document: `limit`, or a share of it for each of two neighbors, the shorter one first."""
     if together == 1:
         return [limit] * len(lengths)
     rooms = []
@@ -175,13 +175,13 @@ def _rooms(lengths: Sequence[int], limit: int, together: int) -> list[int]:
 
 
 def _overlong(settings: Profile) -> str:
-    """Pre-training goes on with a long text in the next sequence, unless it shall be dropped."""
+    """In pre-training a long text goes on in the next sequence, unless the profile drops it."""
     chosen = settings.data.overlong
     return "split" if settings.train.objective == "pretrain" and chosen == "cut" else chosen
 
 
 def check_result(account: Account, template: ChatTemplate) -> None:
-    """Refuse an empty training set; turn what happened into warnings."""
+    """Refuse an empty training set; add warnings."""
     limit = int(account.settings.model.max_length)
     if not account.tallies[0].documents:
         longest = max(account.lengths, default=0)
@@ -236,9 +236,9 @@ def dataset_report(source: Source, share: str) -> DatasetReport:
     """What became of one data set; `share` where weights were given."""
     notes = [f"{note}: {count} rows" for note, count in source.notes.items()]
     ledger, path = source.ledger, str(source.path)
-    told = (*notes, *([share] if share else []))
+    all_notes = (*notes, *([share] if share else []))
     dropped = ledger.dropped()
-    return DatasetReport(path, source.format, source.why, source.rows_read, ledger.kept, ledger.cut, dropped, told)
+    return DatasetReport(path, source.format, source.why, source.rows_read, ledger.kept, ledger.cut, dropped, all_notes)
 
 
 def set_report(tally: Tally, sequences: int, tokens: int, trained_tokens: int, max_length: int) -> SetReport:

@@ -1,8 +1,7 @@
-"""Prepared data kept on disk, found again by what made it: rows, settings, tokenizer, template and this code.
+"""Cache of prepared data on disk, keyed by rows, settings, tokenizer, template and this code.
 
-`prepare.py` asks for a place and fills it when there is nothing yet. A place is written beside and renamed, so it is
-whole or not there. What was used longest ago goes when all of it takes more than KEPT_BYTES; a run that reads
-mapped files keeps them until it ends.
+A folder is written under another name and renamed, so it is complete or absent. The least recently used folders are
+deleted when the cache takes more than KEPT_BYTES; a run that has mapped their files keeps them until it ends.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _MADE_WITH = ("tokenizers", "transformers", "jinja2", "numpy", "pyarrow")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a preparation is made from. `rows` at most: lines of the text files."""
+    """The key of a preparation, and an upper bound of its rows: the lines of its text files."""
 
     key: str
     rows: int
@@ -118,7 +117,7 @@ def place(key: str, fill: Callable[[Path], None], warn: Callable[[str], None]) -
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = Path(tempfile.mkdtemp(dir=root, prefix=".making-"))
     except OSError as error:
-        warn(f"prepared data are not kept for the next run: {root} cannot be written ({error.strerror})")
+        warn(f"prepared data are not cached for the next run: {root} cannot be written ({error.strerror})")
         with tempfile.TemporaryDirectory(prefix="tunedeck-data-") as name:
             _fill(Path(name), fill)
             yield Path(name), False
@@ -150,7 +149,7 @@ def _fill(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _settle(beside: Path, folder: Path) -> None:
-    """Rename into place; whoever was first stays."""
+    """Rename into place; if another process was first, its folder stays."""
     (beside / DONE).touch()
     try:
         os.replace(beside, folder)
@@ -174,6 +173,8 @@ def _make_room(root: Path, keep: Path) -> None:
 
 
 def damaged(folder: Path, error: Exception) -> EngineError:
-    """What to say about a kept preparation that cannot be read; it is gone afterwards."""
+    """Delete a cached preparation that cannot be read, and return the error for it."""
     shutil.rmtree(folder, ignore_errors=True)
-    return data_error(f"the kept preparation was damaged ({error})", where=str(folder), hint="start again")
+    return data_error(
+        f"the cached data was damaged and is now deleted ({error})", where=str(folder), hint="start again"
+    )

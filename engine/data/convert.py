@@ -1,6 +1,6 @@
-"""One parsed row turned into a normalised conversation, or RowProblem with the cause.
+"""Turn one parsed row into a normalized conversation, or raise RowProblem with the cause.
 
-The columns' roles were decided by `layouts.py`. Called by `formats.py` for every row.
+`layouts.py` decides which column has which role.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def to_example(value: Any, layout: Layout, row: int, dataset: int) -> tuple[Exam
     _check_text(messages)
     if layout.name == "text":
         return Example(tuple(messages), row, "text", dataset), ""
-    kept = _without_trailing(messages)
-    note = "" if len(kept) == len(messages) else "turns after the last answer left out"
-    return Example(tuple(kept), row, "chat", dataset), note
+    turns = _without_trailing(messages)
+    note = "" if len(turns) == len(messages) else "turns after the last answer left out"
+    return Example(tuple(turns), row, "chat", dataset), note
 
 
 def _check_text(messages: Sequence[Message]) -> None:

@@ -1,6 +1,6 @@
 """Conversations to documents of token ids and labels, in batches.
 
-While one batch is tokenized, which Python's lock does not hinder, the next one is rendered. Called by `make.py`.
+One thread tokenizes a batch, without Python's lock, while the main thread renders the next one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Tokens of one document and their labels (int32, equal length); `example` = position in the input."""
+    """Tokens and labels of one document (int32, equal length); `example` = position in the input."""
 
     ids: Ids
     labels: Ids
     example: int
     role: int = 0
-    """What it is to its loss (`preference.py`); 0 = learned as it is."""
+    """Role in the loss (`preference.py`); 0 = plain training."""
 
     @property
     def trained_tokens(self) -> int:
@@ -39,7 +39,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Documents in the order of the examples, what the template refused, and what was met on the way."""
+    """Documents in the order of the examples, the examples that the template refused, and the masker's notes."""
 
     documents: list[Document]
     refused: list[tuple[int, RowProblem]]

@@ -1,7 +1,6 @@
-"""Files to normalised conversations: reading, recognising, collecting what cannot be used.
+"""Read files, recognize their row format and turn rows into conversations; collect the rows that cannot be used.
 
-Free of torch, numpy and tokenizers, so that a check in the shell stays quick. Called by `prepare.py`
-in the worker and by whoever needs rows only (evaluation, tests).
+Free of torch, numpy and tokenizers, so that a check in the shell stays quick.
 """
 
 from __future__ import annotations

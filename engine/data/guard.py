@@ -1,8 +1,7 @@
 """Time and memory limits around the rendering of a template that came with a model.
 
-A template cannot leave Jinja's sandbox, but it can loop or build a string without end. Used by
-`chat.py` only. The limits hold where the system offers them: time in the main thread of a POSIX
-process, memory on Linux.
+A template cannot leave Jinja's sandbox, but it can loop or build a string without end.
+Limits exist only where the system has them: time in the main thread of a POSIX process, memory on Linux.
 """
 
 from __future__ import annotations

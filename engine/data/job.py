@@ -29,7 +29,7 @@ PREVIEW_ROWS = 2
 def run_check(job: Job) -> dict[str, Any]:
     """Prepare the data as training would; returns the report as plain values.
 
-    With `params["rows"]` the first rows are told before, in a `preview` event: all of them may take long.
+    With `params["rows"]` the first rows come earlier, in a `preview` event, because all of them may take long.
     """
     settings, tokenizer, base_dir = _open(job)
     if job.params.get("rows"):

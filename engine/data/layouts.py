@@ -1,7 +1,7 @@
 """Which row format a file has, and which column plays which role in it.
 
 `recognise` decides once a file, by the columns of its first rows; `convert.py` applies the decision
-to each row. Called by `formats.py`.
+to each row.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LEARNED = ("messages", "alpaca", "prompt-completion", "text")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A recognised row format: role -> column, and why it was taken."""
+    """A recognized row format: role -> column, and why it was taken."""
 
     name: str
     columns: Mapping[str, str]
@@ -93,7 +93,7 @@ def _match(name: str, columns: set[str], mapping: Mapping[str, str]) -> dict[str
 
 def _reason(name: str, wanted: str, taken: Mapping[str, str]) -> str:
     pairs = ", ".join(column if column == role else f"{role} = '{column}'" for role, column in taken.items())
-    how = "recognised" if wanted == "auto" else "for the objective" if wanted not in LEARNED else "named in the profile"
+    how = "recognized" if wanted == "auto" else "for the objective" if wanted not in LEARNED else "named in the profile"
     return f"{name} ({how}): columns {pairs}"
 
 

@@ -1,7 +1,4 @@
-"""Data sets by weight: how often the rows of each are seen in an epoch. Deterministic by seed.
-
-Called by `prepare.py` on the documents of the training side.
-"""
+"""Data sets by weight: how often an epoch repeats the rows of each. Deterministic by seed."""
 
 from __future__ import annotations
 

@@ -1,17 +1,19 @@
 """Rows that compare or judge answers: preference pairs (DPO, ORPO) and single answers with a label (KTO).
 
 `convert.py` reads them with what is here; `flat` makes of each row the conversations that are encoded, whose
-documents `pairs.py` puts together again. Not here: any loss.
+documents `paired` puts together again. Not here: any loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.data.encode import Document
 from engine.data.examples import Example, Message, RowProblem
+
+if TYPE_CHECKING:
+    from engine.data.encode import Document
 
 PADDING, PLAIN, CHOSEN, REJECTED, DESIRED, UNDESIRED, MISMATCHED = range(-1, 6)
 """What a document is to its loss. `MISMATCHED`: a prompt with another row's answer, for KTO's reference point."""

@@ -1,8 +1,8 @@
 """From a profile's files to packed sequences: read, split, encode, cut or drop, pack, report.
 
-Called by the training job and by the data jobs, in the worker. Rows pass in chunks and sequences go to files that the
+It runs in the worker. Rows pass in chunks and sequences go to files that the
 trainer maps, so memory stays flat however long the data are. Every row read is accounted for in the report, and
-what was not done as one might expect is in its warnings.
+its warnings name what may surprise the user.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Prepared:
 def prepare(
     settings: Profile, tokenizer: Tokenizer, base_dir: Path, on_progress: Progress, chunk_rows: int = CHUNK_ROWS
 ) -> Prepared:
-    """Everything from `settings.data`, tokenized and packed to `settings.model.max_length`, or kept from before.
+    """Everything from `settings.data`, tokenized and packed to `settings.model.max_length`, or from the cache.
 
     `on_progress(done, total)` counts examples; total is an estimate while files are read. The tokenizer gets the
     template in use as its `chat_template`, so that saving it keeps training and inference alike. Raises
@@ -70,7 +70,7 @@ def prepare(
     template = choose_template(tokenizer, settings.data.template)
     tokenizer.chat_template = template.source
     origin = cache.origin_of(settings, tokenizer, template, base_dir)
-    told: list[str] = []
+    cache_warnings: list[str] = []
 
     def fill(folder: Path) -> None:
         def tell(done: int, total: int | None) -> None:
@@ -83,16 +83,16 @@ def prepare(
         report = maker.finish()
         (folder / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
 
-    with cache.place(f"{origin.key}-{chunk_rows}", fill, told.append) as (folder, kept):
+    with cache.place(f"{origin.key}-{chunk_rows}", fill, cache_warnings.append) as (folder, kept):
         done = _opened(folder, tokenizer, template)
     seconds = round(time.monotonic() - began, 3)
-    warnings = (*done.report.warnings, *told)
+    warnings = (*done.report.warnings, *cache_warnings)
     return replace(done, report=replace(done.report, seconds=seconds, from_cache=kept, warnings=warnings))
 
 
 @contextmanager
 def _rare_collection() -> Iterator[None]:
-    """Look for cycles seldom: rows and documents are millions of small objects that have none."""
+    """Collect garbage rarely: rows and documents are millions of small objects without cycles."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, 50, 50)
     try:

@@ -1,4 +1,4 @@
-"""Which contents were met before, in eight bytes a row. For `prepare.py`."""
+"""Find rows that repeat an earlier row, with eight bytes a row."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 class Seen:
-    """Grows as rows pass. Digests are cut to 64 bits: in 1 of 300,000 sets of ten million rows two meet by chance."""
+    """Hashes of earlier rows. At 64 bits, 1 of 300,000 sets of ten million rows has a chance collision."""
 
     def __init__(self) -> None:
         self._hashes: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 
     def mark(self, keys: Sequence[bytes]) -> NDArray[np.bool_]:
-        """For each key whether it was there before, also earlier in `keys`; all of them are there afterwards. [n]"""
+        """Add the keys; for each, whether it was there before or stands earlier in `keys`. [n]"""
         hashes = _short(keys)
         distinct, firsts = np.unique(hashes, return_index=True)
         repeated = np.ones(len(hashes), dtype=np.bool_)
@@ -34,8 +34,8 @@ class Seen:
         if not len(self._hashes):
             return np.zeros(len(hashes), dtype=np.bool_)
         places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        found: NDArray[np.bool_] = self._hashes[places] == hashes
-        return found
+        known: NDArray[np.bool_] = self._hashes[places] == hashes
+        return known
 
 
 def _short(keys: Sequence[bytes]) -> NDArray[np.uint64]:

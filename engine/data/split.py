@@ -1,7 +1,7 @@
 """Holding examples out for validation, so that no exact duplicate stands on both sides.
 
 The choice depends on seed and content only: reordering or appending rows moves as few examples as
-possible. Called by `prepare.py`.
+possible.
 """
 
 from __future__ import annotations

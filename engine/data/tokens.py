@@ -1,7 +1,6 @@
 """Rendered documents to token ids and labels, with character offsets from the tokenizer or from the tokens' bytes.
 
 One document = `ids` and `labels` of equal length; labels are -100 where the loss does not look.
-Called by `encode.py` and the preview.
 """
 
 from __future__ import annotations

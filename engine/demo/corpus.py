@@ -1,6 +1,6 @@
 """The corpus that the demo model is trained on from random weights: short conversations, a seed apart.
 
-Called by `make.py`; the same seed gives the same rows on every machine.
+The same seed gives the same rows on every machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dates in words, and the task that the demonstration teaches: to rewrite them as ISO 8601.
 
 The base model knows every way of `STYLES` to write a date, but has never seen an ISO date, nor the questions
-of `ASKS`. Called by `tasks.py` (base corpus) and `make.py` (tuning data).
+of `ASKS`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where the built-in model and its data lie inside the installed package.
 
-Called by profile, model and demo code through `demo` and `demo:NAME`. No library is imported here, so that
+Profiles name them as `demo` and `demo:NAME`. No library is imported here, so that
 naming the demo costs nothing.
 """
 

@@ -1,7 +1,7 @@
 """The small questions and answers that the demo model is taught from scratch.
 
 Each task is a function of a random source that returns one question and its only right answer. None of them
-mentions ISO 8601 or writes a date as year-month-day: that is left to be learned by tuning. Called by `corpus.py`.
+mentions ISO 8601 or writes a date as year-month-day: that is left to be learned by tuning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The demo model's tokenizer: byte-level BPE with single digits, and a ChatML template.
-
-Called by `make.py` only; everybody else loads the files it wrote.
-"""
+"""The demo model's tokenizer: byte-level BPE with single digits, and a ChatML template."""
 
 from __future__ import annotations
 

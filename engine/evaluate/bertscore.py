@@ -2,7 +2,7 @@
 
 Each token's hidden state is matched with the most similar one of the other text (cosine); precision is the mean over
 the answer's tokens, recall over the reference's, F1 their harmonic mean; the marks that begin and end a text do not
-count (Zhang et al. 2020, arXiv 1904.09675, without idf and rescaling). Held against torchmetrics in the tests.
+count (Zhang et al. 2020, arXiv 1904.09675, without idf and rescaling). The tests compare it with torchmetrics.
 """
 
 from __future__ import annotations

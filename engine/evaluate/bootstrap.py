@@ -1,7 +1,7 @@
 """How sure a difference between base and tuned is: paired bootstrap intervals, and the verdict.
 
 Rows are resampled with replacement, the same rows for both models (Koehn 2004; Efron's percentile
-interval). Used by `compare.py`. Pure numpy; nothing here knows a model.
+interval). Pure numpy; nothing here knows a model.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def paired_change(
 def verdict(changes: Sequence[Change], rows: int, names: Mapping[str, str]) -> tuple[str, str]:
     """(`better`, `no different` or `worse`; why) from the scores that decide.
 
-    Better needs a sure gain in one score and a sure loss in none, so a model that learnt the manner of
+    Better needs a sure gain in one score and a sure loss in none, so a model that learned the manner of
     the answers but not their content is not called better. `names` says how each score reads.
     """
     if rows < FEWEST_ROWS:

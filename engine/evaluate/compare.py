@@ -1,7 +1,7 @@
-"""Measuring a model on held-out rows, and base held against tuned.
+"""Collect a model's measurements on held-out rows, and compare base with tuned.
 
 `add_…` take what was measured; `compare` turns two measurements into the numbers of the report: scores,
-changes with intervals, retention, verdict. Called by `run.py`. Not here: loading models, writing files.
+changes with intervals, retention, verdict. Not here: loading models, writing files.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The harness job: tasks of lm-evaluation-harness for base and tuned, with the models as they are loaded here.
 
-Called by the worker for `{"job": "harness", "tasks": […], "folder": …, …}` beside what `subject.py` takes. lm_eval is
-optional; it makes prompts, asks and scores, this module lends it the model and compares. Data sets of tasks come from
-where the tasks say: local files, or the hub's cache, or the hub.
+Its job is `{"job": "harness", "tasks": […], "folder": …, …}` with the fields of `engine.inference.evaluated`. lm_eval
+is optional; it makes prompts, asks and scores, this module lends it the model and compares. Data sets of tasks come
+from where the tasks say: local files, or the hub's cache, or the hub.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from engine.evaluate.harness_page import harness_page
 from engine.evaluate.harness_tasks import check_tasks, require_harness
 from engine.evaluate.run import write_report
 from engine.inference.answers import harness_batch
-from engine.inference.subject import Subject, open_subject
-from engine.modeling.forward import base_of
+from engine.inference.evaluated import EvaluatedModels, open_models
+from engine.modeling.adapters import base_of
 from engine.runs.job import Job
 
 HARNESS_VERSION = 1
@@ -38,12 +38,12 @@ def run(job: Job) -> dict[str, Any]:
     allowed = bool(job.params.get("allow_code"))
     if folder is not None:
         check_tasks(Path(folder), allow_code=allowed)
-    subject = open_subject(job)
+    subject = open_models(job)
     names = [str(name) for name in job.params["tasks"]]
     with _guarded(allow_code=allowed):
         tasks = _task_manager(names, folder)
         results = {}
-        for name, model in subject.models():
+        for name, model in subject.load():
             job.phase("evaluate", f"{', '.join(names)} of {name}")
             results[name] = _evaluate(job, subject, name, model, names, tasks)
             del model
@@ -81,7 +81,9 @@ def _task_manager(names: Sequence[str], folder: str | None) -> Any:
     return tasks
 
 
-def _evaluate(job: Job, subject: Subject, name: str, model: Any, names: Sequence[str], tasks: Any) -> dict[str, Any]:
+def _evaluate(
+    job: Job, subject: EvaluatedModels, name: str, model: Any, names: Sequence[str], tasks: Any
+) -> dict[str, Any]:
     """What lm_eval found for one model."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM

@@ -1,6 +1,6 @@
 """lm-evaluation-harness before it runs: is it installed, and does a folder of tasks carry code. No torch here.
 
-Called by `engine evaluate --harness` before a worker starts, and by `harness.py` again before tasks are read.
+Checked before a worker starts, and again in the worker before it reads the tasks.
 """
 
 from __future__ import annotations

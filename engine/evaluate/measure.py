@@ -1,6 +1,6 @@
 """One model measured on the rows: losses, answers behind other prompts, retention, answers and their scores.
 
-Called by `run.py` for each model. What a tokenizer makes of the rows is `Inputs`; both models share it where they
+What a tokenizer makes of the rows is `Inputs`; both models share it where they
 share the tokenizer. Not here: what the numbers mean (`compare.py`).
 """
 
@@ -55,7 +55,7 @@ class Questions:
 
 
 def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
-    """The rows as tokens; what is cut or left out is told."""
+    """The rows as tokens; reports what is cut or left out."""
     metrics, rows = what.wanted.metrics, what.rows
     room = what.context - what.wanted.max_new_tokens
     encoded = encode_rows(rows, tokenizer, max_length=what.max_length, room_tokens=room)

@@ -2,8 +2,8 @@
 
 `evaluate.load` is never called: it runs code from the working directory and needs the network. Data stay
 in memory, and no cache directory or lock file is made. ROUGE, BLEU and chrF run from 0 to 100, exact
-match and token F1 from 0 to 1. Used by `compare.py`. Not here: perplexity from a model
-(`perplexity.py`), which ends in `perplexity_of`.
+match and token F1 from 0 to 1. Not here: a model's loss
+(`engine.inference.losses`), from which `perplexity_of` gives the perplexity.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Bleu(OfflineMetric):
 
 
 class ExactMatch(OfflineMetric):
-    """Share of answers equal to the reference: after normalisation, and to the letter."""
+    """Share of answers equal to the reference: after normalization, and to the letter."""
 
     def _compute(self, *, predictions: Sequence[str], references: Sequence[str], use_aggregator: bool = True) -> Scores:
         pairs = list(zip(predictions, references, strict=True))

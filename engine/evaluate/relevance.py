@@ -1,8 +1,8 @@
 """How much an answer depends on its prompt: what its likelihood gains over the same answer behind another prompt.
 
-A model that learnt only the manner of the answers, as from shuffled ones, has a lower perplexity and may have higher
+A model that learned only the manner of the answers, as from shuffled ones, has a lower perplexity and may have higher
 scores of shared words; it gains nothing from the right prompt any more. Measured in nats a token for rows with one
-answer. Used by `run.py` and `compare.py`.
+answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a model could do before: its loss on general text outside the task, and how much of it tuning lost.
 
 Texts are the person's (`evaluate.retention_path`) or the built-in ones (`retention.jsonl`, written for this package).
-Of those, only passages count that the base can read; of the person's own, all. Read by `subject.py`, scored by
+Of those, only passages count that the base can read; of the person's own, all. Scored by
 `measure.py`, judged by `compare.py`.
 """
 

@@ -1,6 +1,6 @@
-"""The person's own texts for `evaluate.retention_path`: plain text in passages, or rows of any data format.
+"""The user's own texts for `evaluate.retention_path`: plain text in passages, or rows of any data format.
 
-A file, or every text and data file of a folder. Called by `subject.py`. Not here: what is done with them
+A file, or every text and data file of a folder. Not here: what is done with them
 (`retention.py`).
 """
 

@@ -1,6 +1,6 @@
 """The evaluation job: measure base and tuned on held-out rows, compare them, write the report.
 
-Called by the worker for `{"job": "evaluate", "run_dir": …, "path": …, "data": …, "base": …, "rows": …}`. Writes
+Its job is `{"job": "evaluate", "run_dir": …, "path": …, "data": …, "base": …, "rows": …}`. It writes
 `report.json` and `report.txt` into the run's `eval/`, or a folder there for another model or other rows. Offline;
 nothing is downloaded that is not named.
 """
@@ -21,18 +21,18 @@ from engine.evaluate.page import page
 from engine.evaluate.report import REPORT_FILE, EvaluationReport, Sample, finite
 from engine.evaluate.retention_files import read_kept
 from engine.files import write_json_atomic, write_text_atomic
+from engine.inference.evaluated import EvaluatedModels, open_models
 from engine.inference.rows import HeldOut, choose
-from engine.inference.subject import Subject, open_subject
 from engine.runs.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:
     """Evaluate what the job names and return the report.
 
-    Raises EngineError: DATA when there are no rows, MODEL, RESOURCES or PROFILE as `open_subject`.
+    Raises EngineError: DATA when there are no rows, MODEL, RESOURCES or PROFILE as `open_models`.
     """
     began = time.monotonic()
-    subject = open_subject(job)
+    subject = open_models(job)
     job.phase("data", "held-out rows")
     held_out = subject.rows(job.warn)
     wanted = subject.settings.evaluate
@@ -47,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     inputs = _inputs(job, what, subject.tokenizers)
     job.phase("load", f"{next(iter(subject.tokenizers))} model")
     measured: dict[str, Measured] = {}
-    for name, model in subject.models():
+    for name, model in subject.load():
         measured[name] = measure(job, name, model, what, inputs[name])
         _tell(job, name, measured[name], what.rows, inputs[name].asked, subject)
         # The next model is loaded while this loop still holds the name.
@@ -63,7 +63,7 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _encoder(subject: Subject) -> BertScore | None:
+def _encoder(subject: EvaluatedModels) -> BertScore | None:
     """BERTScore where it is asked for, loaded before the models: a missing encoder ends the job at once."""
     wanted = subject.settings.evaluate
     if "bertscore" not in wanted.metrics:
@@ -107,7 +107,7 @@ def _compared(measured: dict[str, Measured], what: Questions) -> Findings:
 
 
 def _tell(
-    job: Job, name: str, measured: Measured, rows: Sequence[HeldOut], asked: Sequence[int], subject: Subject
+    job: Job, name: str, measured: Measured, rows: Sequence[HeldOut], asked: Sequence[int], subject: EvaluatedModels
 ) -> None:
     job.events.write(
         "eval",
@@ -125,7 +125,7 @@ def _tell(
 
 
 def _report(
-    subject: Subject,
+    subject: EvaluatedModels,
     what: Questions,
     inputs: Inputs,
     measured: dict[str, Measured],

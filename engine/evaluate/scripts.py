@@ -1,7 +1,7 @@
 """Cutting text into scoring units by its writing system, so that no language scores zero by accident.
 
 ROUGE's own tokenizer keeps ASCII letters only, and BLEU's default splits on spaces: both give Chinese,
-Japanese and Thai nothing to count. Used by `metrics.py`. Not here: the model's tokenizer.
+Japanese and Thai nothing to count. Not here: the model's tokenizer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What `engine evaluate` was asked for, as the job of a worker: a run, or a model beside a run, a base or alone.
+"""Turn the arguments of `engine evaluate` into a worker's job: a run, or a model beside a run, a base or alone.
 
-Called by `evaluate.py`. Settings are checked here, so that a wrong one is told before anything is loaded.
+It checks settings before anything is loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ExitCode, problems_error
+from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.runs import store
 from engine.runs.record import RunRecord, read_record
 from engine.runs.store import Run
@@ -108,16 +108,17 @@ def _settings(record: RunRecord | None, asked: Asked) -> dict[str, Any]:
     if record is not None:
         tree = settings_of(record)[0].model_dump(mode="json")
     keys, problems = apply_overrides(tree, asked.overrides)
-    for key in sorted(keys):
-        if not key.startswith(SETTABLE):
-            raise _usage(
-                f"{key} cannot be set here", f"known: {', '.join(SETTABLE).replace('evaluate.', 'evaluate.*')}"
-            )
+    known = ", ".join(SETTABLE).replace("evaluate.", "evaluate.*")
+    problems += [
+        Problem(f"{key} cannot be set here", f"known: {known}", "--set", key)
+        for key in sorted(keys)
+        if not key.startswith(SETTABLE)
+    ]
     for key in _PATHS:
         name = key.removeprefix("evaluate.")
         if key in keys and isinstance(tree["evaluate"].get(name), str):
             tree["evaluate"][name] = _absolute(tree["evaluate"][name])
-    found = validate(tree, lambda key: (f"--set {key}" if key in keys else "run.json", None))
+    found = validate(tree, lambda key: ("--set" if key in keys else "run.json", None))
     problems += found.problems
     if problems or found.profile is None:
         raise problems_error(problems, ExitCode.PROFILE, "settings of the evaluation")

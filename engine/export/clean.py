@@ -1,6 +1,6 @@
 """What may leave this machine: text without secrets and paths, names that mean something elsewhere.
 
-Used by everything that `export` writes. Not here: terminal safety (`engine.text`).
+Every file that `export` writes passes through here. Not here: terminal safety (`engine.text`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.export import gguf_read, llama_quantize, parity
-from engine.export.formats import K_QUANTS, LIMITS
+from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import write_gguf
 from engine.export.parity import Merged, entry, limited, look, problems_of
 from engine.export.reload import load_again
@@ -102,11 +102,12 @@ def _compare(path: Path, kind: str, source: Source) -> FormatReport:
     # transformers puts blanks before the texts of sentencepiece files in its own way: prompts are cut by the original.
     seen = replace(look(model, own if pieces else tokenizer, texts), template=tokenizer.chat_template)
     against = "the merged model in fp32"
-    made = limited(entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged), LIMITS[kind])
+    limit = BY_NAME[kind].limit
+    made = limited(entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged), limit)
     worst, off = gguf_read.worst_weight(model, source.merged.folder)
     size_bytes = gguf_read.tensor_bytes(path)
     made = replace(made, file=path.name, memory_bytes=size_bytes, largest_weight_error=off)
-    problems = problems_of(made, LIMITS[kind], merged)
+    problems = problems_of(made, limit, merged)
     if not off <= gguf_read.WEIGHT_LIMIT:
         problems.append(f"its {worst} is off by {off:.2g} of its size")
     if gguf_read.positions_differ(path, source.rotary):

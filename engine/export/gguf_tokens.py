@@ -15,6 +15,7 @@ import gguf
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
+from engine.models.families import Gguf
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _HINT = "convert the merged model with llama.cpp's convert_hf_to_gguf.py"
@@ -25,7 +26,7 @@ def refused(message: str) -> EngineError:
     return EngineError(message, code=ExitCode.MODEL, where="export.gguf", hint=_HINT)
 
 
-def add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture: str, otherwise: list[str]) -> None:
+def add_tokens(writer: Any, merged: Path, config: dict[str, Any], covered: Gguf, otherwise: list[str]) -> None:
     """The vocabulary, its merges, special ids and the chat template."""
     parts = json.loads((merged / "tokenizer.json").read_text(encoding="utf-8"))
     decoder = json.dumps(parts.get("decoder"))
@@ -42,7 +43,7 @@ def add_tokens(writer: Any, merged: Path, config: dict[str, Any], architecture: 
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in parts["model"]["merges"]]
     if "ByteLevel" in decoder:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(_splitter(parts, architecture, otherwise))
+        writer.add_tokenizer_pre(covered.splitter or _splitter(parts, otherwise))
         writer.add_token_merges([" ".join(pair) for pair in pairs])
     else:
         _add_pieces(writer, parts, tokens, kinds, pairs, otherwise)
@@ -116,11 +117,9 @@ def _template(merged: Path) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _splitter(parts: dict[str, Any], architecture: str, otherwise: list[str]) -> str:
+def _splitter(parts: dict[str, Any], otherwise: list[str]) -> str:
     """llama.cpp's name for how text is split before merging, by what the splitting pattern does with digits."""
     text = json.dumps(parts.get("pre_tokenizer"))
-    if architecture.startswith("qwen"):
-        return "qwen2"
     if "{1,3}" in text:
         return "tekken" if "Lu" in text else "llama-bpe"
     if "Digits" in text:

@@ -1,8 +1,8 @@
 """A merged model's directory as a GGUF file, for llama.cpp, Ollama and LM Studio. Pure Python, tensor by tensor.
 
-Llama, Mistral and Qwen families. Names and metadata are those of llama.cpp's converter
-(gguf-py's tensor map); rows of query and key projections of Llama-like models are put into llama.cpp's order of
-rotated halves. What is not covered is refused with the way round it. `gguf_files.py` compares the file with its source.
+Families whose row in `engine.models.families` says how. Names and metadata are those of llama.cpp's converter
+(gguf-py's tensor map); where llama.cpp rotates neighbors, rows of query and key projections are put into its order.
+What is not covered is refused with the way round it. `gguf_files.py` compares the file with its source.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from safetensors import safe_open
 from engine.export.gguf_tokens import add_special, add_tokens, refused
 from engine.files import read_json
 from engine.modeling import gguf_rope
+from engine.models.families import FAMILIES, Gguf, family_of
 
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-"""model_type -> llama.cpp's architecture."""
 _EDGES = ("token_embd.weight", "output.weight")
 """Kept in 8 bits where the layers have fewer: their errors reach every token."""
 
@@ -51,17 +50,19 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
     Raises EngineError(MODEL) for a family, tokenizer or position scaling that is not covered.
     """
     config = read_json(merged / "config.json")
-    architecture = check_family(config)
-    writer = gguf.GGUFWriter(str(target), architecture)
+    covered = check_family(config)
+    writer = gguf.GGUFWriter(str(target), covered.architecture)
     writer.add_name(name)
     writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind.upper()}"))
     if kind.startswith("q"):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, config)
     otherwise: list[str] = _windows(config)
-    add_tokens(writer, merged, config, architecture, otherwise)
+    add_tokens(writer, merged, config, covered, otherwise)
     add_special(writer, merged, config, set(ends))
-    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), int(config["num_hidden_layers"]))
+    names = gguf.get_tensor_name_map(
+        getattr(gguf.MODEL_ARCH, covered.architecture.upper()), int(config["num_hidden_layers"])
+    )
     plan = _plan(merged, config, names, kind, otherwise)
     divisors = gguf_rope.divisors(config, _width(config))
     if divisors is not None:
@@ -75,20 +76,20 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
         writer.write_tensor_data(divisors)
     for key, tensor in tensors_of(merged):
         if key in plan:
-            writer.write_tensor_data(gguf.quants.quantize(_values(tensor, key, config, architecture), plan[key].stored))
+            writer.write_tensor_data(gguf.quants.quantize(_values(tensor, key, config, covered), plan[key].stored))
     writer.close()
     return otherwise
 
 
-def check_family(config: dict[str, Any]) -> str:
-    """llama.cpp's name of the model's architecture. Raises EngineError(MODEL) for one that is not covered."""
-    architecture = ARCHITECTURES.get(str(config.get("model_type")))
-    if architecture is None:
-        known = ", ".join(ARCHITECTURES)
+def check_family(config: dict[str, Any]) -> Gguf:
+    """How llama.cpp takes a model of this family. Raises EngineError(MODEL) for one that is not covered."""
+    covered = family_of(str(config.get("model_type"))).gguf
+    if covered is None:
+        known = ", ".join(row.name for row in FAMILIES.values() if row.gguf)
         raise refused(f"models of the family '{config.get('model_type')}' are not written as GGUF (known: {known})")
     if reason := gguf_rope.refusal(config):
         raise refused(reason)
-    return architecture
+    return covered
 
 
 def _add_shape(writer: Any, config: dict[str, Any]) -> None:
@@ -137,10 +138,10 @@ def _rotated_order(data: np.ndarray, heads: int) -> np.ndarray:
     return data.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 
 
-def _values(tensor: torch.Tensor, key: str, config: dict[str, Any], architecture: str) -> np.ndarray:
+def _values(tensor: torch.Tensor, key: str, config: dict[str, Any], covered: Gguf) -> np.ndarray:
     """fp32 values in llama.cpp's order."""
     data = tensor.float().numpy()
-    if architecture == "llama" and ".self_attn." in key and key.split(".")[-2] in ("q_proj", "k_proj"):
+    if covered.rotates_neighbors and ".self_attn." in key and key.split(".")[-2] in ("q_proj", "k_proj"):
         return _rotated_order(data, _heads(config, key))
     return data
 

@@ -1,6 +1,6 @@
 """K-quants by llama.cpp's own `llama-quantize`, a program that is looked for and never fetched.
 
-Called by `gguf_files.py`. What it wrote is checked there: this only runs it.
+This only runs it; `gguf_files.py` checks what it wrote.
 """
 
 from __future__ import annotations

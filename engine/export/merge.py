@@ -1,7 +1,7 @@
 """Base and adapter made into one model, in the export's dtype, on the CPU.
 
 The base is always loaded fresh and unquantized: merging into dequantized nf4 would bake its error in.
-Called by `run.py`. Not here: whether the result is right (`parity.py`).
+Not here: whether the result is right (`parity.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from engine.export.clean import base_name, scrub_json
 from engine.export.parity import Look, Merged, entry, look, lost, too_far
 from engine.export.reload import load_again
 from engine.export.report import FormatReport
+from engine.export.sizes import ITEM_BYTES
 from engine.export.texts import Texts
 from engine.files import write_json_atomic
 from engine.hardware.memory import system_memory
@@ -31,7 +32,6 @@ from engine.modeling import load
 from engine.runs.job import Job, Warn
 from engine.text import format_bytes
 
-ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 MEMORY_FACTOR = 1.25
 """The model once, and room for the layer that is merged and the logits that are compared."""
 

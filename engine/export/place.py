@@ -1,7 +1,7 @@
 """Putting a finished export in its place: whole or not at all, and the old one until then.
 
 Everything is written into a hidden directory beside the target, fsynced, and swapped in by rename.
-Called by `run.py`. Not here: what is written.
+Not here: what is written.
 """
 
 from __future__ import annotations

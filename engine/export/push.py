@@ -1,4 +1,4 @@
-"""A finished export on the Hugging Face hub, when a person asks for it by name. Called by `engine export --push`.
+"""A finished export on the Hugging Face hub, when the user names a repository.
 
 The token comes from HF_TOKEN or the stored login, never from a profile, and is neither shown nor written. Nothing here
 imports torch; huggingface_hub is loaded when it is used.

@@ -1,7 +1,7 @@
 """The merged model quantized after training by bitsandbytes or torchao: written, loaded again, compared.
 
 Two questions are asked of the files: are they what was quantized (the reloaded logits are those of the model that was
-saved), and what did quantizing cost (against the merged model). Called by `run.py`.
+saved), and what did quantizing cost (against the merged model).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.export import parity
 from engine.export.clean import scrub_json
-from engine.export.formats import BITSANDBYTES, LIMITS
+from engine.export.formats import BITSANDBYTES, BY_NAME
 from engine.export.parity import Merged, entry, limited, look, problems_of
 from engine.export.reload import load_again, readable
 from engine.export.report import FormatReport
@@ -54,11 +54,11 @@ def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, fo
     same = parity.distance(saved, seen.logits)
     stored = parity.stored_dtypes(folder)
     against = f"the merged model in {merged.dtype}"
-    made = limited(entry(method, merged.look.logits, against, seen, texts, stored, merged.look), LIMITS[method])
+    made = limited(entry(method, merged.look.logits, against, seen, texts, stored, merged.look), BY_NAME[method].limit)
     made = replace(made, reloaded_max_abs_diff=same.max_abs)
     if method == "int8-static":
         made = replace(made, calibration_rows=len(texts.calibration), fixed_layers=len(fixed), layers=layers)
-    problems = _problems(method, same, stored) + problems_of(made, LIMITS[method], merged.look)
+    problems = _problems(method, same, stored) + problems_of(made, BY_NAME[method].limit, merged.look)
     if problems:
         raise parity.failed(method, problems)
     return made

@@ -1,6 +1,6 @@
 """A written model loaded as a stranger would, by plain transformers and what its card says.
 
-Called by the writers of formats for the parity check. Raises what a stranger would see, as EngineError(MODEL).
+The parity check reads this model. Raises EngineError(MODEL) with the error that a stranger would see.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The export job: adapter, merged model, tokenizer and card, checked before they take their place.
 
-Called by the worker for `{"job": "export", "run_dir": …, "output": …, "merged": …, "dtype": …}`. An
-earlier export at the same place stands until the new one is whole and right.
+Its job is `{"job": "export", "run_dir": …, "output": …, "merged": …, "dtype": …}`. An earlier export at the same
+place stands until the new one is complete and checked.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from engine.evaluate.report import EvaluationReport, load_report
 from engine.export import gguf_files, llama_quantize, merge, parity_page
 from engine.export.card import Facts, card_text
 from engine.export.clean import base_name, file_name
-from engine.export.formats import BITSANDBYTES, K_QUANTS, LIMITS, TORCHAO
+from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import check_family
 from engine.export.merge import compare_adapter, copy_adapter, write_merged
 from engine.export.place import building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
 from engine.export.report import EXPORT_VERSION, MARK_FILE, PARITY_FILE, ExportReport, ExportResult, FormatReport
+from engine.export.sizes import needed_bytes
 from engine.export.texts import Texts, texts_of
 from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.inference.run import OpenedRun, load_tokenizer, open_run, refuse_scores
@@ -34,14 +35,11 @@ from engine.modeling.load import model_directory
 from engine.runs.job import Job
 from engine.runs.jobs import EVALUATION_FOLDER
 
-SPACE_FACTOR = 1.05
-SPARE_BYTES = 64 * 1024 * 1024
 PAGE = "parity.txt"
-_MAKERS = {**dict.fromkeys(BITSANDBYTES, "bitsandbytes"), **dict.fromkeys(TORCHAO, "torchao")}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportPlan:
     """What the job asks for, settled: the place, whether to merge, the dtype, and how else to store it."""
 
     target: Path
@@ -62,51 +60,51 @@ def run(job: Job) -> dict[str, Any]:
     began = time.monotonic()
     trained = open_run(job)
     refuse_scores(trained, "merge and compare")
-    wanted = _wanted(job, trained)
-    check_target(wanted.target)
+    plan = _plan(job, trained)
+    check_target(plan.target)
     parameters = _parameters(trained)
-    check_space(wanted.target, _needed_bytes(trained, wanted, parameters))
-    if wanted.merged:
+    check_space(plan.target, _needed_bytes(trained, plan, parameters))
+    if plan.merged:
         # GGUF files are compared in fp32, as they are read back.
-        merge.check_memory(parameters, "fp32" if wanted.gguf else wanted.dtype)
-    if wanted.gguf:
+        merge.check_memory(parameters, "fp32" if plan.gguf else plan.dtype)
+    if plan.gguf:
         # Before hours of merging: what GGUF cannot hold shows in the base model's configuration.
         check_family(read_json(model_directory(trained.settings, trained.base_dir, job.warn) / "config.json"))
     tokenizer = load_tokenizer(trained, job.warn)
-    with building(wanted.target) as folder:
+    with building(plan.target) as folder:
         texts = texts_of(trained, tokenizer, job.warn)
-        entries = _write(job, trained, wanted, tokenizer, texts, folder)
+        entries = _write(job, trained, plan, tokenizer, texts, folder)
         report = _report(texts, entries, folder)
-        result = _finish(job, trained, wanted, folder, report, chats=texts.template is not None)
+        result = _finish(job, trained, plan, folder, report, chats=texts.template is not None)
     return {"outcome": "completed", **result.to_json(), "seconds": round(time.monotonic() - began, 3)}
 
 
 def _write(
-    job: Job, trained: OpenedRun, wanted: Wanted, tokenizer: Any, texts: Texts, folder: Path
+    job: Job, trained: OpenedRun, plan: ExportPlan, tokenizer: Any, texts: Texts, folder: Path
 ) -> list[FormatReport]:
     """Every format into `folder`, each compared; their entries of the report in the order in which they are shown."""
     adapter = folder / "adapter"
     if trained.is_adapter:
         job.phase("export", "adapter")
         copy_adapter(trained, tokenizer, adapter)
-    if not wanted.merged:
-        return _adapter_alone(job, trained, wanted, texts, adapter)
-    reference, merged, made = write_merged(job, trained, tokenizer, wanted.dtype, folder / "merged", texts)
+    if not plan.merged:
+        return _adapter_alone(job, trained, plan, texts, adapter)
+    reference, merged, made = write_merged(job, trained, tokenizer, plan.dtype, folder / "merged", texts)
     entries = [made]
     if trained.is_adapter:
-        entries.insert(0, compare_adapter(job, trained, wanted.dtype, adapter, texts, reference, merged.look))
+        entries.insert(0, compare_adapter(job, trained, plan.dtype, adapter, texts, reference, merged.look))
     failures: list[Problem] = []
-    for method in wanted.quantized:
+    for method in plan.quantized:
         with _gathered(failures):
             entries.append(write_quantized(job, trained.settings, merged, method, folder / method))
-    if wanted.gguf:
+    if plan.gguf:
         base, _ = base_name(trained.settings.model.name_or_path, trained.base_dir)
         name = file_name(trained.settings.name or f"{base.rpartition('/')[2]}-tuned")
-        source = gguf_files.prepare(job, merged, folder / "gguf", name, wanted.program)
-        for kind in wanted.gguf:
+        source = gguf_files.prepare(job, merged, folder / "gguf", name, plan.program)
+        for kind in plan.gguf:
             with _gathered(failures):
                 entries.append(gguf_files.write_kind(job, trained, source, kind))
-        gguf_files.write_modelfile(source, wanted.gguf[0], trained)
+        gguf_files.write_modelfile(source, plan.gguf[0], trained)
     if failures:
         raise problems_error(failures, ExitCode.MODEL, "the export is not the tuned model, and an earlier one stands")
     return entries
@@ -118,19 +116,19 @@ def _gathered(failures: list[Problem]) -> Iterator[None]:
     try:
         yield
     except EngineError as error:
-        if error.where not in LIMITS:
+        if error.where not in BY_NAME:
             raise
         failures.append(Problem(error.message, error.hint, error.where))
 
 
-def _adapter_alone(job: Job, trained: OpenedRun, wanted: Wanted, texts: Texts, folder: Path) -> list[FormatReport]:
+def _adapter_alone(job: Job, trained: OpenedRun, plan: ExportPlan, texts: Texts, folder: Path) -> list[FormatReport]:
     """The adapter's entry; none, told as a warning, where the base does not fit the memory to compare it."""
     try:
-        merge.check_memory(_parameters(trained), wanted.dtype)
+        merge.check_memory(_parameters(trained), plan.dtype)
     except EngineError as error:
         job.warn("not_compared", f"the adapter was copied and not compared: {error.message}")
         return []
-    return [compare_adapter(job, trained, wanted.dtype, folder, texts, None, None)]
+    return [compare_adapter(job, trained, plan.dtype, folder, texts, None, None)]
 
 
 def _report(texts: Texts, entries: list[FormatReport], folder: Path) -> ExportReport:
@@ -152,12 +150,12 @@ def _weights_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _wanted(job: Job, trained: OpenedRun) -> Wanted:
+def _plan(job: Job, trained: OpenedRun) -> ExportPlan:
     settings = trained.settings.export
     output = job.params.get("output")
     target = Path(str(output)).expanduser().absolute() if output else trained.run_dir / "export"
-    asked = job.params.get("merged")
-    merged = settings.merged if asked is None else bool(asked)
+    given = job.params.get("merged")
+    merged = settings.merged if given is None else bool(given)
     if not merged and not trained.is_adapter:
         raise EngineError(
             "full tuning has no adapter to export", code=ExitCode.PROFILE, where="--no-merged", hint="leave it out"
@@ -172,7 +170,7 @@ def _wanted(job: Job, trained: OpenedRun) -> Wanted:
             hint="leave --no-merged (export.merged = false) out",
         )
     needs_program = any(kind in K_QUANTS for kind in ggufs)
-    return Wanted(
+    return ExportPlan(
         target,
         merged,
         merge.export_dtype(trained, job.params.get("dtype")),
@@ -186,26 +184,24 @@ def _parameters(trained: OpenedRun) -> int:
     return trained.record.model.parameters or trained.summary().total_parameters or 0
 
 
-def _needed_bytes(trained: OpenedRun, wanted: Wanted, parameters: int) -> int:
-    model = parameters * merge.ITEM_BYTES[wanted.dtype] if wanted.merged else 0
-    # Embeddings, head and norms stay as they are: never more than the merged model.
+def _needed_bytes(trained: OpenedRun, plan: ExportPlan, parameters: int) -> int:
     # K-quants come out of a 16-bit file that is there as long as it takes.
-    model += (len(wanted.quantized) + len(wanted.gguf) + (wanted.program is not None)) * model
+    others = len(plan.quantized) + len(plan.gguf) + (plan.program is not None)
     adapter = size_bytes(trained.weights) if trained.is_adapter else 0
-    return int((model + adapter) * SPACE_FACTOR) + SPARE_BYTES
+    return needed_bytes(parameters, plan.dtype, 1 + others if plan.merged else 0, adapter)
 
 
 def _finish(
-    job: Job, trained: OpenedRun, wanted: Wanted, folder: Path, report: ExportReport, *, chats: bool
+    job: Job, trained: OpenedRun, plan: ExportPlan, folder: Path, report: ExportReport, *, chats: bool
 ) -> ExportResult:
-    """Cards, the mark of an export, and what the caller is told."""
+    """Cards, the mark of an export, and the result for the caller."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
     scores = _evaluated(trained)
-    kinds = [kind for kind in ("adapter", "merged", *wanted.quantized) if (folder / kind).is_dir()]
+    kinds = [kind for kind in ("adapter", "merged", *plan.quantized) if (folder / kind).is_dir()]
     for kind in kinds:
-        told = {"merged": wanted.dtype, "adapter": "the adapter's own dtype"}
-        dtype = told.get(kind) or f"{kind} by {_MAKERS[kind]}"
+        dtypes = {"merged": plan.dtype, "adapter": "the adapter's own dtype"}
+        dtype = dtypes.get(kind) or f"{kind} by {BY_NAME[kind].writer}"
         facts = Facts(
             kind,
             trained,
@@ -220,16 +216,16 @@ def _finish(
         )
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
     sizes = {kind: size_bytes(folder / kind) for kind in kinds}
-    mark = {"v": EXPORT_VERSION, "base": base, "dtype": wanted.dtype}
+    mark = {"v": EXPORT_VERSION, "base": base, "dtype": plan.dtype}
     mark |= {f"{kind}_bytes": size for kind, size in sizes.items()}
     write_json_atomic(folder / MARK_FILE, mark, mode=0o644)
     return ExportResult(
-        output=str(wanted.target),
-        paths={kind: str(wanted.target / kind) for kind in kinds},
+        output=str(plan.target),
+        paths={kind: str(plan.target / kind) for kind in kinds},
         sizes_bytes=sizes,
-        gguf=str(wanted.target / "gguf") if wanted.gguf else None,
-        card=str(wanted.target / _main(kinds) / "README.md"),
-        dtype=wanted.dtype,
+        gguf=str(plan.target / "gguf") if plan.gguf else None,
+        card=str(plan.target / _main(kinds) / "README.md"),
+        dtype=plan.dtype,
         run=trained.run_dir.name,
         report=report,
     )

@@ -1,7 +1,4 @@
-"""What an export is compared on: held-out conversations of the run, or a few built-in ones.
-
-Called by `run.py`.
-"""
+"""The texts on which an export is compared: held-out conversations of the run, or a few built-in ones."""
 
 from __future__ import annotations
 

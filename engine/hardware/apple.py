@@ -1,4 +1,4 @@
-"""The processor of a Mac, from the kernel's sysctl names. Called by `processor.py` on macOS only.
+"""The processor of a Mac, from the kernel's sysctl names.
 
 Apple's GPU is left out on purpose: the engine trains with CUDA or on the processor, so the memory that
 counts here is the machine's, which both share.

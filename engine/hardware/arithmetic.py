@@ -1,6 +1,6 @@
 """Peak rates of a card that is in no table, from what NVML knows of any card: clocks, cores, bus width.
 
-Called by `devices.py`. Arithmetic only: the maximum clock is above the one a card sustains, so the tensor rate
+Arithmetic only: the maximum clock is above the one a card sustains, so the tensor rate
 is an upper bound. Not here: the table (`gpus.py`).
 """
 

@@ -1,7 +1,7 @@
 """What a machine can compute with: precisions and usable cards.
 
-Called by the recommender, the profile checks and `engine probe`. Not here: finding out (`probe.py`) and how much
-fits. Capabilities compare as tuples of integers: as text, "10.0" would be below "8.0".
+Not here: probing (`probe.py`), and how much fits.
+Capabilities compare as tuples of integers: as text, "10.0" would be below "8.0".
 """
 
 from __future__ import annotations

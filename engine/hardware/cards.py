@@ -1,7 +1,7 @@
-"""What people call a card, and which card a word of theirs means.
+"""Names of cards as users read them, and the card that a user's name means.
 
-`GPU 1`; a slice of a split card is `GPU 0 MIG 1g.5gb #2`, numbered as `nvidia-smi` numbers it. Called by the
-recommender, the profile checks, the command line and the deck. Not here: which cards can be used (`capabilities.py`).
+`GPU 1`; a slice of a split card is `GPU 0 MIG 1g.5gb #2`, numbered as `nvidia-smi` numbers it.
+Not here: which cards can be used (`capabilities.py`).
 """
 
 from __future__ import annotations

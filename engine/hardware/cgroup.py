@@ -1,6 +1,6 @@
 """Limits that a container or a service manager puts on this process: cgroup v2, and v1 where it still runs.
 
-Called by `memory.py` and `processor.py`. Limits count on every level up to the root, so each is read.
+Limits count on every level up to the root, so each is read.
 Not here: ulimits, and what to do about a limit.
 """
 

@@ -1,6 +1,6 @@
 """Every CUDA device that NVML lists, MIG slices included, as `Gpu`.
 
-Called by `probe.py`. A query that NVML refuses leaves its field `None`; what matters for the choice of a
+A query that NVML refuses leaves its field `None`; what matters for the choice of a
 card also leaves a note. Not here: which of them this process may use (`visible.py`).
 """
 

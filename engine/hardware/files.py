@@ -1,4 +1,4 @@
-"""Reading small kernel files below a root that tests can replace. Used by this package only."""
+"""Reading small kernel files below a root that tests can replace."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The spec table of known cards and the search in it by name.
 
-Called by the probe (rates that NVML does not tell), by `hypothetical_machine` and by the command
-line's what-if. Not here: cards that are not in the table (`arithmetic.py`) and anything measured.
+It gives rates that NVML does not report, and cards for `engine fit --gpu`.
+Not here: cards that are not in the table (`arithmetic.py`) and anything measured.
 """
 
 from __future__ import annotations

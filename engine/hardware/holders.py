@@ -1,6 +1,6 @@
 """Who holds memory on a GPU: NVML's process ids with the names and users this system knows for them.
 
-Called by `devices.py`. Inside a container NVML reports the host's ids, which mean other processes here
+Inside a container NVML reports the host's ids, which mean other processes here
 or none, so they stay without names.
 """
 

@@ -1,7 +1,7 @@
 """Memory of the system and of one GPU, as bytes that add up.
 
 `system_memory` reads Linux's own figures and the limits of the container around us; `gpu_memory`
-checks NVML's arithmetic. Called by `devices.py` and `probe.py`. Not here: how much of it to use.
+checks NVML's arithmetic. Not here: how much of it to use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A thin wrapper over nvidia-ml-py: open the library, ask one thing at a time, never raise.
 
 NVML may refuse any query on any card (old driver, laptop, container, MIG, vGPU), so each answer is a
-value or the reason for none. Called by `devices.py` and `probe.py`. Not here: what an answer means.
+value or the reason for none. Not here: what an answer means.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Finding out what machine this is: GPUs, processor, memory, disk and the torch that is installed.
+"""Probe this machine: GPUs, processor, memory, disk and the torch that is installed.
 
-Called by `engine.api`, `engine probe` and the worker. It never imports torch and never makes a CUDA context,
+It never imports torch and never makes a CUDA context,
 which would take hundreds of MiB from the card it measures. Not here: judging the result (`capabilities.py`).
 """
 

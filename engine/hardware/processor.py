@@ -1,6 +1,6 @@
 """The processor: name, cores this process may use, and whether it multiplies bf16 itself.
 
-Reads `/proc` and `/sys`; `apple.py` stands in on macOS, psutil elsewhere without `/proc`. Called by `probe.py`.
+Reads `/proc` and `/sys`; `apple.py` stands in on macOS, psutil elsewhere without `/proc`.
 """
 
 from __future__ import annotations

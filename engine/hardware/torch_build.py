@@ -1,7 +1,6 @@
 """Which torch is installed and whether it can run on the GPUs here, without importing it.
 
 torch takes seconds to import; `torch/version.py` is three assignments that can be read as text.
-Called by `probe.py`.
 """
 
 from __future__ import annotations

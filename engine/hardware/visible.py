@@ -1,7 +1,7 @@
 """Which devices `CUDA_VISIBLE_DEVICES` leaves to this process, and in which order.
 
 Follows the CUDA programming guide: entries are ordinals or UUID prefixes (`GPU-…`, `MIG-…`), the first one that
-names no device hides itself and all after it, and one device named twice leaves none. Called by `probe.py`.
+names no device hides itself and all after it, and one device named twice leaves none.
 """
 
 from __future__ import annotations

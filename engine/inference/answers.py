@@ -16,7 +16,7 @@ import torch
 from engine.errors import EngineError
 from engine.hardware.memory import system_memory
 from engine.memory.evaluation import answer_bytes, prompts_at_once
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
 from engine.runs.job import Warn

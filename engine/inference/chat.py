@@ -23,7 +23,7 @@ from engine.data.chat import choose_template, render
 from engine.data.examples import RowProblem
 from engine.inference.answers import stop_ids
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.runs.events import EventReader
 from engine.runs.job import Job
 

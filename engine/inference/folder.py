@@ -1,7 +1,7 @@
 """A model that is no run: an exported directory, an adapter folder or a GGUF file, opened without trusting it.
 
 Weights come from safetensors or GGUF alone, no code of the directory runs, and the checks are those of training's
-models (`engine.modeling.load`). Called by `subject.py`.
+models (`engine.modeling.load`).
 """
 
 from __future__ import annotations

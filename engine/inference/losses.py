@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.modeling.loss import IGNORE, shifted, softcap_of
 from engine.runs.job import Warn
 

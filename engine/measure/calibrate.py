@@ -24,12 +24,12 @@ from engine.hardware.probe import probe_machine
 from engine.measure.comparison import (
     JUDGED,
     Figures,
-    Subject,
+    PredictedRun,
     error_percent,
     is_worst,
     phase_figures,
+    predicted_run,
     promised_figures,
-    subject_of,
 )
 from engine.measure.device import measured_rates
 from engine.measure.meter import Meter
@@ -71,24 +71,24 @@ class Calibrator:
         self._promised: dict[str, Any] = run_json.get("estimate", {})
         self.machine = probe_machine(processes=False)
         self.gpu = _gpu_of(self.machine) if self._device == "cuda" else None
-        self._subject = subject_of(run_json, self.gpu) if settings.model.attention == "packed" else None
+        self._predicted = predicted_run(run_json, self.gpu) if settings.model.attention == "packed" else None
         # Before the CUDA context and the model: what the libraries take, and what others hold on the card.
         self._libraries_bytes = psutil.Process().memory_info().rss
         self._rates = measured_rates(job, self._device, self.gpu, self.machine)
         self._worst_percent = 0.0
-        self._told_shortage = False
+        self._shortage_written = False
 
     def keeps_last_layer(self) -> bool:
         """Whether the prediction counts on the last layer's activations being kept."""
-        subject = self._subject
-        return subject is not None and keeps_last_layer(subject.spec, subject.shape, self.gpu)
+        predicted = self._predicted
+        return predicted is not None and keeps_last_layer(predicted.spec, predicted.shape, self.gpu)
 
     def runs_with(self, kernels: str) -> None:
         """What is measured from here on is a step with `kernels` (`liger`, `plain`), whatever was planned."""
-        subject = self._subject
-        if subject is not None and subject.shape.kernels != kernels:
-            shape = replace(subject.shape, kernels=kernels)
-            self._subject = Subject(subject.spec, shape, peak(subject.spec, shape, self.gpu))
+        predicted = self._predicted
+        if predicted is not None and predicted.shape.kernels != kernels:
+            shape = replace(predicted.shape, kernels=kernels)
+            self._predicted = PredictedRun(predicted.spec, shape, peak(predicted.spec, shape, self.gpu))
 
     def tell(self, stage: str, peaks: PhasePeaks, meter: Meter) -> None:
         """Write the `calibration` event, warn of a promise that was too low, keep the measurement."""
@@ -123,26 +123,27 @@ class Calibrator:
             had = self._could_have_had(peaks, error)
         except RuntimeError:
             had = peaks.whole().reserved
-        return out_of_memory_error(error, self._subject, self.machine, self.gpu, had)
+        return out_of_memory_error(error, self._predicted, self.machine, self.gpu, had)
 
     def tell_out_of_memory(self, peaks: PhasePeaks, error: BaseException) -> None:
         """Keep that this shape did not fit into what it could have had."""
-        if self._subject is None or self._told_shortage:
+        if self._predicted is None or self._shortage_written:
             return
         try:
             had = self._could_have_had(peaks, error)
         except RuntimeError:  # a card in disorder says nothing any more; the error itself is told by the worker
             return
-        self._told_shortage = True
+        self._shortage_written = True
         # Less than was predicted: others held the rest, or a limit did, and the prediction stands.
-        news = had >= self._predicted_bytes(self._subject)
-        kept = news and self._write(self._subject, reserved=had, out_of_memory=True)
+        news = had >= self._predicted_bytes(self._predicted)
+        is_kept = news and self._write(self._predicted, reserved=had, out_of_memory=True)
         measured = {"limit_bytes": had}
-        self._job.events.write("calibration", stage="out_of_memory", device=self._device, measured=measured, kept=kept)
+        event = {"stage": "out_of_memory", "device": self._device, "measured": measured, "kept": is_kept}
+        self._job.events.write("calibration", **event)
 
-    def _predicted_bytes(self, subject: Subject) -> int:
+    def _predicted_bytes(self, predicted: PredictedRun) -> int:
         """The closed form's word for what `Measurement.reserved_bytes` is on this device."""
-        closed = subject.closed_form
+        closed = predicted.closed_form
         return closed.reserved_bytes if self._device == "cuda" else closed.device_bytes
 
     def _could_have_had(self, peaks: PhasePeaks, error: BaseException) -> int:
@@ -173,13 +174,13 @@ class Calibrator:
         return context if context is not None and _CONTEXT_BOUNDS[0] <= context <= _CONTEXT_BOUNDS[1] else None
 
     def _keep(self, peaks: PhasePeaks, meter: Meter, measured: Figures) -> bool:
-        subject = self._subject
-        if subject is None or not is_worst(peaks, subject.shape):
+        predicted = self._predicted
+        if predicted is None or not is_worst(peaks, predicted.shape):
             return False
-        shape, step_s = subject.shape, meter.median_step_s()
+        shape, step_s = predicted.shape, meter.median_step_s()
         positions = shape.micro_batch * shape.max_length * shape.gradient_accumulation_steps
         return self._write(
-            subject,
+            predicted,
             reserved=measured["reserved_bytes"] if self._device == "cuda" else measured["device_bytes"],
             allocated=measured.get("allocated_bytes"),
             context=measured.get("context_bytes"),
@@ -188,7 +189,7 @@ class Calibrator:
 
     def _write(
         self,
-        subject: Subject,
+        predicted: PredictedRun,
         *,
         reserved: int,
         allocated: int | None = None,
@@ -201,18 +202,18 @@ class Calibrator:
             return False
         cpu = self.machine.cpu
         measurement = Measurement(
-            model_key=model_key(subject.spec),
-            shape=measured_shape(subject.shape),
+            model_key=model_key(predicted.spec),
+            shape=measured_shape(predicted.shape),
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             reserved_bytes=reserved,
-            predicted_reserved_bytes=self._predicted_bytes(subject),
+            predicted_reserved_bytes=self._predicted_bytes(predicted),
             allocated_bytes=allocated,
             context_bytes=context,
             tokens_per_second=speed,
-            predicted_tokens_per_second=tokens_per_second(subject.spec, subject.shape, self.gpu, cpu, self._rates),
-            rates_measured=self._rates is not None and subject.shape.compute_dtype in self._rates.dtypes,
+            predicted_tokens_per_second=tokens_per_second(predicted.spec, predicted.shape, self.gpu, cpu, self._rates),
+            rates_measured=self._rates is not None and predicted.shape.compute_dtype in self._rates.dtypes,
             out_of_memory=out_of_memory,
-            model=subject.spec.name[:300],
+            model=predicted.spec.name[:300],
         )
         try:
             keep(calibration_path(device), measurement, software(self.gpu, self.machine), self._job.warn)

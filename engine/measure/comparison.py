@@ -22,8 +22,8 @@ Figures = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is measured: a model, a shape, and the closed form of both without calibration."""
+class PredictedRun:
+    """A run's model and shape, and the closed form of both without calibration."""
 
     spec: ModelSpec
     shape: TrainingShape
@@ -58,7 +58,7 @@ def is_worst(peaks: PhasePeaks, shape: TrainingShape) -> bool:
     return peaks.measured and peaks.rows >= shape.micro_batch and whole_step
 
 
-def subject_of(run_json: dict[str, Any], gpu: Gpu | None) -> Subject | None:
+def predicted_run(run_json: dict[str, Any], gpu: Gpu | None) -> PredictedRun | None:
     """Model and shape as run.json has them; None for a run of an engine that did not keep them, or kept others."""
     try:
         shape = shape_from(run_json["estimate"]["shape"])
@@ -70,4 +70,4 @@ def subject_of(run_json: dict[str, Any], gpu: Gpu | None) -> Subject | None:
         spec = ModelSpec(**values)
     except (KeyError, TypeError, ValueError):
         return None
-    return Subject(spec, shape, peak(spec, shape, gpu))
+    return PredictedRun(spec, shape, peak(spec, shape, gpu))

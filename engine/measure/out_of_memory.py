@@ -1,14 +1,14 @@
 """What to change when a run does not fit even in the smallest pieces: the nearest settings that would, by prediction.
 
-Called by `train.run` at the end of a run that ran out of memory. Not here: the smaller pieces that are tried
-before (`pieces.py`).
+A line of advice for a worker that ends. `engine.resolve.remedies` finds changes of the profile, and carries them out.
+Not here: the smaller micro-batches that training tries before.
 """
 
 from __future__ import annotations
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.hardware.machine import Gpu, Machine
-from engine.measure.comparison import Subject
+from engine.measure.comparison import PredictedRun
 from engine.memory.recompute import recompute_in
 from engine.memory.shape import TrainingShape
 from engine.recommend.plan import Requirements
@@ -19,7 +19,7 @@ _OTHERWISE = "use a smaller model, a shorter model.max_length, or a device with 
 
 
 def out_of_memory_error(
-    error: BaseException, subject: Subject | None, machine: Machine, gpu: Gpu | None, had_bytes: int
+    error: BaseException, predicted: PredictedRun | None, machine: Machine, gpu: Gpu | None, had_bytes: int
 ) -> EngineError:
     """The error of the run, with remedies ranked by how little they change, each with its predicted memory.
 
@@ -27,20 +27,22 @@ def out_of_memory_error(
     """
     first = (str(error).splitlines() or [type(error).__name__])[0]
     message = f"out of memory: {first}"
-    if subject is None:
-        return EngineError(message, code=ExitCode.RESOURCES, hint=_OTHERWISE)
-    message += f" ({format_bytes(subject.closed_form.device_bytes)} were predicted, {format_bytes(had_bytes)} to have)"
-    found = remedies(subject, machine, gpu, had_bytes)
-    return EngineError(message, code=ExitCode.RESOURCES, hint="; or ".join(found) or _OTHERWISE)
+    if predicted is None:
+        return EngineError(message, code=ExitCode.RESOURCES, cause=OUT_OF_MEMORY, hint=_OTHERWISE)
+    message += (
+        f" ({format_bytes(predicted.closed_form.device_bytes)} were predicted, {format_bytes(had_bytes)} to have)"
+    )
+    hint = "; or ".join(fitting_changes(predicted, machine, gpu, had_bytes)) or _OTHERWISE
+    return EngineError(message, code=ExitCode.RESOURCES, cause=OUT_OF_MEMORY, hint=hint)
 
 
-def remedies(subject: Subject, machine: Machine, gpu: Gpu | None, had_bytes: int) -> tuple[str, ...]:
+def fitting_changes(predicted: PredictedRun, machine: Machine, gpu: Gpu | None, had_bytes: int) -> tuple[str, ...]:
     """Changes that fit below what was not enough, such as `nf4: 5.2 GiB OK`; nearest first."""
     # The prediction may have said that it fits: only what takes less than it can be a remedy.
-    limit = min(had_bytes, subject.closed_form.device_bytes - 1)
-    asked = _requirements(subject.shape, limit, gpu)
+    limit = min(had_bytes, predicted.closed_form.device_bytes - 1)
+    limited = _requirements(predicted.shape, limit, gpu)
     try:
-        return plan_model(subject.spec, machine, asked).alternatives
+        return plan_model(predicted.spec, machine, limited).alternatives
     except EngineError:
         return ()
 

@@ -13,8 +13,7 @@ from functools import lru_cache
 from engine.memory import outliers, resident, transients
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
-from engine.models.kernel_families import KernelFamily, kernel_family
-from engine.models.parameters import key_width, normalises_heads, normalises_whole_width, norms_per_layer, query_width
+from engine.models.families import LigerKernels
 from engine.models.spec import ModelSpec
 
 STAGED_INPUTS = 2
@@ -75,7 +74,7 @@ class _Layer:
     quantized: bool
     on_gpu: bool
     keep_attention: bool
-    fused: KernelFamily | None
+    fused: LigerKernels | None
     """How Triton kernels are called in this family; None without them."""
     joined: bool
     """Whether adapters are formed together with their layers."""
@@ -138,7 +137,7 @@ def _attention_bytes(layer: _Layer) -> int:
     size = attention_bytes(spec, layer.width, layer.kernel, output_needed)
     if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
-        size += layer.width * query_width(spec)
+        size += layer.width * spec.sizes.query_width
     return size
 
 
@@ -212,7 +211,7 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
             quantized=shape.quantization != "none",
             on_gpu=shape.device != "cpu",
             keep_attention=shape.keep_attention and kernel in KEEPING,
-            fused=kernel_family(spec.family) if uses_kernels(shape) else None,
+            fused=spec.traits.kernels if uses_kernels(shape) else None,
             joined=fuses_adapters(shape),
         )
     )
@@ -232,10 +231,10 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost, *, keeps_
     """
     tokens = shape.micro_batch * shape.max_length
     few = checkpointed_layers(spec, shape) - keeps_last
-    # Token ids, labels and positions; rotary sines and cosines, of which Gemma 3 has two kinds.
+    # Token ids, labels and positions; rotary sines and cosines.
     width = 4 if shape.compute_dtype == "fp32" else 2
-    shared = 24 + 2 * width * spec.head_dim * (2 if spec.family.startswith("gemma3") else 1)
-    if spec.family == "granite" and shape.device == "cuda" and shape.checkpoint_every and shape.method == "lora":
+    shared = 24 + 2 * width * spec.head_dim * spec.traits.rotary_kinds
+    if spec.traits.scales_stream and shape.device == "cuda" and shape.checkpoint_every and shape.method == "lora":
         # Embeddings are scaled into a second tensor; the first asks for a gradient, which keeps it.
         shared += width * spec.hidden_size
     others = learning_layers(spec.num_hidden_layers, shape) - few
@@ -299,30 +298,29 @@ def _wide_matrix_bytes(spec: ModelSpec, shape: TrainingShape, matrix_bytes: int)
 
 
 _ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
-_WIDE_PRODUCT = ("gemma", "olmo2")
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
-def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: KernelFamily | None) -> int:
+def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | None) -> int:
     """Norms: fp32 inputs, and where trained what multiplies the weight.
 
     Triton kernels (`fused`) keep the input as it came and one fp32 factor a row, whether the weight learns or not.
     """
-    count, hidden = norms_per_layer(spec), spec.hidden_size
+    count, hidden = spec.traits.norms_per_layer, spec.hidden_size
     if fused is not None:
         return count * (width * hidden + 4) + _head_norm_bytes(spec, width)
-    # A trained norm keeps what it multiplies its weight with; these families do that in fp32.
-    normed = (4 if spec.family.startswith(_WIDE_PRODUCT) else width) if full else 0
+    # A trained norm keeps what it multiplies its weight with.
+    normed = (4 if spec.traits.norm_product_fp32 else width) if full else 0
     size = count * ((4 + normed) * hidden + 4)
     return size + _head_norm_bytes(spec, 4 + normed)
 
 
 def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
     """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in families without them."""
-    if not normalises_heads(spec):
+    if not spec.traits.query_key_norm:
         return 0
-    heads = 2 if normalises_whole_width(spec) else spec.num_attention_heads + spec.num_key_value_heads
-    return width * (query_width(spec) + key_width(spec)) + 4 * heads
+    heads = 2 if spec.traits.query_key_norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
+    return width * (spec.sizes.query_width + spec.sizes.key_width) + 4 * heads
 
 
 def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[str]) -> int:
@@ -334,14 +332,14 @@ def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[
 
 def held_by_int8(spec: ModelSpec) -> int:
     """Features of the inputs that int8 layers keep on their graph nodes, where plain checkpointing does not reach."""
-    attention = spec.hidden_size + query_width(spec)
+    attention = spec.hidden_size + spec.sizes.query_width
     return attention if spec.num_experts else attention + spec.hidden_size + spec.intermediate_size
 
 
 def copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], full: bool) -> int:
     """16-bit copies of inputs under automatic casting (fp16)."""
     if full:
-        query, hidden, inner = query_width(spec), spec.hidden_size, spec.intermediate_size
+        query, hidden, inner = spec.sizes.query_width, spec.hidden_size, spec.intermediate_size
         # fp32 weights keep the residual stream and norm outputs in fp32 beside the 16-bit copies.
         return 2 * (5 * hidden + query + inner) + 8 * hidden
     return sum(2 * n_in for _, n_in, _ in adapters)
@@ -349,7 +347,7 @@ def copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], f
 
 def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
     """Attention; `kernel` as in `device.attention_kernel`."""
-    query, key = query_width(spec), key_width(spec)
+    query, key = spec.sizes.query_width, spec.sizes.key_width
     size = width * (query + 2 * key)
     if kernel not in ("products", "capped"):
         size += attention_output_bytes(spec, width)
@@ -367,7 +365,7 @@ def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: boo
 
 def attention_output_bytes(spec: ModelSpec, width: int) -> int:
     """What kernels keep beside query, key and value: their output and the logarithm of each row's normalizer."""
-    return width * query_width(spec) + 4 * spec.num_attention_heads
+    return width * spec.sizes.query_width + 4 * spec.num_attention_heads
 
 
 def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fused_gate: bool) -> int:

@@ -11,9 +11,7 @@ from functools import lru_cache
 
 from engine.hardware.machine import Gpu
 from engine.hardware.torch_build import find_torch
-from engine.memory.loss import is_capped
 from engine.memory.shape import GIB, MIB, TrainingShape, learns_whole
-from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
 
 _CONTEXT_MIB = {7: 160, 8: 430, 9: 768, 10: 800, 11: 800, 12: 800}
@@ -46,7 +44,7 @@ def dequantize_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     if shape.quantization == "none" or learns_whole(shape):
         return 0
     width = 4 if shape.compute_dtype == "fp32" else 2
-    shapes = linear_shapes(spec)
+    shapes = spec.sizes.linear_shapes
     n_in, n_out = shapes.get("down_proj") or max(shapes.values(), key=lambda pair: pair[0] * pair[1])
     return n_in * n_out * width
 
@@ -61,7 +59,7 @@ def attention_kernel(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None) -> 
     """
     capability = gpu.compute_capability if gpu else None
     recent = capability is None or capability >= (8, 0)
-    if is_capped(spec):
+    if spec.traits.soft_caps:
         return "flex" if recent and shape.device == "cuda" else "capped"
     if shape.device == "cpu":
         return "products" if shape.compute_dtype == "bf16" else "split"

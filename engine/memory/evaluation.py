@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
 from engine.memory import device
-from engine.memory.loss import is_capped
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import compute_width, largest_matrix_bytes, states, weight_bytes
 from engine.memory.shape import MIB, TrainingShape, learns_whole
-from engine.models.parameters import key_width, query_width
 from engine.models.spec import ModelSpec
 
 BATCH_SIZE, NEW_TOKENS = 8, 128
@@ -80,14 +78,14 @@ def forward_bytes(spec: ModelSpec, shape: TrainingShape, rows: int, length: int)
 
 def _attention_bytes(spec: ModelSpec, width: int, rows: int, length: int) -> int:
     """Queries, keys and values with copies for every query head, the output, and the mask in numbers."""
-    tokens, query, key = rows * length, query_width(spec), key_width(spec)
-    squares = tokens * length * (10 * spec.num_attention_heads if is_capped(spec) else width)
+    tokens, query, key = rows * length, spec.sizes.query_width, spec.sizes.key_width
+    squares = tokens * length * (10 * spec.num_attention_heads if spec.traits.soft_caps else width)
     return tokens * width * (2 * key + 4 * query) + squares
 
 
 def _head_bytes(spec: ModelSpec, shape: TrainingShape, tokens: int) -> int:
     """Final hidden states, those that are scored, and one chunk of fp32 logits with their log-probabilities."""
-    logits = min(_LOGITS_BYTES, 4 * tokens * spec.vocab_size) * (3 if is_capped(spec) else 2)
+    logits = min(_LOGITS_BYTES, 4 * tokens * spec.vocab_size) * (3 if spec.traits.soft_caps else 2)
     return 2 * tokens * spec.hidden_size * compute_width(shape) + logits
 
 
@@ -108,7 +106,7 @@ _LOGIT_BYTES = 8
 
 def cache_bytes(spec: ModelSpec, tokens: int, width: int) -> int:
     """Keys and values over all layers: 2 · layers · key heads · head size · `width` bytes · tokens."""
-    return 2 * spec.num_hidden_layers * key_width(spec) * width * tokens
+    return 2 * spec.num_hidden_layers * spec.sizes.key_width * width * tokens
 
 
 def answer_bytes(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: int) -> int:
@@ -118,7 +116,7 @@ def answer_bytes(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: in
     """
     tokens = prompt_tokens + new_tokens
     grown = cache_bytes(spec, tokens, width) * (spec.num_hidden_layers + 1) // spec.num_hidden_layers
-    layer = prompt_tokens * width * (4 * spec.hidden_size + max(3 * spec.intermediate_size, 3 * query_width(spec)))
+    layer = prompt_tokens * width * (4 * spec.hidden_size + max(3 * spec.intermediate_size, 3 * spec.sizes.query_width))
     return grown + spec.vocab_size * _LOGIT_BYTES + layer
 
 

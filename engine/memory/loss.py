@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from engine.memory.resident import compute_width
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, trains, uses_kernels
-from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
 LOGIT_BYTES = 8
@@ -24,7 +23,7 @@ CAPPED_LOGIT_BYTES = 20
 
 def has_kernel(spec: ModelSpec, shape: TrainingShape) -> bool:
     """Whether the loss of a chunk is a Triton kernel's, in the logits' own memory."""
-    return uses_kernels(shape) and kernel_family(spec.family) is not None and shape.loss_chunk_tokens > 0
+    return uses_kernels(shape) and spec.traits.kernels is not None and shape.loss_chunk_tokens > 0
 
 
 def chunk_tokens(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -39,7 +38,7 @@ def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
         # An adapter's part is a tensor of its own before it is added.
         return rows * spec.vocab_size * compute_width(shape) * (1 + adapts(shape, "lm_head"))
     per_logit = ADAPTED_LOGIT_BYTES if adapts(shape, "lm_head") else LOGIT_BYTES
-    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if is_capped(spec) else per_logit)
+    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.traits.soft_caps else per_logit)
 
 
 def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -47,7 +46,7 @@ def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     rows = min(shape.micro_batch * shape.max_length, chunk_tokens(spec, shape))
     if has_kernel(spec, shape):
         return rows * spec.vocab_size * compute_width(shape)
-    per_logit = (4 if shape.compute_dtype == "fp32" else 6) + (4 if is_capped(spec) else 0)
+    per_logit = (4 if shape.compute_dtype == "fp32" else 6) + (4 if spec.traits.soft_caps else 0)
     return rows * spec.vocab_size * per_logit
 
 
@@ -56,11 +55,6 @@ _NORM_BACKWARD_BYTES = 24
 """A value of the last norm: its fp32 input, four more fp32 tensors and two 16-bit ones (simulated, LoRA and full)."""
 _KERNEL_NORM_WIDTHS = 5
 """Tensors of the activations' width with a kernel: input, rows' gradient, that of all positions twice, and its own."""
-
-
-def is_capped(spec: ModelSpec) -> bool:
-    """Whether logits and attention scores pass a soft cap."""
-    return spec.family == "gemma2"
 
 
 def hidden_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -87,7 +81,7 @@ def norm_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 
 
 def _norm_has_kernel(spec: ModelSpec, shape: TrainingShape) -> bool:
-    return uses_kernels(shape) and kernel_family(spec.family) is not None
+    return uses_kernels(shape) and spec.traits.kernels is not None
 
 
 def head_bytes(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -1,7 +1,7 @@
 """What a run needs beside the device: disk for checkpoints and results, RAM for inputs and for merging. Torch-free.
 
-Called by `engine.resolve.resolve` for warnings and by `engine fit`. It describes `train.checkpointing` (a checkpoint
-is written beside the old ones before any goes) and `export.merge` (the base is loaded whole, in RAM).
+Called by `engine.resolve.resolve` for warnings and by `engine fit`. It describes `engine.train.checkpointer` (a
+checkpoint is written beside the old ones before any goes) and `export.merge` (the base is loaded whole, in RAM).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from engine.memory.activations import host_bytes
 from engine.memory.resident import compute_width, largest_matrix_bytes, states, trainable_width
 from engine.memory.shape import TrainingShape, learns_whole
-from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 
 DEFAULT_LIMIT = 3
@@ -40,7 +39,7 @@ def needs_of(
     weights = learned.parameters * trainable_width(shape)
     checkpoint = weights + learned.masters_bytes + learned.moments_bytes + learned.paged_bytes
     width = compute_width(shape)
-    model = total_parameters(spec) * width
+    model = spec.sizes.total_parameters * width
     # One more while it is written: the oldest goes only when the new one is whole.
     at_once = save_total_limit + 1 + int(keeps_best)
     result = model if learns_whole(shape) else weights

@@ -16,7 +16,6 @@ from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import States, compute_width, largest_matrix_bytes, states, targeted_shapes, weight_bytes
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole
-from engine.models.parameters import linear_parameters
 from engine.models.spec import ModelSpec
 
 
@@ -233,4 +232,4 @@ def _cast_cache_bytes(spec: ModelSpec, shape: TrainingShape, learned: States) ->
     """Autocast's 16-bit copies of fp32 trainables, which fp16 training needs."""
     if shape.compute_dtype != "fp16":
         return 0
-    return 2 * (linear_parameters(spec) if shape.method == "full" else learned.parameters)
+    return 2 * (spec.sizes.linear_parameters if shape.method == "full" else learned.parameters)

@@ -7,21 +7,11 @@ trainables under autocast for fp16; 8-bit Adam keeps neither master nor fp32 sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.memory.shape import TrainingShape, learning_layers, learns_whole
-from engine.models.parameters import (
-    embedding_parameters,
-    linear_parameters,
-    linear_shapes,
-    small_parameters,
-    total_parameters,
-)
+from engine.memory.shape import STEP_PORTION_BYTES, TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
-
-STEP_PORTION_BYTES = 256 * 1024 * 1024
-"""fp32 gradients that the optimizer forms at once."""
 
 WHOLE_MODULES = frozenset({"embed_tokens", "lm_head"})
 """What is counted of `modules_to_save`."""
@@ -56,7 +46,7 @@ def targeted_shapes(spec: ModelSpec, targets: tuple[str, ...]) -> tuple[tuple[st
     wanted = {target.rpartition(".")[2] for target in targets}
     return tuple(
         (name, n_in, n_out)
-        for name, (n_in, n_out) in linear_shapes(spec).items()
+        for name, (n_in, n_out) in spec.sizes.linear_shapes.items()
         if wanted & _FUSED_PARTS.get(name, frozenset({name}))
     )
 
@@ -79,12 +69,6 @@ def saved_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     return spec.vocab_size * spec.hidden_size * len(WHOLE_MODULES & set(shape.modules_to_save))
 
 
-@lru_cache(maxsize=512)
-def bias_parameters(spec: ModelSpec) -> int:
-    """Biases of all layers; with `lora_only` some of them learn, all are counted."""
-    return small_parameters(spec) - small_parameters(replace(spec, attention_bias=False, mlp_bias=False))
-
-
 def trainable_width(shape: TrainingShape) -> int:
     """Bytes of one trainable weight: bf16 trains in bf16, fp16 and fp32 in fp32."""
     return 2 if shape.compute_dtype == "bf16" else 4
@@ -93,7 +77,7 @@ def trainable_width(shape: TrainingShape) -> int:
 def states(spec: ModelSpec, shape: TrainingShape) -> States:
     """What learning costs, per device."""
     whole = learns_whole(shape)
-    biases = bias_parameters(spec) if shape.lora_bias != "none" else 0
+    biases = spec.sizes.bias_parameters if shape.lora_bias != "none" else 0
     added = adapter_parameters(spec, shape) + saved_parameters(spec, shape)
     count = base_parameters(spec, shape) if whole else added + biases
     width = trainable_width(shape)
@@ -124,7 +108,7 @@ def factored_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Adafactor: fp32 sums over rows and columns of each matrix that learns; vectors are small beside them."""
     layers = learning_layers(spec.num_hidden_layers, shape)
     if learns_whole(shape):
-        sides = sum(n_in + n_out for n_in, n_out in linear_shapes(spec).values()) * layers
+        sides = sum(n_in + n_out for n_in, n_out in spec.sizes.linear_shapes.values()) * layers
         sides += layers * spec.num_experts * (2 * spec.hidden_size + 3 * spec.intermediate_size)
     else:
         shapes = targeted_shapes(spec, shape.lora_targets)
@@ -137,8 +121,8 @@ def factored_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 def base_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     """Values of the base that learn: all, or those of the last layers."""
     if shape.method == "full":
-        return total_parameters(spec)
-    layers = total_parameters(spec) - embedding_parameters(spec) - spec.hidden_size
+        return spec.sizes.total_parameters
+    layers = spec.sizes.total_parameters - spec.sizes.embedding_parameters - spec.hidden_size
     return layers // spec.num_hidden_layers * learning_layers(spec.num_hidden_layers, shape)
 
 
@@ -168,7 +152,7 @@ def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
     if shape.method == "full":
         return max(spec.vocab_size * spec.hidden_size, experts)
     if shape.method == "freeze":
-        return max(experts, *(n_in * n_out for n_in, n_out in linear_shapes(spec).values()))
+        return max(experts, *(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()))
     sizes = (max(n_in, n_out) for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
     saved = spec.vocab_size * spec.hidden_size if WHOLE_MODULES & set(shape.modules_to_save) else 0
     outside = spec.vocab_size if adapted_outside(shape) else 0
@@ -207,7 +191,7 @@ def matrix_bytes(count: int, rows: int, quantization: str, double_quant: bool) -
 @lru_cache(maxsize=2048)
 def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> int:
     """All layers' linear matrices under `nf4`, `fp4` or `int8`."""
-    shapes = linear_shapes(spec).values()
+    shapes = spec.sizes.linear_shapes.values()
     layer = sum(matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for n_in, n_out in shapes)
     return spec.num_hidden_layers * layer
 
@@ -216,15 +200,15 @@ def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> i
 def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: int) -> int:
     """The whole base model; embeddings, output head, norms and experts keep the compute dtype."""
     if quantization == "none":
-        return total_parameters(spec) * width
-    rest = total_parameters(spec) - linear_parameters(spec)
+        return spec.sizes.total_parameters * width
+    rest = spec.sizes.total_parameters - spec.sizes.linear_parameters
     return quantized_bytes(spec, quantization, double_quant) + rest * width
 
 
 @lru_cache(maxsize=2048)
 def largest_matrix_bytes(spec: ModelSpec, width: int) -> int:
     """The largest linear layer in the compute dtype: what dequantizing or loading one needs at once."""
-    return max(n_in * n_out for n_in, n_out in linear_shapes(spec).values()) * width
+    return max(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()) * width
 
 
 Adapters = tuple[tuple[str, int, int], ...]

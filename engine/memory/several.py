@@ -14,7 +14,6 @@ from engine.hardware.machine import Gpu
 from engine.memory.phases import Peak, peak
 from engine.memory.resident import compute_width
 from engine.memory.shape import MIB, TrainingShape, learning_layers, learns_whole
-from engine.models.parameters import embedding_parameters
 from engine.models.spec import ModelSpec
 
 COMMUNICATION_BYTES = 320 * MIB
@@ -41,7 +40,7 @@ def outlook(spec: ModelSpec, shape: TrainingShape, cards: int, gpu: Gpu | None =
 
 
 def _sharded(found: Peak, spec: ModelSpec, shape: TrainingShape, cards: int) -> int:
-    root = embedding_parameters(spec) * compute_width(shape)
+    root = spec.sizes.embedding_parameters * compute_width(shape)
     layer = (found.weights - root) // spec.num_hidden_layers + found.adapters // max(1, spec.num_hidden_layers)
     gathered = root + _GATHERED_LAYERS * layer
     # A layer's gradients before they are reduced, and the buffer that they are reduced from; in full tuning the

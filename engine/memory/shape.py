@@ -1,6 +1,7 @@
 """The training job as the memory and time models see it: plain numbers, no trainer code.
 
-`profile.resolve` and `recommend.search` make these; `memory.terms` and `speed.roofline` read them.
+`engine.resolve` and `recommend.search` make these; `memory.terms` and `speed.roofline` read them. The sizes that the
+trainer and its prediction must agree on are here, and read by both.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOSS_CHUNK_TOKENS = 512
+"""Rows of logits alive at once in the loss."""
 KERNEL_CHUNK_TOKENS = 1024
-"""The same where a Triton kernel writes the logits' gradient over them."""
+"""The same where a Triton kernel writes the logits' gradient over them: half the memory in 16 bit, and products that
+fill a large GPU."""
+STEP_PORTION_BYTES = 256 * 1024 * 1024
+"""fp32 gradients of 16-bit weights alive at once in an optimizer's step on a GPU."""
 GIB = 1024**3
 MIB = 1024**2
 

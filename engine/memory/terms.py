@@ -13,8 +13,6 @@ from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
 from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
-from engine.models.config import KNOWN_FAMILIES
-from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes, format_count
 
@@ -61,13 +59,13 @@ def estimate_memory(
         device_bytes=found.device_bytes,
         peak_phase=moment.phase,
         trainable_parameters=found.states.parameters,
-        total_parameters=total_parameters(spec),
+        total_parameters=spec.sizes.total_parameters,
         notes=(*_notes(spec, shape, found), *(calibration.notes if calibration else ())),
     )
 
 
 def _weights_detail(spec: ModelSpec, shape: TrainingShape) -> str:
-    count = format_count(total_parameters(spec))
+    count = format_count(spec.sizes.total_parameters)
     if shape.quantization == "none" or learns_whole(shape):
         width = "fp32" if shape.method == "full" and shape.compute_dtype == "fp16" else shape.compute_dtype
         return f"{count} in {width}"
@@ -167,7 +165,7 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
     if spec.num_experts and shape.quantization != "none":
         kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
         notes.append(f"experts are not quantized by bitsandbytes: {kept} stay in {shape.compute_dtype}")
-    if spec.family not in KNOWN_FAMILIES:
+    if not spec.traits.checked:
         advice = "ask with --exact" if shape.device == "cuda" else "expect a larger error"
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")
     if found.states.paged_bytes:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.models.kernel_families import KernelFamily
-from engine.models.parameters import key_width, normalises_whole_width, norms_per_layer, query_width
+from engine.models.families import LigerKernels
 from engine.models.spec import ModelSpec
 
 
@@ -28,7 +27,7 @@ class Backward:
     dropout: bool
     """Whether adapters draw dropout."""
     on_gpu: bool
-    fused: KernelFamily | None
+    fused: LigerKernels | None
     """How Triton kernels are called in this family; None without them."""
     joined: bool
     """Whether the feed-forward output's adapter is formed together with it."""
@@ -53,11 +52,11 @@ def beside_matrix(layer: Backward, inner: int, *, again: bool) -> int:
 
 
 def scaled_bytes(layer: Backward) -> int:
-    """Granite scales each part before it is added to the stream, and the gradient again: one more of the stream's size.
+    """Where each part is scaled before it joins the stream, its gradient is too: one more of the stream's size.
 
     Plain operators have larger moments after that one is gone.
     """
-    return layer.width * layer.spec.hidden_size if layer.spec.family == "granite" and _fused_gate(layer) else 0
+    return layer.width * layer.spec.hidden_size if layer.spec.traits.scales_stream and _fused_gate(layer) else 0
 
 
 def _apart(layer: Backward) -> int:
@@ -72,7 +71,7 @@ def _fused_gate(layer: Backward) -> bool:
 
 def _attention(layer: Backward) -> int:
     """fp32 query gradient, expanded key and value gradients: after the feed-forward part has been freed."""
-    query, key = query_width(layer.spec), key_width(layer.spec)
+    query, key = layer.spec.sizes.query_width, layer.spec.sizes.key_width
     # The memory-efficient kernel gets repeated keys and values, and gives gradients as wide.
     copies = {"varlen": 2, "packed": 5}.get(layer.kernel, 0) * (query != key)
     # Where the feed-forward part is small, the gradients themselves and what they are copied from count.
@@ -83,8 +82,7 @@ def _attention(layer: Backward) -> int:
 def _norm_after(layer: Backward) -> int:
     """A plain norm behind the feed-forward part runs backward while all that the layer kept is there."""
     spec = layer.spec
-    follows = norms_per_layer(spec) > 2 or normalises_whole_width(spec)
-    if not follows or layer.fused or not layer.on_gpu:
+    if not spec.traits.norm_after_mlp or layer.fused or not layer.on_gpu:
         return 0
     return (16 if layer.dtype == "fp32" else 18) * spec.hidden_size
 

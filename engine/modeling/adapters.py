@@ -2,7 +2,7 @@
 
 Adapters live in the compute dtype (fp32 only for fp16, whose gradients need it); the optimizer keeps
 fp32 masters of what is 16-bit. `prepare_model_for_kbit_training` is never called: it would cast
-embeddings, head and residual stream to fp32. Called by `train`, `evaluate` and `export`.
+embeddings, head and residual stream to fp32.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from engine.profile.schema import Profile
 
 PISSA_ITERATIONS = 16
 """Of the fast decomposition; PEFT's documentation finds the error of 16 negligible."""
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def attach(model: Any, settings: Profile) -> Any:

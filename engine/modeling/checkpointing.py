@@ -14,8 +14,8 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from engine.modeling.adapters import base_of
 from engine.modeling.attention_kernels import KeptOutputs, before_attentions_backward
-from engine.modeling.forward import base_of
 from engine.modeling.offload import Offload, Warn
 
 Function = Callable[..., Any]

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from engine.memory.shape import KERNEL_CHUNK_TOKENS, LOSS_CHUNK_TOKENS
+from engine.modeling.adapters import base_of
 from engine.modeling.loss import (
     by_kernel,
     head_loss_sum,
@@ -19,17 +21,7 @@ from engine.modeling.loss import (
     softcap_of,
 )
 
-LOSS_CHUNK_ROWS = 512
-"""Rows of logits alive at once; the memory model counts on this number."""
-LIGER_CHUNK_ROWS = 1024
-"""The same where Liger's kernel forms the loss: half the memory in 16 bit, and products that fill a large GPU."""
-
 Batch = dict[str, Any]
-
-
-def base_of(model: Any) -> Any:
-    """The transformers model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
@@ -75,7 +67,7 @@ def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _chunk_rows(head: torch.nn.Module) -> int:
-    return LIGER_CHUNK_ROWS if by_kernel(head) else LOSS_CHUNK_ROWS
+    return KERNEL_CHUNK_TOKENS if by_kernel(head) else LOSS_CHUNK_TOKENS
 
 
 def document_rewards(model: Any, batch: Batch) -> torch.Tensor:

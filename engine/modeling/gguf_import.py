@@ -1,7 +1,7 @@
 """Turning a GGUF file into an ordinary model directory, once, in the cache.
 
 Everything after (fit, quantization, merge, evaluation, export) then sees one kind of model. The
-weights come out in bf16 from whatever the file stores. Called by `load.model_directory`.
+weights come out in bf16 from whatever the file stores.
 """
 
 from __future__ import annotations

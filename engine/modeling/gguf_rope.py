@@ -2,7 +2,6 @@
 
 Llama 3's scaling is a tensor of divisors, one a pair of dimensions; linear scaling and YaRN are metadata. transformers
 reads neither, so that the comparison applies what the file says (`frequencies`) by itself.
-Used by `gguf_write.py` and `gguf_read.py`.
 """
 
 from __future__ import annotations

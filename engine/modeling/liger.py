@@ -1,7 +1,7 @@
 """Liger's Triton kernels for the norms, the rotation, the gate and the loss of one model.
 
 `bind` gives single modules another `forward`; no class and no module of transformers is touched, so that other models
-in the process stay as they are. `engine.models.kernel_families` says how a family's kernels must be called.
+in the process stay as they are. `engine.models.families` says how a family's kernels must be called.
 
 Kernels are called through this module's functions, which are looked up at each call: whoever replaces
 `rms_norm`, `rotate`, `silu_mul`, `silu_mul_joined`, `gelu_mul` or `cross_entropy_` here (as `engine.oracle` does, on
@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from engine.libraries import optional_misfit
-from engine.models.kernel_families import KernelFamily, kernel_family
+from engine.modeling.adapters import base_of
+from engine.models.families import LigerKernels, family_of
 
 ROTATION = "apply_rotary_pos_emb"
 """What transformers' attention modules call for the rotation of query and key."""
@@ -53,17 +54,14 @@ def missing_reason() -> str:
 
 def bind(model: Any) -> tuple[str, ...]:
     """Let a model's modules run kernels; what was bound in words, nothing for a family without kernels."""
-    # `forward` imports the loss, and that this module.
-    from engine.modeling.forward import base_of
-
     unbind(model)
     base = base_of(model)
-    family = kernel_family(base.config.get_text_config().model_type)
-    if family is None:
+    kernels = family_of(base.config.get_text_config().model_type).kernels
+    if kernels is None:
         return ()
     counts: dict[str, int] = {}
     for module in base.get_decoder().modules():
-        found = None if "forward" in module.__dict__ else _forward_for(module, family)
+        found = None if "forward" in module.__dict__ else _forward_for(module, kernels)
         if found is not None:
             name, function = found
             function.by_kernel = True  # type: ignore[attr-defined]
@@ -89,16 +87,16 @@ def _bind_loss(base: Any) -> tuple[str, ...]:
     return ("loss",)
 
 
-def _forward_for(module: Any, family: KernelFamily) -> tuple[str, Forward] | None:
+def _forward_for(module: Any, kernels: LigerKernels) -> tuple[str, Forward] | None:
     """What to count a module as, and its forward pass by kernel; None where none fits."""
     name = type(module).__name__
     if name.endswith("RMSNorm"):
-        return "norm", _norm(family)
+        return "norm", _norm(kernels)
     if name.endswith("MLP"):
-        gate = _gate(module, family)
+        gate = _gate(module, kernels)
         return gate and ("gate", gate)
-    if family.rotary and ROTATION in getattr(_plain_forward(module), "__code__", _NO_CODE).co_names:
-        return "rotation", _with_rotation(module, family)
+    if kernels.rotary and ROTATION in getattr(_plain_forward(module), "__code__", _NO_CODE).co_names:
+        return "rotation", _with_rotation(module, kernels)
     return None
 
 
@@ -109,15 +107,15 @@ def _plain_forward(module: Any) -> Any:
     return inspect.unwrap(type(module).forward)
 
 
-def _norm(family: KernelFamily) -> Forward:
+def _norm(kernels: LigerKernels) -> Forward:
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         weight = getattr(self, "weight", None)
-        if family.casting == "llama" and weight is not None and weight.dtype != x.dtype:
+        if kernels.casting == "llama" and weight is not None and weight.dtype != x.dtype:
             # transformers returns the wider of both types here, the kernel always x's.
             plain: torch.Tensor = type(self).forward(self, x)
             return plain
         eps = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
-        arguments = (weight, eps, family.offset, family.casting, family.norms_in_place)
+        arguments = (weight, eps, kernels.offset, kernels.casting, kernels.norms_in_place)
         if x.dim() == 4 and not x.is_contiguous() and x.transpose(1, 2).is_contiguous():
             # Heads before tokens: in memory they lie the other way round, and the kernel would copy them.
             return rms_norm(x.transpose(1, 2), *arguments).transpose(1, 2)
@@ -126,15 +124,15 @@ def _norm(family: KernelFamily) -> Forward:
     return forward
 
 
-def _gate(module: Any, family: KernelFamily) -> Forward | None:
+def _gate(module: Any, kernels: LigerKernels) -> Forward | None:
     """The forward pass of a gated feed-forward part, where its activation is the family's."""
     joined = hasattr(module, "gate_up_proj")
     activation = getattr(module, "activation_fn" if joined else "act_fn", None)
-    if not family.gate or type(activation).__name__ not in _ACTIVATIONS[family.gate]:
+    if not kernels.gate or type(activation).__name__ not in _ACTIVATIONS[kernels.gate]:
         return None
     if joined:
-        return _joined_forward if family.gate == "silu" else None
-    return _silu_forward if family.gate == "silu" else _gelu_forward
+        return _joined_forward if kernels.gate == "silu" else None
+    return _silu_forward if kernels.gate == "silu" else _gelu_forward
 
 
 _ACTIVATIONS = {"silu": ("SiLUActivation", "SiLU"), "gelu_tanh": ("GELUTanh", "PytorchGELUTanh")}
@@ -152,21 +150,21 @@ def _joined_forward(self: Any, hidden_states: torch.Tensor) -> Any:
     return self.down_proj(silu_mul_joined(self.gate_up_proj(hidden_states)))
 
 
-def _with_rotation(module: Any, family: KernelFamily) -> Forward:
+def _with_rotation(module: Any, kernels: LigerKernels) -> Forward:
     """A copy of an attention module's forward pass that finds our rotation under the name of transformers'."""
     plain = _plain_forward(module)
-    names = {**plain.__globals__, ROTATION: _rotation(plain.__globals__[ROTATION], family)}
+    names = {**plain.__globals__, ROTATION: _rotation(plain.__globals__[ROTATION], kernels)}
     copy = FunctionType(plain.__code__, names, plain.__name__, plain.__defaults__, plain.__closure__)
     copy.__kwdefaults__ = plain.__kwdefaults__
     return copy
 
 
-def _rotation(plain: Forward, family: KernelFamily) -> Forward:
+def _rotation(plain: Forward, kernels: LigerKernels) -> Forward:
     def rotated(
         q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # transformers returns the wider of both types here, the kernel always the query's.
-        alike = q.dtype == k.dtype and (cos.dtype == q.dtype or family.rotary_rounds)
+        alike = q.dtype == k.dtype and (cos.dtype == q.dtype or kernels.rotary_rounds)
         if unsqueeze_dim != 1 or not alike:
             found: tuple[torch.Tensor, torch.Tensor] = plain(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)
             return found

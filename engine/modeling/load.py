@@ -1,8 +1,8 @@
 """Loading a tokenizer and a model as a profile says, in the worker: built-in, directory, GGUF or hub.
 
 Only safetensors weights are read (a pickle can run code), remote code only when the profile allows
-it, and no file outside the model's directory. Called by `train`, `evaluate`, `export` and the data
-jobs; adapters are `adapters.py`.
+it, and no file outside the model's directory.
+Not here: adapters (`adapters.py`).
 """
 
 from __future__ import annotations

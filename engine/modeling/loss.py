@@ -5,7 +5,6 @@ chunk of 1,024 rows takes 1.5 GiB and no more, whatever the batch. The gradient 
 formed in the forward pass, chunk by chunk, as in Liger's fused linear cross-entropy
 (arXiv 2410.10989). An output head that `engine.modeling.liger` bound takes Liger's kernel, which writes the
 gradient over the logits: 2 bytes a logit in 16 bit, where the plain way holds two in fp32.
-Used by `train` and by the perplexity of `evaluate`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.models.families import Family, family_of
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -23,16 +24,6 @@ _NAMES = {
     "num_attention_heads": ("num_attention_heads", "n_head"),
     "vocab_size": ("vocab_size",),
 }
-KNOWN_FAMILIES = frozenset(
-    {"llama", "smollm3", "qwen2", "qwen3", "qwen3_moe", "mistral", "gemma2", "gemma3_text", "phi3", "olmo2", "granite"}
-)
-"""Families whose arithmetic was held against published parameter counts."""
-_PLAIN_MLP = frozenset({"opt", "gpt_neox", "phi", "starcoder2", "gptj", "falcon", "nemotron", "gpt2", "gpt_neo"})
-_FOURFOLD_MLP = frozenset({"gpt2", "gptj", "gpt_neo", "falcon"})
-"""Families whose feed-forward width is four times the hidden size unless it is named."""
-_FUSED = frozenset({"phi3", "phi4", "glm4"})
-_QKV_BIAS = frozenset({"qwen2", "qwen2_moe", "phi", "starcoder2"})
-_TIED_BY_DEFAULT = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
 _NOT_CAUSAL = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert"}
     | {"vit", "clip", "whisper"}
@@ -59,14 +50,15 @@ def spec_from_config(config: dict[str, Any], name: str, where: str, *, source: s
     """Numbers of a decoder-only model; EngineError(MODEL) for what this trainer cannot tune."""
     _check_kind(config, where)
     text = _text_config(config)
-    _check_layers(text, where)
-    family = str(text.get("model_type") or config.get("model_type") or "unknown")
+    name_of_family = str(text.get("model_type") or config.get("model_type") or "unknown")
+    family = family_of(name_of_family)
+    _check_layers(text, family, where)
     heads = _number(text, "num_attention_heads", where)
     hidden = _number(text, "hidden_size", where)
     inner = _inner_size(text, family, hidden, where)
     return ModelSpec(
         name=sanitize(name, single_line=True),
-        family=sanitize(family, max_chars=40, single_line=True),
+        family=sanitize(name_of_family, max_chars=40, single_line=True),
         hidden_size=hidden,
         intermediate_size=inner,
         num_hidden_layers=_number(text, "num_hidden_layers", where),
@@ -76,10 +68,10 @@ def spec_from_config(config: dict[str, Any], name: str, where: str, *, source: s
         vocab_size=_number(text, "vocab_size", where),
         max_position_embeddings=_optional(text, "max_position_embeddings", where) or 2048,
         tie_word_embeddings=_tied(config, text, family),
-        attention_bias=bool(text.get("attention_bias", family in _QKV_BIAS)),
+        attention_bias=bool(text.get("attention_bias", family.attention_bias)),
         mlp_bias=bool(text.get("mlp_bias", False)),
-        gated_mlp=family not in _PLAIN_MLP,
-        fused_projections=family in _FUSED,
+        gated_mlp=family.gated_mlp,
+        fused_projections=family.fused_projections,
         sliding_window=_window(text, where),
         num_experts=_experts(text, where),
         num_experts_per_token=_optional(text, "num_experts_per_tok", where) or 0,
@@ -114,12 +106,10 @@ def _text_config(config: dict[str, Any]) -> dict[str, Any]:
     return nested if isinstance(nested, dict) and "hidden_size" in nested else config
 
 
-def _check_layers(text: dict[str, Any], where: str) -> None:
+def _check_layers(text: dict[str, Any], family: Family, where: str) -> None:
     kinds = text.get("layer_types")
     other = (
-        {str(kind)[:40] for kind in kinds if kind not in ("full_attention", "sliding_attention")}
-        if isinstance(kinds, list)
-        else set()
+        {str(kind)[:40] for kind in kinds if str(kind) not in family.layer_kinds} if isinstance(kinds, list) else set()
     )
     if other or "kv_lora_rank" in text or "ssm_cfg" in text or "state_size" in text:
         what = ", ".join(sorted(other)) or "state-space or latent attention"
@@ -144,12 +134,12 @@ def _optional(text: dict[str, Any], key: str, where: str) -> int | None:
     return value
 
 
-def _inner_size(text: dict[str, Any], family: str, hidden: int, where: str) -> int:
+def _inner_size(text: dict[str, Any], family: Family, hidden: int, where: str) -> int:
     if _experts(text, where):
         expert = _optional(text, "moe_intermediate_size", where)
         if expert:
             return expert
-    if family in _FOURFOLD_MLP and not any(text.get(key) for key in _NAMES["intermediate_size"]):
+    if family.fourfold_mlp and not any(text.get(key) for key in _NAMES["intermediate_size"]):
         return 4 * hidden
     return _number(text, "intermediate_size", where)
 
@@ -161,11 +151,11 @@ def _experts(text: dict[str, Any], where: str) -> int:
     return 0
 
 
-def _tied(config: dict[str, Any], text: dict[str, Any], family: str) -> bool:
+def _tied(config: dict[str, Any], text: dict[str, Any], family: Family) -> bool:
     for source in (text, config):
         if isinstance(source.get("tie_word_embeddings"), bool):
             return bool(source["tie_word_embeddings"])
-    return family in _TIED_BY_DEFAULT
+    return family.tied_by_default
 
 
 def _window(text: dict[str, Any], where: str) -> int | None:

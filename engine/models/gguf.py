@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import EngineError, ExitCode
+from engine.models.families import family_of
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -100,6 +101,7 @@ def _tensor(stream: BinaryIO) -> tuple[str, tuple[tuple[int, ...], int]]:
 
 def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[int, ...], int]]) -> ModelSpec:
     family = str(metadata.get("general.architecture", ""))
+    kind = family_of(family)
 
     def number(key: str, fallback: int | None = None) -> int:
         value = metadata.get(f"{family}.{key}", fallback)
@@ -124,7 +126,7 @@ def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[i
         tie_word_embeddings=tied,
         attention_bias="blk.0.attn_q.bias" in tensors,
         fused_projections="blk.0.attn_qkv.weight" in tensors,
-        gated_mlp="blk.0.ffn_gate.weight" in tensors or family == "phi3",
+        gated_mlp="blk.0.ffn_gate.weight" in tensors or (kind.gated_mlp and kind.fused_projections),
         sliding_window=metadata.get(f"{family}.attention.sliding_window") or None,
         num_experts=int(metadata.get(f"{family}.expert_count") or 0),
         num_experts_per_token=int(metadata.get(f"{family}.expert_used_count") or 0),

@@ -15,7 +15,6 @@ from pathlib import Path
 from engine.errors import EngineError, ExitCode
 from engine.models.catalog import catalog_index
 from engine.models.config import read_config, spec_from_config
-from engine.models.parameters import embedding_parameters
 from engine.models.safetensors import count_parameters
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
@@ -75,7 +74,7 @@ def read_directory(directory: Path, *, name: str, source: str) -> ModelSpec:
         return spec
     parameters = counted.parameters
     if spec.tie_word_embeddings and counted.has_output_head:
-        parameters -= embedding_parameters(spec)
+        parameters -= spec.sizes.embedding_parameters
     return replace(spec, parameters=parameters, weights_dtype=counted.dtype)
 
 

@@ -1,15 +1,24 @@
-"""A language model as numbers: what the memory and time models need to know of an architecture.
+"""A language model as numbers: what its configuration says, and the sizes that follow from it.
 
-Read by `engine.memory`, `engine.speed` and `engine.recommend`. Not here: finding a model
-(`resolve.py`), the shipped list (`catalog.py`).
+Read by `engine.memory`, `engine.speed` and `engine.recommend`. Sizes are computed once for a spec and travel with it.
+Not here: what all models of a family share (`families.py`), finding a model (`resolve.py`), the shipped list
+(`catalog.py`), bytes (`engine.memory`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from engine.models.families import Family, family_of
+
+Shapes = Mapping[str, tuple[int, int]]
+"""(in, out) of linear layers by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelSpec:
     """Architecture numbers of a decoder-only transformer, with the facts a person chooses by."""
 
@@ -47,3 +56,117 @@ class ModelSpec:
     """`catalogue`, `directory`, `gguf`, `cache` or `built-in`."""
     path: str | None = None
     """Where its files are on this machine, when they are."""
+
+    def __hash__(self) -> int:
+        # Models are keys of many caches, and hashing all fields at each call would cost more than it tells apart.
+        return hash((self.name, self.family, self.hidden_size, self.num_hidden_layers, self.parameters))
+
+    @cached_property
+    def traits(self) -> Family:
+        """What its family does otherwise than Llama."""
+        return family_of(self.family)
+
+    @cached_property
+    def sizes(self) -> ModelSizes:
+        """Shapes and parameter counts, computed at the first use."""
+        return _sizes(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """Shapes and parameter counts of one model: whole numbers from its `ModelSpec`."""
+
+    query_width: int
+    """Features of all query heads; differs from the hidden size where head_dim is set apart."""
+    key_width: int
+    """Features of all key (or value) heads."""
+    linear_shapes: Shapes
+    """The linear layers of one block that can be quantized or carry an adapter.
+
+    Experts are not among them: transformers 5 keeps them as one stacked parameter, which neither bitsandbytes nor
+    PEFT's `all-linear` touches.
+    """
+    linear_parameters: int
+    """Weights of `linear_shapes` in all layers, without biases."""
+    expert_parameters: int
+    """Weights of all experts and routers; 0 for a dense model."""
+    embedding_parameters: int
+    """Input embedding and output head: one matrix when tied."""
+    small_parameters: int
+    """Norm weights and biases."""
+    bias_parameters: int
+    """Of those, the biases of all layers."""
+    computed_parameters: int
+    """All parameters from the architecture's numbers alone."""
+    total_parameters: int
+    """Counted or published where known, else computed."""
+    active_parameters: int
+    """Weights a token is multiplied with, with the output head and without the embedding lookup."""
+
+
+def _sizes(spec: ModelSpec) -> ModelSizes:
+    attention, mlp = _attention_shapes(spec), _mlp_shapes(spec)
+    shapes = attention if spec.num_experts else {**attention, **mlp}
+    layers, expert, router = spec.num_hidden_layers, _weights(mlp), spec.num_experts * spec.hidden_size
+    linear, experts = layers * _weights(shapes), layers * (spec.num_experts * expert + router)
+    met = layers * (spec.num_experts_per_token * expert + router) if spec.num_experts else 0
+    embedding = spec.vocab_size * spec.hidden_size
+    embeddings = embedding * (1 if spec.tie_word_embeddings else 2)
+    biases = layers * _layer_biases(spec)
+    small = layers * _layer_norms(spec) + biases + spec.hidden_size
+    computed = linear + experts + embeddings + small
+    return ModelSizes(
+        query_width=_query_width(spec),
+        key_width=_key_width(spec),
+        linear_shapes=MappingProxyType(shapes),
+        linear_parameters=linear,
+        expert_parameters=experts,
+        embedding_parameters=embeddings,
+        small_parameters=small,
+        bias_parameters=biases,
+        computed_parameters=computed,
+        total_parameters=spec.parameters or computed,
+        active_parameters=linear + met + embedding,
+    )
+
+
+def _query_width(spec: ModelSpec) -> int:
+    return spec.num_attention_heads * spec.head_dim
+
+
+def _key_width(spec: ModelSpec) -> int:
+    return spec.num_key_value_heads * spec.head_dim
+
+
+def _weights(shapes: Shapes) -> int:
+    return sum(n_in * n_out for n_in, n_out in shapes.values())
+
+
+def _attention_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
+    hidden, query, key = spec.hidden_size, _query_width(spec), _key_width(spec)
+    if spec.fused_projections:
+        return {"qkv_proj": (hidden, query + 2 * key), "o_proj": (query, hidden)}
+    return {"q_proj": (hidden, query), "k_proj": (hidden, key), "v_proj": (hidden, key), "o_proj": (query, hidden)}
+
+
+def _mlp_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
+    """Of one feed-forward block; of one expert where there are experts."""
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    if not spec.gated_mlp:
+        return {"up_proj": (hidden, inner), "down_proj": (inner, hidden)}
+    if spec.fused_projections:
+        return {"gate_up_proj": (hidden, 2 * inner), "down_proj": (inner, hidden)}
+    return {"gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden)}
+
+
+def _layer_norms(spec: ModelSpec) -> int:
+    of_heads = {"": 0, "head": 2 * spec.head_dim, "width": _query_width(spec) + _key_width(spec)}
+    return spec.traits.norms_per_layer * spec.hidden_size + of_heads[spec.traits.query_key_norm]
+
+
+def _layer_biases(spec: ModelSpec) -> int:
+    count = 2 * spec.intermediate_size + spec.hidden_size if spec.mlp_bias else 0
+    if spec.attention_bias:
+        count += _query_width(spec) + 2 * _key_width(spec)
+        count += spec.hidden_size if spec.traits.output_bias else 0
+    return count

@@ -3,7 +3,7 @@
 Products take fp16 copies of what they are given; a copy of a trained weight is made once and kept until the context
 ends (ATen/autocast_mode.h: lower_precision_fp, cached_cast). A checkpointed layer casts anew when it is recomputed.
 Operators with `out=` are left alone, as there. Not here: the operators that autocast runs in fp32, which the engine and
-these models ask for by themselves. Used by `simulate.py`.
+these models ask for by themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A model on the meta device as the worker would load and wrap it, from a configuration or a ModelSpec.
 
 The engine's own `modeling.adapters` and `modeling.forward` do the wrapping; only what reads weights is
-replaced. Used by `simulate.py`.
+replaced.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def transformers_config(values: dict[str, Any]) -> Any:
 
 
 def config_of_spec(spec: ModelSpec) -> dict[str, Any]:
-    """A config.json's contents for a spec that has no files here (a catalogue entry)."""
+    """A config.json's contents for a spec that has no files here (a catalog entry)."""
     values: dict[str, Any] = {
         "model_type": spec.family,
         "hidden_size": spec.hidden_size,

@@ -1,7 +1,7 @@
 """From two shallow simulations to a deep model: which figures grow with depth, and how.
 
 Every section of a step grows by the same bytes with each period of layers. The one exception is the optimizer's
-fp32 gradients, which exist a portion at a time: those are counted for the deep model itself. Used by `simulate.py`.
+fp32 gradients, which exist a portion at a time: those are counted for the deep model itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The cases on which the closed form of memory is held against the oracle.
+"""The cases that compare the closed form of memory with the oracle.
 
 Every architecture meets twelve shapes, chosen by turns from the table below so that each combination of
-method, precision, quantization, checkpointing, length and batch comes with each kind of model. Used by
-`bench/memory.py`, which writes the table, and by the tests.
+method, precision, quantization, checkpointing, length and batch comes with each kind of model. `bench/memory.py` writes
+the table.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from functools import lru_cache
 from engine.hardware.machine import Gpu
 from engine.memory.shape import TrainingShape
 from engine.models.catalog import catalog_index
-from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
 GPU = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 _QV = ("q_proj", "v_proj")
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_CATALOGUE = (
+_CATALOG = (
     "llama-3.2-1b-instruct",
     "llama-3.1-8b",
     "tinyllama-1.1b-chat-v1.0",
@@ -144,7 +143,7 @@ def _synthetic() -> tuple[ModelSpec, ...]:
 def grid_cases() -> tuple[Case, ...]:
     """All cases, in the order of the committed table."""
     index = catalog_index()
-    specs = (*(replace(index[name], name=name, parameters=None) for name in _CATALOGUE), *_synthetic())
+    specs = (*(replace(index[name], name=name, parameters=None) for name in _CATALOG), *_synthetic())
     found = []
     for turn, spec in enumerate(specs):
         shapes = [_SHAPES[(5 * turn + 7 * place) % len(_SHAPES)] for place in range(len(_SHAPES))]
@@ -170,11 +169,11 @@ def adapter_cases() -> tuple[Case, ...]:
 def kernel_cases() -> tuple[Case, ...]:
     """Every family with Triton kernels, with them and with each way of checkpointing."""
     index = catalog_index()
-    specs = [replace(index[name], name=name, parameters=None) for name in _CATALOGUE]
+    specs = [replace(index[name], name=name, parameters=None) for name in _CATALOG]
     return tuple(
         Case(f"{spec.name} {label(shape)}", spec, shape)
         for spec in specs
-        if kernel_family(spec.family) is not None
+        if spec.traits.kernels is not None
         for shape in _KERNEL_SHAPES
         if _possible(spec, shape)
     )

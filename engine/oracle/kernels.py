@@ -1,7 +1,7 @@
 """What CUDA kernels take inside themselves, and what stands in for operators that meta lacks.
 
 Each entry is a fact that no fake tensor shows, with where it was read: they are the oracle's assumptions
-(`ASSUMPTIONS` lists them in words). Used by `simulate.py`. Torch 2.11 to 2.13, bitsandbytes 0.50.
+(`ASSUMPTIONS` lists them in words). Torch 2.11 to 2.13, bitsandbytes 0.50.
 """
 
 from __future__ import annotations

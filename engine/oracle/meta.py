@@ -1,6 +1,6 @@
 """Lets the engine's CUDA code paths run on the meta device: patches that last while a step is simulated.
 
-Each says which check it answers. Used by `simulate.py`, in the oracle's own process only.
+Each says which check it answers. They apply in the oracle's own process only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """bitsandbytes' quantized linear layers on the meta device, with their scales, as its loader leaves them.
 
-Used by `build.py`. bitsandbytes quantizes while weights move to a GPU; here weights and states are made by
+bitsandbytes quantizes while weights move to a GPU; here weights and states are made by
 hand in the shapes of its functional.py (0.50).
 """
 

@@ -1,9 +1,8 @@
-"""Simulates training steps on the meta device and tells the peaks a GPU would see.
+"""Simulate training steps on the meta device and report the memory peaks of a GPU.
 
 `simulate` runs the engine's own step (model building, packed attention, chunked loss, optimizer) under the
 storage tracker. A full-depth model takes seconds, so two shallow ones are run and extended: every section
-of a step grows by the same bytes with each period of layers, which a test holds at full depth. Used by
-`python -m engine.oracle`, tests and `bench/memory.py`.
+of a step grows by the same bytes with each period of layers, which a test holds at full depth.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from engine.memory.allocator import Event, replay
 from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import TrainingShape
 from engine.modeling import forward
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers

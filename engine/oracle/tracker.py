@@ -1,8 +1,7 @@
 """Counts every storage that operators make, from its first tensor to its death, as the allocator would.
 
 A TorchDispatchMode sees each operator's outputs; a weak reference to the storage tells when it dies. What a
-CUDA kernel takes inside itself no operator shows: `scratch` names it. Used by `simulate.py`, and by tests
-that build other people's training steps. Not here: what a step consists of.
+CUDA kernel takes inside itself no operator shows: `scratch` names it. Not here: what a step consists of.
 """
 
 from __future__ import annotations

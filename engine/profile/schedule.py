@@ -24,11 +24,22 @@ class Schedule:
 def plan_schedule(settings: Profile, sequences: int, *, has_validation: bool) -> Schedule:
     """Steps for `sequences` packed sequences; counts as transformers does: partial batches are steps."""
     train = settings.train
-    micro_batches = math.ceil(sequences / int(train.per_device_train_batch_size))
-    per_epoch = max(1, math.ceil(micro_batches / int(train.gradient_accumulation_steps)))
-    total = train.max_steps or max(1, math.ceil(per_epoch * train.num_train_epochs))
+    per_epoch = per_epoch_steps(
+        sequences, int(train.per_device_train_batch_size), int(train.gradient_accumulation_steps)
+    )
+    total = train.max_steps or total_steps(per_epoch, train.num_train_epochs)
     rhythm = max(1, math.ceil(total / EVALUATIONS_PER_RUN))
     evaluate = rhythm if train.eval_steps == "auto" else int(train.eval_steps)
     save = evaluate if train.save_steps == "auto" else int(train.save_steps)
     warmup = math.ceil(total * train.warmup_ratio) if train.warmup_steps is None else train.warmup_steps
     return Schedule(total, per_epoch, evaluate if has_validation else 0, save, warmup)
+
+
+def per_epoch_steps(sequences: int, micro_batch: int, accumulation: int) -> int:
+    """Optimizer steps in which every packed sequence is seen once."""
+    return max(1, math.ceil(math.ceil(sequences / micro_batch) / accumulation))
+
+
+def total_steps(per_epoch: int, epochs: float) -> int:
+    """Optimizer steps of a run that no number of steps ends."""
+    return max(1, math.ceil(per_epoch * epochs))

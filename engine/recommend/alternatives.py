@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
-from typing import Any
 
 from engine.hardware.cards import card_name
 from engine.hardware.gpus import known_gpus
@@ -19,12 +17,12 @@ from engine.memory.shape import MIB, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target, gpu_targets
 from engine.recommend.candidates import HEADROOM, Candidate, evaluate, find_best
+from engine.recommend.changes import Change, single, together
 from engine.recommend.plan import Requirements
 from engine.text import format_bytes
 
 _MOST = 5
 _SHORTEST = 256
-Change = tuple[str, dict[str, Any]]
 
 
 def alternatives(
@@ -41,7 +39,7 @@ def _variants(spec: ModelSpec, cpu: Cpu, target: Target, chosen: Candidate, aske
     """One change each, with the batch and checkpointing that are best then."""
     for label, changed in _single_changes(spec, target, chosen, asked):
         found = find_best(spec, target, cpu, chosen.shape.compute_dtype, changed)
-        yield f"{label}{_differences(found.shape, chosen.shape, label)}: {_outcome(found, chosen)}"
+        yield f"{label}{_differences(found.shape, chosen.shape, (label,))}: {_outcome(found, chosen)}"
 
 
 def _single_changes(
@@ -67,8 +65,9 @@ def _outcome(found: Candidate, chosen: Candidate) -> str:
     return text
 
 
-def _differences(found: TrainingShape, chosen: TrainingShape, label: str) -> str:
-    """The batch, and what else is not as in the plan; what `label` says is not said again."""
+def _differences(found: TrainingShape, chosen: TrainingShape, parts: tuple[str, ...]) -> str:
+    """The batch, and what else is not as in the plan; what `parts` of the change say is not said again."""
+    label = " and ".join(parts)
     words = [] if "micro-batch" in label else [f"micro-batch {found.micro_batch}"]
     if recompute_in(found) != recompute_in(chosen) and "checkpointing" not in label:
         words.append(_recompute_words(recompute_in(found)))
@@ -78,8 +77,7 @@ def _differences(found: TrainingShape, chosen: TrainingShape, label: str) -> str
         words.append(found.optimizer)
     if found.max_length != chosen.max_length:
         words.append(f"max_length {found.max_length}")
-    told = label.split(" and ")
-    return "".join(f", {word}" for word in words if word not in told)
+    return "".join(f", {word}" for word in words if word not in parts)
 
 
 def _recompute_words(way: Recompute) -> str:
@@ -108,15 +106,16 @@ def _nearest(
 ) -> tuple[str, ...]:
     changes = list(_changes(spec, chosen, asked))
     dtype = chosen.shape.compute_dtype
-    lines: dict[tuple[str, str], str] = {}
+    lines: dict[tuple[tuple[str, ...], str], str] = {}
     for count in (1, 2, 3):
-        for label, changed in _combined(changes, count, asked):
-            found = find_best(spec, target, machine.cpu, dtype, changed)
+        # Two lengths at once make no sense.
+        for change in together(changes, count, once=("max_length",)):
+            found = find_best(spec, target, machine.cpu, dtype, replace(asked, **change.values))
             if found.verdict != "NO":
                 # A further step of the same change that takes as much says nothing new; the gentler one stays.
                 outcome = _outcome(found, chosen)
-                kind = _kind(label), outcome
-                lines.setdefault(kind, f"{label}{_differences(found.shape, chosen.shape, label)}: {outcome}")
+                differences = _differences(found.shape, chosen.shape, change.parts)
+                lines.setdefault((_kind(change), outcome), f"{change.label}{differences}: {outcome}")
         if lines:
             break
     listed = list(lines.values())
@@ -125,8 +124,9 @@ def _nearest(
     return tuple(listed[:_MOST])
 
 
-def _kind(label: str) -> str:
-    return " and ".join("max_length" if part.startswith("max_length") else part for part in label.split(" and "))
+def _kind(change: Change) -> tuple[str, ...]:
+    """What is changed, whatever the length."""
+    return tuple("max_length" if part.startswith("max_length") else part for part in change.parts)
 
 
 def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterator[Change]:
@@ -134,23 +134,23 @@ def _changes(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> Iterato
     shape = chosen.shape
     yield from _recomputing(shape, asked)
     if asked.micro_batch is not None and asked.micro_batch > 1:
-        yield "micro-batch 1", {"micro_batch": 1, "gradient_accumulation_steps": None}
+        yield single("micro-batch 1", {"micro_batch": 1, "gradient_accumulation_steps": None})
     if asked.lora_dropout > 0:
-        yield "lora.dropout 0", {"lora_dropout": 0.0}
+        yield single("lora.dropout 0", {"lora_dropout": 0.0})
     if learns_whole(shape):
-        yield "LoRA", {"method": "lora", "optimizer": None}
+        yield single("LoRA", {"method": "lora", "optimizer": None})
         if asked.optimizer is not None and "8bit" not in asked.optimizer:
-            yield "8-bit optimizer", {"optimizer": "adamw_bnb_8bit"}
+            yield single("8-bit optimizer", {"optimizer": "adamw_bnb_8bit"})
     elif shape.quantization in ("none", "int8"):
-        yield "nf4", {"quantization": "nf4"}
+        yield single("nf4", {"quantization": "nf4"})
     if asked.lora_r > 16 and shape.method == "lora":
-        yield "lora.r 16", {"lora_r": 16}
+        yield single("lora.r 16", {"lora_r": 16})
     if shape.max_length > spec.max_position_embeddings:
-        yield f"max_length {spec.max_position_embeddings}", {"max_length": spec.max_position_embeddings}
+        yield single(f"max_length {spec.max_position_embeddings}", {"max_length": spec.max_position_embeddings})
         return
     length = shape.max_length // 2
     while length >= _SHORTEST:
-        yield f"max_length {length}", {"max_length": length}
+        yield single(f"max_length {length}", {"max_length": length})
         length //= 2
 
 
@@ -159,19 +159,10 @@ def _recomputing(shape: TrainingShape, asked: Requirements) -> Iterator[Change]:
     if asked.recompute is None:
         return
     if asked.recompute.every != 1 or asked.recompute.keep_attention:
-        yield _recompute_words(Recompute(1)), {"recompute": Recompute(1)}
+        yield single(_recompute_words(Recompute(1)), {"recompute": Recompute(1)})
     if not asked.recompute.offload_inputs and shape.device == "cuda":
         offload = Recompute(1, offload_inputs=True)
-        yield _recompute_words(offload), {"recompute": offload}
-
-
-def _combined(changes: list[Change], count: int, asked: Requirements) -> Iterator[tuple[str, Requirements]]:
-    """Every `count` changes together; two lengths at once make no sense and are left out."""
-    for group in combinations(changes, count):
-        if sum("max_length" in values for _, values in group) > 1:
-            continue
-        merged = {key: value for _, values in group for key, value in values.items()}
-        yield " and ".join(label for label, _ in group), replace(asked, **merged)
+        yield single(_recompute_words(offload), {"recompute": offload})
 
 
 def _device_that_fits(chosen: Candidate, target: Target) -> str:

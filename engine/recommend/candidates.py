@@ -16,7 +16,6 @@ from engine.memory.device import attention_kernel
 from engine.memory.phases import peak
 from engine.memory.recompute import CHOICES, CPU_CHOICES, Recompute
 from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
-from engine.models.parameters import linear_shapes
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
 from engine.recommend.kernels import choose_kernels
@@ -110,7 +109,7 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         compute_dtype=dtype,
         max_length=length,
         lora_r=requirements.lora_r,
-        lora_targets=requirements.lora_targets or tuple(linear_shapes(spec)),
+        lora_targets=requirements.lora_targets or tuple(spec.sizes.linear_shapes),
         lora_dropout=requirements.lora_dropout,
         lora_bias=requirements.lora_bias,
         modules_to_save=requirements.modules_to_save,

@@ -10,7 +10,6 @@ from engine.hardware.cards import card_title
 from engine.hardware.machine import Machine
 from engine.memory.recompute import Recompute, recompute_in
 from engine.memory.shape import TrainingShape, learns_whole
-from engine.models.parameters import total_parameters
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
 from engine.recommend.candidates import SPEED_TIE, Candidate, lengths
@@ -30,7 +29,7 @@ def choose_dtype(spec: ModelSpec, machine: Machine, target: Target, asked: str |
     """Compute dtype and why; an impossible wish is replaced and the reason says so."""
     best, reason = best_dtype(machine, target.gpu)
     reason = reason.removeprefix(f"{best}: ")
-    if best == "fp16" and spec.family.startswith("gemma") and asked is None:
+    if best == "fp16" and spec.traits.overflows_fp16 and asked is None:
         return "fp32", "Gemma's activations overflow fp16 and the card has no bf16"
     if asked is None or asked == best:
         return best, reason if asked is None else f"{_ASKED}; {reason}"
@@ -152,7 +151,7 @@ def _optimizer_reason(shape: TrainingShape, asked: Requirements) -> str:
 
 
 def _learning_rate(spec: ModelSpec, shape: TrainingShape) -> tuple[float, str]:
-    small = total_parameters(spec) < _SMALL_MODEL
+    small = spec.sizes.total_parameters < _SMALL_MODEL
     kind = {"lora": "adapters", "freeze": "the last layers"}.get(shape.method, "full fine-tuning")
     rate, why = _RATES[(shape.method, small)], f"usual for {kind}" + (" of models below 1 B" if small else "")
     # Each update of Lion is as long as its rate, whatever the gradient (arXiv 2302.06675, section 5).

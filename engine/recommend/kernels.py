@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from engine.hardware.machine import Gpu
-from engine.models.kernel_families import kernel_family
 from engine.models.spec import ModelSpec
 
 LIGER, PLAIN = "liger", "plain"
@@ -33,7 +32,7 @@ def obstacle(spec: ModelSpec, device: str, gpu: Gpu | None) -> str:
         return "Triton kernels need an NVIDIA GPU"
     if gpu is not None and gpu.compute_capability is not None and gpu.compute_capability < _OLDEST:
         return "Triton kernels need a card of compute capability 8.0 or newer"
-    if kernel_family(spec.family) is None:
+    if spec.traits.kernels is None:
         return f"no Triton kernels are known for '{spec.family}' models"
     if not is_installed():
         return f"liger-kernel is not installed: {INSTALL}"

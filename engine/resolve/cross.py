@@ -196,13 +196,12 @@ def _context_length(context: Context) -> Iterator[Finding]:
 
 
 def _module_names(context: Context) -> Iterator[Finding]:
-    from engine.models.parameters import linear_shapes
 
     wanted, spec = context.profile.lora.target_modules, context.spec
     sound = context.loaded.is_sound("lora.target_modules", "model.name_or_path", "tuning.method")
     if spec is None or isinstance(wanted, str) or not sound or context.profile.tuning.method in ("full", "freeze"):
         return
-    known = (*linear_shapes(spec), *(() if spec.tie_word_embeddings else ("embed_tokens", "lm_head")))
+    known = (*spec.sizes.linear_shapes, *(() if spec.tie_word_embeddings else ("embed_tokens", "lm_head")))
     for name in wanted:
         if name.rpartition(".")[2] not in known:
             message = f"{spec.name} has no linear layer '{name}'"

@@ -8,17 +8,17 @@ optimizer step stays what it was. Not here: the words that the worker ends with 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.hardware.machine import Machine
 from engine.memory.recompute import OFFLOAD
 from engine.profile.load import load_text
 from engine.profile.save import edited_text
+from engine.recommend.changes import Change, single, together
 from engine.recommend.plan import Plan
 from engine.resolve.check import examine
 from engine.resolve.resolve import resolve_profile
@@ -29,7 +29,7 @@ from engine.runs.store import Run
 
 MOST = 5
 SHORTEST = 256
-Changes = dict[str, Any]
+Changes = Mapping[str, Any]
 _MICRO, _ACCUMULATE, _TOTAL = (
     "train.per_device_train_batch_size",
     "train.gradient_accumulation_steps",
@@ -93,8 +93,7 @@ def failure_of(run: Run, error: Mapping[str, Any], limit_bytes: float | None = N
         text = (run.path / "profile.toml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise EngineError("the run's profile cannot be read", code=ExitCode.PROFILE, where=str(run.path)) from problem
-    code, message = str(error.get("code") or ""), str(error.get("message") or "")
-    memory = code == ExitCode.RESOURCES.name.lower() and "out of memory" in message
+    code, memory = str(error.get("code") or ""), error.get("cause") == OUT_OF_MEMORY
     return Failure(run, code, memory, read_record(run.path), text, int(limit_bytes) if limit_bytes else None)
 
 
@@ -117,59 +116,56 @@ def _smaller(failure: Failure, machine: Machine, saved: bool) -> Iterator[Remedy
     was = _plan(failure, {}, machine)
     known = failure.record.prediction.device_bytes
     limits = [limit for limit in (failure.limit_bytes, known - 1 if known else None) if limit]
-    found = [remedy for group in _groups(failure) if (remedy := _priced(failure, group, machine, was, saved))]
-    fits = [item for item in found if item.device_bytes is not None and all(item.device_bytes <= at for at in limits)]
+    priced = [
+        (change, remedy) for change in _changes(failure) if (remedy := _priced(failure, change, machine, was, saved))
+    ]
+    fitting = [pair for pair in priced if _is_below(pair[1].device_bytes, limits)]
     # Nothing that changes what is learned where something else does; then the fewest changes, then the fastest.
-    fits.sort(
-        key=lambda item: (not item.changes.keys() <= _KEEP_STATE, len(item.label.split(" and ")), -(item.speed or 0))
-    )
-    seen: set[str] = set()
-    for item in fits:
-        if item.label not in seen:
-            seen.add(item.label)
-            yield item
+    fitting.sort(key=lambda pair: (not pair[0].values.keys() <= _KEEP_STATE, len(pair[0].parts), -(pair[1].speed or 0)))
+    yield from (remedy for _, remedy in fitting)
 
 
-def _groups(failure: Failure) -> Iterator[tuple[tuple[str, Changes], ...]]:
-    single = list(_single(failure))
+def _is_below(size_bytes: int | None, limits: list[int]) -> bool:
+    return size_bytes is not None and all(size_bytes <= limit for limit in limits)
+
+
+def _changes(failure: Failure) -> Iterator[Change]:
+    """Up to three changes at once that take less memory."""
+    single_changes = list(_single_changes(failure))
     for count in (1, 2, 3):
-        for group in combinations(single, count):
-            keys = [key for _, changes in group for key in changes]
+        for change in together(single_changes, count):
             # Alone, smaller micro-batches are no news: the trainer has tried them by itself.
-            if len(keys) == len(set(keys)) and set(keys) != {_MICRO, _ACCUMULATE}:
-                yield group
+            if change.values.keys() != {_MICRO, _ACCUMULATE}:
+                yield change
 
 
-def _single(failure: Failure) -> Iterator[tuple[str, Changes]]:
+def _single_changes(failure: Failure) -> Iterator[Change]:
     micro, accumulate = int(failure.setting(_MICRO) or 1), int(failure.setting(_ACCUMULATE) or 1)
     if micro > 1:
-        yield f"micro-batch 1 × {micro * accumulate}", {_MICRO: 1, _ACCUMULATE: micro * accumulate}
+        yield single(f"micro-batch 1 × {micro * accumulate}", {_MICRO: 1, _ACCUMULATE: micro * accumulate})
     checkpointing = failure.setting("train.activation_checkpointing")
     if checkpointing not in (True, 1, OFFLOAD):
-        yield "checkpointing on", {"train.activation_checkpointing": True}
+        yield single("checkpointing on", {"train.activation_checkpointing": True})
     if checkpointing != OFFLOAD and failure.setting("launch.device") == "cuda":
-        yield "checkpointing with inputs in main memory", {"train.activation_checkpointing": OFFLOAD}
+        yield single("checkpointing with inputs in main memory", {"train.activation_checkpointing": OFFLOAD})
     if failure.setting("tuning.method") == "full":
-        yield "LoRA", {"tuning.method": "lora", "train.optim": "auto"}
+        yield single("LoRA", {"tuning.method": "lora", "train.optim": "auto"})
     elif failure.setting("quantization.method") in ("none", "int8") and failure.setting("launch.device") == "cuda":
-        yield "nf4", {"quantization.method": "nf4"}
+        yield single("nf4", {"quantization.method": "nf4"})
     length = int(failure.setting("model.max_length") or 0) // 2
     while length >= SHORTEST:
-        yield f"max_length {length:,}", {"model.max_length": length}
+        yield single(f"max_length {length:,}", {"model.max_length": length})
         length //= 2
 
 
-def _priced(
-    failure: Failure, group: Iterable[tuple[str, Changes]], machine: Machine, was: Plan | None, saved: bool
-) -> Remedy | None:
-    changes = {key: value for _, one in group for key, value in one.items()}
-    plan = _plan(failure, changes, machine)
+def _priced(failure: Failure, change: Change, machine: Machine, was: Plan | None, saved: bool) -> Remedy | None:
+    plan = _plan(failure, change.values, machine)
     if plan is None or plan.verdict == "NO":
         return None
     speeds = (plan.tokens_per_second, was.tokens_per_second if was else None)
     speed = speeds[0] / speeds[1] if speeds[0] and speeds[1] else None
-    resumes = saved and changes.keys() <= _KEEP_STATE
-    return Remedy(" and ".join(label for label, _ in group), changes, resumes, plan.estimate.device_bytes, speed)
+    resumes = saved and change.values.keys() <= _KEEP_STATE
+    return Remedy(change.label, dict(change.values), resumes, plan.estimate.device_bytes, speed)
 
 
 def _plan(failure: Failure, changes: Changes, machine: Machine) -> Plan | None:
@@ -203,10 +199,10 @@ def _calmer(failure: Failure) -> Iterator[Remedy]:
 
 def changed_text(failure: Failure, changes: Changes) -> str:
     """The run's profile with what was chosen for it pinned and `changes` on top. Raises EngineError."""
-    kept = {key: failure.setting(key) for key in _PINNED if failure.setting(key) is not None}
-    kept |= failure.record.overridden
-    kept[_TOTAL] = None  # micro-batch and accumulation say it
-    return edited_text(failure.text, {**kept, **changes}, failure.path)
+    pinned = {key: failure.setting(key) for key in _PINNED if failure.setting(key) is not None}
+    pinned |= failure.record.overridden
+    pinned[_TOTAL] = None  # micro-batch and accumulation say it
+    return edited_text(failure.text, {**pinned, **changes}, failure.path)
 
 
 def apply_remedy(failure: Failure, remedy: Remedy, machine: Machine) -> tuple[Run, subprocess.Popen[bytes]]:

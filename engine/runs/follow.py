@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.runs.events import Event, EventReader
-from engine.runs.state import LIVE, run_state
+from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 
@@ -23,7 +23,7 @@ def follow_worker(events_path: Path, process: subprocess.Popen[bytes], *, offset
 
 def follow_run(run: Run, *, offset: int = 0) -> Iterator[Event]:
     """Events of a run or sweep, whoever started it, until it is over and all was read."""
-    return _follow(EventReader(run.events_path, offset), lambda: run_state(run) not in LIVE, WATCH_POLL_S)
+    return _follow(EventReader(run.events_path, offset), lambda: run_state(run) not in LIVE_STATES, WATCH_POLL_S)
 
 
 def _follow(reader: EventReader, is_over: Callable[[], bool], poll_s: float) -> Iterator[Event]:

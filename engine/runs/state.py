@@ -18,7 +18,8 @@ from engine.runs.record import JOB_FILE, load_job
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 
-LIVE = ("starting", "running", "stopping")
+LIVE_STATES = ("starting", "running", "stopping")
+"""States of a run that has a worker, or will have one in a moment."""
 ENDED = ("completed", "stopped", "failed")
 OVER = (*ENDED, "lost")
 REMOVED = "removed"
@@ -38,7 +39,7 @@ class Marks:
 
 
 def run_state(run: Run, marks: Marks | None = None) -> str:
-    """One of LIVE or OVER, or `removed` where the directory is gone.
+    """One of LIVE_STATES or OVER, or `removed` where the directory is gone.
 
     A run that was resumed a moment ago is `starting`, whatever its earlier end was.
     """

@@ -1,6 +1,6 @@
 """Training steps of real shapes that are measured: for memory, for speed, and around the recommended setting.
 
-Shapes come from the catalogue, weights are random. Only what the prediction says fits is offered. Torch-free; the
+Shapes come from the catalog, weights are random. Only what the prediction says fits is offered. Torch-free; the
 measuring is `engine.selftest.device.trial`.
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 
 from engine.memory.recompute import ATTENTION, OFFLOAD, recompute_in, recompute_of
 from engine.memory.shape import TrainingShape
-from engine.models.parameters import total_parameters
 from engine.models.resolve import resolve_model
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
@@ -41,7 +40,7 @@ _MAKING = 1.1
 _GROUPS = {
     "memory": "training steps of real shapes, measured beside the prediction",
     "speed": "a training step of a real shape beside its predicted speed",
-    "setting": "the recommended setting and its neighbours",
+    "setting": "the recommended setting and its neighbors",
 }
 _WORDS: dict[bool | int | str, str] = {
     False: "nothing recomputed",
@@ -125,8 +124,8 @@ def _card_trials(place: Place) -> Iterator[Trial]:
     for model, method, quantization, micro_batch, length, layers in rows:
         if layers == ATTENTION and place.capability < _FLASH_FROM:
             continue
-        # fp16 overflows in Gemma; the recommender takes fp32 there.
-        dtype = "fp32" if best == "fp16" and model.startswith("gemma") else best
+        # The recommender takes fp32 there, too.
+        dtype = "fp32" if best == "fp16" and resolve_model(model).traits.overflows_fp16 else best
         yield Trial(model, method, dtype, quantization, micro_batch, length, layers)
 
 
@@ -165,16 +164,16 @@ def speed_items(place: Place) -> tuple[Item, ...]:
 
 
 def setting_items(place: Place) -> tuple[Item, ...]:
-    """The recommended setting of a model that suits the device first, then its neighbours that fit."""
+    """The recommended setting of a model that suits the device first, then its neighbors that fit."""
     plan = suiting_plan(place)
     if plan is None:
         return ()
-    trials = [_trial_of(plan), *_neighbours(plan, place.target)]
+    trials = [_trial_of(plan), *_neighbors(plan, place.target)]
     items = [trial_item(place, trial, "setting") for trial in trials]
     if items[0] is None:
         return ()
     head = replace(items[0], about="the recommended setting, measured")
-    others = [replace(item, about="a neighbour of the recommended setting") for item in items[1:] if item is not None]
+    others = [replace(item, about="a neighbor of the recommended setting") for item in items[1:] if item is not None]
     return (head, *(others[:2] if place.device == "cpu" else others))
 
 
@@ -203,7 +202,7 @@ def _trial_of(plan: Plan) -> Trial:
     )
 
 
-def _neighbours(plan: Plan, target: Target) -> Iterator[Trial]:
+def _neighbors(plan: Plan, target: Target) -> Iterator[Trial]:
     """One level of checkpointing less and more, half and twice the micro-batch."""
     own, way = _trial_of(plan), recompute_in(plan.shape)
     ways = recomputes(plan.model, plan.shape, target, Requirements())
@@ -242,11 +241,11 @@ def trial_item(place: Place, trial: Trial, judged: str) -> Item | None:
 def _weights_fit(place: Place, spec: ModelSpec, shape: TrainingShape) -> bool:
     """Whether there is room to make the weights, which are unquantized at first."""
     width = 4 if shape.compute_dtype == "fp32" or shape.method == "full" else 2
-    return total_parameters(spec) * width * _MAKING < place.target.available_bytes
+    return spec.sizes.total_parameters * width * _MAKING < place.target.available_bytes
 
 
 def _expected_s(place: Place, spec: ModelSpec, plan: Plan) -> float:
-    shape, billions = plan.shape, total_parameters(spec) / 1e9
+    shape, billions = plan.shape, spec.sizes.total_parameters / 1e9
     tokens = STEPS * shape.micro_batch * shape.gradient_accumulation_steps * shape.max_length
     made_s = billions * _WEIGHTS_S_PER_BILLION[place.device]
     packed_s = billions * _QUANTIZE_S_PER_BILLION * (shape.quantization != "none")

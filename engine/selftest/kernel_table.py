@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.memory.device import attention_kernel
 from engine.memory.shape import TrainingShape
+from engine.models.families import family_of
 from engine.models.spec import ModelSpec
 from engine.recommend.kernels import obstacle
 from engine.selftest.checks import Item, Place
@@ -45,6 +46,7 @@ class Row:
 
 def tiny_spec(family: str) -> ModelSpec:
     """Two layers, four query heads to two key heads, a window shorter than the documents where the family has one."""
+    traits = family_of(family)
     return ModelSpec(
         name=f"tiny {family}",
         family=family,
@@ -57,9 +59,9 @@ def tiny_spec(family: str) -> ModelSpec:
         vocab_size=VOCABULARY,
         max_position_embeddings=1024,
         tie_word_embeddings=family != "qwen3",
-        attention_bias=family == "qwen2",
-        fused_projections=family == "phi3",
-        sliding_window=16 if family.startswith("gemma") else None,
+        attention_bias=traits.attention_bias,
+        fused_projections=traits.fused_projections,
+        sliding_window=16 if traits.alternating_windows else None,
     )
 
 

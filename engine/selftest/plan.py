@@ -39,7 +39,7 @@ def plan_selftest(place: Place, minutes: float | None) -> SelftestPlan:
         Step("training", "Each precision and method, through the worker", _training_items(place), 0.6, alone=True),
         Step("memory", "Predicted against measured memory", memory_items(place), 0.8, alone=True),
         Step("speed", "Speed", speed_items(place), 0.9, alone=True, least=2),
-        Step("settings", "The recommended setting against its neighbours", setting_items(place), 1.0, alone=True),
+        Step("settings", "The recommended setting against its neighbors", setting_items(place), 1.0, alone=True),
     )
     return SelftestPlan(place, minutes or DEFAULT_MINUTES[place.device], steps)
 

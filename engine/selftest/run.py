@@ -62,7 +62,7 @@ def environment_of(place: Place) -> dict[str, str]:
 
 
 def _run_step(record: Record, workplace: Workplace, began: float, on_finding: OnFinding) -> None:
-    """Items while there is time; each that does not begin any more is told as left out."""
+    """Items while there is time; each one that cannot start is reported as left out."""
     found, plan = record.steps[-1], record.plan
     step, since = found.step, time.monotonic()
 
@@ -104,7 +104,7 @@ def _slow_again(found: StepRecord, finding: Finding, workplace: Workplace) -> Fi
 
 
 def _confirm(found: StepRecord, workplace: Workplace, device: str) -> None:
-    """Before a neighbour is called faster, it and the recommended setting run once more."""
+    """Before a neighbor is called faster, it and the recommended setting run once more."""
     best = settings.faster(found.findings, device)
     if best is None:
         return

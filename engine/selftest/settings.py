@@ -1,4 +1,4 @@
-"""Was the recommended setting the fastest that fits? Judged from the speeds of it and its neighbours. Torch-free."""
+"""Was the recommended setting the fastest that fits? Judged from the speeds of it and its neighbors. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding
 
 NAME = "the recommended setting is the fastest of these"
 TOLERATED = {"cuda": 1.08, "cpu": 1.25}
-"""A neighbour may be faster by as much: less is noise, more on a processor that others use."""
+"""A neighbor may be faster by as much: less is noise, more on a processor that others use."""
 
 
 def speed_of(finding: Finding) -> float:
@@ -17,7 +17,7 @@ def speed_of(finding: Finding) -> float:
 
 
 def faster(findings: Sequence[Finding], device: str) -> Finding | None:
-    """The neighbour that is surely faster than the first; None where there is none."""
+    """The neighbor that is surely faster than the first; None where there is none."""
     if len(findings) < 2 or not speed_of(findings[0]):
         return None
     best = max(findings[1:], key=speed_of)
@@ -37,6 +37,6 @@ def conclude(findings: Sequence[Finding], device: str) -> Finding:
     best = faster(findings, device)
     if best is None:
         count = len(measured) - 1
-        return Finding(NAME, PASSED, f"{count} neighbour{'s' * (count > 1)} measured, none surely faster")
+        return Finding(NAME, PASSED, f"{count} neighbor{'s' * (count > 1)} measured, none surely faster")
     gain = speed_of(best) / speed_of(findings[0])
     return Finding(NAME, FAILED, f"{best.name} is {gain:.2f} times as fast", {"times_as_fast": gain})

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from engine.memory.evaluation import cache_bytes
 from engine.memory.resident import compute_width, weight_bytes
 from engine.memory.shape import TrainingShape
-from engine.models.parameters import active_parameters, query_width, total_parameters
 from engine.models.spec import ModelSpec
 from engine.speed.processor import prompt_s
 from engine.speed.rates import Rates
@@ -56,12 +55,12 @@ def _read_bytes(spec: ModelSpec, shape: TrainingShape, context: int) -> float:
     """Weights that one token meets, in their stored form, and the cache of the tokens before it."""
     width = compute_width(shape)
     stored = weight_bytes(spec, shape.quantization, shape.double_quant, width)
-    met = stored * active_parameters(spec) / total_parameters(spec)
+    met = stored * spec.sizes.active_parameters / spec.sizes.total_parameters
     seen = min(context, spec.sliding_window or context)
     return met * _DEQUANTIZED.get(shape.quantization, 1.0) + cache_bytes(spec, seen, width)
 
 
 def _prompt_flops(spec: ModelSpec, prompt: int) -> float:
-    layers = active_parameters(spec) - spec.vocab_size * spec.hidden_size
+    layers = spec.sizes.active_parameters - spec.vocab_size * spec.hidden_size
     span = min(prompt, spec.sliding_window or prompt)
-    return prompt * (2 * layers + 2 * span * query_width(spec) * spec.num_hidden_layers)
+    return prompt * (2 * layers + 2 * span * spec.sizes.query_width * spec.num_hidden_layers)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from engine.memory.activations import checkpointed_layers
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers
-from engine.models.parameters import active_parameters, normalises_whole_width, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
 
 
@@ -21,13 +20,13 @@ def micro_batch_flops(spec: ModelSpec, shape: TrainingShape) -> float:
     span = min(shape.max_length, spec.sliding_window or shape.max_length)
     recomputed = 0.0 if shape.keep_attention else recomputed_share(spec, shape)
     depth = spec.num_hidden_layers
-    attention = 2 * span * query_width(spec) * depth * (1 + 2 * learning_layers(depth, shape) / depth + recomputed)
+    attention = 2 * span * spec.sizes.query_width * depth * (1 + 2 * learning_layers(depth, shape) / depth + recomputed)
     return product_flops(spec, shape) + micro_batch_tokens(shape) * attention
 
 
 def product_flops(spec: ModelSpec, shape: TrainingShape) -> float:
     """Products with weights: 4P a token for adapters, 6P where weights learn, 2P below, 2P more where recomputed."""
-    active = active_parameters(spec)
+    active = spec.sizes.active_parameters
     layers = active - spec.vocab_size * spec.hidden_size
     again = recomputed_share(spec, shape)
     head, recomputed = active - layers, 2 * again * (layers - skipped_parameters(spec, shape))
@@ -43,9 +42,8 @@ def skipped_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     So it is with adapters that are added in place, which keep a layer's input and no more. A norm after the
     feed-forward part needs its output; int8 layers are recomputed whole.
     """
-    ends_with_norm = norms_per_layer(spec) > 2 or normalises_whole_width(spec)
     adapted = any(name == "down_proj" for name, _, _ in targeted_shapes(spec, shape.lora_targets))
-    if not fuses_adapters(shape) or ends_with_norm or not adapted or spec.num_experts:
+    if not fuses_adapters(shape) or spec.traits.norm_after_mlp or not adapted or spec.num_experts:
         return 0
     return spec.num_hidden_layers * spec.intermediate_size * spec.hidden_size
 

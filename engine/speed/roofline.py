@@ -12,8 +12,6 @@ from engine.hardware.machine import Cpu, Gpu
 from engine.memory.activations import host_bytes
 from engine.memory.resident import compute_width, states
 from engine.memory.shape import TrainingShape, learns_whole, uses_kernels
-from engine.models.kernel_families import kernel_family
-from engine.models.parameters import key_width, linear_parameters, normalises_heads, norms_per_layer, query_width
 from engine.models.spec import ModelSpec
 from engine.speed.flops import micro_batch_flops, micro_batch_tokens, recomputed_share, skipped_parameters
 from engine.speed.measured import MeasuredRates
@@ -96,19 +94,19 @@ def _dequantize_s(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
     """
     if shape.quantization == "none" or learns_whole(shape):
         return 0.0
-    recomputed = recomputed_share(spec, shape) * (linear_parameters(spec) - skipped_parameters(spec, shape))
+    recomputed = recomputed_share(spec, shape) * (spec.sizes.linear_parameters - skipped_parameters(spec, shape))
     traffic = _UNPACKING_BYTES if uses_kernels(shape) else _DEQUANTIZE_BYTES
     traffic = _CPU_DEQUANTIZE_BYTES if rates.processor else traffic
-    return (2 * linear_parameters(spec) + recomputed) * traffic / rates.bandwidth_bytes_s
+    return (2 * spec.sizes.linear_parameters + recomputed) * traffic / rates.bandwidth_bytes_s
 
 
 def kernels_gain_s(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
     """Seconds that Triton kernels save a micro-batch against plain operators; 0 without them."""
-    row = kernel_family(spec.family) if uses_kernels(shape) else None
+    row = spec.traits.kernels if uses_kernels(shape) else None
     if row is None:
         return 0.0
-    heads = query_width(spec) + key_width(spec)
-    normed = norms_per_layer(spec) * spec.hidden_size + (heads if normalises_heads(spec) else 0)
+    heads = spec.sizes.query_width + spec.sizes.key_width
+    normed = spec.traits.norms_per_layer * spec.hidden_size + (heads if spec.traits.query_key_norm else 0)
     forward = _NORM_BYTES * normed + _ROTARY_BYTES * heads * row.rotary
     forward += _GATE_BYTES * spec.intermediate_size * bool(row.gate) * (not spec.num_experts)
     passes = 1 + _BACKWARD_PASSES + recomputed_share(spec, shape)

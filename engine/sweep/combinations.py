@@ -1,7 +1,7 @@
 """A profile with one trial's settings in it: what it becomes on this machine, or why it cannot run.
 
-`combinations` lists a grid, `Trials` resolves one set of settings after the other. Called by the command line
-(the bill), and by the sweep's worker before each trial. Not here: searching (`study.py`), starting (`trial.py`).
+`grid_params` lists a grid, `resolve_combination` says what one set of settings becomes. Not here: searching
+(`study.py`), starting (`trial.py`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from engine.profile.tables.sweep import Sweep
 from engine.profile.values import inline_toml
 from engine.resolve.resolve import Resolved, resolve_profile
 from engine.resolve.search_space import Choices, Dimension, Range, dimensions
+from engine.sweep.document import Params
 
-Params = dict[str, Any]
-MOST_CELLS = 4096
+MOST_COMBINATIONS = 4096
 _DECIDES = (
     "quantization.method",
     "model.dtype",
@@ -36,12 +36,14 @@ _DECIDES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Combination:
     """One set of settings on a machine; `resolved` is None where it cannot run, and `why` then says why."""
 
     params: Params
     resolved: Resolved | None
     why: str = ""
+    code: ExitCode = ExitCode.OK
+    """Exit code that the cause stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,10 @@ def plan_of(loaded: LoadedProfile) -> Plan:
         )
     sweep = loaded.profile.sweep
     plan = Plan(loaded.text, loaded.path, sweep, dimensions(sweep.space))
-    count = cell_count(plan.dimensions)
-    if plan.method == "grid" and count > MOST_CELLS:
+    count = count_combinations(plan.dimensions)
+    if plan.method == "grid" and count > MOST_COMBINATIONS:
         raise EngineError(
-            f"the grid has {count:,} combinations, at most {MOST_CELLS:,} are searched one by one",
+            f"the grid has {count:,} combinations, at most {MOST_COMBINATIONS:,} are searched one by one",
             code=ExitCode.PROFILE,
             where="sweep.space",
             hint="use sweep.method = 'tpe' with sweep.trials, or list fewer values",
@@ -82,7 +84,7 @@ def plan_of(loaded: LoadedProfile) -> Plan:
     return plan
 
 
-def cell_count(space: Iterable[Dimension]) -> int:
+def count_combinations(space: Iterable[Dimension]) -> int:
     """How many combinations the listed values have; ranges count as one."""
     count = 1
     for dimension in space:
@@ -90,7 +92,7 @@ def cell_count(space: Iterable[Dimension]) -> int:
     return count
 
 
-def combinations(space: Sequence[Dimension]) -> Iterator[Params]:
+def grid_params(space: Sequence[Dimension]) -> Iterator[Params]:
     """Every combination of listed values, the last dimension fastest; ranges are left out."""
     listed = [dimension for dimension in space if isinstance(dimension, Choices)]
     for rows in itertools.product(*(dimension.rows for dimension in listed)):
@@ -100,17 +102,19 @@ def combinations(space: Sequence[Dimension]) -> Iterator[Params]:
         yield params
 
 
-def resolve_cell(
+def resolve_combination(
     plan: Plan, params: Mapping[str, Any], machine: Machine, fixed: Mapping[str, Any] | None = None
-) -> Cell:
+) -> Combination:
     """The profile with `params` and `fixed` on this machine; its problems, or that it does not fit, are its `why`."""
     overrides = [f"{key}={inline_toml(value)}" for key, value in {**params, **(fixed or {})}.items()]
     try:
         resolved = resolve_profile(load_text(plan.text, plan.path, overrides), machine)
     except EngineError as error:
         first = error.problems[0] if error.problems else error
-        return Cell(dict(params), None, f"{first.message}; {first.hint}" if first.hint else first.message)
-    return Cell(dict(params), resolved)
+        return Combination(
+            dict(params), None, f"{first.message}; {first.hint}" if first.hint else first.message, error.code
+        )
+    return Combination(dict(params), resolved)
 
 
 def trial_text(plan: Plan, params: Mapping[str, Any]) -> str:
@@ -118,16 +122,16 @@ def trial_text(plan: Plan, params: Mapping[str, Any]) -> str:
     return edited_text(plan.text, {**params, "sweep": None}, plan.path)
 
 
-def differing(cells: Iterable[Cell], space: Iterable[Dimension]) -> dict[str, list[str]]:
+def differing(examined: Iterable[Combination], space: Iterable[Dimension]) -> dict[str, list[str]]:
     """Settings chosen for the machine that differ between trials though nobody varies them, with their values."""
     varied = {key for dimension in space for key in dimension.keys}
-    found: dict[str, list[str]] = {}
+    differing_values: dict[str, list[str]] = {}
     for key in _DECIDES:
         values = {
-            str(cell.resolved.provenance[key]["value"])
-            for cell in cells
-            if cell.resolved is not None and key in cell.resolved.provenance
+            str(combination.resolved.provenance[key]["value"])
+            for combination in examined
+            if combination.resolved is not None and key in combination.resolved.provenance
         }
         if key not in varied and len(values) > 1:
-            found[key] = sorted(values)
-    return found
+            differing_values[key] = sorted(values)
+    return differing_values

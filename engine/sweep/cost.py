@@ -1,6 +1,6 @@
 """What a sweep will take, before it starts: time, memory and disk, from the same models as `engine fit`.
 
-A grid is priced cell by cell; of ranges a sample is drawn. Called by `engine sweep`. Not here: choosing settings.
+A grid is priced combination by combination; of ranges a sample is drawn. Not here: choosing settings.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from engine.resolve.search_space import Range
 from engine.runs import store
 from engine.runs.events import EventReader
 from engine.runs.record import summary_or_empty
-from engine.sweep.combinations import Cell, Params, Plan, combinations, resolve_cell
+from engine.sweep.combinations import Combination, Plan, grid_params, resolve_combination
+from engine.sweep.document import Params
 
 SAMPLE = 24
 """Settings drawn to price a search that is not a grid."""
 START_S = 20.0
-"""Loading libraries, data and model, where no run of this machine has told."""
+"""Loading libraries, data and model, until a run of this machine has shown it."""
 _LOOKED_AT = 8
 _FORWARD_SHARE = {"full": 1 / 3, "freeze": 0.5, "lora": 0.5}
 """Of a training step's products, what an evaluation does of a sequence: 2P of 6P, or of 4P (see engine.speed.flops)."""
@@ -46,7 +47,7 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class CostEstimate:
     """A whole sweep. `seconds`: of all trials, none pruned, `parallel` at once; bytes of the widest trial."""
 
     trials: int
@@ -96,9 +97,9 @@ def _answers_s(settings: Profile, resolved: Resolved, start_s: float) -> float:
 
 
 def sample_params(plan: Plan) -> list[Params]:
-    """What to price: every cell of a grid, or a few draws from lists and ranges."""
+    """What to price: every combination of a grid, or a few draws from lists and ranges."""
     if plan.method == "grid":
-        return list(combinations(plan.dimensions))
+        return list(grid_params(plan.dimensions))
     draw = random.Random(plan.sweep.seed)
     return [_drawn(plan, draw) for _ in range(min(SAMPLE, plan.sweep.trials))]
 
@@ -114,23 +115,25 @@ def _drawn(plan: Plan, draw: random.Random) -> Params:
     return params
 
 
-def examine_cells(plan: Plan, machine: Machine) -> tuple[list[Cell], list[Cell]]:
-    """(cells that can run here, cells that cannot) of what `sample_params` gives."""
-    cells = [resolve_cell(plan, params, machine) for params in sample_params(plan)]
-    return [one for one in cells if one.resolved is not None], [one for one in cells if one.resolved is None]
+def examine_combinations(plan: Plan, machine: Machine) -> tuple[list[Combination], list[Combination]]:
+    """(combinations that can run here, combinations that cannot) of what `sample_params` gives."""
+    examined = [resolve_combination(plan, params, machine) for params in sample_params(plan)]
+    return [one for one in examined if one.resolved is not None], [one for one in examined if one.resolved is None]
 
 
-def make_bill(plan: Plan, cells: Sequence[Cell], count_rows: CountRows, machine: Machine, parallel: int) -> Bill:
-    """The bill of the `cells` that can run (a sample, where the search is no grid); at least one."""
+def estimate_cost(
+    plan: Plan, combinations: Sequence[Combination], count_rows: CountRows, machine: Machine, parallel: int
+) -> CostEstimate:
+    """The cost of the `combinations` that can run (a sample, where the search is no grid); at least one."""
     start_s = usual_start_s()
-    resolved = [cell.resolved for cell in cells if cell.resolved is not None]
+    resolved = [combination.resolved for combination in combinations if combination.resolved is not None]
     prices = [price(one, count_rows(one), start_s) for one in resolved]
     trials = len(prices) if plan.method == "grid" else plan.sweep.trials
     times = [one.seconds for one in prices if one.seconds is not None]
     widest = max(prices, key=lambda one: one.device_bytes)
     disk = max(one.disk_bytes for one in prices)
-    kept = min(trials, (plan.sweep.keep_weights or trials) + parallel)
-    return Bill(
+    with_weights = min(trials, (plan.sweep.keep_weights or trials) + parallel)
+    return CostEstimate(
         trials=trials,
         parallel=parallel,
         seconds=statistics.fmean(times) * trials / parallel if len(times) == len(prices) else None,
@@ -138,7 +141,7 @@ def make_bill(plan: Plan, cells: Sequence[Cell], count_rows: CountRows, machine:
         available_bytes=resolved[0].plan.available_bytes,
         device_name=resolved[0].plan.device_title,
         trial_disk_bytes=disk,
-        disk_bytes=disk * kept,
+        disk_bytes=disk * with_weights,
         disk_free_bytes=machine.disk_free_bytes,
         start_s=start_s,
         sampled=plan.method != "grid",
@@ -147,8 +150,8 @@ def make_bill(plan: Plan, cells: Sequence[Cell], count_rows: CountRows, machine:
 
 def usual_start_s() -> float:
     """What runs of this machine took beside training (their worker's time less their steps'); START_S without any."""
-    told = [found for run in store.list_runs()[:_LOOKED_AT] for found in _start_s(run)]
-    return statistics.median(told) if told else START_S
+    measured_s = [start_s for run in store.list_runs()[:_LOOKED_AT] for start_s in _start_s(run)]
+    return statistics.median(measured_s) if measured_s else START_S
 
 
 _TAIL_BYTES = 64 * 1024

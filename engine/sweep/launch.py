@@ -13,7 +13,8 @@ from engine.runs import launch
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.state import run_state
 from engine.runs.store import Run
-from engine.sweep.store import SWEEP_JOB, create_sweep, read_sweep
+from engine.sweep.document import SweepDocument
+from engine.sweep.store import SWEEP_JOB, SWEEP_VERSION, create_sweep, read_sweep
 
 if TYPE_CHECKING:
     from engine.sweep.prepare import PreparedSweep, Shared
@@ -26,29 +27,29 @@ def start_sweep(
 ) -> tuple[Run, subprocess.Popen[bytes]]:
     """Make the sweep's directory and start its worker. Raises EngineError: DISK, ENVIRONMENT among ranks."""
     refuse_ranks()
-    plan, bill = prepared.plan, prepared.bill
-    told = {
-        "name": name,
-        "profile_path": str(plan.path.absolute()),
-        "method": plan.method,
-        "metric": plan.sweep.metric,
-        "trials": bill.trials,
-        "device": prepared.device,
-        "gpu": prepared.gpu,
-        "needed_bytes": bill.device_bytes,
-        "trial_disk_bytes": bill.trial_disk_bytes,
-        "shared": shared is not None,
-        "storage": shared.storage if shared else "",
-        "study": shared.study if shared else "",
-        "keys": [key for dimension in plan.dimensions for key in dimension.keys],
-        "cells": [cell.params for cell in prepared.cells] if plan.method == "grid" else [],
-        "left_out": [{"params": cell.params, "why": cell.why} for cell in prepared.left_out],
-        "bill": bill.to_dict(),
-    }
-    sweep = create_sweep(name, told, plan.text)
+    plan, cost = prepared.plan, prepared.cost
+    document = SweepDocument(
+        name=name,
+        profile_path=str(plan.path.absolute()),
+        method=plan.method,
+        metric=plan.sweep.metric,
+        trials=cost.trials,
+        device=prepared.device,
+        gpu=prepared.gpu,
+        needed_bytes=cost.device_bytes,
+        trial_disk_bytes=cost.trial_disk_bytes,
+        shared=shared is not None,
+        storage=shared.storage if shared else "",
+        study=shared.study if shared else "",
+        keys=tuple(key for dimension in plan.dimensions for key in dimension.keys),
+        cells=tuple(one.params for one in prepared.combinations) if plan.method == "grid" else (),
+        left_out=tuple({"params": one.params, "why": one.why} for one in prepared.left_out),
+        bill=cost.to_dict(),
+    )
+    sweep = create_sweep(name, document.to_dict(), plan.text)
     if shared is None:
-        own = {"storage": str(sweep.path / OWN_STORAGE), "study": sweep.id}
-        write_json_atomic(sweep.path / "sweep.json", {"v": 1, **told, **own})
+        document = document.with_own_study(sweep, sweep.path / OWN_STORAGE)
+        write_json_atomic(sweep.path / "sweep.json", {"v": SWEEP_VERSION, **document.to_dict()})
     return sweep, _spawn(sweep)
 
 

@@ -1,6 +1,6 @@
 """From a profile to a sweep at work: what would be tried, what it takes, and the worker that does it.
 
-Called by `engine sweep` and `engine sweeps resume`. Not here: the search itself (`run.py`).
+Not here: the search itself (`run.py`).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from engine.resolve.check import check_error
 from engine.resolve.resolve import Resolved
 from engine.runs import launch
 from engine.runs.launch import OnEvent
-from engine.sweep.combinations import Cell, Plan, differing, plan_of
-from engine.sweep.cost import Bill, examine_cells, make_bill
+from engine.sweep.combinations import Combination, Plan, differing, plan_of
+from engine.sweep.cost import CostEstimate, estimate_cost, examine_combinations
 from engine.sweep.slots import free_slots
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSweep:
-    """A sweep that could start: `left_out` are cells that cannot run, `warnings` what a person should know."""
+    """A sweep that could start: `left_out` are combinations that cannot run, `warnings` what a person should know."""
 
     plan: Plan
-    cells: tuple[Cell, ...]
-    left_out: tuple[Cell, ...]
-    bill: Bill
+    combinations: tuple[Combination, ...]
+    left_out: tuple[Combination, ...]
+    cost: CostEstimate
     device: str
     warnings: tuple[str, ...] = ()
     gpu: str | None = None
@@ -61,48 +61,49 @@ def with_overrides(loaded: LoadedProfile, overrides: Sequence[str]) -> LoadedPro
 
 
 def prepare_sweep(loaded: LoadedProfile, machine: Machine, on_event: OnEvent) -> PreparedSweep:
-    """Resolve what would be tried, count the data, write the bill; the data are read in a worker.
+    """Resolve what would be tried, count the data, estimate the cost; the data are read in a worker.
 
-    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`, RESOURCES when no cell
-    can run.
+    Raises EngineError: PROFILE with everything wrong in the profile, DATA as `engine train`; when nothing can run,
+    the code of the cause (RESOURCES where none fits), PROFILE for several causes.
     """
     error = check_error(loaded, None)
     if error is not None:
         raise error
     plan = plan_of(loaded)
-    cells, left_out = examine_cells(plan, machine)
-    if not cells:
+    combinations, left_out = examine_combinations(plan, machine)
+    if not combinations:
         first = left_out[0]
+        codes = {combination.code for combination in left_out}
         raise EngineError(
             f"none of {len(left_out)} settings can run here; the first: {first.why}",
-            code=ExitCode.RESOURCES,
+            code=codes.pop() if len(codes) == 1 else ExitCode.PROFILE,
             where="sweep.space",
             hint="see 'engine fit' for what this machine can train",
         )
-    head = cells[0].resolved
+    head = combinations[0].resolved
     assert head is not None
     device = head.settings.launch.device
-    needed = max(one.resolved.plan.estimate.device_bytes for one in cells if one.resolved is not None)
+    needed = max(one.resolved.plan.estimate.device_bytes for one in combinations if one.resolved is not None)
     named = head.settings.launch.gpu if "launch.gpu" in loaded.given else None
     parallel = max(1, len(free_slots(machine, device, plan.sweep.parallel, needed, (), named)))
-    bill = make_bill(plan, cells, _RowCounts(on_event), machine, parallel)
-    warnings = tuple(_warnings(plan, cells, bill, head))
-    return PreparedSweep(plan, tuple(cells), tuple(left_out), bill, device, warnings, named)
+    cost = estimate_cost(plan, combinations, _RowCounts(on_event), machine, parallel)
+    warnings = tuple(_warnings(plan, combinations, cost, head))
+    return PreparedSweep(plan, tuple(combinations), tuple(left_out), cost, device, warnings, named)
 
 
-def _warnings(plan: Plan, cells: Sequence[Cell], bill: Bill, head: Resolved) -> list[str]:
-    found = [str(problem) for problem in head.warnings]
-    for key, values in differing(cells, plan.dimensions).items():
-        found.append(
+def _warnings(plan: Plan, combinations: Sequence[Combination], cost: CostEstimate, head: Resolved) -> list[str]:
+    warnings = [str(problem) for problem in head.warnings]
+    for key, values in differing(combinations, plan.dimensions).items():
+        warnings.append(
             f"{key} differs between trials ({', '.join(values)}) though it is not varied: "
             "the machine chooses it for each; set it in the profile to compare like with like"
         )
-    if bill.disk_bytes > bill.disk_free_bytes:
-        found.append(
-            f"the trials take up to {bill.disk_bytes / 2**30:.1f} GiB of disk, {bill.disk_free_bytes / 2**30:.1f} GiB "
+    if cost.disk_bytes > cost.disk_free_bytes:
+        warnings.append(
+            f"the trials take up to {cost.disk_bytes / 2**30:.1f} GiB of disk, {cost.disk_free_bytes / 2**30:.1f} GiB "
             "are free: set sweep.keep_weights"
         )
-    return found
+    return warnings
 
 
 class _RowCounts:

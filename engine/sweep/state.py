@@ -1,7 +1,4 @@
-"""A sweep at work: what it is asked, what it has under way, and how it tells of it.
-
-Shared by the loop (`run.py`), what starts trials (`starting.py`) and what follows them (`following.py`).
-"""
+"""The state of a sweep at work: its document, study and live trials, and how its progress is written down."""
 
 from __future__ import annotations
 
@@ -15,33 +12,36 @@ from engine.runs.store import Run
 from engine.sweep import table
 from engine.sweep.best import write_best
 from engine.sweep.combinations import plan_of
-from engine.sweep.store import read_sweep
+from engine.sweep.document import read_document
 from engine.sweep.study import Search, Study, cut_torn_line
 from engine.sweep.trial import LiveTrial
 
 
-class Work:
-    """See the module. `failures` and `misses`: in a row, trials that failed and settings that could not run."""
+class SweepState:
+    """Shared by the loop and the starter of trials.
+
+    `failures` and `misses`: in a row, trials that failed and settings that could not run.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job, self.sweep = job, Run(job.directory.name, job.directory)
-        self.told = read_sweep(self.sweep)
+        self.document = read_document(self.sweep)
         text = (job.directory / "profile.toml").read_text(encoding="utf-8")
-        self.plan = plan_of(load_text(text, Path(self.told["profile_path"])))
+        self.plan = plan_of(load_text(text, Path(self.document.profile_path)))
         settings = self.plan.sweep
         self.metric = settings.metric
         search = Search(
-            name=self.told["study"],
+            name=self.document.study,
             dimensions=self.plan.dimensions,
             method=self.plan.method,
-            trials=int(self.told["trials"]),
+            trials=self.document.trials,
             metric=settings.metric,
             pruner=settings.pruner,
             seed=settings.seed,
         )
-        if not self.told["shared"]:
-            cut_torn_line(Path(self.told["storage"]))
-        self.study = Study(search, self.told["storage"], self.sweep.id, shared=self.told["shared"])
+        if not self.document.shared:
+            cut_torn_line(Path(self.document.storage))
+        self.study = Study(search, self.document.storage, self.sweep.id, shared=self.document.shared)
         self.live: dict[int, LiveTrial] = {}
         self.failures = self.misses = 0
         self.began = time.monotonic()
@@ -49,7 +49,7 @@ class Work:
 
     def rows(self) -> list[table.Row]:
         """Every trial as it stands."""
-        return [table.row_of(noted, self.live.get(noted.number)) for noted in self.study.all()]
+        return [table.row_of(trial, self.live.get(trial.number)) for trial in self.study.all()]
 
     def write(self) -> list[table.Row]:
         """Put trials.json and best.toml in place; returns the rows."""
@@ -58,14 +58,16 @@ class Work:
         write_best(self.sweep, self.plan, table.ranked(rows, self.metric))
         return rows
 
-    def tell(self, number: int, state: str, why: str = "", value: float | None = None) -> None:
+    def write_event(self, number: int, state: str, why: str = "", value: float | None = None) -> None:
         """An event for a trial that began or ended, and how far the sweep is."""
         rows = self.write()
         row = next(row for row in rows if row["trial"] == number)
-        shown = {key: row[key] for key in ("params", "run")}
-        self.job.events.write("trial", trial=number, state=state, metric=self.metric, value=value, reason=why, **shown)
+        settings = {key: row[key] for key in ("params", "run")}
+        self.job.events.write(
+            "trial", trial=number, state=state, metric=self.metric, value=value, reason=why, **settings
+        )
         ended = sum(1 for row in rows if row["state"] in table.ENDED)
-        self.job.progress("sweep", ended, int(self.told["trials"]), "trials")
+        self.job.progress("sweep", ended, self.document.trials, "trials")
 
     def result(self) -> dict[str, Any]:
         """What the job returns: outcome, ranked rows and the best of them."""

@@ -1,7 +1,7 @@
 """The study behind a sweep: which settings come next, what was reported, what is hopeless. Optuna's own storage.
 
-Several machines may share one storage: each marks its trials with its sweep's id and leaves the others' alone. Called
-by the sweep's worker. Not here: runs (`trial.py`), what a shell shows (`trials.json`, which the worker writes).
+Several machines may share one storage: each marks its trials with its sweep's id and leaves the others' alone.
+Not here: runs (`trial.py`), what a shell shows (`trials.json`, which the worker writes).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from engine.errors import EngineError, ExitCode
 from engine.profile.values import inline_toml
 from engine.resolve.search_space import Choices, Dimension
-from engine.sweep.combinations import Params
+from engine.sweep.document import Params
 
 _FIRST_WHOLE = (2, 5)
 """Trials that end undisturbed before the median prunes: two of a small sweep, five of one with more than ten."""
@@ -49,7 +49,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class Trial:
     """A trial as the storage has it. `owner`: the sweep that runs it; `marks`: what that sweep noted."""
 
     number: int
@@ -77,17 +77,17 @@ class Study:
             pruner=_pruner(search),
         )
         # Going on with the same seed would draw the first settings again, and so would another machine.
-        told = len(self._study.get_trials(deepcopy=False)) + (zlib.crc32(owner.encode()) if shared else 0)
-        self._study.sampler = _sampler(search.method, (search.seed + told) % 2**32)
+        offset = len(self._study.get_trials(deepcopy=False)) + (zlib.crc32(owner.encode()) if shared else 0)
+        self._study.sampler = _sampler(search.method, (search.seed + offset) % 2**32)
         self._check_same()
 
     def _check_same(self) -> None:
         """Trials of another space or metric cannot be ranked with ours."""
-        told = {"metric": self.search.metric, "space": {key: repr(one) for key, one in self._space.items()}}
+        searches = {"metric": self.search.metric, "space": {key: repr(one) for key, one in self._space.items()}}
         before = self._study.user_attrs.get("searches")
         if before is None:
-            self._study.set_user_attr("searches", told)
-        elif before != told:
+            self._study.set_user_attr("searches", searches)
+        elif before != searches:
             raise EngineError(
                 f"the study '{self.search.name}' searches something else",
                 code=ExitCode.PROFILE,
@@ -95,12 +95,12 @@ class Study:
                 hint="give the same [sweep] space and metric as the machine that began it, or another --study name",
             )
 
-    def enqueue(self, cells: Iterable[Params]) -> None:
-        """Put a grid's cells in line, each once, whoever else has done so."""
-        for params in cells:
+    def enqueue(self, combinations: Iterable[Params]) -> None:
+        """Put a grid's combinations in line, each once, whoever else has done so."""
+        for params in combinations:
             self._study.enqueue_trial(self._encode(params), user_attrs={"cell": True}, skip_if_exists=True)
 
-    def ask(self) -> Noted | None:
+    def ask(self) -> Trial | None:
         """The next settings to try, noted as running and ours; None when there are none left."""
         trials = self._study.get_trials(deepcopy=False)
         waiting = any(one.state == TrialState.WAITING for one in trials)
@@ -111,21 +111,21 @@ class Study:
             return None
         trial = self._study.ask(self._space)
         if self.search.method == "grid" and "cell" not in trial.user_attrs:
-            # Another machine took the last cell between the two lines above.
+            # Another machine took the last combination between the two lines above.
             self._study.tell(trial, state=TrialState.FAIL)
             return None
         trial.set_user_attr("owner", self.owner)
         return self.of(trial.number)
 
-    def of(self, number: int) -> Noted:
+    def of(self, number: int) -> Trial:
         """The trial of a number."""
-        return self._noted(self._study.get_trials(deepcopy=False)[number])
+        return self._trial_of(self._study.get_trials(deepcopy=False)[number])
 
-    def all(self) -> list[Noted]:
+    def all(self) -> list[Trial]:
         """Every trial that has an owner or waits for one, by number."""
-        return [self._noted(one) for one in self._study.get_trials(deepcopy=False) if counts(one)]
+        return [self._trial_of(one) for one in self._study.get_trials(deepcopy=False) if counts(one)]
 
-    def ours(self) -> list[Noted]:
+    def ours(self) -> list[Trial]:
         """Trials that this sweep began and has not ended."""
         return [one for one in self.all() if one.owner == self.owner and one.state == "running"]
 
@@ -134,15 +134,15 @@ class Study:
         sign = 1.0 if direction(self.search.metric) == "minimize" else -1.0
         value = sign * loss if loss == loss else sign * float("inf")
         if step not in self.of(number).reported:
-            self._trial(number).report(value, step)
+            self._open_trial(number).report(value, step)
 
     def is_hopeless(self, number: int) -> bool:
         """Whether the pruner would end the trial after what was reported."""
-        return bool(self._trial(number).should_prune())
+        return bool(self._open_trial(number).should_prune())
 
     def mark(self, number: int, key: str, value: Any) -> None:
         """Note something about a trial for whoever goes on with it."""
-        self._trial(number).set_user_attr(key, value)
+        self._open_trial(number).set_user_attr(key, value)
 
     def complete(self, number: int, value: float) -> None:
         """End a trial with its value."""
@@ -158,9 +158,9 @@ class Study:
         self.mark(number, "why", why)
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _trial(self, number: int) -> Trial:
+    def _open_trial(self, number: int) -> optuna.trial.Trial:
         frozen = self._study.get_trials(deepcopy=False)[number]
-        return Trial(self._study, frozen._trial_id)
+        return optuna.trial.Trial(self._study, frozen._trial_id)
 
     def _encode(self, params: Params) -> dict[str, Any]:
         return {
@@ -169,19 +169,19 @@ class Study:
             if all(key in params for key in one.keys)
         }
 
-    def _noted(self, frozen: FrozenTrial) -> Noted:
+    def _trial_of(self, frozen: FrozenTrial) -> Trial:
         attributes = frozen.user_attrs
         # A trial that waits has its settings as fixed ones only.
-        told = frozen.params or frozen.system_attrs.get("fixed_params", {})
+        stored = frozen.params or frozen.system_attrs.get("fixed_params", {})
         params: Params = {}
         for dimension in self.search.dimensions:
-            if dimension.name not in told:
+            if dimension.name not in stored:
                 continue
-            value = told[dimension.name]
+            value = stored[dimension.name]
             row = self._rows[dimension.name][value] if isinstance(dimension, Choices) else (value,)
             params |= dict(zip(dimension.keys, row, strict=True))
         done = frozen.state == TrialState.COMPLETE
-        return Noted(
+        return Trial(
             number=frozen.number,
             params=params,
             state=_STATES[frozen.state],
@@ -198,7 +198,7 @@ def direction(metric: str) -> Literal["minimize", "maximize"]:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of the sweep's, not the shadow of a lost race for the last cell."""
+    """Whether a trial is one of the sweep's, not the shadow of a lost race for the last combination."""
     return "owner" in trial.user_attrs or trial.state in (TrialState.WAITING, TrialState.RUNNING)
 
 

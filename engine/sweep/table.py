@@ -15,7 +15,7 @@ from engine.runs import store
 from engine.runs.record import summary_or_empty
 
 if TYPE_CHECKING:
-    from engine.sweep.study import Noted
+    from engine.sweep.study import Trial
     from engine.sweep.trial import LiveTrial
 
 Row = dict[str, Any]
@@ -26,20 +26,20 @@ _WEIGHTS = ("checkpoints", "adapter", "model", "adapter-initial")
 _TOOK = ("step", "steps_total", "seconds", "best_eval_loss", "best_step", "peak_bytes")
 
 
-def row_of(noted: Noted, live: LiveTrial | None) -> Row:
+def row_of(trial: Trial, live: LiveTrial | None) -> Row:
     """A trial's row: settings, state, value, its run and how far that came."""
-    marks = noted.marks
-    losses = [loss for loss in map(abs, noted.reported.values()) if loss < float("inf")]
+    marks = trial.marks
+    losses = [loss for loss in map(abs, trial.reported.values()) if loss < float("inf")]
     far = took(live) if live is not None else marks.get("took", {})
     return {
-        "trial": noted.number,
-        "params": noted.params,
-        "state": noted.state,
-        "value": noted.value,
+        "trial": trial.number,
+        "params": trial.params,
+        "state": trial.state,
+        "value": trial.value,
         **{name: far.get(name) for name in _TOOK},
         "best_eval_loss": far.get("best_eval_loss") or (min(losses) if losses else None),
         "run": live.run.id if live is not None else marks.get("run"),
-        "owner": noted.owner,
+        "owner": trial.owner,
         "reason": str(marks.get("why", "")),
     }
 
@@ -70,8 +70,8 @@ def ranked(rows: Sequence[Row], metric: str) -> list[Row]:
             row["trial"],
         )
 
-    found = sorted(rows, key=key)
-    return [{**row, "rank": place if row["value"] is not None else None} for place, row in enumerate(found, 1)]
+    in_order = sorted(rows, key=key)
+    return [{**row, "rank": place if row["value"] is not None else None} for place, row in enumerate(in_order, 1)]
 
 
 def drop_weights(run_id: str | None) -> None:

@@ -19,7 +19,7 @@ from engine.resolve.search_space import METRIC_NEEDS
 from engine.runs import control, jobs, launch
 from engine.runs.events import Event, EventReader, read_events
 from engine.runs.record import RESULT_FILE, summary_or_empty
-from engine.runs.state import LIVE, run_state
+from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 from engine.runs.view import widest
 
@@ -82,7 +82,7 @@ class LiveTrial:
         """The run's state; a child that ended is collected, one that has not is alive whatever its files say yet."""
         is_alive = self.process is not None and self.process.poll() is None
         found = run_state(self.run)
-        return found if found in LIVE or not is_alive else "starting"
+        return found if found in LIVE_STATES or not is_alive else "starting"
 
     def ask_to_stop(self) -> None:
         """Save and stop after the current step, once."""

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from engine.modeling import fused_lora, liger
-from engine.modeling.forward import base_of
-from engine.models.kernel_families import kernel_family
+from engine.modeling.adapters import base_of
+from engine.models.families import family_of
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
 from engine.train.acceleration import Acceleration
@@ -78,7 +78,7 @@ def _liger(settings: Profile, given: frozenset[str], model: Any, warn: Warn) -> 
 
 
 def _has_kernels(model: Any) -> bool:
-    return kernel_family(base_of(model).config.get_text_config().model_type) is not None
+    return family_of(base_of(model).config.get_text_config().model_type).kernels is not None
 
 
 def _fused(settings: Profile, given: frozenset[str], model: Any) -> Allowed | None:

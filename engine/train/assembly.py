@@ -16,7 +16,8 @@ from engine.hardware.absent import no_cuda
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
 from engine.modeling import adapters, attention, checkpointing, load
-from engine.modeling.forward import base_of, loss_sum
+from engine.modeling.adapters import base_of
+from engine.modeling.forward import loss_sum
 from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
@@ -131,7 +132,7 @@ def build_trainer(
     )
     job.phase("check", "packed and chunked against plain")
     batch = trainer._prepare_inputs(collate([train_set[0]]))
-    with trainer._autocast():
+    with trainer.autocast():
         if settings.train.objective == "reward":
             check_rewards(trainer.model, batch)
         else:
@@ -160,7 +161,8 @@ def _add_reference(job: Job, trainer: EngineTrainer) -> None:
     if trainer.settings.train.objective not in REFERENCED:
         return
     job.phase("reference", "log-probabilities of the base")
-    for dataset in (trainer.train_dataset, trainer.validation):
+    held_out = trainer.validation.dataset if trainer.validation is not None else None
+    for dataset in (trainer.train_dataset, held_out):
         if dataset is not None:
             add_reference(
                 trainer.model,
@@ -168,7 +170,7 @@ def _add_reference(job: Job, trainer: EngineTrainer) -> None:
                 rows=trainer.args.per_device_train_batch_size,
                 collate=collate,
                 prepare=trainer._prepare_inputs,
-                autocast=trainer._autocast,
+                autocast=trainer.autocast,
                 on_progress=lambda done, total: job.progress("reference", done, total, "sequences"),
             )
 

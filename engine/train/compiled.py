@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from engine.modeling import attention, forward
+from engine.modeling import attention
+from engine.modeling.adapters import base_of
 from engine.train.acceleration import Acceleration
 
 
@@ -19,13 +20,13 @@ def _compile(model: Any) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.packed_attention))
-    for layer in forward.base_of(model).get_decoder().layers:
+    for layer in base_of(model).get_decoder().layers:
         layer.compile()
 
 
 def _undo(model: Any) -> None:
     attention.register()
-    for layer in forward.base_of(model).get_decoder().layers:
+    for layer in base_of(model).get_decoder().layers:
         layer._compiled_call_impl = None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.files import read_json, write_json_atomic
 from engine.hardware.machine import Gpu, Machine
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.runs.kernel_records import KernelRecord, find_record, keep_record, records_path, versions
 from engine.train.acceleration import Acceleration
 from engine.train.allowed import Allowed, allowed, may_compile

@@ -49,7 +49,7 @@ def is_right(trainer: EngineTrainer, path: Acceleration, warn: Warn) -> bool:
     trainer.job.phase("check", f"{path.title} against plain")
     # A compiler makes code for the shapes it meets: those of training, so that it is made once.
     batch = _micro_batch(trainer) if path is COMPILED else _small_batch(trainer)
-    with trial(trainer), trainer._autocast():
+    with trial(trainer), trainer.autocast():
         return take(path, trainer.model, batch, trainer.objective, warn)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 
 MOST_LAYERS = 8
 """Layers that are compared: the first, the last and others evenly between, and one of each kind."""

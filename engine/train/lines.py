@@ -3,7 +3,7 @@
 Reading a figure makes the host wait until the device has done all that was given to it, after which the device waits
 for the host's next kernels. So the figures of a line are copied into pinned memory without waiting, and read when the
 next step is under way: by then they are there. Used by the trainer, which flushes before anything that must come after
-the line. Not here: what is in a line (`telling.py`).
+the line. Not here: what is in a line (`step_log.py`).
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from engine.memory.shape import STEP_PORTION_BYTES
+
 Groups = list[dict[str, Any]]
-STEP_PORTION_BYTES = 256 * 1024 * 1024
-"""fp32 gradients alive at once in a step on a GPU; the memory model counts on this number."""
 PROCESSOR_PORTION_BYTES = 8 * 1024 * 1024
-"""The same on a processor: small enough for malloc to hand the same memory out again, without new pages."""
+"""`STEP_PORTION_BYTES` on a processor: small enough for malloc to hand the same memory out again, without new pages."""
 
 
 class Masters(torch.optim.Optimizer):

@@ -16,7 +16,7 @@ from engine.measure.calibrate import Calibrator
 from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.measure.telemetry import Telemetry
 from engine.modeling import adapters
-from engine.modeling.forward import base_of
+from engine.modeling.adapters import base_of
 from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
@@ -140,7 +140,7 @@ def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
             trainer._evaluate(None, None)
         trainer.meter.restart()
         if resume is not None and resume.step >= trainer.schedule.steps_total:
-            trainer.restore(resume.path)
+            trainer.checkpointer.restore(trainer, resume.path)
         else:
             trainer.train(resume_from_checkpoint=str(resume.path) if resume else None)
     finally:
@@ -151,7 +151,7 @@ def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
 def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile, seconds: float) -> dict[str, Any]:
     job.phase("save", "weights and tokenizer")
     state = trainer.state
-    used_step = trainer.load_best()
+    used_step = trainer.checkpointer.load_best(trainer)
     weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
     trainable, total = adapters.parameter_counts(trainer.model)
     summary = Summary(

@@ -16,6 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.modeling import attention, forward
+from engine.modeling.adapters import base_of
 from engine.modeling.forward import Batch
 from engine.modeling.loss import IGNORE
 
@@ -82,7 +83,7 @@ def check_rewards(model: Any, batch: Batch) -> None:
     pieces, packed, tolerance = _small(model, batch)
     with _row_by_row(model):
         together = forward.document_rewards(model, packed).tolist()
-        base = forward.base_of(model)
+        base = base_of(model)
         states = [base.get_decoder()(input_ids=ids[None], use_cache=False).last_hidden_state for ids, _ in pieces]
         alone = [float(base.score(found[0, -1]).float()) for found in states]
     for one, other in zip(together, alone, strict=True):
@@ -99,7 +100,7 @@ def _check_attention(
     model: Any, piece: tuple[torch.Tensor, torch.Tensor], loss: Callable[[Any, Batch], torch.Tensor], tolerance: float
 ) -> None:
     """One document through transformers' eager attention: does the packed one leave out what this model needs?"""
-    base = forward.base_of(model)
+    base = base_of(model)
     own = base.config._attn_implementation
     if own != attention.NAME:
         return

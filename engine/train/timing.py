@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from engine.errors import is_out_of_memory
+from engine.memory.shape import STEP_PORTION_BYTES
 from engine.modeling import forward
-from engine.train.masters import STEP_PORTION_BYTES
-from engine.train.pieces import release
+from engine.train.micro_batches import release
 from engine.train.trainer import EngineTrainer
 
 WARM_UP, REPEATS = 1, 3
@@ -62,7 +62,7 @@ def micro_batch_s(trainer: EngineTrainer, batch: forward.Batch) -> float | None:
 
 def _passes(trainer: EngineTrainer, batch: forward.Batch) -> None:
     trainer.model.train()
-    with trainer._autocast():
+    with trainer.autocast():
         loss = trainer.objective(trainer.model, batch)
     (loss / trainer.objective.items(batch)).backward()
     trainer.model.zero_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.hardware.probe import probe_machine
-from engine.measure.comparison import subject_of
+from engine.measure.comparison import predicted_run
 from engine.memory.calibration_store import load_calibration
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, MIB
@@ -85,8 +85,8 @@ def test_a_run_measures_the_card_and_the_next_prediction_is_what_it_took(shell, 
     machine = probe_machine()
     run_json = json.loads((shell.runs[0] / "run.json").read_text())
     gpu = next(gpu for gpu in machine.gpus if load_calibration(gpu, machine))
-    subject = subject_of(run_json, gpu)
-    found = peak(subject.spec, subject.shape, gpu, load_calibration(gpu, machine))
+    predicted = predicted_run(run_json, gpu)
+    found = peak(predicted.spec, predicted.shape, gpu, load_calibration(gpu, machine))
     assert found.device_bytes == last["measured"]["device_bytes"]
     assert found.allocated_bytes == last["measured"]["allocated_bytes"]
 

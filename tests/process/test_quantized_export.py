@@ -170,7 +170,7 @@ def test_files_that_are_not_what_was_quantized_are_an_error():
 def test_names_are_the_same_everywhere():
     from typing import get_args
 
-    from engine.export.formats import GGUF, LIMITS, QUANTIZED
+    from engine.export.formats import BY_NAME, GGUF, QUANTIZED
     from engine.profile.tables.outcome import Export
 
     def literals(kind):
@@ -179,4 +179,4 @@ def test_names_are_the_same_everywhere():
 
     assert set(literals(Export.model_fields["quantized"].annotation)) == set(QUANTIZED)
     assert set(literals(Export.model_fields["gguf"].annotation)) == set(GGUF)
-    assert set(LIMITS) == {*QUANTIZED, *GGUF}
+    assert set(BY_NAME) == {*QUANTIZED, *GGUF}

@@ -19,14 +19,19 @@ def test_a_failed_run_goes_on_with_a_remedy(shell, events):
     (run,) = shell.runs
     nothing = shell.engine("runs", "remedy", "last")
     assert nothing.code == 2
-    assert "is completed: there is nothing to mend" in nothing.err
+    assert "is completed: only failed and lost runs have remedies" in nothing.err
     # As if memory had run out in the last step: the state before it is in the checkpoints.
     (run / "summary.json").unlink()
     for folder in (run / "checkpoints").iterdir():
         if folder.name != "step-2":
             folder.rename(run / f"gone-{folder.name}")
     writer = EventWriter(run / "events.jsonl")
-    writer.write("error", code="resources", message="out of memory: DefaultCPUAllocator: not enough memory")
+    writer.write(
+        "error",
+        code="resources",
+        cause="out_of_memory",
+        message="out of memory: DefaultCPUAllocator: not enough memory",
+    )
     writer.write("finished", outcome="failed", step=3, exit_code=5)
     writer.close()
     shown = shell.engine("runs", "remedy", "last", "--json")

@@ -42,7 +42,8 @@ def test_a_killed_sweep_goes_on_where_it_was(shell):
     assert started.code == 0, started.err
     sweep = sweep_of(shell)
     assert started.json["sweep"] == sweep.name
-    wait_for(lambda: ended(sweep) >= 1 and len(shell.runs) >= 2)
+    # With its worker at work: a run without one begins when the sweep is resumed.
+    wait_for(lambda: ended(sweep) >= 1 and len(shell.runs) >= 2 and holder_pid(shell.runs[1] / "lock"))
     before = {row["trial"]: row for row in rows_of(sweep) if row["state"] == "completed"}
     os.kill(holder_pid(sweep / "lock"), signal.SIGKILL)
     second = shell.runs[1]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from engine.measure.comparison import subject_of
+from engine.measure.comparison import predicted_run
 from engine.memory.needs import needs_of
 from engine.runs.lock import holder_pid
 from tests.process.conftest import FAST
@@ -44,8 +44,8 @@ def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     adapter = json.loads((run / "adapter" / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == "demo"
     assert [event["type"] for event in told if event["type"] == "memory"]
-    subject = subject_of(json.loads((run / "run.json").read_text()), None)
-    needs = needs_of(subject.spec, subject.shape)
+    predicted = predicted_run(json.loads((run / "run.json").read_text()), None)
+    needs = needs_of(predicted.spec, predicted.shape)
     written = [event["bytes"] for event in told if event["type"] == "checkpoint"]
     assert needs.checkpoint_bytes <= max(written) <= 1.1 * needs.checkpoint_bytes + 64 * 1024
     assert sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) <= needs.run_disk_bytes

@@ -1,4 +1,4 @@
-"""The wheel carries what users need: profiles, tables, styles and the built-in model."""
+"""The wheel carries what users need: profiles, tables, styles, types and the built-in model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def test_it_holds_code_and_data_and_no_tests(installed):
         "engine/demo/model/tokenizer.json",
         "engine/demo/data/dates.train.jsonl",
         "profiles/demo.toml",
+        "engine/py.typed",
+        "tui/py.typed",
     ):
         assert needed in names
     assert [name for name in names if name.endswith(".tcss")]
@@ -77,6 +80,19 @@ def test_it_holds_code_and_data_and_no_tests(installed):
         info.file_size for info in zipfile.ZipFile(installed[0]).infolist() if info.filename.startswith("engine/demo/")
     ]
     assert sum(model) < 8 * 2**20
+
+
+def test_a_type_checker_reads_the_types_of_the_installed_packages(installed, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=False)
+    (site,) = (tmp_path / "venv" / "lib").glob("python3*/site-packages")
+    (site / "tunedeck.pth").write_text(f"{installed[1]}\n")
+    (tmp_path / "user.py").write_text("from engine.errors import EngineError\n\nreveal_type(EngineError('no').hint)\n")
+    python = str(tmp_path / "venv" / "bin" / "python")
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--python-executable", python, "user.py"]
+    environment = {name: text for name, text in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert 'Revealed type is "str"' in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
 
 
 def test_fit_answers_from_another_folder(installed, tmp_path):

@@ -11,6 +11,7 @@ from tests.tui.conftest import deck, until
 from tui.app import DeckApp
 from tui.documents.new import file_form
 from tui.profile.field import FieldRow
+from tui.profile.form_pane import FormPane
 from tui.profile.screen import ProfileScreen
 
 SMALL = [(60, 16), (80, 24)]
@@ -50,12 +51,16 @@ def form_of(app: DeckApp) -> ProfileScreen:
     return screen
 
 
+def pane_of(app: DeckApp) -> FormPane:
+    return form_of(app).form_pane
+
+
 def rows(app: DeckApp) -> dict[str, FieldRow]:
-    return {row.spec.key: row for row in form_of(app).rows}
+    return {row.spec.key: row for row in pane_of(app).rows}
 
 
 def current(app: DeckApp) -> str:
-    row = form_of(app).row
+    row = pane_of(app).row
     return row.spec.key if row is not None else ""
 
 
@@ -63,6 +68,6 @@ async def on_row(pilot: Pilot[Any], app: DeckApp, key: str) -> None:
     """The form is there, and `key` has the keyboard."""
     await pilot.press("2")
     await until(pilot, lambda: isinstance(app.screen_stack[0], ProfileScreen))
-    await until(pilot, lambda: key in rows(app) and app.focused is not None and form_of(app).found.plan is not None)
+    await until(pilot, lambda: key in rows(app) and app.focused is not None and pane_of(app).found.plan is not None)
     form_of(app).set_focus(rows(app)[key])
     await pilot.pause()

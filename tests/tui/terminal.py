@@ -11,12 +11,21 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 
 
 class Terminal:
     """The deck in a pseudo-terminal of its own."""
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (80, 24), code: str = "", **variables: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        size: tuple[int, int] = (80, 24),
+        code: str = "",
+        controlling: bool = True,
+        first: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.before = self.manners()
@@ -24,7 +33,10 @@ class Terminal:
 
         def own_terminal() -> None:
             os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if first is not None:
+                first()
+            if controlling:  # the one whose end the kernel tells by SIGHUP
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
             [sys.executable, *(["-c", code] if code else ["-m", "tui.main"]), *arguments],

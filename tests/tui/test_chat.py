@@ -10,7 +10,7 @@ from engine.errors import EngineError
 from tests.tui.conftest import deck, screen_text, shows, until
 from tests.tui.results_of import RUN_ID, FakeTalk, settle, trained
 from tui.app import DeckApp
-from tui.results.chat import Manner, Talking, chat_command, obeyed
+from tui.results.chat import AnswerSettings, Conversation, changed_settings, chat_command
 
 
 @pytest.fixture
@@ -123,17 +123,17 @@ async def test_another_run_has_a_conversation_of_its_own(talk: type[FakeTalk], c
 
 async def test_a_question_typed_while_the_model_loads_waits(talk: type[FakeTalk], place: object) -> None:
     said: list[int] = []
-    talking = Talking(settle(), lambda: said.append(1))
-    talking.ask("one")
-    talking.ask("two")
+    conversation = Conversation(settle(), lambda: said.append(1))
+    conversation.ask("one")
+    conversation.ask("two")
     for _ in range(200):
-        if all(turn.over for turn in talking.chat.turns) and talking.chat.state == "ready":
+        if all(turn.over for turn in conversation.chat.turns) and conversation.chat.state == "ready":
             break
         await_s(0.02)
-    assert [turn.text for turn in talking.chat.turns] == ["1999-05-03"] * 2
-    talking.end(2.0)
+    assert [turn.text for turn in conversation.chat.turns] == ["1999-05-03"] * 2
+    conversation.end(2.0)
     assert talk.made[0].left
-    again = talking.again()
+    again = conversation.unloaded()
     assert (again.chat.state, len(again.chat.turns)) == ("off", 2)
 
 
@@ -146,12 +146,14 @@ def await_s(seconds: float) -> None:
 
 @pytest.mark.parametrize("wrong", ["/temperature x", "/temperature 6", "/tokens 0", "/seed -1", "/what", "/"])
 def test_wrong_commands_are_answered_with_those_there_are(wrong: str, place: object) -> None:
-    talking = Talking(settle(), lambda: None)
-    assert "/temperature N" in talking.obey(wrong)
-    assert talking.chat.manner == Manner()
+    conversation = Conversation(settle(), lambda: None)
+    assert "/temperature N" in conversation.run_command(wrong)
+    assert conversation.chat.settings == AnswerSettings()
 
 
-def test_the_manner_has_its_shell_command() -> None:
-    manner = obeyed(obeyed(Manner(), "/tokens", "64") or Manner(), "/seed", "7")
-    assert manner is not None
-    assert chat_command("run", manner) == "engine chat run --max-new-tokens 64 --seed 7"
+def test_the_settings_of_answers_have_their_shell_command() -> None:
+    settings = changed_settings(AnswerSettings(), "/tokens", "64")
+    assert settings is not None
+    settings = changed_settings(settings, "/seed", "7")
+    assert settings is not None
+    assert chat_command("run", settings) == "engine chat run --max-new-tokens 64 --seed 7"

@@ -6,11 +6,12 @@ import pytest
 
 from tests.tui.conftest import deck, screen_text
 from tui.app import DeckApp
+from tui.commands import COMMANDS
 from tui.fit.screen import FitScreen
-from tui.frame.commands import COMMANDS, commands_of, key_bar
 from tui.frame.help import help_text
-from tui.frame.session import DeckState, ResultsState
+from tui.frame.session import DeckState
 from tui.profile.screen import ProfileScreen
+from tui.results.commands import ResultsState
 from tui.results.screen import ResultsScreen
 from tui.run.screen import RunScreen
 from tui.runs.compare_screen import CompareScreen
@@ -29,21 +30,21 @@ SCREENS = {
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_no_key_means_two_things_on_one_screen(screen: str) -> None:
-    keys = [key for command in commands_of(screen) for key in command.key.split(",") if key]
+    keys = [key for command in COMMANDS.of(screen) for key in command.key.split(",") if key]
     assert len(keys) == len(set(keys))
 
 
 def test_every_command_is_carried_out_by_its_owner() -> None:
-    for command in COMMANDS:
+    for command in COMMANDS.rows:
         owner = SCREENS.get(command.screen, DeckApp)
         assert callable(getattr(owner, f"do_{command.id}", None)), command.id
         assert command.help[0].isupper()
-        assert len({other.id for other in COMMANDS}) == len(COMMANDS)
+        assert len({other.id for other in COMMANDS.rows}) == len(COMMANDS.rows)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_key_bar_is_short_and_begins_with_help(screen: str) -> None:
-    shown = key_bar(screen)
+    shown = COMMANDS.key_bar(screen)
     assert len(shown) <= 6
     assert shown[0].id == "help"
     assert shown[-1].id == "quit"
@@ -51,22 +52,31 @@ def test_key_bar_is_short_and_begins_with_help(screen: str) -> None:
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_help_names_every_command_of_the_screen(screen: str) -> None:
-    text = help_text(screen).plain
-    assert all(command.help in text for command in commands_of(screen))
+    text = help_text(COMMANDS, screen).plain
+    assert all(command.help in text for command in COMMANDS.of(screen))
 
 
 def test_a_fresh_deck_gives_reasons() -> None:
-    reasons = {command.id: command.available(DeckState()) for command in COMMANDS}
+    reasons = {command.id: command.available(DeckState()) for command in COMMANDS.rows}
     impossible = {"open", "save", "start", "undo", "auto", "checkpoint", "stop", "log", "attach", "resume", "delete"}
     assert impossible <= {name for name, reason in reasons.items() if reason}
     assert reasons["help"] is None
     assert all(reason is None or reason[0].islower() for reason in reasons.values())
 
 
-@pytest.mark.parametrize("view", ["scores", "chat", "export"])
-def test_the_key_bar_follows_the_view(view: str) -> None:
-    shown = key_bar("results", DeckState(results=ResultsState(view)))
-    assert {command.view for command in shown if command.screen} == {view}
+@pytest.mark.parametrize(
+    ("view", "own"),
+    [
+        ("scores", {"measure", "chat", "export", "enlarge"}),
+        ("chat", {"answerer"}),
+        ("export", {"toggle", "write"}),
+    ],
+)
+def test_the_key_bar_follows_the_view(view: str, own: set[str]) -> None:
+    state = DeckState()
+    state.put(ResultsState(view))
+    shown = COMMANDS.key_bar("results", state)
+    assert {command.id for command in shown if command.screen} == own
     assert len(shown) <= 6
 
 

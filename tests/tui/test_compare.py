@@ -13,6 +13,7 @@ from tests.tui.golden import same_as
 from tests.tui.results_of import SETTINGS, put, report, settle, trained
 from tests.tui.test_hostile import NASTY, check
 from tui.charts.overlay import Series, draw_overlay
+from tui.runs.commands import Selection
 from tui.runs.comparing import Comparer, best_of, differing
 
 
@@ -59,7 +60,7 @@ async def test_curves_scales_and_settings_change_by_key(cpu_machine: object, mon
     monkeypatch.delenv("TMUX", raising=False)
     runs = pair()
     app = deck()
-    app.deck.marked = tuple(runs)
+    app.deck.of(Selection).marked = tuple(runs)
     async with app.run_test(size=(120, 40)) as pilot:
         app.switch_mode("compare")
         await shows(pilot, "verdict", "better", "exact match %, tuned")
@@ -132,7 +133,7 @@ async def test_hostile_names_and_settings(cpu_machine: object) -> None:
     trained(one)
     put(one.path / "eval" / "report.json", {**report(NASTY), "delta": NASTY})
     app = deck()
-    app.deck.marked = (one, other)
+    app.deck.of(Selection).marked = (one, other)
     async with app.run_test(size=(120, 40)) as pilot:
         app.switch_mode("compare")
         await shows(pilot, "settings that differ: 2 of 2", "[INST]")

@@ -116,7 +116,7 @@ async def test_good_data_are_read_and_counted_by_a_worker(place: Path, cpu_machi
         await pilot.press("escape")
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        await until(pilot, lambda: (time := screen._time()) is not None and time.source == "data counted")
+        await until(pilot, lambda: (time := screen.time()) is not None and time.source == "data counted")
 
 
 async def test_failing_data_say_which_rows_and_what_to_do(place: Path, cpu_machine: Machine) -> None:

@@ -22,6 +22,7 @@ from tests.tui.terminal import Terminal
 from tui.app import DeckApp
 from tui.frame.themes import ANSI, THEMES, TRUECOLOR, default_theme
 from tui.main import main
+from tui.runs.commands import Selection
 from tui.terminal import crash
 
 HEAVY = ("torch", "numpy", "transformers", "datasets", "pandas", "pyarrow", "sklearn")
@@ -85,9 +86,9 @@ async def go():
         await pilot.press("p")
         for _ in range(100):
             await pilot.pause(0.05)
-            if app.current_mode == "profile" and app.screen.found.plan is not None:
+            if app.current_mode == "profile" and app.screen.form_pane.found.plan is not None:
                 break
-        assert app.screen.found.plan is not None
+        assert app.screen.form_pane.found.plan is not None
         await pilot.press("4", "5", "3")
 asyncio.run(go())
 print([name for name in {HEAVY!r} if name in sys.modules])
@@ -166,7 +167,7 @@ async def test_a_storm_of_resizes_breaks_nothing(mode: str, cpu_machine: object)
     record(run, 80)
     app = attached(run)
     app.deck.form = demo_form()
-    app.deck.marked, app.deck.chosen = (run,), run
+    app.deck.of(Selection).marked, app.deck.chosen = (run,), run
     put(run.path / "eval" / "report.json", report())
     chance = random.Random(3)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -246,6 +247,14 @@ def test_a_hang_up_at_any_moment_leaves_no_deck_behind(moment: bytes) -> None:
     terminal.process.send_signal(signal.SIGHUP)
     os.close(terminal.master)
     assert terminal.process.wait(10) in (128 + signal.SIGHUP, -signal.SIGHUP)
+
+
+@pytest.mark.parametrize("moment", [b"", b"demo (built"], ids=["while it loads", "later"])
+def test_a_terminal_that_goes_without_a_signal_leaves_no_deck_behind(moment: bytes) -> None:
+    terminal = Terminal(controlling=False)
+    terminal.wait_for(moment)
+    os.close(terminal.master)
+    terminal.process.wait(10)
 
 
 def test_quitting_by_key_ends_with_zero_and_idle_sends_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,14 @@ def test_keys_typed_while_the_deck_loads_are_not_lost(after_s: float, place: Pat
     terminal.end()
 
 
-def test_ctrl_c_while_the_deck_loads_ends_it_in_silence() -> None:
-    terminal = Terminal()
+def ignored() -> None:
+    """As a shell starts what stands behind `nohup … &`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("before", [None, ignored], ids=["as usual", "interrupts ignored"])
+def test_ctrl_c_while_the_deck_loads_ends_it_in_silence(before: Callable[[], None] | None) -> None:
+    terminal = Terminal(first=before)
     while terminal.manners() == terminal.before:
         time.sleep(0.005)
     os.write(terminal.master, b"\x03")

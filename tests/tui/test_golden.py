@@ -18,7 +18,8 @@ from tests.tui.golden import same_as
 from tui.documents.form import Form, Preview
 from tui.fit import screen
 from tui.fit.ranking import Ranking
-from tui.profile import form_screen
+from tui.profile import form_pane, prediction
+from tui.run.commands import RemediesState
 
 TIMES = re.compile(r"\d\d:\d\d:\d\d")
 
@@ -75,10 +76,10 @@ async def test_profile(size: tuple[int, int], place: Path, monkeypatch: pytest.M
     known = {"model.dtype": {"value": "bf16", "source": "auto", "reason": "the card is Ampere"}}
     known["train.max_steps"] = {"value": 400, "source": "profile"}
     found = Preview((), (warning,), known, PLANS[0])
-    monkeypatch.setattr(form_screen, "_preview", lambda text, form, machine: found)
+    monkeypatch.setattr(prediction, "_preview", lambda text, form, machine: found)
     kept = ("model", "quantization", "lora", "data", "train")
-    fields = [spec for spec in form_screen.form_fields(Form(place / "x.toml", TEXT)) if spec.table in kept]
-    monkeypatch.setattr(form_screen, "form_fields", lambda form: _some(fields))
+    fields = [spec for spec in form_pane.form_fields(Form(place / "x.toml", TEXT)) if spec.table in kept]
+    monkeypatch.setattr(form_pane, "form_fields", lambda form: _some(fields))
     app = deck()
     app.deck.form, app.deck.machine = Form(place / "support-bot.toml", TEXT, on_disk=True), CPU_MACHINE
     async with app.run_test(size=size) as pilot:
@@ -107,10 +108,10 @@ async def test_run(state: str, size: tuple[int, int], monkeypatch: pytest.Monkey
         writer = EventWriter(run.events_path)
         writer.write("error", code="data", message="rows.jsonl: 2 problems", hint="mend them")
         writer.write("finished", outcome="failed", step=200, exit_code=3, seconds=4400)
-    monkeypatch.setattr("tui.run.screen.short_path", lambda path: f"RUN/{path.name}")
+    monkeypatch.setattr("tui.run.remedy_pane.short_path", lambda path: f"RUN/{path.name}")
     app = attached(run)
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "step 200 of 400", "failed" if state == "failed" else "┤")
-        await until(pilot, lambda: state == "run" or app.deck.mending is not None)
+        await until(pilot, lambda: state == "run" or app.deck.of(RemediesState).remedies is not None)
         await pilot.pause(0.2)
         compare(state, size, screen_text(app))

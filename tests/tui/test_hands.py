@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until, worker_alive
+from tui.commands import COMMANDS
 from tui.documents.new import demo_form
-from tui.frame.commands import BY_ID, SCREENS, commands_of, key_label
+from tui.frame.commands import key_label
 from tui.frame.settings import parse_key, read_settings
 from tui.frame.themes import ANSI, ANSI_LIGHT, LIGHT, THEMES, TRUECOLOR, default_theme
 from tui.main import main
@@ -60,7 +61,7 @@ def test_everything_wrong_in_the_file_is_told_and_the_rest_holds(settings: Path)
         'theme = "tunedeck-ligth"\ncolour = 3\n[keys]\nstop = "c"\nevaluate = ["E", "f6"]\n'
         'chekpoint = "k"\nzoom = "enter"\nlog = 3\n'
     )
-    found = read_settings(NAMES)
+    found = read_settings(COMMANDS, NAMES)
     assert found.theme == ""
     assert dict(found.keys) == {"evaluate": "E,f6"}
     told = {problem.key: f"{problem.message} {problem.hint}" for problem in found.problems}
@@ -73,7 +74,7 @@ def test_everything_wrong_in_the_file_is_told_and_the_rest_holds(settings: Path)
 @pytest.mark.parametrize("text", ["[keys\n", "\x00", "keys = 3\n", "keys = []\n", "a" * 100_000, '[keys]\nstop = ""\n'])
 def test_a_broken_file_leaves_the_deck_its_own_keys(text: str, settings: Path) -> None:
     settings.write_text(text)
-    found = read_settings(NAMES)
+    found = read_settings(COMMANDS, NAMES)
     assert found.problems
     assert not found.keys
 
@@ -91,10 +92,10 @@ def test_keys_are_listed_in_the_shell_with_what_is_wrong(settings: Path, capsys:
 
 def test_two_commands_may_swap_keys(settings: Path) -> None:
     settings.write_text('[keys]\nstop = "c"\ncheckpoint = "x"\n')
-    found = read_settings(NAMES)
+    found = read_settings(COMMANDS, NAMES)
     assert found.problems == ()
     assert dict(found.keys) == {"stop": "c", "checkpoint": "x"}
-    assert key_label(BY_ID["stop"], found.keys) == "c"
+    assert key_label(COMMANDS.by_id["stop"], found.keys) == "c"
 
 
 async def test_other_keys_work_and_stand_in_bar_and_help(settings: Path) -> None:
@@ -137,8 +138,8 @@ async def test_jump_mode_goes_to_a_field_by_its_letter(cpu_machine: object) -> N
         await pilot.press(row[0])
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        assert screen.row is not None
-        assert screen.row.spec.key == "lora.r"
+        assert screen.form_pane.row is not None
+        assert screen.form_pane.row.spec.key == "lora.r"
 
 
 async def test_jump_mode_goes_to_a_row_and_any_other_key_stays(cpu_machine: object) -> None:
@@ -164,7 +165,7 @@ async def test_help_begins_with_what_has_the_keyboard(cpu_machine: object) -> No
         await shows(pilot, "demo (shipped)", "OK")
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        next(row for row in screen.rows if row.spec.key == "model.dtype").focus()
+        next(row for row in screen.form_pane.rows if row.spec.key == "model.dtype").focus()
         await pilot.press("f1")
         await shows(pilot, "model.dtype", "Compute precision", "takes    one of 'auto', 'bf16'", "from     auto: ")
         await pilot.press("escape", "3", "question_mark")
@@ -193,7 +194,7 @@ async def test_every_theme_draws_every_screen(theme: str, cpu_machine: object) -
 
 
 def test_every_screen_of_the_table_has_a_way_to_jump_and_help() -> None:
-    for screen in SCREENS:
-        ids = {command.id for command in commands_of(screen)}
+    for screen in COMMANDS.screens:
+        ids = {command.id for command in COMMANDS.of(screen)}
         assert {"jump", "help", "palette", "back", "quit"} <= ids
     assert os.environ.get("TEXTUAL_THEME") is None

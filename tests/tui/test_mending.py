@@ -16,6 +16,7 @@ from engine.runs.store import Run, create_run
 from tests.tui.conftest import attached, record, screen_text, shows, until
 from tui.documents import document
 from tui.documents.new import demo_form
+from tui.run.commands import RemediesState
 
 
 def demo_run(machine: Machine) -> Run:
@@ -40,7 +41,7 @@ def fail(run: Run, code: str, message: str, **more: Any) -> None:
 
 async def test_out_of_memory_is_mended_by_one_key(cpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     run = demo_run(cpu_machine)
-    fail(run, "resources", "out of memory: not enough", hint="checkpointing on: 710 MiB OK")
+    fail(run, "resources", "out of memory: not enough", cause="out_of_memory", hint="checkpointing on: 710 MiB OK")
     resumed: list[dict[str, Any]] = []
 
     def resume(found: Run, **given: Any) -> subprocess.Popen[bytes]:
@@ -58,6 +59,7 @@ async def test_out_of_memory_is_mended_by_one_key(cpu_machine: Machine, monkeypa
         assert "the run failed" not in screen_text(app)
         (given,) = resumed
         assert given["run_json"]["settings"]["train"]["activation_checkpointing"] is True
+        await until(pilot, lambda: app.deck.process is not None)  # events are read before the starting thread ends
         assert app.deck.process is not None
         app.deck.process.kill()
         app.deck.process.wait()
@@ -97,7 +99,7 @@ async def test_data_trouble_offers_no_remedy(cpu_machine: Machine) -> None:
     app = attached(run)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await shows(pilot, "row 3 has no answer")
-        await until(pilot, lambda: app.deck.mending is not None)
+        await until(pilot, lambda: app.deck.of(RemediesState).remedies is not None)
         assert "remedies" not in screen_text(app)
         await pilot.press("m")
         await until(pilot, lambda: any("none is known" in str(notice.message) for notice in app._notifications))
@@ -105,7 +107,7 @@ async def test_data_trouble_offers_no_remedy(cpu_machine: Machine) -> None:
 
 async def test_a_resumed_run_that_fails_again_is_kept(cpu_machine: Machine) -> None:
     run = demo_run(cpu_machine)
-    fail(run, "resources", "out of memory: not enough")
+    fail(run, "resources", "out of memory: not enough", cause="out_of_memory")
     offset = run.events_path.stat().st_size
     dying = (
         "import sys; from pathlib import Path; from engine.runs.events import EventWriter; "

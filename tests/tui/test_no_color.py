@@ -21,6 +21,7 @@ from tui.charts.chart import ChartData, Series, draw
 from tui.charts.decimate import Point
 from tui.documents.new import demo_form
 from tui.frame.themes import ANSI, ANSI_LIGHT, TRUECOLOR
+from tui.runs.commands import Selection
 
 SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
 SCREENS = ["fit", "profile", "run", "runs", "compare", "results"]
@@ -103,7 +104,7 @@ def full_deck() -> DeckApp:
     record(run, 80)
     app = attached(run)
     app.deck.form = demo_form()
-    app.deck.marked, app.deck.chosen = (run, make_run("other")), run
+    app.deck.of(Selection).marked, app.deck.chosen = (run, make_run("other")), run
     put(run.path / "eval" / "report.json", report())
     return app
 

@@ -10,7 +10,7 @@ from textual.widgets import Input, OptionList
 
 from tests.tui.conftest import screen_text, shows, until
 from tests.tui.keyboard import CLEAR, END, ENTER, F1, QUIT, SAVE, START, TAB, at_once
-from tests.tui.small_profile import SMALL, TEXT, current, form_of, on_row, opened, rows
+from tests.tui.small_profile import SMALL, TEXT, current, form_of, on_row, opened, pane_of, rows
 
 
 @pytest.mark.parametrize("size", SMALL)
@@ -44,7 +44,7 @@ async def test_a_run_goes_by_the_settings_as_they_are_now(profile: Path, started
     app = opened(profile)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("2")
-        await until(pilot, lambda: form_of(app).found.problems)
+        await until(pilot, lambda: pane_of(app).found.problems)
         form_of(app).set_focus(rows(app)["data.datasets.0.path"])
         at_once(pilot, ENTER, CLEAR, "rows.jsonl", START)
         await until(pilot, lambda: started)
@@ -169,7 +169,7 @@ async def test_what_cannot_be_read_yet_predicts_nothing_of_its_own(profile: Path
         await on_row(pilot, app, "lora.r")
 
         def adapters() -> int:
-            plan = form_of(app).found.plan
+            plan = pane_of(app).found.plan
             return plan.shape.lora_r if plan is not None else 0
 
         at_once(pilot, ENTER, CLEAR, "999")
@@ -191,7 +191,7 @@ async def test_another_profile_opens_on_its_first_field(profile: Path) -> None:
                 at for at in range(options.option_count) if name in str(options.get_option_at_index(at).prompt)
             )
             at_once(pilot, ENTER)
-            await until(pilot, lambda name=name: form_of(app)._form.name == name and form_of(app).rows)  # type: ignore
+            await until(pilot, lambda name=name: pane_of(app).form.name == name and pane_of(app).rows)  # type: ignore
             await pilot.pause(0.3)
             assert current(app) == next(iter(rows(app)))
             assert form_of(app).query_one("#form").scroll_y == 0
@@ -205,8 +205,8 @@ async def test_a_file_that_cannot_be_opened_leaves_the_open_one_alone(profile: P
         at_once(pilot, "o", END, ENTER, "broken.toml", ENTER)
         await until(pilot, lambda: app._notifications)
         await pilot.pause(0.3)
-        assert form_of(app).found.problems == ()
-        assert form_of(app).found.plan is not None
+        assert pane_of(app).found.problems == ()
+        assert pane_of(app).found.plan is not None
 
 
 async def test_a_file_that_changes_does_not_take_an_open_field_away(profile: Path) -> None:
@@ -216,7 +216,7 @@ async def test_a_file_that_changes_does_not_take_an_open_field_away(profile: Pat
         at_once(pilot, ENTER, CLEAR, "32")
         await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "32")
         profile.write_text(TEXT.replace("256", "128"))
-        form_of(app)._look_at_disk()
+        form_of(app).files.check_disk()
         await pilot.pause(0.3)
         assert isinstance(app.focused, Input)
         assert app.focused.value == "32"
@@ -231,7 +231,7 @@ async def test_a_question_that_comes_late_does_not_read_what_is_typed(
         await on_row(pilot, app, "name")
         at_once(pilot, ENTER, CLEAR, "da")
         await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "da")
-        form_of(app)._ask_to_sweep("mine", None)  # type: ignore[arg-type]
+        form_of(app).starter.ask_to_sweep("mine", None)  # type: ignore[arg-type]
         at_once(pilot, "y", ENTER)
         await shows(pilot, "4 trials, 2 min", "start the search")
         assert app.deck.form is not None

@@ -15,8 +15,9 @@ from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import SIZES, deck, record, screen_text, shows, until
 from tui.app import DeckApp
+from tui.documents.document import free_path
 from tui.documents.form import Form
-from tui.documents.new import demo_form, file_form, free_path
+from tui.documents.new import demo_form, file_form
 from tui.profile.field import FieldRow
 from tui.profile.screen import ProfileScreen
 
@@ -53,7 +54,7 @@ def opened(path: Path) -> DeckApp:
 def rows(app: DeckApp) -> dict[str, FieldRow]:
     screen = app.screen_stack[0]
     assert isinstance(screen, ProfileScreen)
-    return {row.spec.key: row for row in screen.rows}
+    return {row.spec.key: row for row in screen.form_pane.rows}
 
 
 async def ready(pilot: Any, app: DeckApp) -> None:
@@ -83,7 +84,7 @@ async def test_an_edit_moves_the_prediction_and_saves_with_comments(profile: Pat
         assert isinstance(screen, ProfileScreen)
 
         def trained() -> int:
-            return screen.found.plan.estimate.trainable_parameters if screen.found.plan else 0
+            return screen.form_pane.found.plan.estimate.trainable_parameters if screen.form_pane.found.plan else 0
 
         await until(pilot, lambda: trained() > 0)
         before = trained()
@@ -345,12 +346,12 @@ async def test_a_file_changed_on_disk_is_read_again_or_told(profile: Path, cpu_m
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
         profile.write_text(TEXT.replace("r = 8", "r = 12"))
-        screen._look_at_disk()
+        screen.files.check_disk()
         await until(pilot, lambda: "lora.r" in rows(app) and rows(app)["lora.r"].state.value == "12")
         rows(app)["data.packing"].focus()
         await pilot.press("space")
         profile.write_text(TEXT.replace("r = 8", "r = 20  # theirs"))
-        screen._look_at_disk()
+        screen.files.check_disk()
         await shows(pilot, "changed on disk", "R take over")
         assert rows(app)["lora.r"].state.value == "12"
         await pilot.press("R")
@@ -379,13 +380,13 @@ async def test_the_time_of_a_run_moves_with_the_settings(profile: Path, cpu_mach
         await ready(pilot, app)
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        await until(pilot, lambda: screen._time() is not None)
-        before = screen._time()
+        await until(pilot, lambda: screen.time() is not None)
+        before = screen.time()
         assert before is not None
         assert before.source == "by file size"
         rows(app)["train.num_train_epochs"].focus()
         await pilot.press("enter", "ctrl+u", *"30")
-        await until(pilot, lambda: (now := screen._time()) is not None and now.tokens > 9 * before.tokens)
+        await until(pilot, lambda: (now := screen.time()) is not None and now.tokens > 9 * before.tokens)
 
 
 # One wrong value after the other for each kind of field: typed text, and the beginning of what the form says.

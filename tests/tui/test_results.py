@@ -25,16 +25,14 @@ from tests.tui.results_of import RUN_ID, SAMPLES, SETTINGS, FakeTalk, exported, 
 from tests.tui.test_hostile import NASTY, check
 from tui.app import DeckApp
 from tui.reading.jobs import JobReader
+from tui.results.commands import ResultsState
 from tui.results.exports import (
-    BITS,
     FORMATS,
-    GGUF,
-    QUANTIZED,
     Choices,
     command,
-    estimated_bytes,
     first_choices,
     make_exported,
+    size_estimate,
     toggled,
 )
 from tui.results.reader import ResultReader, make_report
@@ -215,7 +213,7 @@ async def test_a_job_is_ended_by_key(cpu_machine: object) -> None:
     app = opened(run)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("5", "e")
-        await until(pilot, lambda: app.deck.results.exporting)
+        await until(pilot, lambda: app.deck.of(ResultsState).exporting)
         await pilot.press("x")
         await until(pilot, lambda: holder.poll() is not None)
     holder.stdout.close()
@@ -271,11 +269,9 @@ def test_an_export_that_was_deleted_is_not_shown(place: Path) -> None:
 
 def test_the_deck_offers_every_format_of_the_exporter() -> None:
     kinds = Export.model_fields
-    offered = {"quantized": set(QUANTIZED), "gguf": set(GGUF)}
-    known = {name: set(get_args(get_args(kinds[name].annotation)[0])) for name in offered}
-    assert offered == known
-    assert {*QUANTIZED, *(f"gguf {kind}" for kind in GGUF)} <= {name for name, _ in FORMATS}
-    assert {*QUANTIZED, *GGUF} == set(BITS)
+    known = {name: set(get_args(get_args(kinds[name].annotation)[0])) for name in ("quantized", "gguf")}
+    offered = {name for name, _ in FORMATS}
+    assert offered == {"adapter", "merged", *known["quantized"], *(f"gguf {kind}" for kind in known["gguf"])}
 
 
 def test_formats_are_chosen_as_the_exporter_takes_them() -> None:
@@ -311,7 +307,7 @@ def test_sizes_are_told_before_anything_is_written() -> None:
     record = runs.record_of(found)
     assert isinstance(record, runs.RunRecord)
     sizes = {
-        name: (estimated_bytes(name, Choices(), record) or 0) / 1e9
+        name: (size_estimate(name, Choices(), record) or 0) / 1e9
         for name in ("adapter", "merged", "nf4", "int8", "gguf q8_0", "gguf q4_0")
     }
     assert sizes["adapter"] == pytest.approx(0.08)
@@ -320,8 +316,8 @@ def test_sizes_are_told_before_anything_is_written() -> None:
     assert 7.0 < sizes["int8"] < 7.4
     assert sizes["gguf q8_0"] == pytest.approx(7.16 * 7.0 / 6.74, rel=0.01)  # llama.cpp's 7B: 7.16 GB of 6.74 B weights
     assert 3.9 < sizes["gguf q4_0"] < 4.2
-    assert estimated_bytes("merged", Choices(), None) is None
-    assert estimated_bytes("merged", Choices(dtype="fp32"), record) == 28e9
+    assert size_estimate("merged", Choices(), None) is None
+    assert size_estimate("merged", Choices(dtype="fp32"), record) == 28e9
 
 
 async def test_choices_change_the_command_and_its_words(cpu_machine: object) -> None:

@@ -98,7 +98,7 @@ async def test_a_line_that_comes_just_after_scrolling_up_moves_nothing() -> None
         log.scroll_home(animate=False, immediate=True)
         log.write_lines(["the next"])
         assert isinstance(app.screen, RunScreen)
-        app.screen._lines_seen -= 1
+        app.screen.log_pane._lines_seen -= 1
         app.screen._show()
         await pilot.pause(0.2)
         assert log.scroll_y == 0
@@ -116,7 +116,7 @@ async def test_pause_holds_the_view_while_reading_goes_on() -> None:
         EventWriter(run.events_path).write("train_step", step=21, steps_total=400, loss=0.5)
         screen = app.screen
         assert isinstance(screen, RunScreen)
-        await until(pilot, lambda: screen._latest is not None and screen._latest.step == 21)
+        await until(pilot, lambda: screen.follower.latest is not None and screen.follower.latest.step == 21)
         assert "step 20 of 400" in screen_text(app)
         await pilot.press("p")
         await shows(pilot, "step 21 of 400")

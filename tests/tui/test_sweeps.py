@@ -15,7 +15,7 @@ from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, settle, trained
 from tests.tui.test_hostile import NASTY, check
 from tui.runs.listing import Listing, RunList
-from tui.runs.view import Choice, entries, sweeps
+from tui.runs.view import Selection, entries, sweeps
 
 VALUES = (0.9, 0.5, None)
 
@@ -139,13 +139,13 @@ def test_trials_stand_together_when_their_sweep_is_gone(place: object) -> None:
 def test_damaged_sweeps_and_hostile_settings_are_lines_too(place: object) -> None:
     found = sweep()
     put(found.path / "sweep.json", {"v": 99})
-    (line,) = entries(RunList().read(), Choice())
+    (line,) = entries(RunList().read(), Selection())
     assert line.state == "damaged"
     put(found.path / "sweep.json", {"v": 1, "metric": "exact_match", "trials": "many"})
     put(found.path / "trials.json", {"trials": [{"trial": 1}]})
-    (line,) = entries(RunList().read(), Choice())
+    (line,) = entries(RunList().read(), Selection())
     assert line.state == "stopped"
-    assert entries(Listing(), Choice()) == []
+    assert entries(Listing(), Selection()) == []
 
 
 async def test_hostile_sweeps(cpu_machine: object) -> None:

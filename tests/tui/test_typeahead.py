@@ -11,8 +11,9 @@ from textual.widgets import Input, OptionList
 from engine.hardware.machine import Machine
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, PALETTE, QUIT, at_once, click
-from tests.tui.small_profile import SMALL, current, form_of, on_row, opened, rows
+from tests.tui.small_profile import SMALL, current, on_row, opened, pane_of, rows
 from tui.profile.screen import ProfileScreen
+from tui.run.log_pane import LogPane
 
 
 @pytest.mark.parametrize("size", SMALL)
@@ -94,7 +95,7 @@ async def test_the_palette_finds_what_was_typed_at_once(profile: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "lora.r")
         at_once(pilot, PALETTE, "advanced", ENTER)
-        await until(pilot, lambda: form_of(app).advanced and "lora.use_dora" in rows(app))
+        await until(pilot, lambda: pane_of(app).advanced and "lora.use_dora" in rows(app))
         assert len(app.screen_stack) == 1
 
 
@@ -152,5 +153,5 @@ async def test_a_stop_typed_ahead_waits_for_its_question(cpu_machine: Machine) -
     app = attached(run)
     async with app.run_test(size=(80, 24)) as pilot:
         at_once(pilot, "/loss", ENTER)
-        await until(pilot, lambda: getattr(app.screen, "words", "") == "loss")
+        await until(pilot, lambda: app.screen.query_one(LogPane).words == "loss")
         assert app.current_mode == "run"

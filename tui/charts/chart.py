@@ -1,7 +1,7 @@
 """Drawing curves with braille dots: pure functions from points to rows of characters.
 
-Two dots wide and four high per character. The widget is `widgets/chart.py`; ASCII output is made of
-the same characters by `ascii_only.py`.
+A character is two dots wide and four high. The widget is in `widgets.py`; `tui.terminal.ascii` replaces the characters
+where the terminal shows ASCII alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tui.charts.decimate import Point
 
-Run = tuple[str, str]
+Styled = tuple[str, str]
 """Characters and their style."""
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -23,7 +23,7 @@ LETTER_EVERY = 18
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A further line with a style and, where colors may not tell, a letter of its own."""
+    """A further line with a style, and a letter of its own for readers without colors."""
 
     points: tuple[Point, ...]
     style: str
@@ -72,7 +72,7 @@ class Range:
         return [index * self.step for index in range(first, last + 1)][:50]
 
     def label(self, value: float) -> str:
-        """`value` with the digits that tell neighbours apart."""
+        """`value` with the digits that tell neighbors apart."""
         if self.high >= 10_000:
             return f"{value / 1000:,.{0 if self.step >= 1000 else 1}f}k"
         if max(abs(self.high), abs(self.low)) < 1e-2:
@@ -146,12 +146,12 @@ class Canvas:
             self._glyphs[y // 4][x // 2] = character
             self._styles[y // 4][x // 2] = style
 
-    def rows(self) -> list[list[Run]]:
+    def rows(self) -> list[list[Styled]]:
         """Rows of runs of equal style."""
         return [self._row(y) for y in range(self.height)]
 
-    def _row(self, y: int) -> list[Run]:
-        runs: list[Run] = []
+    def _row(self, y: int) -> list[Styled]:
+        runs: list[Styled] = []
         cells = zip(self._bits[y], self._lines[y], self._glyphs[y], self._styles[y], strict=True)
         for haze, bits, glyph, style in cells:
             character = glyph or (chr(0x2800 + (bits or haze)) if bits or haze else " ")
@@ -162,19 +162,20 @@ class Canvas:
         return runs
 
 
-def _scale(value: float, low: float, high: float, dots: int) -> int:
+def scale(value: float, low: float, high: float, dots: int) -> int:
+    """Where `value` lies on an axis of `dots` places from `low` to `high`."""
     return round((value - low) / (high - low) * (dots - 1)) if high > low else 0
 
 
 def plot(canvas: Canvas, data: ChartData, x_axis: Range, y_axis: Range) -> None:
-    """Draw raw dots, then the line, then the marks."""
+    """Draw raw dots, then the lines, then the marks, levels and crosshair."""
     dots_x, dots_y = canvas.width * 2, canvas.height * 4
 
     def across(value: float) -> int:
-        return _scale(value, x_axis.low, x_axis.high, dots_x)
+        return scale(value, x_axis.low, x_axis.high, dots_x)
 
     def down(value: float) -> int:
-        return dots_y - 1 - _scale(value, y_axis.low, y_axis.high, dots_y)
+        return dots_y - 1 - scale(value, y_axis.low, y_axis.high, dots_y)
 
     for point in data.raw:
         canvas.column(across(point.x), down(point.high), down(point.low), RAW_STYLE)
@@ -225,7 +226,7 @@ def letters(canvas: Canvas, letter: str, style: str, number: int, places: Sequen
     canvas.glyph(*places[-1], letter, bold)
 
 
-def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
+def draw(data: ChartData, width: int, height: int) -> list[list[Styled]]:
     """A chart in `width` x `height` characters: labels at the left, steps below; empty when there is no room."""
     values = value_range(data)
     if values is None or width < 16 or height < 3:
@@ -240,23 +241,24 @@ def draw(data: ChartData, width: int, height: int) -> list[list[Run]]:
     low, high = data.window or (0.0 if min(xs) < 0.1 * max(xs) else min(xs), max(xs))
     x_axis = nice_range(low, high, max(1, canvas.width // 10)) if low < high else _single(xs[0])
     plot(canvas, data, x_axis, y_axis)
-    at_row = {plot_height - 1 - _scale(value, y_axis.low, y_axis.high, plot_height): labels[value] for value in labels}
+    at_row = {plot_height - 1 - scale(value, y_axis.low, y_axis.high, plot_height): labels[value] for value in labels}
     rows = []
     for index, runs in enumerate(canvas.rows()):
         label = at_row.get(index)
         rows.append([(f"{label or '':>{gutter}} {'┤' if label else '│'}", AXIS_STYLE), *runs])
-    return rows + _foot(x_axis, canvas.width, gutter)
+    return rows + foot(x_axis, canvas.width, gutter)
 
 
 def _single(x: float) -> Range:
     return Range(x - 1, x + 1, 1)
 
 
-def _foot(axis: Range, width: int, gutter: int) -> list[list[Run]]:
+def foot(axis: Range, width: int, gutter: int) -> list[list[Styled]]:
+    """The axis below a chart: a line with ticks, and their labels."""
     line, text = ["─"] * width, [" "] * (width + gutter + 2)
     end = 0
     for value in axis.ticks():
-        column = _scale(value, axis.low, axis.high, width)
+        column = scale(value, axis.low, axis.high, width)
         label = axis.label(value)
         start = min(max(end, gutter + 2 + column - len(label) // 2), len(text) - len(label))
         if start < end or not 0 <= column < width:

@@ -1,7 +1,7 @@
 """Curves of any length in a fixed number of points, kept up to date point by point.
 
-Neighbouring points are merged in pairs when the buffer is full, so a spike is never lost and a million
-steps cost what a thousand do. Fed by `tail.py`, drawn by `chart.py`.
+Neighboring points are merged in pairs when the buffer is full, so a spike is never lost and a million steps cost what a
+thousand do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One or more neighbouring values: where they begin, their range and their mean."""
+    """One or more neighboring values: where they begin, their range and their mean."""
 
     x: float
     low: float
@@ -75,11 +75,11 @@ def binned(xs: array[float], ys: array[float], low: float, high: float, capacity
     """The values between two x in at most `capacity` points of equally many values; `xs` must not fall."""
     first, last = bisect_left(xs, low), bisect_right(xs, high)
     per = max(1, -(-(last - first) // capacity))
-    found = []
+    points = []
     for start in range(first, last, per):
         part = ys[start : min(start + per, last)]
-        found.append(Point(xs[start], min(part), max(part), sum(part) / len(part)))
-    return tuple(found)
+        points.append(Point(xs[start], min(part), max(part), sum(part) / len(part)))
+    return tuple(points)
 
 
 def smoothed(points: Sequence[Point], share: float) -> tuple[Point, ...]:
@@ -92,11 +92,11 @@ def smoothed(points: Sequence[Point], share: float) -> tuple[Point, ...]:
 
 
 def _averages(values: Sequence[float], weight: float) -> list[float]:
-    average, found = 0.0, []
+    average, averages = 0.0, []
     for index, value in enumerate(values):
         average += max(weight, 1 / (index + 1)) * (value - average)
-        found.append(average)
-    return found
+        averages.append(average)
+    return averages
 
 
 class Smooth:

@@ -1,6 +1,6 @@
-"""Curves of several runs in one chart, told apart by letters as well as by colour. Pure functions.
+"""Curves of several runs in one chart, with a letter for each beside its color. Pure functions.
 
-Scale and canvas are those of `chart.py`. Used by `widgets/overlaychart.py`.
+Scale and canvas are those of `chart.py`.
 """
 
 from __future__ import annotations
@@ -9,31 +9,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tui.charts.chart import AXIS_STYLE, Canvas, Range, _foot, _scale, letters, nice_range
-from tui.charts.chart import Run as Piece
+from tui.charts.chart import AXIS_STYLE, Canvas, Range, Styled, foot, letters, nice_range, scale
 
 STYLES = ("$accent", "$warning", "$success", "$error", "$secondary", "$foreground")
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One curve: its letter, its place in the list (for the colour), points by x."""
+    """One curve: its letter, its place in the list (for the color), points by x."""
 
     letter: str
     place: int
     points: tuple[tuple[float, float], ...]
 
     def logarithmic(self) -> Series:
-        """The same curve with values as powers of ten; what is not above zero has no place there."""
+        """The same curve with values as powers of ten; values that are not above zero are left out."""
         return replace(self, points=tuple((x, math.log10(y)) for x, y in self.points if y > 0))
 
     @property
     def style(self) -> str:
-        """Its colour."""
+        """Its color."""
         return STYLES[self.place % len(STYLES)]
 
 
-def draw_overlay(series: Sequence[Series], width: int, height: int, *, powers: bool = False) -> list[list[Piece]]:
+def draw_overlay(series: Sequence[Series], width: int, height: int, *, powers: bool = False) -> list[list[Styled]]:
     """The chart in `width` x `height` characters; empty when there is no room or nothing to show.
 
     `powers`: values are shown as powers of ten.
@@ -53,11 +52,11 @@ def draw_overlay(series: Sequence[Series], width: int, height: int, *, powers: b
     for number, (one, places) in enumerate(zip(series, lines, strict=True)):
         letters(canvas, one.letter, one.style, number, places)
     at_row = {canvas.height - 1 - _at(value, y_axis, canvas.height): text for value, text in labels.items()}
-    rows: list[list[Piece]] = []
+    rows: list[list[Styled]] = []
     for index, pieces in enumerate(canvas.rows()):
         label = at_row.get(index, "")
         rows.append([(f"{label:>{gutter}} {'┤' if label else '│'}", AXIS_STYLE), *pieces])
-    return rows + _foot(x_axis, canvas.width, gutter)
+    return rows + foot(x_axis, canvas.width, gutter)
 
 
 def _spread(values: list[float]) -> tuple[float, float]:
@@ -67,7 +66,7 @@ def _spread(values: list[float]) -> tuple[float, float]:
 
 
 def _at(value: float, axis: Range, cells: int) -> int:
-    return _scale(value, axis.low, axis.high, cells)
+    return scale(value, axis.low, axis.high, cells)
 
 
 def _plot(canvas: Canvas, one: Series, x_axis: Range, y_axis: Range) -> list[tuple[int, int]]:

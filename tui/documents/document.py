@@ -6,6 +6,7 @@ the fit screen must come up without it.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -101,6 +102,14 @@ def moved_paths(values: Mapping[str, Any], old: Path, new: Path) -> dict[str, An
             if value and not Path(str(value)).expanduser().is_absolute() and path.exists():
                 changed[key] = str(path)
     return changed
+
+
+def free_path(stem: str, folder: Path | None = None) -> Path:
+    """`STEM.toml` in `folder` (default: here), or the first numbered one that is not there yet."""
+    place = folder or Path.cwd()
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._").lower()[:48] or "profile"
+    names = [f"{clean}.toml", *(f"{clean}-{number}.toml" for number in range(2, 1000))]
+    return next((place / name for name in names if not (place / name).exists()), place / names[0])
 
 
 def difference(before: str, after: str, name_before: str, name_after: str) -> list[str]:

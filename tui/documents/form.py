@@ -6,20 +6,18 @@ person's comments survive. `preview` is the slow part and runs in a thread.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.api import fit, profiles, runs
+from engine.api import profiles
 from engine.api.fit import Machine, Plan
 from engine.errors import EngineError, Problem
 from tui.documents import document
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
-    from engine.api.runs import Run
 
 
 @dataclass(slots=True)
@@ -148,9 +146,7 @@ class Form:
                 notice += "; the file had changed, its other lines were kept"
             self.base_text = text
         elif self.path.exists():
-            from tui.documents.new import free_path
-
-            self.path = free_path(self.path.stem, self.path.parent)
+            self.path = document.free_path(self.path.stem, self.path.parent)
             notice = f"saved {self.path.name}"
         text = self.text()
         document.save(self.path, text)
@@ -190,13 +186,6 @@ def preview(text: str, path: Path, machine: Machine) -> Preview:
     except EngineError as error:
         return Preview(error.problems or (Problem(error.message, error.hint, error.where),), (), {}, seen.plan)
     return Preview((), resolved.warnings, resolved.provenance, resolved.plan)
-
-
-def launch(text: str, path: Path) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Start a detached run of a profile's text on what the machine has free now. Raises EngineError."""
-    resolved = profiles.resolve_profile(document.loaded(text, path), fit.probe_machine())
-    name = resolved.settings.name or path.stem
-    return runs.start_run(name, resolved.to_run_json(), text)
 
 
 def form_fields(form: Form) -> list[FieldSpec]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from engine.api import fit, profiles, runs
@@ -27,14 +26,6 @@ path = "demo:train"
 """
 
 
-def free_path(stem: str, folder: Path | None = None) -> Path:
-    """`STEM.toml` in `folder` (default: here), or the first numbered one that is not there yet."""
-    place = folder or Path.cwd()
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._").lower()[:48] or "profile"
-    names = [f"{clean}.toml", *(f"{clean}-{number}.toml" for number in range(2, 1000))]
-    return next((place / name for name in names if not (place / name).exists()), place / names[0])
-
-
 def file_form(path: Path) -> Form:
     """The profile in `path`. Raises EngineError when it cannot be read."""
     return Form(path, document.read(path), on_disk=True)
@@ -42,7 +33,7 @@ def file_form(path: Path) -> Form:
 
 def shipped_form(name: str, text: str) -> Form:
     """A profile that comes with the program; saving writes a copy into this folder."""
-    return Form(free_path(name), text, shipped=True)
+    return Form(document.free_path(name), text, shipped=True)
 
 
 def demo_form(asked: Requirements | None = None) -> Form:
@@ -55,7 +46,7 @@ def demo_form(asked: Requirements | None = None) -> Form:
 
 def plan_form(plan: Plan, data_path: str, asked: Requirements) -> Form:
     """A new profile from a plan and a file of examples, on the device asked for; not on disk until it is saved."""
-    path = free_path(plan.model.name.rpartition("/")[2])
+    path = document.free_path(plan.model.name.rpartition("/")[2])
     return Form(path, document.toml_of(profiles.plan_to_profile(plan, _relative(data_path, path.parent), asked)))
 
 
@@ -116,11 +107,11 @@ def best_form(sweep: Run) -> Form:
         raise EngineError(
             "no trial has a value yet", code=ExitCode.PROFILE, where=sweep.id, hint="wait for the first one to end"
         )
-    return Form(free_path(f"{short_name(sweep.id)}-best"), document.read(path))
+    return Form(document.free_path(f"{short_name(sweep.id)}-best"), document.read(path))
 
 
 def _place(run: Run, record: RunRecord) -> Path:
     folder = record.base_dir or Path(".")
     written = record.profile_path.stem if record.profile_path else ""
     stem = written if written and written != "profile" else short_name(run.id)
-    return free_path(stem, folder if folder.is_dir() else None)
+    return document.free_path(stem, folder if folder.is_dir() else None)

@@ -13,8 +13,8 @@ from engine.api import fit as fit_api
 from engine.api.fit import Machine, Plan
 from tui.fit.machine import holders_text
 from tui.fit.ranking import AUTO, Device
-from tui.fit.view import plan_device, verdict_text
-from tui.text import VERDICT_STYLES, clip, fit, fit_right, gib, line, safe
+from tui.fit.view import verdict_text
+from tui.text import VERDICT_STYLES, clip, fit, fit_right, gib, line, plan_device, safe
 
 _FREE_CELLS, _SHORT_FREE_CELLS = 22, 14
 _ROOMY, _TIGHT = 42, 33

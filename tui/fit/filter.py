@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.api.fit import GIB, Plan
-from tui.fit.view import how
+from tui.text import how
 
 FILTER_HELP = """\
 words   all have to be found in name, family, licence, uses, how or verdict; -word must not

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -19,10 +18,12 @@ from engine.api import fit
 from engine.api.fit import Machine, Plan, Requirements
 from engine.errors import EngineError
 from tui.background import Lane
+from tui.fit.commands import FIT_COMMANDS
 from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP, Filter, matches, parse_filter
 from tui.fit.machine import machine_height, machine_lines
+from tui.fit.making import make_profile
 from tui.fit.ranking import (
     Device,
     Ranking,
@@ -41,7 +42,6 @@ from tui.fit.view import (
     device_words,
     fit_command,
     heading,
-    how,
     looking_line,
     model_row,
     none_found_line,
@@ -58,9 +58,6 @@ from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.rows import Row, Rows
 
-if TYPE_CHECKING:
-    from tui.documents.form import Form
-
 PROBE_EVERY_S = 2.0
 FIRST_S = 3.0
 """Keys typed while the deck opens wait so long for the first ranking; a driver that hangs must not hold them."""
@@ -70,7 +67,7 @@ class FitScreen(DeckScreen):
     """See the module."""
 
     NAME = "fit"
-    BINDINGS: ClassVar = bindings("fit")
+    BINDINGS: ClassVar = bindings(FIT_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +132,6 @@ class FitScreen(DeckScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lines are laid out for the width."""
-        super().on_resize(event)
         self.call_after_refresh(self._show_all)
 
     # Looking and ranking
@@ -383,28 +379,5 @@ class FitScreen(DeckScreen):
 
     def do_make(self) -> None:
         """A new profile from the plan under the cursor."""
-        from tui.documents.new import demo_form, plan_form
-
-        plan = self.deck.plan
-        if plan is None:
-            return
-        if plan.model.name == "demo":
-            self._open_form(partial(demo_form, self.requirements))
-            return
-
-        def make(path: str | None) -> None:
-            if path is not None:
-                self._open_form(partial(plan_form, plan, path, self.requirements))
-
-        from tui.documents.new import data_path_problem
-
-        title = f"Data for {short_model(plan.model.name)}, {how(plan.shape)}"
-        self.app.push_screen(Ask(title, "path of a json, jsonl, csv or parquet file", "", data_path_problem), make)
-
-    def _open_form(self, make: Callable[[], Form]) -> None:
-        try:
-            form = make()
-        except EngineError as error:
-            self.say(safe(error, 400), error=True)
-            return
-        self.deck_app.open_form(form)
+        if self.deck.plan is not None:
+            make_profile(self, self.deck.plan, self.requirements)

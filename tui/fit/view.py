@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api.fit import Machine, Plan, Requirements, TrainingShape
+from engine.api.fit import Machine, Plan, Requirements
 from engine.text import format_bytes
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
-from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, rate, safe, spread, thin_bar
+from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, how, line, plan_device, rate, safe, spread, thin_bar
 
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
@@ -51,13 +51,6 @@ def heading(width: int) -> Content:
     text = fit("  model", at.model + 2) + fit("how", at.how) + fit("predicted", at.bar + 1 + at.predicted)
     text += fit_right("tokens/s", at.rate) if at.rate else ""
     return Content.styled(clip(text, width), "dim")
-
-
-def how(shape: TrainingShape) -> str:
-    """`LoRA bf16`, `QLoRA nf4`, `full fp32`."""
-    if shape.method != "lora":
-        return f"{shape.method} {shape.compute_dtype}"
-    return f"LoRA {shape.compute_dtype}" if shape.quantization == "none" else f"QLoRA {shape.quantization}"
 
 
 def short_model(name: str) -> str:
@@ -102,11 +95,6 @@ def device_words(requirements: Requirements, machine: Machine | None, ranking: R
         return f"auto → {plan_device(plan)}" if plan else AUTO
     found = [one.name for one in devices(machine) if one.key == chosen] if machine else []
     return found[0] if found else "not here"
-
-
-def plan_device(plan: Plan) -> str:
-    """`GPU 1`, `CPU`."""
-    return safe(plan.card) or ("CPU" if plan.device_index is None else "GPU")
 
 
 def task_line(requirements: Requirements, device: str, count: str, width: int) -> Content:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from textual.content import Content
 
-from tui.frame.commands import Command, commands_of, key_label
+from tui.frame.commands import Command, CommandTable, key_label
 from tui.frame.settings import DeckSettings
 from tui.text import Part, fit, line, safe, short_path
 from tui.widgets.dialogs import Reader
@@ -45,9 +45,14 @@ def _rows(commands: list[Command], keys: Mapping[str, str]) -> list[Part]:
     return parts
 
 
-def help_text(screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None) -> Content:
+def help_text(
+    table: CommandTable,
+    screen: str,
+    here: tuple[str, Content] | None = None,
+    settings: DeckSettings | None = None,
+) -> Content:
     """What has the keyboard, then everything the hands can do on `screen`, then where keys are changed."""
-    commands = commands_of(screen)
+    commands = table.of(screen)
     keys = settings.keys if settings else {}
     parts: list[Part] = _rows([command for command in commands if command.screen], keys)
     for shown, text in EXTRA.get(screen, ()):
@@ -68,10 +73,11 @@ def help_text(screen: str, here: tuple[str, Content] | None = None, settings: De
     )
 
 
-class HelpScreen(Reader):
-    """`?`."""
-
-    def __init__(
-        self, screen: str, here: tuple[str, Content] | None = None, settings: DeckSettings | None = None
-    ) -> None:
-        super().__init__(f"Keys: {screen}", help_text(screen, here, settings))
+def help_screen(
+    table: CommandTable,
+    screen: str,
+    here: tuple[str, Content] | None = None,
+    settings: DeckSettings | None = None,
+) -> Reader:
+    """What `?` opens."""
+    return Reader(f"Keys: {screen}", help_text(table, screen, here, settings))

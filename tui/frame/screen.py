@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,14 +14,14 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
+from tui.frame.deck import Deck, deck_of
 from tui.frame.jump import Target
+from tui.frame.keybar import KeyBar
 from tui.text import Part
 from tui.widgets.dialogs import drop_stale
-from tui.widgets.lines import KeyBar
 from tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
-    from tui.app import DeckApp
     from tui.frame.session import DeckState
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
@@ -38,16 +38,16 @@ class TooSmall(Widget):
 
 
 class DeckScreen(Screen[None]):
-    """Base of the four screens; a subclass gives `NAME` and `compose_body`."""
+    """Base of every screen; a subclass gives `NAME` and `compose_body`."""
 
     NAME: ClassVar[str] = ""
     AUTO_FOCUS = ""
     _had_keyboard: Widget | None = None
 
     @property
-    def deck_app(self) -> DeckApp:
-        """The app, by its own type."""
-        return cast("DeckApp", self.app)
+    def deck_app(self) -> Deck:
+        """The app, as far as screens know it."""
+        return deck_of(self)
 
     @property
     def deck(self) -> DeckState:

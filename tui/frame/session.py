@@ -9,31 +9,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from engine.api.fit import Machine, Plan
     from engine.api.runs import Run
     from tui.documents.form import Form
     from tui.reading.snapshot import RunSnapshot
-    from tui.run.remedies import Mending
-    from tui.runs.listing import RunRow, SweepRow
 
-
-@dataclass(frozen=True, slots=True)
-class ResultsState:
-    """What the commands of the results screen must know of it."""
-
-    view: str = "scores"
-    """`scores`, `chat` or `export`."""
-    cannot_ask: str = "no run is chosen: pick one on screen 4"
-    """Why the run's model can be neither talked with nor exported; empty when it can."""
-    cannot_evaluate: str = "no run is chosen: pick one on screen 4"
-    evaluating: bool = False
-    exporting: bool = False
-    answering: bool = False
-    samples: bool = False
-    """Whether a sample is under the cursor."""
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -54,14 +38,15 @@ class DeckState:
     process_offset: int = 0
     """Byte of the event file where what that worker writes begins: 0 for a new run."""
     snapshot: RunSnapshot | None = None
-    mending: Mending | None = None
-    """What would let the attached run go on, when it failed."""
-    row: RunRow | None = None
-    """The run under the cursor of the runs screen."""
-    sweep: SweepRow | None = None
-    """The sweep under that cursor, when it is one."""
-    marked: tuple[Run, ...] = ()
-    """Runs marked for a comparison, in the order in which they were."""
     chosen: Run | None = None
     """The run whose results are shown."""
-    results: ResultsState = field(default_factory=ResultsState)
+    _of_screens: dict[type[Any], Any] = field(default_factory=dict)
+
+    def of(self, kind: type[T]) -> T:
+        """What one screen alone knows, as it put it last; `kind`'s defaults before that."""
+        found: T = self._of_screens.setdefault(kind, kind())
+        return found
+
+    def put(self, facts: object) -> None:
+        """Replace what one screen knows."""
+        self._of_screens[type(facts)] = facts

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
-from tui.frame.commands import BY_ID, COMMANDS, SCREENS
+from tui.frame.commands import Command, CommandTable
 from tui.text import safe
 
 KEPT = frozenset(
@@ -52,8 +52,8 @@ def settings_path() -> Path:
     return Path(base) / "tunedeck" / "deck.toml"
 
 
-def read_settings(themes: frozenset[str] = frozenset()) -> DeckSettings:
-    """The file's settings; without a file there are none. Never raises for what a person wrote."""
+def read_settings(table: CommandTable, themes: frozenset[str] = frozenset()) -> DeckSettings:
+    """The file's settings for the commands of `table`; without a file none. Never raises for what a person wrote."""
     path = settings_path()
     try:
         with path.open("rb") as file:
@@ -65,7 +65,7 @@ def read_settings(themes: frozenset[str] = frozenset()) -> DeckSettings:
         return DeckSettings(path, problems=(Problem(safe(error), "the deck uses its own keys", where=str(path)),))
     problems: list[Problem] = []
     theme = _theme(tree.get("theme", ""), themes, problems)
-    keys = _keys(tree.get("keys", {}), problems)
+    keys = _keys(tree.get("keys", {}), table, problems)
     for name in tree:
         if name not in ("theme", "keys"):
             problems.append(Problem("is no setting of the deck", _near(name, ["theme", "keys"]), key=safe(name, 60)))
@@ -84,21 +84,21 @@ def _near(name: str, known: list[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else "there are: " + ", ".join(known[:12])
 
 
-def _keys(table: Any, problems: list[Problem]) -> dict[str, str]:
-    if not isinstance(table, dict):
+def _keys(written: Any, table: CommandTable, problems: list[Problem]) -> dict[str, str]:
+    if not isinstance(written, dict):
         problems.append(Problem("must be a table: [keys]", key="keys"))
         return {}
     found: dict[str, str] = {}
-    for name, written in table.items():
+    for name, value in written.items():
         key = f"keys.{safe(name, 40)}"
-        if name not in BY_ID:
-            problems.append(Problem("is no command", _near(str(name), list(BY_ID)), key=key))
+        if name not in table.by_id:
+            problems.append(Problem("is no command", _near(str(name), list(table.by_id)), key=key))
             continue
         try:
-            found[name] = ",".join(parse_key(text) for text in _texts(written))
+            found[name] = ",".join(parse_key(text) for text in _texts(value))
         except ValueError as error:
             problems.append(Problem(str(error), "write a key as 's', 'S', '/', 'f5' or 'ctrl+x'", key=key))
-    return _without_clashes(found, problems)
+    return _without_clashes(found, table, problems)
 
 
 def _texts(written: Any) -> list[str]:
@@ -140,12 +140,12 @@ def _character(character: str) -> str:
     return short.get(name, name)
 
 
-def _without_clashes(found: dict[str, str], problems: list[Problem]) -> dict[str, str]:
+def _without_clashes(found: dict[str, str], table: CommandTable, problems: list[Problem]) -> dict[str, str]:
     """What is left when no key means two things on one screen; the earlier one in the table keeps it."""
     kept = dict(found)
     for name in found:
-        for key, other, screen in _clashes(name, kept):
-            label = BY_ID[other].label
+        for key, other, screen in _clashes(table.by_id[name], kept, table):
+            label = table.by_id[other].label
             hint = f"give '{other}' another key too"
             problems.append(Problem(f"'{key}' is '{label}' on the {screen} screen", hint, key=f"keys.{name}"))
             del kept[name]
@@ -153,13 +153,12 @@ def _without_clashes(found: dict[str, str], problems: list[Problem]) -> dict[str
     return kept
 
 
-def _clashes(name: str, kept: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    command = BY_ID[name]
-    screens = [command.screen] if command.screen else list(SCREENS)
+def _clashes(command: Command, kept: Mapping[str, str], table: CommandTable) -> Iterator[tuple[str, str, str]]:
+    screens = [command.screen] if command.screen else table.screens
     for screen in screens:
-        for other in COMMANDS:
-            if other.id != name and other.screen in ("", screen):
+        for other in table.rows:
+            if other.id != command.id and other.screen in ("", screen):
                 theirs = kept.get(other.id, other.key).split(",")
-                for key in kept[name].split(","):
+                for key in kept[command.id].split(","):
                     if key in theirs:
                         yield key, other.id, screen

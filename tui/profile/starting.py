@@ -1,17 +1,99 @@
-"""A search over settings started from the profile screen: what it would take, then its worker. No widgets here."""
+"""A run or a search started from the open profile: checked and saved first, its worker detached from the deck."""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.api import fit, profiles, sweeps
+from engine.api import fit, profiles, runs, sweeps
+from tui.background import Lane
 from tui.documents import document
+from tui.documents.form import Form
+from tui.frame.deck import deck_of
+from tui.profile.files import ProfileFiles
+from tui.profile.form_pane import FormPane
+from tui.profile.problems_pane import ProblemsPane
 from tui.text import safe
+from tui.widgets.dialogs import Confirm
+from tui.widgets.panes import notify
 
 if TYPE_CHECKING:
     from engine.api.profiles import PreparedSweep
     from engine.api.runs import Run
+
+
+class Starter:
+    """Starts what the form that `pane` shows describes."""
+
+    def __init__(self, pane: FormPane, problems: ProblemsPane, files: ProfileFiles) -> None:
+        self._pane, self._problems, self._files = pane, problems, files
+        self._lane = Lane(pane, "start")
+        self._question: Callable[[], None] | None = None
+        """What is asked when the open field is closed."""
+
+    def start_run(self) -> None:
+        """Save what was edited, then start a detached run and show it."""
+        self._pane.prediction.when_checked(self._start_run)
+
+    def _start_run(self) -> None:
+        form = self._sound_form()
+        if form is not None:
+            self._lane.submit(partial(launch, form.text(), form.path), self._run_started, self._pane.prediction.fail)
+
+    def _run_started(self, started: tuple[Run, subprocess.Popen[bytes]]) -> None:
+        deck_of(self._pane).attach(*started)
+
+    def start_sweep(self) -> None:
+        """Save what was edited, show what the search would take, and start it when that is wanted."""
+        self._pane.prediction.when_checked(self._prepare_sweep)
+
+    def _prepare_sweep(self) -> None:
+        form = self._sound_form()
+        if form is None:
+            return
+        notify(self._pane, "the data are being counted: then comes what the search takes")
+        work = partial(prepare, form.text(), form.path)
+        self._lane.submit(work, partial(self.ask_to_sweep, form.path.stem), self._pane.prediction.fail)
+
+    def _sound_form(self) -> Form | None:
+        """The form, when nothing is wrong with it and its file holds it; else a person has been told."""
+        form = self._pane.form
+        if form is None or self._lane.busy or not self._problems.allow("not started"):
+            return None
+        return form if not form.dirty or self._files.save() else None
+
+    def ask_to_sweep(self, name: str, prepared: PreparedSweep) -> None:
+        """Ask; not over an open field, where what is typed would be the answer."""
+        if self._pane.editor is not None:
+            self._question = partial(self.ask_to_sweep, name, prepared)
+            notify(self._pane, "what the search takes is known: it is asked when this field is closed")
+            return
+
+        def take(yes: bool | None) -> None:
+            if yes:
+                self._lane.submit(partial(begin, prepared, name), self._sweep_started, self._pane.prediction.fail)
+
+        self._pane.app.push_screen(Confirm(bill_text(prepared), "start the search"), take)
+
+    def ask_now(self) -> None:
+        """Ask what waited for a field to be closed."""
+        if self._question is not None:
+            ask, self._question = self._question, None
+            ask()
+
+    def _sweep_started(self, sweep: Run) -> None:
+        self._pane.app.switch_mode("runs")
+        notify(self._pane, f"searching: engine sweeps watch {safe(sweep.id, 80)}")
+
+
+def launch(text: str, path: Path) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Start a detached run of a profile's text on what the machine has free now. Raises EngineError."""
+    resolved = profiles.resolve_profile(document.loaded(text, path), fit.probe_machine())
+    name = resolved.settings.name or path.stem
+    return runs.start_run(name, resolved.to_run_json(), text)
 
 
 def prepare(text: str, path: Path) -> PreparedSweep:
@@ -21,8 +103,8 @@ def prepare(text: str, path: Path) -> PreparedSweep:
 
 def bill_text(prepared: PreparedSweep) -> str:
     """The bill and what a person should know before it starts."""
-    told = [*sweeps.bill_lines(prepared), *(f"warning: {warning}" for warning in prepared.warnings)]
-    return "\n".join(safe(line, 300) for line in told)
+    lines = [*sweeps.cost_lines(prepared), *(f"warning: {warning}" for warning in prepared.warnings)]
+    return "\n".join(safe(line, 300) for line in lines)
 
 
 def begin(prepared: PreparedSweep, name: str) -> Run:

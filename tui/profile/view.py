@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 
 from engine.api.fit import Plan
+from engine.api.profiles import RunTime, time_words
 from engine.errors import Problem
 from engine.text import format_bytes
 from tui.documents import document
-from tui.fit.view import how, plan_device
-from tui.profile.timing import RunTime, time_words
-from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, rate, safe, spread
+from tui.text import VERDICT_STYLES, Part, clip, fit, gib, how, line, plan_device, rate, safe, spread
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.api import runs
-from engine.api.runs import LIVE, EventReader, Run, RunFold, fold_marks, run_state
+from engine.api.runs import LIVE_STATES, EventReader, Run, RunFold, fold_marks, run_state
 from tui.reading.snapshot import Progress, make_error, make_progress
 from tui.text import safe, short_path
 
@@ -74,7 +74,7 @@ class JobReader:
         """As a run's; whatever lives is `running`, and what was never asked for has no state."""
         fold = self._fold
         found = run_state(self._run, fold_marks(fold, begun=bool(fold.last_time)))
-        if starting or found in LIVE:
+        if starting or found in LIVE_STATES:
             return "running" if starting or self._asked or runs.holder_pid(self._run.lock_path) is not None else ""
         return found if self._asked or fold.finished else ""
 

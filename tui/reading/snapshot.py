@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.api import fit
+from engine.api import fit, runs
 from engine.api.runs import RunFold, RunRecord
 from engine.errors import EngineError
 from engine.jsonvalues import Unreadable
@@ -110,6 +110,11 @@ class RunSnapshot:
     limit_bytes: float | None = None
     """What the run could have had of the device when memory ran out."""
     finished: Mapping[str, Any] | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker is there to be asked."""
+        return self.state in runs.LIVE_STATES
 
 
 def value(event: Mapping[str, Any] | None, key: str) -> float | None:

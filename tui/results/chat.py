@@ -1,7 +1,7 @@
-"""A conversation with a run's model: a thread around `engine.api.Talk`, and what there is to see of it.
+"""A conversation with a run's model: a thread around `engine.api.results.Talk`, and what there is to see of it.
 
-The worker lives from `start` to `end`. The thread makes a new immutable `Chat` whenever something changed and
-says so at most eight times a second; the screen reads `chat`. Drawn by `widgets/chatpane.py`.
+The worker lives from `start` to `end`. The thread makes a new immutable `Chat` whenever something changed and reports
+it at most eight times a second. `chat_pane.py` draws it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tui.background import in_thread
 from tui.reading.snapshot import error_lines
 from tui.text import safe
 
-TELL_EVERY_S = 0.125
+REPORT_EVERY_S = 0.125
 HELP = "/base /tuned  /clear  /system TEXT  /temperature N  /tokens N  /seed N"
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How answers are made."""
+class AnswerSettings:
+    """Who answers, and how."""
 
     base: bool = False
     system: str = ""
@@ -36,15 +36,15 @@ class Manner:
     top_p: float = 0.95
     seed: int | None = None
 
-    def words(self) -> str:
-        """For the line above the field."""
+    def summary(self) -> str:
+        """The settings in short, for the line above the field."""
         system = "  system message" if self.system else ""
         return f"temperature {self.temperature:g}  {self.max_new_tokens:,} tokens{system}"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and what came of it. `text` is not sanitised: it goes back to the model as it is."""
+    """A question and its answer. `text` is not sanitised: it goes back to the model as it is."""
 
     question: str
     base: bool
@@ -62,7 +62,7 @@ class Chat:
     state: str = "off"
     doing: str = ""
     turns: tuple[Turn, ...] = ()
-    manner: Manner = field(default_factory=Manner)
+    settings: AnswerSettings = field(default_factory=AnswerSettings)
     warnings: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
     context: int = 0
@@ -70,72 +70,73 @@ class Chat:
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """Everything that the model reads, with the new question."""
-        found = [{"role": "system", "content": self.manner.system}] if self.manner.system else []
+        system = self.settings.system
+        messages = [{"role": "system", "content": system}] if system else []
         for turn in self.turns:
             if turn.kept:
-                found += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.text}]
-        return [*found, {"role": "user", "content": question}]
+                messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.text}]
+        return [*messages, {"role": "user", "content": question}]
 
 
-class Talking:
-    """See the module. `changed` is called from the thread."""
+class Conversation:
+    """A thread that loads the model and answers one question after the other. It calls `changed` from that thread."""
 
     def __init__(self, run: Run, changed: Callable[[], object], chat: Chat | None = None) -> None:
         self.run = run
         self.chat = chat or Chat()
         self._changed = changed
-        self._turn = threading.Lock()
-        self._asks: queue.Queue[int | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._questions: queue.Queue[int | None] = queue.Queue()
         self._talk: results.Talk | None = None
         self._thread: threading.Thread | None = None
         self._ending = False
-        self._told = 0.0
+        self._reported_at = 0.0
 
-    def again(self) -> Talking:
+    def unloaded(self) -> Conversation:
         """The same conversation without a worker; this one must have been ended."""
-        return Talking(self.run, self._changed, replace(self.chat, state="off", doing=""))
+        return Conversation(self.run, self._changed, replace(self.chat, state="off", doing=""))
 
     def start(self) -> None:
-        """Load the model, unless it is loaded."""
+        """Load the model unless it is loaded."""
         if self.chat.state in ("off", "failed"):
             self._update(state="loading", doing="starting the worker", error=(), warnings=())
             self._thread = in_thread(self._work, f"chat {self.run.id}")
 
     def ask(self, question: str) -> None:
         """Ask; answers come one after the other."""
-        with self._turn:
-            turns = (*self.chat.turns, Turn(question, self.chat.manner.base))
+        with self._lock:
+            turns = (*self.chat.turns, Turn(question, self.chat.settings.base))
             self.chat = replace(self.chat, turns=turns)
         self.start()
-        self._asks.put(len(turns) - 1)
+        self._questions.put(len(turns) - 1)
 
-    def silence(self) -> None:
-        """End the answer under way; what was said of it stays."""
+    def end_answer(self) -> None:
+        """End the answer under way; what there is of it stays."""
         if self._talk is not None and self.chat.state == "answering":
             self._talk.silence()
 
     def end(self, wait_s: float = 0.0) -> None:
         """End the worker, for good; waits up to `wait_s` until it has gone and its folder with it."""
         self._ending = True
-        self._asks.put(None)
+        self._questions.put(None)
         if self._talk is not None:
             self._talk.stop()
-        self._turn_over()
+        self._close_turns()
         if self._thread is not None:
             self._thread.join(wait_s)
 
-    def obey(self, text: str) -> str:
-        """Carry out a line that begins with a slash; a notice, or why not."""
+    def run_command(self, text: str) -> str:
+        """Carry out a line that begins with a slash; why it could not be, or an empty text."""
         word, _, rest = text.partition(" ")
         if word == "/clear":
             if any(not turn.over for turn in self.chat.turns):
                 return "an answer is still under way: x ends it"
             self._update(turns=())
             return ""
-        manner = obeyed(self.chat.manner, word, rest.strip())
-        if manner is None:
+        settings = changed_settings(self.chat.settings, word, rest.strip())
+        if settings is None:
             return HELP
-        self._update(manner=manner)
+        self._update(settings=settings)
         return ""
 
     # The thread
@@ -146,13 +147,13 @@ class Talking:
                 self._talk = talk
                 if not self._ending:
                     self._load(talk)
-                while not self._ending and (number := self._asks.get()) is not None:
+                while not self._ending and (number := self._questions.get()) is not None:
                     self._answer(talk, number)
         except (EngineError, OSError) as error:
             if not self._ending:
-                shown = error_lines(error) if isinstance(error, EngineError) else (safe(error),)
-                self._turn_over()
-                self._set(state="failed", doing="", error=shown)
+                lines = error_lines(error) if isinstance(error, EngineError) else (safe(error),)
+                self._close_turns()
+                self._set(state="failed", doing="", error=lines)
         finally:
             self._talk = None
 
@@ -168,59 +169,59 @@ class Talking:
     def _answer(self, talk: results.Talk, number: int) -> None:
         self._set(state="answering")
         chat = self.chat
-        manner, turn = chat.manner, chat.turns[number]
-        options = {name: getattr(manner, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
+        settings, turn = chat.settings, chat.turns[number]
+        options = {name: getattr(settings, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
         for event in talk.ask(chat.messages(turn.question), base=turn.base, **options):
-            turn = _said(turn, event)
+            turn = _turn_after(turn, event)
             self._put(number, turn)
         self._set(state="ready")
 
-    def _turn_over(self) -> None:
-        """What still waits is never answered."""
+    def _close_turns(self) -> None:
+        """Mark questions that still wait: they are never answered."""
         for number, turn in enumerate(self.chat.turns):
             if not turn.over:
                 self._put(number, replace(turn, note="the worker ended", over=True))
 
     def _put(self, number: int, turn: Turn) -> None:
-        with self._turn:
+        with self._lock:
             turns = self.chat.turns
             self.chat = replace(self.chat, turns=(*turns[:number], turn, *turns[number + 1 :]))
-        if turn.over or time.monotonic() - self._told >= TELL_EVERY_S:
-            self._tell()
+        if turn.over or time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self._report()
 
     def _set(self, **changes: Any) -> None:
         self._update(**changes)
-        self._tell()
+        self._report()
 
     def _update(self, **changes: Any) -> None:
-        with self._turn:
+        with self._lock:
             self.chat = replace(self.chat, **changes)
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
+    def _report(self) -> None:
+        self._reported_at = time.monotonic()
         if not self._ending:
             self._changed()
 
 
-def obeyed(manner: Manner, word: str, rest: str) -> Manner | None:
-    """The manner after a command; None for one that is not understood."""
+def changed_settings(settings: AnswerSettings, word: str, rest: str) -> AnswerSettings | None:
+    """The settings after a command; None for one that is not understood."""
     if word in ("/base", "/tuned"):
-        return replace(manner, base=word == "/base")
+        return replace(settings, base=word == "/base")
     if word == "/system":
-        return replace(manner, system=rest)
+        return replace(settings, system=rest)
     try:
         if word == "/temperature" and 0 <= float(rest) <= 5:
-            return replace(manner, temperature=float(rest))
+            return replace(settings, temperature=float(rest))
         if word == "/tokens" and 1 <= int(rest) <= 32_768:
-            return replace(manner, max_new_tokens=int(rest))
+            return replace(settings, max_new_tokens=int(rest))
         if word == "/seed" and 0 <= int(rest) < 2**31:
-            return replace(manner, seed=int(rest))
+            return replace(settings, seed=int(rest))
     except ValueError:
         pass
     return None
 
 
-def _said(turn: Turn, event: Event) -> Turn:
+def _turn_after(turn: Turn, event: Event) -> Turn:
     """The turn after an event of its answer."""
     if event["type"] == "answer_part":
         return replace(turn, text=turn.text + str(event["text"]))
@@ -243,14 +244,14 @@ def chat_text(chat: Chat) -> str:
     return "".join(f"you: {turn.question}\n{'base' if turn.base else 'tuned'}: {turn.text}\n\n" for turn in chat.turns)
 
 
-def chat_command(run_id: str, manner: Manner) -> str:
+def chat_command(run_id: str, settings: AnswerSettings) -> str:
     """The shell command for the same conversation."""
     words = ["engine", "chat", run_id]
-    for option, given, usual in (
-        ("--system", manner.system, ""),
-        ("--max-new-tokens", manner.max_new_tokens, 512),
-        ("--temperature", manner.temperature, 0.0),
-        ("--seed", manner.seed, None),
+    for option, chosen, default in (
+        ("--system", settings.system, ""),
+        ("--max-new-tokens", settings.max_new_tokens, 512),
+        ("--temperature", settings.temperature, 0.0),
+        ("--seed", settings.seed, None),
     ):
-        words += [option, str(given)] if given != usual else []
+        words += [option, str(chosen)] if chosen != default else []
     return safe(shlex.join(words), 500)

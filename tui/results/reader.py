@@ -12,7 +12,6 @@ from engine.api.results import EvaluationReport
 from engine.api.runs import Run, RunRecord
 from engine.jsonvalues import Unreadable
 from engine.text import format_duration, sanitize
-from tui.frame.commands import LIVE_STATES
 from tui.reading.jobs import JobReader, JobView
 from tui.reading.snapshot import Facts, make_facts
 from tui.results.exports import Choices, Exported, first_choices, make_exported
@@ -92,7 +91,7 @@ class ResultReader:
             self._record = None if isinstance(found, Unreadable) else found
 
     def _reason(self, state: str) -> str:
-        if state in LIVE_STATES:
+        if state in runs.LIVE_STATES:
             return f"this run is {state}: wait for its end, or stop it on screen 3"
         if state == "removed":
             return "this run was deleted"

@@ -1,99 +1,127 @@
-"""The run screen's curve: which, how smooth, how close, and the crosshair. `run_log.py` builds on this class."""
+"""The run screen's curves: which one is large, how smooth, how close, and where the crosshair stands.
+
+The arithmetic is in `curves.py`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+
 from tui.charts.widgets import LineChart
-from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
-from tui.reading.tail import RunTail
-from tui.run.curves import KINDS, SMOOTHING, CurveView, chart_data, extent, moved, reading, title_of, window, zoomed
-from tui.run.view import numbers
-from tui.widgets.lines import Drawn
+from tui.run.curves import KINDS, SMOOTHING, CurveView, chart_data, extent, moved, title_of, window, zoomed
 
 SMALL = ("learning rate", "tokens per second", "memory", "grad norm")
+TITLED_HEIGHT = 24
+"""Rows of the screen from which the curve has a title even when nothing about it was changed."""
+AXIS_COLUMNS = 8
 
 
-class CurveScreen(DeckScreen):
-    """See the module."""
+class CurvePane(Vertical):
+    """One large curve that keys move through, and three small ones where the screen is tall."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    class Changed(Message):
+        """Another part of the curve is shown, or the crosshair moved."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
         self.view = CurveView()
-        self._tail: RunTail | None = None
+        self._snapshot: RunSnapshot | None = None
 
-    def _show_curves(self, shot: RunSnapshot) -> None:
-        self._show_curve(shot)
+    def compose(self) -> ComposeResult:
+        """The large chart above the small ones."""
+        yield LineChart(id="loss")
+        with Horizontal(id="small"):
+            yield from (LineChart(id=f"small-{index}") for index in range(3))
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Steps to read at full resolution; None for the whole curve, and for memory, which is drawn over time."""
+        if self._snapshot is None or self.view.kind == "memory":
+            return None
+        return window(self._snapshot, self.view)
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether there is a crosshair or less than the whole curve."""
+        return self.view.cursor is not None or self.view.span is not None
+
+    def reset(self) -> None:
+        """Prepare for another run: the whole of the same kind of curve."""
+        self.view, self._snapshot = CurveView(self.view.kind, self.view.smoothing), None
+
+    def show(self, snapshot: RunSnapshot) -> None:
+        """Draw the curves of a snapshot."""
+        self._snapshot = snapshot
+        self._draw(snapshot)
         small = [kind for kind in SMALL if kind != self.view.kind][:3]
         for index, kind in enumerate(small):
-            view = CurveView(kind)
             title = "memory, GiB over seconds" if kind == "memory" else kind
-            self.query_one(f"#small-{index}", LineChart).show(chart_data(shot, view, title))
+            self.query_one(f"#small-{index}", LineChart).show(chart_data(snapshot, CurveView(kind), title))
 
-    def _show_curve(self, shot: RunSnapshot) -> None:
-        """The large curve; steps that are looked at closely are asked for at full resolution."""
-        view = self.view
-        if self._tail:
-            self._tail.look(window(shot, view) if view.kind != "memory" else None)
-        bare = self.size.height < 24 and view == CurveView()
-        title = "" if bare else title_of(shot, view)
-        line = self.query_one("#numbers", Drawn)
-        line.show(numbers, shot) if view.cursor is None else line.show(reading, shot, view)
-        self.query_one("#loss", LineChart).show(chart_data(shot, view, title))
+    def _draw(self, snapshot: RunSnapshot) -> None:
+        bare = self.screen.size.height < TITLED_HEIGHT and self.view == CurveView()
+        title = "" if bare else title_of(snapshot, self.view)
+        self.query_one("#loss", LineChart).show(chart_data(snapshot, self.view, title))
 
-    def _look(self, view: CurveView) -> None:
+    def _change(self, view: CurveView) -> None:
         self.view = view
-        if self.deck.snapshot is not None:
-            self._show_curve(self.deck.snapshot)
+        if self._snapshot is not None:
+            self._draw(self._snapshot)
+            self.post_message(self.Changed())
 
-    def do_chart(self) -> None:
-        """The next curve."""
-        kinds = [kind for kind in KINDS if self.deck.snapshot is None or extent(self.deck.snapshot, CurveView(kind))]
+    def next_kind(self) -> None:
+        """Show the next curve that has points."""
+        snapshot = self._snapshot
+        kinds = [kind for kind in KINDS if snapshot is None or extent(snapshot, CurveView(kind))]
         at = kinds.index(self.view.kind) if self.view.kind in kinds else -1
         if kinds:
-            self._look(self.view.following(kinds[(at + 1) % len(kinds)]))
-            if self.deck.snapshot is not None:
-                self._show_curves(self.deck.snapshot)
+            self._change(self.view.following(kinds[(at + 1) % len(kinds)]))
+            if snapshot is not None:
+                self.show(snapshot)
 
-    def do_smooth(self) -> None:
-        """The next smoothing."""
+    def next_smoothing(self) -> None:
+        """Smooth more, or not at all after the strongest smoothing."""
         levels = list(SMOOTHING)
-        self._look(replace(self.view, smoothing=levels[(levels.index(self.view.smoothing) + 1) % len(levels)]))
+        self._change(replace(self.view, smoothing=levels[(levels.index(self.view.smoothing) + 1) % len(levels)]))
 
-    def _zoom(self, factor: float) -> None:
-        if self.deck.snapshot is not None:
-            self._look(zoomed(self.deck.snapshot, self.view, factor))
-
-    def do_zoom_in(self) -> None:
-        """Half as much of the curve."""
+    def zoom_in(self) -> None:
+        """Show half as much of the curve."""
         self._zoom(0.5)
 
-    def do_zoom_out(self) -> None:
-        """Twice as much."""
+    def zoom_out(self) -> None:
+        """Show twice as much of the curve."""
         self._zoom(2.0)
 
-    def do_whole(self) -> None:
-        """All of it, no crosshair."""
-        self._look(replace(self.view, span=None, end=None, cursor=None))
+    def _zoom(self, factor: float) -> None:
+        if self._snapshot is not None:
+            self._change(zoomed(self._snapshot, self.view, factor))
 
-    def _cross(self, columns: int) -> None:
-        if self.deck.snapshot is not None:
-            width = max(10, self.query_one("#loss", LineChart).size.width - 8)
-            self._look(moved(self.deck.snapshot, self.view, columns / width))
+    def show_whole(self) -> None:
+        """Show all of the curve, without a crosshair."""
+        self._change(replace(self.view, span=None, end=None, cursor=None))
 
-    def do_left(self) -> None:
-        """The crosshair to the left."""
-        self._cross(-1)
+    def left(self) -> None:
+        """Move the crosshair one column to the left."""
+        self._move(-1)
 
-    def do_right(self) -> None:
-        """The crosshair to the right."""
-        self._cross(1)
+    def right(self) -> None:
+        """Move the crosshair one column to the right."""
+        self._move(1)
 
-    def do_far_left(self) -> None:
-        """The crosshair far to the left."""
-        self._cross(-10)
+    def far_left(self) -> None:
+        """Move the crosshair ten columns to the left."""
+        self._move(-10)
 
-    def do_far_right(self) -> None:
-        """The crosshair far to the right."""
-        self._cross(10)
+    def far_right(self) -> None:
+        """Move the crosshair ten columns to the right."""
+        self._move(10)
+
+    def _move(self, columns: int) -> None:
+        if self._snapshot is not None:
+            width = max(10, self.query_one("#loss", LineChart).size.width - AXIS_COLUMNS)
+            self._change(moved(self._snapshot, self.view, columns / width))

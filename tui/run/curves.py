@@ -1,7 +1,4 @@
-"""Which curve is seen, how much of it, how smooth, and what the crosshair says. Pure functions of a snapshot.
-
-Held by the run screen, drawn by `chart.py`.
-"""
+"""Which curve is shown, how much of it, how smooth, and what the crosshair reads. Pure functions of a snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ SMALLEST_SPAN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class CurveView:
-    """What of the curves is seen. `span`: x shown, None = all; `end`: last x shown, None = the newest."""
+    """What of the curves is shown. `span`: x shown, None = all; `end`: last x shown, None = the newest."""
 
     kind: str = "loss"
     smoothing: str = "normal"
@@ -32,7 +29,7 @@ class CurveView:
     cursor: float | None = None
 
     def following(self, kind: str) -> CurveView:
-        """The same view of another curve; memory is seen over time, so places in steps mean nothing there."""
+        """The same view of another curve; memory is drawn over time, so places in steps mean nothing there."""
         same = (kind == "memory") == (self.kind == "memory")
         return replace(self, kind=kind) if same else CurveView(kind, self.smoothing)
 

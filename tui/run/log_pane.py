@@ -1,33 +1,37 @@
-"""The run screen's log: following, finding words in all of it, copying, the worker's own. `run_mend.py` adds to it."""
+"""The run screen's log: it follows its end, finds words in the whole file, and can be copied."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
+from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, Log
 
 from engine.api.runs import Run
 from tui.background import Lane
 from tui.reading.log_search import Found, matches, search_log
 from tui.reading.snapshot import RunSnapshot
-from tui.run.curve_pane import CurveScreen
 from tui.run.view import log_text
 from tui.terminal.clipboard import copy_text
 from tui.text import safe, short_path
 from tui.widgets.dialogs import Reader
+from tui.widgets.panes import notify
 
 KEPT_LOG_LINES = 2000
 WORKER_LOG_BYTES, WORKER_LOG_LINES = 64 * 1024, 300
 
 
-class LogPane(Log, inherit_bindings=False):
-    """The log scrolls up and down only: left and right belong to the crosshair.
+class RunLog(Log, inherit_bindings=False):
+    """The lines. They scroll up and down only: left and right belong to the crosshair of the curve.
 
-    It follows its end until somebody scrolls up, and again once the end is in sight.
+    The log follows its end until somebody scrolls up, and again once the end is in sight.
     """
 
     BINDINGS: ClassVar = [
@@ -46,8 +50,12 @@ class LogPane(Log, inherit_bindings=False):
         if at_end or new_value < old_value:
             self.following = at_end
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Another height moves the end out of sight."""
+        self.keep_following()
+
     def keep_following(self) -> None:
-        """There are more lines or another size: the end stays in sight if it was."""
+        """Scroll to the end if it was in sight before the lines or the size changed."""
         if self.following:
             self.call_after_refresh(self._to_end)
 
@@ -56,113 +64,165 @@ class LogPane(Log, inherit_bindings=False):
             self.scroll_end(animate=False, immediate=True)
 
 
-class LogScreen(CurveScreen):
-    """See the module."""
+class LogPane(Vertical):
+    """The log of one run, and the field for words to find in it."""
+
+    class Changed(Message):
+        """Other lines are shown, or the log follows its end again."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words = ""
-        self.found: Found | None = None
+        """Words that every line shown must have; empty for all lines."""
+        self._result: Found | None = None
         self._run: Run | None = None
+        self._snapshot: RunSnapshot | None = None
         self._lines_seen = 0
-        self._partly = False
-        self._searcher = Lane(self, "search")
+        self._history_partial = False
+        self._search_lane = Lane(self, "search")
 
-    def _show_status(self) -> None:
-        """The last line; the screen draws it."""
-        raise NotImplementedError
+    def compose(self) -> ComposeResult:
+        """The field for words, shown while somebody searches, above the lines."""
+        field = Input(placeholder="words to find in the whole log; esc shows all", compact=True, id="search")
+        field.cursor_blink = False
+        yield field
+        yield RunLog(max_lines=KEPT_LOG_LINES, id="log")
 
-    def _show_log(self, shot: RunSnapshot) -> None:
-        if self._partly and shot.reading is None and not self.words:
-            self.query_one(Log).clear()  # until now only the end of the history was counted
+    @property
+    def lines(self) -> RunLog:
+        """The widget with the lines."""
+        return self.query_one(RunLog)
+
+    @property
+    def following(self) -> bool:
+        """Whether new lines scroll into sight by themselves."""
+        return self.lines.following
+
+    @property
+    def searching(self) -> bool:
+        """Whether the field for words is open."""
+        return self.has_class("-searching")
+
+    @property
+    def search_note(self) -> str:
+        """How many lines have the words, for the status line; empty when all lines are shown."""
+        if not self.words:
+            return ""
+        total = "…" if self._result is None else f"{self._result.total:,}"
+        return f"{total} lines with '{safe(self.words, 20)}' (esc)"
+
+    def reset(self, run: Run | None) -> None:
+        """Prepare for another run: no lines, no search."""
+        self._run, self._snapshot, self._lines_seen = run, None, 0
+        self.words, self._result = "", None
+        self.remove_class("-searching")
+        self.lines.clear()
+
+    def show(self, snapshot: RunSnapshot) -> None:
+        """Add the lines that are new in a snapshot."""
+        self._snapshot = snapshot
+        if self._history_partial and snapshot.reading is None and not self.words:
+            self.lines.clear()  # until now only the end of the history was counted
             self._lines_seen = 0
-        self._partly = shot.reading is not None
-        new = shot.lines_total - self._lines_seen
+        self._history_partial = snapshot.reading is not None
+        new = snapshot.lines_total - self._lines_seen
         if new <= 0:
             return
-        fresh = shot.lines[-new:] if new < len(shot.lines) else shot.lines
-        lines = [log_text(item) for item in fresh if not self.words or matches(item.text, self.words)]
+        self._lines_seen = snapshot.lines_total
+        texts = self._texts(snapshot, new)
+        if texts:
+            self.lines.write_lines(texts)
+            self.lines.keep_following()
+
+    def _texts(self, snapshot: RunSnapshot, new: int) -> list[str]:
+        fresh = snapshot.lines[-new:] if new < len(snapshot.lines) else snapshot.lines
+        texts = [log_text(item) for item in fresh if not self.words or matches(item.text, self.words)]
         missing = new - len(fresh)
         if missing > 0 and not self.words:
-            where = short_path(self._run.events_path if self._run else "")
-            lines.insert(0, f"… {missing:,} earlier lines are in {where}; / finds words in them")
-        self._lines_seen = shot.lines_total
-        if lines:
-            log = self.query_one(LogPane)
-            log.write_lines(lines)
-            log.keep_following()
+            path = short_path(self._run.events_path if self._run else "")
+            texts.insert(0, f"… {missing:,} earlier lines are in {path}; / finds words in them")
+        return texts
 
-    def do_search(self) -> None:
-        """Type words to find."""
+    # Searching
+
+    def open_search(self) -> None:
+        """Let somebody type words to find."""
         self.add_class("-searching")
         self.query_one("#search", Input).focus()
 
     @on(Input.Submitted, "#search")
-    def _searched(self, event: Input.Submitted) -> None:
+    def _on_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._search(event.value.strip())
+        self.search(event.value.strip())
 
-    def _search(self, words: str) -> None:
-        """Only lines with these words from now on; the whole file is read in a thread."""
-        self.words, self.found = words, None
+    def search(self, words: str) -> None:
+        """Show only lines with these words, from the whole file, which a thread reads; all lines without words."""
+        self.words, self._result = words, None
         self.set_class(bool(words), "-searching")
-        log = self.query_one(Log)
-        log.focus()
-        log.clear()
-        shot = self.deck.snapshot
+        self.lines.focus()
+        self.lines.clear()
+        snapshot = self._snapshot
         if words and self._run is not None:
-            self._searcher.submit(partial(search_log, self._run.events_path, words), self._found, self._not_found)
-            self._lines_seen = shot.lines_total if shot else 0
+            work = partial(search_log, self._run.events_path, words)
+            self._search_lane.submit(work, self._show_result, self._report_unreadable)
+            self._lines_seen = snapshot.lines_total if snapshot else 0
         else:
             self.query_one("#search", Input).value = ""
             self._lines_seen = 0
-            if shot is not None:
-                self._show_log(shot)
-            log.scroll_end(animate=False)
-        self._show_status()
+            if snapshot is not None:
+                self.show(snapshot)
+            self.lines.scroll_end(animate=False)
+        self.post_message(self.Changed())
 
-    def _found(self, found: Found) -> None:
-        if found.words == self.words:
-            self.found = found
-            log = self.query_one(Log)
-            log.clear()
-            log.write_lines([log_text(item) for item in found.lines] or ["no line has these words"])
-            self._show_status()
+    def _show_result(self, result: Found) -> None:
+        if result.words == self.words:
+            self._result = result
+            self.lines.clear()
+            self.lines.write_lines([log_text(item) for item in result.lines] or ["no line has these words"])
+            self.post_message(self.Changed())
 
-    def _not_found(self, error: Exception) -> None:
+    def _report_unreadable(self, error: Exception) -> None:
         if not isinstance(error, OSError):
             raise error
-        self.say(f"the log cannot be read: {error.strerror}", error=True)
+        notify(self, f"the log cannot be read: {error.strerror}", error=True)
 
-    def do_follow(self) -> None:
-        """To the end of the log."""
-        self.query_one(Log).scroll_end(animate=False)
-        self.call_after_refresh(self._show_status)
+    # Other commands
 
-    def do_worker_log(self) -> None:
-        """The end of what the worker printed."""
+    def follow(self) -> None:
+        """Go to the end of the log and stay there."""
+        self.lines.scroll_end(animate=False)
+        self.call_after_refresh(self.post_message, self.Changed())
+
+    def read_worker_log(self) -> None:
+        """Open the end of what the worker printed."""
         if self._run is None:
             return
         path = self._run.path / "worker.log"
         try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - WORKER_LOG_BYTES))
-                text = file.read().decode("utf-8", "replace")
+            text = _end_of(path)
         except OSError as error:
-            self.say(f"the worker's log cannot be read: {error.strerror}", error=True)
+            notify(self, f"the worker's log cannot be read: {error.strerror}", error=True)
             return
-        lines = [safe(last.rpartition("\r")[2], 1000) for last in text.rstrip("\n").split("\n")[-WORKER_LOG_LINES:]]
-        shown = Content("\n".join(lines)) if text.strip() else Content.styled("the worker printed nothing", "dim")
-        self.app.push_screen(Reader(f"worker.log, its end: {short_path(path)}", shown))
+        content = Content(text) if text.strip() else Content.styled("the worker printed nothing", "dim")
+        self.app.push_screen(Reader(f"worker.log, its end: {short_path(path)}", content))
 
-    def do_copy(self) -> None:
-        """The log to the clipboard and to a file."""
+    def copy(self) -> None:
+        """Copy the lines to the clipboard and to a file."""
         if self._run is None:
             return
-        text = "\n".join(self.query_one(Log).lines) + "\n"
+        text = "\n".join(self.lines.lines) + "\n"
         try:
-            where = copy_text(self.app, text, self._run.path / "deck-log.txt")
+            notice = copy_text(self.app, text, self._run.path / "deck-log.txt")
         except OSError as error:
-            self.say(f"the log cannot be written: {error.strerror}", error=True)
+            notify(self, f"the log cannot be written: {error.strerror}", error=True)
             return
-        self.say(safe(where))
+        notify(self, safe(notice))
+
+
+def _end_of(path: Path) -> str:
+    """The last lines of a file as a terminal would leave them: of a line that was drawn over, the last state."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - WORKER_LOG_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    lines = text.rstrip("\n").split("\n")[-WORKER_LOG_LINES:]
+    return "\n".join(safe(line.rpartition("\r")[2], 1000) for line in lines)

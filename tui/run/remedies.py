@@ -1,4 +1,4 @@
-"""What would let a failed run go on: looked for in a thread, held by the deck until it is done. No widgets."""
+"""What would let a failed run go on. No widgets."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Mending:
-    """A failure and its remedies, the one to try first."""
+class Remedies:
+    """A failure and its remedies, the one to try first in front."""
 
     failure: Failure
-    found: tuple[Remedy, ...]
+    items: tuple[Remedy, ...]
     machine: Machine
     """The machine that the remedies were predicted for."""
 
 
-def find_remedies(run: Run, error: Mapping[str, Any], limit_bytes: float | None) -> Mending:
+def find_remedies(run: Run, error: Mapping[str, Any], limit_bytes: float | None) -> Remedies:
     """Remedies for the machine as it is now. Raises EngineError when the run's files are gone."""
     from engine.api import profiles
 
     machine = fit.probe_machine()
     failure = profiles.failure_of(run, error, limit_bytes)
-    return Mending(failure, profiles.remedies(failure, machine), machine)
+    return Remedies(failure, profiles.remedies(failure, machine), machine)
 
 
-def apply_remedy(mending: Mending, remedy: Remedy) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Go on with the run, or start it anew, as `remedy` says; the run and its worker. Raises EngineError."""
+def apply_remedy(remedies: Remedies, remedy: Remedy) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Go on with the run, or start a new one, as `remedy` says; the run and its worker. Raises EngineError."""
     from engine.api import profiles
 
-    return profiles.apply_remedy(mending.failure, remedy, mending.machine)
+    return profiles.apply_remedy(remedies.failure, remedy, remedies.machine)

@@ -1,79 +1,100 @@
-"""The run screen's way on from a failure: remedies found in a thread, done with one key. `run.py` builds on it."""
+"""What stands in place of the curves: the preparation before the first step, or why a run failed and what helps.
+
+Remedies are searched for and carried out in a thread: each one is a prediction of its own.
+"""
 
 from __future__ import annotations
 
+import subprocess
 from functools import partial
-from typing import Any
+
+from textual.message import Message
 
 from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.reading.snapshot import RunSnapshot
-from tui.run.log_pane import LogScreen
-from tui.run.remedies import Mending, apply_remedy, find_remedies
-from tui.run.view import remedy_line
-from tui.text import safe
+from tui.run.remedies import Remedies, apply_remedy, find_remedies
+from tui.run.view import failure, remedy_line
+from tui.text import safe, short_path
 from tui.widgets.dialogs import Pick
+from tui.widgets.lines import Line
+from tui.widgets.panes import notify
 
 
-class MendingScreen(LogScreen):
-    """See the module."""
+class RemedyPane(Line):
+    """Finds remedies once for each failure, shows them, and goes on with one."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._mender = Lane(self, "mend")
-        self._looked_at = 0.0
+    class Found(Message):
+        """Remedies were found, or there are none: `remedies` says which."""
 
-    def _show(self) -> None:
-        """Everything; the screen draws it."""
-        raise NotImplementedError
+    class Started(Message):
+        """A remedy was carried out: a worker goes on with the run, or with a new one."""
 
-    def follow_attached(self) -> None:
-        """Follow the attached run; the screen does."""
-        raise NotImplementedError
+        def __init__(self, run: Run, process: subprocess.Popen[bytes], offset: int) -> None:
+            super().__init__()
+            self.run, self.process = run, process
+            self.offset = offset
+            """Byte of the event file where what this worker writes begins; 0 for a new run."""
 
-    def _look_for_remedies(self, shot: RunSnapshot) -> None:
-        """Once for each failure, in a thread: every remedy is a prediction of its own."""
-        if self._run is None or shot.state not in ("failed", "lost") or shot.last_time == self._looked_at:
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.remedies: Remedies | None = None
+        """What was found for the failure that is shown; None while the search goes on."""
+        self._run: Run | None = None
+        self._searched_at = 0.0
+        """Time of the failure for which remedies were searched."""
+        self._lane = Lane(self, "remedies")
+
+    def reset(self, run: Run | None) -> None:
+        """Prepare for another run, or for the same one going on."""
+        self._run, self.remedies, self._searched_at = run, None, 0.0
+
+    def find(self, snapshot: RunSnapshot) -> None:
+        """Search for remedies if the run failed and nobody has searched yet."""
+        failed = snapshot.state in ("failed", "lost")
+        if self._run is None or not failed or snapshot.last_time == self._searched_at:
             return
-        self._looked_at, self.deck.mending = shot.last_time, None
-        work = partial(find_remedies, self._run, shot.failure or {}, shot.limit_bytes)
-        self._mender.submit(work, self._found_remedies, self._no_remedies)
+        self._searched_at, self.remedies = snapshot.last_time, None
+        work = partial(find_remedies, self._run, snapshot.failure or {}, snapshot.limit_bytes)
+        self._lane.submit(work, self._on_found, self._report)
 
-    def _found_remedies(self, mending: Mending) -> None:
-        if mending.failure.run is self._run:
-            self.deck.mending = mending
-            self._show()
+    def show_failure(self, snapshot: RunSnapshot) -> None:
+        """Why the run failed, what would help, and where to read more."""
+        log_path = short_path(self._run.path / "worker.log") if self._run else ""
+        self.show(failure(snapshot, self.remedies, log_path, self.screen.size.width - 4))
 
-    def _no_remedies(self, error: Exception) -> None:
+    def _on_found(self, remedies: Remedies) -> None:
+        if remedies.failure.run is self._run:
+            self.remedies = remedies
+            self.post_message(self.Found())
+
+    def _report(self, error: Exception) -> None:
         if not isinstance(error, EngineError):
             raise error
-        self.say(safe(error, 400), error=True)
+        notify(self, safe(error, 400), error=True)
 
-    def do_remedy(self) -> None:
-        """The first remedy."""
-        self._mend(0)
+    def apply_first(self) -> None:
+        """Go on with the remedy to try first."""
+        self._apply(0)
 
-    def do_remedies(self) -> None:
-        """One of the remedies."""
-        mending = self.deck.mending
-        if mending is not None:
-            choices = [remedy_line(item, 36) for item in mending.found]
-            self.app.push_screen(Pick("Go on with", choices), self._mend)
+    def choose(self) -> None:
+        """Let somebody choose the remedy to go on with."""
+        if self.remedies is not None:
+            choices = [remedy_line(item, 36) for item in self.remedies.items]
+            self.app.push_screen(Pick("Go on with", choices), self._apply)
 
-    def _mend(self, index: int | None) -> None:
-        mending, run = self.deck.mending, self._run
-        if index is None or mending is None or run is None or self._mender.busy:
+    def _apply(self, index: int | None) -> None:
+        remedies = self.remedies
+        if index is None or remedies is None or self._lane.busy:
             return
-        remedy = mending.found[index]
-        offset = run.events_path.stat().st_size if run.events_path.exists() else 0
-        self.say(f"{safe(remedy.label, 100)}: starting the worker …")
-        work = partial(apply_remedy, mending, remedy)
-        self._mender.submit(work, partial(self._mended, offset), self._no_remedies)
+        failed = remedies.failure.run
+        offset = failed.events_path.stat().st_size if failed.events_path.exists() else 0
+        remedy = remedies.items[index]
+        notify(self, f"{safe(remedy.label, 100)}: starting the worker …")
+        started = partial(self._on_started, failed, offset)
+        self._lane.submit(partial(apply_remedy, remedies, remedy), started, self._report)
 
-    def _mended(self, offset: int, result: tuple[Run, Any]) -> None:
-        run, process = result
-        same = self._run is not None and run.id == self._run.id
-        self._run = None if same else self._run  # the same run, followed anew
-        self.deck_app.attach(run, process, offset if same else 0)
-        self.follow_attached()
+    def _on_started(self, failed: Run, offset: int, started: tuple[Run, subprocess.Popen[bytes]]) -> None:
+        run, process = started
+        self.post_message(self.Started(run, process, offset if run.id == failed.id else 0))

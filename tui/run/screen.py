@@ -1,38 +1,35 @@
 """Screen 3: a run, live. Is it learning, does it fit, when is it done?
 
-A pure projection of the newest `RunSnapshot`; the run goes on without it. Following happens in
-`tail.py`, texts in `runview.py`.
+The screen draws the newest `RunSnapshot`; the run goes on without it. It puts panes together: `CurvePane`, `LogPane`
+and `RemedyPane` keep their own state and say with messages what changed; `RunFollower` reads the run's events. The
+texts are in `view.py`.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.content import Content
-from textual.message import Message
-from textual.message_pump import MessagePump
-from textual.widgets import Input, Log
 
 from engine.api import runs
 from engine.api.runs import Run
-from engine.errors import EngineError
-from tui.background import in_thread
-from tui.charts.widgets import LineChart
-from tui.frame.commands import LIVE_STATES, bindings
-from tui.reading.snapshot import RunSnapshot, error_lines, make_facts
-from tui.reading.tail import RunTail
-from tui.run.curves import CurveView
-from tui.run.log_pane import KEPT_LOG_LINES, LogPane
-from tui.run.remedy_pane import MendingScreen
-from tui.run.view import failure, headline, memory_lines, preparation, status
-from tui.text import safe, short_path
+from tui.frame.commands import bindings
+from tui.frame.screen import DeckScreen
+from tui.reading.snapshot import RunSnapshot
+from tui.run.commands import RUN_COMMANDS, RemediesState
+from tui.run.curve_pane import CurvePane
+from tui.run.curves import reading
+from tui.run.follower import RunFollower, SnapshotMessage, StartFailed
+from tui.run.log_pane import LogPane
+from tui.run.remedy_pane import RemedyPane
+from tui.run.view import headline, memory_lines, numbers, preparation, status, status_notes, stop_question
 from tui.widgets.dialogs import Confirm
-from tui.widgets.lines import Drawn, Ends, Line, Rule
+from tui.widgets.lines import Drawn, Ends, Rule
+from tui.widgets.panes import forward
 
 NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
 
@@ -47,36 +44,16 @@ HERE = Content(
 )
 
 
-class SnapshotMessage(Message):
-    """The newest snapshot of a run; an older one that still waits is dropped."""
-
-    def __init__(self, run: Run, snapshot: RunSnapshot) -> None:
-        super().__init__()
-        self.run, self.snapshot = run, snapshot
-
-    def can_replace(self, message: MessagePump | Message) -> bool:
-        """Only the last one counts."""
-        return isinstance(message, SnapshotMessage)
-
-
-class StartFailed(Message):
-    """A run that this deck started ended before it trained; its directory is gone."""
-
-    def __init__(self, run: Run, error: EngineError) -> None:
-        super().__init__()
-        self.run, self.error = run, error
-
-
-class RunScreen(MendingScreen):
-    """See the module."""
+class RunScreen(DeckScreen):
+    """Headline and numbers, curves beside memory, the log, and how alive the run is."""
 
     NAME = "run"
-    BINDINGS: ClassVar = bindings("run")
+    BINDINGS: ClassVar = bindings(RUN_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
-        self._latest: RunSnapshot | None = None
+        self.follower = RunFollower(self)
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -84,119 +61,86 @@ class RunScreen(MendingScreen):
         yield Drawn(id="numbers")
         yield Rule(id="stage-rule")
         with Horizontal(id="stage"):
-            with Vertical(id="charts"):
-                yield LineChart(id="loss")
-                with Horizontal(id="small"):
-                    yield from (LineChart(id=f"small-{index}") for index in range(3))
-            yield Line(id="message")
+            yield CurvePane(id="charts")
+            yield RemedyPane(id="message")
             yield Drawn(id="memory")
         yield Rule(id="log-rule")
-        field = Input(placeholder="words to find in the whole log; esc shows all", compact=True, id="search")
-        field.cursor_blink = False
-        yield field
-        yield LogPane(max_lines=KEPT_LOG_LINES, id="log")
+        yield LogPane()
         yield Ends(id="status")
 
-    def on_mount(self) -> None:
-        """The clock of 'last event … ago'."""
-        self.query_one(Log).focus()
-        self.set_interval(max(1.0, self.deck_app.options.refresh_s), self._tick)
+    @property
+    def curves(self) -> CurvePane:
+        """The curves."""
+        return self.query_one(CurvePane)
 
-    def on_screen_resume(self) -> None:
-        """Somebody looks."""
-        self.follow_attached()
-
-    def follow_attached(self) -> None:
-        """Follow the attached run; at full pace again."""
-        if self._run is not self.deck.run:
-            self._follow(self.deck.run)
-        elif self._tail:
-            self._tail.hide(False)
-        self._show()
+    @property
+    def log_pane(self) -> LogPane:
+        """The log and its search."""
+        return self.query_one(LogPane)
 
     @property
     def ready(self) -> bool:
-        """The attached run was read once."""
-        return self._run is None or self.deck.snapshot is not None
+        """Whether the attached run was read once."""
+        return self.follower.run is None or self.deck.snapshot is not None
 
-    def on_screen_suspend(self) -> None:
-        """Nobody looks: read less often."""
-        if self._tail:
-            self._tail.hide(True)
+    # Life
+
+    def on_mount(self) -> None:
+        """Start the clock of 'last event … ago'."""
+        self.log_pane.lines.focus()
+        self.set_interval(max(1.0, self.deck_app.options.refresh_s), self._tick)
+
+    def on_screen_resume(self) -> None:
+        """Follow the attached run, at full pace again."""
+        if self.follower.run is not self.deck.run:
+            self._follow(self.deck.run)
+        else:
+            self.follower.hide(False)
+        self._show()
 
     def on_unmount(self) -> None:
-        """End the thread."""
-        if self._tail:
-            self._tail.stop()
+        """End the reading thread."""
+        self.follower.stop()
+
+    def on_screen_suspend(self) -> None:
+        """Read less often while another screen is open."""
+        self.follower.hide(True)
 
     def on_app_blur(self) -> None:
-        """The terminal lost the keyboard."""
-        if self._tail:
-            self._tail.hide(True)
+        """Read less often while the terminal is not in front."""
+        self.follower.hide(True)
 
     def on_app_focus(self) -> None:
-        """The terminal has the keyboard again."""
-        if self._tail:
-            self._tail.hide(False)
+        """Read at full pace again."""
+        self.follower.hide(False)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Lines are laid out for the width."""
-        super().on_resize(event)
-        self.query_one(LogPane).keep_following()
+        """Lay the lines out for the new width."""
         self.call_after_refresh(self._show)
 
     # Following
 
     def _follow(self, run: Run | None) -> None:
-        if self._tail:
-            self._tail.stop()
-        self._run, self._latest, self._lines_seen, self.paused = run, None, 0, False
-        self._looked_at = 0.0
-        self.view, self.words, self.found = CurveView(self.view.kind, self.view.smoothing), "", None
-        self.remove_class("-searching")
-        self.query_one(Log).clear()
-        if run is None:
-            return
-        interval_s = self.deck_app.options.refresh_s
-        self._tail = RunTail(run, lambda shot: self.post_message(SnapshotMessage(run, shot)), interval_s)
-        self._tail.start()
-        if self.deck.process is not None:
-            self._watch_start(run)
-
-    def _watch_start(self, run: Run) -> None:
-        process = self.deck.process
-        offset = self.deck.process_offset
-
-        def wait() -> None:
-            try:
-                if process is not None:
-                    # A run that goes on has something to lose: only one that never began is cleared away.
-                    runs.wait_started(run, process, lambda event: None, offset=offset, keep=offset > 0)
-            except EngineError as error:
-                if not offset:
-                    self.post_message(StartFailed(run, error))
-
-        in_thread(wait, f"start {run.id}")
+        """Show `run` from now on; nothing of the run before stays."""
+        self.paused = False
+        self.curves.reset()
+        self.query_one(RemedyPane).reset(run)
+        self.log_pane.reset(run)
+        self.follower.follow(run, self.deck_app.options.refresh_s, self.deck.process, self.deck.process_offset)
 
     @on(SnapshotMessage)
-    def _on_snapshot(self, message: SnapshotMessage) -> None:
-        # A run that could not start is removed: what it said stays on the screen.
-        told = self._latest is not None and self._latest.state == "not started" and message.snapshot.state == "removed"
-        if message.run is self._run and not told:
-            self._latest = message.snapshot
-            if not self.paused:
-                self.deck.snapshot = message.snapshot
-                self._show()
-
     @on(StartFailed)
-    def _on_start_failed(self, message: StartFailed) -> None:
-        if message.run is self._run:
-            if self._tail:
-                self._tail.stop()
-            base = self._latest or RunSnapshot(make_facts(message.run.id, None))
-            self._latest = replace(base, state="not started", error=error_lines(message.error))
-            self.deck.snapshot = self._latest
+    def _on_news(self, message: SnapshotMessage | StartFailed) -> None:
+        # A failed start is shown even while the view is held still.
+        if self.follower.accept(message) and (not self.paused or isinstance(message, StartFailed)):
+            self.deck.snapshot = self.follower.latest
             self._show()
+
+    @on(RemedyPane.Started)
+    def _on_remedy_started(self, message: RemedyPane.Started) -> None:
+        self.deck_app.attach(message.run, message.process, message.offset)
+        self._follow(self.deck.run)
+        self._show()
 
     # Showing
 
@@ -206,71 +150,96 @@ class RunScreen(MendingScreen):
         if self.is_current and not self.paused:
             self._show_status()
 
+    @on(RemedyPane.Found)
     def _show(self) -> None:
-        shot = self.deck.snapshot
+        snapshot = self.deck.snapshot
         with self.app.batch_update():
-            if self._run is None or shot is None:
+            if self.follower.run is None or snapshot is None:
                 self._show_nothing()
                 return
             width = max(20, self.size.width - 2)
-            self.query_one("#headline", Ends).show(*headline(shot, width))
-            self._show_stage(shot)
-            self._show_log(shot)
+            self.query_one("#headline", Ends).show(*headline(snapshot, width))
+            self._show_stage(snapshot)
+            self.log_pane.show(snapshot)
             self._show_status()
         self.refresh_keys()
 
     def _show_nothing(self) -> None:
         self.query_one("#headline", Ends).show(self.tabs(), [])
-        text = (
-            "reading the run …" if self._run else "no run is attached: start one on screen 2, or choose one on screen 4"
-        )
+        text = "reading the run …" if self.follower.run else NO_RUN
         self.query_one("#numbers", Drawn).show(_dim, text)
 
-    def _show_stage(self, shot: RunSnapshot) -> None:
-        self._look_for_remedies(shot)
-        message = self.query_one("#message", Line)
-        memory = self.query_one("#memory", Drawn)
-        memory.show(memory_lines, shot)
-        room = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
-        learned = bool(shot.curves.loss or shot.curves.evals)
-        # A resumed run tells its old error until it trains again.
-        resuming = bool(shot.error) and shot.state in LIVE_STATES
-        if shot.error and not resuming:
-            log_path = short_path(self._run.path / "worker.log") if self._run else ""
-            message.show(failure(shot, self.deck.mending, log_path, self.size.width - 4))
+    def _show_stage(self, snapshot: RunSnapshot) -> None:
+        """Curves and memory, or what stands in their place: a failure, or the preparation."""
+        memory, message = self.query_one("#memory", Drawn), self.query_one(RemedyPane)
+        message.find(snapshot)
+        self.deck.put(RemediesState(message.remedies))
+        memory.show(memory_lines, snapshot)
+        width = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
+        learned = bool(snapshot.curves.loss or snapshot.curves.evals)
+        live = snapshot.is_live
+        broken = bool(snapshot.error) and not live
+        resuming = bool(snapshot.error) and live  # a resumed run has its old error until it trains again
+        if broken:
+            message.show_failure(snapshot)
         elif not learned or resuming:
-            message.show(preparation(shot, room))
-        broken = bool(shot.error) and shot.state not in LIVE_STATES
+            message.show(preparation(snapshot, width))
         self.set_class(broken or not learned or resuming, "-message")
         self.set_class(broken, "-failed")
-        self._show_curves(shot)
+        self.curves.show(snapshot)
+        self._show_numbers()
 
-    def _show_status(self) -> None:
-        shot = self.deck.snapshot
-        if shot is None:
+    @on(CurvePane.Changed)
+    def _show_numbers(self) -> None:
+        """The newest numbers, or those under the crosshair; steps looked at closely are read at full resolution."""
+        snapshot, curves = self.deck.snapshot, self.curves
+        self.follower.look(curves.window)
+        if snapshot is None:
             return
-        following = self.query_one(LogPane).following
-        notes = ["view held still (p)" if self.paused else "", "" if following else "log not following (G)"]
-        if shot.reading is not None:
-            notes.append(f"reading the history: {shot.reading:.0%}")
-        if self.words:
-            total = "…" if self.found is None else f"{self.found.total:,}"
-            notes.append(f"{total} lines with '{safe(self.words, 20)}' (esc)")
-        if shot.warnings:
-            notes.append(f"{shot.warnings} warning{'s' if shot.warnings > 1 else ''}")
-        self.query_one("#status", Ends).show(*status(shot, time.time(), notes))
+        line = self.query_one("#numbers", Drawn)
+        if curves.view.cursor is None:
+            line.show(numbers, snapshot)
+        else:
+            line.show(reading, snapshot, curves.view)
+
+    @on(LogPane.Changed)
+    def _show_status(self) -> None:
+        snapshot, log = self.deck.snapshot, self.log_pane
+        if snapshot is None:
+            return
+        notes = status_notes(snapshot, self.paused, log.following, log.search_note)
+        self.query_one("#status", Ends).show(*status(snapshot, time.time(), notes))
 
     def help_here(self) -> tuple[str, Content] | None:
         """How to read the picture."""
         return "this run", HERE
 
-    # Commands
+    # Commands of the panes
+
+    do_chart = forward(CurvePane, CurvePane.next_kind)
+    do_smooth = forward(CurvePane, CurvePane.next_smoothing)
+    do_zoom_in = forward(CurvePane, CurvePane.zoom_in)
+    do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
+    do_whole = forward(CurvePane, CurvePane.show_whole)
+    do_left = forward(CurvePane, CurvePane.left)
+    do_right = forward(CurvePane, CurvePane.right)
+    do_far_left = forward(CurvePane, CurvePane.far_left)
+    do_far_right = forward(CurvePane, CurvePane.far_right)
+    do_search = forward(LogPane, LogPane.open_search)
+    do_follow = forward(LogPane, LogPane.follow)
+    do_worker_log = forward(LogPane, LogPane.read_worker_log)
+    do_copy = forward(LogPane, LogPane.copy)
+    do_remedy = forward(RemedyPane, RemedyPane.apply_first)
+    do_remedies = forward(RemedyPane, RemedyPane.choose)
+
+    # Commands of the screen
 
     def _request(self, what: str, done: str) -> None:
-        if self._run is None:
+        run = self.follower.run
+        if run is None:
             return
         try:
-            runs.request(self._run.path, what)
+            runs.request(run.path, what)
         except OSError as error:
             self.say(f"the run cannot be asked: {error.strerror}", error=True)
             return
@@ -285,50 +254,45 @@ class RunScreen(MendingScreen):
         self._request("evaluate", "asked for an evaluation after this step")
 
     def do_stop(self) -> None:
-        """Ask, then stop."""
-        shot = self.deck.snapshot
-        if shot is None:
-            return
-        begun = shot.step or shot.phase == "train"
-        when = f"saves a checkpoint at step {shot.step + 1}, then ends" if begun else "ends before training begins"
-        text = f"Stop {shot.facts.name}? It {when}. What it learned is kept; it can be resumed."
+        """Stop the run once somebody has confirmed it."""
 
         def answer(yes: bool | None) -> None:
             if yes:
                 self._request("stop", "asked to stop")
 
-        self.app.push_screen(Confirm(text, "stop it"), answer)
+        if self.deck.snapshot is not None:
+            self.app.push_screen(Confirm(stop_question(self.deck.snapshot), "stop it"), answer)
 
     def do_log(self) -> None:
-        """The log on the whole screen, and back."""
+        """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom")
         self.toggle_class("-log")
-        self.query_one(Log).focus()
+        self.log_pane.lines.focus()
 
     def do_zoom(self) -> None:
-        """The curve on the whole screen, and back."""
+        """Give the curve the whole screen, or take it back."""
         self.remove_class("-log")
         self.toggle_class("-zoom")
 
+    def do_pause(self) -> None:
+        """Hold the picture still, or go on."""
+        self.paused = not self.paused
+        if not self.paused and self.follower.latest is not None:
+            self.deck.snapshot = self.follower.latest
+            self._show()
+        self._show_status()
+
     def step_back(self) -> bool:
-        """Out of a search, a zoom or from the crosshair; else to the list of runs."""
-        if self.has_class("-searching"):
-            self._search("")
-        elif self.view.cursor is not None or self.view.span is not None:
-            self.do_whole()
+        """Leave a search, the crosshair or a zoom; otherwise go to the list of runs."""
+        if self.log_pane.searching:
+            self.log_pane.search("")
+        elif self.curves.zoomed:
+            self.curves.show_whole()
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
         else:
             self.app.switch_mode("runs")
         return True
-
-    def do_pause(self) -> None:
-        """Hold the picture still, and go on."""
-        self.paused = not self.paused
-        if not self.paused and self._latest is not None:
-            self.deck.snapshot = self._latest
-            self._show()
-        self._show_status()
 
 
 def _dim(text: str, width: int) -> Content:

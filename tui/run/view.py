@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from engine.text import format_bytes, format_count, format_duration
-from tui.frame.commands import LIVE_STATES
 from tui.reading.snapshot import LogLine, RunSnapshot, value
 from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
 
 if TYPE_CHECKING:
     from engine.api.profiles import Remedy
-    from tui.run.remedies import Mending
+    from tui.run.remedies import Remedies
 
 PHASES = {
     "load": "loading the model",
@@ -47,10 +46,10 @@ def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]
     if epoch is not None and width >= 76:
         left.append(f"   epoch {epoch:.2f}")
     seconds = value(snapshot.finished, "seconds")
-    if seconds is not None and snapshot.state not in LIVE_STATES:
+    if seconds is not None and not snapshot.is_live:
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
-    if eta is not None and snapshot.state in LIVE_STATES:
+    if eta is not None and snapshot.is_live:
         return left, [("eta ", "dim"), format_duration(eta)]
     return left, []
 
@@ -172,25 +171,25 @@ def _progress_lines(snapshot: RunSnapshot, width: int) -> list[Content]:
     return [*shown, line(f"  {amount(progress.done)}{unit}")]
 
 
-def failure(snapshot: RunSnapshot, mending: Mending | None, log_path: str, width: int) -> Content:
+def failure(snapshot: RunSnapshot, remedies: Remedies | None, log_path: str, width: int) -> Content:
     """Why the run failed, what would let it go on, and where to read more."""
     words = {"failed": "the run failed", "not started": "the run could not start; nothing of it was kept"}
     lines = [Content.styled(words.get(snapshot.state, "the run could not go on"), "bold $error"), Content("")]
     lines += [Content(text) for text in snapshot.error]
-    if mending is not None and snapshot.state in ("failed", "lost"):
-        lines += [Content(""), *remedy_lines(mending, width)]
+    if remedies is not None and snapshot.state in ("failed", "lost"):
+        lines += [Content(""), *remedy_lines(remedies, width)]
     if snapshot.state != "not started":
         lines += [Content(""), Content.styled(f"worker's log: {log_path}", "dim")]
     return Content("\n").join(lines)
 
 
-def remedy_lines(mending: Mending, width: int) -> list[Content]:
+def remedy_lines(remedies: Remedies, width: int) -> list[Content]:
     """Remedies under each other: what changes, predicted memory, speed, and how it goes on."""
-    if not mending.found:
+    if not remedies.items:
         return []
     head = line(("remedies", "bold"), ("   m does the first, M lets you choose", "dim"))
     room = max(20, min(44, width - 35))
-    return [head, *(remedy_line(item, room, first=item is mending.found[0]) for item in mending.found)]
+    return [head, *(remedy_line(item, room, first=item is remedies.items[0]) for item in remedies.items)]
 
 
 def remedy_line(remedy: Remedy, room: int, *, first: bool = False) -> Content:
@@ -207,10 +206,28 @@ def log_text(item: LogLine) -> str:
     return f"{time.strftime('%H:%M:%S', time.localtime(item.time))} {item.text}"
 
 
+def stop_question(snapshot: RunSnapshot) -> str:
+    """What stopping the run now would do."""
+    begun = snapshot.step or snapshot.phase == "train"
+    when = f"saves a checkpoint at step {snapshot.step + 1}, then ends" if begun else "ends before training begins"
+    return f"Stop {snapshot.facts.name}? It {when}. What it learned is kept; it can be resumed."
+
+
+def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: str) -> list[str]:
+    """What differs from the plain live view, for the right end of the status line; an empty note is left out there."""
+    notes = ["view held still (p)" if paused else "", "" if following else "log not following (G)"]
+    if snapshot.reading is not None:
+        notes.append(f"reading the history: {snapshot.reading:.0%}")
+    notes.append(search)
+    if snapshot.warnings:
+        notes.append(f"{snapshot.warnings} warning{'s' if snapshot.warnings > 1 else ''}")
+    return notes
+
+
 def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:
     """Is it alive, and does it need this window?"""
     right: list[Part] = [(" · ".join(note for note in notes if note), "$warning")]
-    if snapshot.state in LIVE_STATES:
+    if snapshot.is_live:
         quiet = max(0.0, now - snapshot.last_time) if snapshot.last_time else 0.0
         style = "$warning" if quiet > STALE_S else "dim"
         heard = f"last event {age(quiet)} ago" if snapshot.last_time else "no event yet"

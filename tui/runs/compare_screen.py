@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.timer import Timer
 
+from engine.api.runs import Run
 from engine.errors import EngineError
-from tui.background import Lane
+from tui.background import Poll
 from tui.charts.overlay import Series
 from tui.charts.widgets import OverlayChart
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
+from tui.runs.commands import COMPARE_COMMANDS, Selection
 from tui.runs.compare_view import legend, table
 from tui.runs.comparing import METRICS, Compared, Comparer
 from tui.terminal.clipboard import copy_text
@@ -27,19 +27,22 @@ REFRESH_S = 2.0
 
 
 class CompareScreen(DeckScreen):
-    """See the module."""
+    """Legend, curves and table of the marked runs, read again every two seconds while it is seen."""
 
     NAME = "compare"
-    BINDINGS: ClassVar = bindings("compare")
+    BINDINGS: ClassVar = bindings(COMPARE_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
         self._comparer = Comparer()
-        self._lane = Lane(self, "compare")
-        self._timer: Timer | None = None
+        self._poll = Poll(self, "compare", REFRESH_S, self._read, self._take, self._failed)
         self._metric = METRICS[0]
-        self._every, self._powers = False, False
+        self._all_settings, self._log_scale = False, False
         self.runs: tuple[Compared, ...] = ()
+
+    @property
+    def _marked(self) -> tuple[Run, ...]:
+        return self.deck.of(Selection).marked
 
     def compose_body(self) -> ComposeResult:
         """Legend, chart and table: under each other, or beside each other where there is room."""
@@ -55,30 +58,24 @@ class CompareScreen(DeckScreen):
     def on_mount(self) -> None:
         """Read at once, then every two seconds."""
         self.query_one("#tables").focus()
-        self._timer = self.set_interval(REFRESH_S, self._read)
-        self.call_after_refresh(self._read)
+        self._poll.start()
 
     def on_screen_resume(self) -> None:
-        """Somebody looks: other runs may be marked."""
-        if self._timer:
-            self._timer.resume()
-            self._read()
+        """Read again: other runs may be marked."""
+        self._poll.resume()
 
     def on_screen_suspend(self) -> None:
-        """Nobody does."""
-        if self._timer:
-            self._timer.pause()
+        """Rest while another screen is shown."""
+        self._poll.pause()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Lines are laid out for the width."""
-        super().on_resize(event)
+        """Lines are laid out for the width. Textual calls `DeckScreen.on_resize` by itself."""
         self.call_after_refresh(self._show)
 
-    def _read(self) -> None:
-        if not self._lane.busy:
-            self._lane.submit(partial(self._comparer.read, self.deck.marked), self._seen, self._failed)
+    def _read(self) -> tuple[Compared, ...]:
+        return self._comparer.read(self._marked)
 
-    def _seen(self, runs: tuple[Compared, ...]) -> None:
+    def _take(self, runs: tuple[Compared, ...]) -> None:
         self.runs = runs
         self._show()
 
@@ -90,25 +87,25 @@ class CompareScreen(DeckScreen):
     def _show(self) -> None:
         with self.app.batch_update():
             if not self.runs:
-                text = "reading …" if self.deck.marked else "no run is marked: space marks one on screen 4"
+                text = "reading …" if self._marked else "no run is marked: space marks one on screen 4"
                 self.query_one("#legend", Drawn).show(_dim, text)
                 return
             self.query_one("#legend", Drawn).show(
-                legend, self.runs, self._metric + (", powers of ten" if self._powers else "")
+                legend, self.runs, self._metric + (", powers of ten" if self._log_scale else "")
             )
             series = tuple(Series(one.letter, place, one.curves[self._metric]) for place, one in enumerate(self.runs))
-            drawn = tuple(one for one in series if one.points)
+            with_points = tuple(one for one in series if one.points)
             self.query_one(OverlayChart).show(
-                drawn, self._powers, f"no run has a curve of its {self._metric}: m shows another"
+                with_points, self._log_scale, f"no run has a curve of its {self._metric}: m shows another"
             )
             tables = self.query_one("#table", Drawn)
-            tables.styles.height = table(self.runs, self._every, 80).plain.count("\n") + 1
-            tables.show(table, self.runs, self._every)
+            tables.styles.height = table(self.runs, self._all_settings, 80).plain.count("\n") + 1
+            tables.show(table, self.runs, self._all_settings)
             self.query_one("#twin", Line).show(line((f"$ {self.twin()}", "dim")))
 
     def twin(self) -> str:
         """The shell command that shows one of them; there is none for several."""
-        return f"engine runs show {self.deck.marked[0].id} --json" if self.deck.marked else "engine runs list"
+        return f"engine runs show {self._marked[0].id} --json" if self._marked else "engine runs list"
 
     def step_back(self) -> bool:
         """Out of the zoom, else to the runs."""
@@ -125,7 +122,7 @@ class CompareScreen(DeckScreen):
 
     def do_powers(self) -> None:
         """Powers of ten, or plain values."""
-        self._powers = not self._powers
+        self._log_scale = not self._log_scale
         self._show()
 
     def do_zoom_curve(self) -> None:
@@ -134,17 +131,17 @@ class CompareScreen(DeckScreen):
 
     def do_all_settings(self) -> None:
         """All settings, or only those that differ."""
-        self._every = not self._every
+        self._all_settings = not self._all_settings
         self._show()
 
     def do_copy_table(self) -> None:
         """Numbers and settings, nothing cut."""
         if not self.runs:
             return
-        text = table(self.runs, self._every, 80 + 60 * len(self.runs)).plain
+        text = table(self.runs, self._all_settings, 80 + 60 * len(self.runs)).plain
         rows = "\n".join(row.rstrip() for row in text.splitlines()) + "\n"
         try:
-            where = copy_text(self.app, rows, self.deck.marked[0].path / "deck-compare.txt")
+            where = copy_text(self.app, rows, self._marked[0].path / "deck-compare.txt")
         except OSError as error:
             self.say(f"it cannot be written: {error.strerror}", error=True)
             return

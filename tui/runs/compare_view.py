@@ -18,8 +18,8 @@ def legend(runs: Sequence[Compared], metric: str, width: int) -> Content:
     parts: list[Part] = []
     for place, one in enumerate(runs):
         parts += [(f"{one.letter} ", f"bold {style_of(place)}"), clip(one.name, room), "  "]
-    shown = line(*parts)
-    return Content.assemble(shown, " " * max(1, width - shown.cell_length - len(metric)), (metric, "bold"))
+    letters = line(*parts)
+    return Content.assemble(letters, " " * max(1, width - letters.cell_length - len(metric)), (metric, "bold"))
 
 
 def style_of(place: int) -> str:
@@ -34,12 +34,12 @@ def table(runs: Sequence[Compared], every: bool, width: int) -> Content:
     label = min(longest + 2, max(18, width // 3))
     cell = max(6, (width - label) // max(1, len(runs)))
     head = fit("", label) + "".join(fit(f"{one.letter} {one.name}", cell - 1) + " " for one in runs)
-    shown = [Content.styled(head.rstrip(), "dim")]
+    lines = [Content.styled(head.rstrip(), "dim")]
     for name in dict.fromkeys(key for one in runs for key in one.numbers):
         best = best_of(name, runs)
         cells = [_number_cell(one.numbers.get(name, "–"), one.letter == best, cell) for one in runs]
-        shown.append(Content.assemble((fit(name, label), "dim"), *cells))
-    return Content("\n").join([*shown, Content(""), *_setting_lines(runs, keys, every, label, cell)])
+        lines.append(Content.assemble((fit(name, label), "dim"), *cells))
+    return Content("\n").join([*lines, Content(""), *_setting_lines(runs, keys, every, label, cell)])
 
 
 def _number_cell(text: str, best: bool, cell: int) -> Part:
@@ -49,13 +49,13 @@ def _number_cell(text: str, best: bool, cell: int) -> Part:
 def _setting_lines(runs: Sequence[Compared], keys: Sequence[str], every: bool, label: int, cell: int) -> list[Content]:
     different, total = differing(runs), len(setting_keys(runs))
     title = f"settings that differ: {len(different)} of {total}" if not every else f"all {total} settings"
-    shown = [line((title, "bold"), ("  value, and where it came from", "dim"))]
+    lines = [line((title, "bold"), ("  value, and where it came from", "dim"))]
     for key in keys:
         parts: list[Part] = [(fit(tail(key, label - 1), label), "" if key in different else "dim")]
         for one in runs:
             parts += _setting_cell(*one.settings.get(key, ("–", "")), cell)
-        shown.append(line(*parts))
-    return shown if len(shown) > 1 else [*shown, Content.styled("the settings are the same", "dim")]
+        lines.append(line(*parts))
+    return lines if len(lines) > 1 else [*lines, Content.styled("the settings are the same", "dim")]
 
 
 def _setting_cell(setting: str, source: str, cell: int) -> list[Part]:

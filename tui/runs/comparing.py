@@ -1,4 +1,4 @@
-"""Runs beside each other: curves, numbers and settings, read in a thread. Drawn by `compareview.py`."""
+"""Runs beside each other: curves, numbers and settings, read in a thread. Drawn by `compare_view.py`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from engine.api import sweeps as sweeps_api
 from engine.api.runs import EventReader, Run, RunFold, SweepTrial
 from engine.errors import EngineError
 from engine.jsonvalues import Unreadable
-from tui.frame.commands import LIVE_STATES
 from tui.reading.snapshot import Facts, error_lines, make_facts, short_name, value
 from tui.text import safe
 
@@ -49,6 +48,11 @@ class RunRow:
         """The id without its date."""
         return short_name(self.facts.run_id)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker is there, or will be in a moment."""
+        return self.state in runs_api.LIVE_STATES
+
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
@@ -68,7 +72,12 @@ class SweepRow:
         """Of the search; without its folder, whether a trial lives."""
         if self.facts is not None:
             return self.facts.state
-        return "running" if any(row.state in LIVE_STATES for row in self.trials) else "removed"
+        return "running" if any(row.is_live for row in self.trials) else "removed"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether trials are under way."""
+        return self.state in runs_api.LIVE_STATES
 
     @property
     def best(self) -> float | None:

@@ -1,48 +1,31 @@
 """Screen 4: all runs. Show, compare, resume, use again, stop, delete; sweeps as one line that opens.
 
-Read again every two seconds while it is seen. Which lines there are and how they look is in `runlines.py`.
+Read again every two seconds while it is seen. Not here: the list (`list_pane.py`) and what the commands on a run do
+(`actions.py`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.timer import Timer
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 
 from engine.api.runs import Run
-from tui.background import Lane
-from tui.frame.commands import LIVE_STATES, bindings
+from tui.background import Poll
+from tui.frame.commands import bindings
+from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
-from tui.runs.actions import ActsScreen
+from tui.runs.actions import RunActions
+from tui.runs.commands import RUNS_COMMANDS, Selection
+from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow
-from tui.runs.view import (
-    LETTERS,
-    ORDERS,
-    Choice,
-    Entry,
-    about,
-    choice_words,
-    entries,
-    entry_line,
-    heading,
-    states,
-    sweeps,
-    trial_heading,
-    trial_line,
-    tried,
-)
-from tui.text import Part, line, safe
+from tui.runs.view import LETTERS, selection_words, states
+from tui.text import Part, line
 from tui.widgets.dialogs import Pick
-from tui.widgets.lines import Drawn, Ends, Line, Rule
-from tui.widgets.rows import Row, Rows
+from tui.widgets.lines import Ends, Rule
 
 REFRESH_S = 2.0
 STATE_HELP = {
@@ -61,226 +44,150 @@ A sweep tries settings in runs of their own. enter shows them, ranked by the val
 u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
 
 
-class RunsScreen(ActsScreen):
-    """See the module."""
+class RunsScreen(DeckScreen):
+    """All runs of this machine and what can be done with them."""
 
     NAME = "runs"
-    BINDINGS: ClassVar = bindings("runs")
+    BINDINGS: ClassVar = bindings(RUNS_COMMANDS)
 
     def __init__(self) -> None:
         super().__init__()
         self._list = RunList()
-        self._lane = Lane(self, "runs")
-        self._choice = Choice()
-        self._entries: dict[str, Entry] = {}
-        self._timer: Timer | None = None
+        self._pane = RunListPane()
+        self._poll = Poll(self, "runs", REFRESH_S, self._read_list, self._show, self._failed)
+        self._actions = RunActions(self, self._pane.forget, self._poll.read_now)
         self._answered = False
         """Whether the list was read once, or could not be."""
 
+    @property
+    def selection(self) -> Selection:
+        """What is under the cursor, and what is marked."""
+        return self.deck.of(Selection)
+
     def compose_body(self) -> ComposeResult:
-        """The list, and what is known of the line under the cursor."""
+        """The tabs with what is filtered, and the list."""
         yield Ends(id="top")
         yield Rule()
-        yield Drawn(id="runs-heading")
-        field = Input(placeholder="words of a name, model, state or setting; esc clears", compact=True, id="run-words")
-        field.cursor_blink = False
-        yield field
-        yield Rows(id="runs")
-        yield Rule()
-        yield Line(id="about")
+        yield self._pane
 
     def on_mount(self) -> None:
         """Read at once, then every two seconds."""
-        self.query_one(Rows).focus()
-        self._timer = self.set_interval(REFRESH_S, self._read)
-        self.call_after_refresh(self._read)
+        self._pane.take_keyboard()
+        self._poll.start()
 
     def on_screen_resume(self) -> None:
-        """Somebody looks."""
-        if self._timer:
-            self._timer.resume()
-            self._read()
+        """Read again."""
+        self._poll.resume()
 
     def on_screen_suspend(self) -> None:
-        """Nobody does."""
-        if self._timer:
-            self._timer.pause()
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Lines are laid out for the width."""
-        super().on_resize(event)
-        self.call_after_refresh(self._show)
-
-    def _read(self) -> None:
-        self._workers = [worker for worker in self._workers if worker.poll() is None]
-        if not self._lane.busy:
-            self._lane.submit(self._list.read, self._seen, self._failed)
+        """Rest while another screen is shown."""
+        self._poll.pause()
 
     @property
     def ready(self) -> bool:
         """The list was read."""
         return self._answered
 
+    def _read_list(self) -> Listing:
+        return self._list.read()
+
+    def _show(self, listing: Listing) -> None:
+        self._answered = True
+        self._actions.collect_workers()
+        known = {row.run.id for row in listing.rows}
+        self.selection.marked = tuple(run for run in self.selection.marked if run.id in known)
+        self._pane.show(listing, self.selection.marked)
+
     def _failed(self, error: Exception) -> None:
         self._answered = True
-        super()._failed(error)
+        self._actions.report(error)
 
-    def _seen(self, listing: Listing) -> None:
-        self._listing, self._answered = listing, True
-        known = {row.run.id for row in listing.rows}
-        self.deck.marked = tuple(run for run in self.deck.marked if run.id in known)
-        self._show()
-
-    # Showing
-
-    @property
-    def _all(self) -> tuple[RunRow, ...]:
-        return self._listing.rows if self._listing else ()
-
-    def _show(self) -> None:
-        found = entries(self._listing or Listing(), self._choice)
-        self._entries = {one.key: one for one in found}
-        self._show_top(found)
-        inside, now = self._inside(), time.time()
-        draw = partial(trial_line, inside.facts, tried(inside.trials)) if inside else None
-        rows = [Row(one.key, self._drawer(one, draw, now)) for one in found]
-        self.query_one("#runs", Rows).set_rows(rows)
-        empty = _none_found if self._entries or self._all else _empty if self._listing else _reading
-        shown = partial(trial_heading, tried(inside.trials), _metric(inside)) if inside else heading
-        self.query_one("#runs-heading", Drawn).show(shown if found else empty)
-        self._moved()
-
-    def _show_top(self, found: list[Entry]) -> None:
-        living = sum(row.state in LIVE_STATES for row in self._all)
-        total = self._listing.total if self._listing else 0
-        shown = f"{len(self._all):,} newest of {total:,}" if total > len(self._all) else f"{total:,}"
-        left: list[Part] = [*self.tabs()]
-        if self._choice.sweep:
-            left = [("sweep ", "dim"), (short_name(self._choice.sweep), "bold"), (f"  {len(found)} trials", "dim")]
-        right = [*choice_words(self._choice), (f"  {shown} run{'' if total == 1 else 's'}, {living} alive", "dim")]
-        self.query_one("#top", Ends).show(left, right)
-
-    def _inside(self) -> SweepRow | None:
-        """The sweep whose trials are shown."""
-        found = sweeps(self._listing) if self._choice.sweep and self._listing else []
-        return next((one for one in found if one.id == self._choice.sweep), None)
-
-    def _drawer(self, one: Entry, trial: Callable[..., Content] | None, now: float) -> partial[Content]:
-        letter = self._letter(one.run) if isinstance(one, RunRow) else ""
-        return partial(entry_line, one, letter, now) if trial is None else partial(trial, one, letter)
-
-    def _letter(self, run: Run) -> str:
-        marked = [one.id for one in self.deck.marked]
-        return LETTERS[marked.index(run.id)] if run.id in marked else ""
-
-    @on(OptionList.OptionHighlighted, "#runs")
-    def _moved(self) -> None:
-        current = self.query_one("#runs", Rows).current
-        one = self._entries.get(current.key) if current else None
-        before, inside = (self.deck.row, self.deck.sweep), self._inside()
-        self.deck.row = one if isinstance(one, RunRow) else None
-        self.deck.sweep = one if isinstance(one, SweepRow) else None
-        self.query_one("#about", Line).show(about(one, inside.facts if inside else None))
-        if (self.deck.row, self.deck.sweep) != before:
+    @on(RunListPane.Moved)
+    def _moved(self, event: RunListPane.Moved) -> None:
+        before = (self.selection.row, self.selection.sweep)
+        self.selection.row = event.entry if isinstance(event.entry, RunRow) else None
+        self.selection.sweep = event.entry if isinstance(event.entry, SweepRow) else None
+        self._show_top()
+        if (self.selection.row, self.selection.sweep) != before:
             self.refresh_keys()
 
     @on(OptionList.OptionSelected, "#runs")
     def _chosen(self) -> None:
         self.deck_app.action_command("attach")
 
+    def _show_top(self) -> None:
+        rows, selection = self._pane.rows, self._pane.selection
+        alive = sum(row.is_live for row in rows)
+        total = self._pane.listing.total if self._pane.listing else 0
+        count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
+        left: list[Part] = [*self.tabs()]
+        if selection.sweep:
+            trials = f"  {self._pane.shown_count} trials"
+            left = [("sweep ", "dim"), (short_name(selection.sweep), "bold"), (trials, "dim")]
+        right = [*selection_words(selection), (f"  {count} run{'' if total == 1 else 's'}, {alive} alive", "dim")]
+        self.query_one("#top", Ends).show(left, right)
+
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""
-        one = self.deck.row or self.deck.sweep
-        if one is None:
+        entry = self.selection.row or self.selection.sweep
+        if entry is None:
             return None
-        sweep = [("\n\n" + SWEEP_HELP, "")] if self.deck.sweep is not None else []
-        name = one.name if isinstance(one, RunRow) else short_name(one.id)
-        return f"{name}: {one.state}", line(STATE_HELP.get(one.state, ""), *sweep)
+        sweep_help = [("\n\n" + SWEEP_HELP, "")] if self.selection.sweep is not None else []
+        name = entry.name if isinstance(entry, RunRow) else short_name(entry.id)
+        return f"{name}: {entry.state}", line(STATE_HELP.get(entry.state, ""), *sweep_help)
 
     def step_back(self) -> bool:
         """Clear the filter, then leave the sweep; then the screen."""
-        if self._choice.words or self.has_class("-searching"):
-            self.query_one("#run-words", Input).value = ""
-            self.remove_class("-searching")
-            self.query_one(Rows).focus()
-        elif self._choice.state:
-            self._choose(state="")
-        elif self._choice.sweep:
-            left = f"sweep {self._choice.sweep}"
-            self._choose(sweep="")
-            self._go_to(left)
-        else:
-            return False
-        return True
-
-    def _choose(self, **changes: Any) -> None:
-        self._choice = replace(self._choice, **changes)
-        self._show()
-
-    def _go_to(self, key: str) -> None:
-        rows = self.query_one("#runs", Rows)
-        rows.highlighted = next((place for place, row in enumerate(rows.rows) if row.key == key), rows.highlighted)
+        return self._pane.step_back()
 
     # Filter and order
 
     def do_find(self) -> None:
         """Type words."""
-        self.add_class("-searching")
-        self.query_one("#run-words").focus()
-
-    @on(Input.Changed, "#run-words")
-    def _on_words(self, event: Input.Changed) -> None:
-        self._choose(words=safe(event.value, 80))
-
-    @on(Input.Submitted, "#run-words")
-    def _on_words_taken(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.set_class(bool(self._choice.words), "-searching")
-        self.query_one(Rows).focus()
+        self._pane.ask_words()
 
     def do_state_filter(self) -> None:
         """Pick a state."""
-        found = [("", len(self._all)), *states(self._all)]
-        lines = [Content(f"{count:>5,}  {state or 'all'}") for state, count in found]
-        at = next((place for place, (state, _) in enumerate(found) if state == self._choice.state), 0)
+        counts = [("", len(self._pane.rows)), *states(self._pane.rows)]
+        lines = [Content(f"{count:>5,}  {state or 'all'}") for state, count in counts]
+        at = next((place for place, (state, _) in enumerate(counts) if state == self._pane.selection.state), 0)
 
         def take(index: int | None) -> None:
             if index is not None:
-                self._choose(state=found[index][0])
+                self._pane.choose(state=counts[index][0])
 
         self.app.push_screen(Pick("Show runs that are", lines, at), take)
 
     def do_sort(self) -> None:
         """The next order."""
-        self._choose(order=ORDERS[(ORDERS.index(self._choice.order) + 1) % len(ORDERS)])
+        self._pane.next_order()
 
     def do_fold(self) -> None:
         """Trials among the runs, or one line a sweep."""
-        self._choose(unfolded=not self._choice.unfolded, sweep="")
+        self._pane.choose(unfolded=not self._pane.selection.unfolded, sweep="")
 
     # Marks
 
     def do_mark(self) -> None:
         """Mark the run under the cursor, or take its mark away."""
-        row = self.deck.row
+        row, marked = self.selection.row, self.selection.marked
         if row is None:
             return
-        if any(run.id == row.run.id for run in self.deck.marked):
-            self.deck.marked = tuple(run for run in self.deck.marked if run.id != row.run.id)
-        elif len(self.deck.marked) == len(LETTERS):
+        if any(run.id == row.run.id for run in marked):
+            self._set_marked(tuple(run for run in marked if run.id != row.run.id))
+        elif len(marked) == len(LETTERS):
             self.say(f"{len(LETTERS)} runs are marked: no more can be told apart")
         else:
-            self.deck.marked = (*self.deck.marked, row.run)
-        self._show()
-        self.refresh_keys()
-        rows = self.query_one("#runs", Rows)
-        if rows.highlighted is not None and rows.highlighted < len(rows.rows) - 1:  # it would go round
-            rows.action_cursor_down()
+            self._set_marked((*marked, row.run))
+        self._pane.cursor_down()
 
     def do_unmark(self) -> None:
         """Take all marks away."""
-        self.deck.marked = ()
-        self._show()
+        self._set_marked(())
+
+    def _set_marked(self, marked: tuple[Run, ...]) -> None:
+        self.selection.marked = marked
+        self._pane.show(self._pane.listing, marked)
         self.refresh_keys()
 
     def do_compare(self) -> None:
@@ -291,28 +198,35 @@ class RunsScreen(ActsScreen):
 
     def do_attach(self) -> None:
         """Show the run, or the trials of the sweep."""
-        if self.deck.sweep is not None:
-            self._choose(sweep=self.deck.sweep.id)
-            self.query_one("#runs", Rows).action_first()
-        elif self.deck.row is not None:
-            self.deck_app.attach(self.deck.row.run)
+        if self.selection.sweep is not None:
+            self._pane.open_sweep(self.selection.sweep.id)
+        elif self.selection.row is not None:
+            self.deck_app.attach(self.selection.row.run)
 
     def do_evaluation(self) -> None:
         """What the run has come to."""
-        self.deck_app.do_results()
+        self.deck_app.action_command("results")
 
+    def do_reuse(self) -> None:
+        """A new profile with its settings."""
+        self._actions.reuse()
 
-def _metric(sweep: SweepRow) -> str:
-    return sweep.facts.metric if sweep.facts else "eval_loss"
+    def do_resume(self) -> None:
+        """Go on from the newest checkpoint."""
+        self._actions.resume()
 
+    def do_halt(self) -> None:
+        """Stop it, once confirmed."""
+        self._actions.halt()
 
-def _empty(width: int) -> Content:
-    return Content.styled("   no runs yet: enter on a model of screen 1, then ^r", "dim")
+    def do_delete(self) -> None:
+        """Delete it, once confirmed."""
+        self._actions.delete()
 
+    def do_copy_row(self) -> None:
+        """Copy the path of its folder."""
+        self._actions.copy_folder()
 
-def _none_found(width: int) -> Content:
-    return Content.styled("   no run is like that: esc shows all", "dim")
-
-
-def _reading(width: int) -> Content:
-    return Content.styled("   reading …", "dim")
+    def do_error(self) -> None:
+        """Why the run failed."""
+        self._actions.show_error()

@@ -22,7 +22,7 @@ LETTERS = "ABCDEF"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """Which runs are shown and how. `state` empty = all; `sweep` = only the trials of that one."""
 
     words: str = ""
@@ -32,17 +32,17 @@ class Choice:
     unfolded: bool = False
 
 
-def entries(listing: Listing, choice: Choice) -> list[Entry]:
-    """Lines of the list: runs, and a line for each sweep unless its trials are asked for."""
+def entries(listing: Listing, selection: Selection) -> list[Entry]:
+    """Lines of the list: runs, and a line for each sweep unless its trials are shown."""
     rows = listing.rows
-    found = sweeps(listing)
-    if choice.sweep:
-        inside = next((one.trials for one in found if one.id == choice.sweep), ())
-        kept = [row for row in inside if _wanted(row, choice)]
-        return list(kept if choice.order in ("newest", "best") else _ordered(kept, choice.order))
-    loose: list[Entry] = [row for row in rows if (row.trial is None or choice.unfolded) and _wanted(row, choice)]
-    folded = [] if choice.unfolded else [one for one in found if _wanted_sweep(one, choice)]
-    return _ordered([*loose, *folded], choice.order)
+    every_sweep = sweeps(listing)
+    if selection.sweep:
+        trials = next((one.trials for one in every_sweep if one.id == selection.sweep), ())
+        matching = [row for row in trials if _matches(row, selection)]
+        return list(matching if selection.order in ("newest", "best") else _ordered(matching, selection.order))
+    alone: list[Entry] = [row for row in rows if (row.trial is None or selection.unfolded) and _matches(row, selection)]
+    folded = [] if selection.unfolded else [one for one in every_sweep if _sweep_matches(one, selection)]
+    return _ordered([*alone, *folded], selection.order)
 
 
 def sweeps(listing: Listing) -> list[SweepRow]:
@@ -71,32 +71,32 @@ def standing(row: RunRow, facts: SweepFacts | None) -> Standing:
     return facts.standings.get(number, Standing()) if facts else Standing()
 
 
-def _wanted_sweep(one: SweepRow, choice: Choice) -> bool:
-    words = choice.words.lower().split()
-    named = all(word in f"{one.id} sweep {one.state}".lower() for word in words)
-    if not choice.state:
-        return named or any(_wanted(row, choice) for row in one.trials)
-    return (one.state == choice.state and named) or any(_wanted(row, choice) for row in one.trials)
+def _sweep_matches(one: SweepRow, selection: Selection) -> bool:
+    words = selection.words.lower().split()
+    has_words = all(word in f"{one.id} sweep {one.state}".lower() for word in words)
+    if not selection.state:
+        return has_words or any(_matches(row, selection) for row in one.trials)
+    return (one.state == selection.state and has_words) or any(_matches(row, selection) for row in one.trials)
 
 
-def _wanted(row: RunRow, choice: Choice) -> bool:
-    if choice.state and row.state != choice.state:
+def _matches(row: RunRow, selection: Selection) -> bool:
+    if selection.state and row.state != selection.state:
         return False
     params = "" if row.trial is None else row.trial.sweep + str(row.trial.params)
     text = f"{row.run.id} {row.facts.name} {row.facts.model} {row.facts.how} {row.state} {params}".lower()
-    return all(word in text for word in choice.words.lower().split())
+    return all(word in text for word in selection.words.lower().split())
 
 
-def _ordered(found: Sequence[Entry], order: str) -> list[Entry]:
+def _ordered(listed: Sequence[Entry], order: str) -> list[Entry]:
     if order == "name":
-        return sorted(found, key=lambda one: _name(one).lower())
+        return sorted(listed, key=lambda one: _name(one).lower())
     if order == "state":
-        return sorted(found, key=lambda one: (one.state, -one.last_time))
+        return sorted(listed, key=lambda one: (one.state, -one.last_time))
     if order == "best":
-        return sorted(found, key=lambda one: (one.best is None, one.best or 0.0))
+        return sorted(listed, key=lambda one: (one.best is None, one.best or 0.0))
     if order == "steps":
-        return sorted(found, key=lambda one: -(one.step if isinstance(one, RunRow) else 0))
-    return sorted(found, key=_begun, reverse=True)
+        return sorted(listed, key=lambda one: -(one.step if isinstance(one, RunRow) else 0))
+    return sorted(listed, key=_begun, reverse=True)
 
 
 def _begun(one: Entry) -> str:
@@ -113,16 +113,16 @@ def states(rows: Sequence[RunRow]) -> list[tuple[str, int]]:
     return sorted(Counter(row.state for row in rows).items())
 
 
-def choice_words(choice: Choice) -> list[Part]:
+def selection_words(selection: Selection) -> list[Part]:
     """What is filtered and how it is ordered, where that is not as usual; words stand in their own field."""
-    found: list[Part] = []
-    if choice.state:
-        found.append((f"  only {choice.state}", "$accent"))
-    if choice.order != "newest":
-        found.append((f"  by {choice.order}", "$accent"))
-    if choice.unfolded and not choice.sweep:
-        found.append(("  sweeps unfolded", "$accent"))
-    return found
+    words: list[str] = []
+    if selection.state:
+        words.append(f"  only {selection.state}")
+    if selection.order != "newest":
+        words.append(f"  by {selection.order}")
+    if selection.unfolded and not selection.sweep:
+        words.append("  sweeps unfolded")
+    return [(word, "$accent") for word in words]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ def entry_line(one: Entry, letter: str, now: float, width: int, current: bool) -
     at = columns(width)
     head: list[Part] = [(letter or " ", "bold $accent"), ("> " if current else "  ", "bold")]
     cells = _sweep_cells(one, at) if isinstance(one, SweepRow) else _run_cells(one, at)
-    shown = line(*head, *cells, (fit_right(age(now - one.last_time), 8), "dim"))
-    return Content(shown.plain) if current else shown
+    drawn = line(*head, *cells, (fit_right(age(now - one.last_time), 8), "dim"))
+    return Content(drawn.plain) if current else drawn
 
 
 def _run_cells(row: RunRow, at: Columns) -> list[Part]:
@@ -192,50 +192,52 @@ def _best(best: float | None, at: Columns) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TrialColumns:
     """The settings that a sweep tries: their names and the widths of their columns."""
 
     names: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
 
 
-def tried(trials: Sequence[RunRow]) -> Tried:
+def trial_columns(trials: Sequence[RunRow]) -> TrialColumns:
     """Columns for the settings of `trials`, each as wide as its widest value."""
     widths: dict[str, int] = {}
     for row in trials:
         for key, setting in row.trial.params if row.trial else ():
             widths[key] = max(widths.get(key, 0), cell_len(key) + 2, cell_len(setting) + 2)
-    return Tried(tuple(widths), tuple(widths.values()))
+    return TrialColumns(tuple(widths), tuple(widths.values()))
 
 
-def _tried_cells(shown: Tried, texts: Sequence[str], room: int) -> str:
+def _param_cells(columns: TrialColumns, texts: Sequence[str], room: int) -> str:
     """Values under their names, right-aligned; an ellipsis where there is no room for all."""
-    cells = "".join(fit_right(text, size) for text, size in zip(texts, shown.widths, strict=True))
+    cells = "".join(fit_right(text, size) for text, size in zip(texts, columns.widths, strict=True))
     return fit(cells, room - 2) + "  "
 
 
-def trial_heading(shown: Tried, metric: str, width: int) -> Content:
+def trial_heading(columns: TrialColumns, metric: str, width: int) -> Content:
     """The names of the columns of a sweep's trials."""
-    text = "   " + fit_right("rank", 4) + fit_right("trial", 6) + _tried_cells(shown, shown.names, width - 47)
+    text = "   " + fit_right("rank", 4) + fit_right("trial", 6) + _param_cells(columns, columns.names, width - 47)
     return Content.styled(text + fit("state", 11) + fit_right("step", 12) + fit_right(clip(metric, 10), 11), "dim")
 
 
-def trial_line(facts: SweepFacts | None, shown: Tried, row: RunRow, letter: str, width: int, current: bool) -> Content:
+def trial_line(
+    facts: SweepFacts | None, columns: TrialColumns, row: RunRow, letter: str, width: int, current: bool
+) -> Content:
     """One trial: its rank, settings that were tried, how far it is, the value it is ranked by."""
     total = f" of {row.steps_total:,}" if row.steps_total else ""
     params = dict(row.trial.params) if row.trial else {}
-    told = standing(row, facts)
-    state = told.state if told.state in ("pruned", "failed") else row.state
-    reached = told.value if told.value is not None else row.best
+    place = standing(row, facts)
+    state = place.state if place.state in ("pruned", "failed") else row.state
+    value = place.value if place.value is not None else row.best
     drawn = line(
         (letter or " ", "bold $accent"),
         ("> " if current else "  ", "bold"),
-        fit_right(str(told.rank or "–"), 4),
+        fit_right(str(place.rank or "–"), 4),
         fit_right(str(row.trial.number if row.trial else ""), 6),
-        _tried_cells(shown, [params.get(name, "–") for name in shown.names], width - 47),
+        _param_cells(columns, [params.get(name, "–") for name in columns.names], width - 47),
         (fit(state, 11), STATE_STYLES.get(state, "dim")),
         fit_right(f"{row.step:,}{total}", 12),
-        fit_right(number(reached, ".4f") if reached is not None else "–", 11),
+        fit_right(number(value, ".4f") if value is not None else "–", 11),
     )
     return Content(drawn.plain) if current else drawn
 
@@ -255,7 +257,7 @@ def about(one: Entry | None, facts: SweepFacts | None = None) -> Content:
 
 
 def _about_sweep(sweep: SweepRow) -> Content:
-    names = ", ".join(tried(sweep.trials).names)
+    names = ", ".join(trial_columns(sweep.trials).names)
     parts: list[Part] = [(sweep.id, "bold"), (f"  sweep over {names}\n" if names else "  sweep\n", "dim")]
     best = sweep.trials[0] if sweep.trials else None
     if best is not None and best.trial is not None and sweep.best is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable
@@ -42,7 +43,19 @@ def install(leave: Leave) -> Ending:
 
     # Not through the loop: it would come after Textual's own handler of SIGCONT.
     signal.signal(signal.SIGHUP, hang_up)
+    threading.Thread(target=_watch_terminal, name="terminal gone", daemon=True).start()
     return ending
+
+
+def _watch_terminal() -> None:
+    """Send SIGHUP once the terminal is gone: no signal comes where it was not the process's own, or before `install`.
+
+    Without an end Textual would read from it for ever, as fast as it can.
+    """
+    poller = select.poll()
+    poller.register(0, 0)  # a hang-up is told without being asked for
+    if any(events & select.POLLHUP for _, events in poller.poll()):
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _close_terminal() -> None:

@@ -20,9 +20,8 @@ from textual.message_pump import MessagePump
 from textual.widgets import Input
 
 if TYPE_CHECKING:
+    from textual.app import App
     from textual.dom import DOMNode
-
-    from tui.app import DeckApp
 
 LIMIT_S = 10.0
 """Keys that wait longer than this are thrown away: what they were meant for did not come."""
@@ -35,7 +34,7 @@ EAGER_TURNS, POLL_S = 200, 0.002
 class TypeAhead:
     """See the module."""
 
-    def __init__(self, app: DeckApp) -> None:
+    def __init__(self, app: App[Any]) -> None:
         self._app = app
         self._held: deque[events.Event] = deque()
         self._passing: events.Event | None = None
@@ -132,7 +131,7 @@ def _takes_text(widget: object) -> bool:
     return isinstance(widget, Input) and widget.type == "text" and not (widget.restrict or widget.max_length)
 
 
-def _nodes(app: DeckApp) -> Iterator[DOMNode]:
+def _nodes(app: App[Any]) -> Iterator[DOMNode]:
     waiting: list[DOMNode] = [*app.screen_stack]
     while waiting:
         node = waiting.pop()
@@ -149,17 +148,17 @@ def _rests(pump: MessagePump) -> bool:
     return not arrival.is_set() and bool(getattr(arrival, "_waiters", True))
 
 
-def _nothing_queued(app: DeckApp) -> bool:
+def _nothing_queued(app: App[Any]) -> bool:
     """Whether no message waits behind the one that the app handles now."""
     return app._message_queue.empty() and getattr(app, "_pending_message", None) is None
 
 
-def _laid_out(app: DeckApp) -> bool:
+def _laid_out(app: App[Any]) -> bool:
     """Whether everything on the screen stands where a click will find it."""
     return not any(getattr(app.screen, f"_{what}_required", False) for what in ("layout", "scroll"))
 
 
-def _ready(app: DeckApp) -> bool:
+def _ready(app: App[Any]) -> bool:
     """Whether the screen has what it shows, and the palette its list."""
     screen = app.screen
     if not getattr(screen, "ready", True):

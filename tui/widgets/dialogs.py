@@ -51,10 +51,6 @@ class Modal(ModalScreen[ScreenResultType]):
         return super().dismiss(result)
 
 
-class QuitQuestion:
-    """Marks the question whether to close the deck: it is asked once."""
-
-
 class Confirm(Modal[bool]):
     """Ask before something is done. Closes with True or False.
 
@@ -87,10 +83,6 @@ class Confirm(Modal[bool]):
     def action_answer(self, answer: bool) -> None:
         """Close with the answer."""
         self.dismiss(answer)
-
-
-class AskToQuit(Confirm, QuitQuestion):
-    """Ask whether to close the deck."""
 
 
 class Ask(Modal[str | None]):

@@ -1,20 +1,15 @@
-"""Small quiet widgets: a line that repaints only when it changed, a rule, the key bar."""
+"""Small quiet widgets: a line that repaints only when it changed, and a rule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from textual import events
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui.frame.commands import key_bar, key_label
 from tui.text import Part, spread
-
-if TYPE_CHECKING:
-    from tui.app import DeckApp
 
 
 class Line(Static):
@@ -83,39 +78,3 @@ class Rule(Widget):
     def render(self) -> Content:
         """As many dashes as the screen is wide."""
         return Content("─" * self.size.width)
-
-
-class KeyBar(Widget):
-    """The last line: what the hands can do here, `?` first, never more than fits."""
-
-    DEFAULT_CSS = "KeyBar { height: 1; dock: bottom; width: 1fr; padding: 0 1; }"
-
-    def __init__(self, screen: str) -> None:
-        super().__init__()
-        self._screen = screen
-        self._places: list[tuple[int, int, str]] = []
-
-    def render(self) -> Content:
-        """Keys and labels of this screen; those not possible now are dim, those that do not fit are left out."""
-        deck = cast("DeckApp", self.app).deck
-        shown: list[Content] = []
-        self._places = []
-        at = 0
-        for command in key_bar(self._screen, deck):
-            possible = command.available(deck) is None
-            item = Content.assemble(
-                (key_label(command, deck.keys), "bold $accent" if possible else "dim"), (f" {command.label}", "dim")
-            )
-            if at + item.cell_length > self.content_size.width:
-                break
-            shown.append(item)
-            self._places.append((at, at + item.cell_length, command.id))
-            at += item.cell_length + 2
-        return Content("  ").join(shown)
-
-    def on_click(self, event: events.Click) -> None:
-        """Carry out the command that was clicked."""
-        x = event.x - self.gutter.left
-        for start, end, command_id in self._places:
-            if start <= x < end:
-                cast("DeckApp", self.app).action_command(command_id)

@@ -1,7 +1,6 @@
 """A model of random weights on the device, quantized, wrapped and checkpointed as a run's.
 
-Weights are made where they are used: no file is read, and main memory never holds them. Used by `trial.py` and, for
-two-layer models, by `tiny.py`.
+Weights are made where they are used: no file is read, and main memory never holds them.
 """
 
 from __future__ import annotations

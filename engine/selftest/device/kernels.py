@@ -18,6 +18,7 @@ from engine.modeling import attention as packed_attention
 from engine.modeling import checkpointing as recompute
 from engine.modeling import forward, four_bit, fused_lora
 from engine.modeling import liger as liger_kernels
+from engine.modeling.adapters import base_of
 from engine.modeling.attention_kernels import Documents, kernel_for
 from engine.modeling.load import DTYPES
 from engine.profile.schema import Profile
@@ -147,7 +148,7 @@ def packed(params: Params) -> Finding:
     """Documents end to end in one batch, loss in chunks, against each alone with eager attention and full logits."""
     model, together = tiny_model(params["family"], params["dtype"], params["device"]), batch(params["device"])
     fast = loss_and_gradients(model, together, forward.loss_sum)
-    forward.base_of(model).set_attn_implementation("eager")
+    base_of(model).set_attn_implementation("eager")
 
     def alone(model: Any, whole: forward.Batch) -> torch.Tensor:
         return torch.stack([forward.loss_sum_from_logits(model, each) for each in documents(whole)]).sum()
@@ -191,7 +192,7 @@ def checkpointing(params: Params) -> Finding:
         reentrant=params.get("reentrant", False),
     )
     passes: list[int] = []
-    layer = forward.base_of(model).get_decoder().layers[0]
+    layer = base_of(model).get_decoder().layers[0]
     layer.mlp.register_forward_pre_hook(lambda module, inputs: passes.append(1))
     found = loss_and_gradients(model, whole, forward.loss_sum)
     if len(passes) != 2:
@@ -217,7 +218,7 @@ def capped(params: Params) -> Finding:
     model, whole = tiny_model("gemma2", params["dtype"], params["device"]), batch(params["device"])
     plain = loss_and_gradients(model, whole, forward.loss_sum)
     warnings: list[str] = []
-    packed_attention.use_flex(forward.base_of(model), lambda code, message: warnings.append(message))
+    packed_attention.use_flex(base_of(model), lambda code, message: warnings.append(message))
     if warnings:
         return Finding("", SKIPPED, warnings[0])
     return compared(plain, loss_and_gradients(model, whole, forward.loss_sum), _ROUNDING[params["dtype"]])

@@ -1,4 +1,4 @@
-"""Does torch see the device that the driver tells of, and does it multiply right?"""
+"""Does torch see the device that the driver reports, and does it multiply right?"""
 
 from __future__ import annotations
 

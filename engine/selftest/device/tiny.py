@@ -13,7 +13,6 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.pack import Packed
 from engine.memory.shape import TrainingShape
 from engine.modeling import adapters, forward, load
-from engine.models.parameters import linear_shapes
 from engine.models.resolve import resolve_model
 from engine.models.spec import ModelSpec
 from engine.oracle.build import settings_for
@@ -59,7 +58,7 @@ def adapted(base: Any, spec: ModelSpec, dtype: str) -> Any:
 
 
 def _settings(spec: ModelSpec, dtype: str, quantization: str = "none") -> Profile:
-    targets = tuple(linear_shapes(spec))
+    targets = tuple(spec.sizes.linear_shapes)
     shape = TrainingShape(compute_dtype=dtype, quantization=quantization, lora_r=_RANK, lora_targets=targets)
     return settings_for(spec, shape)
 

@@ -21,7 +21,7 @@ from engine.errors import EngineError, is_out_of_memory
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.probe import probe_machine
 from engine.measure.calibrate import Calibrator
-from engine.measure.comparison import error_percent, subject_of
+from engine.measure.comparison import error_percent, predicted_run
 from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.memory.calibration_store import load_calibration
 from engine.profile.load import load_text
@@ -131,7 +131,7 @@ def speed(params: dict[str, Any]) -> Finding:
 
 
 def setting(params: dict[str, Any]) -> Finding:
-    """How fast a setting is; judged beside its neighbours, not here."""
+    """How fast a setting is; judged beside its neighbors, not here."""
     found = _trial(params)
     met = found.tokens_per_second
     taken = format_bytes(found.measured.get("device", found.measured.get("reserved")))
@@ -262,10 +262,10 @@ def _predicted(run_json: dict[str, Any], machine: Machine, gpu: Gpu | None, meas
 
     What was measured of this shape before is left out: it would only repeat itself.
     """
-    subject = subject_of(run_json, gpu)
-    if subject is None:
+    run = predicted_run(run_json, gpu)
+    if run is None:
         raise EngineError("the prediction of this shape cannot be read back")
-    closed, known = subject.closed_form, load_calibration(gpu, machine) if gpu else None
+    closed, known = run.closed_form, load_calibration(gpu, machine) if gpu else None
     own = (known.context_bytes if known else None) if gpu else measured.get("context_bytes")
     reserved = closed.reserved_bytes
     return {"allocated": closed.allocated_bytes, "reserved": reserved, "device": reserved + (own or closed.context)}

@@ -73,7 +73,7 @@ def test_every_format_becomes_the_same_conversation(tmp_path: Path, row: dict[st
     found = read(tmp_path, "a.jsonl", lines(row))
     assert found.examples[0].messages == PAIR
     assert found.format == name
-    assert found.why.startswith(f"{name} (recognised): columns ")
+    assert found.why.startswith(f"{name} (recognized): columns ")
 
 
 def test_alpaca_with_input_system_and_history(tmp_path: Path) -> None:

@@ -61,28 +61,28 @@ def test_preview_gives_text_and_trained_flags(run_job: Callable[..., dict[str, A
 
 
 def test_check_prints_every_rows_fate(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = cli(run_job, monkeypatch, "check", "p.toml")
+    shown = cli(run_job, monkeypatch, "check", "demo")
     assert "3 rows read, 2 kept, 1 of them cut, 1 dropped" in shown.stdout
     assert "1 dropped: missing answer (no 'output'): row 3" in shown.stdout
-    assert "alpaca (recognised): columns instruction, input, output" in shown.stdout
+    assert "alpaca (recognized): columns instruction, input, output" in shown.stdout
     assert "warning: 1 rows are cut to max_length = 48" in shown.stderr
 
 
 def test_preview_brackets_what_is_trained_on_and_sanitises(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = cli(run_job, monkeypatch, "preview", "p.toml", "--rows", "1").stdout
+    shown = cli(run_job, monkeypatch, "preview", "demo", "--rows", "1").stdout
     assert "<|im_start|>assistant\n⟦Blue \ufffd[31mand ☃<|im_end|>⟧" in shown
     assert "\x1b" not in shown
 
 
 def test_preview_token_by_token(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = cli(run_job, monkeypatch, "preview", "p.toml", "--rows", "1", "--tokens").stdout
+    shown = cli(run_job, monkeypatch, "preview", "demo", "--rows", "1", "--tokens").stdout
     last = [text for text in shown.splitlines() if "<|im_end|>" in text][-1]
     assert last.split()[0] == "⟦⟧"
-    assert "(part of the character before)" in shown
+    assert "(continues the character before)" in shown
 
 
 def test_preview_as_json(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
-    shown = json.loads(cli(run_job, monkeypatch, "preview", "p.toml", "--json").stdout)
+    shown = json.loads(cli(run_job, monkeypatch, "preview", "demo", "--json").stdout)
     assert shown["template"]["name"] == "chatml"

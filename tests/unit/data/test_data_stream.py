@@ -117,7 +117,7 @@ def test_a_damaged_preparation_is_told_and_made_anew(
     run(settings, tokenizer, tmp_path)
     (folder,) = cache.cache_root().iterdir()
     (folder / "train.lengths").write_bytes(b"\1\0\0\0")
-    with pytest.raises(EngineError, match="the kept preparation was damaged"):
+    with pytest.raises(EngineError, match="the cached data was damaged"):
         run(settings, tokenizer, tmp_path)
     assert not run(settings, tokenizer, tmp_path).report.from_cache
 
@@ -128,7 +128,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     done = run(make_settings(write_rows(ROWS)), tokenizer, tmp_path)
-    assert any("not kept for the next run" in warning for warning in done.report.warnings)
+    assert any("not cached for the next run" in warning for warning in done.report.warnings)
     assert len(documents(done.train)) == 285
     assert len(done.validation_examples) == 15
 

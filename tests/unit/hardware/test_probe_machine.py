@@ -146,7 +146,7 @@ def test_a_machine_whose_only_card_is_unreadable_says_so(replay: Any) -> None:
     def break_it(recording: dict[str, Any]) -> None:
         recording["devices"] = recording["devices"][:1]
 
-    assert "none has free memory that is known" in " ".join(command.machine_lines(replay("lost", edit=break_it), 80))
+    assert "none reports its free memory" in " ".join(command.machine_lines(replay("lost", edit=break_it), 80))
 
 
 def test_json_is_the_machine(replay: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from engine.hardware.machine import Gpu
 from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
-from engine.models.parameters import linear_shapes
 
 A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 QWEN = replace(catalog_index()["qwen2.5-0.5b-instruct"], parameters=None)
@@ -41,7 +40,7 @@ def test_one_magnitude_learns_for_each_output() -> None:
     plain, decomposed = (
         estimate_memory(QWEN, replace(DORA, use_dora=on), gpu=A100).trainable_parameters for on in (False, True)
     )
-    outputs = sum(n_out for _, n_out in linear_shapes(QWEN).values())
+    outputs = sum(n_out for _, n_out in QWEN.sizes.linear_shapes.values())
     assert decomposed - plain == QWEN.num_hidden_layers * outputs
 
 

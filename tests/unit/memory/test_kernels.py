@@ -13,7 +13,6 @@ from engine.memory.phases import keeps_last_layer, peak
 from engine.memory.recompute import CHOICES, recompute_in, recompute_of
 from engine.memory.shape import MIB, TrainingShape
 from engine.models.catalog import catalog_index
-from engine.models.parameters import key_width, query_width
 
 A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 T4 = Gpu("Tesla T4", compute_capability=(7, 5))
@@ -27,7 +26,7 @@ def allocated(shape: TrainingShape) -> int:
 
 def test_a_llama_block_keeps_what_liger_keeps() -> None:
     """Measured byte by byte with liger-kernel 0.8.5: 8h + 4q + 4k + 6f + 4H + 8 + 14r; plain 12h + ... + 8f."""
-    hidden, query, key = LLAMA.hidden_size, query_width(LLAMA), key_width(LLAMA)
+    hidden, query, key = LLAMA.hidden_size, LLAMA.sizes.query_width, LLAMA.sizes.key_width
     inner, heads, rank = LLAMA.intermediate_size, LLAMA.num_attention_heads, 16
     rest = 4 * query + 4 * key + 4 * heads + 8 + 14 * rank
     shape = replace(STEP, kernels="liger")
@@ -89,7 +88,7 @@ def test_inputs_wait_in_main_memory_but_for_those_at_work() -> None:
 
 def test_keeping_attention_costs_its_output() -> None:
     shape = replace(STEP, kernels="liger")
-    kept = 2 * query_width(LLAMA) + 4 * LLAMA.num_attention_heads
+    kept = 2 * LLAMA.sizes.query_width + 4 * LLAMA.num_attention_heads
     # One layer's output is there at the peak either way.
     more = allocated(replace(shape, keep_attention=True)) - allocated(shape)
     assert more == 31 * kept * 4 * 2048

@@ -13,7 +13,6 @@ from engine.memory.activations import cost_of
 from engine.memory.device import attention_kernel
 from engine.memory.shape import TrainingShape
 from engine.models.config import spec_from_config
-from engine.models.parameters import computed_parameters, linear_shapes
 from engine.models.spec import ModelSpec
 
 TOKENS = (2, 64)
@@ -53,7 +52,7 @@ def build(family: str, layers: int, dtype: str, method: str, **lora: Any) -> tup
     width = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
     model = transformers.AutoModelForCausalLM.from_config(config).to(width)
     spec = spec_from_config(config.to_dict(), "tiny", "config.json", source="directory", path=None)
-    assert computed_parameters(spec) == sum(parameter.numel() for parameter in model.parameters())
+    assert spec.sizes.computed_parameters == sum(parameter.numel() for parameter in model.parameters())
     if method == "lora":
         options = {"r": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **lora}
         model = get_peft_model(model, LoraConfig(**options), autocast_adapter_dtype=False).to(width)
@@ -90,9 +89,8 @@ def per_token_and_layer(family: str, dtype: str, method: str, **lora: Any) -> tu
 
 
 def shape_for(spec: ModelSpec, dtype: str, method: str, targets: tuple[str, ...] | None = None) -> TrainingShape:
-    return TrainingShape(
-        method=method, compute_dtype=dtype, lora_r=8, device="cpu", lora_targets=targets or tuple(linear_shapes(spec))
-    )
+    adapted = targets or tuple(spec.sizes.linear_shapes)
+    return TrainingShape(method=method, compute_dtype=dtype, lora_r=8, device="cpu", lora_targets=adapted)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,7 @@ from engine.memory.phases import peak
 from engine.memory.several import COMMUNICATION_BYTES, outlook
 from engine.memory.shape import GIB, TrainingShape
 from engine.models.catalog import catalog_index
-from engine.recommend.answer import Answer
+from engine.recommend.fit_report import FitReport
 from engine.recommend.plan import Requirements
 from engine.recommend.search import plan_model
 
@@ -44,9 +44,9 @@ def test_cards_that_differ_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     machine = hypothetical_machine("RTX 4090", 2)
     plan = plan_model(LLAMA, machine, Requirements())
     mixed = (machine.gpus[0], replace(machine.gpus[1], name="NVIDIA GeForce RTX 3060", total_bytes=12 * GIB))
-    show_detail(Answer(plan, gpu=mixed[0], cards=mixed))
+    show_detail(FitReport(plan, gpu=mixed[0], cards=mixed))
     assert "the cards differ" in " ".join(capsys.readouterr().out.split())
-    show_detail(Answer(plan, gpu=machine.gpus[0], cards=machine.gpus))
+    show_detail(FitReport(plan, gpu=machine.gpus[0], cards=machine.gpus))
     assert "the cards differ" not in " ".join(capsys.readouterr().out.split())
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import pytest
 
 from engine.models.catalog import catalog_index, checked_against, shipped_catalog
-from engine.models.config import KNOWN_FAMILIES
-from engine.models.parameters import active_parameters, computed_parameters, linear_shapes
 from engine.models.spec import ModelSpec
 
 
 @pytest.mark.parametrize("spec", shipped_catalog(), ids=lambda spec: spec.name)
 def test_computed_parameters_match_the_published_count(spec: ModelSpec) -> None:
     assert spec.parameters is not None
-    assert computed_parameters(spec) == pytest.approx(spec.parameters, rel=0.005)
+    assert spec.sizes.computed_parameters == pytest.approx(spec.parameters, rel=0.005)
 
 
 @pytest.mark.parametrize("spec", shipped_catalog(), ids=lambda spec: spec.name)
 def test_every_entry_says_what_a_person_chooses_by(spec: ModelSpec) -> None:
-    assert spec.family in KNOWN_FAMILIES
+    assert spec.traits.checked
     assert spec.licence
     assert spec.use_cases
     assert 0 < spec.quality <= 100
@@ -35,12 +33,12 @@ def test_at_least_sixty_models_with_distinct_short_names() -> None:
 
 def test_head_dim_apart_from_hidden_size() -> None:
     qwen = catalog_index()["qwen3-0.6b"]
-    assert linear_shapes(qwen)["q_proj"] == (1024, 2048)
-    assert linear_shapes(qwen)["o_proj"] == (2048, 1024)
+    assert qwen.sizes.linear_shapes["q_proj"] == (1024, 2048)
+    assert qwen.sizes.linear_shapes["o_proj"] == (2048, 1024)
 
 
 def test_fused_projections_keep_the_count() -> None:
-    assert linear_shapes(catalog_index()["phi-4"]) == {
+    assert catalog_index()["phi-4"].sizes.linear_shapes == {
         "qkv_proj": (5120, 7680),
         "o_proj": (5120, 5120),
         "gate_up_proj": (5120, 35840),
@@ -50,8 +48,8 @@ def test_fused_projections_keep_the_count() -> None:
 
 def test_a_mixture_of_experts_has_few_active_parameters_and_no_linear_experts() -> None:
     spec = catalog_index()["qwen3-30b-a3b"]
-    assert active_parameters(spec) == pytest.approx(3.04e9, rel=0.02)
-    assert set(linear_shapes(spec)) == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert spec.sizes.active_parameters == pytest.approx(3.04e9, rel=0.02)
+    assert set(spec.sizes.linear_shapes) == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
 def test_most_models_name_the_source_their_numbers_were_checked_against() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, ExitCode
-from engine.models.parameters import computed_parameters
 from engine.models.resolve import resolve_model
 
 LLAMA: dict[str, Any] = {
@@ -76,7 +75,7 @@ def test_a_stored_head_of_a_tied_model_is_not_counted_twice(tmp_path: Path) -> N
 def test_without_weights_the_numbers_are_computed(tmp_path: Path) -> None:
     spec = resolve_model(str(write_model(tmp_path, LLAMA)))
     assert spec.parameters is None
-    assert computed_parameters(spec) == 2 * (64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64 + 2 * 320 * 64
+    assert spec.sizes.computed_parameters == 2 * (64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64 + 2 * 320 * 64
 
 
 def test_nested_text_config_of_a_vision_model(tmp_path: Path) -> None:
@@ -184,4 +183,4 @@ def test_the_built_in_model_is_small_and_local() -> None:
     spec = resolve_model("demo")
     assert spec.source == "built-in"
     assert spec.path is not None
-    assert spec.parameters == computed_parameters(spec)
+    assert spec.parameters == spec.sizes.computed_parameters

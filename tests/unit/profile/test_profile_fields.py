@@ -7,11 +7,11 @@ import sys
 import tomllib
 
 import pytest
-from profile_machines import DATA, MODEL
 
 from engine.profile.docs import reference
 from engine.profile.fields import field_at, format_value, json_schema, parse_value, profile_fields
 from engine.profile.values import allowed
+from tests.unit.profile_machines import DATA, MODEL
 
 
 def test_every_field_is_described_and_its_default_reads_back():

@@ -8,10 +8,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from profile_machines import MODEL
 
 from engine.profile.load import load_text
 from engine.resolve.check import check_profile
+from tests.unit.profile_machines import MODEL
 
 SHIPPED = sorted((Path(__file__).parents[3] / "profiles").glob("*.toml"))
 MANY = ",".join(f"k{n}=1" for n in range(1000))

@@ -244,7 +244,7 @@ def test_hostile_text_reaches_neither_terminal_nor_comment(folder: Path) -> None
 
 def test_an_existing_profile_is_not_replaced(folder: Path) -> None:
     (folder / "lf.toml").write_text("# mine\n")
-    with pytest.raises(EngineError, match="there already"):
+    with pytest.raises(EngineError, match="the file exists"):
         CliRunner().invoke(profile, ["import", "lf.yaml"], catch_exceptions=False)
     assert (folder / "lf.toml").read_text() == "# mine\n"
     assert imported("lf.yaml", "--force").exit_code == 0

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from profile_machines import DATA, MODEL
 
 from engine.profile.load import load_profile
 from engine.profile.tomltext import key_lines, line_of
+from tests.unit.profile_machines import DATA, MODEL
 
 
 def test_a_sparse_profile_is_whole(load):

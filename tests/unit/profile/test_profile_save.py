@@ -6,11 +6,11 @@ import os
 import tomllib
 
 import pytest
-from profile_machines import DATA, MODEL
 
 from engine.errors import EngineError, ExitCode
 from engine.profile.load import load_profile
 from engine.profile.save import edit_profile, write_profile
+from tests.unit.profile_machines import DATA, MODEL
 
 WRITTEN = """\
 # about this profile

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from profile_machines import machine
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import hypothetical_machine
@@ -13,6 +12,7 @@ from engine.profile.load import load_profile
 from engine.profile.shipped import find_profile, shipped_profile, shipped_profiles
 from engine.resolve.check import examine
 from engine.resolve.resolve import resolve_profile
+from tests.unit.profile_machines import machine
 
 CARDS = {
     "full-1b-24gb": "RTX 4090",

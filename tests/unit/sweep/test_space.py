@@ -9,7 +9,7 @@ from engine.profile.fields import field_at
 from engine.profile.values import format_value, parse_value
 from engine.resolve.check import examine
 from engine.resolve.search_space import Choices, Range, dimensions, space_of
-from engine.sweep.combinations import combinations, plan_of, trial_text
+from engine.sweep.combinations import grid_params, plan_of, trial_text
 
 
 def problems(loaded) -> list[str]:
@@ -38,7 +38,7 @@ train.total_batch_size = { low = 4, high = 32, step = 4 }
 def test_a_grid_is_every_combination_the_last_fastest(plan):
     found = plan('[sweep.space]\n"lora.r, lora.alpha" = [[8, 16], [16, 32]]\nlora.use_dora = [false, true]\n')
     assert found.method == "grid"
-    assert list(combinations(found.dimensions)) == [
+    assert list(grid_params(found.dimensions)) == [
         {"lora.r": 8, "lora.alpha": 16, "lora.use_dora": False},
         {"lora.r": 8, "lora.alpha": 16, "lora.use_dora": True},
         {"lora.r": 16, "lora.alpha": 32, "lora.use_dora": False},

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.modeling import attention, forward
+from engine.modeling.adapters import base_of
 from engine.train import acceleration
 from engine.train.compiled import COMPILED
 from tests.unit.train.conftest import make_settings, make_trainer
@@ -33,7 +34,7 @@ def test_compiled_layers_train_as_plain_ones(parts: tuple[Any, Any]) -> None:
     model, batch = parts
     plain = acceleration.loss_and_gradients(model.eval(), batch, forward.loss_sum)
     assert acceleration.take(COMPILED, model, batch, forward.loss_sum, lambda *told: pytest.fail(str(told)))
-    assert all(layer._compiled_call_impl is not None for layer in forward.base_of(model).get_decoder().layers)
+    assert all(layer._compiled_call_impl is not None for layer in base_of(model).get_decoder().layers)
     found = acceleration.loss_and_gradients(model, batch, forward.loss_sum)
     assert found[0] == pytest.approx(plain[0], rel=1e-5)
     for one, other in zip(plain[1], found[1], strict=True):
@@ -42,7 +43,7 @@ def test_compiled_layers_train_as_plain_ones(parts: tuple[Any, Any]) -> None:
 
 def break_loss(model: Any, batch: Any) -> torch.Tensor:
     """Another loss once the layers are compiled."""
-    layers = forward.base_of(model).get_decoder().layers
+    layers = base_of(model).get_decoder().layers
     layers[0]._compiled_call_impl, was = None, layers[0]._compiled_call_impl
     for layer in layers:
         layer._compiled_call_impl = None
@@ -51,7 +52,7 @@ def break_loss(model: Any, batch: Any) -> torch.Tensor:
 
 def break_down(model: Any, batch: Any) -> torch.Tensor:
     """No compiler."""
-    if forward.base_of(model).get_decoder().layers[0]._compiled_call_impl is not None:
+    if base_of(model).get_decoder().layers[0]._compiled_call_impl is not None:
         raise RuntimeError("no compiler\nat all")
     return forward.loss_sum(model, batch)
 
@@ -64,7 +65,7 @@ def test_what_compiles_wrong_or_not_at_all_is_left_out_aloud(parts: tuple[Any, A
     assert len(told) == 1
     assert told[0].startswith("compile_fallback: the layers are not compiled: ")
     assert said in told[0]
-    assert all(layer._compiled_call_impl is None for layer in forward.base_of(model).get_decoder().layers)
+    assert all(layer._compiled_call_impl is None for layer in base_of(model).get_decoder().layers)
 
 
 def test_a_gradient_that_is_off_is_seen() -> None:

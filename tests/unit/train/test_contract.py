@@ -1,20 +1,11 @@
-"""Numbers that the memory model takes from the trainer are the trainer's."""
+"""What the memory model counts on in an optimizer's step with fp32 masters."""
 
 from __future__ import annotations
 
 import torch
 
-from engine.memory import resident
-from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape
-from engine.modeling.forward import LIGER_CHUNK_ROWS, LOSS_CHUNK_ROWS
 from engine.train import masters
 from engine.train.optimizer import MasterAdamW
-
-
-def test_loss_chunk_and_step_portion():
-    assert TrainingShape().loss_chunk_tokens == LOSS_CHUNK_ROWS
-    assert KERNEL_CHUNK_TOKENS == LIGER_CHUNK_ROWS
-    assert resident.STEP_PORTION_BYTES == masters.STEP_PORTION_BYTES
 
 
 def test_steps_in_portions_equal_a_step_at_once(monkeypatch):

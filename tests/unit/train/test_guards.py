@@ -16,8 +16,8 @@ from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import list_checkpoints
 from engine.runs.events import read_events
+from engine.train.micro_batches import MicroBatches
 from engine.train.optimizer import MasterAdamW
-from engine.train.pieces import Pieces
 from engine.train.state import load_trainable
 from engine.train.stepguard import BadSteps, StepGuard
 from engine.train.trainer import EngineTrainer
@@ -146,7 +146,7 @@ def test_a_backward_pass_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -
     _break_backward(short, after=5)
     reference.train()
     short.train()
-    assert short.pieces.count == 2
+    assert short.micro_batches.parts == 2
     ours, theirs = weights(short), weights(reference)
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
 
@@ -169,11 +169,11 @@ def test_a_resumed_run_keeps_the_smaller_pieces(tmp_path: Path) -> None:
     first = make_trainer(tmp_path / "run", settings)
     Shortage(first, rows=1, times=1)
     first.train()
-    assert first.pieces.count == 2
+    assert first.micro_batches.parts == 2
     again = make_trainer(tmp_path / "run", settings)
     shortage = Shortage(again, rows=2)
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoints" / "step-2"))
-    assert again.pieces.count == 2
+    assert again.micro_batches.parts == 2
     assert shortage.largest == 1
 
 
@@ -201,10 +201,10 @@ def uneven(rows: int) -> PackedDataset:
 def test_pieces_are_what_their_rows_alone_would_be(count: int) -> None:
     data = uneven(4)
     batch = collate([data[index] for index in range(4)])
-    pieces = Pieces()
-    pieces.count = count
-    parts = pieces.of(batch)
-    assert max(len(part["input_ids"]) for part in parts) == pieces.rows_of(batch)
+    cut = MicroBatches()
+    cut.parts = count
+    parts = cut.of(batch)
+    assert max(len(part["input_ids"]) for part in parts) == cut.rows_of(batch)
     start = 0
     for part in parts:
         end = start + len(part["input_ids"])

@@ -14,7 +14,9 @@ import torch
 
 from engine.data.batch import PackedDataset, collate
 from engine.hardware.probe import probe_machine
-from engine.modeling import forward, liger
+from engine.modeling import liger
+from engine.modeling.adapters import base_of
+from engine.models.families import FAMILIES
 from engine.profile.schema import Profile
 from engine.runs.events import read_events
 from engine.runs.kernel_records import MOST_RECORDS, KernelRecord, find_record, keep_record
@@ -49,7 +51,7 @@ def path_of(key: str, seconds: float = 0.0, error: Exception | None = None) -> A
             if error is not None and inputs[0].shape[0] > 1:
                 raise error
 
-        layer = forward.base_of(model).get_decoder().layers[0]
+        layer = base_of(model).get_decoder().layers[0]
         model.paths = {**getattr(model, "paths", {}), key: layer.register_forward_hook(forwarded)}
 
     def undo(model: Any) -> None:
@@ -161,7 +163,7 @@ def test_a_path_that_is_wrong_is_no_candidate(choosing: Any, tmp_path: Path) -> 
 
     def twice(model: Any) -> None:
         wrong.apply(model)
-        layer = forward.base_of(model).get_decoder().layers[0]
+        layer = base_of(model).get_decoder().layers[0]
         model.paths["wrong"].remove()
         model.paths["wrong"] = layer.register_forward_hook(lambda module, inputs, output: output * 2)
 
@@ -291,7 +293,7 @@ def test_only_families_without_kernels_are_compiled_unasked(tmp_path: Path, monk
     trainer = make_trainer(tmp_path / "run", without_dropout())
     settings = make_settings(device="cuda")
     assert not rules.may_compile(settings, frozenset(), trainer.model)
-    monkeypatch.setattr(rules, "kernel_family", lambda _: None)
+    monkeypatch.delitem(FAMILIES, "llama")
     assert rules.may_compile(settings, frozenset(), trainer.model)
     assert not rules.may_compile(settings, frozenset({"train.torch_compile"}), trainer.model)
     assert not rules.may_compile(make_settings(), frozenset(), trainer.model)

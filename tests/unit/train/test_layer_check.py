@@ -10,6 +10,7 @@ import torch
 from transformers import Gemma3TextConfig, LlamaConfig
 
 from engine.modeling import checkpointing, forward, fused_lora
+from engine.modeling.adapters import base_of
 from engine.train import acceleration, layer_check
 from tests.tiny_llama import VOCABULARY, tiny_llama
 
@@ -54,7 +55,7 @@ def scaled(name: str, factor: float, number: int = 0) -> Any:
     """A path that makes one module's output of one layer larger."""
 
     def apply(model: Any) -> None:
-        module = forward.base_of(model).get_decoder().layers[number].get_submodule(name)
+        module = base_of(model).get_decoder().layers[number].get_submodule(name)
         plain = type(module).forward
         module.forward = MethodType(lambda self, *given, **named: plain(self, *given, **named) * factor, module)
 
@@ -81,7 +82,7 @@ def test_a_gradient_that_is_wrong_alone_is_found():
             return gradients[0] * 1.5
 
     def apply(model: Any) -> None:
-        module = forward.base_of(model).get_decoder().layers[2].mlp
+        module = base_of(model).get_decoder().layers[2].mlp
         plain = type(module).forward
         module.forward = MethodType(lambda self, x: Doubled.apply(plain(self, x)), module)
 
@@ -107,7 +108,7 @@ def test_each_kind_of_layer_is_among_those_compared():
     model = make(torch.float32, 20, Gemma3TextConfig)
     layers = [each.layer for each in layer_check.chosen_layers(model)]
     assert len(layers) <= layer_check.MOST_LAYERS + 2
-    decoder = forward.base_of(model).get_decoder()
+    decoder = base_of(model).get_decoder()
     assert {decoder.layers[0], decoder.layers[-1]} <= set(layers)
     kinds = {layer_check._kind(layer) for layer in decoder.layers}
     assert {layer_check._kind(layer) for layer in layers} == kinds
@@ -118,5 +119,5 @@ def test_nothing_is_left_behind():
     taken(model, fused_lora.fuse)
     assert all(each.grad is None for each in model.parameters())
     assert not any(bool(each.any()) for name, each in model.named_parameters() if "lora_B" in name)
-    layers = forward.base_of(model).get_decoder().layers
+    layers = base_of(model).get_decoder().layers
     assert not any(layer._forward_pre_hooks for layer in layers)

@@ -88,12 +88,12 @@ def rare_lines(**train: Any) -> Profile:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("parts", [1, 2])
 def test_no_step_between_log_lines_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, pieces: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, parts: int
 ) -> None:
     trainer = make_trainer(tmp_path / "run", rare_lines(dtype=dtype))
-    trainer.pieces.count = pieces
+    trainer.micro_batches.parts = parts
     watch = watched(trainer, monkeypatch)
     assert watch.found == []
     assert [event["step"] for event in events_of(tmp_path / "run", "train_step")] == [1]
@@ -103,7 +103,7 @@ def test_no_step_between_log_lines_waits(
 def test_no_comparison_between_log_lines_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str) -> None:
     settings = {"logging_steps": 100, "max_steps": STEPS, "eval_steps": STEPS, "save_steps": STEPS}
     trainer = trainer_for(tmp_path / "run", objective, **settings)
-    trainer.pieces.count = 2
+    trainer.micro_batches.parts = 2
     assert watched(trainer, monkeypatch).found == []
 
 
@@ -157,7 +157,7 @@ def test_a_late_line_says_the_same(tmp_path: Path) -> None:
     told = []
     for late in (False, True):
         trainer = make_trainer(tmp_path / str(late), make_settings(eval_steps=3, save_steps=100))
-        trainer.lines = Lines(trainer.write_line, late=late)
+        trainer.step_log.lines = Lines(trainer.step_log.write, late=late)
         trainer.train()
         events = [
             {name: value for name, value in event.items() if name in ("type", "step", "epoch", "loss", "grad_norm")}
@@ -171,7 +171,7 @@ def test_a_late_line_says_the_same(tmp_path: Path) -> None:
 
 def test_a_late_line_is_told_when_the_next_step_fails(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", make_settings(eval_steps=100, save_steps=100))
-    trainer.lines = Lines(trainer.write_line, late=True)
+    trainer.step_log.lines = Lines(trainer.step_log.write, late=True)
     plain = trainer.objective.loss_sum
 
     def failing(model: Any, batch: Any) -> torch.Tensor:

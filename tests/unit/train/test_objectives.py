@@ -15,12 +15,13 @@ from engine.data.batch import PackedDataset, collate
 from engine.data.pack import Packed
 from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, PADDING, REJECTED, UNDESIRED
 from engine.modeling import forward
+from engine.modeling.adapters import base_of
 from engine.profile.schema import Profile
 from engine.runs.events import read_events
+from engine.train.micro_batches import MicroBatches
 from engine.train.objectives.objective import Preference
 from engine.train.objectives.preference import dpo, kto, orpo
 from engine.train.objectives.reference import add_reference
-from engine.train.pieces import Pieces
 from tests.unit.train.conftest import make_settings, make_trainer, weights
 
 ROLES = {"dpo": (CHOSEN, REJECTED), "orpo": (CHOSEN, REJECTED), "kto": (DESIRED, MISMATCHED)}
@@ -49,9 +50,9 @@ def trainer_for(folder: Any, objective: str, **train: Any) -> Any:
     plain = Profile.model_validate(settings.model_dump() | {"lora": settings.lora.model_dump() | {"dropout": 0.0}})
     trainer = make_trainer(folder, plain)
     trainer.train_dataset = PackedDataset(pairs(8, ROLES[objective]))
-    trainer.validation = PackedDataset(pairs(4, ROLES[objective], seed=3))
+    trainer.validation.dataset = PackedDataset(pairs(4, ROLES[objective], seed=3))
     if objective != "orpo":
-        for dataset in (trainer.train_dataset, trainer.validation):
+        for dataset in (trainer.train_dataset, trainer.validation.dataset):
             reference(trainer, dataset)
     return trainer
 
@@ -63,7 +64,7 @@ def reference(trainer: Any, dataset: PackedDataset, rows: int = 3) -> None:
         rows=rows,
         collate=collate,
         prepare=trainer._prepare_inputs,
-        autocast=trainer._autocast,
+        autocast=trainer.autocast,
         on_progress=lambda done, total: None,
     )
 
@@ -75,7 +76,7 @@ def logps_of_each(model: Any, packed: Packed) -> torch.Tensor:
         for start, end in ((0, 13), (13, 28)):
             ids = torch.tensor(packed.input_ids[row, start:end][None].astype(np.int64))
             labels = torch.tensor(packed.labels[row, start:end][None].astype(np.int64))
-            logits = forward.base_of(model)(input_ids=ids).logits[:, :-1].float()
+            logits = base_of(model)(input_ids=ids).logits[:, :-1].float()
             found.append(-F.cross_entropy(logits[0], labels[0, 1:], reduction="sum", ignore_index=-100))
     return torch.stack(found).reshape(-1, 2)
 
@@ -138,7 +139,7 @@ def test_certain_answers_keep_orpo_finite() -> None:
 @pytest.mark.parametrize("objective", ["dpo", "kto"])
 def test_training_begins_where_the_base_is(tmp_path: Any, objective: str) -> None:
     trainer = trainer_for(tmp_path / "run", objective)
-    loss, items = trainer.validation_loss()
+    loss, items = trainer.validation.loss(trainer.model, trainer._prepare_inputs, trainer.autocast)
     assert items == 4
     assert loss == pytest.approx(math.log(2) if objective == "dpo" else 0.5, abs=1e-4)
 
@@ -187,8 +188,8 @@ def test_pieces_keep_the_pairs_and_what_they_compare_with(tmp_path: Any) -> None
     batch = collate([trainer.train_dataset[row] for row in range(4)])
     trainer.model.eval()
     whole = float(Preference("dpo", 0.1)(trainer.model, batch))
-    pieces = Pieces()
-    pieces.count = 4
-    parts = pieces.of(batch)
+    cut = MicroBatches()
+    cut.parts = 4
+    parts = cut.of(batch)
     assert [Preference("dpo", 0.1).items(part) for part in parts] == [1, 1, 1, 1]
     assert sum(float(Preference("dpo", 0.1)(trainer.model, part)) for part in parts) == pytest.approx(whole, rel=1e-5)

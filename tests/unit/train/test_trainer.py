@@ -68,7 +68,7 @@ def test_validation_loss_weighs_tokens_whatever_the_batch(tmp_path):
     losses = []
     for size in (1, 2, 3):
         trainer = make_trainer(tmp_path / str(size), make_settings(per_device_train_batch_size=size))
-        losses.append(trainer.validation_loss())
+        losses.append(trainer.validation.loss(trainer.model, trainer._prepare_inputs, trainer.autocast))
     assert losses[0][1] == 3 * 30
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-6)
     assert losses[0][0] == pytest.approx(losses[2][0], rel=1e-6)
@@ -126,15 +126,15 @@ def test_the_best_evaluation_is_kept_and_put_back(tmp_path, monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 2.5])
     kept = {}
 
-    def scripted():
+    def scripted(*_):
         loss = next(losses)
         if loss == 1.0:
             kept.update(weights(trainer))
         return loss, 10
 
-    monkeypatch.setattr(trainer, "validation_loss", scripted)
+    monkeypatch.setattr(trainer.validation, "loss", scripted)
     trainer.train()
-    assert trainer.load_best() == 4
+    assert trainer.checkpointer.load_best(trainer) == 4
     now = weights(trainer)
     assert all(torch.equal(now[name], kept[name]) for name in kept)
     assert 4 in [item.step for item in list_checkpoints(trainer.job.directory / "checkpoints")]
@@ -143,7 +143,7 @@ def test_the_best_evaluation_is_kept_and_put_back(tmp_path, monkeypatch):
 def test_early_stopping_counts_evaluations_without_gain(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path / "run", make_settings(eval_steps=1, max_steps=20, early_stopping_patience=3))
     losses = iter([2.0, 1.0, 1.5, 1.4, 1.3, 0.1, 0.1])
-    monkeypatch.setattr(trainer, "validation_loss", lambda: (next(losses), 10))
+    monkeypatch.setattr(trainer.validation, "loss", lambda *_: (next(losses), 10))
     trainer.train()
     assert trainer.state.global_step == 5
     assert [event["code"] for event in events_of(trainer, "warning")] == ["early_stopping"]
@@ -158,16 +158,16 @@ def test_a_checkpoint_of_other_parameters_is_refused(trained, tmp_path):
 
 def test_a_run_is_not_resumed_on_other_data(trained, tmp_path):
     trainer = trained("run")
-    trainer.data_digest = "other rows"
+    trainer.checkpointer.data_digest = "other rows"
     with pytest.raises(EngineError, match="training data is not what it was") as caught:
-        trainer.restore(tmp_path / "run" / "checkpoints" / "step-3")
+        trainer.checkpointer.restore(trainer, tmp_path / "run" / "checkpoints" / "step-3")
     assert caught.value.code is ExitCode.DATA
 
 
 def test_a_run_with_all_its_steps_is_restored_without_training_on(trained, tmp_path):
     straight = trained("straight")
     again = make_trainer(tmp_path / "again", make_settings())
-    again.restore(straight.job.directory / "checkpoints" / "step-8")
+    again.checkpointer.restore(again, straight.job.directory / "checkpoints" / "step-8")
     assert again.state.global_step == 8
     ours, theirs = weights(again), weights(straight)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -176,14 +176,14 @@ def test_a_run_with_all_its_steps_is_restored_without_training_on(trained, tmp_p
 def test_a_damaged_best_checkpoint_is_not_put_back(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path / "run", make_settings(eval_steps=2, save_steps=100))
     losses = iter([1.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(trainer, "validation_loss", lambda: (next(losses), 10))
+    monkeypatch.setattr(trainer.validation, "loss", lambda *_: (next(losses), 10))
     trainer.train()
     before = weights(trainer)
     file = trainer.job.directory / "checkpoints" / "step-2" / "trainable.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(bytes(data))
-    assert trainer.load_best() == 8
+    assert trainer.checkpointer.load_best(trainer) == 8
     now = weights(trainer)
     assert all(torch.equal(now[name], before[name]) for name in now)
     assert events_of(trainer, "warning")[-1]["code"] == "best_missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.llama import modeling_llama
 
 from engine.modeling import forward, fused_lora, liger
-from engine.models import kernel_families
-from engine.models.kernel_families import KernelFamily
+from engine.modeling.adapters import base_of
+from engine.models.families import FAMILIES, LigerKernels
 from engine.train import acceleration
 from engine.train.allowed import LIGER
 from tests.unit.modeling.interpreted.models import SIZES, adapted, batch, step, tiny
@@ -96,7 +97,7 @@ def test_adapters_and_recomputed_layers_give_the_same(fused: bool, reentrant: bo
     liger.bind(model)
     if fused:
         fused_lora.fuse(model)
-    base = forward.base_of(model)
+    base = base_of(model)
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     base.enable_input_require_grads()
     calls = []
@@ -127,8 +128,8 @@ def test_bind_twice_is_bind_once() -> None:
 
 def test_the_wrong_row_for_a_norm_before_a_sum_ruins_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why `norms_in_place` is False for Gemma: the loss would be right, and the gradient many times its norm off."""
-    wrong = KernelFamily("gemma", 1.0, norms_in_place=True, gate="gelu_tanh")
-    monkeypatch.setitem(kernel_families.KERNEL_FAMILIES, "gemma3_text", wrong)
+    wrong = LigerKernels("gemma", 1.0, norms_in_place=True, gate="gelu_tanh")
+    monkeypatch.setitem(FAMILIES, "gemma3_text", replace(FAMILIES["gemma3_text"], kernels=wrong))
     model = tiny("gemma3_text")
     plain = step(model)
     liger.bind(model)
@@ -161,7 +162,7 @@ def test_heads_before_tokens_are_not_copied() -> None:
     """Gemma 3 norms a transposed query; what is kept is the projection's own output."""
     module = modeling_gemma3.Gemma3RMSNorm(8)
     model = torch.nn.ModuleList([module])
-    module.forward = liger._norm(KernelFamily("gemma", 1.0, norms_in_place=False)).__get__(module)
+    module.forward = liger._norm(LigerKernels("gemma", 1.0, norms_in_place=False)).__get__(module)
     query = torch.randn(2, 5, 4, 8, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.data_ptr()) or each, lambda each: each):

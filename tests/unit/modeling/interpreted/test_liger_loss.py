@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from engine.memory.shape import KERNEL_CHUNK_TOKENS, LOSS_CHUNK_TOKENS
 from engine.modeling import forward, liger
 from engine.modeling.loss import head_loss_sum, head_token_losses
 from tests.unit.modeling.interpreted.models import adapted, batch, step, tiny
@@ -112,4 +113,4 @@ def test_chunks_have_more_rows_by_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     step(model)
     liger.bind(model)
     step(model)
-    assert rows == [forward.LOSS_CHUNK_ROWS, forward.LIGER_CHUNK_ROWS] == [512, 1024]
+    assert rows == [LOSS_CHUNK_TOKENS, KERNEL_CHUNK_TOKENS] == [512, 1024]

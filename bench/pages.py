@@ -1,0 +1,55 @@
+"""`python -m bench.pages`: the pages of docs/ that code writes; with `--check` it only says which are out of date.
+
+Pictures of the deck (`python -m tui.shots docs`) and docs/journey.md (`python bench/journey.py docs`) take a terminal
+and minutes, and stay out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bench import cli_page
+from bench.gpu import page as benchmarks
+from engine.profile import docs as profile
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES: Mapping[str, Callable[[str], str]] = {
+    "docs/cli.md": lambda _: cli_page.text(),
+    "docs/profile.md": lambda _: profile.reference(),
+    "docs/benchmarks.md": benchmarks.page_text,
+    "docs/training.md": benchmarks.training_text,
+}
+"""Each page with what makes it, given what the page says now: of some only a part is made."""
+
+
+def outdated(root: Path = ROOT) -> dict[str, str]:
+    """New texts of the pages that differ from what code would write."""
+    old = {name: _read(root / name) for name in PAGES}
+    new = {name: make(old[name]) for name, make in PAGES.items()}
+    return {name: text for name, text in new.items() if text != old[name]}
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """Write the pages that changed, or with `--check` name them and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a page is out of date")
+    check = parser.parse_args(arguments).check
+    found = outdated(root)
+    for name, text in found.items():
+        if check:
+            sys.stderr.write(f"{name} is out of date: run 'make docs' and commit it\n")
+        else:
+            (root / name).write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{name}\n")
+    return int(check and bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

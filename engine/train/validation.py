@@ -1,0 +1,106 @@
+"""Held-out rows during training: their loss token by token, the best of it, and when there is no more gain.
+
+A member of the trainer, which says when to evaluate and acts on what is found. Not here: scores of generated answers
+(`engine.evaluate`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainerState, TrainingArguments
+
+from engine.data.batch import PackedDataset
+from engine.data.preference import NEEDED
+from engine.modeling.forward import Batch
+from engine.profile.schedule import Schedule
+from engine.profile.schema import Profile
+from engine.runs.job import Job
+from engine.train.micro_batches import MicroBatches
+from engine.train.objectives.objective import Likelihood
+
+Prepare = Callable[[Batch], Batch]
+"""Puts a batch on the run's device."""
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation: loss per trained token (or pair, or judged answer), and what the objective says beside it."""
+
+    loss: float
+    scores: dict[str, float]
+    best: bool
+    """Whether no earlier evaluation of the run was as good; that before the first step does not count."""
+
+
+class Validation:
+    """Evaluates with the training's own loss, weighed by tokens (or pairs), whatever the batch."""
+
+    def __init__(
+        self,
+        dataset: PackedDataset,
+        *,
+        job: Job,
+        settings: Profile,
+        schedule: Schedule,
+        arguments: TrainingArguments,
+        objective: Likelihood,
+        micro_batches: MicroBatches,
+        collator: Any,
+    ) -> None:
+        self.dataset = dataset
+        self._job, self._settings, self._eval_steps = job, settings, schedule.eval_steps
+        self._objective, self._micro_batches = objective, micro_batches
+        self._device = arguments.device
+        self._loading = {
+            "batch_size": arguments.per_device_train_batch_size,
+            "collate_fn": collator,
+            "pin_memory": arguments.dataloader_pin_memory,
+        }
+
+    def evaluate(self, model: Any, state: TrainerState, prepare: Prepare, autocast: Autocast) -> Evaluated | None:
+        """Evaluate, write the `eval` event, note in `state` what is the best; None where a request to stop cut it."""
+        step = state.global_step
+        loss, tokens = self.loss(model, prepare, autocast)
+        if self._job.stop:
+            self._job.warn("evaluation_cut", f"the evaluation at step {step} was ended by the request to stop")
+            return None
+        best = bool(step) and loss < (state.best_metric if state.best_metric is not None else math.inf)
+        if best:
+            state.best_metric, state.best_global_step = loss, step
+        scores = self._objective.scores(training=False)
+        if self._settings.train.objective not in NEEDED:
+            scores["perplexity"] = math.exp(loss) if loss < 700 else math.inf
+        self._job.events.write("eval", step=step, loss=loss, best=best, tokens=tokens, **scores)
+        return Evaluated(loss, scores, best)
+
+    @torch.no_grad()
+    def loss(self, model: Any, prepare: Prepare, autocast: Autocast) -> tuple[float, int]:
+        """Loss per trained token (or pair, or judged answer) of all held-out sequences, and how many there are."""
+        model.eval()
+        total, tokens = torch.zeros((), dtype=torch.float64, device=self._device), 0
+        for batch in DataLoader(self.dataset, **self._loading):
+            if self._job.stop:
+                break
+            tokens += self._objective.items(batch)
+            with autocast():
+                for one in self._micro_batches.of(prepare(batch)):
+                    total += self._objective(model, one).double()
+        return float(total) / max(tokens, 1), tokens
+
+    def has_no_more_gain(self, state: TrainerState) -> bool:
+        """Whether as many evaluations as `early_stopping_patience` have passed since the best one; says so."""
+        patience, best = self._settings.train.early_stopping_patience, state.best_global_step
+        if not patience or not self._eval_steps or best is None:
+            return False
+        if (state.global_step - best) // self._eval_steps < patience:
+            return False
+        self._job.warn("early_stopping", f"{patience} evaluations without gain since step {best}: stopping")
+        return True

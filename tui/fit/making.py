@@ -1,0 +1,44 @@
+"""A new profile from a plan: asks for the data, then opens the form on screen 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.dom import DOMNode
+
+from engine.api.fit import Plan, Requirements
+from engine.errors import EngineError
+from tui.fit.view import short_model
+from tui.frame.deck import deck_of
+from tui.text import how, safe
+from tui.widgets.dialogs import Ask
+
+if TYPE_CHECKING:
+    from tui.documents.form import Form
+
+
+def make_profile(node: DOMNode, plan: Plan, requirements: Requirements) -> None:
+    """Open a profile of `plan` for the device asked for; the demo brings its own data."""
+    from tui.documents.new import data_path_problem, demo_form, plan_form
+
+    if plan.model.name == "demo":
+        _open_form(node, partial(demo_form, requirements))
+        return
+
+    def make(path: str | None) -> None:
+        if path is not None:
+            _open_form(node, partial(plan_form, plan, path, requirements))
+
+    title = f"Data for {short_model(plan.model.name)}, {how(plan.shape)}"
+    node.app.push_screen(Ask(title, "path of a json, jsonl, csv or parquet file", "", data_path_problem), make)
+
+
+def _open_form(node: DOMNode, make: Callable[[], Form]) -> None:
+    try:
+        form = make()
+    except EngineError as error:
+        node.app.notify(safe(error, 400), severity="error", timeout=6, markup=False)
+        return
+    deck_of(node).open_form(form)

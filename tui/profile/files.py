@@ -1,0 +1,171 @@
+"""The file of the open profile: saved, read again when somebody else wrote into it, compared, and others opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from engine.errors import EngineError
+from tui.documents import document
+from tui.documents.form import Form
+from tui.documents.new import demo_form, file_form, nearby, shipped_form
+from tui.frame.deck import deck_of
+from tui.profile.form_pane import FormPane
+from tui.profile.view import diff_content
+from tui.text import line, safe, short_path
+from tui.widgets.dialogs import Ask, Pick, Reader
+from tui.widgets.panes import notify
+
+
+class ProfileFiles:
+    """Reads and writes for the form that `pane` shows."""
+
+    def __init__(self, pane: FormPane) -> None:
+        self._pane = pane
+
+    def check_disk(self) -> None:
+        """Take over what somebody else wrote into the file; with edits at stake only say it."""
+        form = self._pane.form
+        if form is None:
+            return
+        before, form.stale = form.stale, form.changed_on_disk()
+        if form.stale and not form.edits and self._pane.editor is None:
+            self.reload()
+        elif form.stale and not before:
+            self._say(f"{safe(form.name, 60)} changed on disk: R takes that over, your edits stay on top")
+        if form.stale != before:
+            self._pane.show_rows()
+
+    def reload(self) -> None:
+        """Take over what the file says now, edits on top."""
+        form = self._pane.form
+        if form is None or not self._try(form.reread):
+            return
+        form.stale = False
+        self._say(f"{safe(form.name, 60)} was read again" + ("; your edits stay on top" if form.edits else ""))
+        self._pane.rebuild_here()
+
+    def save(self) -> bool:
+        """Write the file; False when that cannot be done, which a person has been told."""
+        form = self._pane.form
+        return form is not None and self._try(lambda: self._say(form.save()), self._pane.show_rows)
+
+    def save_as(self) -> None:
+        """Ask for a name, write there, and go on with that file."""
+        form = self._pane.form
+        if form is None:
+            return
+        folder = form.path.parent
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                self._try(lambda: self._say(safe(form.save_as(_target(text, folder)))))
+                self._pane.show_rows()
+
+        ask = Ask("Save as", f"in {short_path(folder)}", form.path.stem, partial(_no_target, folder))
+        self._pane.app.push_screen(ask, take)
+
+    def compare(self) -> None:
+        """What differs from the file, or from a profile that comes with the program."""
+        form = self._pane.form
+        if form is None:
+            return
+        try:
+            now, others = form.text(), _others(form)
+        except EngineError as error:
+            self._pane.prediction.fail(error)
+            return
+
+        def show(index: int | None) -> None:
+            if index is not None:
+                name, text = others[index]
+                lines = document.difference(text, now, safe(name, 60), "this form")
+                self._pane.app.push_screen(Reader(f"this form against {safe(name, 60)}", diff_content(lines)))
+
+        own = [number for number, (name, _) in enumerate(others) if name == f"{form.path.stem} (shipped)"]
+        nearest = 0 if form.on_disk else own[0] if own else 0
+        choices = [
+            line(safe(name), ("  on disk", "dim") if form.on_disk and number == 0 else "")
+            for number, (name, _) in enumerate(others)
+        ]
+        self._pane.app.push_screen(Pick("Compare with", choices, nearest), show)
+
+    def new(self) -> None:
+        """Open a profile for the built-in demo."""
+        self._take(demo_form())
+
+    def choose(self) -> None:
+        """Choose among the profiles of this folder and the shipped ones."""
+        files, texts = nearby(), document.shipped()
+        makers: list[Callable[[], Form]] = [partial(file_form, path) for path in files]
+        makers += [partial(shipped_form, *entry) for entry in texts]
+        choices = [line(safe(path.name), ("  here", "dim")) for path in files]
+        choices += [line(safe(name), ("  shipped", "dim")) for name, _ in texts]
+
+        def open_one(index: int | None) -> None:
+            if index == len(makers):
+                self._pane.app.push_screen(Ask("Open a profile", "path of a TOML file", "", _no_profile), open_path)
+            elif index is not None:
+                self._open(makers[index])
+
+        def open_path(text: str | None) -> None:
+            if text is not None:
+                self._open(partial(file_form, Path(text).expanduser().absolute()))
+
+        self._pane.app.push_screen(Pick("Open a profile", [*choices, line("another file …")]), open_one)
+
+    def _open(self, make: Callable[[], Form]) -> None:
+        try:
+            form = make()
+        except EngineError as error:
+            notify(self._pane, safe(error, 400), error=True)  # it is not about the profile that is open
+            return
+        self._take(form)
+
+    def _take(self, form: Form) -> None:
+        deck = deck_of(self._pane)
+        deck.open_form(form)
+        self._pane.open(deck.deck.form)
+
+    def _try(self, act: Callable[[], object], then: Callable[[], object] | None = None) -> bool:
+        """Do `act`, and `then` when it went well; else show what went wrong."""
+        try:
+            act()
+        except EngineError as error:
+            self._pane.prediction.fail(error)
+            return False
+        if then is not None:
+            then()
+        return True
+
+    def _say(self, text: str) -> None:
+        notify(self._pane, text)
+
+
+def _others(form: Form) -> list[tuple[str, str]]:
+    """Names and texts that a form can be compared with, its own file first. Raises EngineError."""
+    own = [(form.path.name, document.read(form.path))] if form.on_disk and form.path.exists() else []
+    return own + [(f"{name} (shipped)", text) for name, text in document.shipped()]
+
+
+def _target(text: str, folder: Path) -> Path:
+    """The file that a typed name means."""
+    path = Path(text).expanduser()
+    path = path if path.suffix == ".toml" else path.with_name(path.name + ".toml")
+    return path if path.is_absolute() else folder / path
+
+
+def _no_target(folder: Path, text: str) -> str:
+    """Why nothing can be saved under a typed name, or nothing."""
+    if not text:
+        return "type a name"
+    path = _target(text, folder)
+    if path.exists():
+        return f"{path.name} is there already: choose another name"
+    return "" if path.parent.is_dir() else f"there is no folder {safe(path.parent)}"
+
+
+def _no_profile(text: str) -> str:
+    path = Path(text).expanduser()
+    return "" if text and path.is_file() else f"there is no file {safe(path, 200)}" if text else "type a path"

@@ -1,0 +1,72 @@
+"""The commands of screen 3, and why one is not possible now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tui.frame.commands import Command
+
+if TYPE_CHECKING:
+    from tui.frame.session import DeckState
+    from tui.run.remedies import Remedies
+
+
+@dataclass(frozen=True, slots=True)
+class RemediesState:
+    """What would let the attached run go on, when it failed; None while nobody has looked."""
+
+    remedies: Remedies | None = None
+
+
+def _needs_run(state: DeckState) -> str | None:
+    return None if state.run is not None else "no run is attached: choose one on screen 4"
+
+
+def _needs_live(state: DeckState) -> str | None:
+    if state.snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    if state.snapshot.is_live:
+        return None
+    return f"this run is {state.snapshot.state}: no worker is there to ask"
+
+
+def _needs_training(state: DeckState) -> str | None:
+    reason = _needs_live(state)
+    if reason is None and state.snapshot is not None and not state.snapshot.step:
+        return "training has not begun yet"
+    return reason
+
+
+def _needs_remedy(state: DeckState) -> str | None:
+    if state.snapshot is None or state.snapshot.state not in ("failed", "lost"):
+        return _needs_run(state) or "only a run that failed needs one"
+    remedies = state.of(RemediesState).remedies
+    if remedies is None:
+        return "still looking for one"
+    return None if remedies.items else "none is known: mend what the message says"
+
+
+RUN_COMMANDS: tuple[Command, ...] = (
+    Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, bar=10),
+    Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, bar=11),
+    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, bar=12),
+    Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=9, rare=True),
+    Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
+    Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=13),
+    Command("search", "slash", "find", "Show only lines of the log with some words", "run", _needs_run),
+    Command("worker_log", "w", "worker's log", "Read the end of what the worker printed", "run", _needs_run),
+    Command("chart", "t", "next curve", "Loss, learning rate, gradient norm, tokens/s, memory", "run", _needs_run),
+    Command("smooth", "s", "smoothing", "None, light, normal, strong", "run", _needs_run),
+    Command("zoom_in", "plus,equals_sign", "closer", "Half as much of the curve", "run", _needs_run),
+    Command("zoom_out", "minus", "wider", "Twice as much of the curve", "run", _needs_run),
+    Command("whole", "0", "whole curve", "All of the curve, without crosshair", "run", _needs_run),
+    Command("left", "left", "left", "Crosshair: values at a step; further left", "run", _needs_run),
+    Command("right", "right", "right", "Crosshair: values at a step; further right", "run", _needs_run),
+    Command("far_left", "comma,shift+left", "far left", "Crosshair ten columns left", "run", _needs_run),
+    Command("far_right", "full_stop,shift+right", "far right", "Crosshair ten columns right", "run", _needs_run),
+    Command("zoom", "z", "zoom", "Give the curve the whole screen", "run", _needs_run),
+    Command("pause", "p", "pause view", "Hold this picture still; the run goes on", "run", _needs_run),
+    Command("copy", "y", "copy log", "Copy the log to the clipboard and to a file", "run", _needs_run),
+    Command("follow", "G,end", "follow log", "Go to the end of the log and follow it", "run", _needs_run),
+)

@@ -1,0 +1,202 @@
+"""The list of runs and sweeps: filtered by words and state, ordered, drawn; and a few lines on the current one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input, OptionList
+
+from engine.api.runs import Run
+from tui.runs.listing import Listing, RunRow, SweepRow
+from tui.runs.view import (
+    LETTERS,
+    ORDERS,
+    Entry,
+    Selection,
+    about,
+    entries,
+    entry_line,
+    heading,
+    sweeps,
+    trial_columns,
+    trial_heading,
+    trial_line,
+)
+from tui.text import safe
+from tui.widgets.lines import Drawn, Line, Rule
+from tui.widgets.rows import Row, Rows
+
+
+class RunListPane(Vertical):
+    """Shows a listing as `selection` says. Posts `Moved` when the list was drawn again or the cursor moved."""
+
+    @dataclass
+    class Moved(Message):
+        """`entry` is under the cursor; None when the list is empty."""
+
+        entry: Entry | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.selection = Selection()
+        self.listing: Listing | None = None
+        """None until it was read."""
+        self._marked: tuple[Run, ...] = ()
+        self._entries: dict[str, Entry] = {}
+
+    def compose(self) -> ComposeResult:
+        """Heading, the field for words, the rows, and what is known of the current one."""
+        yield Drawn(id="runs-heading")
+        field = Input(placeholder="words of a name, model, state or setting; esc clears", compact=True, id="run-words")
+        field.cursor_blink = False
+        yield field
+        yield Rows(id="runs")
+        yield Rule()
+        yield Line(id="about")
+
+    def on_resize(self) -> None:
+        """Lines are laid out for the width."""
+        self.call_after_refresh(self._draw)
+
+    @property
+    def rows(self) -> tuple[RunRow, ...]:
+        """All runs, whatever is shown of them."""
+        return self.listing.rows if self.listing else ()
+
+    @property
+    def shown_count(self) -> int:
+        """Lines of the list."""
+        return len(self._entries)
+
+    def show(self, listing: Listing | None, marked: Sequence[Run]) -> None:
+        """Bring the list up to date."""
+        self.listing, self._marked = listing, tuple(marked)
+        self._draw()
+
+    def forget(self, run: Run) -> None:
+        """Take the line of a deleted run away."""
+        if self.listing is not None:
+            left = tuple(row for row in self.listing.rows if row.run.id != run.id)
+            self.show(replace(self.listing, rows=left, total=self.listing.total - 1), self._marked)
+
+    def choose(self, **changes: Any) -> None:
+        """Show other runs, or in another order."""
+        self.selection = replace(self.selection, **changes)
+        self._draw()
+
+    def take_keyboard(self) -> None:
+        """Give the rows the keyboard."""
+        self.query_one(Rows).focus()
+
+    def cursor_down(self) -> None:
+        """The next line, unless this is the last."""
+        rows = self.query_one(Rows)
+        if rows.highlighted is not None and rows.highlighted < len(rows.rows) - 1:  # it would go round
+            rows.action_cursor_down()
+
+    def next_order(self) -> None:
+        """Order by the next of the columns."""
+        self.choose(order=ORDERS[(ORDERS.index(self.selection.order) + 1) % len(ORDERS)])
+
+    def open_sweep(self, sweep_id: str) -> None:
+        """Show the trials of a sweep."""
+        self.choose(sweep=sweep_id)
+        self.query_one(Rows).action_first()
+
+    def ask_words(self) -> None:
+        """Open the field for words."""
+        self.add_class("-searching")
+        self.query_one("#run-words").focus()
+
+    def step_back(self) -> bool:
+        """Clear the filter, then leave the sweep; False when neither was set."""
+        if self.selection.words or self.has_class("-searching"):
+            self.query_one("#run-words", Input).value = ""
+            self.remove_class("-searching")
+            self.take_keyboard()
+        elif self.selection.state:
+            self.choose(state="")
+        elif self.selection.sweep:
+            key = f"sweep {self.selection.sweep}"
+            self.choose(sweep="")
+            rows = self.query_one(Rows)
+            rows.highlighted = next((at for at, row in enumerate(rows.rows) if row.key == key), rows.highlighted)
+        else:
+            return False
+        return True
+
+    @on(Input.Changed, "#run-words")
+    def _filter(self, event: Input.Changed) -> None:
+        event.stop()
+        self.choose(words=safe(event.value, 80))
+
+    @on(Input.Submitted, "#run-words")
+    def _close_field(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.set_class(bool(self.selection.words), "-searching")
+        self.take_keyboard()
+
+    @on(OptionList.OptionHighlighted, "#runs")
+    def _move(self) -> None:
+        current = self.query_one(Rows).current
+        entry = self._entries.get(current.key) if current else None
+        sweep = self._opened_sweep()
+        self.query_one("#about", Line).show(about(entry, sweep.facts if sweep else None))
+        self.post_message(self.Moved(entry))
+
+    def _draw(self) -> None:
+        shown = entries(self.listing or Listing(), self.selection)
+        self._entries = {entry.key: entry for entry in shown}
+        sweep, now = self._opened_sweep(), time.time()
+        columns = trial_columns(sweep.trials) if sweep else None
+        draw_trial = partial(trial_line, sweep.facts, columns) if sweep and columns else None
+        rows = [Row(entry.key, self._row_drawer(entry, draw_trial, now)) for entry in shown]
+        self.query_one(Rows).set_rows(rows)
+        draw_heading = partial(trial_heading, columns, _metric(sweep)) if sweep and columns else heading
+        self.query_one("#runs-heading", Drawn).show(draw_heading if shown else self._why_empty())
+        self._move()
+
+    def _opened_sweep(self) -> SweepRow | None:
+        """The sweep whose trials are shown."""
+        known = sweeps(self.listing) if self.selection.sweep and self.listing else []
+        return next((sweep for sweep in known if sweep.id == self.selection.sweep), None)
+
+    def _row_drawer(self, entry: Entry, draw_trial: Callable[..., Content] | None, now: float) -> partial[Content]:
+        letter = self._letter(entry.run) if isinstance(entry, RunRow) else ""
+        if draw_trial is None:
+            return partial(entry_line, entry, letter, now)
+        return partial(draw_trial, entry, letter)
+
+    def _letter(self, run: Run) -> str:
+        marked = [one.id for one in self._marked]
+        return LETTERS[marked.index(run.id)] if run.id in marked else ""
+
+    def _why_empty(self) -> Callable[[int], Content]:
+        if self.rows:
+            return _none_match
+        return _no_runs if self.listing else _reading
+
+
+def _metric(sweep: SweepRow) -> str:
+    return sweep.facts.metric if sweep.facts else "eval_loss"
+
+
+def _no_runs(width: int) -> Content:
+    return Content.styled("   no runs yet: enter on a model of screen 1, then ^r", "dim")
+
+
+def _none_match(width: int) -> Content:
+    return Content.styled("   no run is like that: esc shows all", "dim")
+
+
+def _reading(width: int) -> Content:
+    return Content.styled("   reading …", "dim")

@@ -152,6 +152,8 @@ class RunScreen(DeckScreen):
 
     @on(RemedyPane.Found)
     def _show(self) -> None:
+        if not self.query("#loss"):  # the deck closes: panes go before what is still posted to their screen
+            return
         snapshot = self.deck.snapshot
         with self.app.batch_update():
             if self.follower.run is None or snapshot is None:

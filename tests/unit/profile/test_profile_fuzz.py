@@ -42,10 +42,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_defused_in_little_time_and_memory(name, cpu_machine):
-    began = time.perf_counter()
+    began = time.process_time()
     loaded = load_text(BOMBS[name], Path("p.toml"))
     problems = check_profile(loaded, cpu_machine)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert problems
     assert loaded.profile is None
     assert seconds < 2

@@ -206,6 +206,7 @@ def measure(case: Case, model: str, work: Path, extra: dict[str, str]) -> dict[s
     from engine.profile.load import load_profile
     from engine.resolve.resolve import resolve_profile
     from engine.runs.launch import spawn_worker, worker_environment
+    from engine.runs.record import JobRequest, read_record
     from engine.runs.store import create_run
 
     path = work / "case.toml"
@@ -213,8 +214,8 @@ def measure(case: Case, model: str, work: Path, extra: dict[str, str]) -> dict[s
     resolved = resolve_profile(load_profile(path), probe_machine())
     run_json = resolved.to_run_json()
     run = create_run("bench", run_json, path.read_text())
-    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": False})
-    process = spawn_worker(run.path, worker_environment(run_json) | extra)
+    write_json_atomic(run.path / "job.json", JobRequest("train").to_json())
+    process = spawn_worker(run.path, worker_environment(read_record(run.path).launch) | extra)
     seen = watch(process)
     events = [json.loads(text) for text in (run.path / "events.jsonl").read_text().splitlines()]
     if process.returncode:

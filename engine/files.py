@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,38 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} does not hold a JSON object")
     return value
+
+
+def swap_directory(beside: Path, target: Path) -> None:
+    """Put the filled directory `beside` in the place of `target`: readers see the old or the new one, never half.
+
+    What was there comes back when that fails. Raises OSError. `recover_directory` clears up after a kill in between.
+    """
+    old = old_directory(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(target, old)
+    try:
+        os.replace(beside, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    sync_directory(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(target: Path) -> None:
+    """Bring back what `swap_directory` had moved aside when it was killed; remove it where the new one stands."""
+    old = old_directory(target)
+    if old.is_dir() and not target.exists():
+        os.replace(old, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def old_directory(target: Path) -> Path:
+    """Where `swap_directory` keeps what was there until the new one stands."""
+    return target.with_name(f".{target.name}.old")
 
 
 def sync_directory(path: Path) -> None:

@@ -113,17 +113,19 @@ def run_worker(job: dict[str, Any], run: Run | None, *, quiet: bool) -> dict[str
         progress.close()
 
 
-def show(report: dict[str, Any], *, samples: int = 3) -> None:
+def show(result: dict[str, Any], *, samples: int = 3) -> None:
     """Print scores, verdict and a few answers."""
     from engine.evaluate.page import body_lines, sample_lines, verdict_lines
+    from engine.evaluate.report import read_report_of
 
+    report = read_report_of(result)
     for text in body_lines(report):
         line(text)
     word, first, *rest = verdict_lines(report)
     click.echo(f"verdict: {color(word, VERDICT_COLORS.get(word, 'yellow'))}", nl=False)
     for text in (first, *rest):
         line(text)
-    for number, sample in enumerate(report["samples"][:samples], 1):
+    for number, sample in enumerate(report.samples[:samples], 1):
         line()
         for text in sample_lines(number, sample):
             line(text)

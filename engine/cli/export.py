@@ -15,6 +15,7 @@ from engine.errors import EngineError, ExitCode
 from engine.export import parity_page
 from engine.export.formats import DTYPES, GGUF, QUANTIZED
 from engine.export.push import Hub, connect, files_of, listing, upload
+from engine.export.report import ExportReport, result_of
 from engine.runs import jobs, launch, store
 from engine.runs.store import Run
 from engine.text import format_duration
@@ -118,14 +119,14 @@ def export_run(
         progress.close()
 
 
-def show(result: dict[str, Any]) -> None:
+def show(found: dict[str, Any]) -> None:
     """Print the paths and the comparison of the formats."""
-    kinds = ("adapter", "merged", *QUANTIZED, "gguf")
-    rows = [(kind, str(result[kind])) for kind in kinds if result.get(kind)]
-    for text in table([*rows, ("card", str(result["card"]))]):
+    result = result_of(found)
+    rows = [*result.paths.items(), *([("gguf", result.gguf)] if result.gguf else [])]
+    for text in table([*rows, ("card", result.card)]):
         line(text)
-    report = result["parity"]
-    if report["formats"]:
+    report = result.report
+    if report.formats:
         line()
         for text in parity_page.table_lines(report):
             line(text)
@@ -133,12 +134,11 @@ def show(result: dict[str, Any]) -> None:
         _show_answer(report)
         for text in parity_page.legend(report):
             note(text)
-    note(f"done in {format_duration(result['seconds'])}")
+    note(f"done in {format_duration(result.seconds)}")
 
 
-def _show_answer(report: dict[str, Any]) -> None:
+def _show_answer(report: ExportReport) -> None:
     """Print the first answer of the merged model, or of the adapter alone."""
-    made = next((made for made in report["formats"] if made["format"] == "merged"), report["formats"][0])
-    answer = made["answers"][0]
-    end = "ended by itself" if answer["stopped"] else "did not end by itself"
-    line(f"answer   {answer['text'][:200]!r} ({answer['tokens']} tokens, {end})")
+    answer = (report.of("merged") or report.formats[0]).answers[0]
+    end = "ended by itself" if answer.stopped else "did not end by itself"
+    line(f"answer   {answer.text[:200]!r} ({answer.tokens} tokens, {end})")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from engine.cli.common import line, note, print_json
 from engine.runs import store
+from engine.runs.state import run_state
 from engine.runs.store import Run
 
 Kind = Literal["run", "sweep"]
@@ -24,7 +25,7 @@ def tell_stopped(kind: Kind, stopping: Run, wait_s: float, *, as_json: bool) -> 
     deadline = time.monotonic() + wait_s
     while store.worker_pid(stopping) is not None and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    state = store.run_state(stopping)
+    state = run_state(stopping)
     print_json({kind: stopping.id, "state": state}) if as_json else line(f"{stopping.id}  {state}")
 
 

@@ -10,9 +10,10 @@ import click
 from engine.cli.common import json_option, line, note, print_json, table
 from engine.cli.lifecycle import tell_begun
 from engine.cli.names import complete_runs
-from engine.cli.watch import fold_run
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
+from engine.runs.follow import fold_run
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.runs.view import amount
 from engine.text import format_bytes, sanitize
@@ -33,7 +34,7 @@ def remedy(run_id: str, number: int | None, as_json: bool) -> None:
     from engine.resolve.remedies import apply_remedy, failure_of, remedies
 
     run = store.find_run(run_id)
-    state = store.run_state(run)
+    state = run_state(run)
     if state not in ("failed", "lost"):
         raise EngineError(f"run {run.id} is {state}: only failed and lost runs have remedies", code=ExitCode.PROFILE)
     error, limit = _what_happened(run)

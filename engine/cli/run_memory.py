@@ -10,6 +10,7 @@ import textwrap
 from typing import Any
 
 from engine.cli.common import table
+from engine.runs.record import Prediction
 from engine.runs.view import RunFold, amount
 from engine.text import format_bytes
 
@@ -25,11 +26,11 @@ _NAMES = {
 _PHASES = ("load", "check", "evaluate", "forward", "backward", "optimizer")
 
 
-def memory_facts(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
+def memory_facts(fold: RunFold, prediction: Prediction) -> dict[str, Any]:
     """Predicted and measured bytes of the widest figure that has both; all figures and phases where known."""
     calibration = fold.calibration
     if not calibration:
-        return _from_samples(fold, run_json)
+        return _from_samples(fold, prediction)
     predicted, measured = calibration["predicted"], calibration["measured"]
     widest = next(
         (name for name in ("device_bytes", "reserved_bytes") if predicted.get(name) and measured.get(name)), ""
@@ -45,10 +46,10 @@ def memory_facts(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_samples(fold: RunFold, run_json: dict[str, Any]) -> dict[str, Any]:
+def _from_samples(fold: RunFold, prediction: Prediction) -> dict[str, Any]:
     memory = fold.last_memory
     on_card = "peak_reserved_bytes" in memory
-    predicted = run_json.get("estimate", {}).get("reserved_bytes" if on_card else "device_bytes")
+    predicted = prediction.reserved_bytes if on_card else prediction.device_bytes
     return _compare(predicted, memory.get("peak_reserved_bytes" if on_card else "host_rss_bytes"))
 
 

@@ -17,15 +17,19 @@ from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
-from engine.cli.watch import fold_run
 from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
-from engine.files import read_json
+from engine.jsonvalues import Unreadable, whole_in
 from engine.runs import control, launch, store
-from engine.runs.events import read_events
+from engine.runs.events import EventReader
+from engine.runs.follow import fold_run
+from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 from engine.text import format_bytes
+
+_TAIL_BYTES = 64 * 1024
 
 
 @click.group()
@@ -54,22 +58,28 @@ def list_(limit: int, as_json: bool) -> None:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": run.id, "state": store.run_state(run), "model": "?"}
-    try:
-        row["model"] = str(store.load_run_json(run)["settings"]["model"]["name_or_path"])
-    except (EngineError, KeyError, TypeError):
-        row["state"] = "damaged"
-    try:
-        summary = read_json(run.path / "summary.json")
-    except (OSError, ValueError):
+    row: dict[str, Any] = {"run": run.id, "state": run_state(run), "model": "?"}
+    record, summary = load_record(run.path), load_summary(run.path)
+    if isinstance(record, Unreadable):
+        row |= {"state": "damaged", "problem": str(record)}
+    else:
+        row["model"] = record.text("model.name_or_path") or "?"
+    if isinstance(summary, Unreadable):
         summary = _last_step(run)
-    return {**row, **{key: summary.get(key) for key in ("step", "steps_total", "best_eval_loss")}}
+    return {
+        **row,
+        "step": summary.step,
+        "steps_total": summary.steps_total,
+        "best_eval_loss": summary.best_eval_loss,
+    }
 
 
-def _last_step(run: Run) -> dict[str, Any]:
-    size = run.events_path.stat().st_size if run.events_path.exists() else 0
-    events = read_events(run.events_path, max(0, size - 65536))[0]
-    return next((event for event in reversed(events) if event["type"] == "train_step"), {})
+def _last_step(run: Run) -> Summary:
+    """How far a run without a summary has come."""
+    for event in reversed(EventReader.at_tail(run.events_path, _TAIL_BYTES).read()):
+        if event["type"] == "train_step":
+            return Summary(step=whole_in(event, "step"), steps_total=whole_in(event, "steps_total"))
+    return Summary()
 
 
 def _steps(row: dict[str, Any]) -> str:
@@ -83,24 +93,24 @@ def show(run_id: str, as_json: bool) -> None:
     """Show state, numbers, predicted and measured memory, and files of a run."""
     run = store.find_run(run_id)
     fold, _ = fold_run(run)
-    run_json = store.load_run_json(run)
+    record = read_record(run.path)
     facts = {
         "run": run.id,
-        "state": store.run_state(run),
+        "state": run_state(run),
         "path": str(run.path),
-        "model": run_json.get("settings", {}).get("model", {}).get("name_or_path"),
+        "model": record.setting("model.name_or_path"),
         "step": fold.step,
         "steps_total": fold.steps_total,
         "loss": fold.last_step.get("loss"),
         "eval_loss": fold.last_eval.get("loss"),
         "best_eval_loss": fold.best_eval.get("loss"),
         "tokens_per_second": fold.last_step.get("tokens_per_second"),
-        "memory": memory_facts(fold, run_json),
+        "memory": memory_facts(fold, record.prediction),
         "error": fold.error or None,
         "warnings": fold.warnings,
     }
     if as_json:
-        print_json({**facts, "settings": run_json.get("settings"), "provenance": run_json.get("provenance")})
+        print_json({**facts, "settings": record.settings, "provenance": record.raw.get("provenance")})
         return
     _print_facts(facts, fold)
 
@@ -131,7 +141,7 @@ def watch(run_id: str, as_json: bool) -> None:
     """
     run = store.find_run(run_id)
     follow(run, as_json=as_json)
-    if (run.path / "summary.json").is_file() and not as_json:
+    if (run.path / SUMMARY_FILE).is_file() and not as_json:
         tell_summary(run, as_json=False)
 
 
@@ -145,7 +155,7 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
     run = store.find_run(run_id)
     pid = store.worker_pid(run)
     if pid is None:
-        note(f"run {run.id} is not running ({store.run_state(run)})")
+        note(f"run {run.id} is not running ({run_state(run)})")
     elif now:
         _end_now(run, pid)
     else:

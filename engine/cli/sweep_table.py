@@ -14,6 +14,7 @@ from engine.cli.common import line, note, number, table
 from engine.errors import EngineError
 from engine.runs import store as runs
 from engine.runs.events import read_events
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.page import params_text, value_text
@@ -59,7 +60,7 @@ def summary(sweep: Run) -> dict[str, Any]:
     rows = ranked(store.read_trials(sweep), str(settings.get("metric", "eval_loss")))
     return {
         "sweep": sweep.id,
-        "state": runs.run_state(sweep) if settings else "damaged",
+        "state": run_state(sweep) if settings else "damaged",
         "ended": sum(1 for row in rows if row["state"] in ENDED),
         "trials": settings.get("trials", 0),
         "metric": settings.get("metric", "?"),

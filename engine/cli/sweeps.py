@@ -18,6 +18,8 @@ from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch
 from engine.runs import store as runs
+from engine.runs.follow import follow_worker
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.table import ranked
@@ -89,7 +91,7 @@ def stop(sweep_id: str, wait: float, as_json: bool) -> None:
     """Stop a sweep: its trials save a checkpoint and stop; 'engine sweeps resume' continues them."""
     sweep = store.find_sweep(sweep_id)
     if not launch.is_at_work(sweep.path):
-        note(f"sweep {sweep.id} is not running ({runs.run_state(sweep)})")
+        note(f"sweep {sweep.id} is not running ({run_state(sweep)})")
     else:
         control.request(sweep.path, "stop")
     tell_stopped("sweep", sweep, wait, as_json=as_json)
@@ -162,7 +164,7 @@ def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offse
     progress = Progress(quiet=as_json)
     try:
         with interrupts_passed_on(process, *_ON_INTERRUPT):
-            for event in launch.follow(sweep.events_path, process, offset=offset):
+            for event in follow_worker(sweep.events_path, process, offset=offset):
                 progress(event)
     except SystemExit:
         note(f"the search goes on without this command; stop it: engine sweeps stop {sweep.id}")

@@ -15,7 +15,9 @@ from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
 from engine.errors import ExitCode
 from engine.runs import launch, store
+from engine.runs.follow import follow_worker
 from engine.runs.ranks import refuse_ranks
+from engine.runs.record import SUMMARY_FILE, read_summary
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
@@ -73,7 +75,7 @@ def wait_until_it_trains(
 def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
     """Follow a run to its end and print its summary; Exit(8) if it was stopped."""
     outcome = follow_to_end(run, process, quiet=as_json, offset=offset, keep=keep)
-    if outcome and (run.path / "summary.json").is_file():
+    if outcome and (run.path / SUMMARY_FILE).is_file():
         tell_summary(run, as_json=as_json)
     if outcome != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
@@ -90,7 +92,7 @@ def follow_to_end(
     progress = Progress(quiet=quiet)
     try:
         with interrupts_passed_on(process, *_ON_INTERRUPT):
-            for event in launch.follow(run.events_path, process, offset=offset):
+            for event in follow_worker(run.events_path, process, offset=offset):
                 progress(event)
     except SystemExit:
         _leave(run, process, began=bool(progress.fold.started), keep=keep)
@@ -133,15 +135,13 @@ def _tell_detached(run: Run, as_json: bool) -> None:
 
 def tell_summary(run: Run, *, as_json: bool) -> None:
     """Print how a run ended: losses, steps, time, and the path of its weights."""
-    from engine.files import read_json
-
-    summary = read_json(run.path / "summary.json")
+    summary = read_summary(run.path)
     if as_json:
-        print_json({"run": run.id, "path": str(run.path), **summary})
+        print_json({"run": run.id, "path": str(run.path), **summary.to_json()})
         return
-    line(f"{summary['outcome']} {run.id}")
-    line(f"steps    {summary['step']} of {summary['steps_total']} in {format_duration(summary['seconds'])}")
-    if summary.get("best_eval_loss") is not None:
-        line(f"best     evaluation loss {summary['best_eval_loss']:.4f} at step {summary['best_step']}")
-    line(f"weights  {run.path / summary['weights']} (step {summary['weights_step']})")
+    line(f"{summary.outcome} {run.id}")
+    line(f"steps    {summary.step} of {summary.steps_total} in {format_duration(summary.seconds)}")
+    if summary.best_eval_loss is not None:
+        line(f"best     evaluation loss {summary.best_eval_loss:.4f} at step {summary.best_step}")
+    line(f"weights  {run.path / summary.weights} (step {summary.weights_step})")
     note(f"next: engine evaluate {run.id}   then: engine export {run.id}")

@@ -18,9 +18,10 @@ from engine.data.mask import Rendered, masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
 from engine.data.tokens import IGNORED, backend_of, tokenize
-from engine.profile.runjson import from_run_json
+from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
 from engine.runs.job import Job
+from engine.runs.record import read_record_of
 
 PREVIEW_ROWS = 2
 
@@ -47,7 +48,7 @@ def run_preview(job: Job) -> dict[str, Any]:
 def _open(job: Job) -> tuple[Profile, Tokenizer, Path]:
     from engine.modeling.load import load_tokenizer
 
-    settings, _, base_dir = from_run_json(job.params["run_json"])
+    settings, base_dir = settings_of(read_record_of(job.params["run_json"]))
     return settings, load_tokenizer(settings, base_dir, job.warn), base_dir
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from engine.evaluate.bertscore import BertScore
 from engine.evaluate.bootstrap import Change, paired_change, verdict
 from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, mean, perplexity_of
 from engine.evaluate.relevance import Gain, change_of, gains, is_lost, per_token
+from engine.evaluate.report import AnswerCounts, RetentionFigures
 from engine.evaluate.retention import Kept, judge, with_forgetting
 from engine.inference.answers import Answer, counts
 from engine.inference.losses import RowLoss
@@ -46,6 +46,20 @@ class Measured:
     """Of rows with one answer, what it gains from its own prompt."""
     kept: list[RowLoss] = field(default_factory=list)
     """Losses of the passages that measure retention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What two measurements, or one alone, say: the part of the report that is computed from them."""
+
+    base: dict[str, float]
+    tuned: dict[str, float]
+    delta: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    retention: RetentionFigures | None
+    verdict: str | None
+    verdict_reason: str
+    counts: dict[str, AnswerCounts]
 
 
 def add_losses(measured: Measured, losses: list[RowLoss]) -> None:
@@ -108,8 +122,8 @@ def changes(base: Measured, tuned: Measured) -> list[Change]:
     return found
 
 
-def compare(base: Measured, tuned: Measured, rows: int, kept: Kept | None = None) -> dict[str, Any]:
-    """`base`, `tuned`, `delta`, `intervals`, `retention`, `verdict` and `counts` of the report."""
+def compare(base: Measured, tuned: Measured, rows: int, kept: Kept | None = None) -> Findings:
+    """Scores of both, what changed and how surely, and the verdict."""
     found = changes(base, tuned)
     same_tokens = any(change.name == "nll" for change in found)
     relevance = change_of(base.gains, tuned.gains) if same_tokens else None
@@ -123,19 +137,19 @@ def compare(base: Measured, tuned: Measured, rows: int, kept: Kept | None = None
     found += [retention.change] if retention is not None and retention.change is not None else []
     found += [relevance] if relevance is not None else []
     shared = [name for name in before if name in after and (same_tokens or name not in PER_TOKEN)]
-    return {
-        "base": before,
-        "tuned": after,
-        "delta": {name: after[name] - before[name] for name in shared},
-        "intervals": {change.name: [change.low, change.high] for change in found},
-        "retention": None if retention is None else retention.to_dict(),
-        "verdict": word,
-        "verdict_reason": reason,
-        "counts": {"base": counts(base.answers), "tuned": counts(tuned.answers)},
-    }
+    return Findings(
+        base=before,
+        tuned=after,
+        delta={name: after[name] - before[name] for name in shared},
+        intervals=_intervals(found),
+        retention=None if retention is None else retention.figures(),
+        verdict=word,
+        verdict_reason=reason,
+        counts={"base": _counts(base), "tuned": _counts(tuned)},
+    )
 
 
-def alone(tuned: Measured, kept: Kept | None = None) -> dict[str, Any]:
+def alone(tuned: Measured, kept: Kept | None = None) -> Findings:
     """The same for one model with nothing beside it: scores with their intervals, no verdict."""
     sizes = [row.tokens for row in tuned.losses if row.tokens]
     losses = [row.nll for row in tuned.losses if row.tokens]
@@ -143,13 +157,21 @@ def alone(tuned: Measured, kept: Kept | None = None) -> dict[str, Any]:
     found += [paired_change(name, [0.0] * len(values), values) for name, values in tuned.row_scores.items()]
     retention = None if kept is None else judge(kept, tuned.kept)
     read = {} if retention is None or retention.base is None else {"retention": retention.base}
-    return {
-        "base": {},
-        "tuned": tuned.scores | read,
-        "delta": {},
-        "intervals": {change.name: [change.low, change.high] for change in found},
-        "retention": None if retention is None else retention.to_dict(),
-        "verdict": None,
-        "verdict_reason": "one model alone: name another with --base to compare",
-        "counts": {"tuned": counts(tuned.answers)},
-    }
+    return Findings(
+        base={},
+        tuned=tuned.scores | read,
+        delta={},
+        intervals=_intervals(found),
+        retention=None if retention is None else retention.figures(),
+        verdict=None,
+        verdict_reason="one model alone: name another with --base to compare",
+        counts={"tuned": _counts(tuned)},
+    )
+
+
+def _intervals(found: Sequence[Change]) -> dict[str, tuple[float, float]]:
+    return {change.name: (change.low, change.high) for change in found}
+
+
+def _counts(measured: Measured) -> AnswerCounts:
+    return AnswerCounts(**counts(measured.answers))

@@ -1,166 +1,159 @@
 """The evaluation report as a page of text: for `eval/report.txt` and the terminal. No torch here.
 
-Called by `run.py` and by `engine evaluate`. Everything that came from data or a model is sanitised.
+Everything that came from data or a model is sanitised.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
+from engine.evaluate.report import AnswerCounts, EvaluationReport, GroupLoss, Sample, Score, ScoreKind
 from engine.text import aligned, format_duration, sanitize, wrap
-
-_ROWS = (
-    ("perplexity", "perplexity", 1, 3),
-    ("loss", "loss per token", 1, 4),
-    ("relevance", "gain from the prompt", 1, 3),
-    ("retention", "loss on other text", 1, 4),
-    ("rouge1", "ROUGE-1", 1, 1),
-    ("rouge2", "ROUGE-2", 1, 1),
-    ("rougeL", "ROUGE-L", 1, 1),
-    ("rougeLsum", "ROUGE-Lsum", 1, 1),
-    ("bleu", "BLEU", 1, 1),
-    ("chrf", "chrF", 1, 1),
-    ("bertscore_precision", "BERTScore P", 1, 1),
-    ("bertscore_recall", "BERTScore R", 1, 1),
-    ("bertscore_f1", "BERTScore F1", 1, 1),
-    ("exact_match", "exact match %", 100, 1),
-    ("exact_match_strict", "strict match %", 100, 1),
-    ("token_f1", "token F1 %", 100, 1),
-)
-"""(key, label, factor, decimals)."""
 
 _COUNTS = (("empty", "empty"), ("degenerate", "repeating"), ("unstopped", "cut at the limit"))
 TEXT_CHARS = 240
+_MOST = 1e7
+"""A larger number says only that it is large."""
 _HEAD = ("", "base", "tuned", "change [95 %]")
 _HEAD_ALONE = ("", "score", "[95 %]")
 
 
-def score_rows(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+def score_rows(report: EvaluationReport) -> list[tuple[str, str, str, str]]:
     """(score, base, tuned, change) of every score in the report, as text."""
-    base, tuned = report["base"], report["tuned"]
     return [
-        (label, _number(base[key], factor, places), _number(tuned.get(key), factor, places), _change(report, *row))
-        for row in _ROWS
-        for key, label, factor, places in [row]
-        if key in base
+        (
+            score.kind.label,
+            number_text(score.kind, score.base),
+            number_text(score.kind, score.tuned),
+            change_text(score) + _span_text(score),
+        )
+        for score in report.scores
     ]
 
 
-def _alone_rows(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _alone_rows(report: EvaluationReport) -> list[tuple[str, str, str]]:
     """(score, value, interval) of a model with nothing beside it."""
-    tuned = report["tuned"]
     return [
-        (label, _number(tuned[key], factor, places), _span(report, key, factor, places, sign="").strip())
-        for key, label, factor, places in _ROWS
-        if key in tuned
+        (score.kind.label, number_text(score.kind, score.tuned), _span_text(score, sign="").strip())
+        for score in report.scores
     ]
 
 
-def count_rows(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """How many answers were empty, repeating or cut, in the columns of `score_rows`."""
-    base, tuned = report["counts"]["base"], report["counts"]["tuned"]
-    return [
-        (f"{label} answers", str(base[key]), str(tuned[key]), f"{tuned[key] - base[key]:+d}") for key, label in _COUNTS
-    ]
+def count_rows(report: EvaluationReport) -> list[tuple[str, int, int]]:
+    """How many answers of base and tuned were empty, repeating or cut."""
+    base, tuned = (report.counts.get(name, AnswerCounts()) for name in ("base", "tuned"))
+    return [(f"{label} answers", getattr(base, key), getattr(tuned, key)) for key, label in _COUNTS]
+
+
+def number_text(kind: ScoreKind, value: float | None) -> str:
+    """A score as it is shown."""
+    return _number(value, kind.factor, kind.places)
+
+
+def change_text(score: Score) -> str:
+    """What changed, with its sign."""
+    value, kind = score.delta, score.kind
+    if value is None or abs(value) >= _MOST:
+        return "n/a"
+    return f"{value * kind.factor:+.{kind.places}f}"
+
+
+def bound_texts(score: Score, sign: str = "+") -> tuple[str, str]:
+    """Both ends of the interval; empty where there is none."""
+    if score.interval is None:
+        return "", ""
+    low, high = (f"{bound * score.kind.factor:{sign}.{score.kind.places}f}" for bound in score.interval)
+    return low, high
+
+
+def _span_text(score: Score, sign: str = "+") -> str:
+    low, high = bound_texts(score, sign)
+    return f"  [{low}, {high}]" if low and (change_text(score) != "n/a" or not sign) else ""
 
 
 def _number(value: float | None, factor: int, places: int) -> str:
     if value is None:
         return "n/a"
-    if not math.isfinite(value) or value >= 1e7:
-        return ">1e7" if value > 0 else "n/a"
-    return f"{value * factor:.{places}f}"
+    return f"{value * factor:.{places}f}" if value < _MOST else ">1e7"
 
 
-def _change(report: dict[str, Any], key: str, label: str, factor: int, places: int) -> str:
-    value = report["delta"].get(key)
-    if value is None or not math.isfinite(value) or abs(value) >= 1e7:
-        return "n/a"
-    return f"{value * factor:+.{places}f}{_span(report, key, factor, places)}"
-
-
-def _span(report: dict[str, Any], key: str, factor: int, places: int, sign: str = "+") -> str:
-    found = report["intervals"].get("nll" if key == "loss" else key)
-    low, high = (f"{bound * factor:{sign}.{places}f}" for bound in found) if found else ("", "")
-    return f"  [{low}, {high}]" if found else ""
-
-
-def page(report: dict[str, Any]) -> str:
+def page(report: EvaluationReport) -> str:
     """The whole report in 80 columns, ready for a file or a terminal."""
     word, *rest = verdict_lines(report)
     lines = [*body_lines(report), f"verdict: {word}{rest[0]}", *rest[1:], ""]
-    for number, sample in enumerate(report["samples"], 1):
+    for number, sample in enumerate(report.samples, 1):
         lines += [*sample_lines(number, sample), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def body_lines(report: dict[str, Any]) -> list[str]:
+def body_lines(report: EvaluationReport) -> list[str]:
     """Heading, scores, what went wrong with answers, and retention; each part ends with an empty line."""
     lines = [*wrap(heading(report)), ""]
-    if report["base"]:
-        lines += [*aligned([_HEAD, *score_rows(report)]), ""]
-        if any(report["counts"]["base"].values()) or any(report["counts"]["tuned"].values()):
-            lines += [*aligned([(*_HEAD[:3], "change"), *count_rows(report)]), ""]
-    else:
+    if report.is_alone:
         lines += [*aligned([_HEAD_ALONE, *_alone_rows(report)]), ""]
-        wrong = [f"{report['counts']['tuned'][key]} {label}" for key, label in _COUNTS]
-        lines += [f"answers: {', '.join(wrong)}", ""] if any(report["counts"]["tuned"].values()) else []
-    return [*lines, *retention_lines(report), *([""] if report.get("retention") else [])]
+        wrong = [f"{tuned} {label}" for (_, label), (_, _, tuned) in zip(_COUNTS, count_rows(report), strict=True)]
+        lines += [f"answers: {', '.join(wrong)}", ""] if _went_wrong(report) else []
+    else:
+        lines += [*aligned([_HEAD, *score_rows(report)]), ""]
+        if _went_wrong(report):
+            rows = [(label, str(base), str(tuned), f"{tuned - base:+d}") for label, base, tuned in count_rows(report)]
+            lines += [*aligned([(*_HEAD[:3], "change"), *rows]), ""]
+    retention = retention_lines(report)
+    return [*lines, *retention, *([""] if retention else [])]
 
 
-def retention_lines(report: dict[str, Any]) -> list[str]:
+def _went_wrong(report: EvaluationReport) -> bool:
+    return any(counts.any for counts in report.counts.values())
+
+
+def retention_lines(report: EvaluationReport) -> list[str]:
     """Which other texts were read, how many count, and each group's loss."""
-    found = report.get("retention")
-    if not found:
+    found = report.retention
+    if found is None:
         return []
-    source = sanitize(str(found["source"]), max_chars=60, single_line=True)
-    some = f" (of {found['found']})" if found["found"] > found["passages"] else ""
-    told = f"other text: {source}, {found['counted']} of {found['passages']} passages count{some}"
-    if not found["counted"]:
+    source = sanitize(found.source, max_chars=60, single_line=True)
+    some = f" (of {found.found})" if found.found > found.passages else ""
+    told = f"other text: {source}, {found.counted} of {found.passages} passages count{some}"
+    if not found.counted:
         return wrap(f"{told}: the base knows too little of them to forget any")
-    lines = wrap(f"{told}, {found['tokens']} tokens; a rise beyond {found['bound']:g} is forgetting")
-    groups = [(name, group) for name, group in found["groups"].items() if group["counted"]]
+    lines = wrap(f"{told}, {found.tokens} tokens; a rise beyond {found.bound:g} is forgetting")
+    groups = [(name, group) for name, group in found.groups.items() if group.counted]
     return lines + (aligned([_group_row(name, group) for name, group in groups]) if len(groups) > 1 else [])
 
 
-def _group_row(name: str, group: dict[str, Any]) -> tuple[str, ...]:
-    base, tuned = group["base"], group["tuned"]
+def _group_row(name: str, group: GroupLoss) -> tuple[str, ...]:
     label = sanitize(name, max_chars=24, single_line=True)
-    count = f"{group['counted']} of {group['passages']}"
-    if tuned is None:
-        return f"  {label}", count, _number(base, 1, 4)
-    return f"  {label}", count, _number(base, 1, 4), _number(tuned, 1, 4), f"{tuned - base:+.4f}"
+    row = (f"  {label}", f"{group.counted} of {group.passages}", _number(group.base, 1, 4))
+    if group.tuned is None:
+        return row
+    change = "n/a" if group.base is None else f"{group.tuned - group.base:+.4f}"
+    return (*row, _number(group.tuned, 1, 4), change)
 
 
-def verdict_lines(report: dict[str, Any]) -> list[str]:
+def verdict_lines(report: EvaluationReport) -> list[str]:
     """The verdict's word, and the lines that follow `verdict: WORD`."""
-    word = str(report["verdict"] or "none")
+    word = report.verdict or "none"
     first = f"verdict: {word} - "
-    lines = wrap(sanitize(str(report["verdict_reason"])), first=first, rest=" " * 9)
+    lines = wrap(sanitize(report.verdict_reason), first=first, rest=" " * 9)
     return [word, lines[0].removeprefix(f"verdict: {word}"), *lines[1:]]
 
 
-def heading(report: dict[str, Any]) -> str:
+def heading(report: EvaluationReport) -> str:
     """What was measured, on what, how long it took."""
-    rows = f"{report['rows']} of {report['rows_held_out']}"
-    what = f"rows of {report['rows_from']}" if report.get("rows_from") else "held-out rows"
-    beside = "base against tuned on" if report["base"] else "alone on"
-    stored = f"{report['quantization']} base" if not report.get("path") else f"stored as {report['quantization']}"
+    what = f"rows of {report.rows_from}" if report.rows_from else "held-out rows"
+    beside = "alone on" if report.is_alone else "base against tuned on"
+    stored = f"stored as {report.quantization}" if report.path else f"{report.quantization} base"
     return sanitize(
-        f"{report['run']}: {beside} {rows} {what} "
-        f"({report['dtype']}, {stored}, {report['device']}, {format_duration(report['seconds'])})",
+        f"{report.run}: {beside} {report.rows} of {report.rows_held_out} {what} "
+        f"({report.dtype}, {stored}, {report.device}, {format_duration(report.seconds)})",
         single_line=True,
     )
 
 
-def sample_lines(number: int, sample: dict[str, Any]) -> list[str]:
+def sample_lines(number: int, sample: Sample) -> list[str]:
     """One prompt with the reference and the answers."""
-    tuned = "tuned" if "base" in sample else "answer"
-    parts = (("prompt", "prompt"), ("reference", "wanted"), ("base", "base"), ("tuned", tuned))
+    parts = [("prompt", sample.prompt), ("wanted", sample.reference)]
+    parts += [("answer", sample.tuned)] if sample.base is None else [("base", sample.base), ("tuned", sample.tuned)]
     lines: list[str] = []
-    for key, label in parts:
-        if key in sample:
-            text = sanitize(str(sample[key]), max_chars=TEXT_CHARS, single_line=True)
-            lines += wrap(text, first=f"{number if not lines else '':>3}  {label:<7} ", rest=" " * 13)
+    for label, whole in parts:
+        text = sanitize(whole, max_chars=TEXT_CHARS, single_line=True)
+        lines += wrap(text, first=f"{number if not lines else '':>3}  {label:<7} ", rest=" " * 13)
     return lines

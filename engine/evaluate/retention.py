@@ -17,6 +17,7 @@ from typing import Any
 from engine.data.chat import bos_text
 from engine.data.examples import Example, Message
 from engine.evaluate.bootstrap import FEWEST_ROWS, Change, paired_change
+from engine.evaluate.report import GroupLoss, RetentionFigures
 from engine.evaluate.scripts import count_letters
 from engine.inference.encode import EncodedRows, encode_rows
 from engine.inference.losses import Encoded, RowLoss
@@ -54,30 +55,30 @@ class Retention:
     base: float | None
     tuned: float | None
     change: Change | None
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, GroupLoss] = field(default_factory=dict)
 
     @property
     def forgetting(self) -> bool | None:
         """Whether the loss surely rose by more than the bound; None where that cannot be told."""
         return None if self.change is None else self.change.low > RISE_BOUND
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the report."""
+    def figures(self) -> RetentionFigures:
+        """The same for the report."""
         change = self.change
-        return {
-            "source": self.source,
-            "passages": self.passages,
-            "counted": self.counted,
-            "found": self.found,
-            "tokens": self.tokens,
-            "base": self.base,
-            "tuned": self.tuned,
-            "rise": None if change is None else change.delta,
-            "interval": None if change is None else [change.low, change.high],
-            "bound": RISE_BOUND,
-            "forgetting": self.forgetting,
-            "groups": self.groups,
-        }
+        return RetentionFigures(
+            source=self.source,
+            passages=self.passages,
+            counted=self.counted,
+            found=self.found,
+            tokens=self.tokens,
+            base=self.base,
+            tuned=self.tuned,
+            rise=None if change is None else change.delta,
+            interval=None if change is None else (change.low, change.high),
+            bound=RISE_BOUND,
+            forgetting=self.forgetting,
+            groups=self.groups,
+        )
 
 
 def built_in() -> Kept:
@@ -137,21 +138,21 @@ def judge(kept: Kept, base: Sequence[RowLoss], tuned: Sequence[RowLoss] = ()) ->
         len(chosen),
         kept.found,
         sum(tokens),
-        before_after["base"],
-        before_after["tuned"],
+        before_after.base,
+        before_after.tuned,
         change,
         groups,
     )
 
 
-def _group(numbers: list[int], of: int, base: Sequence[RowLoss], tuned: Sequence[RowLoss]) -> dict[str, Any]:
+def _group(numbers: list[int], of: int, base: Sequence[RowLoss], tuned: Sequence[RowLoss]) -> GroupLoss:
     """Loss a token of these passages, for both models."""
     tokens = sum(base[number].tokens for number in numbers)
 
     def per_token(losses: Sequence[RowLoss]) -> float | None:
         return math.fsum(losses[number].nll for number in numbers) / tokens if tokens and losses else None
 
-    return {"passages": of, "counted": len(numbers), "base": per_token(base), "tuned": per_token(tuned)}
+    return GroupLoss(of, len(numbers), per_token(base), per_token(tuned))
 
 
 def _readable(row: HeldOut, loss: RowLoss) -> bool:

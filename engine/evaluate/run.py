@@ -7,7 +7,6 @@ nothing is downloaded that is not named.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,16 +15,15 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.bertscore import BertScore
-from engine.evaluate.compare import Measured, alone, compare
+from engine.evaluate.compare import Findings, Measured, alone, compare
 from engine.evaluate.measure import SAMPLES, Inputs, Questions, inputs_of, measure
 from engine.evaluate.page import page
+from engine.evaluate.report import REPORT_FILE, EvaluationReport, Sample, finite
 from engine.evaluate.retention_files import read_kept
 from engine.files import write_json_atomic, write_text_atomic
 from engine.inference.evaluated import EvaluatedModels, open_models
 from engine.inference.rows import HeldOut, choose
 from engine.runs.job import Job
-
-REPORT_VERSION = 2
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -55,10 +53,14 @@ def run(job: Job) -> dict[str, Any]:
         # The next model is loaded while this loop still holds the name.
         del model
     found = _compared(measured, what)
-    report = _finite(_report(subject, what, inputs["tuned"], measured, found, len(held_out), time.monotonic() - began))
+    report = _report(subject, what, inputs["tuned"], measured, found, len(held_out), time.monotonic() - began)
     if subject.folder is not None:
-        write_report(subject.folder, report, page(report))
-    return {"outcome": "completed", **report, "report": str(subject.folder / "report.txt") if subject.folder else None}
+        write_report(subject.folder, report.to_json(), page(report))
+    return {
+        "outcome": "completed",
+        **report.to_json(),
+        "report": str(subject.folder / "report.txt") if subject.folder else None,
+    }
 
 
 def _encoder(subject: EvaluatedModels) -> BertScore | None:
@@ -98,7 +100,7 @@ def _inputs(job: Job, what: Questions, tokenizers: dict[str, Any]) -> dict[str, 
     return {name: replace(inputs, asked=asked) for name, inputs in found.items()}
 
 
-def _compared(measured: dict[str, Measured], what: Questions) -> dict[str, Any]:
+def _compared(measured: dict[str, Measured], what: Questions) -> Findings:
     if "base" not in measured:
         return alone(measured["tuned"], what.kept)
     return compare(measured["base"], measured["tuned"], len(what.rows), what.kept)
@@ -127,43 +129,51 @@ def _report(
     what: Questions,
     inputs: Inputs,
     measured: dict[str, Measured],
-    found: dict[str, Any],
+    found: Findings,
     held_out: int,
     seconds: float,
-) -> dict[str, Any]:
+) -> EvaluationReport:
     tuned = measured["tuned"]
-    samples = [
-        {
-            "prompt": what.rows[number].prompt,
-            "reference": what.rows[number].reference,
-            **{name: one.answers[place].text for name, one in measured.items()},
-        }
+    base = measured.get("base")
+    samples = tuple(
+        Sample(
+            what.rows[number].prompt,
+            what.rows[number].reference,
+            tuned.answers[place].text,
+            None if base is None else base.answers[place].text,
+        )
         for place, number in enumerate(inputs.asked[:SAMPLES])
-    ]
-    return {
-        "v": REPORT_VERSION,
-        "run": subject.title,
-        **found,
-        "samples": samples,
-        "rows": len(what.rows),
-        "rows_held_out": held_out,
-        "rows_answered": len(inputs.asked),
-        "rows_cut": inputs.encoded.cut,
-        "rows_too_long": inputs.encoded.too_long,
-        "rows_from": subject.data,
-        "tokens": sum(row.tokens for row in tuned.losses),
-        "bleu_tokenizers": tuned.tokenizers,
-        "max_new_tokens": what.wanted.max_new_tokens,
+    )
+    return EvaluationReport(
+        run=subject.title,
+        base=finite(found.base),
+        tuned=finite(found.tuned),
+        delta=finite(found.delta),
+        intervals=found.intervals,
+        verdict=found.verdict,
+        verdict_reason=found.verdict_reason,
+        counts=found.counts,
+        samples=samples,
+        rows=len(what.rows),
+        rows_held_out=held_out,
+        seconds=round(seconds, 3),
+        retention=found.retention,
+        rows_answered=len(inputs.asked),
+        rows_cut=inputs.encoded.cut,
+        rows_too_long=inputs.encoded.too_long,
+        rows_from=subject.data,
+        tokens=sum(row.tokens for row in tuned.losses),
+        bleu_tokenizers=tuned.tokenizers,
+        max_new_tokens=what.wanted.max_new_tokens,
         **subject.about,
-        "seconds": round(seconds, 3),
-    }
+    )
 
 
 def write_report(folder: Path, report: dict[str, Any], text: str) -> None:
     """`report.json` and `report.txt` in `folder`. Raises EngineError(DISK)."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_json_atomic(folder / "report.json", report)
+        write_json_atomic(folder / REPORT_FILE, report)
         write_text_atomic(folder / "report.txt", text)
     except OSError as error:
         raise EngineError(
@@ -172,12 +182,3 @@ def write_report(folder: Path, report: dict[str, Any], text: str) -> None:
             where=str(folder),
             hint="free space there and evaluate again",
         ) from error
-
-
-def _finite(value: Any) -> Any:
-    """Infinite perplexities as null: JSON has no infinity."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

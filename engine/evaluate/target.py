@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.runs import store
+from engine.runs.record import RunRecord, read_record
 from engine.runs.store import Run
 
 SETTABLE = ("evaluate.", "model.max_length", "data.system", "data.mask", "launch.device")
@@ -45,11 +46,11 @@ def job_of(asked: Asked, *, needs_rows: bool = True) -> tuple[dict[str, Any], Ru
         )
     job: dict[str, Any] = {"job": "evaluate", "path": None if path is None else str(path)}
     job |= {"data": _data(asked.data), "base": _absolute(asked.base), "base_dir": os.getcwd()}
-    run_json = None if run is None else store.load_run_json(run)
-    if run is not None:
-        job |= {"run_dir": str(run.path), "run_json": run_json}
+    record = None if run is None else read_record(run.path)
+    if run is not None and record is not None:
+        job |= {"run_dir": str(run.path), "run_json": record.raw}
     if run is None or asked.overrides:
-        job["settings"] = _settings(run_json, asked)
+        job["settings"] = _settings(record, asked)
     return job, run
 
 
@@ -97,15 +98,15 @@ def _data(path: str | None) -> str | None:
     return str(Path(path).expanduser().absolute())
 
 
-def _settings(run_json: dict[str, Any] | None, asked: Asked) -> dict[str, Any]:
+def _settings(record: RunRecord | None, asked: Asked) -> dict[str, Any]:
     """The run's settings, or defaults, with what `--set` changes; every problem at once."""
     from engine.profile.overrides import apply_overrides
-    from engine.profile.runjson import from_run_json
+    from engine.profile.runjson import settings_of
     from engine.profile.schema_problems import validate
 
     tree: dict[str, Any] = {"model": {"name_or_path": "?"}, "data": {"datasets": [{"path": "?"}]}}
-    if run_json is not None:
-        tree = from_run_json(run_json)[0].model_dump(mode="json")
+    if record is not None:
+        tree = settings_of(record)[0].model_dump(mode="json")
     keys, problems = apply_overrides(tree, asked.overrides)
     known = ", ".join(SETTABLE).replace("evaluate.", "evaluate.*")
     problems += [

@@ -6,14 +6,15 @@ Called by `run.py`. The sections of the text are `card_sections.py`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from engine.evaluate.report import EvaluationReport
 from engine.export import card_sections as sections
 from engine.export.clean import plain, redact
+from engine.export.report import FormatReport
 from engine.inference.run import OpenedRun
 from engine.text import sanitize
 
@@ -49,9 +50,9 @@ class Facts:
     base_on_hub: bool
     dtype: str
     size_bytes: int
-    parity: dict[str, Any] | None
-    report: dict[str, Any] | None
-    merged: dict[str, Any] | None = None
+    parity: FormatReport | None
+    report: EvaluationReport | None
+    merged: FormatReport | None = None
     chats: bool = True
     """Whether its tokenizer has a chat template."""
 
@@ -101,7 +102,7 @@ def metadata_of(facts: Facts) -> ModelCardData:
 
 
 def _licence(trained: OpenedRun) -> dict[str, Any]:
-    told = str(trained.run_json.get("model", {}).get("licence") or "")
+    told = trained.record.model.licence
     known = sanitize(redact(told), max_chars=60, single_line=True)
     if not known:
         return {}
@@ -109,7 +110,7 @@ def _licence(trained: OpenedRun) -> dict[str, Any]:
 
 
 def _results(facts: Facts) -> list[EvalResult]:
-    scores = (facts.report or {}).get("tuned", {})
+    scores = facts.report.tuned if facts.report else {}
     return [
         EvalResult(
             task_type="text-generation",
@@ -118,8 +119,8 @@ def _results(facts: Facts) -> list[EvalResult]:
             dataset_name="Held-out rows of the training data",
             metric_type=kind,
             metric_name=name,
-            metric_value=round(float(scores[key]), 4),
+            metric_value=round(value, 4),
         )
         for kind, key, name in _RESULTS
-        if isinstance(scores.get(key), (int, float)) and math.isfinite(scores[key])
+        if (value := scores.get(key)) is not None
     ]

@@ -5,11 +5,11 @@ Called by `card.py` only.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluate.page import score_rows
 from engine.export.clean import DEMO_NAME, cell, plain
+from engine.runs.record import Origin
 from engine.text import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def summary(facts: Facts) -> str:
 
 
 def _licence(facts: Facts) -> str:
-    known = str(facts.trained.run_json.get("model", {}).get("licence") or "")
+    known = facts.trained.record.model.licence
     if known:
         return f"Licence of the base model: {plain(known)}. It governs this model too."
     return "The licence of the base model is not known here: look it up before you pass this model on."
@@ -99,7 +99,8 @@ def usage(facts: Facts) -> str:
     if facts.kind == "adapter":
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
         code = _ADAPTER_HEAD.format(base=base) + rest
-        if stops := (facts.parity or {}).get("stops"):
+        if facts.parity is not None and facts.parity.stops:
+            stops = list(facts.parity.stops)
             code = code.replace("max_new_tokens=128", f"max_new_tokens=128, eos_token_id={stops}")
     needs = {"nf4": "bitsandbytes", "int8": "bitsandbytes"}.get(facts.kind, "torchao" if "int8-" in facts.kind else "")
     lines = [f"Needs `pip install {needs}` beside transformers.\n\n" if needs else "", f"```python\n{code}\n```"]
@@ -117,8 +118,8 @@ def evaluation(facts: Facts) -> str:
         f"| {name} | {base} | {tuned} | {plain(change)} |"
         for name, base, tuned, change in _finite_rows(score_rows(report))
     ]
-    head = f"On {report['rows']} of {report['rows_held_out']} rows held out from training, greedy answers."
-    verdict = f"Verdict: {plain(report['verdict'])} ({plain(report['verdict_reason'])})."
+    head = f"On {report.rows} of {report.rows_held_out} rows held out from training, greedy answers."
+    verdict = f"Verdict: {plain(report.verdict)} ({plain(report.verdict_reason)})."
     table = ["| score | base | tuned | change (95 % interval) |", "|---|---:|---:|---:|", *rows]
     return "\n".join(["## Evaluation", "", head, "", *table, "", verdict])
 
@@ -130,58 +131,58 @@ def _finite_rows(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, 
 def check(facts: Facts) -> str:
     """How the written files compared when they were loaded again, and what they take on disk and in memory."""
     found = facts.parity
-    if not found:
+    if found is None:
         return ""
-    ended = sum(answer["stopped"] for answer in found["answers"])
+    figures, merged = found.figures, facts.merged
+    ended = sum(answer.stopped for answer in found.answers)
     lines = [
-        f"- largest difference of a logit: {found['max_abs_diff']:.3g}, mean {found['mean_abs_diff']:.3g} "
-        f"({found['relative_rms']:.2g} of their spread; {found['tolerance']:.2g} is allowed)",
-        f"- same next token in {found['top1_agreement']:.1%} of places",
-        f"- stored as {plain(', '.join(found['stored']))}",
-        f"- {ended} of {len(found['answers'])} answers ended by themselves",
+        f"- largest difference of a logit: {figures.max_abs_diff:.3g}, mean {figures.mean_abs_diff:.3g} "
+        f"({figures.relative_rms:.2g} of their spread; {found.tolerance or 0.0:.2g} is allowed)",
+        f"- same next token in {figures.top1_agreement:.1%} of places",
+        f"- stored as {plain(', '.join(found.stored))}",
+        f"- {ended} of {len(found.answers)} answers ended by themselves",
     ]
-    if facts.merged and facts.kind not in ("adapter", "merged"):
-        same = sum(answer["same_as_merged"] for answer in found["answers"])
+    if merged is not None and facts.kind not in ("adapter", "merged"):
+        same = sum(bool(answer.same_as_merged) for answer in found.answers)
         lines[-1] += f", {same} are the merged model's to the letter"
-        lines += [_smaller(name, facts.merged[key], found[key]) for name, key in _SIZES]
-    if isinstance(found.get("perplexity"), float) and math.isfinite(found["perplexity"]):
-        before = f" (merged: {facts.merged['perplexity']:.3f})" if facts.merged and facts.kind != "merged" else ""
-        lines.append(f"- perplexity of the answers in these texts: {found['perplexity']:.3f}{before}")
-    if found.get("calibration_rows"):
-        layers = f"{found['fixed_layers']} of {found['layers']} layers"
-        others = "; the others have outliers and measure each token" * (found["fixed_layers"] < found["layers"])
-        lines.append(f"- fixed scales of activations in {layers}, from {found['calibration_rows']} texts{others}")
+        lines.append(_smaller("on disk", merged.size_bytes, found.size_bytes))
+        lines.append(_smaller("in memory", merged.memory_bytes, found.memory_bytes))
+    if found.perplexity is not None:
+        other = merged.perplexity if merged is not None and facts.kind != "merged" else None
+        before = "" if other is None else f" (merged: {other:.3f})"
+        lines.append(f"- perplexity of the answers in these texts: {found.perplexity:.3f}{before}")
+    if found.calibration_rows and found.fixed_layers is not None and found.layers is not None:
+        layers = f"{found.fixed_layers} of {found.layers} layers"
+        others = "; the others have outliers and measure each token" * (found.fixed_layers < found.layers)
+        lines.append(f"- fixed scales of activations in {layers}, from {found.calibration_rows} texts{others}")
     told = (
         f"Loaded again by plain {'PEFT' if facts.kind == 'adapter' else 'transformers'} and compared with "
-        f"{plain(found['against'])} over {found['positions']} positions of {len(found['rows'])} texts:"
+        f"{plain(found.against)} over {figures.positions} positions of {len(found.rows)} texts:"
     )
     return "\n".join(["## Check of the files", "", told, "", *lines])
 
 
-_SIZES = (("on disk", "size_bytes"), ("in memory", "memory_bytes"))
-
-
-def _smaller(name: str, before: int, after: int) -> str:
+def _smaller(name: str, before: int | None, after: int | None) -> str:
     return f"- weights {name}: {format_bytes(before)} before, {format_bytes(after)} after"
 
 
 def training(facts: Facts) -> str:
     """Every setting with where its value came from."""
-    provenance = facts.trained.run_json.get("provenance", {})
+    provenance = facts.trained.record.provenance
     rows = [
-        f"| {cell(key)} | {cell(value)} | {_source(provenance.get(key, {}))} |"
+        f"| {cell(key)} | {cell(value)} | {_source(provenance.get(key, Origin()))} |"
         for key, value in _settings(facts)
         if key not in _HIDDEN
     ]
     end = facts.trained.summary()
     told = []
-    if end.get("step"):
-        told.append(f"{end['step']} steps, {format_count(end.get('tokens'))} tokens")
-    if isinstance(end.get("best_eval_loss"), (int, float)):
-        told.append(f"best evaluation loss {end['best_eval_loss']:.4f} at step {end.get('best_step')}")
-    if end.get("trainable_parameters"):
+    if end.step:
+        told.append(f"{end.step} steps, {format_count(end.tokens)} tokens")
+    if end.best_eval_loss is not None:
+        told.append(f"best evaluation loss {end.best_eval_loss:.4f} at step {end.best_step}")
+    if end.trainable_parameters:
         told.append(
-            f"{format_count(end['trainable_parameters'])} of {format_count(end['total_parameters'])} parameters trained"
+            f"{format_count(end.trainable_parameters)} of {format_count(end.total_parameters)} parameters trained"
         )
     line = [f"{'; '.join(told)}.", ""] if told else []
     return "\n".join(["## Training", "", *line, "| setting | value | from |", "|---|---|---|", *rows])
@@ -198,27 +199,26 @@ def _settings(facts: Facts) -> list[tuple[str, Any]]:
     ]
 
 
-def _source(entry: dict[str, Any]) -> str:
-    source, reason = str(entry.get("source", "")), str(entry.get("reason", ""))
+def _source(origin: Origin) -> str:
+    source, reason = origin.source, origin.reason
     return plain(f"{source}: {reason}" if reason and reason not in source else source)
 
 
 def data(facts: Facts) -> str:
     """Numbers of the data report; never the files' names."""
-    report = facts.trained.read("data/report.json")
+    record = facts.trained.data()
     lines = []
-    for number, part in enumerate(report.get("datasets", []), 1):
-        dropped = "; ".join(f"{item['rows']} {item['cause']}" for item in part.get("dropped", []))
+    for number, file in enumerate(record.files, 1):
+        dropped = "; ".join(f"{rows} {cause}" for rows, cause in file.dropped)
         lines.append(
-            f"- file {number} ({plain(part.get('format'))}): {part.get('rows_read')} rows read, "
-            f"{part.get('kept')} kept, {part.get('cut')} cut" + (f"; left out: {plain(dropped)}" if dropped else "")
+            f"- file {number} ({plain(file.format)}): {file.rows_read} rows read, "
+            f"{file.kept} kept, {file.cut} cut" + (f"; left out: {plain(dropped)}" if dropped else "")
         )
-    for name in ("train", "validation"):
-        part = report.get(name)
-        if part:
+    for name, part in (("train", record.train), ("validation", record.validation)):
+        if part is not None:
             lines.append(
-                f"- {name}: {part.get('rows')} rows, {format_count(part.get('tokens'))} tokens, "
-                f"{format_count(part.get('trained_tokens'))} of them in answers"
+                f"- {name}: {part.rows} rows, {format_count(part.tokens)} tokens, "
+                f"{format_count(part.trained_tokens)} of them in answers"
             )
     if not lines:
         return ""
@@ -227,10 +227,10 @@ def data(facts: Facts) -> str:
 
 def environment(facts: Facts) -> str:
     """Processor or GPU by model, time, versions."""
-    run_json, end = facts.trained.run_json, facts.trained.summary()
-    device = end.get("device") or facts.trained.settings.launch.device
-    if str(device).upper() == "CPU":
-        device = run_json.get("machine", {}).get("cpu", {}).get("name") or "CPU"
-    took = f" in {format_duration(end['seconds'])}" if isinstance(end.get("seconds"), (int, float)) else ""
-    versions = [f"{plain(name)} {plain(value)}" for name, value in run_json.get("versions", {}).items() if value]
+    record, end = facts.trained.record, facts.trained.summary()
+    device = end.device or str(facts.trained.settings.launch.device)
+    if device.upper() == "CPU":
+        device = record.processor or "CPU"
+    took = "" if end.seconds is None else f" in {format_duration(end.seconds)}"
+    versions = [f"{plain(name)} {plain(value)}" for name, value in record.versions.items() if value]
     return f"## Hardware and software\n\nTrained on {plain(device)}{took}. {', '.join(versions)}."

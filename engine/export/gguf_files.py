@@ -13,8 +13,9 @@ from typing import Any
 from engine.export import gguf_read, llama_quantize, parity
 from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import write_gguf
-from engine.export.parity import Merged, entry, look, problems_of
+from engine.export.parity import Merged, entry, limited, look, problems_of
 from engine.export.reload import load_again
+from engine.export.report import FormatReport
 from engine.files import read_json
 from engine.inference.run import OpenedRun
 from engine.modeling import gguf_rope
@@ -48,7 +49,7 @@ def prepare(job: Job, merged: Merged, folder: Path, name: str, program: Path | N
     return Source(merged, logits, model.get_decoder().rotary_emb, folder, name, program)
 
 
-def write_kind(job: Job, trained: OpenedRun, source: Source, kind: str) -> dict[str, Any]:
+def write_kind(job: Job, trained: OpenedRun, source: Source, kind: str) -> FormatReport:
     """One file, stored as `kind`; its entry of the report.
 
     Raises EngineError: MODEL for what GGUF cannot hold or a file that does not hold it, ENVIRONMENT for a program that
@@ -61,8 +62,8 @@ def write_kind(job: Job, trained: OpenedRun, source: Source, kind: str) -> dict[
     for text in notes:
         job.warn("gguf_stored", text)
     made = _compare(path, kind, source)
-    if made["relative_rms"] > MUCH:
-        same = f"the same next token in {made['top1_agreement']:.0%} of places"
+    if made.figures.relative_rms > MUCH:
+        same = f"the same next token in {made.figures.top1_agreement:.0%} of places"
         job.warn("gguf_quality", f"{kind} changes this model a lot ({same}): q8_0 keeps more")
     return made
 
@@ -94,17 +95,19 @@ def _write_k(source: Source, path: Path, kind: str, trained: OpenedRun) -> list[
     return [*notes, *(f"{kind}: {text}" for text in otherwise)]
 
 
-def _compare(path: Path, kind: str, source: Source) -> dict[str, Any]:
+def _compare(path: Path, kind: str, source: Source) -> FormatReport:
     merged, texts, own = source.merged.look, source.merged.texts, source.merged.tokenizer
     model, tokenizer = gguf_read.read(path)
     pieces = gguf_read.is_sentencepiece(path)
     # transformers puts blanks before the texts of sentencepiece files in its own way: prompts are cut by the original.
     seen = replace(look(model, own if pieces else tokenizer, texts), template=tokenizer.chat_template)
     against = "the merged model in fp32"
-    made = entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged)
+    limit = BY_NAME[kind].limit
+    made = limited(entry(kind, source.logits, against, seen, texts, gguf_read.stored(path), merged), limit)
     worst, off = gguf_read.worst_weight(model, source.merged.folder)
-    made |= {"file": path.name, "memory_bytes": gguf_read.tensor_bytes(path), "largest_weight_error": off}
-    problems = problems_of(made, BY_NAME[kind].limit, merged)
+    size_bytes = gguf_read.tensor_bytes(path)
+    made = replace(made, file=path.name, memory_bytes=size_bytes, largest_weight_error=off)
+    problems = problems_of(made, limit, merged)
     if not off <= gguf_read.WEIGHT_LIMIT:
         problems.append(f"its {worst} is off by {off:.2g} of its size")
     if gguf_read.positions_differ(path, source.rotary):
@@ -122,7 +125,7 @@ def write_modelfile(source: Source, kind: str, trained: OpenedRun) -> None:
 
     Ollama takes the template from the file.
     """
-    ends: Sequence[Any] = trained.read("data/report.json").get("ends", [])
+    ends: Sequence[Any] = trained.data().ends
     lines = [f"FROM ./{file_of(source, kind).name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
     if trained.settings.data.system.strip():
         lines.append(f"SYSTEM {json.dumps(trained.settings.data.system, ensure_ascii=False)}")

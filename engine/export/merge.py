@@ -10,7 +10,7 @@ import dataclasses
 import gc
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from engine.export import parity
 from engine.export.clean import base_name, scrub_json
 from engine.export.parity import Look, Merged, entry, look, lost, too_far
 from engine.export.reload import load_again
+from engine.export.report import FormatReport
 from engine.export.sizes import ITEM_BYTES
 from engine.export.texts import Texts
 from engine.files import write_json_atomic
@@ -151,7 +152,7 @@ def copy_adapter(trained: OpenedRun, tokenizer: Any, folder: Path) -> None:
 
 def write_merged(
     job: Job, trained: OpenedRun, tokenizer: Any, dtype: str, folder: Path, texts: Texts
-) -> tuple[Reference, Merged, dict[str, Any]]:
+) -> tuple[Reference, Merged, FormatReport]:
     """Merge, write, load again, compare: what was trained, what was written, and its entry of the report.
 
     One model at a time is in memory. Raises EngineError(MODEL) when the result is not the tuned model.
@@ -188,7 +189,7 @@ def _trained_model(job: Job, trained: OpenedRun, tokenizer: Any, texts: Texts) -
 
 def _compare(
     job: Job, trained: OpenedRun, dtype: str, folder: Path, texts: Texts, reference: Reference
-) -> tuple[Look, dict[str, Any]]:
+) -> tuple[Look, FormatReport]:
     again, tokenizer = load_again(folder)
     seen = look(again, tokenizer, texts)
     stored = parity.stored_dtypes(folder)
@@ -203,10 +204,10 @@ def _compare(
         raise parity.failed("merged", problems)
     if parity.closer_to_base(to_tuned, effect, to_base):
         job.warn("weak_adapter", f"{dtype} rounds most of the adapter's change away: export with --dtype fp32")
-    if not any(found["stopped"] for found in made["answers"]):
+    if not any(found.stopped for found in made.answers):
         job.warn("generation", "the reloaded model's answers ran to the limit of new tokens and did not end themselves")
-    made |= {"tolerance": parity.allowed(dtype, effect), "adapter_effect": asdict(effect) if effect else None}
-    return seen, made
+    shown = asdict(effect) if effect else None
+    return seen, replace(made, tolerance=parity.allowed(dtype, effect), adapter_effect=shown)
 
 
 def compare_adapter(
@@ -217,7 +218,7 @@ def compare_adapter(
     texts: Texts,
     reference: Reference | None,
     merged: Look | None,
-) -> dict[str, Any]:
+) -> FormatReport:
     """The report's entry of the adapter in `folder`, put on a fresh base by PEFT alone as its card says.
 
     Without `reference` (no merged model is wanted) it is made here. Raises EngineError(MODEL).
@@ -243,7 +244,8 @@ def compare_adapter(
     made = entry("adapter", reference.tuned, against, seen, texts, parity.stored_dtypes(folder), merged)
     # PEFT computes a 16-bit adapter in fp32 unless told otherwise: in deep models that is no small difference.
     effect = parity.distance(reference.base, reference.tuned) if reference.base is not None else None
-    made |= {"tolerance": parity.allowed(dtype, effect), "stops": None if known else list(reference.stops)}
+    stops = None if known else tuple(reference.stops)
+    made = replace(made, tolerance=parity.allowed(dtype, effect), stops=stops)
     if not known:
         job.warn("adapter_stops", "the base model does not stop where the adapter ends answers: its card says how")
     problems = too_far(made) + lost(made)

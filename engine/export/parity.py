@@ -10,7 +10,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
 from engine.export.formats import Limit
 from engine.export.reload import answer
+from engine.export.report import Figures, FormatAnswer, FormatReport
 from engine.export.texts import Texts
 
 LOGITS_BYTES = 192 * 1024 * 1024
@@ -163,7 +164,7 @@ class Look:
 
     logits: list[torch.Tensor]
     losses: list[tuple[float, int]]
-    answers: list[dict[str, Any]]
+    answers: list[FormatAnswer]
     memory_bytes: int
     template: str | None
     stops: frozenset[int]
@@ -237,64 +238,61 @@ def entry(
     texts: Texts,
     stored: dict[str, int],
     merged: Look | None,
-) -> dict[str, Any]:
+) -> FormatReport:
     """The report's entry of the format `name`: figures over all rows and by row, answers, what came back.
 
     `reference` are the logits of the model named by `against`.
     """
-    over_all = distance(reference, seen.logits)
-    return {
-        "format": name,
-        "against": against,
-        "memory_bytes": seen.memory_bytes,
-        "stored": stored,
-        **_figures(over_all),
-        "perplexity": perplexity(seen.losses),
-        "rows": [
-            _figures(distance([wanted], [found])) | {"perplexity": perplexity([loss])}
+    return FormatReport(
+        format=name,
+        against=against,
+        memory_bytes=seen.memory_bytes,
+        stored=stored,
+        figures=_figures(distance(reference, seen.logits), perplexity(seen.losses)),
+        rows=tuple(
+            _figures(distance([wanted], [found]), perplexity([loss]))
             for wanted, found, loss in zip(reference, seen.logits, seen.losses, strict=True)
-        ],
-        "answers": [
-            found | {"same_as_merged": found["text"] == merged.answers[number]["text"] if merged else None}
+        ),
+        answers=tuple(
+            replace(found, same_as_merged=found.text == merged.answers[number].text if merged else None)
             for number, found in enumerate(seen.answers)
-        ],
-        "template_survives": seen.template == texts.template,
-        "stops_survive": texts.last_trained <= seen.stops,
-    }
+        ),
+        template_survives=seen.template == texts.template,
+        stops_survive=texts.last_trained <= seen.stops,
+    )
 
 
-def _figures(found: Distance) -> dict[str, Any]:
-    return {
-        "positions": found.positions,
-        "max_abs_diff": found.max_abs,
-        "mean_abs_diff": found.mean_abs,
-        "relative_rms": found.relative,
-        "top1_agreement": found.top1,
-    }
+def _figures(found: Distance, perplexity: float | None) -> Figures:
+    return Figures(found.positions, found.max_abs, found.mean_abs, found.relative, found.top1, perplexity)
 
 
-def problems_of(made: dict[str, Any], limit: Limit, merged: Look) -> list[str]:
-    """What is wrong with a quantized or converted format; the limits are written into its entry."""
-    before, after = perplexity(merged.losses), made["perplexity"]
-    made |= {"tolerance": limit.relative, "perplexity_factor": limit.perplexity}
+def limited(made: FormatReport, limit: Limit) -> FormatReport:
+    """The entry of a quantized or converted format with what it is allowed."""
+    return replace(made, tolerance=limit.relative, perplexity_factor=limit.perplexity)
+
+
+def problems_of(made: FormatReport, limit: Limit, merged: Look) -> list[str]:
+    """What is wrong with a quantized or converted format that is `limited`."""
+    before, after = perplexity(merged.losses), made.perplexity
     problems = too_far(made)
-    if before is not None and not after <= limit.perplexity * before:
+    if before is not None and not (after is not None and after <= limit.perplexity * before):
         allowed = f"allowed: {limit.perplexity:g} times"
+        after = math.nan if after is None else after
         problems.append(f"its perplexity is {after:.4g} where the merged model has {before:.4g} ({allowed})")
     return problems + lost(made)
 
 
-def too_far(made: dict[str, Any]) -> list[str]:
+def too_far(made: FormatReport) -> list[str]:
     """The finding when the logits are off by more than the entry's `tolerance`."""
-    off, allowed = made["relative_rms"], made["tolerance"]
+    off, allowed = made.figures.relative_rms, made.tolerance or 0.0
     return [] if off <= allowed else [f"its logits are off by {off:.2g} of their spread (allowed: {allowed:.2g})"]
 
 
-def lost(made: dict[str, Any]) -> list[str]:
+def lost(made: FormatReport) -> list[str]:
     """What did not survive being written and read back."""
     problems = []
-    if not made["template_survives"]:
+    if not made.template_survives:
         problems.append("its chat template is not the one it was trained with")
-    if not made["stops_survive"]:
+    if not made.stops_survive:
         problems.append("it does not stop at the token that ended answers in training")
     return problems

@@ -1,22 +1,22 @@
 """The parity report as text: for `parity.txt`, the terminal and the cards. No torch here.
 
-Called by `run.py` and by `engine export`. Everything that came from data or a model is sanitised.
+Everything that came from data or a model is sanitised.
 """
 
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
+from engine.export.report import ExportReport, FormatReport
 from engine.text import format_bytes, sanitize
 
 _HEADER = ("format", "size", "memory", "logits off", "same token", "perplexity", "answers")
 TEXT_CHARS = 200
 
 
-def table_lines(report: dict[str, Any]) -> list[str]:
+def table_lines(report: ExportReport) -> list[str]:
     """A line a format, within 80 columns: size, memory, error of the logits, agreement, perplexity, equal answers."""
-    rows = [_HEADER, *(_row(made) for made in report["formats"])]
+    rows = [_HEADER, *(_row(made) for made in report.formats)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     return [
         "  ".join(
@@ -26,24 +26,24 @@ def table_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _row(made: dict[str, Any]) -> tuple[str, ...]:
+def _row(made: FormatReport) -> tuple[str, ...]:
     return (
-        sanitize(str(made["format"]), max_chars=14, single_line=True),
-        format_bytes(made["size_bytes"]),
-        format_bytes(made["memory_bytes"]),
-        _percent(made["relative_rms"]),
-        f"{made['top1_agreement']:.1%}",
-        _perplexity(made["perplexity"]),
+        sanitize(made.format, max_chars=14, single_line=True),
+        format_bytes(made.size_bytes),
+        format_bytes(made.memory_bytes),
+        _percent(made.figures.relative_rms),
+        f"{made.figures.top1_agreement:.1%}",
+        _perplexity(made.perplexity),
         answers_told(made),
     )
 
 
-def answers_told(made: dict[str, Any]) -> str:
+def answers_told(made: FormatReport) -> str:
     """`3/3 equal`: answers that are the merged model's to the letter; without one, how many ended by themselves."""
-    answers = made["answers"]
-    if any(found["same_as_merged"] is None for found in answers):
-        return f"{sum(found['stopped'] for found in answers)}/{len(answers)} ended"
-    return f"{sum(found['same_as_merged'] for found in answers)}/{len(answers)} equal"
+    answers = made.answers
+    if any(found.same_as_merged is None for found in answers):
+        return f"{sum(found.stopped for found in answers)}/{len(answers)} ended"
+    return f"{sum(bool(found.same_as_merged) for found in answers)}/{len(answers)} equal"
 
 
 def _percent(share: float) -> str:
@@ -54,48 +54,50 @@ def _perplexity(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}" if value < 1e5 else f"{value:.1e}"
 
 
-def legend(report: dict[str, Any]) -> list[str]:
+def legend(report: ExportReport) -> list[str]:
     """What the columns were measured on, in lines of 80 columns."""
-    first = report["formats"][0]
+    first = report.formats[0]
     return textwrap.wrap(
-        f"{len(first['rows'])} texts ({report['source']}), {first['positions']} positions, read back by transformers "
-        f"{report['transformers']}. 'logits off' is their error as a share of their spread, 'answers' compares greedy "
+        f"{len(first.rows)} texts ({report.source}), {first.figures.positions} positions, read back by transformers "
+        f"{report.transformers}. 'logits off' is their error as a share of their spread, 'answers' compares greedy "
         "answers with the merged model's.",
         80,
     )
 
 
-def page(report: dict[str, Any]) -> str:
+def page(report: ExportReport) -> str:
     """parity.txt: the table, then each format with its rows, stored types and answers."""
     parts = [
         "\n".join(table_lines(report)),
         "\n".join(legend(report)),
-        *(_details(report, made) for made in report["formats"]),
+        *(_details(report, made) for made in report.formats),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _details(report: dict[str, Any], made: dict[str, Any]) -> str:
+def _details(report: ExportReport, made: FormatReport) -> str:
+    figures = made.figures
+    allowed = "" if made.tolerance is None else f", {made.tolerance:.2g} allowed"
     lines = [
-        f"{made['format']}  against {made['against']}: largest difference {made['max_abs_diff']:.3g}, "
-        f"mean {made['mean_abs_diff']:.3g}; off by {_percent(made['relative_rms'])}, {made['tolerance']:.2g} allowed"
+        f"{made.format}  against {made.against}: largest difference {figures.max_abs_diff:.3g}, "
+        f"mean {figures.mean_abs_diff:.3g}; off by {_percent(figures.relative_rms)}{allowed}"
     ]
-    if made.get("reloaded_max_abs_diff") is not None:
-        lines.append(f"  loaded again it differs from what was saved by {made['reloaded_max_abs_diff']:.2g}")
-    if made.get("largest_weight_error") is not None:
-        lines.append(f"  no tensor is off by more than {_percent(made['largest_weight_error'])} of its size")
-    lines.append(f"  stored as {', '.join(f'{name} ({count:,} values)' for name, count in made['stored'].items())}")
-    lines.append(f"  chat template {_told(made['template_survives'])}, stop token {_told(made['stops_survive'])}")
-    for number, row in enumerate(made["rows"], 1):
+    if made.reloaded_max_abs_diff is not None:
+        lines.append(f"  loaded again it differs from what was saved by {made.reloaded_max_abs_diff:.2g}")
+    if made.largest_weight_error is not None:
+        lines.append(f"  no tensor is off by more than {_percent(made.largest_weight_error)} of its size")
+    lines.append(f"  stored as {', '.join(f'{name} ({count:,} values)' for name, count in made.stored.items())}")
+    lines.append(f"  chat template {_told(made.template_survives)}, stop token {_told(made.stops_survive)}")
+    for number, row in enumerate(made.rows, 1):
         lines.append(
-            f"  text {number}: {row['positions']} positions, off by {_percent(row['relative_rms'])}, same token "
-            f"{row['top1_agreement']:.1%}, perplexity {_perplexity(row['perplexity'])}"
+            f"  text {number}: {row.positions} positions, off by {_percent(row.relative_rms)}, same token "
+            f"{row.top1_agreement:.1%}, perplexity {_perplexity(row.perplexity)}"
         )
-    for prompt, found in zip(report["prompts"], made["answers"], strict=True):
-        end = "ended by itself" if found["stopped"] else "ran to its limit"
-        same = {None: "", True: ", as merged", False: ", unlike merged"}[found["same_as_merged"]]
+    for prompt, found in zip(report.prompts, made.answers, strict=False):
+        end = "ended by itself" if found.stopped else "ran to its limit"
+        same = {None: "", True: ", as merged", False: ", unlike merged"}[found.same_as_merged]
         lines.append(f"  asked {_quoted(prompt)}")
-        lines.append(f"    {_quoted(found['text'])} ({found['tokens']} tokens, {end}{same})")
+        lines.append(f"    {_quoted(found.text)} ({found.tokens} tokens, {end}{same})")
     return "\n".join(lines)
 
 

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
-from engine.files import sync_directory, sync_tree
+from engine.export.report import MARK_FILE
+from engine.files import recover_directory, swap_directory, sync_tree
 from engine.text import format_bytes
 
-MARK = "export.json"
-"""The file that tells an export of ours from any other directory."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _FULL_TEXT = re.compile(r"no space left|disk quota|os error (28|122)", re.IGNORECASE)
 
@@ -30,7 +29,7 @@ def check_target(target: Path) -> None:
         raise EngineError(
             "the output is not a directory", code=ExitCode.PROFILE, where=str(target), hint="name another"
         )
-    if target.is_dir() and not (target / MARK).is_file() and any(target.iterdir()):
+    if target.is_dir() and not (target / MARK_FILE).is_file() and any(target.iterdir()):
         raise EngineError(
             "the output directory holds files that no export wrote",
             code=ExitCode.PROFILE,
@@ -69,35 +68,14 @@ def building(target: Path) -> Iterator[Path]:
         try:
             yield beside
             sync_tree(beside)
-            _swap(beside, target)
+            swap_directory(beside, target)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
-
-
-def _swap(beside: Path, target: Path) -> None:
-    old = _old(target)
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(beside, target)
-    except OSError:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    sync_directory(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def recover(target: Path) -> None:
     """Clear up after an export that was killed: bring back the old one, remove what was half written."""
-    old = _old(target)
-    if old.is_dir() and not target.exists():
-        os.replace(old, target)
-    shutil.rmtree(old, ignore_errors=True)
+    recover_directory(target)
     for stale in target.parent.glob(f".{target.name}.tmp-*"):
         pid = stale.name.rpartition("-")[2]
         if pid.isdigit() and not _alive(int(pid)):

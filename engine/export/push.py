@@ -16,9 +16,10 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.export.clean import SECRET, redact
 from engine.export.formats import QUANTIZED
+from engine.export.report import MARK_FILE, PARITY_FILE
 from engine.text import format_bytes, sanitize
 
-STAYS = ("export.json", "parity.json", "parity.txt")
+STAYS = (MARK_FILE, PARITY_FILE, "parity.txt")
 """Not uploaded: the reports quote held-out rows."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SCANNED = (".md", ".json", ".jinja", "Modelfile")

@@ -7,14 +7,16 @@ saved), and what did quantizing cost (against the merged model).
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.export import parity
 from engine.export.clean import scrub_json
 from engine.export.formats import BITSANDBYTES, BY_NAME
-from engine.export.parity import Merged, entry, look, problems_of
+from engine.export.parity import Merged, entry, limited, look, problems_of
 from engine.export.reload import load_again, readable
+from engine.export.report import FormatReport
 from engine.inference import scales
 from engine.modeling.load import keep_plain_layout, quantization_config
 from engine.profile.schema import Profile
@@ -25,7 +27,7 @@ _SAME = 1e-4
 """Relative error between the model that was saved and the one that was loaded."""
 
 
-def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, folder: Path) -> dict[str, Any]:
+def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, folder: Path) -> FormatReport:
     """Quantize the merged model by `method` into `folder`, compare; its entry of the report.
 
     Raises EngineError(MODEL) when the files do not hold what was quantized, or it is too far from the merged model.
@@ -52,10 +54,10 @@ def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, fo
     same = parity.distance(saved, seen.logits)
     stored = parity.stored_dtypes(folder)
     against = f"the merged model in {merged.dtype}"
-    made = entry(method, merged.look.logits, against, seen, texts, stored, merged.look)
-    made["reloaded_max_abs_diff"] = same.max_abs
+    made = limited(entry(method, merged.look.logits, against, seen, texts, stored, merged.look), BY_NAME[method].limit)
+    made = replace(made, reloaded_max_abs_diff=same.max_abs)
     if method == "int8-static":
-        made |= {"calibration_rows": len(texts.calibration), "fixed_layers": len(fixed), "layers": layers}
+        made = replace(made, calibration_rows=len(texts.calibration), fixed_layers=len(fixed), layers=layers)
     problems = _problems(method, same, stored) + problems_of(made, BY_NAME[method].limit, merged.look)
     if problems:
         raise parity.failed(method, problems)

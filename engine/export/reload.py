@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.export.report import FormatAnswer
 from engine.inference import scales
 
 
@@ -43,7 +44,7 @@ def readable(otherwise: str, path: Path) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_tokens: int) -> dict[str, Any]:
+def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_tokens: int) -> FormatAnswer:
     """One greedy answer with the model's own stop tokens: its text, tokens, and whether it ended by itself."""
     if tokenizer.chat_template is None:
         inputs = tokenizer(messages[-1]["content"], return_tensors="pt").to(model.device)
@@ -59,4 +60,4 @@ def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_t
     new = output[0, inputs["input_ids"].shape[1] :].tolist()
     stopped = bool(new) and new[-1] in stops
     text = tokenizer.decode(new, skip_special_tokens=True)
-    return {"text": text, "tokens": len(new), "stopped": stopped}
+    return FormatAnswer(text, len(new), stopped)

@@ -9,30 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import transformers
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
+from engine.evaluate.report import EvaluationReport, load_report
 from engine.export import gguf_files, llama_quantize, merge, parity_page
 from engine.export.card import Facts, card_text
 from engine.export.clean import base_name, file_name
 from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import check_family
 from engine.export.merge import compare_adapter, copy_adapter, write_merged
-from engine.export.place import MARK, building, check_space, check_target, size_bytes
+from engine.export.place import building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
+from engine.export.report import EXPORT_VERSION, MARK_FILE, PARITY_FILE, ExportReport, ExportResult, FormatReport
 from engine.export.sizes import needed_bytes
 from engine.export.texts import Texts, texts_of
 from engine.files import read_json, write_json_atomic, write_text_atomic
 from engine.inference.run import OpenedRun, load_tokenizer, open_run, refuse_scores
+from engine.jsonvalues import Unreadable
 from engine.modeling.load import model_directory
 from engine.runs.job import Job
+from engine.runs.jobs import EVALUATION_FOLDER
 
-EXPORT_VERSION = 2
-REPORT, PAGE = "parity.json", "parity.txt"
+PAGE = "parity.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,12 @@ def run(job: Job) -> dict[str, Any]:
         entries = _write(job, trained, plan, tokenizer, texts, folder)
         report = _report(texts, entries, folder)
         result = _finish(job, trained, plan, folder, report, chats=texts.template is not None)
-    return {"outcome": "completed", **result, "seconds": round(time.monotonic() - began, 3)}
+    return {"outcome": "completed", **result.to_json(), "seconds": round(time.monotonic() - began, 3)}
 
 
 def _write(
     job: Job, trained: OpenedRun, plan: ExportPlan, tokenizer: Any, texts: Texts, folder: Path
-) -> list[dict[str, Any]]:
+) -> list[FormatReport]:
     """Every format into `folder`, each compared; their entries of the report in the order in which they are shown."""
     adapter = folder / "adapter"
     if trained.is_adapter:
@@ -118,7 +121,7 @@ def _gathered(failures: list[Problem]) -> Iterator[None]:
         failures.append(Problem(error.message, error.hint, error.where))
 
 
-def _adapter_alone(job: Job, trained: OpenedRun, plan: ExportPlan, texts: Texts, folder: Path) -> list[dict[str, Any]]:
+def _adapter_alone(job: Job, trained: OpenedRun, plan: ExportPlan, texts: Texts, folder: Path) -> list[FormatReport]:
     """The adapter's entry; none, told as a warning, where the base does not fit the memory to compare it."""
     try:
         merge.check_memory(_parameters(trained), plan.dtype)
@@ -128,22 +131,19 @@ def _adapter_alone(job: Job, trained: OpenedRun, plan: ExportPlan, texts: Texts,
     return [compare_adapter(job, trained, plan.dtype, folder, texts, None, None)]
 
 
-def _report(texts: Texts, entries: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def _report(texts: Texts, entries: list[FormatReport], folder: Path) -> ExportReport:
     """The parity report, written as JSON and as a page; every entry gets the size of its files."""
-    for made in entries:
-        path = folder / "gguf" / made["file"] if "file" in made else folder / made["format"]
-        made["size_bytes"] = path.stat().st_size if path.is_file() else _weights_bytes(path)
-    report = {
-        "v": EXPORT_VERSION,
-        "transformers": transformers.__version__,
-        "source": texts.source,
-        "prompts": [prompt.messages[-1]["content"] for prompt in texts.prompts],
-        "formats": entries,
-    }
-    write_json_atomic(folder / REPORT, report, mode=0o644)
+    prompts = tuple(prompt.messages[-1]["content"] for prompt in texts.prompts)
+    sized = tuple(replace(made, size_bytes=_size_bytes(made, folder)) for made in entries)
+    report = ExportReport(sized, transformers.__version__, texts.source, prompts)
+    write_json_atomic(folder / PARITY_FILE, report.to_json(), mode=0o644)
     if entries:
         write_text_atomic(folder / PAGE, parity_page.page(report), mode=0o644)
     return report
+
+
+def _size_bytes(made: FormatReport, folder: Path) -> int:
+    return _weights_bytes(folder / made.format) if made.file is None else (folder / "gguf" / made.file).stat().st_size
 
 
 def _weights_bytes(folder: Path) -> int:
@@ -181,8 +181,7 @@ def _plan(job: Job, trained: OpenedRun) -> ExportPlan:
 
 
 def _parameters(trained: OpenedRun) -> int:
-    known = trained.run_json.get("model", {}).get("parameters") or trained.summary().get("total_parameters")
-    return int(known or 0)
+    return trained.record.model.parameters or trained.summary().total_parameters or 0
 
 
 def _needed_bytes(trained: OpenedRun, plan: ExportPlan, parameters: int) -> int:
@@ -193,13 +192,12 @@ def _needed_bytes(trained: OpenedRun, plan: ExportPlan, parameters: int) -> int:
 
 
 def _finish(
-    job: Job, trained: OpenedRun, plan: ExportPlan, folder: Path, report: dict[str, Any], *, chats: bool
-) -> dict[str, Any]:
+    job: Job, trained: OpenedRun, plan: ExportPlan, folder: Path, report: ExportReport, *, chats: bool
+) -> ExportResult:
     """Cards, the mark of an export, and the result for the caller."""
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
-    scores = trained.read("eval/report.json") or None
-    entries = {made["format"]: made for made in report["formats"]}
+    scores = _evaluated(trained)
     kinds = [kind for kind in ("adapter", "merged", *plan.quantized) if (folder / kind).is_dir()]
     for kind in kinds:
         dtypes = {"merged": plan.dtype, "adapter": "the adapter's own dtype"}
@@ -211,28 +209,32 @@ def _finish(
             on_hub,
             dtype,
             _weights_bytes(folder / kind),
-            entries.get(kind),
+            report.of(kind),
             scores,
-            entries.get("merged"),
+            report.of("merged"),
             chats,
         )
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
-    sizes = {f"{kind}_bytes": size_bytes(folder / kind) for kind in kinds}
-    mark = {"v": EXPORT_VERSION, "base": base, "dtype": plan.dtype, **sizes}
-    write_json_atomic(folder / MARK, mark, mode=0o644)
-    paths: dict[str, Any] = {kind: str(plan.target / kind) for kind in kinds}
-    return {
-        "run": trained.run_dir.name,
-        "output": str(plan.target),
-        "adapter": paths.get("adapter"),
-        "merged": paths.get("merged"),
-        **{method: paths[method] for method in plan.quantized},
-        "gguf": str(plan.target / "gguf") if plan.gguf else None,
-        "card": str(plan.target / _main(kinds) / "README.md"),
-        **sizes,
-        "dtype": plan.dtype,
-        "parity": report,
-    }
+    sizes = {kind: size_bytes(folder / kind) for kind in kinds}
+    mark = {"v": EXPORT_VERSION, "base": base, "dtype": plan.dtype}
+    mark |= {f"{kind}_bytes": size for kind, size in sizes.items()}
+    write_json_atomic(folder / MARK_FILE, mark, mode=0o644)
+    return ExportResult(
+        output=str(plan.target),
+        paths={kind: str(plan.target / kind) for kind in kinds},
+        sizes_bytes=sizes,
+        gguf=str(plan.target / "gguf") if plan.gguf else None,
+        card=str(plan.target / _main(kinds) / "README.md"),
+        dtype=plan.dtype,
+        run=trained.run_dir.name,
+        report=report,
+    )
+
+
+def _evaluated(trained: OpenedRun) -> EvaluationReport | None:
+    """The run's evaluation, where it was evaluated."""
+    found = load_report(trained.run_dir / EVALUATION_FOLDER)
+    return None if isinstance(found, Unreadable) else found
 
 
 def _main(kinds: Sequence[str]) -> str:

@@ -21,11 +21,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from engine.data.chat import choose_template, render
 from engine.data.examples import RowProblem
-from engine.files import read_json
 from engine.inference.answers import stop_ids
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
 from engine.modeling.adapters import base_of
-from engine.runs.events import read_events
+from engine.runs.events import EventReader
 from engine.runs.job import Job
 
 ASKS, SILENCE = "asks.jsonl", "silence"
@@ -65,8 +64,7 @@ def _speaker(job: Job, trained: OpenedRun) -> Speaker:
     for _, each in models(trained, device, job.warn):
         model = each
     assert model is not None
-    lengths = trained.run_json.get("model", {})
-    context = int(lengths.get("max_position_embeddings") or trained.settings.model.max_length)
+    context = trained.record.model.max_position_embeddings or int(trained.settings.model.max_length)
     # Trained biases stay when adapters are switched off: that would not be the base.
     switchable = trained.is_adapter and trained.settings.lora.bias == "none"
     return Speaker(model.eval(), tokenizer, _stops(trained, tokenizer, model), context, switchable)
@@ -74,18 +72,15 @@ def _speaker(job: Job, trained: OpenedRun) -> Speaker:
 
 def _stops(trained: OpenedRun, tokenizer: Any, model: Any) -> tuple[int, ...]:
     """What ended answers in training, and what the tokenizer and the model name."""
-    try:
-        ends = read_json(trained.run_dir / "data" / "report.json")["ends"]
-    except (OSError, ValueError, KeyError):
-        ends = []
+    ends = list(trained.data().ends)
     return stop_ids(tokenizer, model, tokenizer.convert_tokens_to_ids(ends) if ends else [])
 
 
 def _asks(job: Job) -> Iterator[dict[str, Any]]:
     """Conversations as they come in; ends on `end`, or when whoever asks is gone."""
-    offset, looked = 0, time.monotonic()
+    reader, looked = EventReader(job.directory / ASKS), time.monotonic()
     while True:
-        found, offset = read_events(job.directory / ASKS, offset)
+        found = reader.read()
         for ask in found:
             if ask["type"] == "end":
                 return

@@ -29,9 +29,10 @@ from engine.inference.run import (
     refuse_scores,
 )
 from engine.modeling import load
-from engine.profile.runjson import SCHEMA_VERSION, from_run_json
+from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
 from engine.runs.job import Job
+from engine.runs.record import SCHEMA_VERSION, read_record_of
 from engine.runs.store import slug
 
 Models = Iterator[tuple[str, Any]]
@@ -103,10 +104,10 @@ def _of_run(job: Job, trained: OpenedRun) -> EvaluatedModels:
         base_dir=trained.base_dir,
         tokenizers={name: tokenizer for name in (("tuned",) if alone else ("base", "tuned"))},
         load=partial(models, trained, device, job.warn, alone=alone),
-        context=int(trained.run_json.get("model", {}).get("max_position_embeddings") or max_length),
+        context=trained.record.model.max_position_embeddings or max_length,
         max_length=max_length,
         folder=None if alone else folder,
-        step=trained.summary().get("weights_step"),
+        step=trained.summary().weights_step,
         about={"dtype": settings.model.dtype, "quantization": settings.quantization.method, "device": device},
         run_dir=trained.run_dir,
         data=data,
@@ -118,7 +119,7 @@ def _of_path(job: Job, trained: OpenedRun | None) -> EvaluatedModels:
     if trained is not None:
         settings, base_dir = trained.settings, trained.base_dir
     else:
-        settings, _, base_dir = from_run_json(_as_run_json(job))
+        settings, base_dir = settings_of(read_record_of(_as_run_json(job)))
     device = device_of(settings, job.warn) if trained is not None else device_of_path(settings, job.warn)
     folder = open_folder(str(job.params["path"]), settings, base_dir, job.warn)
     base_path = job.params.get("base")
@@ -179,7 +180,7 @@ def _context(folder: OpenedFolder, base_folder: OpenedFolder | None, trained: Op
     """The shorter of what the models can see."""
     known = [one.context for one in (folder, base_folder) if one is not None and one.context]
     if trained is not None and base_folder is None:
-        known.append(int(trained.run_json.get("model", {}).get("max_position_embeddings") or 0))
+        known.append(trained.record.model.max_position_embeddings or 0)
     return min((one for one in known if one), default=MAX_LENGTH)
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
-from engine.files import read_json
 from engine.hardware.absent import no_cuda
 from engine.hardware.probe import probe_machine
 from engine.modeling import adapters, load
-from engine.profile.runjson import from_run_json
+from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.runs.lock import holder_pid
+from engine.runs.record import DataRecord, RunRecord, Summary, load_data_record, read_record, summary_or_empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class OpenedRun:
     """A run with weights. `weights` is `adapter/` or, after full tuning, `model/`."""
 
     run_dir: Path
-    run_json: dict[str, Any]
+    record: RunRecord
     settings: Profile
     base_dir: Path
     weights: Path
@@ -39,16 +39,13 @@ class OpenedRun:
         """Whether the weights stand on a base model."""
         return self.weights.name == "adapter"
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """What training wrote of its end; empty when it wrote nothing that can be read."""
-        return self.read("summary.json")
+        return summary_or_empty(self.run_dir)
 
-    def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run, empty when it is missing or damaged: for what is shown, never for what counts."""
-        try:
-            return read_json(self.run_dir / name)
-        except (OSError, ValueError):
-            return {}
+    def data(self) -> DataRecord:
+        """What became of the data; empty when nothing can be read of it."""
+        return load_data_record(self.run_dir)
 
 
 def open_run(job: Job) -> OpenedRun:
@@ -65,17 +62,9 @@ def open_run(job: Job) -> OpenedRun:
             code=ExitCode.RESOURCES,
             hint="wait for its end, or stop it: 'engine runs stop' saves what it has learnt",
         )
-    try:
-        run_json = read_json(run_dir / "run.json")
-    except (OSError, ValueError) as error:
-        raise EngineError(
-            f"run.json cannot be read: {error}",
-            code=ExitCode.PROFILE,
-            where=str(run_dir),
-            hint="the run cannot be used",
-        ) from error
-    settings, _, base_dir = from_run_json(run_json)
-    return OpenedRun(run_dir, run_json, settings, base_dir, _weights(run_dir, settings))
+    record = read_record(run_dir)
+    settings, base_dir = settings_of(record)
+    return OpenedRun(run_dir, record, settings, base_dir, _weights(run_dir, settings))
 
 
 def refuse_scores(trained: OpenedRun, asked: str) -> None:

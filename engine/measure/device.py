@@ -17,6 +17,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.memory.calibration_store import FILE_VERSION, read_records
 from engine.runs.job import Job
 from engine.runs.launch import worker_environment
+from engine.runs.record import LaunchSettings
 from engine.speed.measured import (
     MOST_RECORDS,
     MeasuredRates,
@@ -35,8 +36,8 @@ def measure_device(gpu: Gpu | None, machine: Machine) -> MeasuredRates:
 
     Raises EngineError(ENVIRONMENT) when the measuring fails: no torch, no memory left on the card.
     """
-    launch = {"device": "cpu"} if gpu is None else {"device": "cuda", "gpu": gpu.uuid}
-    environment = worker_environment({"settings": {"launch": launch}})
+    launch = LaunchSettings("cpu") if gpu is None else LaunchSettings("cuda", gpu.uuid or "")
+    environment = worker_environment(launch)
     rates = _run("cpu" if gpu is None else "cuda", environment, machine.cpu.name if gpu is None else gpu.name)
     keep_rates(rates, gpu, machine)
     return rates

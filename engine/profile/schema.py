@@ -20,10 +20,9 @@ from engine.profile.tables.outcome import Evaluate, Export
 from engine.profile.tables.sweep import Sweep
 from engine.profile.tables.train import Train
 from engine.profile.tables.tuning import Lora, Tuning
+from engine.runs.record import SCHEMA_VERSION
 
 __all__ = ["Data", "Dataset", "Profile", "Train"]
-
-SCHEMA_VERSION = 1
 
 
 class Profile(Table):

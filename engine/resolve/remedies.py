@@ -24,7 +24,8 @@ from engine.resolve.check import examine
 from engine.resolve.resolve import resolve_profile
 from engine.runs.checkpoint import list_checkpoints
 from engine.runs.launch import resume_run, start_run
-from engine.runs.store import Run, load_run_json
+from engine.runs.record import RunRecord, read_record
+from engine.runs.store import Run
 
 MOST = 5
 SHORTEST = 256
@@ -72,21 +73,18 @@ class Failure:
     run: Run
     code: str
     out_of_memory: bool
-    run_json: dict[str, Any]
+    record: RunRecord
     text: str
     limit_bytes: int | None = None
 
     def setting(self, key: str) -> Any:
         """A setting as it was resolved."""
-        found: Any = self.run_json.get("settings", {})
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        return found
+        return self.record.setting(key)
 
     @property
     def path(self) -> Path:
         """The profile that the run was made from; relative paths start in its folder."""
-        return Path(str(self.run_json.get("profile_path") or Path(str(self.run_json["base_dir"])) / "profile.toml"))
+        return self.record.profile_path or (self.record.base_dir or self.run.path) / "profile.toml"
 
 
 def failure_of(run: Run, error: Mapping[str, Any], limit_bytes: float | None = None) -> Failure:
@@ -96,7 +94,7 @@ def failure_of(run: Run, error: Mapping[str, Any], limit_bytes: float | None = N
     except (OSError, UnicodeDecodeError) as problem:
         raise EngineError("the run's profile cannot be read", code=ExitCode.PROFILE, where=str(run.path)) from problem
     code, memory = str(error.get("code") or ""), error.get("cause") == OUT_OF_MEMORY
-    return Failure(run, code, memory, load_run_json(run), text, int(limit_bytes) if limit_bytes else None)
+    return Failure(run, code, memory, read_record(run.path), text, int(limit_bytes) if limit_bytes else None)
 
 
 def remedies(failure: Failure, machine: Machine) -> tuple[Remedy, ...]:
@@ -116,8 +114,8 @@ def remedies(failure: Failure, machine: Machine) -> tuple[Remedy, ...]:
 
 def _smaller(failure: Failure, machine: Machine, saved: bool) -> Iterator[Remedy]:
     was = _plan(failure, {}, machine)
-    known = failure.run_json.get("estimate", {}).get("device_bytes")
-    limits = [limit for limit in (failure.limit_bytes, int(known) - 1 if known else None) if limit]
+    known = failure.record.prediction.device_bytes
+    limits = [limit for limit in (failure.limit_bytes, known - 1 if known else None) if limit]
     priced = [
         (change, remedy) for change in _changes(failure) if (remedy := _priced(failure, change, machine, was, saved))
     ]
@@ -201,9 +199,8 @@ def _calmer(failure: Failure) -> Iterator[Remedy]:
 
 def changed_text(failure: Failure, changes: Changes) -> str:
     """The run's profile with what was chosen for it pinned and `changes` on top. Raises EngineError."""
-    provenance: Mapping[str, Mapping[str, Any]] = failure.run_json.get("provenance", {})
     pinned = {key: failure.setting(key) for key in _PINNED if failure.setting(key) is not None}
-    pinned |= {key: item.get("value") for key, item in provenance.items() if item.get("source") == "override"}
+    pinned |= failure.record.overridden
     pinned[_TOTAL] = None  # micro-batch and accumulation say it
     return edited_text(failure.text, {**pinned, **changes}, failure.path)
 

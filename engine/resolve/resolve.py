@@ -1,7 +1,7 @@
 """A profile and a machine to settings without `"auto"`, each with where it came from.
 
-Not here: which values are best; the recommender decides those; `fill.py` tells it what the profile fixes
-and puts its answer in place.
+`engine.runs.record` reads back what `Resolved.to_run_json` writes. Not here: which values are best; the recommender
+decides those; `fill.py` tells it what the profile fixes and puts its answer in place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from engine.models.spec import ModelSpec
 from engine.profile.findings import error_of
 from engine.profile.load import LoadedProfile
 from engine.profile.overrides import put
-from engine.profile.runjson import SCHEMA_VERSION, package_versions
 from engine.profile.schema import Profile
 from engine.profile.tomltext import shown_path
 from engine.recommend.device import device_settings
@@ -24,6 +23,7 @@ from engine.recommend.plan import Plan, Requirements
 from engine.resolve.check import examine
 from engine.resolve.fill import Provenance, fill, provenance_of
 from engine.resolve.warnings import space_warnings
+from engine.runs.record import SCHEMA_VERSION, package_versions
 
 _LEFT_TO_A_PERSON = ("model.name_or_path", "data.datasets", "launch.device", "train.kernels")
 """Keys of a plan that a written profile spells out differently or leaves to the machine."""

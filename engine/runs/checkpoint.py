@@ -8,7 +8,6 @@ inside is the trainer's business (`engine.train.state`).
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.files import read_json, sync_directory, sync_tree, write_json_atomic
+from engine.files import read_json, recover_directory, swap_directory, sync_tree, write_json_atomic
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
@@ -41,18 +40,16 @@ def write_checkpoint(folder: Path, step: int, fill: Callable[[Path], None]) -> C
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700)
     target = folder / f"step-{step}"
+    recover_directory(target)
     try:
         fill(beside)
         files = {name: _describe(beside / name) for name in _files(beside)}
         write_json_atomic(beside / MANIFEST, {"v": 1, "step": step, "written": time.time(), "files": files})
         sync_tree(beside)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(beside, target)
+        swap_directory(beside, target)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    sync_directory(folder)
     return Checkpoint(step, target, sum(int(entry["bytes"]) for entry in files.values()))
 
 

@@ -39,7 +39,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 EVENT_VERSION = 1
 Event = dict[str, Any]
@@ -118,25 +118,89 @@ def _repair(descriptor: int) -> int:
     return 0
 
 
-def read_events(path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024) -> tuple[list[Event], int]:
-    """Whole events from byte `offset` on, and the offset to go on from.
+class EventReader:
+    """Follows one event file from an offset; every reader of events is made of it. Not for several threads.
 
-    Lines that are not JSON objects are skipped; a missing file reads as empty. At most `limit_bytes`
-    are read at once: call again while the offset grows.
+    It takes whole lines only, so that a line still being written is read when it is complete. It passes over lines
+    that are no events. A file that became shorter than what was read is another file: it is read from its beginning,
+    and `restarts` counts that, so that whoever folds the events can begin anew.
     """
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(limit_bytes)
-    except FileNotFoundError:
-        return [], offset
-    end = data.rfind(b"\n") + 1
-    events = []
-    for line in data[:end].splitlines():
+
+    def __init__(self, path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024) -> None:
+        self.path, self.offset, self.restarts = path, offset, 0
+        self.at_end = False
+        """Whether the last `read` left nothing behind but a line being written."""
+        self._limit_bytes = limit_bytes
+        self._inside_line = False
+
+    @classmethod
+    def at_tail(cls, path: Path, tail_bytes: int) -> EventReader:
+        """A reader of the last `tail_bytes`, from the first line that begins there."""
         try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("type"), str):
-            events.append(event)
-    return events, offset + end
+            with path.open("rb") as file:
+                offset = max(0, os.fstat(file.fileno()).st_size - tail_bytes)
+                file.seek(offset)
+                return cls(path, offset + (len(file.readline()) if offset else 0))
+        except OSError:
+            return cls(path)
+
+    def read(self) -> list[Event]:
+        """Events that are new, of at most `limit_bytes`; a missing file has none. Raises OSError."""
+        try:
+            with self.path.open("rb") as file:
+                data = self._chunk(file)
+        except FileNotFoundError:
+            self.at_end = True
+            return []
+        end = data.rfind(b"\n") + 1
+        if not end and len(data) >= _LONGEST_LINE_BYTES:
+            end, self._inside_line = len(data), True
+            self.offset += end
+            return []
+        self.offset += end
+        return self._parsed(data[:end])
+
+    def _chunk(self, file: BinaryIO) -> bytes:
+        size = os.fstat(file.fileno()).st_size
+        if size < self.offset:
+            self.offset, self._inside_line = 0, False
+            self.restarts += 1
+        file.seek(self.offset)
+        data = file.read(self._limit_bytes)
+        while b"\n" not in data and len(data) < min(size - self.offset, _LONGEST_LINE_BYTES):
+            data += file.read(self._limit_bytes)  # one line longer than the limit
+        self.at_end = self.offset + len(data) >= size
+        return data
+
+    def _parsed(self, data: bytes) -> list[Event]:
+        lines = data.split(b"\n")
+        if self._inside_line and data:
+            del lines[0]  # the rest of a line that was too long
+            self._inside_line = False
+        events = []
+        for line in lines:
+            if line and (event := parse_event(line)) is not None:
+                events.append(event)
+        return events
+
+
+_LONGEST_LINE_BYTES = 64 * 1024 * 1024
+"""A longer line is no event: it is passed over."""
+
+
+def parse_event(line: bytes) -> Event | None:
+    """The event that a line is; None for one that is no event."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """All whole events from byte `offset` on, and the offset to go on from: for files that are read once."""
+    reader = EventReader(path, offset)
+    events = reader.read()
+    while not reader.at_end:
+        events += reader.read()
+    return events, reader.offset

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.runs.store import Run, load_run_json
+from engine.runs.record import read_record
+from engine.runs.store import Run
 
 EVALUATION_FOLDER, EXPORT_FOLDER = "eval", "export-job"
 """Folders of a run that hold the job's events, log and result."""
@@ -40,4 +41,4 @@ def export_job(
 
 
 def _job(name: str, run: Run) -> dict[str, Any]:
-    return {"job": name, "run_dir": str(run.path), "run_json": load_run_json(run)}
+    return {"job": name, "run_dir": str(run.path), "run_json": read_record(run.path).raw}

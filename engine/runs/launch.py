@@ -24,35 +24,35 @@ import psutil
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json, write_json_atomic, write_text_atomic
-from engine.runs.events import Event, EventWriter, read_events
+from engine.runs.events import Event, EventWriter
+from engine.runs.follow import follow_worker
 from engine.runs.lock import holder_pid
 from engine.runs.ranks import refuse_ranks, without_rank
-from engine.runs.store import Run, create_run, load_run_json, remove_run, run_state, worker_pid
+from engine.runs.record import JOB_FILE, JOB_VERSION, RUN_FILE, JobRequest, LaunchSettings, read_record, read_record_of
+from engine.runs.state import run_state
+from engine.runs.store import Run, create_run, remove_run, worker_pid
 
-POLL_S = 0.1
 _LOOKS = ("data_check", "data_preview")
 OnEvent = Callable[[Event], None]
 
 
-def worker_environment(run_json: dict[str, Any]) -> dict[str, str]:
+def worker_environment(settings: LaunchSettings) -> dict[str, str]:
     """The worker's environment: threads, device visibility and allocator, set before torch is imported."""
-    launch = run_json.get("settings", {}).get("launch", {})
-    chosen_by = run_json.get("provenance", {}).get("launch.threads", {}).get("source", "auto")
     environment = without_rank(os.environ)
-    if "OMP_NUM_THREADS" not in environment or chosen_by in ("profile", "override"):
-        environment["OMP_NUM_THREADS"] = str(launch.get("threads") or os.cpu_count() or 1)
+    if "OMP_NUM_THREADS" not in environment or settings.own_threads:
+        environment["OMP_NUM_THREADS"] = settings.threads or str(os.cpu_count() or 1)
     _set_waiting(environment)
     environment["TOKENIZERS_PARALLELISM"] = "true"
     environment["PYTHONUNBUFFERED"] = "1"
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if launch.get("device") == "cuda":
+    if settings.device == "cuda":
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        if launch.get("gpu"):
-            environment["CUDA_VISIBLE_DEVICES"] = str(launch["gpu"])
+        if settings.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = settings.gpu
         # torch 2.9 and older read the first name, 2.10 and newer the second.
         for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
             environment.setdefault(name, "expandable_segments:True")
-    elif launch.get("device") == "cpu":
+    elif settings.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment
 
@@ -130,10 +130,11 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     Raises EngineError(ENVIRONMENT) in one of several processes of a launcher.
     """
     refuse_ranks()
+    launch = read_record_of(run_json).launch
     run = create_run(name, run_json, profile_text)
-    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": False})
+    write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
     try:
-        return run, spawn_worker(run.path, worker_environment(run_json))
+        return run, spawn_worker(run.path, worker_environment(launch))
     except SystemExit:
         remove_run(run)
         raise
@@ -161,14 +162,14 @@ def resume_run(
         stale.unlink()
     if run_json is not None:
         _change_settings(run, run_json, profile_text, why)
-    write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": True, "asked_at": time.time()})
-    return spawn_worker(run.path, worker_environment(load_run_json(run)))
+    write_json_atomic(run.path / JOB_FILE, JobRequest("train", resume=True, asked_at=time.time()).to_json())
+    return spawn_worker(run.path, worker_environment(read_record(run.path).launch))
 
 
 def _change_settings(run: Run, run_json: dict[str, Any], profile_text: str, why: str) -> None:
     number = len(list(run.path.glob("run.before-*.json"))) + 1
-    write_json_atomic(run.path / f"run.before-{number}.json", load_run_json(run))
-    write_json_atomic(run.path / "run.json", run_json)
+    write_json_atomic(run.path / f"run.before-{number}.json", read_record(run.path).raw)
+    write_json_atomic(run.path / RUN_FILE, run_json)
     write_text_atomic(run.path / "profile.toml", profile_text)
     writer = EventWriter(run.events_path)
     try:
@@ -177,24 +178,12 @@ def _change_settings(run: Run, run_json: dict[str, Any], profile_text: str, why:
         writer.close()
 
 
-def follow(events_path: Path, process: subprocess.Popen[bytes] | None, *, offset: int = 0) -> Iterator[Event]:
-    """Events as they come, until the worker has ended and all was read."""
-    while True:
-        over = process is not None and process.poll() is not None
-        events, offset = read_events(events_path, offset)
-        yield from events
-        if over and not events:
-            return
-        if not events:
-            time.sleep(POLL_S)
-
-
 def wait_started(
     run: Run, process: subprocess.Popen[bytes], on_event: OnEvent, *, offset: int = 0, keep: bool = False
 ) -> None:
     """Follow a run until it trains. One that cannot start is removed, unless `keep`, and its error raised."""
     error: EngineError | None = None
-    for event in follow(run.events_path, process, offset=offset):
+    for event in follow_worker(run.events_path, process, offset=offset):
         on_event(event)
         if event["type"] == "started":
             return
@@ -263,8 +252,9 @@ def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
         )
     for name in ("events.jsonl", "result.json"):
         (place / name).unlink(missing_ok=True)
-    write_json_atomic(place / "job.json", {"v": 1, **job})
-    return spawn_worker(place, worker_environment(job.get("run_json", {})))
+    write_json_atomic(place / JOB_FILE, {"v": JOB_VERSION, **job})
+    launch = read_record_of(job["run_json"]).launch if "run_json" in job else LaunchSettings()
+    return spawn_worker(place, worker_environment(launch))
 
 
 def stop_job(place: Path) -> bool:
@@ -280,7 +270,7 @@ def stop_job(place: Path) -> bool:
 def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEvent) -> dict[str, Any]:
     error: EngineError | None = None
     try:
-        for event in follow(place / "events.jsonl", process):
+        for event in follow_worker(place / "events.jsonl", process):
             on_event(event)
             if event["type"] == "error":
                 error = EngineError.from_dict(event)

@@ -1,8 +1,8 @@
-"""Run directories: making, finding, judging and removing them. The files are the truth.
+"""Run directories: making, finding and removing them. The files are the truth.
 
 `$XDG_STATE_HOME/tunedeck/runs/<utc>-<name>-<4 hex>/` (mode 0700) holds `profile.toml run.json job.json
 events.jsonl worker.log lock control/ checkpoints/ adapter/ eval/ export/`. Not here: starting a
-worker (`launch.py`), reading what happened (`view.py`).
+worker (`launch.py`), what the files say (`record.py`, `view.py`), the state of a run (`state.py`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.files import read_json, write_json_atomic, write_text_atomic
-from engine.runs.control import pending
-from engine.runs.events import read_events
+from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.lock import holder_pid
+from engine.runs.record import RUN_FILE
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-START_GRACE_S = 20.0
-"""A run without lock and events that is younger than this is starting, not lost."""
-_TAIL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ def create_run(name: str, run_json: dict[str, Any], profile_text: str) -> Run:
     run = new_directory(runs_root(), name, ("control", "checkpoints"))
     try:
         write_text_atomic(run.path / "profile.toml", profile_text)
-        write_json_atomic(run.path / "run.json", run_json)
+        write_json_atomic(run.path / RUN_FILE, run_json)
     except OSError as error:
         shutil.rmtree(run.path, ignore_errors=True)
         raise directory_error(run.path, error) from error
@@ -142,7 +138,7 @@ def find_among(runs: list[Run], reference: str, *, kind: str, listed_by: str) ->
 
 def _by_directory(reference: str) -> list[Run]:
     path = Path(reference)
-    if os.sep in reference and (path / "run.json").is_file():
+    if os.sep in reference and (path / RUN_FILE).is_file():
         return [Run(path.resolve().name, path.resolve())]
     return []
 
@@ -150,73 +146,6 @@ def _by_directory(reference: str) -> list[Run]:
 def worker_pid(run: Run) -> int | None:
     """pid of the living worker, None when there is none."""
     return holder_pid(run.lock_path)
-
-
-LIVE_STATES = ("running", "starting", "stopping")
-"""States of a run that has a worker, or will have one in a moment."""
-
-
-def run_state(run: Run) -> str:
-    """`starting`, `running`, `stopping`, `completed`, `stopped`, `failed` or `lost`."""
-    last_start, last_end = _last_marks(run)
-    if worker_pid(run) is not None:
-        if last_start is None:
-            return "starting"
-        return "stopping" if pending(run.path, "stop") else "running"
-    resumed = last_end is not None and _is_asked_again(run, last_end)
-    if last_end is not None and not resumed:
-        return str(last_end.get("outcome", "failed"))
-    is_new = last_start is None or resumed
-    return "starting" if is_new and time.time() - _modified(run) < START_GRACE_S else "lost"
-
-
-def _is_asked_again(run: Run, last_end: dict[str, Any]) -> bool:
-    """Whether a worker was asked for after the last one's end: it takes the lock a moment later."""
-    try:
-        asked_at = read_json(run.path / "job.json").get("asked_at")
-    except (OSError, ValueError):
-        return False
-    return isinstance(asked_at, (int, float)) and asked_at > float(last_end.get("t") or asked_at)
-
-
-def _modified(run: Run) -> float:
-    try:
-        return (run.path / "job.json").stat().st_mtime
-    except FileNotFoundError:
-        return run.path.stat().st_mtime
-
-
-def _last_marks(run: Run) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The last `started` and, if it came after, the last `finished` event.
-
-    Looks at the end of the file only: a longer tail without either belongs to a started run.
-    """
-    try:
-        size = run.events_path.stat().st_size
-    except FileNotFoundError:
-        return None, None
-    offset = max(0, size - _TAIL_BYTES)
-    started: dict[str, Any] | None = {} if offset else None
-    finished: dict[str, Any] | None = None
-    for event in read_events(run.events_path, offset)[0]:
-        if event["type"] == "started":
-            started, finished = event, None
-        elif event["type"] == "finished":
-            finished = event
-    return started, finished
-
-
-def load_run_json(run: Run) -> dict[str, Any]:
-    """The resolved settings of a run. Raises EngineError(PROFILE) when the file is damaged."""
-    try:
-        return read_json(run.path / "run.json")
-    except (OSError, ValueError) as error:
-        raise EngineError(
-            f"run.json cannot be read: {error}",
-            code=ExitCode.PROFILE,
-            where=str(run.path),
-            hint="the run cannot be used",
-        ) from error
 
 
 def remove_run(run: Run) -> None:

@@ -17,10 +17,11 @@ from types import TracebackType
 
 from engine.errors import EngineError
 from engine.files import write_json_atomic, write_text_atomic
-from engine.runs.events import Event, EventWriter, read_events
+from engine.runs.events import Event, EventReader, EventWriter
 from engine.runs.launch import died, end_worker, spawn_worker, worker_environment
 from engine.runs.ranks import refuse_ranks
-from engine.runs.store import Run, load_run_json
+from engine.runs.record import JOB_FILE, JOB_VERSION, read_record
+from engine.runs.store import Run
 
 POLL_S = 0.02
 Turns = Sequence[dict[str, str]]
@@ -32,12 +33,12 @@ class Talk:
     def __init__(self, run: Run) -> None:
         refuse_ranks()
         self.place = Path(tempfile.mkdtemp(prefix="tunedeck-chat-"))
-        run_json = load_run_json(run)
-        job = {"v": 1, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}
-        write_json_atomic(self.place / "job.json", job)
+        launch = read_record(run.path).launch
+        job = {"v": JOB_VERSION, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}
+        write_json_atomic(self.place / JOB_FILE, job)
         self._asks = EventWriter(self.place / "asks.jsonl")
-        self._offset = 0
-        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, worker_environment(run_json))
+        self._events = EventReader(self.place / "events.jsonl")
+        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, worker_environment(launch))
 
     def __enter__(self) -> Talk:
         return self
@@ -89,7 +90,7 @@ class Talk:
     def _until(self, *last: str) -> Iterator[Event]:
         while True:
             over = self._process.poll() is not None
-            events, self._offset = read_events(self.place / "events.jsonl", self._offset)
+            events = self._events.read()
             for event in events:
                 if event["type"] == "error":
                     raise EngineError.from_dict(event)

@@ -92,7 +92,7 @@ def _folder_error(folder: Path, error: OSError) -> EngineError:
 
 def to_json(record: Record) -> dict[str, Any]:
     """The whole record as JSON values; numbers that are not finite become null."""
-    from engine.profile.runjson import package_versions
+    from engine.runs.record import package_versions
 
     found: dict[str, Any] = {
         "v": VERSION,

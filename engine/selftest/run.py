@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from engine.runs.launch import worker_environment
 from engine.runs.ranks import refuse_ranks
+from engine.runs.record import LaunchSettings
 from engine.selftest import settings
 from engine.selftest.checks import FAILED, SKIPPED, Finding, Place, Step, begins
 from engine.selftest.children import Workplace, run_items
@@ -54,10 +54,9 @@ def run_selftest(plan: SelftestPlan, on_step: OnStep, on_finding: OnFinding) -> 
 
 def environment_of(place: Place) -> dict[str, str]:
     """What a worker of a run on this device gets: one visible card, threads, allocator."""
-    launch: dict[str, Any] = {"device": place.device, "threads": place.machine.cpu.physical_cores}
-    if place.gpu is not None:
-        launch["gpu"] = place.gpu.uuid
-    environment = worker_environment({"settings": {"launch": launch}})
+    gpu = "" if place.gpu is None else place.gpu.uuid or ""
+    threads = str(place.machine.cpu.physical_cores or "")
+    environment = worker_environment(LaunchSettings(place.device, gpu, threads))
     environment["HF_HUB_OFFLINE"] = "1"
     return environment
 

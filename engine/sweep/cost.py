@@ -12,16 +12,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.hardware.machine import Machine
+from engine.jsonvalues import number_in
 from engine.memory.needs import needs_of
 from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
 from engine.resolve.resolve import Resolved
 from engine.resolve.search_space import Range
 from engine.runs import store
-from engine.runs.events import read_events
+from engine.runs.events import EventReader
+from engine.runs.record import summary_or_empty
 from engine.sweep.combinations import Combination, Plan, grid_params, resolve_combination
 from engine.sweep.document import Params
-from engine.sweep.table import read_or_empty
 
 SAMPLE = 24
 """Settings drawn to price a search that is not a grid."""
@@ -153,13 +154,12 @@ def usual_start_s() -> float:
     return statistics.median(measured_s) if measured_s else START_S
 
 
+_TAIL_BYTES = 64 * 1024
+
+
 def _start_s(run: store.Run) -> Iterator[float]:
-    trained_s = read_or_empty(run.path / "summary.json").get("seconds")
-    try:
-        size = run.events_path.stat().st_size
-    except OSError:
-        return
-    events = read_events(run.events_path, max(0, size - 65536))[0]
-    whole_s = next((event.get("seconds") for event in reversed(events) if event["type"] == "finished"), None)
-    if isinstance(trained_s, (int, float)) and isinstance(whole_s, (int, float)) and whole_s >= trained_s:
-        yield float(whole_s - trained_s)
+    trained_s = summary_or_empty(run.path).seconds
+    events = EventReader.at_tail(run.events_path, _TAIL_BYTES).read()
+    whole_s = next((number_in(event, "seconds") for event in reversed(events) if event["type"] == "finished"), None)
+    if trained_s is not None and whole_s is not None and whole_s >= trained_s:
+        yield whole_s - trained_s

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, ExitCode
 from engine.files import write_json_atomic
-from engine.runs import launch, store
+from engine.runs import launch
 from engine.runs.ranks import refuse_ranks, without_rank
+from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep.document import SweepDocument
 from engine.sweep.store import SWEEP_JOB, SWEEP_VERSION, create_sweep, read_sweep
@@ -64,7 +65,7 @@ def resume_sweep(sweep: Run) -> subprocess.Popen[bytes]:
         raise EngineError(
             f"sweep {sweep.id} is at work", code=ExitCode.RESOURCES, hint=f"engine sweeps watch {sweep.id}"
         )
-    if store.run_state(sweep) == "completed":
+    if run_state(sweep) == "completed":
         message = f"sweep {sweep.id} is complete"
         raise EngineError(message, code=ExitCode.PROFILE, hint="start a new one for more trials")
     for stale in (sweep.path / "control").iterdir():

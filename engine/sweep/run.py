@@ -11,14 +11,17 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.probe import probe_machine
+from engine.jsonvalues import Unreadable
 from engine.runs.control import take_requests
 from engine.runs.job import Job
+from engine.runs.record import load_record
+from engine.runs.state import LIVE_STATES
 from engine.runs.store import Run
 from engine.sweep import table, trial
 from engine.sweep.starter import Starter, begin
 from engine.sweep.state import SweepState
 from engine.sweep.store import trial_runs
-from engine.sweep.trial import ALIVE, MOST_RESUMES, LiveTrial
+from engine.sweep.trial import MOST_RESUMES, LiveTrial
 
 POLL_S = 0.5
 
@@ -77,8 +80,8 @@ def _adopt(state: SweepState) -> None:
 
 
 def _slot_of(run: Run) -> str | None:
-    launch = table.read_or_empty(run.path / "run.json").get("settings", {}).get("launch", {})
-    return str(launch["gpu"]) if launch.get("gpu") else None
+    found = load_record(run.path)
+    return None if isinstance(found, Unreadable) else found.launch.gpu or None
 
 
 GRACE_SHARE = 0.2
@@ -92,7 +95,7 @@ def follow(state: SweepState, live: LiveTrial) -> None:
         state.study.report(live.number, step, loss)
         _prune_if_hopeless(state, live, step)
     run_state = live.state()
-    if run_state in ALIVE:
+    if run_state in LIVE_STATES:
         return
     # A signal is a reboot's or the kernel's; a request is somebody's.
     if run_state == "lost" or (run_state == "stopped" and live.reason.startswith("SIG") and not state.job.stop):

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ExitCode
-from engine.files import read_json, write_json_atomic, write_text_atomic
+from engine.files import write_json_atomic, write_text_atomic
+from engine.jsonvalues import Unreadable, load_any_object, load_object, tables_in
 from engine.runs import store as runs
+from engine.runs.record import load_record
 from engine.runs.store import Run
 
 SWEEP_VERSION = 1
@@ -51,40 +52,28 @@ def find_sweep(reference: str) -> Run:
 
 def read_sweep(sweep: Run) -> dict[str, Any]:
     """sweep.json. Raises EngineError(PROFILE) when it is damaged or of another version."""
-    try:
-        found = read_json(sweep.path / "sweep.json")
-    except (OSError, ValueError) as error:
-        message = f"sweep.json cannot be read: {error}"
-        raise EngineError(message, code=ExitCode.PROFILE, where=str(sweep.path)) from error
-    if found.get("v") != SWEEP_VERSION:
-        raise EngineError(
-            f"sweep.json has version {found.get('v')}, this engine reads {SWEEP_VERSION}",
-            code=ExitCode.PROFILE,
-            where=str(sweep.path),
-            hint="use the engine that wrote it",
-        )
+    name = "sweep.json"
+    hint = "start a new sweep"
+    found = load_object(sweep.path / name, name=name, version_key="v", newest=SWEEP_VERSION, hint=hint)
+    if isinstance(found, Unreadable):
+        raise found.error()
     return found
 
 
 def read_trials(sweep: Run) -> list[dict[str, Any]]:
     """Rows of trials.json in the order of their numbers; none before the first trial."""
-    try:
-        rows = read_json(sweep.path / "trials.json").get("trials", [])
-    except (OSError, ValueError):
-        return []
-    return [row for row in rows if isinstance(row, dict)]
+    found = load_any_object(sweep.path / "trials.json", name="trials.json", hint="the sweep's worker writes it anew")
+    return [] if isinstance(found, Unreadable) else [dict(row) for row in tables_in(found, "trials")]
 
 
 def trial_runs(sweep_id: str) -> dict[int, Run]:
     """Runs of this machine that are trials of the sweep, by trial number; the newest where one was started twice."""
     found: dict[int, Run] = {}
     for run in runs.list_runs():
-        try:
-            told = read_json(run.path / "run.json").get("sweep")
-        except (OSError, ValueError):
-            continue
-        if isinstance(told, dict) and told.get("id") == sweep_id and isinstance(told.get("trial"), int):
-            found.setdefault(told["trial"], run)
+        record = load_record(run.path)
+        trial = None if isinstance(record, Unreadable) else record.trial
+        if trial is not None and trial.sweep == sweep_id and trial.number is not None:
+            found.setdefault(trial.number, run)
     return found
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.files import read_json, write_json_atomic
+from engine.files import write_json_atomic
 from engine.runs import store
+from engine.runs.record import summary_or_empty
 
 if TYPE_CHECKING:
     from engine.sweep.study import Trial
@@ -45,7 +46,7 @@ def row_of(trial: Trial, live: LiveTrial | None) -> Row:
 
 def took(live: LiveTrial) -> dict[str, Any]:
     """How far a run has come and what it took: noted in the study when it ends, for whoever shares that."""
-    summary = read_or_empty(live.run.path / "summary.json")
+    summary = summary_or_empty(live.run.path).to_json()
     now = {"step": live.step, "steps_total": live.steps_total, "peak_bytes": live.peak_bytes}
     return now | {name: summary[name] for name in _TOOK if summary.get(name) is not None}
 
@@ -80,11 +81,3 @@ def drop_weights(run_id: str | None) -> None:
     path = store.runs_root() / run_id
     for name in _WEIGHTS:
         shutil.rmtree(path / name, ignore_errors=True)
-
-
-def read_or_empty(path: Path) -> dict[str, Any]:
-    """A JSON object, empty when it is missing or damaged: for what is shown."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {}

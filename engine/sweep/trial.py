@@ -6,22 +6,24 @@ its run.json. Nothing here blocks. Not here: which settings, and what the value 
 
 from __future__ import annotations
 
+import math
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.files import read_json
+from engine.jsonvalues import Unreadable, load_any_object, number_in, table_in, whole_in
 from engine.resolve.search_space import METRIC_NEEDS
-from engine.runs import control, jobs, launch, store
-from engine.runs.events import Event, read_events
+from engine.runs import control, jobs, launch
+from engine.runs.events import Event, EventReader, read_events
+from engine.runs.record import RESULT_FILE, summary_or_empty
+from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 from engine.runs.view import widest
 
 SCORING_FOLDER = "score"
 """Of a run: the job that measures what ranks it."""
-ALIVE = ("starting", "running", "stopping")
 MOST_RESUMES = 3
 """How often a run whose worker vanished is taken up again."""
 
@@ -35,7 +37,7 @@ class LiveTrial:
     slot: str | None = None
     process: subprocess.Popen[bytes] | None = None
     scoring: subprocess.Popen[bytes] | None = None
-    offset: int = 0
+    events: EventReader = field(init=False)
     step: int = 0
     steps_total: int = 0
     losses: dict[int, float] = field(default_factory=dict)
@@ -46,11 +48,13 @@ class LiveTrial:
     stopped: bool = False
     resumes: int = 0
 
+    def __post_init__(self) -> None:
+        self.events = EventReader(self.run.events_path)
+
     def read(self) -> dict[int, float]:
         """Take in what the run told since the last call; evaluation losses that are new, by step."""
-        events, self.offset = read_events(self.run.events_path, self.offset)
         fresh: dict[int, float] = {}
-        for event in events:
+        for event in self.events.read():
             self._take(event, fresh)
         self.losses |= fresh
         return fresh
@@ -67,17 +71,17 @@ class LiveTrial:
             measured = widest(event)[1]
             self.peak_bytes = int(measured) if measured else self.peak_bytes
         elif kind == "train_step":
-            self.step = int(event.get("step") or self.step)
-            self.steps_total = int(event.get("steps_total") or self.steps_total)
-        elif kind == "eval" and event.get("step"):
-            loss = event.get("loss")
-            fresh[int(event["step"])] = float(loss) if isinstance(loss, (int, float)) else float("nan")
+            self.step = whole_in(event, "step") or self.step
+            self.steps_total = whole_in(event, "steps_total") or self.steps_total
+        elif kind == "eval" and (step := whole_in(event, "step")):
+            loss = number_in(event, "loss")
+            fresh[step] = float("nan") if loss is None else loss
 
     def state(self) -> str:
         """The run's state; a child that ended is collected, one that has not is alive whatever its files say yet."""
         is_alive = self.process is not None and self.process.poll() is None
-        found = store.run_state(self.run)
-        return found if found in ALIVE or not is_alive else "starting"
+        found = run_state(self.run)
+        return found if found in LIVE_STATES or not is_alive else "starting"
 
     def ask_to_stop(self) -> None:
         """Save and stop after the current step, once."""
@@ -111,19 +115,24 @@ def run_json_of(resolved_json: dict[str, Any], sweep_id: str, number: int, param
 def value_of(trial: LiveTrial, metric: str) -> float | None:
     """What ranks a run that ended: the loss of the weights it kept, or a score of its evaluation; None when missing."""
     if metric == "eval_loss":
-        summary = _read(trial.run.path / "summary.json")
-        kept = summary.get("weights_step")
-        loss = trial.losses.get(kept) if isinstance(kept, int) else None
-        found = loss if loss is not None else summary.get("best_eval_loss")
+        summary = summary_or_empty(trial.run.path)
+        loss = None if summary.weights_step is None else trial.losses.get(summary.weights_step)
+        found = loss if loss is not None else summary.best_eval_loss
     else:
-        found = _read(trial.run.path / SCORING_FOLDER / "result.json").get("tuned", {}).get(metric)
-    return float(found) if isinstance(found, (int, float)) and abs(found) < float("inf") else None
+        found = _score(trial.run.path / SCORING_FOLDER, metric)
+    return found if found is not None and math.isfinite(found) else None
+
+
+def _score(place: Path, metric: str) -> float | None:
+    """The run's own score by `metric`, as its evaluation left it."""
+    found = load_any_object(place / RESULT_FILE, name=RESULT_FILE, hint="")
+    return None if isinstance(found, Unreadable) else number_in(table_in(found, "tuned"), metric)
 
 
 def begin_scoring(trial: LiveTrial, metric: str) -> None:
     """Measure the run's own answers by `metric` in a worker, unless one works there or has done so."""
     place = trial.run.path / SCORING_FOLDER
-    if launch.is_at_work(place) or (place / "result.json").is_file() or trial.scoring is not None:
+    if launch.is_at_work(place) or (place / RESULT_FILE).is_file() or trial.scoring is not None:
         return
     job = jobs.evaluation_job(trial.run)
     evaluate = {**job["run_json"]["settings"]["evaluate"], "metrics": [METRIC_NEEDS[metric]]}
@@ -148,10 +157,3 @@ def scoring_error(trial: LiveTrial) -> str:
 def diverged(trial: LiveTrial) -> bool:
     """Whether the run ended because its loss is no number: that says something of its settings."""
     return trial.error is not None and trial.error.code is ExitCode.DIVERGED
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {}

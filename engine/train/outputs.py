@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engine.files import sync_directory, sync_tree, write_json_atomic
+from engine.files import swap_directory, sync_tree, write_json_atomic
 from engine.modeling.adapters import save_adapter
 from engine.profile.schema import Profile
 
@@ -38,17 +38,9 @@ def replace_directory(target: Path, fill: Callable[[Path], Any]) -> None:
     try:
         fill(beside)
         sync_tree(beside)
-        if target.exists():
-            old = target.with_name(f".{target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(target, old)
-            os.replace(beside, target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(beside, target)
+        swap_directory(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    sync_directory(target.parent)
 
 
 def save_weights(run_dir: Path, model: Any, tokenizer: Any, settings: Profile) -> str:

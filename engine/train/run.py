@@ -11,16 +11,17 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, is_out_of_memory
-from engine.files import read_json, write_json_atomic
+from engine.files import write_json_atomic
 from engine.measure.calibrate import Calibrator
 from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.measure.telemetry import Telemetry
 from engine.modeling import adapters
 from engine.modeling.adapters import base_of
-from engine.profile.runjson import from_run_json, package_versions
+from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
 from engine.runs.job import Job
+from engine.runs.record import SUMMARY_FILE, RunRecord, Summary, package_versions, read_record
 from engine.train import outputs
 from engine.train.assembly import build_trainer, load_data, load_model
 from engine.train.trainer import EngineTrainer
@@ -28,12 +29,12 @@ from engine.train.trainer import EngineTrainer
 
 def run(job: Job) -> dict[str, Any]:
     """Train the run in `job.directory`; returns outcome, step and the summary's numbers."""
-    run_json = read_json(job.directory / "run.json")
-    (job.directory / "summary.json").unlink(missing_ok=True)
-    settings, _, base_dir = from_run_json(run_json)
-    calibrator, peaks = Calibrator(job, settings, run_json), phase_peaks(settings.launch.device)
+    record = read_record(job.directory)
+    (job.directory / SUMMARY_FILE).unlink(missing_ok=True)
+    settings, base_dir = settings_of(record)
+    calibrator, peaks = Calibrator(job, settings, dict(record.raw)), phase_peaks(settings.launch.device)
     try:
-        return _run(job, run_json, settings, base_dir, calibrator, peaks)
+        return _run(job, record, settings, base_dir, calibrator, peaks)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -42,24 +43,24 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _run(
-    job: Job, run_json: dict[str, Any], settings: Profile, base_dir: Path, calibrator: Calibrator, peaks: PhasePeaks
+    job: Job, record: RunRecord, settings: Profile, base_dir: Path, calibrator: Calibrator, peaks: PhasePeaks
 ) -> dict[str, Any]:
     resume = _choose_checkpoint(job) if job.params.get("resume") else None
     if resume is not None:
-        _warn_versions(job, run_json)
+        _warn_versions(job, record)
     tokenizer, prepared = load_data(job, settings, base_dir)
     peaks.enter("load")
     model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
     peaks.enter("check")
     trainer = build_trainer(
-        job, settings, model, prepared, given=_given(run_json), machine=calibrator.machine, gpu=calibrator.gpu
+        job, settings, model, prepared, given=record.given, machine=calibrator.machine, gpu=calibrator.gpu
     )
     calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
     trainer.peaks = peaks
     peaks.on_measured = lambda: calibrator.tell("first_steps", peaks, trainer.meter)
     trainer.on_smaller = lambda error, rows: calibrator.tell_smaller(peaks, error, rows, trainer.state.global_step)
-    telemetry = Telemetry(job.events, run_json.get("estimate", {}).get("device_bytes"), peaks)
-    _tell_start(job, trainer, run_json, resume)
+    telemetry = Telemetry(job.events, record.prediction.device_bytes, peaks)
+    _tell_start(job, trainer, record, resume)
     began = time.monotonic()
     telemetry.start()
     try:
@@ -69,12 +70,6 @@ def _run(
         return summary
     finally:
         telemetry.stop()
-
-
-def _given(run_json: dict[str, Any]) -> frozenset[str]:
-    """Keys whose value is a person's own, not a default or a plan's."""
-    own = ("profile", "override")
-    return frozenset(key for key, item in run_json["provenance"].items() if item.get("source") in own)
 
 
 def _choose_checkpoint(job: Job) -> Checkpoint | None:
@@ -93,9 +88,9 @@ def _choose_checkpoint(job: Job) -> Checkpoint | None:
     return chosen
 
 
-def _warn_versions(job: Job, run_json: dict[str, Any]) -> None:
+def _warn_versions(job: Job, record: RunRecord) -> None:
     for name, now in package_versions().items():
-        before = run_json.get("versions", {}).get(name)
+        before = record.versions.get(name)
         if before != now:
             job.warn("version_changed", f"{name} was {before} when the run began and is {now} now: numbers may differ")
 
@@ -108,14 +103,14 @@ def _set_aside(job: Job, damaged: Checkpoint, wrong: str) -> None:
     damaged.path.rename(aside)
 
 
-def _tell_start(job: Job, trainer: EngineTrainer, run_json: dict[str, Any], resume: Checkpoint | None) -> None:
+def _tell_start(job: Job, trainer: EngineTrainer, record: RunRecord, resume: Checkpoint | None) -> None:
     trainable, total = adapters.parameter_counts(trainer.model)
     settings, schedule = trainer.settings, trainer.schedule
     job.events.write(
         "started",
         run=job.directory.name,
         device=_device_name(settings),
-        card=(run_json.get("estimate") or {}).get("card", ""),
+        card=record.prediction.card,
         steps_total=schedule.steps_total,
         steps_per_epoch=schedule.steps_per_epoch,
         eval_steps=schedule.eval_steps,
@@ -125,7 +120,7 @@ def _tell_start(job: Job, trainer: EngineTrainer, run_json: dict[str, Any], resu
         total_parameters=total,
         sequences=len(trainer.train_dataset),
         threads=torch.get_num_threads(),
-        versions=run_json.get("versions", {}),
+        versions=record.versions,
     )
 
 
@@ -159,24 +154,24 @@ def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile,
     used_step = trainer.checkpointer.load_best(trainer)
     weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
     trainable, total = adapters.parameter_counts(trainer.model)
-    summary = {
-        "outcome": "stopped" if job.stop else "completed",
-        "reason": job.stop.reason,
-        "step": state.global_step,
-        "steps_total": state.max_steps,
-        "epochs": state.epoch,
-        "best_step": state.best_global_step,
-        "best_eval_loss": state.best_metric,
-        "weights": weights,
-        "weights_step": used_step,
-        "tokens": trainer.meter.tokens_total,
-        "seconds": round(seconds, 3),
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "device": _device_name(settings),
-        "peak_allocated_bytes": trainer.peaks.whole().allocated,
-    }
-    write_json_atomic(job.directory / "summary.json", summary)
+    summary = Summary(
+        outcome="stopped" if job.stop else "completed",
+        reason=job.stop.reason,
+        step=state.global_step,
+        steps_total=state.max_steps,
+        epochs=state.epoch,
+        best_step=state.best_global_step,
+        best_eval_loss=state.best_metric,
+        weights=weights,
+        weights_step=used_step,
+        tokens=trainer.meter.tokens_total,
+        seconds=round(seconds, 3),
+        trainable_parameters=trainable,
+        total_parameters=total,
+        device=_device_name(settings),
+        peak_allocated_bytes=trainer.peaks.whole().allocated,
+    ).to_json()
+    write_json_atomic(job.directory / SUMMARY_FILE, summary)
     return summary
 
 

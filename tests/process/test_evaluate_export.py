@@ -23,11 +23,11 @@ from engine.evaluate.run import run as evaluate
 from engine.export import merge, place
 from engine.export.run import run as export
 from engine.models.resolve import resolve_model
-from engine.profile.runjson import SCHEMA_VERSION
 from engine.profile.schema import Profile
 from engine.runs.events import EventWriter, read_events
 from engine.runs.job import Job
 from engine.runs.launch import run_job
+from engine.runs.record import SCHEMA_VERSION
 
 CANARY = "hf_" + "Canary7" * 5
 ROWS = [(f"What comes after {number}?", str(number + 1)) for number in range(12)]

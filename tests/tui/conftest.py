@@ -164,7 +164,7 @@ def make_run(name: str = "support-bot", settings: dict[str, Any] | None = None) 
         "launch": {"device": "cuda"},
     }
     estimate = {"device_bytes": 38 * GIB, "available_bytes": 79 * GIB}
-    return create_run(name, {"settings": chosen, "estimate": estimate}, "")
+    return create_run(name, {"schema_version": 1, "settings": chosen, "estimate": estimate}, "")
 
 
 def record(run: Run, steps: int = 200, total: int = 400, outcome: str = "") -> None:

@@ -44,6 +44,7 @@ def settle(run_id: str = RUN_ID, settings: dict[str, Any] | None = None, **more:
         (path / name).mkdir(parents=True, exist_ok=True)
     chosen = settings or SETTINGS
     run_json = {
+        "schema_version": 1,
         "settings": chosen,
         "provenance": more.pop("provenance", {}),
         "estimate": {"trainable_parameters": 286_720, "device_bytes": 7 * 2**27, "available_bytes": 2**34},

@@ -18,6 +18,7 @@ from engine.hardware.machine import GpuProcess, Machine
 from engine.hardware.probe import read_machine
 from engine.profile.load import load_text
 from engine.runs.launch import worker_environment
+from engine.runs.record import read_record_of
 from tests.tui.conftest import GIB, SIZES, deck, make_run, screen_text, shows, until
 from tests.unit.hardware.conftest import FakeNvml, load_recording
 from tui.app import DeckApp
@@ -114,7 +115,7 @@ async def test_the_card_chosen_is_the_card_of_the_profile_and_of_the_run(
         assert found["reason"].startswith(name)
     record = profiles.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
     assert record["estimate"]["card"] == name
-    assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == uuid
+    assert worker_environment(read_record_of(record).launch)["CUDA_VISIBLE_DEVICES"] == uuid
 
 
 async def test_the_row_of_the_card_says_what_its_uuid_names(recorded: Recorded, place: Path) -> None:
@@ -142,7 +143,7 @@ async def test_the_processor_chosen_is_where_the_profile_runs(recorded: Recorded
         assert settings["launch"] == {"device": "cpu"}
         await shows(pilot, "free on CPU")
     record = profiles.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
-    assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == ""
+    assert worker_environment(read_record_of(record).launch)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 async def test_the_demo_keeps_the_chosen_card_too(recorded: Recorded, place: Path) -> None:
@@ -332,7 +333,8 @@ async def test_a_copied_command_is_told(recorded: Recorded) -> None:
 
 def test_the_run_screen_names_the_card() -> None:
     estimate = {"card": "GPU 1", "device_name": "NVIDIA GeForce RTX 4090", "device_bytes": GIB}
-    facts = make_facts("run", {"settings": {"launch": {"device": "cuda"}}, "estimate": estimate})
+    found = {"schema_version": 1, "settings": {"launch": {"device": "cuda"}}, "estimate": estimate}
+    facts = make_facts("run", read_record_of(found))
     snapshot = RunSnapshot(facts, memory={"peak_reserved_bytes": GIB, "device_total_bytes": 24 * GIB})
     assert "GPU 1 GeForce RTX 4090" in job_line(snapshot).plain
     first = memory_lines(snapshot, 36).plain.splitlines()[0]
@@ -343,5 +345,5 @@ def test_the_run_screen_names_the_card() -> None:
 
 def test_a_run_of_before_says_what_it_can() -> None:
     run = make_run()
-    facts = make_facts(run.id, runs.load_run_json(run))
+    facts = make_facts(run.id, runs.load_record(run.path))
     assert (facts.card, facts.device) == ("", "cuda")

@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from textual.pilot import Pilot
 
 from engine.api import results, runs
-from engine.evaluate.page import _ROWS
+from engine.evaluate.report import KINDS, read_report_of
+from engine.evaluate.report import Score as Measured
 from engine.profile.tables.outcome import Export
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
@@ -34,7 +35,7 @@ from tui.results.exports import (
     size_estimate,
     toggled,
 )
-from tui.results.reader import ResultReader, _sure, make_report
+from tui.results.reader import ResultReader, make_report
 from tui.results.scores import fitting, which_samples
 from tui.results.screen import ResultsScreen
 
@@ -297,13 +298,16 @@ def test_formats_are_chosen_as_the_exporter_takes_them() -> None:
 
 
 def test_sizes_are_told_before_anything_is_written() -> None:
-    run_json = {
+    found = {
+        "schema_version": 1,
         "settings": {"model": {"dtype": "bf16"}},
         "model": {"parameters": 7_000_000_000, "vocab_size": 32_000, "hidden_size": 4096, "tie_word_embeddings": False},
         "estimate": {"trainable_parameters": 40_000_000},
     }
+    record = runs.record_of(found)
+    assert isinstance(record, runs.RunRecord)
     sizes = {
-        name: (size_estimate(name, Choices(), run_json) or 0) / 1e9
+        name: (size_estimate(name, Choices(), record) or 0) / 1e9
         for name in ("adapter", "merged", "nf4", "int8", "gguf q8_0", "gguf q4_0")
     }
     assert sizes["adapter"] == pytest.approx(0.08)
@@ -312,8 +316,8 @@ def test_sizes_are_told_before_anything_is_written() -> None:
     assert 7.0 < sizes["int8"] < 7.4
     assert sizes["gguf q8_0"] == pytest.approx(7.16 * 7.0 / 6.74, rel=0.01)  # llama.cpp's 7B: 7.16 GB of 6.74 B weights
     assert 3.9 < sizes["gguf q4_0"] < 4.2
-    assert size_estimate("merged", Choices(), {}) is None
-    assert size_estimate("merged", Choices(dtype="fp32"), run_json) == 28e9
+    assert size_estimate("merged", Choices(), None) is None
+    assert size_estimate("merged", Choices(dtype="fp32"), record) == 28e9
 
 
 async def test_choices_change_the_command_and_its_words(cpu_machine: object) -> None:
@@ -424,17 +428,21 @@ async def test_hostile_results(size: tuple[int, int], cpu_machine: object, monke
 
 
 def test_reports_and_exports_take_anything() -> None:
-    assert make_report(report()).samples[0].tuned_right
-    assert make_exported({}).written == ()
-    assert make_exported({"parity": {"formats": [3, {}]}, "merged": 5}).of("merged") is not None
-    samples = make_report(report()).samples
+    assert make_report(read_report_of(report())).samples[0].tuned_right
+    assert make_exported(results.result_of({})).written == ()
+    assert make_exported(results.result_of({"parity": {"formats": [3, {}]}, "merged": 5})).of("merged") is not None
+    samples = make_report(read_report_of(report())).samples
     assert [one.number for one in which_samples(samples, "wrong", "")] == [2]
     assert which_samples(samples, "all", "long ago")[0].prompt == SAMPLES[2]["prompt"]
-    scores = make_report(report()).scores
+    scores = make_report(read_report_of(report())).scores
     assert [row.label for row in fitting(scores, 4)] == ["loss per token", "ROUGE-L", "exact match %"]
 
 
 def test_a_loss_that_surely_rises_is_worse() -> None:
-    for label in (label for _, label, _, _ in _ROWS):
-        is_loss = "loss" in label or label == "perplexity"
-        assert _sure(label, "+0.1", "+0.3") == ("worse" if is_loss else "better"), label
+    for kind in KINDS:
+        is_loss = "loss" in kind.label or kind.label == "perplexity"
+        rises, falls = (Measured(kind, 1.0, 1.2, 0.2, interval) for interval in ((0.1, 0.3), (-0.3, -0.1)))
+        assert rises.significance == ("worse" if is_loss else "better"), kind.label
+        assert falls.significance == ("better" if is_loss else "worse"), kind.label
+    assert Measured(KINDS[0], 1.0, 1.2, 0.2, (-0.1, 0.3)).significance == "chance"
+    assert Measured(KINDS[0], 1.0, 1.2, 0.2, None).significance == ""

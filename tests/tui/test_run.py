@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from textual.widgets import Log
 
 from engine.runs.events import EventWriter
+from engine.runs.record import record_of
 from engine.runs.store import Run
 from tests.tui.conftest import SIZES, attached, deck, make_run, record, screen_text, shows, until, worker_alive
 from tui.app import DeckApp
@@ -240,7 +241,7 @@ def test_a_damaged_run_json_still_attaches(tmp_path: Path) -> None:
     run = Run("20260101-101010-broken-1f3a", tmp_path)
     (tmp_path / "run.json").write_text("{")
     assert RunReader(run).snapshot("lost").facts.name == "broken-1f3a"
-    assert make_facts("x", {"settings": 3, "estimate": [], "other": None}).name == "x"
+    assert make_facts("x", record_of({"schema_version": 1, "settings": 3, "estimate": [], "other": None})).name == "x"
     assert short_name("by-hand") == "by-hand"
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from engine.api import fit, profiles, runs
 from engine.api.fit import Plan, Requirements
-from engine.api.runs import Run
+from engine.api.runs import Run, RunRecord
 from engine.errors import EngineError, ExitCode
 from tui.documents import document
 from tui.documents.form import Form
@@ -88,15 +87,15 @@ def run_form(run: Run) -> Form:
 
     It lies where the run's profile lay, so that relative paths of data still mean the same files.
     """
-    run_json = runs.load_run_json(run)
+    record = runs.read_record(run.path)
     path = run.path / "profile.toml"
     text = document.read(path) if path.is_file() else ""
     if not text.strip():
         raise EngineError(
             "the run kept no profile", code=ExitCode.PROFILE, where=str(path), hint="make a new one from screen 1"
         )
-    form = Form(_place(run, run_json), text)
-    for key, entry in _overridden(run_json).items():
+    form = Form(_place(run, record), text)
+    for key, entry in record.overridden.items():
         form.set(key, entry)
     return form
 
@@ -111,19 +110,8 @@ def best_form(sweep: Run) -> Form:
     return Form(document.free_path(f"{short_name(sweep.id)}-best"), document.read(path))
 
 
-def _place(run: Run, run_json: Mapping[str, object]) -> Path:
-    folder = Path(str(run_json.get("base_dir") or "."))
-    written = Path(str(run_json.get("profile_path") or "")).stem
+def _place(run: Run, record: RunRecord) -> Path:
+    folder = record.base_dir or Path(".")
+    written = record.profile_path.stem if record.profile_path else ""
     stem = written if written and written != "profile" else short_name(run.id)
     return document.free_path(stem, folder if folder.is_dir() else None)
-
-
-def _overridden(run_json: Mapping[str, object]) -> dict[str, object]:
-    """Values that the run got from the command line or from a sweep, by key."""
-    provenance = run_json.get("provenance")
-    found = provenance.items() if isinstance(provenance, Mapping) else ()
-    return {
-        str(key): entry["value"]
-        for key, entry in found
-        if isinstance(entry, Mapping) and entry.get("source") == "override" and "value" in entry
-    }

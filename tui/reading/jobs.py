@@ -5,18 +5,15 @@ Read in a thread, once a second while somebody looks. Starting jobs is `engine.a
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.api import runs
-from engine.api.runs import RunFold
+from engine.api.runs import LIVE_STATES, EventReader, Run, RunFold, fold_marks, run_state
 from tui.reading.snapshot import Progress, make_error, make_progress
 from tui.text import safe, short_path
 
 OVER = ("completed", "failed", "stopped", "lost")
-_GRACE_S = 5.0
-"""A job without lock and events that is younger than this is starting, not lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +37,19 @@ class JobReader:
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        self._run = Run(place.name, place)
         self._forget()
 
     def _forget(self, asked: float = 0.0) -> None:
-        self._fold, self._offset, self._asked = RunFold(), 0, asked
+        self._fold, self._asked = RunFold(), asked
+        self._events = EventReader(self._run.events_path)
         self._warnings: list[str] = []
 
     def read(self, *, starting: bool = False) -> JobView:
         """Where it is now; `starting`: this deck's worker lives, though it may not hold the lock yet."""
-        alive = runs.holder_pid(self.place / "lock") is not None or starting
         self._advance()
         fold = self._fold
-        state = "running" if alive else self._over()
+        state = self._state(starting)
         return JobView(
             state,
             safe(fold.phase, 30),
@@ -67,19 +65,18 @@ class JobReader:
         asked = _modified(self.place / "job.json")
         if asked != self._asked:  # another job took the place of the last one
             self._forget(asked)
-        events, self._offset = runs.read_events(self.place / "events.jsonl", self._offset)
-        for event in events:
+        for event in self._events.read():
             self._fold.apply(event)
             if event["type"] == "warning":
                 self._warnings.append(safe(event.get("message", ""), 400))
 
-    def _over(self) -> str:
-        if self._fold.finished:
-            outcome = str(self._fold.finished.get("outcome"))
-            return outcome if outcome in OVER else "failed"
-        if not self._asked:
-            return ""
-        return "running" if not self._fold.last_time and time.time() - self._asked < _GRACE_S else "lost"
+    def _state(self, starting: bool) -> str:
+        """As a run's; whatever lives is `running`, and what was never asked for has no state."""
+        fold = self._fold
+        found = run_state(self._run, fold_marks(fold, begun=bool(fold.last_time)))
+        if starting or found in LIVE_STATES:
+            return "running" if starting or self._asked or runs.holder_pid(self._run.lock_path) is not None else ""
+        return found if self._asked or fold.finished else ""
 
     def _error(self, state: str) -> tuple[str, ...]:
         if state == "lost":

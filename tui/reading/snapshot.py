@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.api import fit, runs
-from engine.api.runs import RunFold
+from engine.api.runs import RunFold, RunRecord
 from engine.errors import EngineError
+from engine.jsonvalues import Unreadable
 from tui.charts.decimate import Point
 from tui.text import safe
 
@@ -71,6 +72,8 @@ class Facts:
     device: str = ""
     card: str = ""
     """`GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = CPU, or not known."""
+    problem: str = ""
+    """Why run.json cannot be read; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,33 +131,30 @@ def error_lines(error: EngineError) -> tuple[str, ...]:
     return tuple(line for line in found if line)
 
 
-def make_facts(run_id: str, run_json: Mapping[str, Any]) -> Facts:
-    """The unchanging part, from run.json; anything may be missing there."""
-    settings = _table(run_json, "settings")
-    estimate = _table(run_json, "estimate")
-    tuning = str(_table(settings, "tuning").get("method") or "")
-    method = str(_table(settings, "quantization").get("method") or "none")
+def make_facts(run_id: str, found: RunRecord | Unreadable | None) -> Facts:
+    """The unchanging part, from run.json; of one that cannot be read only why."""
+    if found is None or isinstance(found, Unreadable):
+        return Facts(run_id=safe(run_id), name=safe(short_name(run_id)), problem=safe(found or "", 300))
+    tuning, method = found.text("tuning.method"), found.text("quantization.method") or "none"
     words = {"lora": "LoRA" if method == "none" else f"QLoRA {method}"}.get(tuning, tuning)
-    dtype = str(_table(settings, "model").get("dtype") or "")
-    launch = _table(settings, "launch")
     return Facts(
         run_id=safe(run_id),
-        name=safe(settings.get("name") or short_name(run_id)),
-        model=safe(_table(settings, "model").get("name_or_path") or ""),
-        how=safe(f"{words} {dtype}".strip()),
-        predicted_bytes=_bytes(estimate, "device_bytes"),
-        available_bytes=_bytes(estimate, "available_bytes"),
-        device=safe(_device(launch, estimate)),
-        card=safe(estimate.get("card") or ""),
+        name=safe(found.text("name") or short_name(run_id)),
+        model=safe(found.text("model.name_or_path")),
+        how=safe(f"{words} {found.text('model.dtype')}".strip()),
+        predicted_bytes=found.prediction.device_bytes,
+        available_bytes=found.prediction.available_bytes,
+        device=safe(_device(found)),
+        card=safe(found.prediction.card),
     )
 
 
-def _device(launch: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
+def _device(record: RunRecord) -> str:
     """`GPU 1 GeForce RTX 4090`; what the settings say where the plan's card is not known."""
-    card = estimate.get("card")
+    card = record.prediction.card
     if card:
-        return f"{card} {fit.model_name(str(estimate.get('device_name') or ''))}"
-    return str(launch.get("device") or "")
+        return f"{card} {fit.model_name(record.prediction.device_name)}"
+    return record.text("launch.device")
 
 
 def short_name(run_id: str) -> str:
@@ -162,16 +162,6 @@ def short_name(run_id: str) -> str:
     parts = run_id.split("-", 2)
     dated = len(parts) == 3 and len(parts[0]) == 8 and len(parts[1]) == 6 and (parts[0] + parts[1]).isdigit()
     return parts[2] if dated else run_id
-
-
-def _table(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = holder.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _bytes(holder: Mapping[str, Any], key: str) -> int | None:
-    found = holder.get(key)
-    return int(found) if isinstance(found, (int, float)) else None
 
 
 def make_progress(fold: RunFold) -> Progress | None:

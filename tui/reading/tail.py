@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.api.fit import GIB
-from engine.api.runs import Curve, Event, Run, RunFold, load_run_json, pending, read_events, run_state, worker_pid
-from engine.errors import EngineError
+from engine.api.runs import Curve, Event, EventReader, Run, RunFold, fold_marks, load_record, run_state
 from tui.background import in_thread
 from tui.charts.decimate import Buckets, Point, Smooth, binned
 from tui.reading.snapshot import (
@@ -47,11 +46,23 @@ Post = Callable[[RunSnapshot], object]
 class RunReader:
     """The fold and the curves of one run, advanced by `read`; used by one thread."""
 
-    def __init__(self, run: Run, offset: int = 0) -> None:
+    def __init__(self, run: Run, events: EventReader | None = None) -> None:
         self.run = run
-        self.fold = RunFold()
         self.facts: Facts | None = None
-        self.offset = offset
+        self.window: tuple[float, float] | None = None
+        """Steps that somebody wants to see at full resolution."""
+        self._events = events or EventReader(run.events_path, limit_bytes=CHUNK_BYTES)
+        self._skipped = self._events.offset > 0
+        self._forget()
+
+    @property
+    def offset(self) -> int:
+        """How much of the file has been read."""
+        return self._events.offset
+
+    def _forget(self) -> None:
+        """As before the first event."""
+        self.fold = RunFold()
         self._phases: list[str] = []
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
@@ -59,19 +70,19 @@ class RunReader:
         self._lines_total = 0
         self._smooth = Smooth()
         self._taken = 0
-        self.window: tuple[float, float] | None = None
-        """Steps that somebody wants to see at full resolution."""
         self._memory = {name: Buckets() for name, _ in MEMORY}
         self._memory_since: float | None = None
         self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
 
     def read(self) -> bool:
         """Take at most one chunk of new events; True when there were any."""
-        events, offset = read_events(self.run.events_path, self.offset, limit_bytes=CHUNK_BYTES)
-        changed, self.offset = offset != self.offset, offset
+        before, restarts = self._events.offset, self._events.restarts
+        events = self._events.read()
+        if self._events.restarts != restarts:
+            self._forget()
         for event in events:
             self._apply(event)
-        return changed
+        return self._events.offset != before
 
     def _apply(self, event: Event) -> None:
         before = self.fold.lines[-1] if self.fold.lines else None
@@ -150,17 +161,9 @@ class RunReader:
         return Detail(low, high, curves)
 
     def state(self) -> str:
-        """The run's state without reading its file again where the fold knows."""
-        if worker_pid(self.run) is not None:
-            if not (self.fold.started or self.fold.step):
-                return "starting"
-            return "stopping" if pending(self.run.path, "stop") else "running"
-        if self.fold.finished:
-            return safe(self.fold.finished.get("outcome") or "failed", 20)
-        try:
-            return safe(run_state(self.run), 20) if self.run.path.is_dir() else "removed"
-        except FileNotFoundError:  # just now
-            return "removed"
+        """The run's state, without reading the file's end again where all of it is folded."""
+        marks = fold_marks(self.fold, begun=self._skipped) if self._events.at_end else None
+        return run_state(self.run, marks)
 
     def snapshot(self, state: str) -> RunSnapshot:
         """What there is to see now."""
@@ -205,10 +208,7 @@ class RunReader:
         )
 
     def _read_facts(self) -> Facts:
-        try:
-            return make_facts(self.run.id, load_run_json(self.run))
-        except EngineError:
-            return make_facts(self.run.id, {})
+        return make_facts(self.run.id, load_record(self.run.path))
 
 
 class RunTail:
@@ -279,15 +279,11 @@ class RunTail:
 def newest_part(run: Run) -> RunReader | None:
     """A reader of a long file's end: how the run stands, while its history is still read. None for a short one."""
     try:
-        size = run.events_path.stat().st_size
-        if size < LONG_BYTES:
+        if run.events_path.stat().st_size < LONG_BYTES:
             return None
-        with run.events_path.open("rb") as file:
-            file.seek(size - NEWEST_BYTES)
-            offset = size - NEWEST_BYTES + len(file.readline())
     except OSError:
         return None
-    return RunReader(run, offset)
+    return RunReader(run, EventReader.at_tail(run.events_path, NEWEST_BYTES))
 
 
 def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:

@@ -154,7 +154,7 @@ same token    how often the likeliest next token is the same
 
     def show(self, results: Results) -> None:
         """Bring the pane up to date."""
-        if self._choices is None and results.run_json:
+        if self._choices is None and results.record:
             self._choices = results.profile
         self._results = results
         self._draw()
@@ -201,7 +201,7 @@ def format_row(name: str, choices: Choices, results: Results, width: int, curren
     at = _columns(width)
     written = results.exported.of(name) if results.exported else None
     chosen = choices.has(name)
-    estimate = size_estimate(name, choices, results.run_json)
+    estimate = size_estimate(name, choices, results.record)
     size = format_bytes(written.size_bytes) if written else f"~{format_bytes(estimate)}" if estimate else "–"
     cells: list[Part] = [
         ("> " if current else "  ", "bold"),

@@ -5,13 +5,16 @@ Not here: which formats there are and what each takes (`engine.export.formats`, 
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.api import results
-from tui.reading.snapshot import value
+from engine.api.results import ExportReport, ExportResult, FormatReport
+from engine.api.runs import RunRecord
+from engine.jsonvalues import table_in
 from tui.text import safe, short_path
 
 DTYPES = ("", *results.DTYPES)
@@ -46,8 +49,8 @@ class Choices:
 
 def first_choices(settings: Mapping[str, Any]) -> Choices:
     """What the run's profile asks for."""
-    export = _table(settings, "export")
-    adapter = _table(settings, "tuning").get("method", "lora") == "lora"
+    export = table_in(settings, "export")
+    adapter = table_in(settings, "tuning").get("method", "lora") == "lora"
     quantized = tuple(kind for kind in results.QUANTIZED if kind in (export.get("quantized") or ()))
     gguf = tuple(kind for kind in results.GGUF if kind in (export.get("gguf") or ()))
     return Choices(adapter, export.get("merged") is not False, quantized, gguf)
@@ -92,14 +95,9 @@ def command(run_id: str, choices: Choices, profile: Choices) -> str:
     return shlex.join(words)
 
 
-def size_estimate(name: str, choices: Choices, run_json: Mapping[str, Any]) -> float | None:
+def size_estimate(name: str, choices: Choices, record: RunRecord | None) -> float | None:
     """About how large the row `name` of FORMATS will be; None when the model's shape is not known."""
-    return results.estimated_bytes(name.removeprefix("gguf "), run_json, choices.dtype)
-
-
-def _table(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    table = holder.get(key)
-    return table if isinstance(table, Mapping) else {}
+    return None if record is None else results.estimated_bytes(name.removeprefix("gguf "), record, choices.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,47 +131,49 @@ class Exported:
         return next((one for one in self.written if one.name == name), None)
 
 
-def make_exported(result: Mapping[str, Any]) -> Exported:
-    """The export of a job's result; whatever is missing there is left out."""
-    formats = _table(result, "parity").get("formats")
-    entries = [made for made in (formats if isinstance(formats, list) else ()) if isinstance(made, Mapping)]
-    compared = {str(made.get("format")): made for made in entries if "file" not in made}
+def make_exported(result: ExportResult) -> Exported:
+    """A finished export ready to show."""
+    report = result.report
     written = [
-        _written(name, result[name], value(result, f"{name}_bytes"), compared.get(name, {}))
-        for name in ("adapter", "merged", *results.QUANTIZED)
-        if result.get(name)
+        _written(name, path, result.sizes_bytes.get(name), _directory(report, name))
+        for name, path in result.paths.items()
     ]
-    for made in entries:
-        if "file" in made:
-            kind = safe(made.get("format") or "", 20).removeprefix("gguf").lstrip(" -_")
-            path = f"{result.get('gguf')}/{made.get('file')}"
-            written.append(_written(f"gguf {kind}", path, value(made, "size_bytes"), made))
+    for made in report.formats:
+        if made.file is not None:
+            kind = safe(made.format, 20).removeprefix("gguf").lstrip(" -_")
+            written.append(_written(f"gguf {kind}", f"{result.gguf}/{made.file}", made.size_bytes, made))
+    merged = _directory(report, "merged")
     return Exported(
-        output=short_path(result.get("output") or ""),
-        dtype=safe(result.get("dtype") or "", 12),
-        card=short_path(result.get("card") or ""),
-        seconds=value(result, "seconds"),
-        answer=_answer(compared.get("merged", {})),
+        output=short_path(result.output),
+        dtype=safe(result.dtype, 12),
+        card=short_path(result.card),
+        seconds=result.seconds,
+        answer=safe(merged.answers[0].text, 200) if merged and merged.answers else "",
         written=tuple(written),
     )
 
 
-def _answer(made: Mapping[str, Any]) -> str:
-    """What a format answered to the first prompt."""
-    answers = made.get("answers")
-    first = answers[0] if isinstance(answers, list) and answers else None
-    return safe(first.get("text") or "", 200) if isinstance(first, Mapping) else ""
+def _directory(report: ExportReport, name: str) -> FormatReport | None:
+    """The entry of a format that is a directory."""
+    return next((made for made in report.formats if made.format == name and made.file is None), None)
 
 
-def _written(name: str, path: object, size: float | None, entry: Mapping[str, Any]) -> Written:
+def _written(name: str, path: str, size: float | None, made: FormatReport | None) -> Written:
+    if made is None:
+        return Written(name, short_path(path), size)
+    figures = made.figures
     return Written(
         name,
         short_path(path),
         size,
-        value(entry, "max_abs_diff"),
-        value(entry, "mean_abs_diff"),
-        value(entry, "relative_rms"),
-        value(entry, "top1_agreement"),
-        safe(entry.get("against") or "", 60),
-        value(entry, "positions"),
+        _known(figures.max_abs_diff),
+        _known(figures.mean_abs_diff),
+        _known(figures.relative_rms),
+        _known(figures.top1_agreement),
+        safe(made.against, 60),
+        figures.positions or None,
     )
+
+
+def _known(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure

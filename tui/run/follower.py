@@ -82,7 +82,7 @@ class RunFollower:
             return False
         if isinstance(message, StartFailed):
             self.stop()
-            base = self.latest or RunSnapshot(make_facts(message.run.id, {}))
+            base = self.latest or RunSnapshot(make_facts(message.run.id, None))
             self.latest = replace(base, state="not started", error=error_lines(message.error))
             return True
         # A run that could not start is removed: its error stays on the screen.

@@ -10,8 +10,7 @@ from typing import Any
 from engine.api import results
 from engine.api import runs as runs_api
 from engine.api.runs import Run
-from engine.errors import EngineError
-from engine.files import read_json
+from engine.jsonvalues import Unreadable
 from engine.text import format_bytes, format_count, format_duration
 from tui.charts.decimate import Point
 from tui.reading.snapshot import RunSnapshot, short_name, value
@@ -79,7 +78,7 @@ def _pairs(points: Sequence[Point]) -> Pairs:
 def _numbers(shot: RunSnapshot, run: Run) -> tuple[dict[str, str], dict[str, float]]:
     """Texts by label, and those that can be ranked as numbers."""
     texts, scores = _training(shot)
-    trained = value(_json(run, "summary.json"), "trainable_parameters")
+    trained = runs_api.summary_or_empty(run.path).trainable_parameters
     texts["trained values"] = format_count(trained) if trained is not None else "n/a"
     more, judged = _evaluation(run)
     return {**texts, **more}, {**scores, **judged}
@@ -110,38 +109,25 @@ def _peak(shot: RunSnapshot) -> float | None:
 
 def _evaluation(run: Run) -> tuple[dict[str, str], dict[str, float]]:
     """The verdict and what the tuned model scored, as texts and, where they can be ranked, as numbers."""
-    report = _json(run, "eval/report.json")
-    if not report:
+    report = results.load_report(run.path / results.EVALUATION_FOLDER)
+    if isinstance(report, Unreadable):
         return {}, {}
-    tuned = report.get("tuned")
-    perplexity = value(tuned if isinstance(tuned, Mapping) else None, "perplexity")
-    texts = {"verdict": safe(report.get("verdict") or "n/a", 30), "perplexity, tuned": number(perplexity, ".3f")}
-    try:
-        rows = {row[0]: row[2] for row in results.score_rows(report)}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        rows = {}
-    texts |= {f"{label}, tuned": safe(rows[label], 20) for label in ("ROUGE-L", "exact match %") if label in rows}
+    perplexity = report.tuned.get("perplexity")
+    texts = {"verdict": safe(report.verdict or "n/a", 30), "perplexity, tuned": number(perplexity, ".3f")}
+    for score in report.scores:
+        if score.kind.key in ("rougeL", "exact_match"):
+            texts[f"{score.kind.label}, tuned"] = results.number_text(score.kind, score.tuned)
     return texts, {} if perplexity is None else {"perplexity, tuned": perplexity}
 
 
-def _json(run: Run, name: str) -> dict[str, Any]:
-    try:
-        return read_json(run.path / name)
-    except (OSError, ValueError):
-        return {}
-
-
 def _settings(run: Run) -> dict[str, Setting]:
-    try:
-        provenance = runs_api.load_run_json(run).get("provenance")
-    except EngineError:
-        return {}
-    if not isinstance(provenance, Mapping):
+    found = runs_api.load_record(run.path)
+    if isinstance(found, Unreadable):
         return {}
     return {
-        safe(key, 80): (_text(entry.get("value")), safe(entry.get("source") or "", 12))
-        for key, entry in provenance.items()
-        if isinstance(entry, Mapping) and key not in _UNTOLD
+        safe(key, 80): (_text(origin.value), safe(origin.source, 12))
+        for key, origin in found.provenance.items()
+        if key not in _UNTOLD
     }
 
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.api import runs as runs_api
 from engine.api import sweeps as sweeps_api
-from engine.api.runs import Run, RunFold
+from engine.api.runs import EventReader, Run, RunFold, SweepTrial
 from engine.errors import EngineError
+from engine.jsonvalues import Unreadable
 from tui.reading.snapshot import Facts, error_lines, make_facts, short_name, value
 from tui.text import safe
 
 MOST = 500
 _TAIL_BYTES = 128 * 1024
-START_GRACE_S = 20.0
-"""A run without worker and events that is younger than this is starting, not lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +110,8 @@ class Listing:
 class _Kept:
     stamp: tuple[float, int]
     fold: RunFold
+    cut: bool
+    """Whether the fold begins within the file."""
     facts: Facts
     trial: Trial | None
 
@@ -134,9 +134,11 @@ class RunList:
     def _row(self, run: Run) -> RunRow | None:
         try:
             kept = self._known(run)
-            state = _state(run, kept)
         except OSError:
             return None  # removed while we looked
+        state = runs_api.run_state(run, runs_api.fold_marks(kept.fold, begun=kept.cut))
+        if state == "removed":
+            return None
         fold = kept.fold
         return RunRow(
             run,
@@ -146,7 +148,7 @@ class RunList:
             fold.steps_total,
             value(fold.best_eval or fold.last_eval or None, "loss"),
             fold.last_time or kept.stamp[0],
-            error_lines(EngineError.from_dict(fold.error)) if fold.error else (),
+            _error(kept),
             kept.trial,
         )
 
@@ -154,9 +156,9 @@ class RunList:
         stamp = _stamp(run)
         kept = self._kept.get(run.id)
         if kept is None:
-            kept = self._kept[run.id] = _Kept(stamp, _fold_tail(run), *_read_settings(run))
+            kept = self._kept[run.id] = _Kept(stamp, *_fold_tail(run), *_read_settings(run))
         elif kept.stamp != stamp:
-            kept.stamp, kept.fold = stamp, _fold_tail(run)
+            kept.stamp, (kept.fold, kept.cut) = stamp, _fold_tail(run)
         return kept
 
 
@@ -166,16 +168,11 @@ def _sweeps() -> Iterator[SweepFacts]:
             yield read_sweep(sweep)
 
 
-def _state(run: Run, kept: _Kept) -> str:
-    """As `engine.api.run_state`, without reading the events again."""
-    if runs_api.worker_pid(run) is not None:
-        if not kept.stamp[1]:
-            return "starting"
-        return "stopping" if runs_api.pending(run.path, "stop") else "running"
-    if kept.fold.finished:
-        return safe(kept.fold.finished.get("outcome") or "failed", 20)
-    young = not kept.fold.started and time.time() - kept.stamp[0] < START_GRACE_S
-    return "starting" if young and not kept.fold.step else "lost"
+def _error(kept: _Kept) -> tuple[str, ...]:
+    """What the worker reported, else why run.json cannot be read."""
+    if kept.fold.error:
+        return error_lines(EngineError.from_dict(kept.fold.error))
+    return (kept.facts.problem,) if kept.facts.problem else ()
 
 
 def _stamp(run: Run) -> tuple[float, int]:
@@ -188,22 +185,17 @@ def _stamp(run: Run) -> tuple[float, int]:
 
 
 def _read_settings(run: Run) -> tuple[Facts, Trial | None]:
-    try:
-        run_json = runs_api.load_run_json(run)
-    except EngineError:
-        return make_facts(run.id, {}), None
-    return make_facts(run.id, run_json), make_trial(run_json.get("sweep"))
+    found = runs_api.load_record(run.path)
+    return make_facts(run.id, found), None if isinstance(found, Unreadable) else make_trial(found.trial)
 
 
-def _fold_tail(run: Run) -> RunFold:
-    """Fold of the last events: enough for the step, the newest evaluation and how it ended."""
-    fold = RunFold()
-    if not run.events_path.exists():
-        return fold
-    offset = max(0, run.events_path.stat().st_size - _TAIL_BYTES)
-    for event in runs_api.read_events(run.events_path, offset)[0]:
+def _fold_tail(run: Run) -> tuple[RunFold, bool]:
+    """Fold of the last events, and whether there are more before: enough for the step and how it ended."""
+    fold, reader = RunFold(), EventReader.at_tail(run.events_path, _TAIL_BYTES)
+    cut = reader.offset > 0
+    for event in reader.read():
         fold.apply(event)
-    return fold
+    return fold, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,17 +229,12 @@ class SweepFacts:
     last_time: float = 0.0
 
 
-def make_trial(found: object) -> Trial | None:
-    """A run's place in a sweep, from run.json; None for a run that stands alone."""
-    if not isinstance(found, Mapping) or not found.get("id"):
+def make_trial(found: SweepTrial | None) -> Trial | None:
+    """A run's place in a sweep, ready to show; None for a run that stands alone."""
+    if found is None:
         return None
-    number, params = found.get("trial"), found.get("params")
-    pairs = params.items() if isinstance(params, Mapping) else ()
-    return Trial(
-        safe(found["id"], 80),
-        number if isinstance(number, int) else 0,
-        tuple((safe(str(key).rpartition(".")[2], 40), _short(setting)) for key, setting in pairs),
-    )
+    pairs = ((safe(str(key).rpartition(".")[2], 40), _short(setting)) for key, setting in found.params.items())
+    return Trial(safe(found.sweep, 80), found.number or 0, tuple(pairs))
 
 
 def _short(setting: Any) -> str:

@@ -16,6 +16,7 @@ from engine.profile.load import load_text
 from engine.resolve.resolve import resolve_profile
 from engine.runs.events import Event, read_events
 from engine.runs.launch import worker_environment
+from engine.runs.record import JobRequest, read_record_of
 from engine.runs.store import new_directory
 from engine.selftest.checks import FAILED, PASSED, Finding
 
@@ -66,14 +67,14 @@ def train(params: dict[str, Any]) -> Finding:
     try:
         write_text_atomic(run.path / "profile.toml", text)
         write_json_atomic(run.path / "run.json", run_json)
-        write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "resume": False})
+        write_json_atomic(run.path / "job.json", JobRequest("train").to_json())
         with (run.path / "worker.log").open("wb") as log:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=worker_environment(run_json),
+                env=worker_environment(read_record_of(run_json).launch),
                 cwd=run.path,
                 check=False,
             )

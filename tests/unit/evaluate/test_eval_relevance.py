@@ -42,10 +42,10 @@ def measured(own: float, other: float) -> Measured:
 )
 def test_what_is_lost_of_the_prompt_counts(base: tuple[float, float], tuned: tuple[float, float], word: str) -> None:
     report = compare(measured(*base), measured(*tuned), ROWS)
-    assert report["verdict"] == word, report["verdict_reason"]
+    assert report.verdict == word, report.verdict_reason
     lost = base[1] - base[0] - (tuned[1] - tuned[0])
-    assert report["delta"]["relevance"] == pytest.approx(-lost, abs=1e-6)
-    assert ("dependence on the prompt" in report["verdict_reason"]) == (lost > 0.1 * (base[1] - base[0]) + 0.01)
+    assert report.delta["relevance"] == pytest.approx(-lost, abs=1e-6)
+    assert ("dependence on the prompt" in report.verdict_reason) == (lost > 0.1 * (base[1] - base[0]) + 0.01)
 
 
 def test_prompts_move_by_one_and_answers_stay() -> None:

@@ -84,7 +84,7 @@ def test_what_the_base_could_not_read_does_not_count() -> None:
     after = [RowLoss(loss.nll * (1 if number < 8 else 9), 25) for number, loss in enumerate(before)]
     found = judge(kept(vouched=False), before, after)
     assert (found.counted, found.tokens, found.forgetting) == (8, 200, False)
-    assert {name: group["counted"] for name, group in found.groups.items()} == {"two": 4, "one": 4}
+    assert {name: group.counted for name, group in found.groups.items()} == {"two": 4, "one": 4}
     # What a person names counts whole.
     assert judge(kept(), before, after).forgetting
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from engine.cli.evaluate import evaluate
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.target import Asked, job_of
-from engine.profile.runjson import SCHEMA_VERSION
 from engine.profile.schema import Profile
+from engine.runs.record import SCHEMA_VERSION
 
 
 @pytest.fixture

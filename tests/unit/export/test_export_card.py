@@ -11,9 +11,12 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from engine.evaluate.report import EvaluationReport, read_report_of
 from engine.export.card import Facts, card_text
+from engine.export.report import FormatReport, format_of
 from engine.inference.run import OpenedRun
 from engine.profile.schema import Profile
+from engine.runs.record import read_record_of
 
 TOKEN = "hf_" + "Canary0" * 5
 
@@ -30,6 +33,8 @@ def facts(
         "launch": {"device": "cuda", "gpu": "GPU-1234-uuid"},
     }
     run_json = {
+        "schema_version": 1,
+        "settings": profile,
         "provenance": {
             "train.learning_rate": {"value": 2e-4, "source": "auto", "reason": "LoRA | see /home/alice/notes.txt"},
             "lora.r": {"value": 16, "source": "profile", "reason": ""},
@@ -49,8 +54,26 @@ def facts(
     numbers = {"rows": 940, "tokens": 90000, "trained_tokens": 50000}
     (tmp_path / "data" / "report.json").write_text(json.dumps({"datasets": [part], "train": numbers}))
     weights = tmp_path / ("model" if more.get("method") in ("full", "freeze") else "adapter")
-    trained = OpenedRun(tmp_path, run_json, Profile.model_validate(profile), tmp_path, weights)
-    return Facts(kind, trained, base, hub, "bf16", 2**31, more.get("parity"), more.get("report"), PARITY)
+    trained = OpenedRun(tmp_path, read_record_of(run_json), Profile.model_validate(profile), tmp_path, weights)
+    return Facts(
+        kind,
+        trained,
+        base,
+        hub,
+        "bf16",
+        2**31,
+        _entry(more.get("parity")),
+        _report(more.get("report")),
+        format_of(PARITY),
+    )
+
+
+def _entry(found: dict[str, Any] | None) -> FormatReport | None:
+    return None if found is None else format_of(found)
+
+
+def _report(found: dict[str, Any] | None) -> EvaluationReport | None:
+    return None if found is None else read_report_of({"counts": {}, "samples": [], "seconds": 3.0, **found})
 
 
 ANSWER = {"text": "hi", "tokens": 2, "stopped": True, "same_as_merged": True}

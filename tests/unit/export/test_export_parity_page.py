@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.export.parity_page import page, table_lines
+from engine.export.report import report_of
 
 
 def made(name: str, **more: Any) -> dict[str, Any]:
@@ -40,7 +41,7 @@ REPORT = {
 
 
 def test_the_table_fits_80_columns() -> None:
-    lines = table_lines(REPORT)
+    lines = table_lines(report_of(REPORT))
     assert [line.split()[0] for line in lines] == ["format", "merged", "int8-dynamic", "q4_0"]
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) <= 80
@@ -51,7 +52,7 @@ def test_the_table_fits_80_columns() -> None:
 
 
 def test_the_page_holds_rows_and_answers_and_no_controls() -> None:
-    text = page(REPORT)
+    text = page(report_of(REPORT))
     for wanted in (
         "int8-dynamic  against base + adapter in bf16: largest difference 1.5, mean 0.25; off by 18.4%, 0.3 allowed",
         "stored as bf16 (8,000,000,000 values)",

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, ExitCode
-from engine.export.place import MARK, building, check_space, check_target, disk_errors, recover, size_bytes
+from engine.export.place import building, check_space, check_target, disk_errors, recover, size_bytes
+from engine.export.report import MARK_FILE
 
 
 def export(target: Path, text: str) -> None:
     with building(target) as folder:
-        (folder / MARK).write_text("{}")
+        (folder / MARK_FILE).write_text("{}")
         (folder / "model").write_text(text)
 
 

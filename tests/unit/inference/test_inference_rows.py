@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, ExitCode
-from engine.evaluate.page import page
+from engine.evaluate.page import page as page_of
+from engine.evaluate.report import read_report_of
 from engine.inference.rows import choose, read_held_out
 from engine.text import columns_of, wrap
 
@@ -67,6 +68,10 @@ def test_choice_is_spread_over_all_rows(tmp_path: Path) -> None:
     assert [one.prompt for one in choose(rows, 5)] == ["0", "2", "4", "6", "8"]
     assert len(choose(rows, 10)) == len(choose(rows, 99)) == 10
     assert [one.prompt for one in choose(rows, 3)] == ["0", "3", "6"]
+
+
+def page(found: dict[str, Any]) -> str:
+    return page_of(read_report_of(found))
 
 
 def report(**more: Any) -> dict[str, Any]:

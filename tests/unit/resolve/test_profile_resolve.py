@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -14,7 +14,7 @@ from engine.models.resolve import resolve_model
 from engine.profile.fields import canonical, profile_fields
 from engine.profile.fieldspec import DECIDED_BY_DATA
 from engine.profile.load import load_text
-from engine.profile.runjson import from_run_json
+from engine.profile.runjson import settings_of
 from engine.profile.save import profile_text
 from engine.recommend.device import on_device
 from engine.recommend.plan import Requirements
@@ -22,6 +22,7 @@ from engine.recommend.search import plan_model
 from engine.resolve.fill import requirements_of
 from engine.resolve.resolve import as_written, plan_to_profile, resolve_profile
 from engine.runs.launch import worker_environment
+from engine.runs.record import read_record_of
 from tests.unit.profile_machines import DATA, MODEL, gpu, machine
 
 
@@ -109,7 +110,7 @@ def test_a_gpu_is_named_by_number_or_uuid_and_recorded_by_uuid(load, written):
     assert record["settings"]["launch"]["gpu"] == "GPU-bbbb2222"
     assert record["estimate"]["card"] == resolved.plan.card == "GPU 1"
     assert record["estimate"]["available_bytes"] < 5 * GIB
-    assert worker_environment(record)["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb2222"
+    assert worker_environment(read_record_of(record).launch)["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb2222"
     assert record["provenance"]["launch.gpu"] == {"value": "GPU-bbbb2222", "source": "profile", "reason": "GPU 1 Card"}
     assert record["provenance"]["launch.device"]["reason"] == "GPU 1 Card: asked for"
 
@@ -192,9 +193,10 @@ def test_run_json_goes_there_and_back(load, gpu_machine):
     resolved = resolve_profile(load(MODEL + DATA, "train.seed=9"), gpu_machine)
     text = json.dumps(resolved.to_run_json(), allow_nan=False)
     found = json.loads(text)
-    settings, provenance, base_dir = from_run_json(found)
+    record = read_record_of(found)
+    settings, base_dir = settings_of(record)
     assert settings == resolved.settings
-    assert provenance == resolved.provenance
+    assert {key: asdict(origin) for key, origin in record.provenance.items()} == resolved.provenance
     assert base_dir == resolved.base_dir
     estimate = found["estimate"]
     assert estimate["device_bytes"] == resolved.plan.estimate.device_bytes
@@ -223,7 +225,7 @@ def test_run_json_names_no_other_processes(load):
 def test_a_damaged_run_json_is_refused(load, cpu_machine, change, said):
     found = resolve_profile(load(MODEL + DATA), cpu_machine).to_run_json() | change
     with pytest.raises(EngineError, match=said) as raised:
-        from_run_json(found)
+        settings_of(read_record_of(found))
     assert raised.value.code is ExitCode.PROFILE
 
 

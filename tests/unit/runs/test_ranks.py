@@ -7,6 +7,7 @@ import pytest
 from engine.errors import EngineError, ExitCode
 from engine.runs import launch
 from engine.runs.ranks import forget_rank, refuse_ranks, without_rank
+from engine.runs.record import LaunchSettings
 
 TASK = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}
 RANKS = {
@@ -52,7 +53,7 @@ def test_nothing_of_a_launcher_reaches_a_worker(monkeypatch: pytest.MonkeyPatch)
     left_by = {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_FSDP": "true"}
     for name, value in {**left_by, "TORCHELASTIC_RUN_ID": "none", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
-    found = launch.worker_environment({})
+    found = launch.worker_environment(LaunchSettings())
     assert not {*left_by, "TORCHELASTIC_RUN_ID"} & set(found)
     assert found["SLURM_JOB_ID"] == "7"
 

@@ -14,12 +14,13 @@ from engine.files import write_json_atomic
 from engine.runs import control, store
 from engine.runs.events import EventWriter
 from engine.runs.lock import acquire, holder_pid
+from engine.runs.state import run_state
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    return store.create_run("my run", {"settings": {}}, "# profile\n")
+    return store.create_run("my run", {"schema_version": 1, "settings": {}}, "# profile\n")
 
 
 @pytest.fixture
@@ -38,34 +39,34 @@ def holder(run):
 
 
 def test_states_without_a_worker(run):
-    assert store.run_state(run) == "starting"
+    assert run_state(run) == "starting"
     events = EventWriter(run.events_path)
     events.write("started", steps_total=3)
-    assert store.run_state(run) == "lost"
+    assert run_state(run) == "lost"
     events.write("finished", outcome="completed", step=3)
-    assert store.run_state(run) == "completed"
+    assert run_state(run) == "completed"
     events.write("started", steps_total=3, resumed_from_step=3)
-    assert store.run_state(run) == "lost"
+    assert run_state(run) == "lost"
 
 
 def test_a_resumed_run_is_starting_before_its_worker_has_the_lock(run):
     events = EventWriter(run.events_path)
     events.write("started", steps_total=3)
     events.write("finished", outcome="stopped", step=1)
-    assert store.run_state(run) == "stopped"
+    assert run_state(run) == "stopped"
     write_json_atomic(run.path / "job.json", {"v": 1, "job": "train", "asked_at": time.time() + 0.01})
-    assert store.run_state(run) == "starting"
+    assert run_state(run) == "starting"
     os.utime(run.path / "job.json", (1_000_000, 1_000_000))
-    assert store.run_state(run) == "lost"
+    assert run_state(run) == "lost"
 
 
 def test_states_with_a_worker(run, holder):
     assert holder_pid(run.lock_path) == holder.pid
-    assert store.run_state(run) == "starting"
+    assert run_state(run) == "starting"
     EventWriter(run.events_path).write("started")
-    assert store.run_state(run) == "running"
+    assert run_state(run) == "running"
     control.request(run.path, "stop")
-    assert store.run_state(run) == "stopping"
+    assert run_state(run) == "stopping"
     with pytest.raises(EngineError, match="is running") as caught:
         store.remove_run(run)
     assert caught.value.code is ExitCode.RESOURCES
@@ -86,7 +87,7 @@ def test_a_long_tail_of_events_still_means_started(run):
     events.write("started")
     for _ in range(3000):
         events.write("memory", text="x" * 100)
-    assert store.run_state(run) == "lost"
+    assert run_state(run) == "lost"
 
 
 @pytest.mark.parametrize("name", ["..", "/abs", "a/../../b", "x" * 300, "🙂", "a\0b", "-rf", "CON", ""])

@@ -137,7 +137,8 @@ def watch(run_id: str, as_json: bool) -> None:
     """Follow a run until it ends. Ctrl-C ends this command, not the run.
 
     --json prints every event of the run as a line, as in its events.jsonl; the last line has the type 'end' and the
-    outcome: completed, stopped, failed or lost.
+    outcome: completed, stopped, failed or lost;
+    removed where its directory went away.
     """
     run = store.find_run(run_id)
     follow(run, as_json=as_json)

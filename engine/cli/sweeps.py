@@ -75,7 +75,8 @@ def watch(sweep_id: str, as_json: bool) -> None:
     """Follow a sweep until it ends. Ctrl-C ends this command, not the sweep.
 
     --json prints every event of the sweep as a line, as in its events.jsonl; the last line has the type 'end' and the
-    outcome: completed, stopped, failed or lost.
+    outcome: completed, stopped, failed or lost;
+    removed where its directory went away.
     """
     sweep = store.find_sweep(sweep_id)
     follow(sweep, as_json=as_json)

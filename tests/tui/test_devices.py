@@ -80,7 +80,7 @@ async def profile_of(pilot: Pilot[Any], app: DeckApp, place: Path) -> tuple[dict
     await pilot.press("home", "down")
     await until(pilot, lambda: app.deck.plan is not None and app.deck.plan.model.name != "demo")
     await pilot.press("p", *"train.jsonl", "enter")
-    await until(pilot, lambda: app.current_mode == "profile" and app.screen.found.plan is not None)  # type: ignore[attr-defined]
+    await until(pilot, lambda: app.current_mode == "profile" and app.screen.form_pane.found.plan is not None)  # type: ignore[attr-defined]
     assert app.deck.form is not None
     path = app.deck.form.path
     app.deck.form.save()
@@ -111,7 +111,7 @@ async def test_the_card_chosen_is_the_card_of_the_profile_and_of_the_run(
         assert settings["launch"] == {"device": "cuda", "gpu": uuid}
         await shows(pilot, f"free on {name}")
         app.screen.advanced = True  # type: ignore[attr-defined]
-        found = app.screen.found.provenance["launch.gpu"]  # type: ignore[attr-defined]
+        found = app.screen.form_pane.found.provenance["launch.gpu"]  # type: ignore[attr-defined]
         assert found["reason"].startswith(name)
     record = profiles.resolve_profile(load_text(path.read_text(), path), machine).to_run_json()
     assert record["estimate"]["card"] == name
@@ -127,7 +127,7 @@ async def test_the_row_of_the_card_says_what_its_uuid_names(recorded: Recorded, 
         await until(pilot, lambda: app.screen.ranking.plans[0].card == "GPU 1")  # type: ignore[attr-defined]
         await pilot.press("p")
         await until(pilot, lambda: app.current_mode == "profile")
-        await until(pilot, lambda: bool(app.screen.found.provenance))  # type: ignore[attr-defined]
+        await until(pilot, lambda: bool(app.screen.form_pane.found.provenance))  # type: ignore[attr-defined]
         await pilot.press("end")
         await shows(pilot, "edited: GPU 1 Ge")
 

@@ -68,7 +68,9 @@ async def test_what_was_given_up_is_not_taken_by_the_next_key(size: tuple[int, i
     async with app.run_test(size=size) as pilot:
         await on_row(pilot, app, "lora.r")
         at_once(pilot, ENTER, CLEAR, "48", ESCAPE, SAVE, ENTER, CLEAR, "9", ESCAPE, ENTER, ESCAPE, "j", DOWN, "k")
-        await until(pilot, lambda: isinstance(app.screen, ProfileScreen) and app.screen.row is rows(app)["lora.alpha"])
+        await until(
+            pilot, lambda: isinstance(app.screen, ProfileScreen) and app.screen.form_pane.row is rows(app)["lora.alpha"]
+        )
         assert app.deck.form is not None
         assert app.deck.form.edits == {}
         assert profile.read_text() == TEXT

@@ -74,7 +74,7 @@ async def test_errors() -> None:
     writer.write("finished", outcome=NASTY)
     app = attached(run)  # type: ignore[arg-type]
     async with app.run_test(size=(80, 24)) as pilot:
-        await shows(pilot, "the run could not go on", "[@click=app.quit]go[/]")
+        await shows(pilot, "the run failed", "[@click=app.quit]go[/]")
         check(app)
         await pilot.press("4")
         await shows(pilot, "1 run,", "[/x]")

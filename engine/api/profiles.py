@@ -7,8 +7,8 @@ from engine.profile.fields import field_at as field_at
 from engine.profile.fields import format_value as format_value
 from engine.profile.fields import parse_value as parse_value
 from engine.profile.fields import profile_fields as profile_fields
-from engine.profile.fieldspec import WHOLE_TABLES as WHOLE_TABLES
 from engine.profile.fieldspec import FieldSpec as FieldSpec
+from engine.profile.fieldspec import leaves as leaves
 from engine.profile.load import LoadedProfile as LoadedProfile
 from engine.profile.load import load_profile as load_profile
 from engine.profile.load import load_text as load_text

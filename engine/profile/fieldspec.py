@@ -5,6 +5,7 @@ Made by `fields.py` from the schema; its limits are put in words by `values.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,3 +54,16 @@ class FieldSpec:
     min_chars: int = 0
     max_chars: int | None = None
     pattern: str = ""
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting; tables in lists carry their number."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and name not in WHOLE_TABLES:
+            yield from leaves(value, f"{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for number, item in enumerate(value):
+                yield from leaves(item, f"{key}.{number}.")
+        else:
+            yield key, value

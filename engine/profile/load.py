@@ -6,13 +6,12 @@ choice of `"auto"` (`resolve.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import Problem
-from engine.profile.fieldspec import WHOLE_TABLES
+from engine.profile.fieldspec import leaves
 from engine.profile.overrides import apply_overrides
 from engine.profile.schema import Profile
 from engine.profile.schema_problems import Validated, validate
@@ -75,7 +74,7 @@ def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedPro
     lines = key_lines(text)
     overridden, problems = apply_overrides(tree, overrides)
     found = validate(tree, lambda key: _locate(path, lines, overridden, key))
-    return _loaded(path, text, lines, overridden, frozenset(_leaves(tree)), found, problems)
+    return _loaded(path, text, lines, overridden, frozenset((key for key, _ in leaves(tree))), found, problems)
 
 
 def _loaded(
@@ -110,15 +109,3 @@ def _locate(path: Path, lines: dict[str, int], overridden: frozenset[str], key: 
     line = line_of(lines, key)
     shown = shown_path(path)
     return (f"{shown}:{line}", line) if line else (shown, None)
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and name not in WHOLE_TABLES:
-            yield from _leaves(value, f"{key}.")
-        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            for number, item in enumerate(value):
-                yield from _leaves(item, f"{key}.{number}.")
-        else:
-            yield key

@@ -8,7 +8,6 @@ those in `DECIDED_BY_DATA`; the worker settles them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from engine.hardware.cards import card_title
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import Recompute, recompute_of
 from engine.profile.fields import canonical
-from engine.profile.fieldspec import DECIDED_BY_DATA, WHOLE_TABLES
+from engine.profile.fieldspec import DECIDED_BY_DATA, leaves
 from engine.profile.findings import finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile, Train
@@ -132,19 +131,6 @@ def _source(key: str, value: Any, loaded: LoadedProfile) -> str:
     if any(key == name or key.startswith(f"{name}.") for name in loaded.overridden):
         return "override"
     return "profile" if key in loaded.given else "default"
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every setting."""
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and name not in WHOLE_TABLES:
-            yield from leaves(value, f"{key}.")
-        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            for number, item in enumerate(value):
-                yield from leaves(item, f"{key}.{number}.")
-        else:
-            yield key, value
 
 
 def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requirements:

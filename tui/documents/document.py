@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +18,12 @@ if TYPE_CHECKING:
     from engine.api.profiles import Examination, FieldSpec, LoadedProfile
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; tables in lists carry their number. A setting that is a table stays one value."""
-    from engine.api.profiles import WHOLE_TABLES
-
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and name not in WHOLE_TABLES:
-            yield from flatten(value, f"{key}.")
-        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            for number, item in enumerate(value):
-                yield from flatten(item, f"{key}.{number}.")
-        else:
-            yield key, value
-
-
 def values_of(text: str) -> dict[str, Any]:
     """What a profile's text sets; empty where it is not TOML."""
+    from engine.api.profiles import leaves
+
     try:
-        return dict(flatten(tomllib.loads(text)))
+        return dict(leaves(tomllib.loads(text)))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         return {}
 

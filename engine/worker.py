@@ -21,12 +21,13 @@ from types import FrameType
 from typing import Any
 
 from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode, is_out_of_memory
-from engine.files import read_json, write_json_atomic
+from engine.files import write_json_atomic
 from engine.libraries import check_libraries
 from engine.runs.events import EventWriter
 from engine.runs.job import Job
 from engine.runs.lock import acquire
 from engine.runs.ranks import forget_rank
+from engine.runs.record import RESULT_FILE, read_job
 
 JOBS = {
     "train": "engine.train.run:run",
@@ -64,7 +65,12 @@ def main(arguments: list[str]) -> int:
         print(f"another worker holds {directory / 'lock'}", file=sys.stderr)
         return int(ExitCode.RESOURCES)
     events = EventWriter(directory / "events.jsonl")
-    job = Job(directory, read_json(directory / "job.json"), events)
+    try:
+        job = Job(directory, read_job(directory).params, events)
+    except EngineError as error:
+        events.write("error", **error.to_dict())
+        print(error, file=sys.stderr)
+        return int(error.code)
     _install_signals(job)
     return _run(job)
 
@@ -76,7 +82,7 @@ def _run(job: Job) -> int:
     try:
         check_libraries(job.warn)
         result = _entry(str(job.params.get("job")))(job)
-        write_json_atomic(job.directory / "result.json", result)
+        write_json_atomic(job.directory / RESULT_FILE, result)
         outcome |= {key: result[key] for key in ("outcome", "step", "reason") if key in result}
         outcome["outcome"] = result.get("outcome", "completed")
         code = ExitCode.OK

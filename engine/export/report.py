@@ -14,9 +14,10 @@ from typing import Any
 
 from engine.export.formats import QUANTIZED
 from engine.jsonvalues import Table, Unreadable, load_any_object, number_in, table_in, tables_in, text_in, whole_in
+from engine.runs.record import load_result
 
 EXPORT_VERSION = 2
-MARK_FILE, PARITY_FILE, RESULT_FILE = "export.json", "parity.json", "result.json"
+MARK_FILE, PARITY_FILE = "export.json", "parity.json"
 KINDS = ("adapter", "merged", *QUANTIZED)
 """Formats with a directory of their own, as they are shown."""
 
@@ -154,7 +155,7 @@ class ExportResult:
 
 def load_export(run_dir: Path, job_folder: str) -> ExportResult | Unreadable:
     """The last export of a run: by its job's result, else by the mark in the run's own export folder."""
-    found = load_any_object(run_dir / job_folder / RESULT_FILE, name=RESULT_FILE, hint="export again")
+    found = load_result(run_dir / job_folder)
     if not isinstance(found, Unreadable) and found.get("output"):
         return result_of(found)
     mark = load_any_object(run_dir / "export" / MARK_FILE, name=MARK_FILE, hint="export again")

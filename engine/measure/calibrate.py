@@ -12,7 +12,6 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -53,6 +52,7 @@ from engine.memory.shape import GIB, MIB
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.runs.lock import acquire
+from engine.runs.record import RunRecord
 from engine.speed.roofline import tokens_per_second
 from engine.text import format_bytes
 
@@ -65,13 +65,13 @@ _CONTEXT_BOUNDS = (16 * MIB, 8 * GIB)
 class Calibrator:
     """One run's comparison, from before its model is loaded to its end."""
 
-    def __init__(self, job: Job, settings: Profile, run_json: dict[str, Any]) -> None:
+    def __init__(self, job: Job, settings: Profile, record: RunRecord) -> None:
         self._job = job
         self._device = str(settings.launch.device)
-        self._promised: dict[str, Any] = run_json.get("estimate", {})
+        self._promised = promised_figures(record.prediction)
         self.machine = probe_machine(processes=False)
         self.gpu = _gpu_of(self.machine) if self._device == "cuda" else None
-        self._predicted = predicted_run(run_json, self.gpu) if settings.model.attention == "packed" else None
+        self._predicted = predicted_run(record, self.gpu) if settings.model.attention == "packed" else None
         # Before the CUDA context and the model: what the libraries take, and what others hold on the card.
         self._libraries_bytes = psutil.Process().memory_info().rss
         self._rates = measured_rates(job, self._device, self.gpu, self.machine)
@@ -92,7 +92,7 @@ class Calibrator:
 
     def tell(self, stage: str, peaks: PhasePeaks, meter: Meter) -> None:
         """Write the `calibration` event, warn of a promise that was too low, keep the measurement."""
-        measured, promised = self._measured(peaks), promised_figures(self._promised)
+        measured, promised = self._measured(peaks), self._promised
         errors = {name: error_percent(promised[name], measured[name]) for name in measured if promised.get(name)}
         kept = self._keep(peaks, meter, measured)
         self._job.events.write(
@@ -109,7 +109,7 @@ class Calibrator:
 
     def tell_smaller(self, peaks: PhasePeaks, error: BaseException, rows: int, step: int) -> None:
         """Say that memory ran out and that the step begins again with `rows` sequences at a time."""
-        promised, reached = promised_figures(self._promised).get("device_bytes"), peaks.whole().reserved
+        promised, reached = self._promised.get("device_bytes"), peaks.whole().reserved
         self._job.warn(
             "out_of_memory",
             f"memory ran out in step {step + 1}: {format_bytes(reached)} were reached, {format_bytes(promised)} "

@@ -15,6 +15,7 @@ from engine.memory.calibration_store import shape_from
 from engine.memory.phases import Peak, peak
 from engine.memory.shape import TrainingShape
 from engine.models.spec import ModelSpec
+from engine.runs.record import Prediction, RunRecord
 
 JUDGED = ("allocated_bytes", "reserved_bytes", "device_bytes")
 
@@ -30,11 +31,10 @@ class PredictedRun:
     closed_form: Peak
 
 
-def promised_figures(estimate: dict[str, Any]) -> Figures:
-    """The totals and the context of an estimate in run.json, those that are there."""
-    found = {name: estimate[name] for name in JUDGED if isinstance(estimate.get(name), int)}
-    terms = {term.get("name"): term.get("bytes") for term in estimate.get("terms", ()) if isinstance(term, dict)}
-    return found | ({"context_bytes": terms["context"]} if isinstance(terms.get("context"), int) else {})
+def promised_figures(prediction: Prediction) -> Figures:
+    """The totals and the context of a run's prediction, those that are there."""
+    found = {name: getattr(prediction, name) for name in (*JUDGED, "context_bytes")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def error_percent(predicted: int, measured: int) -> float:
@@ -58,15 +58,14 @@ def is_worst(peaks: PhasePeaks, shape: TrainingShape) -> bool:
     return peaks.measured and peaks.rows >= shape.micro_batch and whole_step
 
 
-def predicted_run(run_json: dict[str, Any], gpu: Gpu | None) -> PredictedRun | None:
-    """Model and shape as run.json has them; None for a run of an engine that did not keep them, or kept others."""
+def predicted_run(record: RunRecord, gpu: Gpu | None) -> PredictedRun | None:
+    """Model and shape as the run's record has them; None where its engine did not keep them, or kept others."""
+    known = {item.name for item in fields(ModelSpec)}
+    if not record.prediction.shape or not record.spec.keys() <= known:
+        return None
     try:
-        shape = shape_from(run_json["estimate"]["shape"])
-        known = {item.name for item in fields(ModelSpec)}
-        kept: dict[str, Any] = run_json["model"]
-        if not kept.keys() <= known:
-            return None
-        values: Any = {name: tuple(item) if isinstance(item, list) else item for name, item in kept.items()}
+        shape = shape_from(record.prediction.shape)
+        values: Any = {name: tuple(item) if isinstance(item, list) else item for name, item in record.spec.items()}
         spec = ModelSpec(**values)
     except (KeyError, TypeError, ValueError):
         return None

@@ -6,7 +6,7 @@ Imported by `worker.py` and by every job (`train`, `evaluate`, `export`, data ch
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Job:
     """One piece of work in `directory`, described by `params` (job.json), told in `events`."""
 
     directory: Path
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     events: EventWriter
     stop: StopFlag = field(default_factory=StopFlag)
     stoppable: threading.Event = field(default_factory=threading.Event)

@@ -23,12 +23,22 @@ from typing import Any
 import psutil
 
 from engine.errors import EngineError, ExitCode
-from engine.files import read_json, write_json_atomic, write_text_atomic
+from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter
 from engine.runs.follow import follow_worker
 from engine.runs.lock import holder_pid
 from engine.runs.ranks import refuse_ranks, without_rank
-from engine.runs.record import JOB_FILE, JOB_VERSION, RUN_FILE, JobRequest, LaunchSettings, read_record, read_record_of
+from engine.runs.record import (
+    JOB_FILE,
+    JOB_VERSION,
+    RESULT_FILE,
+    RUN_FILE,
+    JobRequest,
+    LaunchSettings,
+    read_record,
+    read_record_of,
+    read_result,
+)
 from engine.runs.state import run_state
 from engine.runs.store import Run, create_run, remove_run, worker_pid
 
@@ -250,7 +260,7 @@ def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
             where=str(place),
             hint="wait for it",
         )
-    for name in ("events.jsonl", "result.json"):
+    for name in ("events.jsonl", RESULT_FILE):
         (place / name).unlink(missing_ok=True)
     write_json_atomic(place / JOB_FILE, {"v": JOB_VERSION, **job})
     launch = read_record_of(job["run_json"]).launch if "run_json" in job else LaunchSettings()
@@ -279,9 +289,9 @@ def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEve
         raise
     if error is not None:
         raise error
-    if process.returncode != 0 or not (place / "result.json").is_file():
+    if process.returncode != 0 or not (place / RESULT_FILE).is_file():
         raise died(place, process)
-    return read_json(place / "result.json")
+    return dict(read_result(place))
 
 
 def end_worker(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> None:

@@ -51,11 +51,15 @@ class Prediction:
 
     device_bytes: int | None = None
     reserved_bytes: int | None = None
+    allocated_bytes: int | None = None
+    context_bytes: int | None = None
     available_bytes: int | None = None
     trainable_parameters: int | None = None
     device_name: str = ""
     card: str = ""
     """`GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = the processor."""
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    """The training shape as it was written; `engine.memory.calibration_store` makes one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class RunRecord:
     provenance: Mapping[str, Origin] = field(default_factory=dict)
     prediction: Prediction = Prediction()
     model: BaseModel = BaseModel()
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """The model's description as it was written: all fields of the engine that wrote it."""
     processor: str = ""
     versions: Mapping[str, str | None] = field(default_factory=dict)
     profile_path: Path | None = None
@@ -162,6 +168,7 @@ def record_of(found: Mapping[str, Any], where: str = "") -> RunRecord | Unreadab
         provenance={key: _origin(entry) for key, entry in table_in(found, "provenance").items()},
         prediction=_prediction(table_in(found, "estimate")),
         model=_model(table_in(found, "model")),
+        spec=table_in(found, "model"),
         processor=text_in(table_in(table_in(found, "machine"), "cpu"), "name"),
         versions=table_in(found, "versions"),
         profile_path=_path(found, "profile_path"),
@@ -182,13 +189,17 @@ def _origin(entry: Any) -> Origin:
 
 
 def _prediction(found: Table) -> Prediction:
+    context = (term for term in tables_in(found, "terms") if text_in(term, "name") == "context")
     return Prediction(
         device_bytes=whole_in(found, "device_bytes"),
         reserved_bytes=whole_in(found, "reserved_bytes"),
+        allocated_bytes=whole_in(found, "allocated_bytes"),
+        context_bytes=whole_in(next(context, None), "bytes"),
         available_bytes=whole_in(found, "available_bytes"),
         trainable_parameters=whole_in(found, "trainable_parameters"),
         device_name=text_in(found, "device_name"),
         card=text_in(found, "card"),
+        shape=table_in(found, "shape"),
     )
 
 
@@ -311,6 +322,16 @@ def load_job(directory: Path) -> JobRequest | Unreadable:
 def read_job(directory: Path) -> JobRequest:
     """job.json of a run or job directory. Raises EngineError(PROFILE)."""
     return _or_raise(load_job(directory))
+
+
+def load_result(directory: Path) -> Mapping[str, Any] | Unreadable:
+    """result.json of a job: an object whose keys the job's own readers know."""
+    return load_any_object(directory / RESULT_FILE, name=RESULT_FILE, hint="start the job again")
+
+
+def read_result(directory: Path) -> Mapping[str, Any]:
+    """result.json of a job. Raises EngineError(PROFILE)."""
+    return _or_raise(load_result(directory))
 
 
 # data/report.json

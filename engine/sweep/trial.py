@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.jsonvalues import Unreadable, load_any_object, number_in, table_in, whole_in
+from engine.jsonvalues import Unreadable, number_in, table_in, whole_in
 from engine.resolve.search_space import METRIC_NEEDS
 from engine.runs import control, jobs, launch
 from engine.runs.events import Event, EventReader, read_events
-from engine.runs.record import RESULT_FILE, summary_or_empty
+from engine.runs.record import RESULT_FILE, load_result, summary_or_empty
 from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 from engine.runs.view import widest
@@ -125,7 +125,7 @@ def value_of(trial: LiveTrial, metric: str) -> float | None:
 
 def _score(place: Path, metric: str) -> float | None:
     """The run's own score by `metric`, as its evaluation left it."""
-    found = load_any_object(place / RESULT_FILE, name=RESULT_FILE, hint="")
+    found = load_result(place)
     return None if isinstance(found, Unreadable) else number_in(table_in(found, "tuned"), metric)
 
 

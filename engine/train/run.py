@@ -32,7 +32,7 @@ def run(job: Job) -> dict[str, Any]:
     record = read_record(job.directory)
     (job.directory / SUMMARY_FILE).unlink(missing_ok=True)
     settings, base_dir = settings_of(record)
-    calibrator, peaks = Calibrator(job, settings, dict(record.raw)), phase_peaks(settings.launch.device)
+    calibrator, peaks = Calibrator(job, settings, record), phase_peaks(settings.launch.device)
     try:
         return _run(job, record, settings, base_dir, calibrator, peaks)
     except (RuntimeError, MemoryError) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -13,6 +11,7 @@ from engine.memory.calibration_store import load_calibration
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, MIB
 from engine.modeling import attention
+from engine.runs.record import read_record
 from tests.process.conftest import FAST, Shell
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
@@ -83,9 +82,8 @@ def test_a_run_measures_the_card_and_the_next_prediction_is_what_it_took(shell, 
 
     monkeypatch.setenv("XDG_STATE_HOME", shell.environment["XDG_STATE_HOME"])
     machine = probe_machine()
-    run_json = json.loads((shell.runs[0] / "run.json").read_text())
     gpu = next(gpu for gpu in machine.gpus if load_calibration(gpu, machine))
-    predicted = predicted_run(run_json, gpu)
+    predicted = predicted_run(read_record(shell.runs[0]), gpu)
     found = peak(predicted.spec, predicted.shape, gpu, load_calibration(gpu, machine))
     assert found.device_bytes == last["measured"]["device_bytes"]
     assert found.allocated_bytes == last["measured"]["allocated_bytes"]

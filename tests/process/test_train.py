@@ -12,6 +12,7 @@ import pytest
 from engine.measure.comparison import predicted_run
 from engine.memory.needs import needs_of
 from engine.runs.lock import holder_pid
+from engine.runs.record import read_record
 from tests.process.conftest import FAST
 
 
@@ -44,7 +45,7 @@ def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     adapter = json.loads((run / "adapter" / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == "demo"
     assert [event["type"] for event in told if event["type"] == "memory"]
-    predicted = predicted_run(json.loads((run / "run.json").read_text()), None)
+    predicted = predicted_run(read_record(run), None)
     needs = needs_of(predicted.spec, predicted.shape)
     written = [event["bytes"] for event in told if event["type"] == "checkpoint"]
     assert needs.checkpoint_bytes <= max(written) <= 1.1 * needs.checkpoint_bytes + 64 * 1024

@@ -28,6 +28,7 @@ from engine.profile.load import load_text
 from engine.resolve.resolve import Resolved, resolve_profile
 from engine.runs.events import EventWriter, read_events
 from engine.runs.job import Job
+from engine.runs.record import RunRecord, read_record_of
 from engine.selftest.cases import STEPS
 from engine.selftest.checks import FAILED, PASSED, Finding
 from engine.selftest.device.build import random_model
@@ -168,8 +169,9 @@ def _resolved(params: dict[str, Any], machine: Machine) -> Resolved:
 
 def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
     device = str(resolved.settings.launch.device)
-    run_json = json.loads(json.dumps(resolved.to_run_json()))  # as the worker reads it: lists, not tuples
-    calibrator, peaks = Calibrator(job, resolved.settings, run_json), phase_peaks(device)
+    # As the worker reads it: lists, not tuples.
+    record = read_record_of(json.loads(json.dumps(resolved.to_run_json())))
+    calibrator, peaks = Calibrator(job, resolved.settings, record), phase_peaks(device)
     halved: list[int] = []
     try:
         trainer = _trained(resolved, job, calibrator, peaks, halved)
@@ -179,7 +181,7 @@ def _run(resolved: Resolved, machine: Machine, job: Job) -> Measured:
         calibrator.tell_out_of_memory(peaks, error)
         raise calibrator.no_way_on(peaks, error) from error
     calibrator.tell("end", peaks, trainer.meter)
-    return _compared(resolved, run_json, machine, trainer, bool(halved))
+    return _compared(resolved, record, machine, trainer, bool(halved))
 
 
 def _trained(
@@ -233,14 +235,14 @@ def _prepared(resolved: Resolved) -> Any:
 
 
 def _compared(
-    resolved: Resolved, run_json: dict[str, Any], machine: Machine, trainer: EngineTrainer, halved: bool
+    resolved: Resolved, record: RunRecord, machine: Machine, trainer: EngineTrainer, halved: bool
 ) -> Measured:
     device, plan = str(resolved.settings.launch.device), resolved.plan
     told = read_events(trainer.job.directory / "events.jsonl")[0]
     last = next(event for event in reversed(told) if event["type"] == "calibration" and event["stage"] == "end")
     found = {name: last["measured"].get(f"{name}_bytes") for name in ("allocated", "reserved", "device")}
     met = {name: value for name, value in found.items() if value}
-    predicted = _predicted(run_json, machine, card_of(machine) if device == "cuda" else None, last["measured"])
+    predicted = _predicted(record, machine, card_of(machine) if device == "cuda" else None, last["measured"])
     step_s = trainer.meter.median_step_s()
     positions = plan.shape.micro_batch * plan.shape.max_length * plan.shape.gradient_accumulation_steps
     return Measured(
@@ -257,12 +259,12 @@ def _compared(
     )
 
 
-def _predicted(run_json: dict[str, Any], machine: Machine, gpu: Gpu | None, measured: dict[str, int]) -> dict[str, int]:
+def _predicted(record: RunRecord, machine: Machine, gpu: Gpu | None, measured: dict[str, int]) -> dict[str, int]:
     """The closed form beside what this process takes without any model: a card's context, on a processor libraries.
 
     What was measured of this shape before is left out: it would only repeat itself.
     """
-    run = predicted_run(run_json, gpu)
+    run = predicted_run(record, gpu)
     if run is None:
         raise EngineError("the prediction of this shape cannot be read back")
     closed, known = run.closed_form, load_calibration(gpu, machine) if gpu else None

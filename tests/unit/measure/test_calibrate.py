@@ -26,6 +26,7 @@ from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
 from engine.runs.events import EventWriter, read_events
 from engine.runs.job import Job
+from engine.runs.record import read_record_of
 from tests.unit.train.conftest import make_settings, make_trainer
 
 SPEC = catalog_index()["smollm2-135m-instruct"]
@@ -125,15 +126,15 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "driver_view", lambda: (found.process, found.free))
     monkeypatch.setattr(calibrate.torch, "cuda", found.card)
     found.estimate = estimate_memory(SPEC, SHAPE, gpu=CARD)
-    found.run_json = json.loads(
-        json.dumps({"estimate": {**asdict(found.estimate), "shape": asdict(SHAPE)}, "model": asdict(SPEC)})
-    )
+    estimate = {**asdict(found.estimate), "shape": asdict(SHAPE)}
+    whole = {"schema_version": 1, "settings": {}, "estimate": estimate, "model": asdict(SPEC)}
+    found.run_json = json.loads(json.dumps(whole))
     settings = SimpleNamespace(launch=SimpleNamespace(device="cuda"), model=SimpleNamespace(attention="packed"))
 
     def begin():
         found.job = Job(tmp_path, {}, EventWriter(tmp_path / "events.jsonl"))
         found.peaks = PhasePeaks(found.card)
-        return Calibrator(found.job, settings, found.run_json)
+        return Calibrator(found.job, settings, read_record_of(found.run_json))
 
     found.begin = begin
     found.settings = settings

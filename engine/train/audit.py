@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode
+from engine.runs.job import Job
 
 _SHOWN = 3
 
@@ -28,6 +29,15 @@ class Audit:
         told = ((self.untouched, "no gradient"), (self.zero, "a gradient of zeros"))
         whole = len(self.trained)
         return [f"{len(names)} of {whole} trained tensors get {what}{_some(names)}" for names, what in told if names]
+
+
+def write_audit(job: Job, model: torch.nn.Module, optimizer: Any, step: int) -> None:
+    """Audit the first `step`, as an event and warnings. Raises as `audit`."""
+    found = audit(model, optimizer)
+    counts = {name: len(getattr(found, name)) for name in ("trained", "untouched", "zero")}
+    job.events.write("audit", step=step, **counts)
+    for message in found.warnings():
+        job.warn("audit", message)
 
 
 def audit(model: torch.nn.Module, optimizer: Any) -> Audit:

@@ -6,12 +6,13 @@ a night of training.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.integrations import get_reporting_integration_callbacks
 
 from engine.runs.job import Warn
@@ -32,6 +33,15 @@ def reporters(names: Sequence[str], run_dir: Path, warn: Warn) -> list[TrainerCa
     for key, value in defaults.items() if names else ():
         os.environ.setdefault(key, value)
     return [Reporter(name, get_reporting_integration_callbacks([name])[0], warn) for name in names]
+
+
+def at_step(state: TrainerState, step: int | None) -> TrainerState:
+    """The state with the number of an earlier step, for figures that are reported late."""
+    if step is None:
+        return state
+    earlier = copy.copy(state)
+    earlier.global_step = step
+    return earlier
 
 
 class Reporter(TrainerCallback):

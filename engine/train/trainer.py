@@ -10,9 +10,8 @@ On a GPU a step waits for the device for a log line only, and for that one a ste
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,12 @@ from engine.profile.schedule import Schedule
 from engine.profile.schema import Profile
 from engine.runs.control import take_requests
 from engine.runs.job import Job
-from engine.train.audit import audit
+from engine.train.audit import write_audit
 from engine.train.checkpointer import Checkpointer
 from engine.train.micro_batches import MicroBatches, release
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
-from engine.train.reporters import reporters
+from engine.train.reporters import at_step, reporters
 from engine.train.step_log import StepLog
 from engine.train.stepguard import StepGuard
 from engine.train.validation import Validation
@@ -63,11 +62,9 @@ class EngineTrainer(Trainer):
             args=arguments,
             train_dataset=train_dataset,
             data_collator=collator,
-            callbacks=[AfterStep(self)],
+            callbacks=[AfterStep(self), *reporters(settings.train.report_to, job.directory, job.warn)],
         )
         self.remove_callback(PrinterCallback)
-        for reporter in reporters(settings.train.report_to, job.directory, job.warn):
-            self.add_callback(reporter)
         # The loss is divided by the trained tokens of the whole accumulated batch, here and not by the model.
         self.model_accepts_loss_kwargs = True
         self.job, self.settings, self.schedule, self.collator = job, settings, schedule, collator
@@ -80,7 +77,18 @@ class EngineTrainer(Trainer):
         self.checkpointer = Checkpointer(
             job=job, settings=settings, meter=self.meter, micro_batches=self.micro_batches, data_digest=data_digest
         )
-        self.validation = None if eval_dataset is None else self._validation(eval_dataset)
+        self.validation = None
+        if eval_dataset is not None:
+            self.validation = Validation(
+                eval_dataset,
+                job=job,
+                settings=settings,
+                schedule=schedule,
+                arguments=arguments,
+                objective=self.objective,
+                micro_batches=self.micro_batches,
+                collator=collator,
+            )
         self.step_log = StepLog(
             job=job,
             schedule=schedule,
@@ -98,18 +106,6 @@ class EngineTrainer(Trainer):
         """The faster paths that are on (`kernel_choice.py`)."""
         self._audited = False
         self._step_batches: list[tuple[forward.Batch, Any]] = []
-
-    def _validation(self, dataset: Any) -> Validation:
-        return Validation(
-            dataset,
-            job=self.job,
-            settings=self.settings,
-            schedule=self.schedule,
-            arguments=self.args,
-            objective=self.objective,
-            micro_batches=self.micro_batches,
-            collator=self.collator,
-        )
 
     # a micro-batch ----------------------------------------------------------------------------------
 
@@ -192,28 +188,24 @@ class EngineTrainer(Trainer):
             gradients = [each.grad for each in self._learned if each.grad is not None]
             grad_norm = torch.nn.utils.get_total_norm(gradients)
         self._guarding().saw_norm(grad_norm)
-        norm: torch.Tensor = grad_norm
-        return norm
+        return torch.as_tensor(grad_norm)
 
     def before_step(self) -> None:
         """Gradients are whole: the optimizer begins, unless they are not finite."""
         self._step_batches = []
         if not self._audited:
             self._audited = True
-            self._audit()
+            write_audit(self.job, self.model, self._bare_optimizer, self.state.global_step + 1)
         self._guarding().before_step()
 
-    def _audit(self) -> None:
-        found = audit(self.model, getattr(self.optimizer, "optimizer", self.optimizer))
-        counts = {name: len(getattr(found, name)) for name in ("trained", "untouched", "zero")}
-        self.job.events.write("audit", step=self.state.global_step + 1, **counts)
-        for message in found.warnings():
-            self.job.warn("audit", message)
+    @property
+    def _bare_optimizer(self) -> Any:
+        # Without accelerate's wrapper.
+        return getattr(self.optimizer, "optimizer", self.optimizer)
 
     def _guarding(self) -> StepGuard:
         if self.guard is None:
-            inner: Any = getattr(self.optimizer, "optimizer", self.optimizer)
-            self.guard = StepGuard(inner, self.args.device, scaled=bool(self.args.fp16))
+            self.guard = StepGuard(self._bare_optimizer, self.args.device, scaled=bool(self.args.fp16))
         return self.guard
 
     # log lines and evaluation -----------------------------------------------------------------------
@@ -253,16 +245,11 @@ class EngineTrainer(Trainer):
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, learning_rate=learning_rate, **kwargs)
         self.meter.restart()
 
-    def report(self, logs: dict[str, Any], step: int | None = None) -> None:
+    def report(self, logs: Mapping[str, Any], step: int | None = None) -> None:
         """Pass numbers on to the reporters that the profile asks for; of an earlier `step` where one is given."""
-        if not self.settings.train.report_to:
-            return
-        state = self.state
-        if step is not None:
-            state = copy.copy(state)
-            state.global_step = step
-        known = {key: value for key, value in logs.items() if value is not None}
-        self.callback_handler.on_log(self.args, state, self.control, known)
+        if self.settings.train.report_to:
+            known = {key: value for key, value in logs.items() if value is not None}
+            self.callback_handler.on_log(self.args, at_step(self.state, step), self.control, known)
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         self.control.should_evaluate = False

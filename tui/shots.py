@@ -54,13 +54,13 @@ async def _shoot(
         await _until(lambda: app.deck.plan is not None)
         fit = app.screen
         if what_if and isinstance(fit, FitScreen):
-            fit._imagine(what_if)
-            await _until(lambda: fit.ranking is not None and bool(fit.ranking.what_if))
+            fit.ranker.imagine(what_if)
+            await _until(lambda: fit.ranker.ranking is not None and bool(fit.ranker.ranking.what_if))
             await pilot.press("down", "down")
         await save("fit")
         if what_if and isinstance(fit, FitScreen):
-            fit._imagine("")
-            await _until(lambda: fit.ranking is not None and not fit.ranking.what_if)
+            fit.ranker.imagine("")
+            await _until(lambda: fit.ranker.ranking is not None and not fit.ranker.ranking.what_if)
         await pilot.press("home", "p")
         await _until(lambda: isinstance(app.screen, ProfileScreen) and app.screen.form_pane.found.plan is not None)
         await pilot.press(*["down"] * 5)

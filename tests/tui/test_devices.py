@@ -105,7 +105,7 @@ async def test_the_card_chosen_is_the_card_of_the_profile_and_of_the_run(
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "> demo", "auto → GPU 0")
         await choose(pilot, app, name)
-        await until(pilot, lambda: app.screen.ranking.plans[0].card == name)  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.screen.ranker.ranking.plans[0].card == name)  # type: ignore[attr-defined]
         assert f"{name} " in next(text for text in lines(app) if text.startswith(" t task"))
         settings, path = await profile_of(pilot, app, place)
         assert settings["launch"] == {"device": "cuda", "gpu": uuid}
@@ -124,7 +124,7 @@ async def test_the_row_of_the_card_says_what_its_uuid_names(recorded: Recorded, 
     async with app.run_test(size=(120, 40)) as pilot:
         await shows(pilot, "> demo", "auto → GPU 0")
         await choose(pilot, app, "GPU 1")
-        await until(pilot, lambda: app.screen.ranking.plans[0].card == "GPU 1")  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.screen.ranker.ranking.plans[0].card == "GPU 1")  # type: ignore[attr-defined]
         await pilot.press("p")
         await until(pilot, lambda: app.current_mode == "profile")
         await until(pilot, lambda: bool(app.screen.form_pane.found.provenance))  # type: ignore[attr-defined]
@@ -218,7 +218,7 @@ async def test_a_card_that_vanishes_says_so_and_comes_back(
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "> demo", "auto → GPU 0")
         await choose(pilot, app, "GPU 1")
-        await until(pilot, lambda: app.screen.ranking.plans[0].card == "GPU 1")  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.screen.ranker.ranking.plans[0].card == "GPU 1")  # type: ignore[attr-defined]
         use(monkeypatch, replace(machine, gpus=machine.gpus[:1]))
         await pilot.press("r")
         await shows(pilot, "GPU 1 GeForce RTX 4090 is not here any more: d chooses another device")

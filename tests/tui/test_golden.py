@@ -16,7 +16,7 @@ from engine.recommend.plan import Choice, Plan
 from tests.tui.conftest import CPU_MACHINE, GIB, SIZES, attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.golden import same_as
 from tui.documents.form import Form, Preview
-from tui.fit import screen
+from tui.fit import ranker
 from tui.fit.ranking import Ranking
 from tui.profile import form_pane, prediction
 from tui.run.commands import RemediesState
@@ -59,8 +59,8 @@ def compare(name: str, size: tuple[int, int], text: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_fit(size: tuple[int, int], gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screen, "rank", lambda machine, asked, name="": Ranking(machine, PLANS, name))
-    monkeypatch.setattr(screen, "explain", lambda one, machine, asked: one)
+    monkeypatch.setattr(ranker, "rank", lambda machine, asked, name="": Ranking(machine, PLANS, name))
+    monkeypatch.setattr(ranker, "explain", lambda one, machine, asked: one)
     app = deck()
     async with app.run_test(size=size) as pilot:
         await shows(pilot, "> Qwen3-8B", "3 of 4 fit")

@@ -1,6 +1,6 @@
 """Looking at the machine and ranking models for it: the slow part of the fit screen, run in a thread.
 
-Not here: showing any of it (`fitview.py`, `screens/fit.py`).
+Not here: when it is done (`ranker.py`), showing any of it (`view.py`, `screen.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Screen 1: what this machine can fine-tune. Machine, ranked models, and the reasons for one of them."""
+"""Screen 1: what this machine can fine-tune. Machine, ranked models, and the reasons for one of them.
+
+The screen puts the machine, the `ModelsPane` and the plan under the cursor together; the `Ranker` keeps what is asked
+and ranks. The texts are in `view.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,43 +16,29 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Input, OptionList
 
 from engine.api import fit
-from engine.api.fit import Machine, Plan, Requirements
+from engine.api.fit import Machine, Plan
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.fit.commands import FIT_COMMANDS
 from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
-from tui.fit.filter import FILTER_HELP, Filter, matches, parse_filter
+from tui.fit.filter import FILTER_HELP
 from tui.fit.machine import machine_height, machine_lines
 from tui.fit.making import make_profile
-from tui.fit.ranking import (
-    Device,
-    Ranking,
-    chosen_key,
-    device_trouble,
-    devices,
-    explain,
-    free_changed,
-    imagine,
-    plans_by_device,
-    rank,
-)
+from tui.fit.models_pane import ModelsPane
+from tui.fit.ranker import Ranker
+from tui.fit.ranking import Device, chosen_key, devices, imagine, plans_by_device
 from tui.fit.view import (
     CONTEXTS,
     TASKS,
     device_words,
     fit_command,
-    heading,
     looking_line,
-    model_row,
-    none_found_line,
     nothing_line,
     short_model,
     task_line,
-    told_line,
     told_whole_line,
 )
 from tui.frame.commands import bindings
@@ -56,7 +46,8 @@ from tui.frame.screen import DeckScreen
 from tui.text import safe
 from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
-from tui.widgets.rows import Row, Rows
+from tui.widgets.panes import forward
+from tui.widgets.rows import Rows
 
 PROBE_EVERY_S = 2.0
 FIRST_S = 3.0
@@ -71,20 +62,11 @@ class FitScreen(DeckScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.requirements = Requirements()
-        self.ranking: Ranking | None = None
-        self.asked = Filter()
+        self.ranker = Ranker(
+            self, on_ranking=self._show_all, on_explained=self._show_explained, on_failed=self._say_failure
+        )
         self._probe = Lane(self, "probe")
-        self._rank = Lane(self, "rank")
-        self._explain = Lane(self, "explain")
-        self._explained: dict[str, Plan] = {}
-        self._shown: dict[str, Plan] = {}
         self._timer: Timer | None = None
-        self._what_if: tuple[Machine, str] | None = None
-        self._card = ""
-        """What the chosen card was called: it may vanish."""
-        self._trouble = ""
-        """Why the chosen card cannot be planned for."""
         self._patient_until = time.monotonic() + FIRST_S
 
     def compose_body(self) -> ComposeResult:
@@ -93,20 +75,20 @@ class FitScreen(DeckScreen):
         yield Drawn(id="machine")
         yield Rule()
         with Horizontal(id="work"):
-            with Vertical(id="list"):
-                yield Drawn(id="task")
-                field = Input(
-                    placeholder="words, -word, mem<24 size>=7b ctx>=32k tok>500 first<0.5; esc clears",
-                    compact=True,
-                    id="filter",
-                )
-                field.cursor_blink = False
-                yield field
-                yield Drawn(id="heading")
-                yield Rows(id="models")
+            yield ModelsPane()
             with Vertical(id="detail"):
                 yield Rule(id="detail-rule")
                 yield Drawn(id="plan")
+
+    @property
+    def models(self) -> ModelsPane:
+        """The ranked models."""
+        return self.query_one(ModelsPane)
+
+    @property
+    def ready(self) -> bool:
+        """There is a ranking, or it takes too long."""
+        return self.ranker.ranking is not None or time.monotonic() > self._patient_until
 
     def on_mount(self) -> None:
         """Paint first, then look."""
@@ -120,11 +102,6 @@ class FitScreen(DeckScreen):
             self._timer.resume()
         self._show_top()
 
-    @property
-    def ready(self) -> bool:
-        """There is a ranking, or it takes too long."""
-        return self.ranking is not None or time.monotonic() > self._patient_until
-
     def on_screen_suspend(self) -> None:
         """Rest while it is not."""
         if self._timer:
@@ -134,40 +111,17 @@ class FitScreen(DeckScreen):
         """Lines are laid out for the width."""
         self.call_after_refresh(self._show_all)
 
-    # Looking and ranking
-
     def _look(self) -> None:
         if not self._probe.busy:
-            self._probe.submit(fit.probe_machine, self._seen, self._failed)
+            self._probe.submit(fit.probe_machine, self._saw, self._say_failure)
 
-    def _seen(self, machine: Machine) -> None:
-        before, self.deck.machine = self.deck.machine, machine
-        if self._what_if is None and (before is None or free_changed(before, machine)):
-            self._rank_now()
+    def _saw(self, machine: Machine) -> None:
+        self.deck.machine = machine
+        self.ranker.saw(machine)
         self._show_top()
         self._show_machine()
 
-    def _rank_now(self) -> None:
-        machine, name = self._what_if or (self.deck.machine, "")
-        if machine is None:
-            return
-        trouble, before = device_trouble(machine, self.requirements, self._card), self._trouble
-        self._trouble = trouble
-        if trouble:
-            self._ranked(None)
-            if trouble != before:
-                self.say(safe(trouble, 400), error=True)
-        else:
-            self._rank.submit(partial(rank, machine, self.requirements, name), self._ranked, self._failed)
-
-    def _ranked(self, ranking: Ranking | None) -> None:
-        if ranking is not None and self._trouble:
-            return
-        self.ranking = ranking
-        self._explained.clear()
-        self._show_all()
-
-    def _failed(self, error: Exception) -> None:
+    def _say_failure(self, error: Exception) -> None:
         if not isinstance(error, EngineError):
             raise error
         self.say(safe(error, 400), error=True)
@@ -175,123 +129,100 @@ class FitScreen(DeckScreen):
     # Showing
 
     def _show_all(self) -> None:
-        self._show_top()
         self._show_machine()
-        self._show_models()
+        self.models.show(self.ranker.ranking, self.ranker.trouble)
+        self._show_top()
         self._show_plan()
 
+    @on(ModelsPane.Filtered)
     def _show_top(self) -> None:
-        machine = self.deck.machine
+        machine, ranker = self.deck.machine, self.ranker
         facts = [safe(machine.hostname, 30)] if machine else []
         if machine and machine.driver_version and self.size.width >= 76:
             facts.append(f"driver {safe(machine.driver_version, 20)}")
         self.query_one("#top", Ends).show(self.tabs(), [(" · ".join(facts), "dim")])
-        seen = self._what_if[0] if self._what_if else machine
-        device = device_words(self.requirements, seen, self.ranking)
-        self.query_one("#task", Drawn).show(task_line, self.requirements, device, self._count())
-
-    def _count(self) -> str:
-        if self.ranking is None:
-            return ""
-        fits = sum(plan.verdict != "NO" for plan in self.ranking.plans)
-        shown = f"{len(self._shown)} shown, " if self.asked else ""
-        return f"{shown}{fits} of {len(self.ranking.plans)} fit"
+        device = device_words(ranker.requirements, ranker.machine, ranker.ranking)
+        self.query_one("#task", Drawn).show(task_line, ranker.requirements, device, self.models.count)
 
     def _show_machine(self) -> None:
-        machine, name = self._what_if or (self.deck.machine, "")
-        if machine is not None:
-            most = 2 if self.size.height < 20 else 4 if self.size.height < 34 else 10
-            widget = self.query_one("#machine", Drawn)
-            widget.styles.height = machine_height(machine, most, name, self.size.width - 2)
-            widget.show(machine_lines, machine, most, name)
-        else:
-            self.query_one("#machine", Drawn).show(looking_line)
-
-    def _show_models(self) -> None:
-        rows = self.query_one(Rows)
-        plans = [plan for plan in self.ranking.plans if matches(plan, self.asked)] if self.ranking else []
-        self._shown = {plan.model.name: plan for plan in plans}
-        rows.set_rows([Row(plan.model.name, partial(model_row, plan)) for plan in plans])
-        found, problem = bool(plans) or self.ranking is None, self._trouble or self.asked.problem
-        self._show_top()
-        self.query_one("#heading", Drawn).show(
-            partial(told_line, problem) if problem else heading if found else none_found_line
-        )
-        if not plans:
-            self._highlight(None)
+        machine, name, widget = self.ranker.machine, self.ranker.imagined, self.query_one("#machine", Drawn)
+        if machine is None:
+            widget.show(looking_line)
+            return
+        most = 2 if self.size.height < 20 else 4 if self.size.height < 34 else 10
+        widget.styles.height = machine_height(machine, most, name, self.size.width - 2)
+        widget.show(machine_lines, machine, most, name)
 
     def _show_plan(self) -> None:
-        widget = self.query_one("#plan", Drawn)
-        plan = self.deck.plan
+        widget, plan, trouble = self.query_one("#plan", Drawn), self.deck.plan, self.ranker.trouble
         if plan is None:
-            widget.show(told_whole_line, self._trouble) if self._trouble else widget.show(nothing_line)
+            widget.show(told_whole_line, trouble) if trouble else widget.show(nothing_line)
             return
         tall = self.has_class("-wide") or self.size.height >= 50
-        widget.show(long_detail if tall else short_detail, self._explained.get(plan.model.name, plan))
+        widget.show(long_detail if tall else short_detail, self.ranker.known(plan))
 
-    def _highlight(self, plan: Plan | None) -> None:
-        if plan is not self.deck.plan:
-            self.deck.plan = plan
+    @on(ModelsPane.Highlighted)
+    def _on_highlighted(self, message: ModelsPane.Highlighted) -> None:
+        if message.plan is not self.deck.plan:
+            self.deck.plan = message.plan
             self.refresh_keys()
-        if plan is not None and self.ranking is not None and plan.model.name not in self._explained:
-            work = partial(explain, plan, self.ranking.machine, self.requirements)
-            self._explain.submit(work, self._explained_one, self._failed)
+        if message.plan is not None:
+            self.ranker.explain(message.plan)
         self._show_plan()
 
-    def _explained_one(self, plan: Plan) -> None:
+    @on(ModelsPane.Chosen)
+    def _on_chosen(self) -> None:
+        self.deck_app.action_command("open")
+
+    def _show_explained(self, plan: Plan) -> None:
         from tui.fit.estimate import EstimateScreen
 
-        self._explained[plan.model.name] = plan
         if isinstance(self.app.screen, EstimateScreen):
             self.app.screen.explained(plan)
         self._show_plan()
 
-    @on(OptionList.OptionHighlighted, "#models")
-    def _moved(self) -> None:
-        current = self.query_one(Rows).current
-        self._highlight(self._shown.get(current.key) if current else None)
-
-    @on(OptionList.OptionSelected, "#models")
-    def _chosen(self) -> None:
-        self.deck_app.action_command("open")
-
     def help_here(self) -> tuple[str, Content] | None:
         """How to filter, or what the highlighted model is."""
-        if self.focused is self.query_one("#filter", Input):
+        if self.models.filter_has_keyboard:
             return "filter", Content(FILTER_HELP)
         plan = self.deck.plan
         if plan is None:
             return None
-        shown = short_detail(self._explained.get(plan.model.name, plan), 10_000)
-        return safe(plan.model.name, 60), shown
+        return safe(plan.model.name, 60), short_detail(self.ranker.known(plan), 10_000)
 
     # Commands
+
+    do_filter = forward(ModelsPane, ModelsPane.open_filter)
 
     def do_probe(self) -> None:
         """Rank anew with what is free now."""
         self._look()
-        self._rank_now()
+        self.ranker.rank_again()
         self.say("looked again: ranked by what is free now")
 
     def do_goal(self) -> None:
         """Quality or speed."""
-        goal = "speed" if self.requirements.goal == "quality" else "quality"
-        self._ask_for(replace(self.requirements, goal=goal))
+        requirements = self.ranker.requirements
+        goal = "speed" if requirements.goal == "quality" else "quality"
+        self.ranker.ask(replace(requirements, goal=goal))
+        self._show_top()
 
     def do_context(self) -> None:
         """The next context length."""
-        now = self.requirements.max_length
+        now = self.ranker.requirements.max_length
         index = CONTEXTS.index(now) if now in CONTEXTS else 0
-        self._ask_for(replace(self.requirements, max_length=CONTEXTS[(index + 1) % len(CONTEXTS)]))
+        self.ranker.ask(replace(self.ranker.requirements, max_length=CONTEXTS[(index + 1) % len(CONTEXTS)]))
+        self._show_top()
 
     def do_task(self) -> None:
         """The next complexity of the task."""
-        index = TASKS.index(self.requirements.complexity)
-        self._ask_for(replace(self.requirements, complexity=TASKS[(index + 1) % len(TASKS)]))
+        index = TASKS.index(self.ranker.requirements.complexity)
+        self.ranker.ask(replace(self.ranker.requirements, complexity=TASKS[(index + 1) % len(TASKS)]))
+        self._show_top()
 
     def do_device(self) -> None:
         """Choose among the devices of this machine, or of the imagined one."""
-        machine = self._what_if[0] if self._what_if else self.deck.machine
+        machine, requirements = self.ranker.machine, self.ranker.requirements
         known = devices(machine) if machine else ()
         if machine is None or len(known) < 2:
             self.say("this machine has one device to train on")
@@ -299,21 +230,16 @@ class FitScreen(DeckScreen):
         from tui.fit.devices import DevicesScreen
 
         model = self.deck.plan.model if self.deck.plan else None
-        plans = plans_by_device(machine, self.requirements, model)
+        plans = plans_by_device(machine, requirements, model)
         title = f"Device for {short_model(model.name)}" if model else "Device"
-        lines = device_lines(known, machine, plans, chosen_key(self.requirements))
-        self.app.push_screen(DevicesScreen(title, lines, left_out(machine)), partial(self._take_device, known))
+        lines = device_lines(known, machine, plans, chosen_key(requirements))
+        self.app.push_screen(DevicesScreen(title, lines, left_out(machine)), partial(self._use_device, known))
 
-    def _take_device(self, known: tuple[Device, ...], key: str | None) -> None:
+    def _use_device(self, known: tuple[Device, ...], key: str | None) -> None:
         for device in known:
             if device.key == key:
-                self._card = safe(fit.card_title(device.gpu)) if device.gpu else ""
-                self._ask_for(device.asked(self.requirements))
-
-    def _ask_for(self, requirements: Requirements) -> None:
-        self.requirements = requirements
-        self._show_top()
-        self._rank_now()
+                self.ranker.use(device)
+                self._show_top()
 
     def do_what_if(self) -> None:
         """Ask for a card; nothing typed goes back to this machine."""
@@ -327,44 +253,24 @@ class FitScreen(DeckScreen):
             return ""
 
         note = "RTX 4090 · 2 x A100 80GB · H100; empty = this machine"
-        value = "" if self._what_if is None else self._what_if[1]
-        self.app.push_screen(Ask("What if the card were", note, value.replace("×", "x"), check), self._imagine)
+        value = self.ranker.imagined.replace("×", "x")
+        self.app.push_screen(Ask("What if the card were", note, value, check), self._imagine)
 
     def _imagine(self, text: str | None) -> None:
         if text is not None:
-            self._what_if = imagine(text) if text else None
-            self._ask_for(replace(self.requirements, gpu_uuid=None, device=None))
+            self.ranker.imagine(text)
+            self._show_top()
             self._show_machine()
 
     def do_copy_fit(self) -> None:
         """The same answer in a shell, to the clipboard."""
-        machine, what_if = self._what_if or (self.deck.machine, "")
-        command = fit_command(self.deck.plan, self.requirements, machine, what_if)
+        command = fit_command(self.deck.plan, self.ranker.requirements, self.ranker.machine, self.ranker.imagined)
         self.app.copy_to_clipboard(command)
         self.say(f"copied: {safe(command)}")
 
-    def do_filter(self) -> None:
-        """Type words to filter by."""
-        self.add_class("-filtering")
-        self.query_one("#filter", Input).focus()
-
-    @on(Input.Changed, "#filter")
-    def _filtered(self, event: Input.Changed) -> None:
-        self.asked = parse_filter(event.value)
-        self._show_models()
-
-    @on(Input.Submitted, "#filter")
-    def _filter_done(self) -> None:
-        self.set_class(bool(self.asked), "-filtering")
-        self.query_one(Rows).focus()
-
     def step_back(self) -> bool:
         """Clear the filter, then leave the imagined machine."""
-        if self.has_class("-filtering"):
-            self.query_one("#filter", Input).value = ""
-            self.remove_class("-filtering")
-            self.query_one(Rows).focus()
-        elif self._what_if is not None:
+        if not self.models.close_filter() and self.ranker.imagined:
             self._imagine("")
         return True
 
@@ -374,10 +280,10 @@ class FitScreen(DeckScreen):
 
         plan = self.deck.plan
         if plan is not None:
-            known = self._explained.get(plan.model.name, plan)
+            known = self.ranker.known(plan)
             self.app.push_screen(EstimateScreen(known), lambda yes: self.do_make() if yes else None)
 
     def do_make(self) -> None:
         """A new profile from the plan under the cursor."""
         if self.deck.plan is not None:
-            make_profile(self, self.deck.plan, self.requirements)
+            make_profile(self, self.deck.plan, self.ranker.requirements)

@@ -8,6 +8,7 @@ texts are in `view.py`.
 from __future__ import annotations
 
 import time
+from functools import partialmethod
 from typing import ClassVar
 
 from textual import events, on
@@ -247,13 +248,8 @@ class RunScreen(DeckScreen):
             return
         self.say(done)
 
-    def do_checkpoint(self) -> None:
-        """Ask for a checkpoint."""
-        self._request("checkpoint", "asked for a checkpoint after this step")
-
-    def do_evaluate(self) -> None:
-        """Ask for an evaluation."""
-        self._request("evaluate", "asked for an evaluation after this step")
+    do_checkpoint = partialmethod(_request, "checkpoint", "asked for a checkpoint after this step")
+    do_evaluate = partialmethod(_request, "evaluate", "asked for an evaluation after this step")
 
     def do_stop(self) -> None:
         """Stop the run once somebody has confirmed it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +17,6 @@ from engine.cli.flags import group_flags
 from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.text import format_count, sanitize
-
-if TYPE_CHECKING:
-    from engine.models.spec import ModelSpec
-
-
-from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.models.spec import ModelSpec

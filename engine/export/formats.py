@@ -41,6 +41,11 @@ class Format:
         """Its name among all formats: `nf4`, `gguf q8_0`."""
         return f"gguf {self.name}" if self.is_gguf else self.name
 
+    @property
+    def edges(self) -> str:
+        """The kind in which a GGUF file of this one keeps embeddings and head."""
+        return "q8_0" if self.writer == "gguf-py" and self.weight_bits < 8 else self.name
+
 
 # SmolLM2-135M, small and easily upset, is off by 0.18 in eight bits, 0.25 in five, 0.57 in four, 0.31 with mixed three
 # and 0.53 with mixed two: up to twice that is allowed. Layers in another order are off by 0.3 (two neighbors) to 1.8

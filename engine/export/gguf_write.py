@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from engine.export.formats import BY_NAME
 from engine.export.gguf_tokens import add_special, add_tokens, refused
 from engine.files import read_json
 from engine.modeling import gguf_rope
@@ -166,7 +167,7 @@ def _stored_type(place: str, shape: tuple[int, ...], kind: str, otherwise: list[
     """Vectors in fp32, matrices as asked; one whose rows do not fill blocks stays in 16 bits."""
     if len(shape) < 2:
         return gguf.GGMLQuantizationType.F32
-    wanted = "q8_0" if place in _EDGES and kind.startswith(("q4", "q5")) else kind
+    wanted = BY_NAME[kind].edges if place in _EDGES else kind
     stored = gguf.GGMLQuantizationType[wanted.upper()]
     block, _ = gguf.GGML_QUANT_SIZES[stored]
     if shape[-1] % block:

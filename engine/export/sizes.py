@@ -9,8 +9,6 @@ ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _MARGIN = 1.05
 _SMALL_FILES_BYTES = 64 * 1024 * 1024
 """Tokenizer, cards and reports."""
-_COARSE_KINDS = ("q4_0", "q5_0", "q5_1")
-"""GGUF kinds whose embeddings and head are stored as q8_0."""
 
 
 def estimated_bytes(kind: str, record: RunRecord, dtype: str = "") -> float | None:
@@ -31,7 +29,7 @@ def estimated_bytes(kind: str, record: RunRecord, dtype: str = "") -> float | No
         return model.parameters * merged_item
     row = BY_NAME[kind]
     edges = (model.vocab_size or 0) * (model.hidden_size or 0) * (1 if model.tie_word_embeddings else 2)
-    edge_bits = merged_item * 8 if not row.is_gguf else BY_NAME["q8_0" if kind in _COARSE_KINDS else kind].weight_bits
+    edge_bits = BY_NAME[row.edges].weight_bits if row.is_gguf else merged_item * 8
     return (edges * edge_bits + max(0, model.parameters - edges) * row.weight_bits) / 8
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -122,3 +123,23 @@ def events() -> Callable[[Path], list[dict[str, Any]]]:
     from engine.runs.events import read_events
 
     return lambda run: read_events(run / "events.jsonl")[0]
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.process.finished_runs import make_base
+
+    return make_base(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    from tests.process.finished_runs import make_run
+
+    return make_run(tmp_path_factory.mktemp("runs") / "finished", base)
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished: Path) -> Path:
+    """A run of one's own to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -19,7 +19,9 @@ from engine.profile.schema import Profile
 from engine.runs.events import EventWriter
 from engine.runs.job import Job
 from tests.process.conftest import Shell
-from tests.process.test_evaluate_export import ROWS, job, make_base, make_run, told
+from tests.process.finished_runs import ROWS, job, make_base, make_run, told
+
+pytestmark = pytest.mark.usefixtures("warm_workers")
 
 SCORES = ("loss", "rougeL", "chrf", "exact_match", "retention")
 

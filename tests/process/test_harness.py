@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.test_evaluate_export import ROWS, job, make_base, make_run
+from tests.process.finished_runs import ROWS, job, make_base, make_run
 
 pytest.importorskip("lm_eval", reason="the optional extra 'harness' is not installed")
 

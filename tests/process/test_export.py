@@ -1,4 +1,4 @@
-"""Evaluating and exporting a finished run: a tiny random Llama with an adapter, made here."""
+"""Exporting a finished run: merged and adapter, proved against the tuned model; disks, memory and foreign files."""
 
 from __future__ import annotations
 
@@ -9,228 +9,19 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from engine.demo.paths import model_dir
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.run import run as evaluate
 from engine.export import merge, place
 from engine.export.run import run as export
-from engine.models.resolve import resolve_model
-from engine.profile.schema import Profile
-from engine.runs.events import EventWriter, read_events
-from engine.runs.job import Job
-from engine.runs.launch import run_job
-from engine.runs.record import SCHEMA_VERSION
+from tests.process.finished_runs import job, make_run
 
 CANARY = "hf_" + "Canary7" * 5
-ROWS = [(f"What comes after {number}?", str(number + 1)) for number in range(12)]
-
-
-def make_base(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """A Llama that knows nothing, with the demo's tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    known = json.loads((model_dir() / "config.json").read_text())
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    tokens = {key: known[key] for key in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
-    torch.manual_seed(0)
-    config = LlamaConfig(**sizes, **tokens, num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2)
-    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(model_dir() / name, folder / name)
-    return folder
-
-
-def make_run(folder: Path, base: Path, *, method: str = "lora", dtype: str = "fp32", **tables: Any) -> Path:
-    """A run directory as training leaves it; the adapter is random, so it changes every answer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    for name in ("data", "control", "checkpoints"):
-        (folder / name).mkdir(parents=True)
-    settings = Profile.model_validate(
-        {
-            "model": {"name_or_path": str(base), "max_length": 128, "dtype": dtype, "attention": "sdpa"},
-            "tuning": {"method": method},
-            "quantization": {"method": tables.pop("quantization", "none")},
-            "data": {"datasets": [{"path": "rows.jsonl"}]},
-            "evaluate": {"max_samples": 8, "max_new_tokens": 8, "batch_size": 3},
-            "launch": {"device": "cpu", "threads": 1},
-            **tables,
-        }
-    )
-    run_json = {
-        "schema_version": SCHEMA_VERSION,
-        "settings": settings.model_dump(mode="json"),
-        "provenance": {"lora.r": {"value": 16, "source": "profile", "reason": f"see {base}"}},
-        "model": asdict(resolve_model(str(base))),
-        "machine": {"hostname": "alices-box", "cpu": {"name": "Test CPU"}},
-        "base_dir": str(base.parent),
-        "versions": {"torch": torch.__version__},
-    }
-    (folder / "run.json").write_text(json.dumps(run_json))
-    turns = [[{"role": "user", "content": ask}, {"role": "assistant", "content": reply}] for ask, reply in ROWS]
-    (folder / "data" / "validation.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
-    (folder / "data" / "report.json").write_text("{}")
-    (folder / "summary.json").write_text(json.dumps({"step": 7, "weights_step": 6, "device": "CPU", "seconds": 1.0}))
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder / "tokenizer")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    torch.manual_seed(1)
-    if method == "full":
-        for parameter in model.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-        model.save_pretrained(folder / "model")
-    else:
-        _save_adapter(model, settings, folder / "adapter")
-    return folder
-
-
-def _save_adapter(model: Any, settings: Profile, folder: Path) -> None:
-    from engine.modeling import adapters
-
-    adapted = adapters.attach(model, settings)
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0, 0.1)
-    adapted.save_pretrained(folder)
-
-
-def job(run: Path, **params: Any) -> Job:
-    """A job as the worker hands it over."""
-    folder = run / "job"
-    folder.mkdir(exist_ok=True)
-    return Job(folder, {"run_dir": str(run), **params}, EventWriter(folder / "events.jsonl"))
-
-
-def told(run: Path, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(run / "job" / "events.jsonl")[0] if event["type"] == kind]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("models") / "tiny-llama")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "finished", base)
-
-
-@pytest.fixture
-def run(tmp_path: Path, finished: Path) -> Path:
-    """A run of one's own to spoil."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-def plain_loss(run: Path, base: Path) -> tuple[float, int]:
-    """Mean loss over the answers of the tuned model, row by row, by transformers and PEFT alone."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(run / "tokenizer")
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), run / "adapter").eval()
-    nll, tokens = 0.0, 0
-    for ask, reply in ROWS:
-        turns = [{"role": "user", "content": ask}, {"role": "assistant", "content": reply}]
-        before = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(turns, tokenize=False).rstrip()
-        start = len(tokenizer(before, add_special_tokens=False).input_ids)
-        ids = torch.tensor([tokenizer(whole, add_special_tokens=False).input_ids])
-        with torch.inference_mode():
-            loss = torch.log_softmax(model(input_ids=ids).logits[0, :-1].float(), -1)
-        nll -= float(loss.gather(1, ids[0, 1:, None])[start - 1 :].sum())
-        tokens += ids.shape[1] - start
-    return nll / tokens, tokens
-
-
-def test_evaluation_compares_base_and_tuned(run: Path, base: Path) -> None:
-    report = evaluate(job(run, rows=len(ROWS)))
-    loss, tokens = plain_loss(run, base)
-    assert report["tuned"]["loss"] == pytest.approx(loss, rel=1e-5)
-    assert report["tokens"] == tokens
-    assert report["base"]["loss"] != pytest.approx(loss, rel=1e-3)
-    assert report["delta"]["loss"] == pytest.approx(report["tuned"]["loss"] - report["base"]["loss"])
-    wanted = {"perplexity", "rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match", "token_f1"}
-    assert wanted <= set(report["tuned"])
-    assert report["verdict"] in ("better", "no different", "worse")
-    assert (report["rows"], report["rows_held_out"], report["rows_answered"]) == (12, 12, 12)
-    assert [sample["prompt"] for sample in report["samples"]] == [ask for ask, _ in ROWS[:6]]
-    assert report["counts"]["tuned"]["unstopped"] > 0
-    stored = json.loads((run / "eval" / "report.json").read_text())
-    assert stored["tuned"] == report["tuned"]
-    assert "verdict: " in (run / "eval" / "report.txt").read_text()
-    assert [(event["model"], event["step"]) for event in told(run, "eval")] == [("base", 0), ("tuned", 6)]
-    assert {event["unit"] for event in told(run, "progress")} == {"rows", "passages", "answers"}
-    assert len(told(run, "sample")) == 12
-
-
-def test_evaluation_of_full_tuning_loads_both_models(tmp_path: Path, base: Path) -> None:
-    full = make_run(tmp_path / "full", base, method="full", evaluate={"metrics": ["perplexity"], "max_samples": 4})
-    report = evaluate(job(full))
-    assert set(report["tuned"]) == {"loss", "perplexity"}
-    assert report["tuned"]["loss"] != report["base"]["loss"]
-    assert len(report["samples"]) == 4
-
-
-def test_long_rows_are_cut_or_left_out_and_told(run: Path) -> None:
-    turns = [{"role": "user", "content": "word " * 400}, {"role": "assistant", "content": "yes"}]
-    with (run / "data" / "validation.jsonl").open("a") as file:
-        file.write(json.dumps({"messages": turns}) + "\n")
-    report = evaluate(job(run, rows=13))
-    assert (report["rows"], report["rows_answered"], report["rows_cut"], report["rows_too_long"]) == (13, 12, 1, 1)
-    assert {event["code"] for event in told(run, "warning")} == {"rows_cut", "rows_too_long", "retention_cut"}
-
-
-def test_no_held_out_rows(run: Path) -> None:
-    (run / "data" / "validation.jsonl").write_text("")
-    with pytest.raises(EngineError, match="held no rows out") as caught:
-        evaluate(job(run))
-    assert caught.value.code is ExitCode.DATA
-    assert "validation_fraction" in caught.value.hint
-
-
-@pytest.mark.parametrize("work", [evaluate, export])
-def test_a_run_without_weights(run: Path, work: Any) -> None:
-    shutil.rmtree(run / "adapter")
-    with pytest.raises(EngineError, match="left no trained weights") as caught:
-        work(job(run))
-    assert caught.value.code is ExitCode.MODEL
-    assert f"engine runs resume {run.name}" in caught.value.hint
-
-
-@pytest.mark.parametrize("work", [evaluate, export])
-def test_a_damaged_adapter(run: Path, work: Any) -> None:
-    path = run / "adapter" / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(EngineError) as caught:
-        work(job(run))
-    assert caught.value.code is ExitCode.MODEL
-    assert not (run / "export").exists()
-
-
-@pytest.mark.parametrize("work", [evaluate, export])
-def test_a_run_that_still_trains(run: Path, work: Any) -> None:
-    code = (
-        "import sys; from pathlib import Path; from engine.runs.lock import acquire\n"
-        "assert acquire(Path(sys.argv[1])) is not None; print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(run / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(EngineError, match=f"still training .pid {holder.pid}") as caught:
-            work(job(run))
-        assert caught.value.code is ExitCode.RESOURCES
-    finally:
-        holder.communicate()
 
 
 def logits(model: Any, ids: Any) -> torch.Tensor:
@@ -511,15 +302,3 @@ def test_an_adapter_that_is_not_a_number(run: Path) -> None:
 def test_foreign_output_is_refused(run: Path) -> None:
     with pytest.raises(EngineError, match="no export wrote"):
         export(job(run, output=str(run)))
-
-
-def test_both_jobs_through_the_worker(run: Path) -> None:
-    seen: list[dict[str, Any]] = []
-    run_json = json.loads((run / "run.json").read_text())
-    params = {"run_dir": str(run), "run_json": run_json}
-    report = run_job({"job": "evaluate", **params, "rows": 4}, seen.append, directory=run / "eval")
-    assert report["rows"] == 4
-    result = run_job({"job": "export", **params, "merged": False}, seen.append, directory=run / "export-job")
-    assert Path(result["card"]).is_file()
-    assert [event["exit_code"] for event in seen if event["type"] == "finished"] == [0, 0]
-    assert "## Evaluation" in Path(result["card"]).read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,23 +14,33 @@ import pytest
 from engine.errors import EngineError
 from engine.runs.store import find_run
 from engine.runs.talk import Talk
-from tests.process.conftest import FAST
+from tests.process.conftest import FAST, Shell
+from tests.warm.use import use_template
 
 OPTIONS = {"base": False, "max_new_tokens": 40, "temperature": 0.0, "top_p": 0.95, "seed": None}
 QUESTION = [{"role": "user", "content": "Write 16 Jul 1992 as an ISO date."}]
 
 
-@pytest.fixture
-def trained(shell, monkeypatch):
-    # A rate that changes every answer.
-    hot = FAST.replace("learning_rate = 2e-3", "learning_rate = 3e-2")
-    done = shell.engine("train", shell.write("p.toml", hot), "--json")
+@pytest.fixture(scope="module")
+def hot(tmp_path_factory, worker_template):
+    """A run whose rate was so high that every answer is another one."""
+    shell = Shell(tmp_path_factory.mktemp("chat"))
+    profile = FAST.replace("learning_rate = 2e-3", "learning_rate = 3e-2")
+    with pytest.MonkeyPatch.context() as patch:
+        use_template(worker_template, patch)
+        done = shell.engine("train", shell.write("p.toml", profile), "--json")
     assert done.code == 0, done.err
-    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, shell.environment[name])
     return shell
 
 
+@pytest.fixture
+def trained(hot, monkeypatch):
+    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, hot.environment[name])
+    return hot
+
+
+@pytest.mark.usefixtures("warm_workers")
 def test_lines_of_a_pipe_are_answered_one_by_one(trained):
     command = [sys.executable, "-m", "engine", "chat", "last", "--max-new-tokens", "8", "--json"]
     lines = "Write 16 Jul 1992 as an ISO date.\n\nWhat is 1 May 2020 in ISO 8601?\n"
@@ -41,6 +52,7 @@ def test_lines_of_a_pipe_are_answered_one_by_one(trained):
     assert all(0 < answer["tokens"] <= 8 or answer["stopped"] for answer in answers)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_answers_stream_can_be_ended_and_differ_from_the_base(trained):
     with Talk(find_run("last")) as talk:
         assert [event["type"] for event in talk.wait_ready()][-1] == "ready"
@@ -78,9 +90,9 @@ def test_a_worker_whose_owner_is_gone_ends(trained):
     assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == "zombie"
 
 
-def test_a_run_without_weights_is_told(shell, monkeypatch):
-    done = shell.engine("train", shell.write("p.toml", FAST), "--json")
-    assert done.code == 0, done.err
+@pytest.mark.usefixtures("warm_workers")
+def test_a_run_without_weights_is_told(shell, hot, monkeypatch):
+    shutil.copytree(hot.folder, shell.folder, dirs_exist_ok=True)
     (run,) = shell.runs
     (run / "adapter" / "adapter_model.safetensors").unlink()
     done = shell.engine("chat", "last", "--json")

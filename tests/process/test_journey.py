@@ -9,6 +9,8 @@ import pytest
 
 from tests.process.conftest import FAST
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.mark.slow
 def test_full_fine_tuning_is_trained_scored_and_exported(shell):

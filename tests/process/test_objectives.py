@@ -8,6 +8,8 @@ import pytest
 
 from tests.process.conftest import FAST
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 DATES = [(f"{day} March {year}", f"{year}-03-{day:02d}") for day in range(1, 29) for year in (1999, 2024)]
 
 

@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.process.conftest import FAST, Shell
+from tests.warm.use import use_template
+
+pytestmark = pytest.mark.usefixtures("warm_workers")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, worker_template):
     shell = Shell(tmp_path_factory.mktemp("quantized"))
-    done = shell.engine("train", shell.write("p.toml", FAST), "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        use_template(worker_template, patch)
+        done = shell.engine("train", shell.write("p.toml", FAST), "--json")
     assert done.code == 0, done.err
     return shell
 

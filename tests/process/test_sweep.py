@@ -74,6 +74,7 @@ def test_a_killed_sweep_goes_on_where_it_was(shell):
     assert "complete" in again.err
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_stopped_sweep_keeps_its_trials_steps(shell):
     shell.write("p.toml", FAST.replace("max_steps = 6", "max_steps = 400") + SPACE)
     process = shell.start("sweep", "p.toml")
@@ -100,6 +101,7 @@ def test_a_stopped_sweep_keeps_its_trials_steps(shell):
     assert shell.runs == []
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_score_ranks_trials_and_poor_ones_leave_no_weights(shell):
     sweep = '\n[sweep]\nmetric = "token_f1"\nkeep_weights = 1\n[sweep.space]\ntrain.learning_rate = [1e-6, 5e-3]\n'
     shell.write("p.toml", FAST.replace("learning_rate = 2e-3\n", "").replace("max_steps = 6", "max_steps = 12") + sweep)

@@ -11,6 +11,8 @@ from engine.demo.corpus import corpus_rows
 from engine.demo.paths import data_file
 from tests.process.conftest import FAST
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 def rows(name):
     return [json.loads(line) for line in data_file(name).read_text().splitlines()]

@@ -102,6 +102,7 @@ def test_trained_tokens_stand_in_brackets_and_cut_ones_are_gone() -> None:
     assert len(marked(long).plain) < 5000
 
 
+@pytest.mark.usefixtures("warm_workers")
 async def test_good_data_are_read_and_counted_by_a_worker(place: Path, cpu_machine: Machine) -> None:
     rows = [{"prompt": f"say {number}", "completion": f"it is {number}"} for number in range(40)]
     app = opened(place, rows, "[train]\nnum_train_epochs = 2.0\nper_device_train_batch_size = 2\n")
@@ -119,6 +120,7 @@ async def test_good_data_are_read_and_counted_by_a_worker(place: Path, cpu_machi
         await until(pilot, lambda: (time := screen.time()) is not None and time.source == "data counted")
 
 
+@pytest.mark.usefixtures("warm_workers")
 async def test_failing_data_say_which_rows_and_what_to_do(place: Path, cpu_machine: Machine) -> None:
     rows = [{"prompt": "", "completion": ""} for _ in range(10)]
     app = opened(place, rows)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from engine.api import runs
 from tests.process.conftest import FAST
@@ -35,6 +36,7 @@ def workers() -> list[int]:
     return found
 
 
+@pytest.mark.usefixtures("warm_workers")
 async def test_runs_results_evaluate_samples_export_chat(place: Path, cpu_machine: object) -> None:
     run = train(place)
     app = deck()

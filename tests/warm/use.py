@@ -1,0 +1,16 @@
+"""Lets workers be forked from the template (`template.py`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+HOOK = Path(__file__).parent / "hook"
+
+
+def use_template(socket: Path, patch: pytest.MonkeyPatch) -> None:
+    """Workers that are started from now on come from the template behind `socket`."""
+    patch.setenv("PYTHONPATH", str(HOOK), prepend=os.pathsep)
+    patch.setenv("TUNEDECK_TEMPLATE", str(socket))

@@ -89,6 +89,21 @@ async def test_context_and_goal_rank_anew(gpu_machine: Machine) -> None:
         await until(pilot, lambda: [plan.model.name for plan in app.screen.ranker.ranking.plans] != order)  # type: ignore[attr-defined]
 
 
+async def test_plans_that_keep_their_order_are_the_new_ones(
+    gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing moves in a list of two when something else is asked."""
+    real, model = fit.rank_models, fit.resolve_model("Qwen/Qwen3-8B")
+    monkeypatch.setattr(fit, "rank_models", lambda machine, asked: real(machine, asked, [model]))
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo", "2 of 2 fit")
+        await pilot.press("down")
+        await until(pilot, lambda: app.deck.plan is not None and app.deck.plan.model.name == model.name)
+        await pilot.press("c")
+        await until(pilot, lambda: app.deck.plan is not None and app.deck.plan.shape.max_length == 512)
+
+
 async def test_what_if_card_replaces_the_machine_until_escape(cpu_machine: Machine) -> None:
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from engine.errors import EngineError, ExitCode
+from engine.runs.events import read_events
 from engine.worker import Stopped, _as_engine_error
 
 
@@ -36,6 +40,20 @@ def test_exit_codes(error, code):
 
 def test_an_internal_error_says_where_it_happened():
     assert "test_worker.py:" in raised(ValueError("odd")).hint
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"v": 99}', '{"v": 1, "job": '])
+def test_a_request_that_cannot_be_read_is_an_error_event(text, tmp_path):
+    (tmp_path / "job.json").write_text(text)
+    command = [sys.executable, "-m", "engine.worker", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.PROFILE
+    (told,) = read_events(tmp_path / "events.jsonl")[0]
+    assert (told["type"], told["code"]) == ("error", "profile")
+    assert told["message"].startswith("job.json ")
+    assert "start the job again" in told["hint"] or "engine" in told["hint"]
+    assert told["message"] in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_no_except_exception_keeps_a_stop():

@@ -12,6 +12,17 @@ from collections.abc import Sequence
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
+SECRET = re.compile(
+    r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}"
+    r"|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[A-Z0-9]{16}|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
+)
+"""Tokens of the hub, of other services, and passwords in addresses."""
+
+
+def hide_secrets(text: str) -> str:
+    """`text` without what looks like a token or a password."""
+    return SECRET.sub("[secret]", text)
+
 
 def sanitize(text: str, *, max_chars: int = 1000, single_line: bool = False) -> str:
     """Text without control, bidirectional or surrogate characters, cut to `max_chars` with an ellipsis.

@@ -11,7 +11,7 @@ import os
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from engine.api.fit import GIB, Plan, TrainingShape
+from engine.api.fit import GIB, Plan
 from engine.text import sanitize
 
 Part = str | tuple[str, str]
@@ -123,13 +123,6 @@ def age(seconds: float) -> str:
         if seconds < limit:
             return f"{max(0, int(seconds // size))} {unit}"
     return f"{int(seconds // 86400)} d"
-
-
-def how(shape: TrainingShape) -> str:
-    """`LoRA bf16`, `QLoRA nf4`, `full fp32`."""
-    if shape.method != "lora":
-        return f"{shape.method} {shape.compute_dtype}"
-    return f"LoRA {shape.compute_dtype}" if shape.quantization == "none" else f"QLoRA {shape.quantization}"
 
 
 def plan_device(plan: Plan) -> str:

@@ -13,6 +13,7 @@ from engine.hardware.probe import hypothetical_machine as hypothetical_machine
 from engine.hardware.probe import probe_machine as probe_machine
 from engine.memory.shape import GIB as GIB
 from engine.memory.shape import TrainingShape as TrainingShape
+from engine.memory.shape import method_words as method_words
 from engine.models.resolve import resolve_model as resolve_model
 from engine.models.spec import ModelSpec as ModelSpec
 from engine.recommend.device import device_settings as device_settings

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from engine.cli.common import line, width
-from engine.cli.fit_table import bar, duration, how, machine_lines, speed
+from engine.cli.fit_table import bar, duration, machine_lines, speed
 from engine.hardware.machine import Machine
 from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
+from engine.memory.shape import method_words
 from engine.recommend.fit_report import FitReport
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
@@ -178,7 +179,7 @@ def show_choices(machine: Machine, answer: FitReport, target: Path | None) -> No
         line(text)
     line()
     needed, usable = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
-    line(f"{plan.model.name}  {how(plan)}  {plan.verdict}  {needed} of {usable}  {speed(plan)} tokens/s")
+    line(f"{plan.model.name}  {method_words(plan.shape)}  {plan.verdict}  {needed} of {usable}  {speed(plan)} tokens/s")
     if answer.tokens_seen and plan.verdict != "NO":
         line(f"  {duration(plan, answer.tokens_seen)} for {_data(answer)}")
     _show_settings(plan)

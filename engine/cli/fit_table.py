@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from engine.cli.common import line, table
 from engine.hardware.cards import card_name, listed_gpus, model_name
 from engine.hardware.machine import Gpu, Machine
+from engine.memory.shape import method_words
 from engine.recommend.plan import Plan
 from engine.text import format_bytes, format_duration
 
@@ -39,17 +40,7 @@ def _row(plan: Plan, tokens: int | None, width: int) -> list[str]:
     missing = plan.headroom_bytes < 0
     needs = f"+{format_bytes(-plan.headroom_bytes)}" if missing else format_bytes(plan.estimate.device_bytes)
     last = duration(plan, tokens) if tokens else speed(plan)
-    return [name, how(plan), bar(plan, 8), plan.verdict + _LATE * _is_late(plan), needs, last]
-
-
-def how(plan: Plan) -> str:
-    """`QLoRA nf4`, `LoRA bf16`, `last 2 bf16`, `full bf16` …"""
-    shape = plan.shape
-    if shape.method == "full":
-        return f"full {shape.compute_dtype}"
-    if shape.method == "freeze":
-        return f"last {shape.trainable_layers} {shape.compute_dtype}"
-    return f"LoRA {shape.compute_dtype}" if shape.quantization == "none" else f"QLoRA {shape.quantization}"
+    return [name, method_words(plan.shape), bar(plan, 8), plan.verdict + _LATE * _is_late(plan), needs, last]
 
 
 def speed(plan: Plan) -> str:

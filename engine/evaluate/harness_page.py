@@ -1,7 +1,4 @@
-"""What lm-evaluation-harness found, as a page of text in 80 columns. No torch here.
-
-Called by `harness.py` and by `engine evaluate --harness`.
-"""
+"""What lm-evaluation-harness found, as a page of text in 80 columns. No torch here."""
 
 from __future__ import annotations
 

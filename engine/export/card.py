@@ -1,20 +1,18 @@
 """The model card: README.md with metadata that the hub accepts, for a merged model or an adapter.
 
 What it says comes from the run's own files; nothing in it names this machine, its user or its paths.
-Called by `run.py`. The sections of the text are `card_sections.py`.
+Not here: the sections of the text (`card_sections.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from engine.evaluate.report import EvaluationReport
 from engine.export import card_sections as sections
 from engine.export.clean import plain, redact
-from engine.export.report import FormatReport
+from engine.export.facts import Facts
 from engine.inference.run import OpenedRun
 from engine.text import sanitize
 
@@ -34,27 +32,6 @@ _RESULTS = (
     ("f1", "token_f1", "Token F1"),
 )
 """(metric id on the hub, key in the report, name)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a card is written from. `kind` is adapter, merged or how the merged model was quantized.
-
-    `parity` is the entry of this kind in the parity report, `merged` that of the merged model, `report` the evaluation;
-    each may be missing.
-    """
-
-    kind: str
-    trained: OpenedRun
-    base: str
-    base_on_hub: bool
-    dtype: str
-    size_bytes: int
-    parity: FormatReport | None
-    report: EvaluationReport | None
-    merged: FormatReport | None = None
-    chats: bool = True
-    """Whether its tokenizer has a chat template."""
 
 
 def card_text(facts: Facts) -> str:

@@ -1,19 +1,14 @@
-"""The sections of a model card as markdown. Pure text; every value from outside is escaped and redacted.
-
-Called by `card.py` only.
-"""
+"""The sections of a model card as markdown. Pure text; every value from outside is escaped and redacted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.evaluate.page import score_rows
 from engine.export.clean import DEMO_NAME, cell, plain
+from engine.export.facts import Facts
 from engine.runs.record import Origin
 from engine.text import format_bytes, format_count, format_duration
-
-if TYPE_CHECKING:
-    from engine.export.card import Facts
 
 _HIDDEN = ("data.datasets", "data.validation_path", "data.columns", "model.name_or_path", "data.system")
 """Settings that name files of this machine, or that have a line of their own."""

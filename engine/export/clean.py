@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import write_json_atomic
-from engine.text import sanitize
+from engine.text import hide_secrets, sanitize
 
-SECRET = re.compile(
-    r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}"
-    r"|AKIA[A-Z0-9]{16}|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
-)
-"""Tokens of the hub, of other services, and passwords in addresses."""
 _PATH = re.compile(
     r"(?<![\w.:/])(?:~(?:/[\w.+@~-]+)+|(?:file:(?://)?)?(?:/[\w.+@~-]+){2,})/?|(?<!\w)[A-Za-z]:\\[^\s\"']+"
 )
@@ -32,7 +27,7 @@ _PATH_KEYS = ("_name_or_path", "name_or_path", "vocab_file", "tokenizer_file", "
 
 def redact(text: str) -> str:
     """`text` without tokens, passwords and absolute paths."""
-    return _PATH.sub("[path]", SECRET.sub("[secret]", text))
+    return _PATH.sub("[path]", hide_secrets(text))
 
 
 def plain(value: Any, max_chars: int = 200) -> str:

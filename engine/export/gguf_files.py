@@ -1,4 +1,4 @@
-"""GGUF files of an export, each read back by transformers and compared with the merged model. Called by `run.py`."""
+"""GGUF files of an export, each read back by transformers and compared with the merged model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Is the written model the trained one? Reloaded from disk by plain transformers and compared.
 
 Reference = the unquantized base with the adapter beside it, on the CPU, in the export's dtype; 16-bit
-products accumulate in fp32 there. Called by the writers of formats; a failed comparison is an error.
+products accumulate in fp32 there. A failed comparison is an error.
 """
 
 from __future__ import annotations

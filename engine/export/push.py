@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.export.clean import SECRET, redact
+from engine.export.clean import redact
 from engine.export.formats import QUANTIZED
 from engine.export.report import MARK_FILE, PARITY_FILE
-from engine.text import format_bytes, sanitize
+from engine.text import SECRET, format_bytes, sanitize
 
 STAYS = (MARK_FILE, PARITY_FILE, "parity.txt")
 """Not uploaded: the reports quote held-out rows."""

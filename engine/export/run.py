@@ -18,8 +18,9 @@ import transformers
 from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.evaluate.report import EvaluationReport, load_report
 from engine.export import gguf_files, llama_quantize, merge, parity_page
-from engine.export.card import Facts, card_text
+from engine.export.card import card_text
 from engine.export.clean import base_name, file_name
+from engine.export.facts import Facts
 from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import check_family
 from engine.export.merge import compare_adapter, copy_adapter, write_merged

@@ -1,6 +1,6 @@
 """The chat job: a run's model answers conversations, part by part, until it is told to end.
 
-Called by the worker for `{"job": "chat", "run_dir": …, "owner": pid}`. Conversations come as lines of `asks.jsonl` in
+The request is `{"job": "chat", "run_dir": …, "owner": pid}`. Conversations come as lines of `asks.jsonl` in
 the job's directory, answers go out as events: `answer_part`, then `answer` (or `refused`). A file `silence` there ends
 the answer that is under way; `end` or the owner's death ends the job. `engine.runs.talk` is the other side.
 """

@@ -59,6 +59,15 @@ class TrainingShape:
     """`cuda` or `cpu`."""
 
 
+def method_words(shape: TrainingShape) -> str:
+    """`LoRA bf16`, `QLoRA nf4`, `last 2 bf16`, `full bf16`: how a shape trains, in a few words."""
+    if shape.method == "full":
+        return f"full {shape.compute_dtype}"
+    if shape.method == "freeze":
+        return f"last {shape.trainable_layers} {shape.compute_dtype}"
+    return f"LoRA {shape.compute_dtype}" if shape.quantization == "none" else f"QLoRA {shape.quantization}"
+
+
 def uses_kernels(shape: TrainingShape) -> bool:
     """Whether Triton kernels are in force; processors have none."""
     return shape.kernels == "liger" and shape.device == "cuda"

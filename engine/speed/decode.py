@@ -3,8 +3,7 @@
 The first token waits for the prompt (2 FLOPs a weight and token, plus causal attention), every further
 one for reading all weights and the cache once: PaLM inference analysis, arXiv 2211.05102, section 2.
 Under both lies the time that eager transformers takes to launch a layer: with a slow host (Colab) it is twice
-what is assumed. Called by `engine.recommend`;
-the figure is of this engine's own generation (transformers, eager), not of a serving system.
+what is assumed. The figure is of this engine's own generation (transformers, eager), not of a serving system.
 """
 
 from __future__ import annotations

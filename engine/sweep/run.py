@@ -107,7 +107,7 @@ def follow(state: SweepState, live: LiveTrial) -> None:
     elif trial.diverged(live):
         _end(state, live, "pruned", str(live.error))
     else:
-        _end(state, live, "failed", str(live.error) if live.error else "its worker ended without a word")
+        _end(state, live, "failed", str(live.error) if live.error else "its worker ended without saying why")
 
 
 def take_up(state: SweepState, live: LiveTrial) -> None:

@@ -3,7 +3,7 @@
 An adapter set has some 450 small matrices. Taken one by one, a step costs the host milliseconds and the device as many
 launches; here each portion of `masters.py` is one buffer of masters and one of each moment, and the tensors that the
 optimizer knows are views of them. AdamW treats every value alone, so the numbers are the same, and so are states on
-disk: one entry a tensor. Built by `optimizer.py`.
+disk: one entry a tensor.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every path that is allowed is compared with the plain one first. Then, on a GPU, one micro-batch goes through each
 combination of the paths that were left open, and the fastest stays on; the device's file keeps it for the next run of
-the same model and shape. What a person set is never overridden, and a resumed run takes the paths it began with. Called
-by `assembly.py`. Not here: the trials (`kernel_trials.py`), and which paths are allowed (`allowed.py`).
+the same model and shape. What a person set is never overridden, and a resumed run takes the paths it began with.
+Not here: the trials (`kernel_trials.py`), and which paths are allowed (`allowed.py`).
 """
 
 from __future__ import annotations

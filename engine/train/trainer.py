@@ -3,8 +3,7 @@
 What stays Trainer's: the loop, accumulation, schedules, mixed precision, exact data order on resume. What is ours: a
 micro-batch's forward and backward pass, the loss, clipping, the optimizer, and what comes after a step. The parts with
 a life of their own are members: `checkpointer.py`, `validation.py`, `step_log.py`, `stepguard.py`, `micro_batches.py`.
-On a GPU a step waits for the device for a log line only, and for that one a step later. Built by `assembly.py`, run by
-`run.py`.
+On a GPU a step waits for the device for a log line only, and for that one a step later.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ raise SystemExit(app.return_code)
     text = report.read_text()
     assert "do_goal" in text
     assert token not in text
-    assert "hf_…" in text
+    assert "[secret]" in text
     assert report.stat().st_mode & 0o777 == 0o600
 
 

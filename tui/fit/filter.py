@@ -14,8 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.api.fit import GIB, Plan
-from tui.text import how
+from engine.api.fit import GIB, Plan, method_words
 
 FILTER_HELP = """\
 words   all have to be found in name, family, licence, uses, how or verdict; -word must not
@@ -73,7 +72,7 @@ def parse_filter(text: str) -> Filter:
 def matches(plan: Plan, asked: Filter) -> bool:
     """Whether a plan is what was asked for; a quantity that is not known is not."""
     model = plan.model
-    facts = (model.name, how(plan.shape), plan.verdict, model.family, model.licence, *model.use_cases)
+    facts = (model.name, method_words(plan.shape), plan.verdict, model.family, model.licence, *model.use_cases)
     text = " ".join((*facts, "gated" if model.gated else "")).lower()
     if not all(word in text for word in asked.words) or any(word in text for word in asked.without):
         return False

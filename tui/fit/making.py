@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from textual.dom import DOMNode
 
-from engine.api.fit import Plan, Requirements
+from engine.api.fit import Plan, Requirements, method_words
 from engine.errors import EngineError
 from tui.fit.view import short_model
 from tui.frame.deck import deck_of
-from tui.text import how, safe
+from tui.text import safe
 from tui.widgets.dialogs import Ask
+from tui.widgets.panes import notify
 
 if TYPE_CHECKING:
     from tui.documents.form import Form
@@ -31,7 +32,7 @@ def make_profile(node: DOMNode, plan: Plan, requirements: Requirements) -> None:
         if path is not None:
             _open_form(node, partial(plan_form, plan, path, requirements))
 
-    title = f"Data for {short_model(plan.model.name)}, {how(plan.shape)}"
+    title = f"Data for {short_model(plan.model.name)}, {method_words(plan.shape)}"
     node.app.push_screen(Ask(title, "path of a json, jsonl, csv or parquet file", "", data_path_problem), make)
 
 
@@ -39,6 +40,6 @@ def _open_form(node: DOMNode, make: Callable[[], Form]) -> None:
     try:
         form = make()
     except EngineError as error:
-        node.app.notify(safe(error, 400), severity="error", timeout=6, markup=False)
+        notify(node, safe(error, 400), error=True)
         return
     deck_of(node).open_form(form)

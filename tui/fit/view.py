@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api.fit import Machine, Plan, Requirements
+from engine.api.fit import Machine, Plan, Requirements, method_words
 from engine.text import format_bytes
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
-from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, how, line, plan_device, rate, safe, spread, thin_bar
+from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, plan_device, rate, safe, spread, thin_bar
 
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
@@ -77,7 +77,7 @@ def model_row(plan: Plan, width: int, current: bool) -> Content:
     cells: list[Part] = [
         ("> " if current else "  ", "bold"),
         fit(short_model(plan.model.name), at.model - 1) + " ",
-        fit(how(plan.shape), at.how),
+        fit(method_words(plan.shape), at.how),
         *thin_bar(min(share, 1.0) if plan.verdict != "NO" else 1.0, at.bar, style),
         " ",
         (fit_right(verdict_text(plan), at.predicted), style),

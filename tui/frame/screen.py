@@ -19,6 +19,7 @@ from tui.frame.jump import Target
 from tui.frame.keybar import KeyBar
 from tui.text import Part
 from tui.widgets.dialogs import drop_stale
+from tui.widgets.panes import notify
 from tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -135,4 +136,4 @@ class DeckScreen(Screen[None]):
 
     def say(self, text: str, *, error: bool = False) -> None:
         """A short notice that goes by itself; never read as markup."""
-        self.app.notify(text, severity="error" if error else "information", timeout=6 if error else 3, markup=False)
+        notify(self, text, error=error)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
-from engine.api.fit import Plan
+from engine.api.fit import Plan, method_words
 from engine.api.profiles import RunTime, time_words
 from engine.errors import Problem
 from engine.text import format_bytes
 from tui.documents import document
-from tui.text import VERDICT_STYLES, Part, clip, fit, gib, how, line, plan_device, rate, safe, spread
+from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, plan_device, rate, safe, spread
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
@@ -156,7 +156,7 @@ def memory_lines(plan: Plan | None, time: RunTime | None, width: int) -> Content
         used += cells
         legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}  "]
     bar.append(("░" * (width - used), "dim"))
-    facts = [f"{how(plan.shape)} on {safe(plan.device_title, 40)}", f"{rate(plan.tokens_per_second)} tokens/s"]
+    facts = [f"{method_words(plan.shape)} on {safe(plan.device_title, 40)}", f"{rate(plan.tokens_per_second)} tokens/s"]
     tail = _longest([*facts, time_words(time)], width - line(*legend).cell_length - 1)
     return Content("\n").join([line(*bar), spread(legend, [(tail, "dim")], width)])
 

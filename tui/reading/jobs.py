@@ -80,7 +80,7 @@ class JobReader:
 
     def _error(self, state: str) -> tuple[str, ...]:
         if state == "lost":
-            return ("the worker ended without a word", f"its log: {short_path(self.place / 'worker.log')}")
+            return ("the worker ended without saying why", f"its log: {short_path(self.place / 'worker.log')}")
         return make_error(self._fold) if state == "failed" else ()
 
 

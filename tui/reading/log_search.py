@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.api.runs import describe
+from engine.api.runs import describe, parse_event
 from tui.reading.snapshot import LogLine
 from tui.text import safe
 
@@ -64,9 +64,11 @@ def _holds(raw: bytes, wanted: list[bytes]) -> bool:
 
 
 def _line(raw: bytes) -> LogLine | None:
+    event = parse_event(raw)
+    if event is None:
+        return None
     try:
-        event = json.loads(raw)
         text = describe(event)
         return LogLine(float(event.get("t") or 0.0), safe(event["type"], 20), safe(text, 1000)) if text else None
     except (ValueError, KeyError, TypeError):
-        return None
+        return None  # another engine's event of that type

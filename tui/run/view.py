@@ -237,7 +237,7 @@ def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Pa
         "stopped": "stopped with a checkpoint; r on screen 4 resumes it",
         "failed": "failed; screen 4 resumes or deletes it",
         "not started": "mend it on screen 2, then ^r again",
-        "lost": "the worker died without a word; m goes on from what it saved",
+        "lost": "the worker ended without saying why; m goes on from what it saved",
         "removed": "this run was deleted",
     }
     return [(ends.get(snapshot.state, snapshot.state), "dim")], right

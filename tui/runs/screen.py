@@ -35,7 +35,7 @@ STATE_HELP = {
     "completed": "It went to its end. v shows what it has come to: scores, samples, chat, export.",
     "stopped": "It was stopped and saved a checkpoint first. r goes on from there, to the bit.",
     "failed": "It ended with an error: e tells it. r goes on from the newest checkpoint that is whole.",
-    "lost": "Its worker died without a word: killed, or the machine went down. r goes on from the newest checkpoint.",
+    "lost": "Its worker was killed, or the machine went down. r goes on from the newest checkpoint.",
     "damaged": "Its settings cannot be read: it can only be deleted.",
     "removed": "The sweep's own folder is gone; its trials are runs as any other.",
 }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 import time
 import traceback
@@ -15,23 +14,20 @@ from pathlib import Path
 
 from engine.api.runs import state_home
 from engine.files import write_text_atomic
-from engine.text import sanitize
-
-_SECRET = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-)[A-Za-z0-9_-]{6,}")
+from engine.text import hide_secrets, sanitize
 
 
-def redact(text: str) -> str:
-    """`text` without what looks like an access token or a home directory."""
+def _redacted(text: str) -> str:
+    """`text` without what looks like an access token, and without the home directory."""
     home = os.path.expanduser("~")
-    shown = text.replace(home, "~") if len(home) > 1 else text
-    return _SECRET.sub(r"\1…", shown)
+    return hide_secrets(text.replace(home, "~") if len(home) > 1 else text)
 
 
 def report_text(error: BaseException) -> str:
     """The report: versions, and the traceback without local variables."""
     frames = "".join(traceback.format_exception(error, limit=-40, chain=True))
     head = f"tunedeck crash report\npython {platform.python_version()} on {sys.platform}\n\n"
-    return redact(head + sanitize(frames, max_chars=40_000))
+    return _redacted(head + sanitize(frames, max_chars=40_000))
 
 
 def write_report(error: BaseException) -> Path | None:
@@ -50,7 +46,7 @@ def crash_line(error: BaseException, path: Path | None) -> str:
     """What the person sees after the terminal is restored."""
     from engine.libraries import explain
 
-    what = redact(sanitize(f"{type(error).__name__}: {error}", max_chars=200, single_line=True))
+    what = _redacted(sanitize(f"{type(error).__name__}: {error}", max_chars=200, single_line=True))
     where = f"report: {path}" if path else "no report could be written"
     library = explain(error)
     why = f" {sanitize(str(library), max_chars=400, single_line=True)}." if library else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -20,6 +21,6 @@ def forward(pane: type[P], command: Callable[[P], object]) -> Callable[[Screen[A
     return carry_out
 
 
-def notify(widget: Widget, text: str, *, error: bool = False) -> None:
+def notify(node: DOMNode, text: str, *, error: bool = False) -> None:
     """A short notice that goes away by itself; its text is never read as markup."""
-    widget.app.notify(text, severity="error" if error else "information", timeout=6 if error else 3, markup=False)
+    node.app.notify(text, severity="error" if error else "information", timeout=6 if error else 3, markup=False)

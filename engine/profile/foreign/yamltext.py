@@ -34,7 +34,7 @@ class Entry:
 def read_yaml(path: Path) -> list[Entry]:
     """The top-level keys of a YAML file in its order. Raises EngineError(PROFILE).
 
-    A key that stands twice is an error: YAML keeps the last one without a word.
+    A key that stands twice is an error: YAML silently keeps the last one.
     """
     shown = shown_path(path)
     try:

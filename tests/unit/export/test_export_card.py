@@ -12,7 +12,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from engine.evaluate.report import EvaluationReport, read_report_of
-from engine.export.card import Facts, card_text
+from engine.export.card import card_text
+from engine.export.facts import Facts
 from engine.export.report import FormatReport, format_of
 from engine.inference.run import OpenedRun
 from engine.profile.schema import Profile

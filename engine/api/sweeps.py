@@ -7,6 +7,7 @@ from engine.sweep.launch import start_sweep as start_sweep
 from engine.sweep.page import cost_lines as cost_lines
 from engine.sweep.store import list_sweeps as list_sweeps
 from engine.sweep.store import read_sweep as read_sweep
-from engine.sweep.store import read_trials as read_trials
 from engine.sweep.store import remove_sweep as remove_sweep
+from engine.sweep.table import TrialRow as TrialRow
 from engine.sweep.table import ranked as ranked
+from engine.sweep.table import read_rows as read_rows

@@ -18,7 +18,7 @@ from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
 from engine.sweep.page import params_text, value_text
-from engine.sweep.table import ENDED, Row, ranked
+from engine.sweep.table import ENDED, TrialRow, ranked, read_rows
 from engine.text import format_bytes, format_duration
 
 
@@ -28,7 +28,7 @@ class Shown:
 
     sweep: Run
     settings: dict[str, Any]
-    rows: tuple[Row, ...]
+    rows: tuple[TrialRow, ...]
     took: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,14 +40,14 @@ class Shown:
             "bill": self.settings["bill"],
             "took": self.took,
             "left_out": left_out,
-            "rows": list(self.rows),
+            "rows": [row.to_json() for row in self.rows],
         }
 
 
 def look(sweep: Run) -> Shown:
     """Read a sweep's directory. Raises EngineError(PROFILE) when it is damaged."""
     settings = store.read_sweep(sweep)
-    rows = ranked(store.read_trials(sweep), settings["metric"])
+    rows = ranked(read_rows(sweep.path), settings["metric"])
     return Shown(sweep, settings, tuple(rows), _took(sweep, rows))
 
 
@@ -57,14 +57,14 @@ def summary(sweep: Run) -> dict[str, Any]:
         settings = store.read_sweep(sweep)
     except EngineError:
         settings = {}
-    rows = ranked(store.read_trials(sweep), str(settings.get("metric", "eval_loss")))
+    rows = ranked(read_rows(sweep.path), str(settings.get("metric", "eval_loss")))
     return {
         "sweep": sweep.id,
         "state": run_state(sweep) if settings else "damaged",
-        "ended": sum(1 for row in rows if row["state"] in ENDED),
+        "ended": sum(1 for row in rows if row.state in ENDED),
         "trials": settings.get("trials", 0),
         "metric": settings.get("metric", "?"),
-        "best_value": rows[0]["value"] if rows else None,
+        "best_value": rows[0].value if rows else None,
     }
 
 
@@ -79,34 +79,34 @@ def show_sweep(shown: Shown) -> None:
     for text in table([_cells(row, keys) for row in rows], header=header, right=right):
         line(text)
     for row in rows:
-        if row["reason"]:
-            line(f"  trial {row['trial']}: {row['reason']}")
+        if row.reason:
+            line(f"  trial {row.trial}: {row.reason}")
     for left in settings["left_out"]:
         line(f"  left out: {params_text(left['params'])}: {left['why']}")
     for text in _bill_lines(settings["bill"], shown.took):
         line(text)
-    if rows and rows[0]["value"] is not None:
-        where = "" if rows[0]["owner"] == shown.sweep.id else " on another machine"
-        note(f"best: run {rows[0]['run']}{where}; as a profile: engine sweeps best {shown.sweep.id} --write best.toml")
+    if rows and rows[0].value is not None:
+        where = "" if rows[0].owner == shown.sweep.id else " on another machine"
+        note(f"best: run {rows[0].run}{where}; as a profile: engine sweeps best {shown.sweep.id} --write best.toml")
 
 
-def _cells(row: Row, keys: Sequence[str]) -> list[str]:
-    steps = f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
+def _cells(row: TrialRow, keys: Sequence[str]) -> list[str]:
+    steps = f"{row.step}/{row.steps_total}" if row.step is not None else "-"
     return [
-        str(row["rank"] or "-"),
-        str(row["trial"]),
-        *(value_text(row["params"].get(key, "-")) for key in keys),
-        number(row["value"]),
+        str(row.rank or "-"),
+        str(row.trial),
+        *(value_text(row.params.get(key, "-")) for key in keys),
+        number(row.value),
         steps,
-        format_duration(row["seconds"]) if row.get("seconds") is not None else "-",
-        row["state"],
+        format_duration(row.seconds) if row.seconds is not None else "-",
+        row.state,
     ]
 
 
-def _took(sweep: Run, rows: Sequence[Row]) -> dict[str, Any]:
+def _took(sweep: Run, rows: Sequence[TrialRow]) -> dict[str, Any]:
     """The cost so far: seconds of its workers, the measured peak of the widest trial, the disk of its runs."""
-    peaks = [row["peak_bytes"] for row in rows if row.get("peak_bytes")]
-    mine = [runs.runs_root() / row["run"] for row in rows if row.get("run") and row.get("owner") == sweep.id]
+    peaks = [row.peak_bytes for row in rows if row.peak_bytes]
+    mine = [runs.runs_root() / row.run for row in rows if row.run and row.owner == sweep.id]
     files = (path for run in mine for path in Path(run).rglob("*") if path.is_file())
     return {
         "seconds": _worked_s(sweep),

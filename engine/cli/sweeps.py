@@ -22,7 +22,7 @@ from engine.runs.follow import follow_worker
 from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
-from engine.sweep.table import ranked
+from engine.sweep.table import ranked, read_rows
 
 _ON_INTERRUPT = "stopping: trials save and stop", "ending the search; its trials go on"
 
@@ -124,7 +124,7 @@ def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
     from engine.profile.save import save_text
 
     sweep = store.find_sweep(sweep_id)
-    rows = ranked(store.read_trials(sweep), store.read_sweep(sweep)["metric"])
+    rows = ranked(read_rows(sweep.path), store.read_sweep(sweep)["metric"])
     try:
         text = (sweep.path / "best.toml").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -134,7 +134,9 @@ def best(sweep_id: str, target: Path | None, as_json: bool) -> None:
     if target is not None:
         save_text(target, text)
     if as_json:
-        print_json({"sweep": sweep.id, "best": rows[0], "profile": text, "path": str(target) if target else None})
+        print_json(
+            {"sweep": sweep.id, "best": rows[0].to_json(), "profile": text, "path": str(target) if target else None}
+        )
     elif target is None:
         line(text.rstrip("\n"))
     else:

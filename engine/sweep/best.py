@@ -13,14 +13,14 @@ from engine.profile.save import edited_text
 from engine.profile.schema import Profile
 from engine.runs.store import Run
 from engine.sweep.combinations import Plan, trial_text
-from engine.sweep.table import Row
+from engine.sweep.table import TrialRow
 
 BEST_FILE = "best.toml"
 
 
-def write_best(sweep: Run, plan: Plan, rows: Sequence[Row]) -> None:
+def write_best(sweep: Run, plan: Plan, rows: Sequence[TrialRow]) -> None:
     """Write the profile of the first of ranked `rows`, if it has a value and is not there already."""
-    if not rows or rows[0]["value"] is None:
+    if not rows or rows[0].value is None:
         return
     text = best_text(plan, rows[0], sweep.id)
     place = sweep.path / BEST_FILE
@@ -30,13 +30,13 @@ def write_best(sweep: Run, plan: Plan, rows: Sequence[Row]) -> None:
     write_text_atomic(place, text)
 
 
-def best_text(plan: Plan, row: Row, sweep_id: str) -> str:
+def best_text(plan: Plan, row: TrialRow, sweep_id: str) -> str:
     """The person's profile with the trial's settings, its paths absolute, and a line that says where it comes from."""
-    text = trial_text(plan, row["params"])
+    text = trial_text(plan, row.params)
     profile = load_text(text, plan.path).profile
     if profile is not None:
         text = edited_text(text, _absolute(profile, plan.path.absolute().parent), plan.path)
-    return f"# Trial {row['trial']} of sweep {sweep_id}: {plan.sweep.metric} {row['value']:.6g}.\n{text}"
+    return f"# Trial {row.trial} of sweep {sweep_id}: {plan.sweep.metric} {row.value:.6g}.\n{text}"
 
 
 def _absolute(profile: Profile, folder: Path) -> dict[str, Any]:

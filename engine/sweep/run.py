@@ -178,6 +178,6 @@ def _let_go(state: SweepState) -> None:
     keep = state.plan.sweep.keep_weights
     if keep is None:
         return
-    ended = [row for row in state.rows() if row["state"] in ("completed", "pruned") and row["owner"] == state.sweep.id]
+    ended = [row for row in state.rows() if row.state in ("completed", "pruned") and row.owner == state.sweep.id]
     for row in table.ranked(ended, state.metric)[keep:]:
-        table.drop_weights(row["run"])
+        table.drop_weights(row.run)

@@ -47,11 +47,11 @@ class SweepState:
         self.began = time.monotonic()
         self.is_over = False
 
-    def rows(self) -> list[table.Row]:
+    def rows(self) -> list[table.TrialRow]:
         """Every trial as it stands."""
         return [table.row_of(trial, self.live.get(trial.number)) for trial in self.study.all()]
 
-    def write(self) -> list[table.Row]:
+    def write(self) -> list[table.TrialRow]:
         """Put trials.json and best.toml in place; returns the rows."""
         rows = self.rows()
         table.write_rows(self.job.directory, rows)
@@ -61,12 +61,18 @@ class SweepState:
     def write_event(self, number: int, state: str, why: str = "", value: float | None = None) -> None:
         """An event for a trial that began or ended, and how far the sweep is."""
         rows = self.write()
-        row = next(row for row in rows if row["trial"] == number)
-        settings = {key: row[key] for key in ("params", "run")}
+        row = next(row for row in rows if row.trial == number)
         self.job.events.write(
-            "trial", trial=number, state=state, metric=self.metric, value=value, reason=why, **settings
+            "trial",
+            trial=number,
+            state=state,
+            metric=self.metric,
+            value=value,
+            reason=why,
+            params=row.params,
+            run=row.run,
         )
-        ended = sum(1 for row in rows if row["state"] in table.ENDED)
+        ended = sum(1 for row in rows if row.state in table.ENDED)
         self.job.progress("sweep", ended, self.document.trials, "trials")
 
     def result(self) -> dict[str, Any]:
@@ -76,7 +82,7 @@ class SweepState:
             "outcome": "stopped" if self.job.stop else "completed",
             "reason": self.job.stop.reason,
             "metric": self.metric,
-            "trials": rows,
-            "best": rows[0] if rows and rows[0]["value"] is not None else None,
+            "trials": [row.to_json() for row in rows],
+            "best": rows[0].to_json() if rows and rows[0].value is not None else None,
             "seconds": round(time.monotonic() - self.began, 3),
         }

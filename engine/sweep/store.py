@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import write_json_atomic, write_text_atomic
-from engine.jsonvalues import Unreadable, load_any_object, load_object, tables_in
+from engine.jsonvalues import Unreadable, load_object
 from engine.runs import store as runs
 from engine.runs.record import load_record
 from engine.runs.store import Run
@@ -58,12 +58,6 @@ def read_sweep(sweep: Run) -> dict[str, Any]:
     if isinstance(found, Unreadable):
         raise found.error()
     return found
-
-
-def read_trials(sweep: Run) -> list[dict[str, Any]]:
-    """Rows of trials.json in the order of their numbers; none before the first trial."""
-    found = load_any_object(sweep.path / "trials.json", name="trials.json", hint="the sweep's worker writes it anew")
-    return [] if isinstance(found, Unreadable) else [dict(row) for row in tables_in(found, "trials")]
 
 
 def trial_runs(sweep_id: str) -> dict[int, Run]:

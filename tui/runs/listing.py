@@ -249,27 +249,19 @@ def read_sweep(sweep: Run) -> SweepFacts:
     except EngineError:
         return SweepFacts(sweep, "damaged", last_time=sweep.path.stat().st_mtime)
     metric = safe(told.get("metric") or "eval_loss", 30)
-    try:
-        rows = sweeps_api.ranked(sweeps_api.read_trials(sweep), metric)
-    except (KeyError, TypeError, ValueError):
-        rows = []
+    rows = sweeps_api.ranked(sweeps_api.read_rows(sweep.path), metric)
     return SweepFacts(
         sweep,
         safe(runs_api.run_state(sweep), 20),
         metric,
         int(value(told, "trials") or 0),
-        {row["trial"]: _standing(row) for row in rows if isinstance(row.get("trial"), int)},
+        {row.trial: _standing(row) for row in rows},
         _last_time(sweep),
     )
 
 
-def _standing(row: Mapping[str, Any]) -> Standing:
-    return Standing(
-        int(value(row, "rank") or 0),
-        value(row, "value"),
-        safe(row.get("state") or "", 20),
-        safe(row.get("reason") or "", 300),
-    )
+def _standing(row: sweeps_api.TrialRow) -> Standing:
+    return Standing(row.rank or 0, row.value, safe(row.state, 20), safe(row.reason, 300))
 
 
 def _last_time(sweep: Run) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 from engine.profile.load import load_text
 from engine.runs.store import Run
 from engine.sweep.best import best_text, write_best
 from engine.sweep.combinations import plan_of
-from engine.sweep.table import ranked
+from engine.sweep.table import TrialRow, ranked, read_rows, write_rows
 
 
-def row(trial: int, state: str = "completed", value: float | None = None, loss: float | None = None, **more) -> dict:
-    return {"trial": trial, "state": state, "value": value, "best_eval_loss": loss, "params": {"lora.r": trial}, **more}
+def row(trial: int, state: str = "completed", value: float | None = None, loss: float | None = None) -> TrialRow:
+    return TrialRow(trial, {"lora.r": trial}, state, value, best_eval_loss=loss)
 
 
 def test_values_rank_then_what_was_ended_early_then_what_failed():
@@ -22,9 +24,9 @@ def test_values_rank_then_what_was_ended_early_then_what_failed():
         row(4, "pruned", loss=0.5),
         row(5, "running"),
     ]
-    assert [one["trial"] for one in ranked(rows, "eval_loss")] == [3, 1, 4, 2, 5, 0]
-    assert [one["rank"] for one in ranked(rows, "eval_loss")] == [1, 2, None, None, None, None]
-    assert [one["trial"] for one in ranked(rows, "exact_match")][:2] == [1, 3]
+    assert [one.trial for one in ranked(rows, "eval_loss")] == [3, 1, 4, 2, 5, 0]
+    assert [one.rank for one in ranked(rows, "eval_loss")] == [1, 2, None, None, None, None]
+    assert [one.trial for one in ranked(rows, "exact_match")][:2] == [1, 3]
 
 
 def test_the_best_profile_is_the_persons_own_with_paths_that_hold_elsewhere(tmp_path):
@@ -51,3 +53,16 @@ def test_nothing_is_written_before_a_trial_has_a_value(plan, tmp_path):
     assert not (tmp_path / "best.toml").exists()
     write_best(sweep, found, ranked([row(1, value=1.0)], "eval_loss"))
     assert (tmp_path / "best.toml").exists()
+
+
+def test_rows_are_read_as_they_were_written_and_damaged_ones_left_out(tmp_path):
+    rows = [row(0, value=0.5), row(1, "failed")]
+    assert read_rows(tmp_path) == []
+    write_rows(tmp_path, rows)
+    assert read_rows(tmp_path) == rows
+    whole = json.loads((tmp_path / "trials.json").read_text())
+    whole["trials"] += [{"trial": "two"}, 3, {"trial": 4, "value": "high", "params": None, "state": 7}]
+    (tmp_path / "trials.json").write_text(json.dumps(whole))
+    assert read_rows(tmp_path)[2:] == [TrialRow(4)]
+    (tmp_path / "trials.json").write_text('{"trials": [')
+    assert read_rows(tmp_path) == []

@@ -11,6 +11,7 @@ from engine.runs.events import EventWriter
 from tests.process.conftest import FAST
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.slow
 def test_a_failed_run_goes_on_with_a_remedy(shell, events):
     profile = FAST.replace("accumulation_steps = 1", "accumulation_steps = 2")

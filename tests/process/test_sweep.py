@@ -36,6 +36,7 @@ def ended(sweep: Path) -> int:
     return sum(1 for row in rows_of(sweep) if row["state"] in ("completed", "pruned"))
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_killed_sweep_goes_on_where_it_was(shell):
     shell.write("p.toml", FAST + SPACE)
     started = shell.engine("sweep", "p.toml", "--detach", "--json")

@@ -57,6 +57,7 @@ def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     assert shown["memory"]["measured_bytes"] > 100 * 2**20
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_nf4_trains_on_a_processor(shell, events):
     profile = shell.write("p.toml", FAST + '\n[quantization]\nmethod = "nf4"\n')
     done = shell.engine("train", profile, "--set", "train.max_steps=3", "--json")
@@ -136,6 +137,7 @@ BAD = {
 }
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_answer_and_leaves_no_run(shell, case):
     old, new, code, word = BAD[case]

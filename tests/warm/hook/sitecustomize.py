@@ -32,4 +32,4 @@ def _ask(path: str) -> None:
 
 
 if sys.orig_argv[-3:-1] == ["-m", "engine.worker"] and "TUNEDECK_TEMPLATE" in os.environ:
-    _ask(os.environ.pop("TUNEDECK_TEMPLATE"))
+    _ask(os.environ["TUNEDECK_TEMPLATE"])

@@ -42,8 +42,11 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.fixture(scope="session")
-def worker_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a process that has imported what workers need (`tests/warm/template.py`)."""
+def worker_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """The socket of a process that has imported what workers need (`tests/warm/template.py`); None outside Linux."""
+    if sys.platform != "linux":
+        yield None
+        return
     path = tmp_path_factory.mktemp("warm") / "socket"
     command = [sys.executable, "-m", "tests.warm.template", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -56,6 +59,6 @@ def worker_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def warm_workers(worker_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def warm_workers(worker_template: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers begin with their libraries imported: for tests of what a job does, not of how its process begins."""
     use_template(worker_template, monkeypatch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_it_fits_the_card_in_its_name(name, tmp_path):
     shutil.copy(shipped_profile(name).path, path)
     (tmp_path / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     place = hypothetical_machine(CARDS[name]) if CARDS[name] else machine()
-    resolved = resolve_profile(load_profile(path), place)
+    resolved = resolve_profile(load_profile(path), replace(place, disk_free_bytes=1 << 40))
     assert resolved.plan.verdict == "OK"
     assert {warning.key for warning in resolved.warnings} <= {"model.name_or_path", "export.merged"}
 

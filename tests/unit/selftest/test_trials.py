@@ -17,7 +17,8 @@ from tests.unit.hardware.conftest import host, replay  # noqa: F401
 
 @pytest.mark.parametrize("card", ["t4", "rtx4090", "a100-80", "h100", "no-gpu"])
 def test_trials_resolve_to_the_shapes_that_were_planned(replay, tmp_path, card):  # noqa: F811
-    machine = replace(replay(card), disk_free_bytes=2**44)  # trials keep nothing: this machine's disk is no matter
+    # Trials keep nothing and merge nothing: what this machine has free is no matter.
+    machine = replace(replay(card), disk_free_bytes=2**44, ram_available_bytes=2**36)
     plan = plan_selftest(place_of(machine, None), 60)
     items = [item for step in plan.steps for item in step.items if ".trial:" in item.run]
     assert len(items) >= 5

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,24 @@ class Shell:
         return name
 
 
+@pytest.fixture(scope="session")
+def device_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first run measured of this device, for runs of later tests."""
+    return tmp_path_factory.mktemp("device-rates")
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """A shell in a folder of its own."""
-    return Shell(tmp_path)
+def shell(tmp_path: Path, device_rates: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
+    """A shell in a folder of its own; where workers are warm, so is what they measure once of each device."""
+    shell = Shell(tmp_path)
+    kept = shell.folder / "state" / "tunedeck" / "calibration"
+    if "warm_workers" not in request.fixturenames:
+        yield shell
+        return
+    shutil.copytree(device_rates, kept)
+    yield shell
+    for path in kept.glob("*.rates.json"):
+        shutil.copy(path, device_rates)
 
 
 @pytest.fixture

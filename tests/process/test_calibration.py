@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration_store import decode
 from engine.memory.shape import MIB
 from tests.process.conftest import FAST
 
 BIG = FAST.replace("max_length = 128", "max_length = 512").replace("batch_size = 4", "batch_size = 64")
-BIG = BIG.replace("max_samples = 60", "max_samples = 80\npacking = false")
+BIG = BIG.replace("max_samples = 60", "max_samples = 80\npacking = false").replace("max_steps = 6", "max_steps = 2")
 """Needs several GiB, though the model is small."""
 
 
@@ -46,6 +48,7 @@ def test_a_run_is_measured_shown_and_kept(shell, events):
     assert kept.shape.micro_batch == 4
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_the_measurement_is_of_this_machine_and_software_only(shell):
     """What `load_calibration` reads in another process, before and after a version changes in the file."""
     assert shell.engine("train", shell.write("p.toml", FAST), "--json").code == 0

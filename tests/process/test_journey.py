@@ -29,7 +29,7 @@ def test_full_fine_tuning_is_trained_scored_and_exported(shell):
 
 @pytest.mark.slow
 def test_the_demo_teaches_what_the_model_could_not_do(shell):
-    done = shell.engine("demo", "--json", timeout=400)
+    done = shell.engine("demo", "--json", "--set", "train.num_train_epochs=2", timeout=400)
     assert done.code == 0, done.err
     result = done.json
     assert result["base"]["exact_match"] <= 0.2

@@ -47,7 +47,8 @@ def installed(tmp_path_factory):
 
 
 def run(target, tmp_path, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(target), "XDG_STATE_HOME": str(tmp_path), "NO_COLOR": "1"}
+    path = os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(tmp_path), "NO_COLOR": "1"}
     return subprocess.run(
         [sys.executable, "-m", "engine", *arguments],
         cwd=tmp_path,
@@ -110,6 +111,7 @@ def test_fit_answers_from_another_folder(installed, tmp_path):
     assert len(json.loads(done.stdout)) > 0
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_the_demo_runs_from_another_folder(installed, tmp_path):
     few = ["train.max_steps=4", "evaluate.max_samples=6", "data.max_samples=80"]
     done = run(installed[1], tmp_path, "demo", "--json", *[word for change in few for word in ("--set", change)])

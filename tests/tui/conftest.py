@@ -7,12 +7,15 @@ import math
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual._context import active_app
+from textual._wait import wait_for_idle
 from textual.app import App
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
@@ -22,8 +25,10 @@ from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
 from engine.runs.events import EventWriter
 from engine.runs.store import Run, create_run
 from tui.app import AttachedDeckApp, DeckApp
+from tui.terminal.typeahead import _nodes, _rests
 
 GIB = 1024**3
+POLL_S, REST_TURNS = 0.003, 5
 SIZES = [(60, 16), (80, 24), (120, 40), (200, 50)]
 
 CPU_MACHINE = Machine(
@@ -121,6 +126,13 @@ async def eager_tasks() -> None:
 
 
 @pytest.fixture(autouse=True)
+def keys_go_on_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of the pilot has had its effect when the deck is at rest; Textual would wait for 40 ms more."""
+    monkeypatch.setattr("textual.app.wait_for_idle", at_rest)
+    monkeypatch.setattr("textual.pilot.wait_for_idle", at_rest)
+
+
+@pytest.fixture(autouse=True)
 def slow_hands(monkeypatch: pytest.MonkeyPatch) -> None:
     """ctrl+c and ctrl+q drop no keys typed before them where the machine, not the deck, keeps them waiting."""
     monkeypatch.setattr("tui.terminal.typeahead.URGENT_S", 8.0)
@@ -145,13 +157,36 @@ def screen_text(app: App[Any]) -> str:
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
+async def at_rest(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
+    """Let the app work until nothing is on its way: no message, layout or callback; of what threads do, as Textual."""
+    began, app, turns = time.monotonic(), active_app.get(), 0
+    while turns < REST_TURNS and time.monotonic() - began < max_sleep:
+        await asyncio.sleep(POLL_S)
+        turns = turns + 1 if _quiet(app) else 0
+    if any(not worker.is_finished for worker in app.workers):
+        await wait_for_idle(min_sleep, max_sleep)
+    await asyncio.sleep(max(0.0, began + min_sleep - time.monotonic()))
+
+
+def _quiet(app: App[Any]) -> bool:
+    if not app.is_running or not app.screen_stack or app._exit:
+        return True
+    waiting = ("_layout_required", "_scroll_required", "_repaint_required", "_dirty_widgets", "_callbacks")
+    if any(getattr(app.screen, name, False) for name in waiting) or not getattr(app.screen, "ready", True):
+        return False
+    typed_ahead = getattr(app, "_typed_ahead", None)
+    if typed_ahead is not None and typed_ahead._task is not None:
+        return False
+    return _rests(app) and all(_rests(node) for node in _nodes(app))
+
+
 async def until(pilot: Pilot[Any], condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
     """Let the app work until `condition`; fails with the screen's text."""
-    for _ in range(int(timeout_s / 0.05)):
+    for _ in range(int(timeout_s / 0.01)):
         await pilot.pause()
         if condition():
             return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)
     raise AssertionError(f"waited in vain; the screen shows\n{screen_text(pilot.app)}")
 
 

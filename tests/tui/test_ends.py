@@ -16,7 +16,7 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from engine.api import runs
-from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows
+from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.results_of import put, report
 from tests.tui.terminal import Terminal
 from tui.app import DeckApp
@@ -369,8 +369,9 @@ async def test_a_size_that_is_over_is_not_laid_out_again(cpu_machine: object) ->
         await pilot.pause(0.3)
         assert Size(120, 40) not in laid_out
         await pilot.resize_terminal(100, 30)
-        await shows(pilot, "> demo", "? help")
+        await until(pilot, lambda: laid_out)
         assert set(laid_out) == {Size(100, 30)}
+        await shows(pilot, "> demo", "? help")
 
 
 def test_nothing_is_selected_before_there_is_a_screen():

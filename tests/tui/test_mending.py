@@ -13,7 +13,7 @@ from engine.api import profiles
 from engine.hardware.machine import Machine
 from engine.runs.events import EventWriter
 from engine.runs.store import Run, create_run
-from tests.tui.conftest import attached, record, screen_text, shows, until
+from tests.tui.conftest import HOLD, attached, record, screen_text, shows, until
 from tui.documents import document
 from tui.documents.new import demo_form
 from tui.run.commands import RemediesState
@@ -48,7 +48,7 @@ async def test_out_of_memory_is_mended_by_one_key(cpu_machine: Machine, monkeypa
         resumed.append(given)
         EventWriter(found.events_path).write("started", run=found.id, steps_total=20, resumed_from_step=10)
         EventWriter(found.events_path).write("train_step", step=11, steps_total=20, loss=0.9)
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
+        return subprocess.Popen([sys.executable, "-c", HOLD, str(found.lock_path)], stdout=subprocess.DEVNULL)
 
     monkeypatch.setattr("engine.resolve.remedies.resume_run", resume)
     app = attached(run)

@@ -300,8 +300,9 @@ async def test_redo_makes_again_what_undo_took_back(profile: Path, cpu_machine: 
         await until(pilot, lambda: any("nothing was taken back" in str(n.message) for n in app._notifications))
         await pilot.press("u")
         rows(app)["data.packing"].focus()
+        await until(pilot, lambda: app.focused is rows(app)["data.packing"])
         await pilot.press("space")
-        assert not form.can_redo
+        await until(pilot, lambda: not form.can_redo)
 
 
 async def test_difference_shows_what_would_be_written(profile: Path, cpu_machine: Machine) -> None:

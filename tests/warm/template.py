@@ -90,7 +90,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     os.chdir(request["folder"])
     sys.path[:] = request["path"]
     sys.argv = request["arguments"]
-    runpy.run_module("engine.worker", run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.resolve import resolve_model
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
 _A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 _TINY = {
     "model_type": "stablelm",

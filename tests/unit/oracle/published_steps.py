@@ -190,7 +190,10 @@ def _step(model: Any, optimizer: Any, ids: torch.Tensor, tracker: StorageTracker
 @contextmanager
 def _workspace(tracker: StorageTracker, operator: str) -> Iterator[None]:
     """cuBLAS takes its workspace in a thread's first product: rotary angles before their cosines, then the head's."""
-    waiting = [operator] if operator else []
+    if not operator:
+        yield
+        return
+    waiting = [operator]
 
     class First(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

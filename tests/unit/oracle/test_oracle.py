@@ -120,6 +120,7 @@ def test_processors_are_refused() -> None:
         simulate(TINY, TrainingShape(device="cpu"))
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_the_process_answers_in_json(tmp_path) -> None:
     config = {
         "model_type": "llama",

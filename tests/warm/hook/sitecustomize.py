@@ -1,10 +1,12 @@
-"""Python imports this at its start: a process that is to be a worker asks the template to fork it instead."""
+"""Python imports this at its start: a process of torch's asks the template to fork it instead."""
 
 import os
 import sys
 
+FORKED = ("engine.worker", "engine.oracle")
 
-def _ask(path: str) -> None:
+
+def _ask(path: str, module: str, arguments: list[str]) -> None:
     import json
     import signal
     import socket
@@ -15,7 +17,7 @@ def _ask(path: str) -> None:
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "path": [each for each in sys.path if each],
-        "arguments": ["engine.worker", *sys.orig_argv[-1:]],
+        "arguments": [module, *arguments],
     }
     socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
     answers = connection.makefile("rb")
@@ -31,5 +33,7 @@ def _ask(path: str) -> None:
     os._exit(code)
 
 
-if sys.orig_argv[-3:-1] == ["-m", "engine.worker"] and "TUNEDECK_TEMPLATE" in os.environ:
-    _ask(os.environ["TUNEDECK_TEMPLATE"])
+if "TUNEDECK_TEMPLATE" in os.environ and "-m" in sys.orig_argv:
+    _module, *_arguments = sys.orig_argv[sys.orig_argv.index("-m") + 1 :]
+    if _module in FORKED:
+        _ask(os.environ["TUNEDECK_TEMPLATE"], _module, _arguments)

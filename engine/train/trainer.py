@@ -76,18 +76,7 @@ class EngineTrainer(Trainer):
         self.checkpointer = Checkpointer(
             job=job, settings=settings, meter=self.meter, micro_batches=self.micro_batches, data_digest=data_digest
         )
-        self.validation = None
-        if eval_dataset is not None:
-            self.validation = Validation(
-                eval_dataset,
-                job=job,
-                settings=settings,
-                schedule=schedule,
-                arguments=arguments,
-                objective=self.objective,
-                micro_batches=self.micro_batches,
-                collator=collator,
-            )
+        self.validation = None if eval_dataset is None else self._validation(eval_dataset)
         self.step_log = StepLog(
             job=job,
             schedule=schedule,
@@ -105,6 +94,18 @@ class EngineTrainer(Trainer):
         """The faster paths that are on (`kernel_choice.py`)."""
         self._audited = False
         self._step_batches: list[tuple[forward.Batch, Any]] = []
+
+    def _validation(self, eval_dataset: Any) -> Validation:
+        return Validation(
+            eval_dataset,
+            job=self.job,
+            settings=self.settings,
+            schedule=self.schedule,
+            arguments=self.args,
+            objective=self.objective,
+            micro_batches=self.micro_batches,
+            collator=self.collator,
+        )
 
     # a micro-batch ----------------------------------------------------------------------------------
 

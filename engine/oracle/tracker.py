@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.memory.allocator import Event, rounded
+from engine.oracle import remembered
 
 Scratch = Callable[..., Sequence[int]]
 """From an operator's arguments to the sizes in bytes that its kernel takes while it runs."""
@@ -104,7 +105,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name
         taken = self._taken(self._scratch.get(name), args, kwargs)
         stand_in = self._replacements.get(name)
-        out = stand_in(*args, **kwargs) if stand_in else func(*args, **kwargs)
+        out = stand_in(*args, **kwargs) if stand_in else remembered.run(func, args, kwargs)
         for tensor in _tensors(out):
             self.add(tensor, name)
         taken += self._taken(self._late.get(name), args, kwargs)

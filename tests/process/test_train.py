@@ -26,6 +26,7 @@ def wait_for(condition, seconds=90.0):
     raise AssertionError("it did not happen in time")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     done = shell.engine("train", shell.write("p.toml", FAST), "--json")
     assert done.code == 0, done.err
@@ -66,6 +67,7 @@ def test_nf4_trains_on_a_processor(shell, events):
     assert evaluated[-1] < evaluated[0]
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_kill_resume_ends_with_the_same_weights(shell, events):
     profile = shell.write("p.toml", FAST)
     assert shell.engine("train", profile, "--name", "straight", "--json").code == 0

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
+from engine.modeling import adapter_files
 from engine.profile.schema import Profile
 
 PISSA_ITERATIONS = 16
@@ -104,6 +105,7 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
         )
     try:
         loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+        adapter_files.put_in_place(loaded, adapter_dir / "adapter_model.safetensors")
         keep_scales(loaded)
         return loaded
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 import torch
 
 from engine.export.gguf_write import tensors_of
@@ -35,10 +35,7 @@ def read(path: Path) -> tuple[Any, Any]:
             path.parent, gguf_file=path.name, dtype=torch.float32, **_biases(reader), **dense_options(path)
         )
     # transformers leaves its own defaults in place of both.
-    if gguf_rope.is_scaled(reader):
-        rotary = model.get_decoder().rotary_emb
-        angles, rotary.attention_scaling = gguf_rope.frequencies(reader)
-        rotary.inv_freq = torch.from_numpy(angles).to(rotary.inv_freq.dtype)
+    gguf_rope.put_on(model.get_decoder().rotary_emb, reader)
     model.generation_config.eos_token_id = stop_tokens(reader)
     model.generation_config.pad_token_id = _number(reader, "padding")
     return model.eval(), tokenizer
@@ -57,10 +54,7 @@ def _biases(reader: gguf.GGUFReader) -> dict[str, bool]:
 
 def positions_differ(path: Path, rotary: Any) -> bool:
     """Whether the file's positions turn otherwise than those of the model whose `rotary_emb` is given."""
-    angles, attention = gguf_rope.frequencies(gguf.GGUFReader(path))
-    own = rotary.inv_freq.double().numpy()
-    same = own.shape == angles.shape and np.allclose(own, angles, rtol=1e-4, atol=0)
-    return not (same and abs(float(rotary.attention_scaling) - attention) < 1e-4)
+    return gguf_rope.differ(rotary, gguf.GGUFReader(path))
 
 
 def stop_tokens(reader: gguf.GGUFReader) -> list[int]:
@@ -78,12 +72,26 @@ def _number(reader: gguf.GGUFReader, name: str) -> int | None:
 def worst_weight(model: Any, merged: Path) -> tuple[str, float]:
     """The tensor of the read `model` that is furthest from its original, and how far, as a share of its size."""
     found = model.state_dict()
-    errors = {
-        key: float((found[key].float() - own.float()).norm() / own.float().norm().clamp_min(1e-12))
-        for key, own in tensors_of(merged)
-        if key in found
-    }
+    errors = {}
+    for key, own in tensors_of(merged):
+        read = _tensor(found, key)
+        if read is not None:
+            errors[key] = float((read.float() - own.float()).norm() / own.float().norm().clamp_min(1e-12))
     return max(errors.items(), key=lambda pair: pair[1])
+
+
+_EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
+
+
+def _tensor(found: dict[str, torch.Tensor], key: str) -> torch.Tensor | None:
+    """A saved tensor in a model, which keeps its experts stacked, gate and up in one."""
+    expert = _EXPERT.fullmatch(key)
+    if expert is None:
+        return found.get(key)
+    stem, number, kind = expert[1], int(expert[2]), expert[3]
+    if kind == "down":
+        return found[f"{stem}.down_proj"][number]
+    return found[f"{stem}.gate_up_proj"][number].chunk(2)[kind == "up"]
 
 
 def is_sentencepiece(path: Path) -> bool:
@@ -113,7 +121,8 @@ def judge_k_quant(path: Path, kind: str) -> tuple[list[str], list[str]]:
     problems, otherwise = [], Counter[str]()
     for tensor in reader.tensors:
         name, row = tensor.tensor_type.name.lower(), int(tensor.shape[0])
-        if len(tensor.shape) < 2 or name in allowed:
+        # The router of experts stays in fp32.
+        if len(tensor.shape) < 2 or name in allowed or ".ffn_gate_inp." in tensor.name:
             continue
         if row % BLOCK and (name in _FALL_BACKS or row % 32):
             otherwise[f"{{}} matrices with rows of {row} values, no multiple of {BLOCK}, are stored as {name}"] += 1

@@ -17,6 +17,8 @@ from engine.files import read_json
 from engine.models.families import Gguf
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_BLANK = "\u2581"
+"""How sentencepiece's tokens write a blank."""
 _HINT = "convert the merged model with llama.cpp's convert_hf_to_gguf.py"
 
 
@@ -37,6 +39,9 @@ def add_tokens(writer: Any, merged: Path, config: dict[str, Any], covered: Gguf,
     for token, number in parts["model"]["vocab"].items():
         tokens[number], kinds[number] = token, int(gguf.TokenType.NORMAL)
     for added in parts.get("added_tokens", []):
+        if added["id"] >= size:
+            # Gemma 3 names a token for pictures that its text models have no row for.
+            continue
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
         tokens[added["id"]], kinds[added["id"]] = added["content"], int(kind)
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in parts["model"]["merges"]]
@@ -64,10 +69,16 @@ def _add_pieces(
     merges: a token's score is the place of its first merge, with a minus.
     """
     writer.add_tokenizer_model("llama")
+    # llama.cpp looks for these in the text as it was written.
+    tokens[:] = [
+        token.replace(_BLANK, " ") if kind == gguf.TokenType.USER_DEFINED else token
+        for token, kind in zip(tokens, kinds, strict=True)
+    ]
     ranks: dict[str, int] = {}
     for rank, pair in enumerate(pairs):
         ranks.setdefault("".join(pair), rank)
-    writer.add_token_scores([-float(ranks.get(token, len(ranks) + number)) for number, token in enumerate(tokens)])
+    spelled = [token.replace(" ", _BLANK) for token in tokens]
+    writer.add_token_scores([-float(ranks.get(token, len(ranks) + number)) for number, token in enumerate(spelled)])
     for number, token in enumerate(tokens):
         if _BYTE.fullmatch(token):
             kinds[number] = int(gguf.TokenType.BYTE)

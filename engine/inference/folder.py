@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
 from engine.inference import scales
@@ -105,11 +103,7 @@ def _put_on_positions(model: Any, path: Path) -> None:
     """Positions scaled as the file says, which transformers' reader leaves out."""
     import gguf
 
-    reader = gguf.GGUFReader(path)
-    if gguf_rope.is_scaled(reader):
-        rotary = model.get_decoder().rotary_emb
-        angles, rotary.attention_scaling = gguf_rope.frequencies(reader)
-        rotary.inv_freq = torch.from_numpy(angles).to(rotary.inv_freq)
+    gguf_rope.put_on(model.get_decoder().rotary_emb, gguf.GGUFReader(path))
 
 
 def tokenizer_of(found: OpenedFolder, base_dir: Path, warn: Warn) -> Any | None:

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from engine.modeling.adapters import base_of
-from engine.modeling.loss import IGNORE, shifted, softcap_of
+from engine.modeling.logits import applied, rule_of
+from engine.modeling.loss import IGNORE, shifted
 from engine.runs.job import Warn
 
 CHUNK_BYTES = 256 * 1024 * 1024
@@ -98,12 +99,11 @@ def _from_hidden(model: Any, batch: Batch) -> list[RowLoss]:
     base = base_of(model)
     states = base.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     hidden, targets = shifted(states, labels)
-    head, cap = base.get_output_embeddings(), softcap_of(base.config)
+    head, rule = base.get_output_embeddings(), rule_of(base.config)
     chunk = max(1, CHUNK_BYTES // (4 * int(base.config.get_text_config().vocab_size)))
     pieces = []
     for start in range(0, len(targets), chunk):
-        logits = head(hidden[start : start + chunk]).float()
-        logits = torch.tanh(logits / cap) * cap if cap else logits
+        logits = applied(head(hidden[start : start + chunk]), rule)
         pieces.append(F.cross_entropy(logits, targets[start : start + chunk], reduction="none"))
     losses = torch.cat(pieces) if pieces else hidden.new_zeros(0)
     return _by_row(losses, labels)

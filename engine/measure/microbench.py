@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.modeling.attention import packed_attention
+from engine.modeling.logits import PLAIN
 from engine.modeling.loss import ChunkedCrossEntropy
 from engine.speed.measured import DtypeRates, MeasuredRates, encode_rates
 
@@ -136,7 +137,7 @@ def _logit_s(dtype: torch.dtype) -> float:
     weight, labels = torch.randn(_LOGITS, _LOSS_WIDTH).to(dtype), torch.zeros(_TOKENS["cpu"], dtype=torch.int64)
 
     def lose() -> None:
-        ChunkedCrossEntropy.apply(hidden, weight, labels, _TOKENS["cpu"], 0.0)
+        ChunkedCrossEntropy.apply(hidden, weight, labels, _TOKENS["cpu"], PLAIN)
 
     return _best_s(lose, "cpu") / (_TOKENS["cpu"] * _LOGITS)
 

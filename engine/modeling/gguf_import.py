@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.files import sync_directory, sync_tree
+from engine.modeling.gguf_left_out import left_out
 from engine.runs.job import Warn
 
 _SAMPLES, _SAMPLE_BYTES = 33, 64 * 1024
@@ -82,10 +83,13 @@ def _convert(path: Path, target: Path) -> None:
 
 
 def dense_options(path: Path) -> dict[str, Any]:
-    """Options of `from_pretrained` that unpack GGUF blocks; transformers 5.2x keeps them packed unless told."""
+    """Options of `from_pretrained` that unpack GGUF blocks, and the numbers that transformers' reader leaves out.
+
+    transformers 5.2x keeps the blocks packed unless told.
+    """
     from transformers import GgufConfig
 
-    return {"quantization_config": GgufConfig(gguf_file=str(path), dequantize=True)}
+    return {"quantization_config": GgufConfig(gguf_file=str(path), dequantize=True), **left_out(path)}
 
 
 def _token_metadata(path: Path) -> dict[str, Any]:

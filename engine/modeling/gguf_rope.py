@@ -1,7 +1,8 @@
 """Scaled rotary positions in a GGUF file: written as llama.cpp's converter does, and read back as llama.cpp does.
 
-Llama 3's scaling is a tensor of divisors, one a pair of dimensions; linear scaling and YaRN are metadata. transformers
-reads neither, so that the comparison applies what the file says (`frequencies`) by itself.
+Llama 3's scaling is a tensor of divisors, one a pair of dimensions; linear scaling and YaRN are metadata, as is the
+rate at which the windowed layers of Gemma 3 turn. transformers reads none of them, so that whoever loads a file puts on
+what it says (`put_on`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,39 @@ from typing import Any
 
 import gguf
 import numpy as np
+import torch
 
 FREQS = "rope_freqs.weight"
 _YARN_KEYS = {"rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow"}
 
 
 def parameters_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Kind, base and scaling of a configuration, in the newer or the older spelling of transformers."""
+    """Kind, base and scaling of a configuration, in the newer or the older spelling of transformers.
+
+    Of layers without a window, where those with one turn otherwise.
+    """
     found = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    found = {**found, **(found.get("full_attention") or {})}
+    found.pop("full_attention", None)
+    found.pop("sliding_attention", None)
     found.setdefault("rope_theta", config.get("rope_theta") or 10_000.0)
     found["rope_type"] = found.get("rope_type") or found.get("type") or "default"
     return found
+
+
+def windowed_parameters_of(config: dict[str, Any]) -> dict[str, Any] | None:
+    """The same of layers with a window; None where all layers turn alike."""
+    found = (config.get("rope_parameters") or {}).get("sliding_attention")
+    return parameters_of({"rope_parameters": found}) if isinstance(found, dict) else None
 
 
 def refusal(config: dict[str, Any]) -> str:
     """Why the positions of this model cannot be written; empty when they can."""
     rope = parameters_of(config)
     kind = rope["rope_type"]
+    windowed = windowed_parameters_of(config)
+    if windowed is not None and (kind not in ("default", "linear") or windowed["rope_type"] != "default"):
+        return "positions scaled by other than a factor are not written as GGUF where layers turn differently"
     if kind not in ("default", "linear", "llama3", "yarn"):
         return f"positions scaled by '{kind}' are not written as GGUF"
     if float(rope.get("partial_rotary_factor") or 1.0) != 1.0:
@@ -45,6 +62,9 @@ def add_rope(writer: Any, config: dict[str, Any], width: int) -> None:
     rope = parameters_of(config)
     writer.add_rope_dimension_count(width)
     writer.add_rope_freq_base(float(rope["rope_theta"]))
+    windowed = windowed_parameters_of(config)
+    if windowed is not None:
+        writer.add_rope_freq_base_swa(float(windowed["rope_theta"]))
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
@@ -105,8 +125,55 @@ def frequencies(reader: gguf.GGUFReader) -> tuple[np.ndarray, float]:
     return plain / factor * (1 - mix) + plain * mix, 1.0 + 0.1 * math.log(factor)
 
 
+def frequencies_by_kind(reader: gguf.GGUFReader) -> dict[str, tuple[np.ndarray, float]]:
+    """`frequencies` by what transformers' buffers of each kind of layer begin with; "" where all turn alike.
+
+    llama.cpp scales only the layers of Gemma 3 that see everything.
+    """
+    own = frequencies(reader)
+    if not _by_kind(reader):
+        return {"": own}
+    base = reader.get_field(_WINDOWED_BASE)
+    theta = 10_000.0 if base is None else float(base.contents())
+    exponents = np.arange(0, 2 * len(own[0]), 2, dtype=np.float64) / (2 * len(own[0]))
+    return {"full_attention_": own, "sliding_attention_": (theta**-exponents, 1.0)}
+
+
+_WINDOWED_BASE = "gemma3.rope.freq_base_swa"
+
+
+def _by_kind(reader: gguf.GGUFReader) -> bool:
+    return str(reader.get_field("general.architecture").contents()) == "gemma3"
+
+
+def put_on(rotary: Any, reader: gguf.GGUFReader) -> None:
+    """Let a model's `rotary_emb` turn as the file says."""
+    if not is_scaled(reader):
+        return
+    for kind, (angles, attention) in frequencies_by_kind(reader).items():
+        own = getattr(rotary, f"{kind}inv_freq", None)
+        if own is not None:
+            setattr(rotary, f"{kind}inv_freq", torch.from_numpy(angles).to(own))
+            setattr(rotary, f"{kind}attention_scaling", attention)
+
+
+def differ(rotary: Any, reader: gguf.GGUFReader) -> bool:
+    """Whether the file's positions turn otherwise than those of the model whose `rotary_emb` is given."""
+    told = frequencies_by_kind(reader)
+    found = {kind: getattr(rotary, f"{kind}inv_freq", None) for kind in told}
+    # A model of few layers may have none of one kind.
+    same = [_same(rotary, kind, own, told[kind]) for kind, own in found.items() if own is not None]
+    return not same or not all(same)
+
+
+def _same(rotary: Any, kind: str, own: torch.Tensor, told: tuple[np.ndarray, float]) -> bool:
+    (angles, attention), mine = told, own.double().numpy()
+    alike = mine.shape == angles.shape and np.allclose(mine, angles, rtol=1e-4, atol=0)
+    return bool(alike and abs(float(getattr(rotary, f"{kind}attention_scaling")) - attention) < 1e-4)
+
+
 def is_scaled(reader: gguf.GGUFReader) -> bool:
     """Whether the file's positions are other than transformers' reader takes them for."""
     _, attention = frequencies(reader)
     scaling = any(key.endswith(".rope.scaling.type") for key in reader.fields)
-    return attention != 1.0 or scaling or any(tensor.name == FREQS for tensor in reader.tensors)
+    return attention != 1.0 or scaling or _by_kind(reader) or any(tensor.name == FREQS for tensor in reader.tensors)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.modeling import liger
+from engine.modeling.logits import PLAIN, LogitRule, applied, scaled_
 
 IGNORE = -100
 
@@ -23,7 +24,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the negative log likelihood of `labels` [N] under `hidden` [N, h] @ `weight` [V, h].T.
 
     fp32 softmax; rows labelled -100 must be removed before. A frozen `weight` gets no gradient, that of a
-    trained one is summed over the chunks in fp32.
+    trained one is summed over the chunks in fp32. A scale is put on the hidden states of a chunk, which are far
+    smaller than its logits.
     """
 
     @staticmethod
@@ -33,7 +35,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         labels: torch.Tensor,
         chunk: int,
-        softcap: float,
+        rule: LogitRule,
         kernel: bool = False,
     ) -> torch.Tensor:
         """Returns a scalar, fp32."""
@@ -44,12 +46,13 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], chunk):
             rows = slice(start, start + chunk)
             form = _chunk_by_kernel if kernel else _chunk
-            losses, grad = form(hidden[rows], weight, labels[rows], softcap, needs_hidden or needs_weight)
+            part = _scaled(hidden[rows], rule)
+            losses, grad = form(part, weight, labels[rows], rule.softcap, needs_hidden or needs_weight)
             total += losses.sum()
             if grad_hidden is not None:
-                torch.mm(grad, weight, out=grad_hidden[rows])
+                scaled_(torch.mm(grad, weight, out=grad_hidden[rows]), rule)
             if grad_weight is not None:
-                grad_weight += grad.t() @ hidden[rows]
+                grad_weight += grad.t() @ part
             # Else it would still be there while the next chunk's logits are formed.
             del grad
         saved = [tensor for tensor in (grad_hidden, grad_weight) if tensor is not None]
@@ -80,7 +83,7 @@ class ChunkedTokenLoss(torch.autograd.Function):
         weight: torch.Tensor,
         labels: torch.Tensor,
         chunk: int,
-        softcap: float,
+        rule: LogitRule,
         kernel: bool = False,
     ) -> torch.Tensor:
         """Returns fp32 [N]."""
@@ -89,9 +92,10 @@ class ChunkedTokenLoss(torch.autograd.Function):
         for start in range(0, hidden.shape[0], chunk):
             rows = slice(start, start + chunk)
             form = _chunk_by_kernel if kernel else _chunk
-            losses[rows], grad = form(hidden[rows], weight, labels[rows], softcap, gradient is not None)
+            part = _scaled(hidden[rows], rule)
+            losses[rows], grad = form(part, weight, labels[rows], rule.softcap, gradient is not None)
             if gradient is not None:
-                torch.mm(grad, weight, out=gradient[rows])
+                scaled_(torch.mm(grad, weight, out=gradient[rows]), rule)
             del grad
         if gradient is not None:
             ctx.save_for_backward(gradient)
@@ -119,6 +123,10 @@ class _KernelTokenLoss(torch.autograd.Function):
         """Each row's gradient times what its loss weighs, in place."""
         (gradient,) = ctx.saved_tensors
         return gradient.detach().mul_(grads[0][:, None]), None, None
+
+
+def _scaled(hidden: torch.Tensor, rule: LogitRule) -> torch.Tensor:
+    return hidden if rule.scale == 1.0 else hidden * rule.scale
 
 
 def _chunk(
@@ -191,7 +199,7 @@ def shifted(hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def head_loss_sum(
-    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float = 0.0
+    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, rule: LogitRule = PLAIN
 ) -> torch.Tensor:
     """Summed loss of `hidden` [N, h] against `labels` [N] through an output head, in chunks.
 
@@ -201,23 +209,21 @@ def head_loss_sum(
     if hidden.shape[0] == 0:
         return hidden.sum() * 0.0
     if _is_plain(head):
-        total: torch.Tensor = ChunkedCrossEntropy.apply(
-            *_factors(head, hidden), labels, chunk, softcap, by_kernel(head)
-        )
+        total: torch.Tensor = ChunkedCrossEntropy.apply(*_factors(head, hidden), labels, chunk, rule, by_kernel(head))
         return total
-    return _through_module(head, hidden, labels, chunk, softcap).sum()
+    return _through_module(head, hidden, labels, chunk, rule).sum()
 
 
 def head_token_losses(
-    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float = 0.0
+    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, rule: LogitRule = PLAIN
 ) -> torch.Tensor:
     """Loss of each row, fp32 [N], for objectives that weigh documents; a head that learns is recomputed."""
     if hidden.shape[0] == 0:
         return hidden.sum(dim=-1).float()
     if _is_plain(head) and not head.weight.requires_grad:
-        losses: torch.Tensor = ChunkedTokenLoss.apply(*_factors(head, hidden), labels, chunk, softcap, by_kernel(head))
+        losses: torch.Tensor = ChunkedTokenLoss.apply(*_factors(head, hidden), labels, chunk, rule, by_kernel(head))
         return losses
-    return _through_module(head, hidden, labels, chunk, softcap)
+    return _through_module(head, hidden, labels, chunk, rule)
 
 
 def by_kernel(head: torch.nn.Module) -> bool:
@@ -238,27 +244,19 @@ def _factors(head: torch.nn.Module, hidden: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def _through_module(
-    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, softcap: float
+    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, chunk: int, rule: LogitRule
 ) -> torch.Tensor:
     from torch.utils.checkpoint import checkpoint
 
     def part(rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = head(rows)
         if by_kernel(head):
-            losses: torch.Tensor = _KernelTokenLoss.apply(logits, targets, softcap)
+            losses: torch.Tensor = _KernelTokenLoss.apply(scaled_(logits, rule), targets, rule.softcap)
             return losses
-        logits = logits.float()
-        if softcap:
-            logits = torch.tanh(logits / softcap) * softcap
-        return F.cross_entropy(logits, targets, reduction="none")
+        return F.cross_entropy(applied(logits, rule), targets, reduction="none")
 
     pieces = [
         checkpoint(part, rows, targets, use_reentrant=False)
         for rows, targets in zip(hidden.split(chunk), labels.split(chunk), strict=True)
     ]
     return torch.cat(pieces)
-
-
-def softcap_of(config: Any) -> float:
-    """The final logit soft cap of a model configuration (Gemma 2), 0 when there is none."""
-    return float(getattr(config, "final_logit_softcapping", None) or 0.0)

@@ -44,6 +44,10 @@ class Gguf:
     """llama.cpp's name."""
     rotates_neighbors: bool = False
     """Whether llama.cpp rotates neighbors, so that rows of the query and key projections change their order."""
+    shifts_norms: bool = False
+    """Whether 1 is added to the weights of norms."""
+    knows_windows: bool = False
+    """Whether llama.cpp keeps to the sliding windows of this family."""
     splitter: str = ""
     """llama.cpp's name for how text is split before merging; empty = found by the tokenizer's pattern."""
 
@@ -117,7 +121,7 @@ _GEMMA3 = replace(
 )
 _GEMMA4 = Family(name="gemma4", alternating_windows=True, norm_product_fp32=True, overflows_fp16=True)
 _GEMMA3N = replace(_GEMMA4, name="gemma3n", rotary_kinds=2)
-_PHI3 = Family(name="phi3", checked=True, fused_projections=True, kernels=_PRE_NORM)
+_PHI3 = Family(name="phi3", checked=True, fused_projections=True, kernels=_PRE_NORM, gguf=Gguf("phi3", splitter="dbrx"))
 _PLAIN_MLP = Family(name="opt", gated_mlp=False)
 
 _ROWS = (
@@ -126,10 +130,10 @@ _ROWS = (
     Family(name="ministral3", kernels=_PRE_NORM),
     Family(name="smollm3", checked=True, kernels=_PRE_NORM),
     _QWEN2,
-    Family(name="qwen2_moe", attention_bias=True),
+    Family(name="qwen2_moe", attention_bias=True, gguf=Gguf("qwen2moe", splitter="qwen2")),
     _QWEN3,
     # Experts have their own code.
-    replace(_QWEN3, name="qwen3_moe", kernels=LigerKernels(gate=""), gguf=None),
+    replace(_QWEN3, name="qwen3_moe", kernels=LigerKernels(gate=""), gguf=Gguf("qwen3moe", splitter="qwen2")),
     # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
     Family(name="qwen3_5_text", kernels=LigerKernels("gemma", 1.0)),
     _GEMMA,
@@ -142,9 +146,16 @@ _ROWS = (
         norm_after_mlp=True,
         soft_caps=True,
         kernels=_POST_NORM,
+        gguf=Gguf("gemma2", shifts_norms=True, knows_windows=True),
     ),
     _GEMMA3,
-    replace(_GEMMA3, name="gemma3_text", checked=True, kernels=_POST_NORM),
+    replace(
+        _GEMMA3,
+        name="gemma3_text",
+        checked=True,
+        kernels=_POST_NORM,
+        gguf=Gguf("gemma3", shifts_norms=True, knows_windows=True),
+    ),
     _GEMMA3N,
     replace(_GEMMA3N, name="gemma3n_text"),
     _GEMMA4,
@@ -157,7 +168,7 @@ _ROWS = (
     replace(_GEMMA4, name="gemma4_unified"),
     replace(_GEMMA4, name="gemma4_unified_text"),
     _PHI3,
-    replace(_PHI3, name="phi4", checked=False, kernels=None),
+    replace(_PHI3, name="phi4", checked=False, kernels=None, gguf=None),
     Family(
         name="olmo2",
         checked=True,

@@ -1,4 +1,4 @@
-"""The chunked loss is the plain loss: value and gradients, frozen and trained heads, soft caps."""
+"""The chunked loss is the plain loss: value and gradients, frozen and trained heads, soft caps, scales."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from engine.modeling.logits import LogitRule
 from engine.modeling.loss import IGNORE, head_loss_sum, label_positions, predicting, shifted, trained_positions
 
 ROWS, HIDDEN, VOCABULARY = 37, 16, 50
 
 
-def plain(head, hidden, labels, softcap):
-    logits = head(hidden).float()
+def plain(head, hidden, labels, scale, softcap):
+    logits = head(hidden).float() * scale
     logits = torch.tanh(logits / softcap) * softcap if softcap else logits
     return F.cross_entropy(logits, labels, reduction="sum")
 
@@ -20,17 +21,18 @@ def plain(head, hidden, labels, softcap):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("softcap", [0.0, 5.0])
+@pytest.mark.parametrize("scale", [1.0, 0.0625, 3.3])
 @pytest.mark.parametrize("chunk", [1, 8, 37, 1024])
-def test_value_and_gradients_equal_the_plain_loss(chunk, softcap, trained, bias):
+def test_value_and_gradients_equal_the_plain_loss(chunk, scale, softcap, trained, bias):
     torch.manual_seed(0)
     hidden = torch.randn(ROWS, HIDDEN, requires_grad=True)
     labels = torch.randint(0, VOCABULARY, (ROWS,))
     head = torch.nn.Linear(HIDDEN, VOCABULARY, bias=bias).requires_grad_(trained)
     wanted = [hidden, head.weight] if trained else [hidden]
 
-    ours = head_loss_sum(head, hidden, labels, chunk, softcap)
+    ours = head_loss_sum(head, hidden, labels, chunk, LogitRule(scale, softcap))
     our_grads = torch.autograd.grad(ours * 0.37, wanted)
-    theirs = plain(head, hidden, labels, softcap)
+    theirs = plain(head, hidden, labels, scale, softcap)
     their_grads = torch.autograd.grad(theirs * 0.37, wanted)
 
     torch.testing.assert_close(ours, theirs)

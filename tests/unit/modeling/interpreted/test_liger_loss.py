@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, LOSS_CHUNK_TOKENS
 from engine.modeling import forward, liger
+from engine.modeling.logits import PLAIN, LogitRule
 from engine.modeling.loss import head_loss_sum, head_token_losses
 from tests.unit.modeling.interpreted.models import adapted, batch, step, tiny
 
@@ -24,9 +25,9 @@ def problem(dtype: torch.dtype, *, trained: bool = False, bias: bool = False) ->
     return head, hidden, torch.randint(0, VOCABULARY, (ROWS,))
 
 
-def outcome(form: Any, head: Any, hidden: torch.Tensor, labels: torch.Tensor, softcap: float) -> list[torch.Tensor]:
+def outcome(form: Any, head: Any, hidden: torch.Tensor, labels: torch.Tensor, rule: LogitRule) -> list[torch.Tensor]:
     """Losses, and the gradients of hidden states and head under weights that differ by row, where rows have any."""
-    losses = form(head, hidden, labels, 5, softcap)
+    losses = form(head, hidden, labels, 5, rule)
     weighed = losses * (torch.arange(1.0, ROWS + 1) / ROWS if losses.dim() else 0.37)
     wanted = [hidden, *(each for each in head.parameters() if each.requires_grad)]
     return [losses.detach(), *(each.float() for each in torch.autograd.grad(weighed.sum(), wanted))]
@@ -34,25 +35,26 @@ def outcome(form: Any, head: Any, hidden: torch.Tensor, labels: torch.Tensor, so
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("softcap", [0.0, 3.0])
+@pytest.mark.parametrize("rule", [PLAIN, LogitRule(softcap=3.0), LogitRule(0.3), LogitRule(2.5, 3.0)], ids=str)
 @pytest.mark.parametrize("form", [head_loss_sum, head_token_losses])
-def test_value_and_gradients_equal_the_plain_loss(form: Any, softcap: float, trained: bool, bias: bool) -> None:
+def test_value_and_gradients_equal_the_plain_loss(form: Any, rule: LogitRule, trained: bool, bias: bool) -> None:
     head, hidden, labels = problem(torch.float32, trained=trained, bias=bias)
-    plain = outcome(form, head, hidden, labels, softcap)
+    plain = outcome(form, head, hidden, labels, rule)
     setattr(head, liger.LOSS_FLAG, True)
-    for ours, theirs in zip(outcome(form, head, hidden, labels, softcap), plain, strict=True):
+    for ours, theirs in zip(outcome(form, head, hidden, labels, rule), plain, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_16_bit_is_as_far_from_fp32_as_plain(dtype: torch.dtype, trained: bool) -> None:
+@pytest.mark.parametrize("rule", [PLAIN, LogitRule(0.3)], ids=str)
+def test_16_bit_is_as_far_from_fp32_as_plain(rule: LogitRule, dtype: torch.dtype, trained: bool) -> None:
     head, hidden, labels = problem(dtype, trained=trained)
-    plain = outcome(head_loss_sum, head, hidden, labels, 0.0)
+    plain = outcome(head_loss_sum, head, hidden, labels, rule)
     setattr(head, liger.LOSS_FLAG, True)
-    bound = outcome(head_loss_sum, head, hidden, labels, 0.0)
+    bound = outcome(head_loss_sum, head, hidden, labels, rule)
     delattr(head, liger.LOSS_FLAG)
-    exact = outcome(head_loss_sum, head.float(), hidden.detach().float().requires_grad_(), labels, 0.0)
+    exact = outcome(head_loss_sum, head.float(), hidden.detach().float().requires_grad_(), labels, rule)
     assert bound[0].dtype == torch.float32
     for ours, theirs, right in zip(bound, plain, exact, strict=True):
         assert float((ours - right).norm()) <= 1.1 * float((theirs - right).norm()) + 1e-4 * float(right.norm())

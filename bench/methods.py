@@ -1,6 +1,6 @@
 """Every method x storage x objective on the built-in model: does it learn, and does what it saved give the same logits?
 
-    python bench/methods.py [--only lora/nf4/dpo …] [--output FILE.json]
+    python -m bench.methods [--only lora/nf4/dpo …] [--output FILE.json]
 
 A cell is a whole run of the training job, in this process: profile, resolution, data, training, saving. Its loss is
 that of the held-out rows before the first step and after the last one. Then the saved weights are loaded as `engine
@@ -127,68 +127,17 @@ def _profile(cell: Cell, folder: Path) -> Any:
 
 def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     """Train one cell in `folder`, which holds the rows. Loss before and after, and the largest difference of logits."""
-    import torch
-
-    from engine.files import write_json_atomic
-    from engine.hardware.probe import probe_machine
-    from engine.resolve.resolve import resolve_profile
-    from engine.runs.events import EventWriter, read_events
-    from engine.runs.job import Job
-    from engine.train import outputs, run
+    from bench import short_runs
 
     began = time.monotonic()
-    run_dir = folder / cell.name.replace("/", "-")
-    for name in ("control", "checkpoints"):
-        (run_dir / name).mkdir(parents=True, exist_ok=True)
-    write_json_atomic(run_dir / "run.json", resolve_profile(_profile(cell, folder), probe_machine()).to_run_json())
-    seen: list[Any] = []
-    save = outputs.save_weights
-
-    def watched(run_dir: Path, model: Any, *rest: Any) -> str:
-        seen.append(_logits(model))
-        return save(run_dir, model, *rest)
-
-    events = EventWriter(run_dir / "events.jsonl")
-    outputs.save_weights = watched
-    try:
-        run.run(Job(run_dir, {}, events))
-    finally:
-        outputs.save_weights = save
-        events.close()
-    losses = [event["loss"] for event in read_events(run_dir / "events.jsonl")[0] if event["type"] == "eval"]
-    difference = float(torch.max(torch.abs(_logits(_reloaded(run_dir)) - seen[0])))
-    scale = float(seen[0].abs().max())
-    found = {"loss_before": losses[0], "loss_after": losses[-1], "logit_difference": difference, "logit_scale": scale}
+    trained = short_runs.train(_profile(cell, folder), folder / cell.name.replace("/", "-"))
+    found = {
+        "loss_before": trained.losses[0],
+        "loss_after": trained.losses[-1],
+        "logit_difference": short_runs.difference(short_runs.reloaded_logits(trained.run_dir), trained.logits),
+        "logit_scale": float(trained.logits.abs().max()),
+    }
     return {name: round(value, 6) for name, value in found.items()} | {"seconds": round(time.monotonic() - began, 1)}
-
-
-def _logits(model: Any) -> Any:
-    import torch
-
-    tokens = torch.arange(5, 69).reshape(2, 32)
-    was_training, _ = model.training, model.eval()
-    with torch.no_grad():
-        found = model(input_ids=tokens, use_cache=False).logits.float()
-    model.train(was_training)
-    return found
-
-
-def _reloaded(run_dir: Path) -> Any:
-    from engine.inference.run import models, open_run
-    from engine.modeling.load import keep_plain_layout
-    from engine.runs.events import EventWriter
-    from engine.runs.job import Job
-
-    def warn(code: str, message: str) -> None:
-        print(f"{run_dir.name}: {code}: {message}", file=sys.stderr)
-
-    found = None
-    job = Job(run_dir, {"run_dir": str(run_dir)}, EventWriter(run_dir / "reload.jsonl"))
-    for name, model in models(open_run(job), "cpu", warn):
-        found = model if name == "tuned" else None
-    # Not the processor's own 4-bit layout, which computes in bf16.
-    keep_plain_layout(found)
-    return found
 
 
 def table(results: dict[str, Any]) -> list[str]:

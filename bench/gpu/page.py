@@ -271,13 +271,13 @@ def training_text(page: str) -> str:
     return between_marks(page, "\n".join(processor_lines()))
 
 
-def between_marks(page: str, made: str) -> str:
+def between_marks(page: str, made: str, begin: str = BEGIN) -> str:
     """The page with `made` between its marks. Raises ValueError where a mark is missing."""
-    before, _, rest = page.partition(BEGIN)
+    before, _, rest = page.partition(begin)
     _, found, after = rest.partition(END)
     if not found:
         raise ValueError("the page has no marks for its tables")
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+    return f"{before}{begin}\n\n{made}\n\n{END}{after}"
 
 
 def write() -> None:

@@ -98,7 +98,7 @@ def _from_hidden(model: Any, batch: Batch) -> list[RowLoss]:
     base = base_of(model)
     states = base.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     hidden, targets = shifted(states, labels)
-    head, cap = base.get_output_embeddings(), softcap_of(base.config)
+    head, cap = base.get_output_embeddings(), softcap_of(base.config.get_text_config())
     chunk = max(1, CHUNK_BYTES // (4 * int(base.config.get_text_config().vocab_size)))
     pieces = []
     for start in range(0, len(targets), chunk):

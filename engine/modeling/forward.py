@@ -52,7 +52,7 @@ def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
     base = base_of(model)
     rows, targets = predicting(hidden_states(model, batch), batch)
     head = base.get_output_embeddings()
-    return head_loss_sum(head, rows, targets, _chunk_rows(head), softcap_of(base.config))
+    return head_loss_sum(head, rows, targets, _chunk_rows(head), softcap_of(base.config.get_text_config()))
 
 
 def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +60,7 @@ def document_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     base = base_of(model)
     rows, targets = predicting(hidden_states(model, batch), batch)
     head = base.get_output_embeddings()
-    losses = head_token_losses(head, rows, targets, _chunk_rows(head), softcap_of(base.config))
+    losses = head_token_losses(head, rows, targets, _chunk_rows(head), softcap_of(base.config.get_text_config()))
     owners = torch.searchsorted(batch["cu_seq_lens"][1:].long(), label_positions(batch), right=True)
     empty = torch.zeros(len(batch["cu_seq_lens"]) - 1, dtype=torch.float32, device=losses.device)
     return empty.index_add(0, owners, losses), empty.index_add(0, owners, torch.ones_like(losses))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from engine.errors import EngineError
 from engine.export import merge
@@ -16,7 +16,7 @@ from engine.modeling import adapters, forward, load, wrappers
 from engine.modeling.checkpointing import checkpointed_layers
 from engine.profile.schema import Profile
 from engine.runs.view import describe
-from engine.train import optimizer
+from engine.train import optimizer, outputs
 from engine.train.assembly import wrap
 from engine.train.selfcheck import choose_loss
 from tests.unit.modeling.wrapper_models import CONFIGS, make_wrapper
@@ -148,6 +148,18 @@ def test_full_tuning_leaves_what_sees_as_it_was(name, wrapper):
     assert not outside & {id(each) for each in learner.state}
     learns, whole = adapters.parameter_counts(model)
     assert learns + sum(value.numel() for value in before.values()) == whole
+
+
+def test_a_fully_tuned_model_is_saved_whole_with_its_processor(wrapper, tmp_path):
+    folder = wrapper("mistral3")
+    profile = settings(folder, tuning={"method": "full"})
+    model = trainable(profile)
+    outputs.save_weights(tmp_path, model, AutoTokenizer.from_pretrained(folder), profile)
+    assert (tmp_path / "model" / "preprocessor_config.json").read_bytes() == (
+        folder / "preprocessor_config.json"
+    ).read_bytes()
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "model", dtype="auto")
+    assert all(torch.equal(value, tower_of(model)[key]) for key, value in tower_of(again).items())
 
 
 @pytest.mark.parametrize("name", ["gemma3", "qwen3_vl"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.evaluate.page import score_rows
 from engine.export.clean import DEMO_NAME, cell, plain
-from engine.export.facts import Facts
+from engine.export.facts import TEXT_LOADER, Facts
 from engine.runs.record import Origin
 from engine.text import format_bytes, format_count, format_duration
 
@@ -14,11 +14,11 @@ _HIDDEN = ("data.datasets", "data.validation_path", "data.columns", "model.name_
 """Settings that name files of this machine, or that have a line of their own."""
 _TABLES = ("model", "quantization", "tuning", "lora", "data", "train")
 
-MERGED_CODE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+MERGED_CODE = """from transformers import {loader}, AutoTokenizer
 
 path = "."  # this directory, or the model's name on the hub
 tokenizer = AutoTokenizer.from_pretrained(path)
-model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+model = {loader}.from_pretrained(path, dtype="auto")
 
 {inputs}
 output = model.generate(**inputs, max_new_tokens=128)
@@ -32,12 +32,12 @@ _TEXT = """# It has no chat template: it goes on with a text.
 inputs = tokenizer("Once upon a time", return_tensors="pt")"""
 
 _ADAPTER_HEAD = """from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {loader}, AutoTokenizer
 
 path = "."  # this directory, or the adapter's name on the hub
 base = {base}
 tokenizer = AutoTokenizer.from_pretrained(path)
-model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+model = {loader}.from_pretrained(base, dtype="auto")
 model = PeftModel.from_pretrained(model, path)"""
 
 
@@ -74,6 +74,8 @@ def summary(facts: Facts) -> str:
         origin = "comes with Tunedeck" if facts.base == DEMO_NAME else "was a local directory"
         load = " To load the adapter, give the directory of that model." if facts.kind == "adapter" else ""
         lines.append(f"The base model {cell(facts.base)} {origin}.{load}")
+    if facts.loader != TEXT_LOADER:
+        lines.append("Only its text side was trained: what sees or hears is the base model's, unchanged.")
     lines.append(_licence(facts))
     return "\n\n".join(line.strip() for line in lines)
 
@@ -87,13 +89,13 @@ def _licence(facts: Facts) -> str:
 
 def usage(facts: Facts) -> str:
     """Code that runs as it stands, from inside the directory."""
-    code = MERGED_CODE.replace("{inputs}", _CHAT if facts.chats else _TEXT)
+    code = MERGED_CODE.replace("{inputs}", _CHAT if facts.chats else _TEXT).replace("{loader}", facts.loader)
     head, loading, rest = code.partition('dtype="auto")')
     if facts.kind == "int8-static":
         code = head + loading + "\n" + _SCALES_CODE + rest.removeprefix("\n")
     if facts.kind == "adapter":
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
-        code = _ADAPTER_HEAD.format(base=base) + rest
+        code = _ADAPTER_HEAD.format(base=base, loader=facts.loader) + rest
         if facts.parity is not None and facts.parity.stops:
             stops = list(facts.parity.stops)
             code = code.replace("max_new_tokens=128", f"max_new_tokens=128, eos_token_id={stops}")

@@ -8,6 +8,9 @@ from engine.evaluate.report import EvaluationReport
 from engine.export.report import FormatReport
 from engine.inference.run import OpenedRun
 
+TEXT_LOADER = "AutoModelForCausalLM"
+"""transformers' class of models that know text alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -28,3 +31,5 @@ class Facts:
     merged: FormatReport | None = None
     chats: bool = True
     """Whether its tokenizer has a chat template."""
+    loader: str = TEXT_LOADER
+    """transformers' class that loads it, or the base of an adapter."""

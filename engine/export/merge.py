@@ -29,6 +29,7 @@ from engine.hardware.memory import system_memory
 from engine.inference import answers as generation
 from engine.inference.run import OpenedRun, load_adapter, load_full
 from engine.modeling import load
+from engine.modeling.wrappers import copy_processor
 from engine.runs.job import Job, Warn
 from engine.text import format_bytes
 
@@ -65,6 +66,11 @@ def load_unmerged(trained: OpenedRun, warn: Warn) -> Any:
     if not trained.is_adapter:
         return load_full(trained, "cpu", warn).eval()
     return load.load_base(trained.settings, trained.base_dir, quantized=False, device="cpu", warn=warn).eval()
+
+
+def source_of(trained: OpenedRun, warn: Warn) -> Path:
+    """The directory of the model that is exported, or of the base that its adapter stands on."""
+    return load.model_directory(trained.settings, trained.base_dir, warn) if trained.is_adapter else trained.weights
 
 
 def put_on_adapter(model: Any, trained: OpenedRun) -> Any:
@@ -167,6 +173,7 @@ def write_merged(
     shard_gib = trained.settings.export.max_shard_gib
     save_model(model, folder, stop_ids=reference.stops, pad_id=pad_id, shard_gib=shard_gib)
     tokenizer.save_pretrained(folder)
+    copy_processor(source_of(trained, job.warn), folder)
     scrub_json(folder)
     del model
     gc.collect()

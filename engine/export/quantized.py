@@ -15,10 +15,11 @@ from engine.export import parity
 from engine.export.clean import scrub_json
 from engine.export.formats import BITSANDBYTES, BY_NAME
 from engine.export.parity import Merged, entry, limited, look, problems_of
-from engine.export.reload import load_again, readable
+from engine.export.reload import load_again, loader_of, readable
 from engine.export.report import FormatReport
 from engine.inference import scales
 from engine.modeling.load import keep_plain_layout, quantization_config
+from engine.modeling.wrappers import copy_processor, outside_text
 from engine.profile.schema import Profile
 from engine.runs.job import Job
 
@@ -44,6 +45,7 @@ def write_quantized(job: Job, settings: Profile, merged: Merged, method: str, fo
         scales.put_on(model, fixed)
     saved = parity.logits_of(model, texts.ids)
     merged.tokenizer.save_pretrained(folder)
+    copy_processor(merged.folder, folder)
     scrub_json(folder)
     del model
     gc.collect()
@@ -79,11 +81,11 @@ def _measure(job: Job, merged: Merged) -> tuple[dict[str, Any], int]:
 
 
 def _quantize(job: Job, settings: Profile, merged: Merged, method: str) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    config = _bitsandbytes(settings, method, merged.dtype) if method in BITSANDBYTES else _torchao(job)
     with readable(f"the merged model cannot be quantized to {method}", merged.folder):
-        model = AutoModelForCausalLM.from_pretrained(
+        loader = loader_of(merged.folder)
+        config = _bitsandbytes(settings, method, merged.dtype) if method in BITSANDBYTES else _torchao(job)
+        _spare_towers(config, loader, merged.folder)
+        model = loader.from_pretrained(
             merged.folder,
             dtype="auto",
             quantization_config=config,
@@ -93,6 +95,19 @@ def _quantize(job: Job, settings: Profile, merged: Merged, method: str) -> Any:
         )
     keep_plain_layout(model)
     return model.eval()
+
+
+def _spare_towers(config: Any, loader: Any, folder: Path) -> None:
+    """Keep what sees or hears as it is: texts tell nothing of what quantizing it would cost."""
+    import torch
+    from transformers import AutoConfig
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    with torch.device("meta"):
+        empty = loader.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    if towers := outside_text(empty):
+        key = "llm_int8_skip_modules" if hasattr(config, "llm_int8_skip_modules") else "modules_to_not_convert"
+        setattr(config, key, sorted({*towers, *get_keys_to_not_convert(empty)}))
 
 
 def _bitsandbytes(settings: Profile, method: str, dtype: str) -> Any:

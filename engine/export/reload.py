@@ -15,17 +15,27 @@ import torch
 from engine.errors import EngineError, ExitCode
 from engine.export.report import FormatAnswer
 from engine.inference import scales
+from engine.modeling.wrappers import generating_class
 
 
 def load_again(folder: Path) -> tuple[Any, Any]:
     """(model, tokenizer) from the files alone, in the dtype that they store."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     with readable("the written model cannot be loaded again", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+        model = loader_of(folder).from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
         scales.put_on_from(model, folder)
     return model.eval(), tokenizer
+
+
+def loader_of(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """transformers' auto class of the model in `folder`: a model that also sees is loaded whole."""
+    from transformers import AutoConfig
+
+    return generating_class(
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    )
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from engine.export.gguf_write import check_family
 from engine.export.merge import compare_adapter, copy_adapter, write_merged
 from engine.export.place import building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
+from engine.export.reload import loader_of
 from engine.export.report import EXPORT_VERSION, MARK_FILE, PARITY_FILE, ExportReport, ExportResult, FormatReport
 from engine.export.sizes import needed_bytes
 from engine.export.texts import Texts, texts_of
@@ -182,7 +183,8 @@ def _plan(job: Job, trained: OpenedRun) -> ExportPlan:
 
 
 def _parameters(trained: OpenedRun) -> int:
-    return trained.record.model.parameters or trained.summary().total_parameters or 0
+    """Of the whole model: what trained counted them with all that was loaded, towers too."""
+    return max(trained.record.model.parameters or 0, trained.summary().total_parameters or 0)
 
 
 def _needed_bytes(trained: OpenedRun, plan: ExportPlan, parameters: int) -> int:
@@ -199,6 +201,8 @@ def _finish(
     job.phase("export", "model card")
     base, on_hub = base_name(trained.settings.model.name_or_path, trained.base_dir)
     scores = _evaluated(trained)
+    trust = trained.settings.model.trust_remote_code
+    loader = loader_of(merge.source_of(trained, job.warn), trust_remote_code=trust).__name__
     kinds = [kind for kind in ("adapter", "merged", *plan.quantized) if (folder / kind).is_dir()]
     for kind in kinds:
         dtypes = {"merged": plan.dtype, "adapter": "the adapter's own dtype"}
@@ -214,6 +218,7 @@ def _finish(
             scores,
             report.of("merged"),
             chats,
+            loader,
         )
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
     sizes = {kind: size_bytes(folder / kind) for kind in kinds}

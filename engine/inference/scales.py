@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from engine.modeling.wrappers import text_modules
+
 SCALES_FILE = "activation_scales.safetensors"
 LARGEST = 127
 OUTLIERS = 32.0
@@ -52,11 +54,11 @@ class Seen:
 
 @torch.inference_mode()
 def measure(model: Any, rows: Sequence[Sequence[int]]) -> tuple[dict[str, torch.Tensor], int]:
-    """(scale by name of every linear layer that one scale suits, how many linear layers there are); not the head."""
+    """(scale by name of every linear layer that one scale suits, how many there are in the text model); no head."""
     head = model.get_output_embeddings()
     layers = {
         name: (module, Seen())
-        for name, module in model.named_modules()
+        for name, module in text_modules(model)
         if isinstance(module, torch.nn.Linear) and module is not head
     }
 

@@ -8,13 +8,14 @@ embeddings, head and residual stream to fp32.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
-from engine.modeling import adapter_files
+from engine.modeling import adapter_files, wrappers
 from engine.profile.schema import Profile
 
 PISSA_ITERATIONS = 16
@@ -40,8 +41,9 @@ def attach(model: Any, settings: Profile) -> Any:
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        modules_to_save=list(lora.modules_to_save) or None,
+        target_modules=_target_modules(model, settings),
+        exclude_modules=wrappers.excluded_pattern(model),
+        modules_to_save=wrappers.only_in_text(model, lora.modules_to_save) or None,
         bias=lora.bias,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
@@ -49,10 +51,20 @@ def attach(model: Any, settings: Profile) -> Any:
         task_type="SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM",
     )
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # lora.bias = "all" lets every bias learn, a tower's too.
+    wrappers.freeze_outside_text(model)
     if lora.use_dora:
         keep_scales(wrapped)
     set_trainable_dtype(wrapped, settings)
     return wrapped
+
+
+def _target_modules(model: Any, settings: Profile) -> str | list[str]:
+    """`lora.target_modules` as PEFT takes it; all linear layers of a wrapper are named, those of its towers are not."""
+    targets: str | list[str] = settings.lora.target_modules
+    if targets != "all-linear" or not wrappers.outside_text(model):
+        return targets
+    return [name for name in linear_names(model) if name != "score"]
 
 
 def keep_scales(model: Any) -> None:
@@ -148,7 +160,7 @@ def linear_names(model: Any) -> list[str]:
     head = model.get_output_embeddings()
     names = {
         name.rpartition(".")[2]
-        for name, module in model.named_modules()
+        for name, module in wrappers.text_modules(model)
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     return sorted(names)
@@ -156,7 +168,7 @@ def linear_names(model: Any) -> list[str]:
 
 def check_names(model: Any, settings: Profile) -> None:
     """Raise EngineError(PROFILE) that lists every name which matches no module of the model."""
-    everything = {name for name, _ in model.named_modules() if name}
+    everything = {name for name, _ in wrappers.text_modules(model) if name}
     targets = settings.lora.target_modules
     asked = [] if targets == "all-linear" else [("lora.target_modules", name) for name in targets]
     asked += [("lora.modules_to_save", name) for name in settings.lora.modules_to_save]
@@ -200,11 +212,11 @@ def _tied_problem(model: Any, asked: list[tuple[str, str]]) -> list[Problem]:
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:
-    """(trainable, total) parameters; packed 4-bit weights count by the values they hold."""
-    trainable = total = 0
-    for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        size = int(torch.Size(state.shape).numel()) if state is not None else parameter.numel()
-        total += size
-        trainable += size if parameter.requires_grad else 0
-    return trainable, total
+    """(trainable, total) parameters."""
+    return count(each for each in model.parameters() if each.requires_grad), count(model.parameters())
+
+
+def count(parameters: Iterable[Any]) -> int:
+    """Values that `parameters` hold; packed 4-bit weights count by the values they stand for."""
+    states = ((parameter, getattr(parameter, "quant_state", None)) for parameter in parameters)
+    return sum(int(torch.Size(state.shape).numel()) if state is not None else each.numel() for each, state in states)

@@ -61,10 +61,10 @@ def enable(
 
 
 def checkpointed_layers(base: Any) -> list[Any]:
-    """The layers of a transformers model that can be recomputed, in order."""
+    """The layers of a transformers model's text decoder that can be recomputed, in order."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    return [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return [module for module in base.get_decoder().modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _switch_on(base: Any) -> None:

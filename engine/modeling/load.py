@@ -16,7 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
-from engine.modeling import attention
+from engine.modeling import attention, wrappers
 from engine.modeling.gguf_import import import_gguf
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
@@ -161,14 +161,16 @@ def load_base(
     from transformers import AutoConfig
 
     attention.register()
-    kind, extra = _kind(settings)
     path = model_directory(settings, base_dir, warn)
     dtype = DTYPES[settings.model.dtype]
     trust = settings.model.trust_remote_code
+    extra = {"num_labels": 1} if settings.train.objective == "reward" else {}
     try:
-        kernel = _known_kernel(path, attention_name(settings, packed), settings, warn)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True, **extra)
+        kind = wrappers.scoring_class(config) if extra else wrappers.generating_class(config)
+        name = _known_kernel(config, kind, attention_name(settings, packed), warn)
+        kernel = wrappers.kernels_by_part(config, name)
         if settings.model.initialise == "random":
-            config = AutoConfig.from_pretrained(path, trust_remote_code=trust, local_files_only=True, **extra)
             torch.manual_seed(settings.train.seed)
             model = kind.from_config(config, dtype=dtype, attn_implementation=kernel, trust_remote_code=trust)
             return _grown(model.to(device), settings, base_dir, warn)
@@ -189,12 +191,7 @@ def load_base(
             keep_plain_layout(model)
         return _grown(model, settings, base_dir, warn)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise EngineError(
-            f"the model cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}",
-            code=ExitCode.MODEL,
-            where=str(path),
-            hint="it must be a causal language model with safetensors weights that this transformers knows",
-        ) from error
+        raise _not_loaded(error, path) from error
     except Exception as error:
         # safetensors raises an exception type of its own for damaged files.
         if type(error).__name__ != "SafetensorError":
@@ -204,19 +201,24 @@ def load_base(
         ) from error
 
 
+def _not_loaded(error: Exception, path: Path) -> EngineError:
+    """The error for a model that transformers does not load; what a library is missing is named in its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    missing = isinstance(error, ImportError)
+    return EngineError(
+        f"the model cannot be loaded: {lines[0] if lines else type(error).__name__}",
+        code=ExitCode.MODEL,
+        where=str(path),
+        hint="install the library that is named there, in the environment of the engine"
+        if missing
+        else "it must be a language model with safetensors weights that this transformers knows",
+    )
+
+
 def _storage(settings: Profile, quantized: bool) -> dict[str, Any]:
     """How the weights are to be stored; left out where they stay as their files have them, quantized or not."""
     chosen = quantization_config(settings) if quantized else None
     return {} if chosen is None else {"quantization_config": chosen}
-
-
-def _kind(settings: Profile) -> tuple[Any, dict[str, Any]]:
-    """The auto class of the objective's models, and its options."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    if settings.train.objective == "reward":
-        return AutoModelForSequenceClassification, {"num_labels": 1}
-    return AutoModelForCausalLM, {}
 
 
 def _grown(model: Any, settings: Profile, base_dir: Path, warn: Warn) -> Any:
@@ -243,14 +245,11 @@ def attention_name(settings: Profile, packed: bool) -> str:
     return attention.NAME if packed else "sdpa"
 
 
-def _known_kernel(path: Path, kernel: str, settings: Profile, warn: Warn) -> str:
+def _known_kernel(config: Any, kind: Any, kernel: str, warn: Warn) -> str:
     """`kernel`, or eager for a model without sdpa (Gemma 2 caps its scores), with a warning."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     if kernel != "sdpa":
         return kernel
-    config = AutoConfig.from_pretrained(path, trust_remote_code=settings.model.trust_remote_code, local_files_only=True)
-    known = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    known = kind._model_mapping.get(type(config), None)
     if known is None or getattr(known, "_supports_sdpa", True):
         return kernel
     warn("attention_fallback", f"{config.model_type} has no sdpa attention: the slower eager one is used")

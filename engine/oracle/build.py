@@ -14,7 +14,7 @@ import torch
 from engine.errors import EngineError, ExitCode
 from engine.memory.resident import adapted_outside, targeted_shapes
 from engine.memory.shape import TrainingShape, uses_kernels
-from engine.modeling import adapters, attention, checkpointing, fused_lora, liger
+from engine.modeling import adapters, attention, checkpointing, fused_lora, liger, wrappers
 from engine.modeling.load import DTYPES
 from engine.models.spec import ModelSpec
 from engine.oracle.quantized import quantize_linears
@@ -27,10 +27,8 @@ def transformers_config(values: dict[str, Any]) -> Any:
     """transformers' configuration object for the contents of a config.json. Raises EngineError(MODEL)."""
     from transformers import AutoConfig
 
-    nested = values.get("text_config")
-    text: dict[str, Any] = nested if isinstance(nested, dict) else values
-    kind = str(text.get("model_type") or values.get("model_type") or "")
-    plain = {key: value for key, value in text.items() if key not in _QUIET_KEYS and key != "model_type"}
+    kind = str(values.get("model_type") or "")
+    plain = {key: value for key, value in values.items() if key not in _QUIET_KEYS and key != "model_type"}
     try:
         return AutoConfig.for_model(kind, **plain)
     except (ValueError, TypeError, AttributeError) as error:
@@ -73,13 +71,14 @@ def config_of_spec(spec: ModelSpec) -> dict[str, Any]:
 
 
 def with_layers(config: Any, layers: int) -> Any:
-    """A copy of `config` with `layers` layers; lists that name each layer are cut or repeated."""
+    """A copy of `config` with `layers` layers of text; lists that name each layer are cut or repeated."""
     found = copy.deepcopy(config)
-    before = config.num_hidden_layers
-    for key, value in list(vars(found).items()):
+    text = found.get_text_config()
+    before = text.num_hidden_layers
+    for key, value in list(vars(text).items()):
         if isinstance(value, list) and len(value) == before and before > 1:
-            setattr(found, key, (value * (-(-layers // before)))[:layers])
-    found.num_hidden_layers = layers
+            setattr(text, key, (value * (-(-layers // before)))[:layers])
+    text.num_hidden_layers = layers
     return found
 
 
@@ -114,14 +113,13 @@ def build_model(config: Any, settings: Profile, shape: TrainingShape, *, keeps_l
 
     `keeps_last`: whether the last layer keeps its activations (`engine.memory.phases.keeps_last_layer`).
     """
-    from transformers import AutoModelForCausalLM
-
     attention.register()
+    kernels = wrappers.kernels_by_part(config, attention.NAME)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=DTYPES[shape.compute_dtype], attn_implementation=attention.NAME
+        model = wrappers.generating_class(config).from_config(
+            config, dtype=DTYPES[shape.compute_dtype], attn_implementation=kernels
         )
-        model.config.use_cache = False
+        model.config.get_text_config().use_cache = False
         if shape.method == "lora":
             for parameter in model.parameters():
                 parameter.requires_grad_(False)
@@ -131,6 +129,7 @@ def build_model(config: Any, settings: Profile, shape: TrainingShape, *, keeps_l
         else:
             if shape.method == "freeze":
                 adapters.freeze_below(model, shape.trainable_layers)
+            wrappers.freeze_outside_text(model)
             adapters.set_trainable_dtype(model, settings)
     checkpointing.enable(
         model,

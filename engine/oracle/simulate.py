@@ -84,7 +84,7 @@ def simulate(
     began = time.monotonic()
     check_shape(shape)
     model_config = transformers_config(config or config_of_spec(spec))
-    depth = model_config.num_hidden_layers
+    depth = model_config.get_text_config().num_hidden_layers
     # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
     # So are the temporaries of an optimizer that is not fused, once its portions are full.
     whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
@@ -131,7 +131,7 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
     tracker.section("end")
     masters = isinstance(optimizer, Masters)
     trained = [(name, tuple(each.shape)) for name, each in model.named_parameters() if each.requires_grad and masters]
-    layers, peaks = config.num_hidden_layers, named_peaks(tracker.peaks)
+    layers, peaks = config.get_text_config().num_hidden_layers, named_peaks(tracker.peaks)
     return Run(layers, load, peaks, tuple(tracker.trace), tuple(trained), tuple(warnings))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.hardware.cards import model_name
 from engine.runs.events import Event
-from engine.text import format_bytes
+from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
 
@@ -170,6 +170,18 @@ _HANDLERS: dict[str, Any] = {
 }
 
 
+def _towers(event: Event) -> str:
+    """What a model that also sees or hears keeps as it is."""
+    names = event.get("towers")
+    if not isinstance(names, list) or not names:
+        return ""
+    size = event.get("tower_parameters")
+    known = f" ({format_count(size)} parameters)" if isinstance(size, int) else ""
+    kept = [str(name).rpartition(".")[2] for name in names]
+    stays = "stays as it is" if len(kept) == 1 else "stay as they are"
+    return f"; its text side learns, {', '.join(kept)} {stays}{known}"
+
+
 def describe(event: Event) -> str:
     """One line of log for an event, empty for those that only move numbers. Not sanitised."""
     kind = event.get("type")
@@ -187,8 +199,10 @@ def describe(event: Event) -> str:
         resumed = event.get("resumed_from_step")
         device, card = event.get("device"), event.get("card")
         place = f"{card} {model_name(str(device))}" if card else device
-        return (f"training on {place}" if device else "started") + (
-            f", resumed from step {resumed}" if resumed is not None else ""
+        return (
+            (f"training on {place}" if device else "started")
+            + (f", resumed from step {resumed}" if resumed is not None else "")
+            + _towers(event)
         )
     if kind == "finished":
         at = f" at step {event['step']}" if event.get("step") is not None else ""

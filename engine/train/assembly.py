@@ -15,7 +15,7 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.absent import no_cuda
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
-from engine.modeling import adapters, attention, checkpointing, load
+from engine.modeling import adapters, attention, checkpointing, load, wrappers
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import loss_sum
 from engine.profile.schedule import plan_schedule
@@ -60,7 +60,7 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
         )
     quantized = settings.quantization.method != "none"
     model = load.load_base(settings, base_dir, quantized=quantized, device=device, warn=job.warn, packed=True)
-    model.config.use_cache = False
+    model.config.get_text_config().use_cache = False
     if device == "cuda":
         torch.cuda.empty_cache()
     model = wrap(model, settings, keep_last=keep_last, warn=job.warn)
@@ -80,6 +80,7 @@ def wrap(model: Any, settings: Profile, *, keep_last: bool, warn: Warn) -> Any:
     else:
         if settings.tuning.method == "freeze":
             adapters.freeze_below(model, settings.tuning.trainable_layers)
+        wrappers.freeze_outside_text(model)
         adapters.set_trainable_dtype(model, settings)
     attention.use_flex(base_of(model), warn)
     _recompute(settings, model, keep_last, warn)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from engine.files import swap_directory, sync_tree, write_json_atomic
 from engine.modeling.adapters import save_adapter
+from engine.modeling.wrappers import copy_processor, is_wrapper
 from engine.profile.schema import Profile
 
 INITIAL_ADAPTER = "adapter-initial"
@@ -53,6 +54,8 @@ def save_weights(run_dir: Path, model: Any, tokenizer: Any, settings: Profile) -
             _name_base(folder, settings)
         else:
             model.save_pretrained(folder, safe_serialization=True)
+            if is_wrapper(model.config) and model.name_or_path:
+                copy_processor(Path(model.name_or_path), folder)
 
     replace_directory(run_dir / name, fill)
     replace_directory(run_dir / "tokenizer", tokenizer.save_pretrained)

@@ -15,7 +15,7 @@ from engine.files import write_json_atomic
 from engine.measure.calibrate import Calibrator
 from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.measure.telemetry import Telemetry
-from engine.modeling import adapters
+from engine.modeling import adapters, wrappers
 from engine.modeling.adapters import base_of
 from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
@@ -118,10 +118,20 @@ def _tell_start(job: Job, trainer: EngineTrainer, record: RunRecord, resume: Che
         resumed_from_step=resume.step if resume else None,
         trainable_parameters=trainable,
         total_parameters=total,
+        **_towers(trainer.model),
         sequences=len(trainer.train_dataset),
         threads=torch.get_num_threads(),
         versions=record.versions,
     )
+
+
+def _towers(model: Any) -> dict[str, Any]:
+    """What is loaded beside the text model and does not learn; nothing for a model of text alone."""
+    base = base_of(model)
+    names = wrappers.outside_text(base)
+    if not names:
+        return {}
+    return {"towers": list(names), "tower_parameters": adapters.count(wrappers.parameters_outside_text(base))}
 
 
 def _device_name(settings: Profile) -> str:
@@ -177,5 +187,5 @@ def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile,
 
 def _as_saved(model: Any) -> Any:
     """The model with generation caching as it was: a saved configuration must not carry our switch."""
-    base_of(model).config.use_cache = True
+    base_of(model).config.get_text_config().use_cache = True
     return model

@@ -1,4 +1,4 @@
-"""`python -m bench.pages`: the pages of docs/ that code writes; with `--check` it only says which are out of date.
+"""`python -m bench.pages`: the files that code writes; with `--check` it only says which are out of date.
 
 Pictures of the deck (`python -m tui.shots docs`) and docs/journey.md (`python bench/journey.py docs`) take a terminal
 and minutes, and stay out.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import cli_page, families
 from bench.gpu import page as benchmarks
+from engine.models import catalog
 from engine.profile import docs as profile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +23,7 @@ PAGES: Mapping[str, Callable[[str], str]] = {
     "docs/benchmarks.md": benchmarks.page_text,
     "docs/training.md": benchmarks.training_text,
     "docs/families.md": families.page_text,
+    "engine/models/catalog.json": lambda _: catalog.compiled_catalog(),
 }
 """Each page with what makes it, given what the page says now: of some only a part is made."""
 

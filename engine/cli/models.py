@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json, table
+from engine.cli.common import json_option, line, note, print_json, table, width
 from engine.cli.flags import group_flags
 from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
-from engine.text import format_count, sanitize
+from engine.text import sanitize
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.models.catalog import Listing
     from engine.models.spec import ModelSpec
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
@@ -41,35 +44,28 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("word", required=False)
-@click.option("--family", help="Only this architecture, e.g. qwen3.")
+@click.option("--family", help="Only this family, with its experts and vision variants, e.g. qwen3.")
 @click.option("--max-parameters", callback=_count, metavar="N", help="Only models up to N parameters, e.g. 8B.")
 @click.option("--licence", help="Only this license, e.g. apache-2.0.")
 @json_option
 def list_(
     word: str | None, family: str | None, max_parameters: float | None, licence: str | None, as_json: bool
 ) -> None:
-    """List known models, smallest first; WORD is a part of a name or a use such as 'code'."""
-
+    """List known models, newest first; WORD is a part of a name or a use such as 'code'."""
     own = {spec.name for spec in _own()}
     filters = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
     matches = [
         spec
-        for spec in sorted(_known(), key=lambda spec: spec.sizes.total_parameters)
+        for spec in _newest_first(_known(), own)
         if _matches(spec, *filters) and (max_parameters is None or spec.sizes.total_parameters <= max_parameters)
     ]
     rows = [row(spec, own) for spec in matches]
     if as_json:
         print_json({"models": rows})
-        return
-    if not rows:
-        note("no known model matches")
-        return
-    cells = [
-        (item["name"], format_count(item["parameters"]), str(item["context"]), item["licence"] or "?", marks(item))
-        for item in rows
-    ]
-    for text in table(cells, header=("model", "size", "context", "license", ""), right=(1, 2)):
-        line(text)
+    elif rows:
+        _print_list(rows)
+    else:
+        note(f"no known model matches{_families_like(family)}")
 
 
 @models.command()
@@ -77,18 +73,20 @@ def list_(
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show numbers, license, source and parameters of NAME, and where its files are on this machine."""
-    from engine.models.catalog import checked_against
+    from engine.models.abilities import abilities_of
+    from engine.models.catalog import listing_of
     from engine.models.resolve import resolve_model
 
     own = {spec.name for spec in _own()}
     spec = resolve_model(name)
     is_own = spec.name in own
-    checked = "" if is_own else checked_against(spec.name)
+    listed = None if is_own else listing_of(spec.name)
     parts = breakdown(spec)
     if as_json:
-        print_json({**asdict(spec), "own": is_own, "checked_against": checked, "breakdown": parts})
+        more = {"own": is_own, "checked_against": listed.checked if listed else "", "breakdown": parts}
+        print_json({**asdict(spec), **_listed(listed), "abilities": asdict(abilities_of(spec)), **more})
         return
-    for key, value in facts(spec, own=is_own, checked_against=checked):
+    for key, value in facts(spec, own=is_own, listed=listed):
         line(f"{key:<12} {value}")
     for key, count in parts.items():
         line(f"  {key:<10} {count:>18,}")
@@ -148,9 +146,67 @@ def _known() -> tuple[ModelSpec, ...]:
     return load_catalog()
 
 
+def _newest_first(specs: Iterable[ModelSpec], own: set[str]) -> list[ModelSpec]:
+    """Your own, then by release, and the smallest first among those of one month."""
+    from engine.models.catalog import listing_of
+
+    def released(spec: ModelSpec) -> str:
+        listed = listing_of(spec.name)
+        return listed.released if listed and spec.name not in own else "9999-99"
+
+    by_size = sorted(specs, key=lambda spec: (spec.sizes.total_parameters, spec.name))
+    return sorted(by_size, key=released, reverse=True)
+
+
 def _matches(spec: ModelSpec, family: str, licence: str, word: str) -> bool:
     named = not word or word in spec.name.lower() or word in spec.use_cases
-    return named and family in ("", spec.family.lower()) and licence in ("", spec.licence.lower())
+    families = ("", spec.family.lower(), _stem(spec.family))
+    return named and family in families and licence in ("", spec.licence.lower())
+
+
+def _stem(family: str) -> str:
+    """`qwen3` of qwen3_moe, `gemma3` of gemma3_text: a family without its variants."""
+    return re.sub(r"(_vl)?(_moe)?(_text)?$", "", family.lower())
+
+
+def _families_like(family: str | None) -> str:
+    if not family:
+        return ""
+    known = sorted({_stem(spec.family) for spec in _known()})
+    return "" if family.lower() in known else f"; families are {', '.join(known)}"
+
+
+def _print_list(rows: list[dict[str, Any]]) -> None:
+    """A line for each model; the last column is cut where the terminal ends."""
+    cells = [
+        (
+            item["name"],
+            _size(item["parameters"]),
+            _context(item["context"]),
+            item["released"] or "",
+            ", ".join(filter(None, (marks(item), item["licence"]))),
+        )
+        for item in rows
+    ]
+    columns = width()
+    for text in table(cells, header=("model", "size", "ctx", "release", "license"), right=(1, 2)):
+        line(text if len(text) <= columns else f"{text[: columns - 1]}…")
+
+
+def _size(parameters: int) -> str:
+    """`8.19B`, `596M`."""
+    return f"{parameters / 1e9:.3g}B" if parameters >= 999.5e6 else f"{parameters / 1e6:.3g}M"
+
+
+def _context(tokens: int) -> str:
+    """`128K` of 131,072 tokens."""
+    if tokens >= 1_000_000:
+        return f"{tokens / 1e6:.2g}M"
+    return f"{tokens // 1024}K" if tokens >= 1024 else str(tokens)
+
+
+def _listed(listed: Listing | None) -> dict[str, str | None]:
+    return {"released": listed.released if listed else None, "modality": listed.modality if listed else None}
 
 
 def _entry(model: str, name: str | None) -> ModelSpec:
@@ -195,9 +251,12 @@ def _write(specs: list[ModelSpec]) -> Path:
 
 def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
     """One model of the list; `path` is where its files are on this machine."""
+    from engine.models.abilities import abilities_of
+    from engine.models.catalog import listing_of
     from engine.models.resolve import cached_snapshot
 
     path = spec.path or cached_snapshot(spec.name)
+    listed = None if spec.name in own else listing_of(spec.name)
     return {
         "name": spec.name,
         "family": spec.family,
@@ -205,7 +264,10 @@ def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
         "context": spec.max_position_embeddings,
         "licence": spec.licence,
         "gated": spec.gated,
+        **_listed(listed),
         "use_cases": list(spec.use_cases),
+        "quality": spec.quality,
+        "abilities": asdict(abilities_of(spec)),
         "own": spec.name in own,
         "path": str(path) if path else None,
     }
@@ -230,26 +292,29 @@ def breakdown(spec: ModelSpec) -> dict[str, int]:
     }
 
 
-def facts(spec: ModelSpec, *, own: bool, checked_against: str) -> list[tuple[str, str]]:
+def facts(spec: ModelSpec, *, own: bool, listed: Listing | None) -> list[tuple[str, str]]:
     """Label and text of each line of `engine models show`."""
+    from engine.models.abilities import abilities_of, describe_abilities
     from engine.models.resolve import describe_parameters
 
     heads = f"{spec.num_attention_heads} heads of {spec.head_dim}, {spec.num_key_value_heads} for keys and values"
     experts = f", {spec.num_experts} experts, {spec.num_experts_per_token} a token" if spec.num_experts else ""
     window = f", window {spec.sliding_window}" if spec.sliding_window else ""
     tied = "tied" if spec.tie_word_embeddings else "not tied"
-    checked = f"shipped list, checked against {checked_against}" if checked_against else "shipped list, not checked"
-    listed = "your own list" if own else checked if spec.source == "catalogue" else spec.source
+    checked = f"checked against {listed.checked}" if listed and listed.checked else "not checked"
+    source = "your own list" if own else f"shipped list, {checked}" if spec.source == "catalogue" else spec.source
     return [
         ("model", spec.name),
         ("family", spec.family),
+        *([("released", listed.released), ("takes", listed.modality)] if listed else []),
         ("license", (spec.licence or "unknown") + (", gated" if spec.gated else "")),
         ("context", f"{spec.max_position_embeddings} tokens{window}"),
         ("layers", f"{spec.num_hidden_layers} of {spec.hidden_size}, feed-forward {spec.intermediate_size}{experts}"),
         ("attention", heads),
         ("vocabulary", f"{spec.vocab_size}, embeddings {tied}"),
         ("weights", spec.weights_dtype),
-        ("source", listed),
+        ("works", describe_abilities(abilities_of(spec))),
+        ("source", source),
         ("files", spec.path or "not on this machine"),
         ("parameters", describe_parameters(spec)),
     ]

@@ -1,22 +1,48 @@
-"""The list of known models: the shipped `catalog.toml`, and behind it a person's own.
+"""The list of known models: the shipped one, and behind it a person's own.
 
-Read by `resolve.py`, `engine.recommend` and `engine fit`; loading it is on the path of a cold
-`engine fit`, so it is one small file and nothing but the standard library. Not here: models on disk.
+`catalog.toml` is edited by hand; `catalog.json` holds the same and is read, because loading it is on the path of a
+cold `engine fit` and TOML takes fifty times as long. `python -m bench.pages` writes it. Not here: models on disk, names
+that resemble others (`nearest.py`), what can be done with a model (`abilities.py`).
 """
 
 from __future__ import annotations
 
-import tomllib
+import json
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
+from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
 from engine.models.user_catalog import read_user_catalog
 
-CATALOG_PATH = Path(__file__).with_name("catalog.toml")
+CATALOG_PATH = Path(__file__).with_name("catalog.json")
+EDITED_PATH = CATALOG_PATH.with_suffix(".toml")
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+)
+_KEYS = {"tied": "tie_word_embeddings", "window": "sliding_window"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the shipped list says of a model beside its numbers."""
+
+    released: str
+    """Year and month, `2025-08`."""
+    modality: str = "text"
+    """What the checkpoint takes: `text`, or `text+image` where only its text part is tuned."""
+    checked: str = ""
+    """Public sources which its dimensions were compared with; empty for none."""
 
 
 @lru_cache(maxsize=1)
@@ -44,16 +70,24 @@ def catalog_problem() -> EngineError | None:
 @lru_cache(maxsize=1)
 def shipped_catalog() -> tuple[ModelSpec, ...]:
     """Every shipped model, in the order of the file."""
-    catalog = _shipped()
-    architectures = catalog["architecture"]
-    return tuple(_spec(name, entry, architectures[entry["architecture"]]) for name, entry in catalog["models"].items())
+    models, architectures = _shipped()["models"], _shipped()["architecture"]
+    counted = {name: _architecture(name, row) for name, row in architectures.items()}
+    return tuple(_spec(name, row, counted[row["architecture"]]) for name, row in models.items())
 
 
-def checked_against(name: str) -> str:
-    """Public sources which the numbers of the shipped model `name` were compared with; empty for none."""
+def listing_of(name: str) -> Listing | None:
+    """What the shipped list says of the model `name` beside its numbers; None for any other model."""
     catalog = _shipped()
-    entry = catalog["models"].get(name)
-    return str(catalog["architecture"][entry["architecture"]].get("checked", "")) if entry else ""
+    row = catalog["models"].get(name)
+    if row is None:
+        return None
+    checked = catalog["architecture"][row["architecture"]].get("checked", "")
+    return Listing(released=row["released"], modality=row.get("modality", "text"), checked=checked)
+
+
+def refused_names() -> dict[str, tuple[str, str]]:
+    """Beginning of a name, lower case, to the model_type it stands for and what the trainer lacks for it."""
+    return {start: (kind, lacks) for start, (kind, lacks) in _shipped()["refused"].items()}
 
 
 def forget_catalog() -> None:
@@ -64,8 +98,21 @@ def forget_catalog() -> None:
 
 @lru_cache(maxsize=1)
 def _shipped() -> dict[str, Any]:
-    with CATALOG_PATH.open("rb") as file:
-        return tomllib.load(file)
+    found: dict[str, Any] = json.loads(CATALOG_PATH.read_text(encoding="utf-8"))
+    return found
+
+
+def compiled_catalog() -> str:
+    """Text of `catalog.json`: what `catalog.toml` says now, one row a line."""
+    import tomllib
+
+    with EDITED_PATH.open("rb") as file:
+        tables = tomllib.load(file)
+    return "{" + ",".join(f"\n{json.dumps(name)}: {_table(rows)}" for name, rows in tables.items()) + "\n}\n"
+
+
+def _table(rows: dict[str, Any]) -> str:
+    return "{" + ",".join(f"\n{json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()) + "\n}"
 
 
 @lru_cache(maxsize=1)
@@ -78,29 +125,30 @@ def catalog_index() -> dict[str, ModelSpec]:
     return index
 
 
-def _spec(name: str, entry: dict[str, Any], architecture: dict[str, Any]) -> ModelSpec:
-    hidden, inner, layers, heads, key_heads, head_dim, vocabulary = architecture["sizes"]
-    experts, active = architecture.get("experts", (0, 0))
-    return ModelSpec(
+def config_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config.json that an architecture of the list stands for."""
+    config = {"model_type": row["family"], **dict(zip(_SIZES, row["sizes"], strict=True))}
+    config |= {key: row[short] for short, key in _KEYS.items() if short in row}
+    if "experts" in row:
+        count, active = row["experts"]
+        config |= {"num_experts": count, "num_local_experts": count, "num_experts_per_tok": active}
+        config["moe_intermediate_size"] = config["intermediate_size"]
+    more: dict[str, Any] = row.get("more", {})
+    return config | more
+
+
+def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:
+    return spec_from_config(config_of(row), name, EDITED_PATH.name, source="catalogue", path=None)
+
+
+def _spec(name: str, row: dict[str, Any], counted: ModelSpec) -> ModelSpec:
+    return replace(
+        counted,
         name=name,
-        family=architecture["family"],
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=key_heads,
-        head_dim=head_dim,
-        vocab_size=vocabulary,
-        max_position_embeddings=entry["context"],
-        tie_word_embeddings=architecture.get("tied", False),
-        attention_bias=architecture.get("bias", False),
-        fused_projections=architecture.get("fused", False),
-        sliding_window=architecture.get("window"),
-        num_experts=experts,
-        num_experts_per_token=active,
-        parameters=entry["parameters"],
-        licence=entry["licence"],
-        gated=entry.get("gated", False),
-        use_cases=tuple(entry["use_cases"]),
-        quality=entry["quality"],
+        max_position_embeddings=row["context"],
+        parameters=row["parameters"],
+        licence=row["licence"],
+        gated=row.get("gated", False),
+        use_cases=tuple(row["use_cases"]),
+        quality=row["quality"],
     )

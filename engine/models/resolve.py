@@ -6,7 +6,6 @@ Torch-free and offline: nothing is downloaded and no code of a model is run. Not
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import replace
@@ -89,15 +88,6 @@ def cached_snapshot(hub_id: str, revision: str | None = None) -> Path | None:
     return snapshot if snapshot and (snapshot / "config.json").is_file() else None
 
 
-def nearest_models(name: str, count: int = 3) -> list[str]:
-    """Catalogue names that resemble `name`."""
-    index = catalog_index()
-    short = name.rpartition("/")[2].lower()
-    close = difflib.get_close_matches(name.lower(), index, n=count, cutoff=0.6)
-    close += difflib.get_close_matches(short, index, n=count, cutoff=0.5)
-    return list(dict.fromkeys(index[match].name for match in close))[:count]
-
-
 def _hub(ref: str, revision: str | None, shown: str) -> ModelSpec:
     known = catalog_index().get(ref.lower())
     hub_id = known.name if known else ref
@@ -106,11 +96,21 @@ def _hub(ref: str, revision: str | None, shown: str) -> ModelSpec:
         return replace(known, path=str(snapshot)) if snapshot and known.path is None else known
     if snapshot:
         return read_directory(snapshot, name=hub_id, source="cache")
+    raise _unknown(ref, shown)
+
+
+def _unknown(ref: str, shown: str) -> EngineError:
+    from engine.models.nearest import instead_of, nearest_models, why_refused
+
+    if lacks := why_refused(ref):
+        instead = " or ".join(instead_of(ref))
+        message = f"'{shown}' cannot be trained here: it has {lacks}, which this trainer does not know"
+        return _error(message, "", f"train {instead} instead" if instead else "see 'engine models list' for others")
     near = nearest_models(ref)
     hint = f"did you mean {' or '.join(near)}?" if near else "see 'engine models list'"
     if _HUB_ID.fullmatch(ref):
         hint += f" - or fetch it first: hf download {shown}"
-    raise _error(f"no model '{shown}' in the catalogue, the hub cache or on disk", "", hint)
+    return _error(f"no model '{shown}' in the catalogue, the hub cache or on disk", "", hint)
 
 
 def _demo() -> ModelSpec:
@@ -163,4 +163,4 @@ def describe_parameters(spec: ModelSpec) -> str:
     """`computed from config.json` or `counted in its files`: where the parameter count comes from."""
     if spec.parameters is None:
         return "computed from its configuration"
-    return "published" if spec.source == "catalogue" else "counted in its files"
+    return "exact" if spec.source == "catalogue" else "counted in its files"

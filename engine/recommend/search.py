@@ -1,6 +1,7 @@
 """Plans: the best configuration of a model on a machine, and models in the order worth trying.
 
-Torch-free and quick: a plan takes under a millisecond, its alternatives a few. Not here: profiles.
+Torch-free and quick: a plan takes a millisecond, its alternatives a few, and models of the same numbers share one. Not
+here: profiles.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from engine.models.catalog import load_catalog
 from engine.models.spec import ModelSpec
 from engine.recommend.alternatives import alternatives
 from engine.recommend.budget import Target, choose_target
-from engine.recommend.candidates import Candidate, find_best
+from engine.recommend.candidates import DEFAULT_LENGTH, Candidate, find_best
 from engine.recommend.explain import choices, choose_dtype
 from engine.recommend.plan import Plan, Requirements
-from engine.speed.decode import Latency, latency
+from engine.speed.decode import PROMPT_TOKENS, Latency, latency
 from engine.speed.roofline import device_rates
 
 _VERDICTS = {"OK": 0, "TIGHT": 1, "NO": 2}
@@ -51,8 +52,30 @@ def rank_models(
     """
     asked = requirements or Requirements()
     target = choose_target(machine, asked)
-    plans = [_plan(spec, machine, target, asked, explain=False) for spec in models or load_catalog()]
+    found: dict[ModelSpec, Plan] = {}
+    plans = []
+    for spec in models or load_catalog():
+        numbers = _numbers(spec, asked)
+        if numbers not in found:
+            found[numbers] = _plan(spec, machine, target, asked, explain=False)
+        plans.append(replace(found[numbers], model=spec))
     return sorted(plans, key=lambda plan: _rank(plan, asked))
+
+
+def _numbers(spec: ModelSpec, asked: Requirements) -> ModelSpec:
+    """`spec` without what no plan depends on: a base model and what was tuned from it come to the same."""
+    reach = 1 + max(asked.max_length or 0, DEFAULT_LENGTH, PROMPT_TOKENS)
+    return replace(
+        spec,
+        name="",
+        max_position_embeddings=min(spec.max_position_embeddings, reach),
+        licence="",
+        gated=False,
+        use_cases=(),
+        quality=0,
+        source="",
+        path=None,
+    )
 
 
 def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements, *, explain: bool) -> Plan:

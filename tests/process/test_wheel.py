@@ -64,6 +64,7 @@ def test_it_holds_code_and_data_and_no_tests(installed):
     members = {info.filename: info.file_size for info in zipfile.ZipFile(installed[0]).infolist()}
     names = list(members)
     for needed in (
+        "engine/models/catalog.json",
         "engine/models/catalog.toml",
         "engine/hardware/gpus.toml",
         "engine/demo/model/model.safetensors",

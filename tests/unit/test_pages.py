@@ -27,8 +27,8 @@ def test_every_page_that_code_writes_is_up_to_date() -> None:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The pages in a folder of their own."""
-    (tmp_path / "docs").mkdir()
     for name in pages.PAGES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((pages.ROOT / name).read_bytes())
     return tmp_path
 

@@ -51,15 +51,39 @@ def damage(text: str) -> None:
     forget_catalog()
 
 
-def test_the_list_filters_and_orders_by_size() -> None:
+def test_the_list_filters_and_starts_with_the_newest() -> None:
     everything = rows()
     assert len(everything) == len(shipped_catalog())
-    assert [row["parameters"] for row in everything] == sorted(row["parameters"] for row in everything)
+    months = [row["released"] for row in everything]
+    assert months == sorted(months, reverse=True)
+    latest = [row["parameters"] for row in everything if row["released"] == months[0]]
+    assert latest == sorted(latest), "the smallest first within a month"
     small = rows("--family", "qwen3", "--max-parameters", "4.1B", "--licence", "Apache-2.0", "Instruct")
     assert [row["name"] for row in small] == ["Qwen/Qwen3-4B-Instruct-2507"]
     assert {row["name"] for row in rows("code")} >= {"codellama/CodeLlama-7b-Instruct-hf"}
     assert run("list", "--max-parameters", "many").exit_code == 2
     assert "no known model" in run("list", "no-such-word").stderr
+
+
+def test_a_family_comes_with_its_experts_and_an_unknown_one_with_those_there_are() -> None:
+    assert {row["family"] for row in rows("--family", "qwen3")} == {"qwen3", "qwen3_moe"}
+    assert {row["family"] for row in rows("--family", "qwen3_moe")} == {"qwen3_moe"}
+    assert {row["family"] for row in rows("--family", "Gemma3")} == {"gemma3_text"}
+    assert "families are gemma2, gemma3, " in run("list", "--family", "nope").stderr
+
+
+def test_the_list_fits_80_columns_and_json_says_all(tmp_path: Path) -> None:
+    run("add", str(write_model(tmp_path / "mine", LLAMA)), "--licence", "a-license-with-quite-a-long-name")
+    shown = run("list").stdout.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert shown[0].split() == ["model", "size", "ctx", "release", "license"]
+    assert shown[1].startswith("mine "), "your own come first"
+    assert any(text.split() == ["google/gemma-2-9b-it", "9.24B", "8K", "2024-06", "gated,", "gemma"] for text in shown)
+    (row,) = rows("Qwen3-8B-Base")
+    able = {"fit": True, "train": True, "merge": True, "gguf": "qwen3", "kernels": True}
+    facts = ("released", "modality", "context", "licence", "gated", "quality", "abilities")
+    assert [row[key] for key in facts] == ["2025-04", "text", 32768, "apache-2.0", False, 66, able]
+    assert (rows("mine")[0]["released"], rows("mine")[0]["modality"]) == (None, None)
 
 
 def test_show_breaks_the_parameters_down() -> None:
@@ -69,6 +93,9 @@ def test_show_breaks_the_parameters_down() -> None:
     assert parts["total"] == shown["parameters"] == 8190735360
     text = run("show", "meta-llama/Llama-3.1-8B").stdout
     assert "llama3.1, gated" in text
+    assert "released     2024-07" in text
+    assert "GGUF (llama)" in text
+    assert "no GGUF" in run("show", "gemma-2-9b-it").stdout
     assert "not on this machine" in text
 
 
@@ -161,7 +188,7 @@ GOOD = format_user_catalog([shipped_catalog()[0]])
         GOOD.replace("hidden_size = 576", "hidden_size = true"),
         GOOD.replace("hidden_size = 576", 'hidden_size = "576"'),
         GOOD.replace('"apache-2.0"', '"\\u001b[2J"'),
-        GOOD.replace("quality = 8", "quality = 101"),
+        GOOD.replace("quality = 7", "quality = 101"),
         GOOD + "command = 'rm'\n",
         GOOD.replace("HuggingFaceTB/", "../"),
         "#" * 1_100_000,

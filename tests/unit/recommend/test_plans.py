@@ -82,6 +82,15 @@ def test_every_model_plans_on_every_known_card(gpu: GpuSpec) -> None:
         assert all(choice.reason for choice in plan.choices)
 
 
+def test_models_of_the_same_numbers_get_the_plan_each_would_get_alone() -> None:
+    box, asked = hypothetical_machine("T4"), Requirements(max_length=3000)
+    for requirements in (Requirements(), asked):
+        for plan in rank_models(box, requirements):
+            (alone,) = rank_models(box, requirements, [plan.model])
+            assert alone == plan
+            assert alone.model is plan.model
+
+
 def test_free_memory_counts_and_not_the_cards_size() -> None:
     empty, busy = plan_model(QWEN_8B, machine(card(79))), plan_model(QWEN_8B, machine(card(12)))
     assert empty.shape.quantization == "none"

@@ -138,7 +138,8 @@ def build_trainer(
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
-    place = Place() if machine is None else place_of(trainer, gpu, machine)
+    # Times are kept by the longest rows: those of other shapes would be taken for them.
+    place = Place() if machine is None or not found.as_predicted else place_of(trainer, gpu, machine)
     trainer.ways = tuple(each.key for each in choose(trainer, given, place))
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()

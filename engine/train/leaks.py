@@ -84,11 +84,11 @@ def probe_of(ids: torch.Tensor, rows: int, layout: Layout) -> Probe:
     documents = tuple(slice(number * size, (number + 1) * size) for number in range(count))
     batch = _batch(tokens, size, per_row, layout)
     if layout == "packed":
-        changed = (0, count // 2)
-        trials = tuple(Trial((one,), tuple(each for each in range(count) if each != one)) for one in changed)
-        return Probe(batch, documents, trials, count // 2)
+        # The first, and one with a neighbor on each side; of two rows it is the last of the first.
+        trials = tuple(Trial((one,), tuple(each for each in range(count) if each != one)) for one in (0, 1))
+        return Probe(batch, documents, trials, judged=1)
     trials = tuple(Trial(tuple(each for each in range(count) if each != one), (one,)) for one in range(0, count, 2))
-    return Probe(batch, documents, trials, count - 2)
+    return Probe(batch, documents, trials, judged=count - 2)
 
 
 def _batch(tokens: torch.Tensor, size: int, per_row: int, layout: Layout) -> Batch:

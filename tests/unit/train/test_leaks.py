@@ -34,8 +34,14 @@ EXPERTS = {"num_experts": 8, "num_local_experts": 8, "num_experts_per_tok": 2, "
 DENSE = ("llama", "mistral", "ministral3", "smollm3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3",
          "olmo2", "olmo3", "granite", "exaone4", "glm4", "cohere2")  # fmt: skip
 ROUTED = ("qwen3_moe", "qwen2_moe", "mixtral", "olmoe")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.bfloat16, "int8": torch.bfloat16}
-STORED = ("fp32", "bf16", "nf4")
+DTYPES = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "nf4": torch.bfloat16,
+    "int8": torch.bfloat16,
+}
+STORED = ("fp32", "fp16", "bf16", "nf4")
 
 
 def tiny(family: str, stored: str = "fp32", kernel: str = attention.NAME, **more: Any) -> Any:
@@ -150,6 +156,22 @@ def test_a_mixer_that_reads_its_neighbors_is_found(family: str, stored: str) -> 
     assert find_leak(model, words(), 2, "packed")
 
 
+@pytest.mark.parametrize("by", [-1, 1])
+def test_a_mixer_over_the_flattened_batch_that_crosses_rows_is_found(by: int) -> None:
+    model = tiny("llama", "bf16")
+
+    def add(_: Any, __: Any, output: Any) -> Any:
+        flat = output[0].flatten(0, 1)
+        near = flat.roll(by, dims=0) * 0.1
+        border = flat.shape[0] // 2
+        at = torch.arange(len(flat))[:, None]
+        near = near * ((at >= border - 1) & (at <= border))
+        return ((flat + near).reshape(output[0].shape), *output[1:])
+
+    model.get_base_model().model.layers[0].self_attn.register_forward_hook(add)
+    assert find_leak(model, words(), 2, "packed")
+
+
 @pytest.mark.parametrize("weight", [1e-3, 1e-6])
 def test_a_leak_far_below_any_tolerance_is_found(weight: float) -> None:
     model = tiny("llama")
@@ -157,8 +179,16 @@ def test_a_leak_far_below_any_tolerance_is_found(weight: float) -> None:
     assert find_leak(model, words(), 1, "packed")
 
 
-def test_a_leak_without_a_gradient_is_found_by_its_bits() -> None:
-    model = tiny("llama", "bf16")
+@pytest.mark.parametrize("stored", STORED)
+def test_a_leak_among_experts_is_found_by_its_gradient(stored: str) -> None:
+    model = tiny("qwen3_moe", stored, **EXPERTS)
+    model.get_base_model().model.layers[-1].mlp.register_forward_hook(neighbors(0.1))
+    assert find_leak(model, words(), 2, "packed") == "the loss of document 2 has a gradient in document 1"
+
+
+@pytest.mark.parametrize("more", [{"stored": "bf16"}, {"kernel": "sdpa", "attention_dropout": 0.1}])
+def test_a_leak_without_a_gradient_is_found_by_its_bits(more: Any) -> None:
+    model = tiny("llama", **more)
 
     def add(_: Any, __: Any, output: Any) -> Any:
         return (output[0] + output[0].detach().roll(3, dims=1) * 0.01, *output[1:])
@@ -228,9 +258,9 @@ def test_no_family_with_experts_is_suspected(family: str, stored: str) -> None:
     assert find_leak(model, words(), 1, "packed") == ""
 
 
-@pytest.mark.parametrize("stored", ["nf4", "int8"])
+@pytest.mark.parametrize("stored", ["fp16", "nf4", "int8"])
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_moe"])
-def test_no_quantized_base_is_suspected(family: str, stored: str) -> None:
+def test_no_narrow_base_is_suspected(family: str, stored: str) -> None:
     model = tiny(family, stored, **(EXPERTS if family in ROUTED else {}))
     checkpointing.enable(model, 1, reentrant=stored == "int8")
     assert find_leak(model, words(), 2, "packed") == ""

@@ -90,6 +90,10 @@ class Calibrator:
             shape = replace(predicted.shape, kernels=kernels)
             self._predicted = PredictedRun(predicted.spec, shape, peak(predicted.spec, shape, self.gpu))
 
+    def runs_otherwise(self) -> None:
+        """Batches have other shapes than planned: what is measured tells nothing of the prediction."""
+        self._predicted = None
+
     def tell(self, stage: str, peaks: PhasePeaks, meter: Meter) -> None:
         """Write the `calibration` event, warn of a promise that was too low, keep the measurement."""
         measured, promised = self._measured(peaks), self._promised

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from engine.data.batch import PackedDataset, collate
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared, prepare
 from engine.errors import EngineError, ExitCode
@@ -24,6 +23,7 @@ from engine.runs.job import Job, Warn
 from engine.train import outputs
 from engine.train.arguments import training_arguments
 from engine.train.kernel_choice import Place, choose, place_of
+from engine.train.layouts import Arranged, arrange
 from engine.train.objectives.objective import REFERENCED
 from engine.train.objectives.reference import add_reference
 from engine.train.selfcheck import check_rewards, choose_loss
@@ -117,29 +117,30 @@ def build_trainer(
 
     `given`: keys of the profile whose value is a person's own. With `machine` and `gpu` faster paths are also measured.
     """
-    train_set = PackedDataset(prepared.train)
-    validation_set = PackedDataset(prepared.validation) if prepared.validation is not None else None
-    schedule = plan_schedule(settings, len(train_set), has_validation=validation_set is not None)
+    job.phase("check", "documents apart; packed and chunked against plain")
+    found = arrange(model, settings, prepared, job.warn)
+    schedule = plan_schedule(settings, len(found.train), has_validation=found.validation is not None)
     trainer = EngineTrainer(
         job=job,
         settings=settings,
         schedule=schedule,
         arguments=training_arguments(settings, schedule, job.directory),
         model=model,
-        train_dataset=train_set,
-        eval_dataset=validation_set,
-        collator=collate,
-        data_digest=_digest(prepared),
+        train_dataset=found.train,
+        eval_dataset=found.validation,
+        collator=found.collate,
+        data_digest=_digest(prepared, found),
     )
-    job.phase("check", "packed and chunked against plain")
-    batch = trainer._prepare_inputs(collate([train_set[0]]))
+    trainer.as_predicted = found.as_predicted
+    batch = trainer._prepare_inputs(found.collate([found.train[0]]))
     with trainer.autocast():
         if settings.train.objective == "reward":
             check_rewards(trainer.model, batch)
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
     _add_reference(job, trainer)
-    place = Place() if machine is None else place_of(trainer, gpu, machine)
+    # Times are kept by the longest rows: those of other shapes would be taken for them.
+    place = Place() if machine is None or not found.as_predicted else place_of(trainer, gpu, machine)
     trainer.ways = tuple(each.key for each in choose(trainer, given, place))
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
@@ -169,16 +170,16 @@ def _add_reference(job: Job, trainer: EngineTrainer) -> None:
                 trainer.model,
                 dataset,
                 rows=trainer.args.per_device_train_batch_size,
-                collate=collate,
+                collate=trainer.collator,
                 prepare=trainer._prepare_inputs,
                 autocast=trainer.autocast,
                 on_progress=lambda done, total: job.progress("reference", done, total, "sequences"),
             )
 
 
-def _digest(prepared: Prepared) -> str:
-    """What the training rows are, token by token: a resumed run must see the same."""
-    digest = hashlib.sha256()
+def _digest(prepared: Prepared, arranged: Arranged) -> str:
+    """What the training rows are, token by token, and how they are arranged: a resumed run must see the same."""
+    digest = hashlib.sha256(b"" if arranged.as_predicted else b"one document a row")
     for array in (prepared.train.input_ids, prepared.train.labels):
         for start in range(0, len(array), _DIGEST_ROWS):
             digest.update(array[start : start + _DIGEST_ROWS].tobytes())

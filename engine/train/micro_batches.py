@@ -16,7 +16,7 @@ import torch
 
 from engine.modeling.forward import Batch
 
-_PER_ROW = ("input_ids", "labels", "position_ids")
+_PER_ROW = ("input_ids", "labels", "position_ids", "attention_mask")
 
 
 class MicroBatches:
@@ -50,7 +50,7 @@ def rows_between(batch: Batch, start: int, end: int) -> Batch:
     length = batch["input_ids"].shape[1]
     first, last = (sum(batch["row_documents"][:row]) for row in (start, end))
     learned = slice(*(sum(batch["row_trained"][:row]) for row in (start, end)))
-    parts = {name: batch[name][start:end] for name in _PER_ROW} | {
+    parts = {name: batch[name][start:end] for name in _PER_ROW if name in batch} | {
         "cu_seq_lens": batch["cu_seq_lens"][first : last + 1] - start * length,
         "trained": batch["trained"][learned] - start * length,
         "targets": batch["targets"][learned],

@@ -55,7 +55,10 @@ def _run(
     trainer = build_trainer(
         job, settings, model, prepared, given=record.given, machine=calibrator.machine, gpu=calibrator.gpu
     )
-    calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
+    if trainer.as_predicted:
+        calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
+    else:
+        calibrator.runs_otherwise()
     trainer.peaks = peaks
     peaks.on_measured = lambda: calibrator.tell("first_steps", peaks, trainer.meter)
     trainer.on_smaller = lambda error, rows: calibrator.tell_smaller(peaks, error, rows, trainer.state.global_step)

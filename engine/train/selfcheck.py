@@ -1,14 +1,14 @@
 """Does the fast path compute what the plain path does? Asked of one small batch before a run starts.
 
-The packed, chunked loss is held against the model's own logits, and documents packed together against each alone. A
-head that does more than a product falls back loudly; documents that see each other stop the run.
+The chunked loss is compared with the model's own logits, and packed attention with transformers' eager one on a single
+document. A head that does more than a product falls back loudly; another attention stops the run. Not here: whether
+documents see each other (`leaks.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from engine.modeling import attention, forward
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import Batch
 from engine.modeling.loss import IGNORE
+from engine.train.leaks import row_by_row
 
 CHECK_TOKENS = 256
 CHECK_DOCUMENTS = 2
@@ -27,25 +28,10 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 3e-2}
 
 @torch.no_grad()
 def choose_loss(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Callable[[Any, Batch], torch.Tensor]:
-    """The loss function to train with. Raises EngineError(MODEL) when packing is not exact."""
+    """The loss function to train with. Raises EngineError(MODEL) when packed attention is not the model's own."""
     model.eval()
-    with _row_by_row(model):
+    with row_by_row(model):
         return _chosen(model, batch, warn)
-
-
-@contextlib.contextmanager
-def _row_by_row(model: Any) -> Iterator[None]:
-    """int8 layers without outlier columns: which these are depends on all rows of a batch, so on who stands beside."""
-    found: list[Any] = [getattr(module, "state", None) for module in model.modules()]
-    states = [state for state in found if hasattr(state, "threshold")]
-    kept = [state.threshold for state in states]
-    try:
-        for state in states:
-            state.threshold = 0.0
-        yield
-    finally:
-        for state, threshold in zip(states, kept, strict=True):
-            state.threshold = threshold
 
 
 def _chosen(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Callable[[Any, Batch], torch.Tensor]:
@@ -55,24 +41,15 @@ def _chosen(model: Any, batch: Batch, warn: Callable[[str, str], None]) -> Calla
     if _differ(fast, plain, tolerance):
         warn("loss_fallback", f"chunked loss {fast:.4f} is not the model's own {plain:.4f}: full logits are used")
         chosen = forward.loss_sum_from_logits
-    _check_attention(model, pieces[0], chosen, tolerance)
-    alone = sum(float(chosen(model, _batch([ids], [labels], ids.device))) for ids, labels in pieces)
-    together = float(chosen(model, packed))
-    if _differ(alone, together, tolerance):
-        raise EngineError(
-            f"packed documents see each other in this model (loss {together:.4f} packed, {alone:.4f} alone)",
-            code=ExitCode.MODEL,
-            where="data.packing",
-            hint="set data.packing = false",
-        )
+    _check_attention(model, _small_batch(batch, pieces[:1]), chosen, tolerance)
     return chosen
 
 
 def _small(model: Any, batch: Batch) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Batch, float]:
     """A few short documents, the same packed, and how far results may differ."""
     pieces = _documents(batch)
-    packed = _batch([ids for ids, _ in pieces], [labels for _, labels in pieces], batch["input_ids"].device)
-    return pieces, packed, TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+    tolerance = TOLERANCE[next(model.parameters()).dtype] if _plain_dtype(model) else 3e-2
+    return pieces, _small_batch(batch, pieces), tolerance
 
 
 @torch.no_grad()
@@ -80,7 +57,7 @@ def check_rewards(model: Any, batch: Batch) -> None:
     """Raise EngineError(MODEL) unless documents score packed as the model's own code scores each alone."""
     model.eval()
     pieces, packed, tolerance = _small(model, batch)
-    with _row_by_row(model):
+    with row_by_row(model):
         together = forward.document_rewards(model, packed).tolist()
         base = base_of(model)
         states = [base.get_decoder()(input_ids=ids[None], use_cache=False).last_hidden_state for ids, _ in pieces]
@@ -95,15 +72,12 @@ def check_rewards(model: Any, batch: Batch) -> None:
             )
 
 
-def _check_attention(
-    model: Any, piece: tuple[torch.Tensor, torch.Tensor], loss: Callable[[Any, Batch], torch.Tensor], tolerance: float
-) -> None:
+def _check_attention(model: Any, batch: Batch, loss: Callable[[Any, Batch], torch.Tensor], tolerance: float) -> None:
     """One document through transformers' eager attention: does the packed one leave out what this model needs?"""
     base = base_of(model)
     own = base.config._attn_implementation
     if own != attention.NAME:
         return
-    batch = _batch([piece[0]], [piece[1]], piece[0].device)
     packed = float(loss(model, batch))
     base.set_attn_implementation("eager")
     try:
@@ -144,16 +118,19 @@ def _documents(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return found
 
 
-def _batch(ids: list[torch.Tensor], labels: list[torch.Tensor], device: torch.device) -> Batch:
-    sizes = [len(part) for part in ids]
-    firsts = [part.clone() for part in labels]
-    for part in firsts:
+def _small_batch(like: Batch, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> Batch:
+    """`pieces` packed into one row; behind a mask, and then only the first, where `like` has one document a row."""
+    device = like["input_ids"].device
+    pieces = pieces[:1] if "attention_mask" in like else pieces
+    ids, labels = [piece[0] for piece in pieces], [piece[1].clone() for piece in pieces]
+    for part in labels:
         part[0] = IGNORE
-    offsets = torch.tensor([0, *sizes], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
-    return {
+    sizes = [len(part) for part in ids]
+    batch: Batch = {
         "input_ids": torch.cat(ids)[None],
-        "labels": torch.cat(firsts)[None],
+        "labels": torch.cat(labels)[None],
         "position_ids": torch.cat([torch.arange(size, device=device) for size in sizes])[None],
-        "cu_seq_lens": offsets,
+        "cu_seq_lens": torch.tensor([0, *sizes], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32),
         "max_doc_length": max(sizes, default=0),
     }
+    return batch | ({"attention_mask": torch.ones_like(batch["input_ids"])} if "attention_mask" in like else {})

@@ -19,6 +19,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from engine.data.alone import AloneDataset, ByLength
 from engine.errors import is_out_of_memory
 from engine.measure.meter import Meter
 from engine.measure.peaks import PhasePeaks
@@ -90,6 +91,8 @@ class EngineTrainer(Trainer):
         self._learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Trainer calls it after each step, and the module's own walks thousands of modules for it.
         model.zero_grad = partial(_drop_gradients, self._learned)
+        self.as_predicted = True
+        """Whether batches have the one shape that memory and speed were predicted for."""
         self.ways: tuple[str, ...] = ()
         """The faster paths that are on (`kernel_choice.py`)."""
         self._audited = False
@@ -169,6 +172,13 @@ class EngineTrainer(Trainer):
         self.accelerator.backward(loss)
         detached: torch.Tensor = loss.detach()
         return detached
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Rows of one length are drawn at random; documents that stand alone so that a batch has few lengths."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if isinstance(dataset, AloneDataset):
+            return ByLength(dataset.document_lengths, self.args.per_device_train_batch_size, self.args.seed)
+        return super()._get_train_sampler(dataset)
 
     # the optimizer's step ---------------------------------------------------------------------------
 

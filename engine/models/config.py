@@ -7,11 +7,13 @@ Not here: which families and keys are known (`known.py`), finding the directory,
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from engine.errors import EngineError
 from engine.models.families import Family
-from engine.models.known import check_family
+from engine.models.known import check_family, refused_family
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 from engine.models.numbers import refuse as _refuse
@@ -52,13 +54,31 @@ def spec_from_config(
     text = text_config(config)
     model_type = str(text.get("model_type") or config.get("model_type") or "unknown")
     family = check_family(text, model_type, where, simulated=simulated)
-    _check_weights(config, family, where)
+    if family.refused:
+        raise refused_family(family, model_type, _parameters(config, text, family, where), where)
+    _check_weights(config, where)
+    found = _spec(config, text, family, where)
+    shown = sanitize(model_type, max_chars=40, single_line=True)
+    return replace(found, name=sanitize(name, single_line=True), family=shown, source=source, path=path)
+
+
+def _parameters(config: dict[str, Any], text: dict[str, Any], family: Family, where: str) -> int | None:
+    """What a model of a refused family holds; None where the configuration does not say enough."""
+    if family.layout is None:
+        return None
+    try:
+        return _spec(config, text, family, where).sizes.computed_parameters
+    except EngineError:
+        return None
+
+
+def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: str) -> ModelSpec:
     numbers = Numbers({**text, "model_type": family.name}, where)
     heads, hidden = numbers.whole("num_attention_heads"), numbers.whole("hidden_size")
     layout = family.layout(numbers) if family.layout else Layout(())
     return ModelSpec(
-        name=sanitize(name, single_line=True),
-        family=sanitize(model_type, max_chars=40, single_line=True),
+        name="",
+        family=family.name,
         hidden_size=hidden,
         intermediate_size=layout.intermediate_size or _inner_size(numbers),
         num_hidden_layers=numbers.layers,
@@ -81,8 +101,6 @@ def spec_from_config(
         layer_groups=layout.groups,
         other_parameters=layout.other_parameters,
         weights_dtype=sanitize(str(text.get("dtype") or text.get("torch_dtype") or "bfloat16"), max_chars=20),
-        source=source,
-        path=path,
     )
 
 
@@ -100,7 +118,7 @@ def _check_kind(config: dict[str, Any], where: str) -> None:
         raise _refuse(f"describes '{kind}', which generates no text", where, "use a decoder-only language model")
 
 
-def _check_weights(config: dict[str, Any], family: Family, where: str) -> None:
+def _check_weights(config: dict[str, Any], where: str) -> None:
     quantized = config.get("quantization_config")
     if not isinstance(quantized, dict):
         return

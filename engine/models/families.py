@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma
+from engine.models import layouts, layouts_gemma, layouts_hybrid
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 
@@ -180,6 +180,25 @@ _OLMO2 = Family(
     kernels=_OLMO_KERNELS,
 )
 _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
+_LINEAR = Family(
+    name="qwen3_next",
+    layout=layouts_hybrid.qwen_linear,
+    mixes_experts=True,
+    query_key_norm="head",
+    refused="packed documents would run into each other in its linear attention layers",
+)
+_STATES = Family(
+    name="falcon_h1",
+    layout=layouts_hybrid.falcon_h1,
+    mixes_experts=True,
+    refused="packed documents would run into each other in its state-space layers, which take no adapters either",
+)
+_LATENT = Family(
+    name="deepseek_v3",
+    layout=layouts_hybrid.latent,
+    mixes_experts=True,
+    refused="the memory of its latent attention was not worked out",
+)
 _OLD = "its modules have names and biases that this trainer does not know"
 
 _ROWS = (
@@ -323,6 +342,21 @@ _ROWS = (
     Family(
         name="nemotron", reads_mlp_bias=True, gated_mlp=False, output_bias=True, biased_norms=True, activation="relu2"
     ),
+    # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
+    replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
+    replace(_LINEAR, name="qwen3_5_moe_text", also=("qwen3_5_moe",)),
+    _LINEAR,
+    Family(
+        name="lfm2",
+        layout=layouts_hybrid.short_convolutions,
+        tied_by_default=True,
+        refused="packed documents would run into each other in its short convolutions",
+    ),
+    _STATES,
+    replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_hybrid.nemotron_h),
+    replace(_LATENT, name="deepseek_v2"),
+    _LATENT,
+    replace(_LATENT, name="glm4_moe_lite"),
     *(
         Family(name=name, refused=_OLD)
         for name in ("opt", "gpt_neox", "phi", "starcoder2", "gpt2", "gptj", "gpt_neo", "falcon")

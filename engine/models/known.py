@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.models.families import Family, family_of, known_family, nearest_family
 from engine.models.numbers import EXPERT_KEYS, refuse
-from engine.text import sanitize
+from engine.text import format_count, sanitize
 
 _USUAL_ACTIVATIONS = frozenset(
     {"silu", "swish", "swiglu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu"}
@@ -60,12 +60,15 @@ _SIMULATE = "'engine fit DIR --exact' simulates what transformers can build"
 def check_family(text: dict[str, Any], model_type: str, where: str, *, simulated: bool) -> Family:
     """The row of a text model; EngineError(MODEL) for one that the closed form would count wrong.
 
-    `simulated`: an unknown family passes, and keys that only the count would miss.
+    `simulated`: an unknown family passes, and keys that only the count would miss. A family that is known and refused
+    is returned as it is: whoever counts the model says so with `refused_family`.
     """
     row = known_family(model_type)
     if row is None and not simulated:
         raise _unknown(model_type, where)
     family = row or family_of(model_type)
+    if family.refused:
+        return family
     _check_layers(text, family, where)
     found = _unread(text, family)
     found = {key: what for key, what in found.items() if what in _UNSEEN} if simulated else found
@@ -73,8 +76,6 @@ def check_family(text: dict[str, Any], model_type: str, where: str, *, simulated
         words = ", ".join(f"{what} ({key})" for key, what in sorted(found.items()))
         hint = "use a model without" if _UNSEEN & set(found.values()) else _SIMULATE
         raise refuse(f"has {words}, which the family '{family.name}' is not known for", where, hint)
-    if family.refused:
-        raise _refused(family, model_type, where)
     if not simulated:
         _check_activation(text, family, where)
     return family
@@ -87,10 +88,12 @@ def _unknown(model_type: str, where: str) -> EngineError:
     return refuse(f"is of a family that is not known here, '{shown}', so its memory cannot be computed", where, hint)
 
 
-def _refused(family: Family, model_type: str, where: str) -> EngineError:
-    hint = "use another family: 'engine models list' shows some of each"
+def refused_family(family: Family, model_type: str, parameters: int | None, where: str) -> EngineError:
+    """The error for a family that cannot be trained, with the model's size where it was counted."""
     shown = sanitize(model_type, max_chars=40, single_line=True)
-    return refuse(f"is of family '{shown}', which cannot be trained here: {family.refused}", where, hint)
+    size = f" ({format_count(parameters)} parameters)" if parameters else ""
+    hint = "use another family: 'engine models list' shows models of those that can"
+    return refuse(f"is of family '{shown}'{size}, which cannot be trained here: {family.refused}", where, hint)
 
 
 def _check_layers(text: dict[str, Any], family: Family, where: str) -> None:
@@ -100,7 +103,7 @@ def _check_layers(text: dict[str, Any], family: Family, where: str) -> None:
         if isinstance(kinds, list)
         else set()
     )
-    if other and not family.refused:
+    if other:
         names = ", ".join(sorted(other))
         raise refuse(f"has {names} layers, which this trainer does not know", where, "use a Llama-like model")
 

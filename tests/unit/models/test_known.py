@@ -109,6 +109,33 @@ def test_commands_show_no_number_for_an_unknown_family(tmp_path: Path, command: 
     assert result.output == ""
 
 
+def test_a_refused_family_is_told_with_its_size() -> None:
+    """Nemotron 3 Nano 30B-A3B as published, whose layers are named by letters."""
+    error = refusal(
+        model_type="nemotron_h",
+        hybrid_override_pattern="MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+        num_hidden_layers=52,
+        hidden_size=2688,
+        intermediate_size=1856,
+        num_attention_heads=32,
+        num_key_value_heads=2,
+        head_dim=128,
+        vocab_size=131072,
+        mamba_num_heads=64,
+        mamba_head_dim=64,
+        n_groups=8,
+        ssm_state_size=128,
+        n_routed_experts=128,
+        num_experts_per_tok=6,
+        n_shared_experts=1,
+        moe_intermediate_size=1856,
+        moe_shared_expert_intermediate_size=3712,
+        tie_word_embeddings=False,
+    )
+    assert "31.58 B parameters" in error.message
+    assert "state-space layers" in error.message
+
+
 def test_mxfp4_weights_say_that_bfloat16_copies_are_needed() -> None:
     error = refusal(quantization_config={"quant_method": "mxfp4"})
     assert "mxfp4" in error.message

@@ -54,12 +54,23 @@ def spec_from_config(
     text = text_config(config)
     model_type = str(text.get("model_type") or config.get("model_type") or "unknown")
     family = check_family(text, model_type, where, simulated=simulated)
+    counted = not simulated or _is_counted(text, model_type, where)
     if family.refused:
         raise refused_family(family, model_type, _parameters(config, text, family, where), where)
     _check_weights(config, where)
     found = _spec(config, text, family, where)
     shown = sanitize(model_type, max_chars=40, single_line=True)
-    return replace(found, name=sanitize(name, single_line=True), family=shown, source=source, path=path)
+    return replace(
+        found, name=sanitize(name, single_line=True), family=shown, counted=counted, source=source, path=path
+    )
+
+
+def _is_counted(text: dict[str, Any], model_type: str, where: str) -> bool:
+    try:
+        check_family(text, model_type, where, simulated=False)
+    except EngineError:
+        return False
+    return True
 
 
 def _parameters(config: dict[str, Any], text: dict[str, Any], family: Family, where: str) -> int | None:
@@ -81,7 +92,7 @@ def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: s
         family=family.name,
         hidden_size=hidden,
         intermediate_size=layout.intermediate_size or _inner_size(numbers),
-        num_hidden_layers=numbers.layers,
+        num_hidden_layers=sum(group.layers for group in layout.groups) or numbers.layers,
         num_attention_heads=heads,
         num_key_value_heads=numbers.optional("num_key_value_heads") or heads,
         head_dim=layout.head_dim or numbers.optional("head_dim") or max(1, hidden // heads),

@@ -50,6 +50,9 @@ class ModelSpec:
     """Layers by kind, where not all are alike; empty = as the numbers above say."""
     other_parameters: int = 0
     """Outside of layers, embedding, output head and the last norm's weight: per-layer embeddings."""
+    counted: bool = True
+    """False for an architecture that the numbers do not describe: it can be simulated, and no number from here is
+    shown."""
     weights_dtype: str = "bfloat16"
     """dtype of the published weights; what the files hold."""
     parameters: int | None = None

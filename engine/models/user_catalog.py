@@ -90,7 +90,7 @@ def _entry(name: str, values: Any) -> ModelSpec:
         raise _damaged(f"has a model with an unusable name, '{error.where}'") from None
     if not isinstance(values, dict):
         raise _damaged(f"has no table for '{name}'")
-    known = {field.name: str(field.type) for field in fields(ModelSpec) if field.name != "name"}
+    known = {field.name: str(field.type) for field in fields(ModelSpec) if field.name not in ("name", "counted")}
     for key, value in values.items():
         if key not in known or not _is_valid(key, known[key], value):
             shown = sanitize(f"{key} = {value!r}", max_chars=80, single_line=True)

@@ -259,7 +259,7 @@ _ROWS = (
         kernels=_POST_NORM,
     ),
     _GEMMA4,
-    replace(_GEMMA4, name="gemma4_unified_text", also=("gemma4_unified",)),
+    replace(_GEMMA4, name="gemma4_unified_text", also=("gemma4_unified",), kernels=None),
     replace(
         _GEMMA4,
         name="gemma3n_text",

@@ -13,7 +13,7 @@ from engine.hardware.machine import Machine
 from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
 from engine.memory.shape import method_words
-from engine.recommend.fit_report import FitReport
+from engine.recommend.fit_report import FitReport, uncounted_note
 from engine.recommend.plan import Plan
 from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration
@@ -27,6 +27,9 @@ def show_detail(answer: FitReport) -> None:
 
     plan = answer.plan
     spec, estimate = plan.model, plan.estimate
+    if not spec.counted:
+        _show_simulated(answer)
+        return
     facts = [f"{format_count(estimate.total_parameters)} parameters ({describe_parameters(spec)})"]
     facts += [f"context {spec.max_position_embeddings:,}", spec.licence, "gated" if spec.gated else ""]
     line(spec.name)
@@ -48,6 +51,18 @@ def show_detail(answer: FitReport) -> None:
         line("nearest changes that fit" if plan.verdict == "NO" else "alternatives")
         for text in plan.alternatives:
             line(f"  {text}")
+    line()
+
+
+def _show_simulated(answer: FitReport) -> None:
+    """Print a model that the closed form does not describe: the simulated step and its settings."""
+    exact, plan = answer.exact, answer.plan
+    assert exact is not None
+    line(plan.model.name)
+    line(f"  {answer.verdict}  {format_bytes(exact.device_bytes)} of {format_bytes(plan.available_bytes)}, simulated")
+    line(f"  allocated {format_bytes(exact.allocated_bytes)}, reserved {format_bytes(exact.reserved_bytes)}")
+    _show_wrapped("  note", uncounted_note(answer))
+    line(f"with {method_words(plan.shape)}, {plan.shape.micro_batch} x {plan.shape.max_length} tokens")
     line()
 
 

@@ -7,10 +7,12 @@ rules beside each term.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from engine.memory import outliers, resident, transients
+from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
+from engine.memory.kinds import kinds_of, side_width
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
 from engine.models.families import LigerKernels
@@ -49,6 +51,8 @@ class LayerCost:
     """`beside_matrix` there."""
     attention: int = 0
     """What a checkpointed layer keeps beside its input: attention's output (`keep_attention`)."""
+    mean_saved: int = 0
+    """`saved` of the layers on average, where they are of several kinds; 0 = all alike."""
     shared: int = 0
     """Of `saved`, what is one tensor with what a checkpointed layer keeps."""
 
@@ -87,7 +91,10 @@ class _Layer:
     @property
     def adapters(self) -> tuple[tuple[str, int, int], ...]:
         """(name, in, out) of the layers that carry one."""
-        return () if self.full else targeted_shapes(self.spec, self.targets)
+        if self.full:
+            return ()
+        found = targeted_shapes(self.spec, self.targets)
+        return tuple((resident.ROLES.get(name, name), n_in, n_out) for name, n_in, n_out in found)
 
     def needs_input(self, name: str) -> bool:
         """Whether the input of this linear layer is kept for its own sake.
@@ -115,7 +122,7 @@ def _layer_cost(layer: _Layer) -> LayerCost:
     held = width * held_by_int8(spec) if layer.int8 and not layer.on_gpu else 0
     dense = layer.decomposed and layer.dropout and layer.quantized
     return LayerCost(
-        saved=_attention_bytes(layer) + mlp + norm_bytes(spec, width, layer.full, layer.fused) + _adapter_bytes(layer),
+        saved=_saved_bytes(layer, mlp),
         transient=transients.worst_bytes(backward, again=False),
         beside_matrix=transients.beside_matrix(backward, layer.inner, again=False),
         again_transient=transients.worst_bytes(backward, again=True),
@@ -130,6 +137,21 @@ def _layer_cost(layer: _Layer) -> LayerCost:
         # The first norm's kernel keeps the layer's input itself.
         shared=attention + (boundary if layer.fused else 0),
     )
+
+
+def _saved_bytes(layer: _Layer, mlp: int) -> int:
+    norms = norm_bytes(layer.spec, layer.width, layer.full, layer.fused)
+    return _attention_bytes(layer) + mlp + norms + _adapter_bytes(layer) + _side_bytes(layer)
+
+
+def _side_bytes(layer: _Layer) -> int:
+    """The part that adds a token's per-layer embedding: its gate's input, three narrow tensors and a norm."""
+    spec, width = layer.spec, layer.width
+    narrow = side_width(spec)
+    if not narrow:
+        return 0
+    norm = norm_bytes(spec, width, layer.full, layer.fused) // spec.traits.norms_per_layer
+    return norm + width * spec.hidden_size + 3 * width * narrow
 
 
 def _attention_bytes(layer: _Layer) -> int:
@@ -174,7 +196,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
     if layer.fused and layer.fused.gate:
         # Both halves' gradient is written over what the gate kept.
         recomputed = 0
-    if layer.int8 and spec.fused_projections:
+    if layer.int8 and spec.fuses_gate:
         # int32 and fp16 results beside the output.
         recomputed = max(recomputed, (6 + width) * 2 * layer.inner)
     return transients.Backward(
@@ -194,26 +216,32 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
     """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
+    cost = _layer_cost(_layer_of(spec, shape, kernel))
+    if len(spec.layer_groups) < 2:
+        return cost
+    saved = sum(count * _layer_cost(_layer_of(kind, shape, kernel)).saved for count, kind in kinds_of(spec))
+    return replace(cost, mean_saved=saved // spec.num_hidden_layers)
+
+
+def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
     full = learns_whole(shape)
-    return _layer_cost(
-        _Layer(
-            spec,
-            dtype=shape.compute_dtype,
-            full=full,
-            int8=shape.quantization == "int8" and not full,
-            targets=shape.lora_targets,
-            r=shape.lora_r,
-            dropout=shape.lora_dropout > 0,
-            kernel=kernel,
-            one_row=shape.micro_batch == 1,
-            windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
-            decomposed=resident.is_decomposed(shape),
-            quantized=shape.quantization != "none",
-            on_gpu=shape.device != "cpu",
-            keep_attention=shape.keep_attention and kernel in KEEPING,
-            fused=spec.traits.kernels if uses_kernels(shape) else None,
-            joined=fuses_adapters(shape),
-        )
+    return _Layer(
+        spec,
+        dtype=shape.compute_dtype,
+        full=full,
+        int8=shape.quantization == "int8" and not full,
+        targets=shape.lora_targets,
+        r=shape.lora_r,
+        dropout=shape.lora_dropout > 0,
+        kernel=kernel,
+        one_row=shape.micro_batch == 1,
+        windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
+        decomposed=resident.is_decomposed(shape),
+        quantized=shape.quantization != "none",
+        on_gpu=shape.device != "cpu",
+        keep_attention=shape.keep_attention and kernel in KEEPING,
+        fused=spec.traits.kernels if uses_kernels(shape) else None,
+        joined=fuses_adapters(shape),
     )
 
 
@@ -237,10 +265,15 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost, *, keeps_
     if spec.traits.scales_stream and shape.device == "cuda" and shape.checkpoint_every and shape.method == "lora":
         # Embeddings are scaled into a second tensor; the first asks for a gradient, which keeps it.
         shared += width * spec.hidden_size
+    # What projects the per-layer embeddings ends in a norm: its fp32 input and its output.
+    shared += (4 + width) * side_width(spec) * spec.num_hidden_layers
     others = learning_layers(spec.num_hidden_layers, shape) - few
+    # The last one is among the widest where layers are of several kinds.
+    usual = (others - keeps_last) * whole_layer_bytes(spec, shape, replace(cost, saved=cost.mean_saved or cost.saved))
+    last = keeps_last * whole_layer_bytes(spec, shape, cost)
     inputs = min(few, STAGED_INPUTS) if shape.offload_inputs else few
     checkpoints = inputs * cost.boundary + few * cost.attention
-    return tokens * (shared + checkpoints) + others * whole_layer_bytes(spec, shape, cost)
+    return tokens * (shared + checkpoints) + usual + last
 
 
 def whole_layer_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:
@@ -290,15 +323,11 @@ def one_layer_bytes(
 
 def _wide_matrix_bytes(spec: ModelSpec, shape: TrainingShape, matrix_bytes: int) -> int:
     """Gate and up in one matrix, dequantized beside their input's gradient when the product is gone; 0 where apart."""
-    if not matrix_bytes or not spec.fused_projections or shape.device == "cpu":
+    if not matrix_bytes or not spec.fuses_gate or shape.device == "cpu":
         return 0
     width = 4 if shape.compute_dtype == "fp32" else 2
     beside = width * (spec.hidden_size - spec.intermediate_size)
     return 2 * matrix_bytes + shape.micro_batch * shape.max_length * beside
-
-
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
-_MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
 def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | None) -> int:
@@ -321,28 +350,6 @@ def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
         return 0
     heads = 2 if spec.traits.query_key_norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
     return width * (spec.sizes.query_width + spec.sizes.key_width) + 4 * heads
-
-
-def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[str]) -> int:
-    """Inputs of projections that need them in the backward pass."""
-    attention = full or int8 or bool(names & _ATTENTION_INPUT)
-    mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
-    return (attention + mlp) * width * spec.hidden_size
-
-
-def held_by_int8(spec: ModelSpec) -> int:
-    """Features of the inputs that int8 layers keep on their graph nodes, where plain checkpointing does not reach."""
-    attention = spec.hidden_size + spec.sizes.query_width
-    return attention if spec.num_experts else attention + spec.hidden_size + spec.intermediate_size
-
-
-def copied_inputs(spec: ModelSpec, adapters: tuple[tuple[str, int, int], ...], full: bool) -> int:
-    """16-bit copies of inputs under automatic casting (fp16)."""
-    if full:
-        query, hidden, inner = spec.sizes.query_width, spec.hidden_size, spec.intermediate_size
-        # fp32 weights keep the residual stream and norm outputs in fp32 beside the 16-bit copies.
-        return 2 * (5 * hidden + query + inner) + 8 * hidden
-    return sum(2 * n_in for _, n_in, _ in adapters)
 
 
 def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
@@ -374,6 +381,15 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
     if spec.num_experts:
         # Gate and up, activation and each expert's output; trained experts also need their two inputs.
         inners, outers = (4, 2) if full else (3, 1)
-        return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
+        routed = (
+            spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
+        )
+        # An expert that every token meets is a plain feed-forward part with plain operators.
+        return routed + (3 + product_needed) * width * spec.shared_intermediate_size
     parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
-    return parts * width * inner
+    return parts * width * inner + _activation_bytes(spec, width, full)
+
+
+def _activation_bytes(spec: ModelSpec, width: int, full: bool) -> int:
+    """What xIELU in plain operators keeps besides its input: two products, one more where it learns, and a mask."""
+    return ((3 if full else 2) * width + 1) * spec.intermediate_size if spec.traits.activation == "xielu" else 0

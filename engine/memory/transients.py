@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from engine.models.families import LigerKernels
 from engine.models.spec import ModelSpec
 
+_ACTIVATION_HALVES = {"relu2": 2, "xielu": 3}
+"""Half tensors that an activation of several operators forms in its backward pass, beside those of a gate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backward:
@@ -101,7 +104,8 @@ def _feed_forward(layer: Backward, again: bool) -> int:
 def _plain_feed_forward(layer: Backward) -> int:
     """Gradients of the product and of both its factors, when the product is gone; autocast keeps it as a copy."""
     inner = layer.spec.intermediate_size
-    return 5 * inner if layer.dtype == "fp16" else 3 * layer.width * inner - layer.product
+    more = _ACTIVATION_HALVES.get(layer.spec.traits.activation, 0) * layer.width * inner // 2
+    return more + (5 * inner if layer.dtype == "fp16" else 3 * layer.width * inner - layer.product)
 
 
 def _fused_feed_forward(layer: Backward, again: bool) -> int:

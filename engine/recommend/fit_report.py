@@ -80,7 +80,22 @@ def _report_document(answer: FitReport) -> dict[str, Any]:
         found |= {**data, "training_time_s": answer.plan.training_time_s(answer.tokens_seen)}
     if answer.exact:
         found |= {"verdict": answer.verdict, "exact": dataclasses.asdict(answer.exact)}
-    return found
+    return found if answer.plan.model.counted else {**found, **_simulated_alone(answer)}
+
+
+def uncounted_note(answer: FitReport) -> str:
+    """Why nothing but the simulation is shown of a model."""
+    return f"family '{answer.plan.model.family}' is not known to the memory model: only --exact says what it takes"
+
+
+def _simulated_alone(answer: FitReport) -> dict[str, Any]:
+    """What replaces the closed form's figures where they would be those of another architecture."""
+    nothing = ("peak_phase", "tokens_per_second", "needs", "latency", "evaluation", "outlook", "training_time_s")
+    exact = answer.exact
+    sizes = {name: getattr(exact, name, None) for name in ("device_bytes", "reserved_bytes", "allocated_bytes")}
+    spare = answer.plan.available_bytes - exact.device_bytes if exact else None
+    unknown = {"parameters": {"total": None, "trainable": None}, "terms": {}, "alternatives": []}
+    return {**dict.fromkeys(nothing), **sizes, **unknown, "headroom_bytes": spare, "notes": [uncounted_note(answer)]}
 
 
 def _plan_document(plan: Plan) -> dict[str, Any]:

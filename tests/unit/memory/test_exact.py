@@ -59,6 +59,17 @@ def test_a_family_that_the_closed_form_does_not_know_is_simulated(tmp_path: Path
     assert any("--exact" in note for note in model["notes"])
     assert model["exact"]["device_bytes"] > model["exact"]["reserved_bytes"] > model["exact"]["allocated_bytes"] > 0
     assert model["verdict"] == "OK"
+    assert (model["terms"], model["parameters"]["total"], model["tokens_per_second"]) == ({}, None, None)
+    assert model["device_bytes"] == model["exact"]["device_bytes"]
+
+
+def test_only_simulated_figures_of_such_a_family_are_printed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(_TINY))
+    result = CliRunner().invoke(fit, [str(tmp_path), "--gpu", "A100-SXM4-80GB", "--context", "256", "--exact"])
+    assert result.exit_code == 0, result.exception
+    assert "simulated" in result.stdout
+    assert "only --exact" in " ".join(result.stdout.split())
+    assert not [words for words in ("at its peak", "tokens/s", "parameters") if words in result.stdout]
 
 
 def test_an_architecture_that_nothing_knows_says_so(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
+from engine.modeling import experts
 from engine.profile.schema import Profile
 
 PISSA_ITERATIONS = 16
@@ -39,19 +40,29 @@ def attach(model: Any, settings: Profile) -> Any:
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        target_modules=_target_modules(model, settings),
         modules_to_save=list(lora.modules_to_save) or None,
         bias=lora.bias,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         init_lora_weights=f"pissa_niter_{PISSA_ITERATIONS}" if lora.init == "pissa" else True,
+        target_parameters=experts.target_names(model) if lora.experts else None,
         task_type="SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM",
     )
-    wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    with experts.as_peft_sees_them(model):
+        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     if lora.use_dora:
         keep_scales(wrapped)
     set_trainable_dtype(wrapped, settings)
     return wrapped
+
+
+def _target_modules(model: Any, settings: Profile) -> str | list[str]:
+    """All linear layers of a mixture by name, as PEFT's own word for them takes in experts and router."""
+    targets = settings.lora.target_modules
+    if targets != "all-linear" or not experts.stacks_of(model):
+        return targets
+    return [name for name in linear_names(model) if name != "score"]
 
 
 def keep_scales(model: Any) -> None:
@@ -103,7 +114,8 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
             "no adapter there", code=ExitCode.MODEL, where=str(adapter_dir), hint="the run has not saved one; resume it"
         )
     try:
-        loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+        with experts.as_peft_sees_them(model):
+            loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
         keep_scales(loaded)
         return loaded
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engine.memory import experts
 from engine.memory.shape import STEP_PORTION_BYTES, TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
 
@@ -61,7 +62,7 @@ def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     outside = len(adapted_outside(shape)) * shape.lora_r * (spec.vocab_size + spec.hidden_size)
     shapes = targeted_shapes(spec, shape.lora_targets)
     layer = sum(shape.lora_r * (n_in + n_out) + (n_out if shape.use_dora else 0) for _, n_in, n_out in shapes)
-    return spec.num_hidden_layers * layer + outside
+    return spec.num_hidden_layers * (layer + experts.adapter_parameters(spec, shape)) + outside
 
 
 def saved_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -113,6 +114,7 @@ def factored_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     else:
         shapes = targeted_shapes(spec, shape.lora_targets)
         sides = layers * sum(n_in + n_out + 2 * shape.lora_r for _, n_in, n_out in shapes)
+        sides += layers * experts.adapter_sides(spec, shape)
         sides += len(adapted_outside(shape)) * (spec.vocab_size + spec.hidden_size + 2 * shape.lora_r)
     whole = 2 - spec.tie_word_embeddings if shape.method == "full" else len(WHOLE_MODULES & set(shape.modules_to_save))
     return 4 * (sides + whole * (spec.vocab_size + spec.hidden_size))
@@ -148,15 +150,15 @@ def _step_bytes(spec: ModelSpec, shape: TrainingShape, count: int, *, master: bo
 
 def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
     """Values of the largest tensor that learns: the embedding or stacked experts, or an adapter's matrix."""
-    experts = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
+    stack = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
     if shape.method == "full":
-        return max(spec.vocab_size * spec.hidden_size, experts)
+        return max(spec.vocab_size * spec.hidden_size, stack)
     if shape.method == "freeze":
-        return max(experts, *(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()))
+        return max(stack, *(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()))
     sizes = (max(n_in, n_out) for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
     saved = spec.vocab_size * spec.hidden_size if WHOLE_MODULES & set(shape.modules_to_save) else 0
     outside = spec.vocab_size if adapted_outside(shape) else 0
-    return max(saved, shape.lora_r * max(outside, *sizes, 0))
+    return max(saved, shape.lora_r * max(outside, *sizes, 0), experts.largest_adapter(spec, shape))
 
 
 BLOCK_BYTES = 512
@@ -190,18 +192,23 @@ def matrix_bytes(count: int, rows: int, quantization: str, double_quant: bool) -
 
 @lru_cache(maxsize=2048)
 def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> int:
-    """All layers' linear matrices under `nf4`, `fp4` or `int8`."""
+    """All layers' linear matrices under `nf4`, `fp4` or `int8`, and in 4 bit the stacked experts."""
     shapes = spec.sizes.linear_shapes.values()
     layer = sum(matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for n_in, n_out in shapes)
+    if quantization in experts.FOUR_BIT:
+        sizes = (spec.num_experts * n_in * n_out for n_in, n_out in experts.stacks(spec))
+        layer += sum(matrix_bytes(size, 0, quantization, double_quant) for size in sizes)
     return spec.num_hidden_layers * layer
 
 
 @lru_cache(maxsize=2048)
 def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: int) -> int:
-    """The whole base model; embeddings, output head, norms and experts keep the compute dtype."""
+    """The whole base model; embeddings, output head, norms, routers (int8: experts) keep their dtype."""
     if quantization == "none":
         return spec.sizes.total_parameters * width
     rest = spec.sizes.total_parameters - spec.sizes.linear_parameters
+    if quantization in experts.FOUR_BIT:
+        rest -= experts.stacked_parameters(spec)
     return quantized_bytes(spec, quantization, double_quant) + rest * width
 
 

@@ -88,6 +88,8 @@ def _is_native(matrix: torch.Tensor) -> bool:
         return False
     if not matrix.is_meta and matrix.is_cuda and not _has_kernel(matrix):
         return False
+    if matrix.is_meta and matrix.dtype != torch.bfloat16:
+        return False
     strides = [matrix.stride(-2), matrix.stride(-1)]
     return min(strides) == 1 and max(strides) * matrix.element_size() % _ALIGNED_BYTES == 0
 
@@ -155,8 +157,8 @@ class _AdaptedProduct(torch.autograd.Function):
         to_a = _grouped(to_low.t(), rows, ends)
         to_b = _grouped(gradient.t(), low, ends).mul_(ctx.scale)
         del rows
-        to_rows = _grouped(to_low, a, ends)
-        to_rows.add_(_grouped(gradient, _dense(ctx.experts, ctx.name, gradient.dtype), ends))
+        to_rows = _grouped(gradient, _dense(ctx.experts, ctx.name, gradient.dtype), ends)
+        to_rows.add_(_grouped(to_low, a, ends))
         return to_rows, None, to_a, to_b, None, None, None
 
 

@@ -279,6 +279,17 @@ def _plain_names() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(conversion, "convert_peft_config_for_transformers", return_value=None)
 
 
+def in_words(model: Any) -> str:
+    """How the experts of a model with adapters are stored, and whether they learn; empty for a dense model."""
+    found = [module for _, module in stacks_of(model)]
+    if not found:
+        return ""
+    stored = "4-bit" if is_packed(found[0]) else str(found[0]._parameters[STACKS[0]].dtype).removeprefix("torch.")
+    if any(_wrappers(module) for module in model.modules()):
+        return f"experts of {len(found)} layers, {stored}, carry adapters"
+    return f"experts of {len(found)} layers, {stored}, stay frozen (lora.experts = true lets them learn)"
+
+
 def target_names(model: Any) -> list[str]:
     """Names of all stacked parameters, as PEFT's `target_parameters` takes them."""
     return [f"{name}.{stack}" for name, _ in stacks_of(model) for stack in STACKS]

@@ -248,3 +248,10 @@ def test_an_adapter_of_packed_experts_loads_in_plain_peft(folder: Path, tmp_path
         torch.testing.assert_close(here(**ids).logits, expected, rtol=1e-3, atol=1e-4)
         merged = plain.merge_and_unload()(**ids).logits
     torch.testing.assert_close(merged, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_learns_is_said(folder: Path) -> None:
+    frozen, learning = settings_for(folder), settings_for(folder, experts=True)
+    assert "4-bit, stay frozen" in experts.in_words(adapters.attach(base_of(frozen), frozen))
+    plain = base_of(learning, quantized=False)
+    assert "float32, carry adapters" in experts.in_words(adapters.attach(plain, learning))

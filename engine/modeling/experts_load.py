@@ -72,6 +72,14 @@ def _is_expert(model: Any, name: str) -> bool:
     return last in experts.STACKS and experts.is_stack(model.get_submodule(path))
 
 
+def pack(model: Any, settings: Any) -> None:
+    """Pack the experts of a model that is there in full, a stack at a time, as `settings` (BitsAndBytesConfig) say."""
+    for _, module in experts.stacks_of(model):
+        for name in experts.STACKS:
+            module._parameters[name] = packed(module._parameters[name].data, settings)
+    experts.bind(model)
+
+
 def packed(value: Any, settings: Any) -> Any:
     """A stack [experts, out, in] as bitsandbytes' 4-bit parameter, on the device where it is."""
     import bitsandbytes as bnb

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.modeling import adapters, checkpointing, experts, forward, four_bit, load
+from engine.modeling import adapters, checkpointing, experts, experts_load, forward, four_bit, load
 from engine.profile.schema import Profile
 
 FAMILIES = ("qwen3_moe", "qwen2_moe", "mixtral", "olmoe")
@@ -255,3 +255,12 @@ def test_what_learns_is_said(folder: Path) -> None:
     assert "4-bit, stay frozen" in experts.in_words(adapters.attach(base_of(frozen), frozen))
     plain = base_of(learning, quantized=False)
     assert "float32, carry adapters" in experts.in_words(adapters.attach(plain, learning))
+
+
+def test_packing_a_whole_model_is_packing_it_while_loading(folder: Path) -> None:
+    settings = settings_for(folder)
+    whole = base_of(settings, quantized=False)
+    experts_load.pack(whole, load.quantization_config(settings))
+    for (_, here), (_, there) in zip(experts.stacks_of(whole), experts.stacks_of(base_of(settings)), strict=True):
+        for name in experts.STACKS:
+            assert torch.equal(here._parameters[name], there._parameters[name])

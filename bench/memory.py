@@ -214,10 +214,11 @@ def build(case: Any, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from engine.memory.experts import FOUR_BIT
     from engine.memory.phases import keeps_last_layer
     from engine.memory.shape import uses_kernels
-    from engine.modeling import adapters, attention, checkpointing, fused_lora, liger
-    from engine.modeling.load import DTYPES
+    from engine.modeling import adapters, attention, checkpointing, experts_load, fused_lora, liger
+    from engine.modeling.load import DTYPES, quantization_config
     from engine.oracle.build import config_of_spec, settings_for, transformers_config
 
     attention.register()
@@ -236,6 +237,8 @@ def build(case: Any, device: str) -> tuple[Any, Any]:
         model.requires_grad_(False)
         if shape.quantization != "none":
             quantize(model, shape, device)
+        if shape.quantization in FOUR_BIT:
+            experts_load.pack(model, quantization_config(settings))
         model = adapters.attach(model, settings)
     else:
         adapters.set_trainable_dtype(model, settings)

@@ -30,7 +30,7 @@ CASES = {
     "1b-full": (SMALL, TrainingShape(method="full", micro_batch=4, max_length=2048, kernels="liger")),
     "tiny": ("smollm2-135m-instruct", TrainingShape(micro_batch=1, max_length=64)),
 }
-"""Experts stay in the compute dtype whatever the base is stored in, so both MoE rows are about as large."""
+"""The model is built in the compute dtype first, so both MoE rows need as large a card."""
 
 
 def main(name: str) -> None:

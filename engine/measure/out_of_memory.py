@@ -61,6 +61,7 @@ def _requirements(shape: TrainingShape, limit_bytes: int, gpu: Gpu | None) -> Re
         lora_r=shape.lora_r,
         lora_targets=shape.lora_targets,
         lora_dropout=shape.lora_dropout,
+        lora_experts=shape.lora_experts,
         lora_bias=shape.lora_bias,
         modules_to_save=shape.modules_to_save,
         use_dora=shape.use_dora,

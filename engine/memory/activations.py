@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import outliers, resident, transients
+from engine.memory import experts, outliers, resident, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
 from engine.memory.kinds import kinds_of, side_width
 from engine.memory.resident import targeted_shapes
@@ -280,6 +280,8 @@ def whole_layer_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) ->
     """All that a layer keeps which is not checkpointed."""
     tokens = shape.micro_batch * shape.max_length
     kept = tokens * (cost.saved + cost.scores * shape.max_length) + cost.matrices
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    kept += tokens * experts.kept_bytes_per_token(spec, shape, width) + experts.kept_matrices_bytes(spec, shape, width)
     return kept + outliers.kept_bytes(spec, shape)
 
 
@@ -317,6 +319,10 @@ def one_layer_bytes(
         matrix_bytes + tokens * beside if matrix_bytes else 0,
         _wide_matrix_bytes(spec, shape, matrix_bytes),
         outliers.product_bytes(spec, shape),
+        # Of packed experts, what a dequantized stack takes counts with the matrices.
+        experts.at_work_bytes(spec, shape, recomputed=recomputed)
+        if matrix_bytes or not experts.are_packed(spec, shape)
+        else 0,
     )
     return scratch + (recomputed_bytes(spec, shape, cost) if recomputed else 0)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engine.memory import experts
 from engine.memory.shape import STEP_PORTION_BYTES, TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
 
@@ -73,7 +74,8 @@ def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     """r x (in + out) for each targeted layer, and with DoRA a magnitude for each output."""
     outside = len(adapted_outside(shape)) * shape.lora_r * (spec.vocab_size + spec.hidden_size)
     dora = 1 if shape.use_dora else 0
-    return outside + sum(
+    of_experts = experts.layers_of(spec) * experts.adapter_parameters(spec, shape)
+    return outside + of_experts + sum(
         layers * (shape.lora_r * (n_in + n_out) + dora * n_out)
         for layers, linear in all_targeted(spec, shape.lora_targets)
         for _, n_in, n_out in linear
@@ -135,6 +137,7 @@ def factored_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
             for count, linear in all_targeted(spec, shape.lora_targets)
             for _, n_in, n_out in linear
         )
+        sides += experts.layers_of(spec) * experts.adapter_sides(spec, shape)
         sides += len(adapted_outside(shape)) * (spec.vocab_size + spec.hidden_size + 2 * shape.lora_r)
     whole = 2 - spec.tie_word_embeddings if shape.method == "full" else len(WHOLE_MODULES & set(shape.modules_to_save))
     return 4 * (sides + whole * (spec.vocab_size + spec.hidden_size))
@@ -171,15 +174,15 @@ def _step_bytes(spec: ModelSpec, shape: TrainingShape, count: int, *, master: bo
 
 def largest_trainable(spec: ModelSpec, shape: TrainingShape) -> int:
     """Values of the largest tensor that learns: the embedding or stacked experts, or an adapter's matrix."""
-    experts = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
+    stack = 2 * spec.num_experts * spec.intermediate_size * spec.hidden_size
     if shape.method == "full":
-        return max(spec.vocab_size * spec.hidden_size, experts)
+        return max(spec.vocab_size * spec.hidden_size, stack)
     if shape.method == "freeze":
-        return max(experts, *(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()))
+        return max(stack, *(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()))
     sizes = (max(n_in, n_out) for _, n_in, n_out in targeted_shapes(spec, shape.lora_targets))
     saved = spec.vocab_size * spec.hidden_size if WHOLE_MODULES & set(shape.modules_to_save) else 0
     outside = spec.vocab_size if adapted_outside(shape) else 0
-    return max(saved, shape.lora_r * max(outside, *sizes, 0))
+    return max(saved, shape.lora_r * max(outside, *sizes, 0), experts.largest_adapter(spec, shape))
 
 
 BLOCK_BYTES = 512
@@ -213,20 +216,26 @@ def matrix_bytes(count: int, rows: int, quantization: str, double_quant: bool) -
 
 @lru_cache(maxsize=2048)
 def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> int:
-    """All layers' linear matrices under `nf4`, `fp4` or `int8`."""
-    return sum(
+    """All layers' linear matrices under `nf4`, `fp4` or `int8`, and in 4 bit the stacked experts."""
+    linear = sum(
         group.layers * matrix_bytes(n_in * n_out, n_out, quantization, double_quant)
         for group in spec.sizes.groups
         for _, n_in, n_out in group.linear
     )
+    if quantization not in experts.FOUR_BIT:
+        return linear
+    sizes = (spec.num_experts * n_in * n_out for n_in, n_out in experts.stacks(spec))
+    return linear + experts.layers_of(spec) * sum(matrix_bytes(size, 0, quantization, double_quant) for size in sizes)
 
 
 @lru_cache(maxsize=2048)
 def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: int) -> int:
-    """The whole base model; embeddings, output head, norms and experts keep the compute dtype."""
+    """The whole base model; embeddings, output head, norms, routers (int8: experts) keep their dtype."""
     if quantization == "none":
         return spec.sizes.total_parameters * width
     rest = spec.sizes.total_parameters - spec.sizes.linear_parameters
+    if quantization in experts.FOUR_BIT:
+        rest -= experts.stacked_parameters(spec)
     return quantized_bytes(spec, quantization, double_quant) + rest * width
 
 

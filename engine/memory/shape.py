@@ -38,6 +38,8 @@ class TrainingShape:
     lora_r: int = 16
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     lora_dropout: float = 0.0
+    lora_experts: bool = False
+    """Whether the experts of a mixture carry adapters."""
     use_dora: bool = False
     """Weight-decomposed adapters: a trained magnitude for each output."""
     lora_bias: str = "none"

@@ -7,6 +7,7 @@ add up to `device_bytes`: they describe one moment, not the largest each could e
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
+from engine.memory import experts
 from engine.memory.activations import STAGED_INPUTS, checkpointed_layers, host_bytes
 from engine.memory.calibration import Calibration
 from engine.memory.loss import chunk_tokens
@@ -46,7 +47,7 @@ def estimate_memory(
         "optimizer": (found.optimizer, _optimizer_detail(shape, found)),
         "activations": (moment.activations, _activations_detail(spec, shape, moment.phase)),
         "loss": (moment.loss, _loss_detail(spec, shape, moment.phase)),
-        "workspace": (moment.workspace, _workspace_detail(shape, moment.phase)),
+        "workspace": (moment.workspace, _workspace_detail(spec, shape, moment.phase)),
         "context": (found.context, _context_detail(shape, found, calibration)),
         "reserve": (found.reserve, "kept by the allocator above its peak (fragmentation)"),
     }
@@ -71,7 +72,8 @@ def _weights_detail(spec: ModelSpec, shape: TrainingShape) -> str:
         return f"{count} in {width}"
     nested = " double-quantized" if shape.double_quant and shape.quantization in ("nf4", "fp4") else ""
     packed = format_bytes(quantized_bytes(spec, shape.quantization, shape.double_quant))
-    return f"{count}: linear layers {packed} in {shape.quantization}{nested}, the rest in {shape.compute_dtype}"
+    what = "linear layers and experts" if experts.are_packed(spec, shape) else "linear layers"
+    return f"{count}: {what} {packed} in {shape.quantization}{nested}, the rest in {shape.compute_dtype}"
 
 
 def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
@@ -82,7 +84,7 @@ def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
         widened = ", kept in fp32" if found.states.weights_bytes else ""
         return f"none: the last {shape.trainable_layers} layers learn ({count}){widened}"
     names = [name.removesuffix("_proj") for name, _, _ in targeted_shapes(spec, shape.lora_targets)]
-    names += sorted(adapted_outside(shape))
+    names += sorted(adapted_outside(shape)) + ["experts"] * experts.are_adapted(spec, shape)
     width = "bf16" if shape.compute_dtype == "bf16" else "fp32"
     return f"{format_count(found.states.parameters)} in {width}, rank {shape.lora_r} on {' '.join(names)}"
 
@@ -141,10 +143,10 @@ def _loss_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
     return f"gradient of the hidden states; {chunk} are gone" if phase == "layer" else f"{chunk} are gone"
 
 
-def _workspace_detail(shape: TrainingShape, phase: str) -> str:
+def _workspace_detail(spec: ModelSpec, shape: TrainingShape, phase: str) -> str:
     parts = ["matrix-multiplication workspaces"] if shape.device == "cuda" else []
     if shape.quantization != "none" and not learns_whole(shape) and phase == "layer":
-        parts.append("one matrix dequantized")
+        parts.append("a layer's experts dequantized" if experts.are_packed(spec, shape) else "one matrix dequantized")
     if shape.compute_dtype == "fp16" and phase != "optimizer":
         parts.append("autocast copies of the trainables")
     return ", ".join(parts) or "none"
@@ -155,6 +157,20 @@ def _context_detail(shape: TrainingShape, found: Peak, calibration: Calibration 
     return ("CUDA context and kernels" if shape.device == "cuda" else "Python and libraries") + measured
 
 
+def _expert_notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> list[str]:
+    """What a mixture's experts are stored in, and that they stay frozen."""
+    if not spec.num_experts or learns_whole(shape):
+        return []
+    notes = []
+    if shape.quantization != "none" and not experts.are_packed(spec, shape):
+        kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
+        notes.append(f"{shape.quantization} leaves experts as they are: {kept} stay in {shape.compute_dtype}")
+    if not experts.are_adapted(spec, shape):
+        frozen = format_count(spec.sizes.expert_parameters)
+        notes.append(f"experts and routers stay frozen ({frozen}); lora.experts = true lets experts learn")
+    return notes
+
+
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
     notes = [f"loading peaks at {format_bytes(found.load_bytes)}: weights and the matrix being placed"]
     if shape.method == "lora" and not targeted_shapes(spec, shape.lora_targets):
@@ -162,9 +178,7 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
     uncounted = sorted(set(shape.modules_to_save) - WHOLE_MODULES)
     if uncounted and shape.method == "lora":
         notes.append(f"modules_to_save: what training {', '.join(uncounted)} takes is not counted")
-    if spec.num_experts and shape.quantization != "none":
-        kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
-        notes.append(f"experts are not quantized by bitsandbytes: {kept} stay in {shape.compute_dtype}")
+    notes += _expert_notes(spec, shape, found)
     if not spec.traits.checked:
         advice = "ask with --exact" if shape.device == "cuda" else "expect a larger error"
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
-from engine.modeling import adapter_files, wrappers
+from engine.modeling import adapter_files, experts, wrappers
 from engine.profile.schema import Profile
 
 PISSA_ITERATIONS = 16
@@ -48,9 +48,11 @@ def attach(model: Any, settings: Profile) -> Any:
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         init_lora_weights=f"pissa_niter_{PISSA_ITERATIONS}" if lora.init == "pissa" else True,
+        target_parameters=experts.target_names(model) if lora.experts else None,
         task_type="SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM",
     )
-    wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    with experts.as_peft_sees_them(model):
+        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     # lora.bias = "all" lets every bias learn, a tower's too.
     wrappers.freeze_outside_text(model)
     if lora.use_dora:
@@ -60,9 +62,12 @@ def attach(model: Any, settings: Profile) -> Any:
 
 
 def _target_modules(model: Any, settings: Profile) -> str | list[str]:
-    """`lora.target_modules` as PEFT takes it; all linear layers of a wrapper are named, those of its towers are not."""
+    """`lora.target_modules` as PEFT takes it.
+
+    All linear layers are named where PEFT's own word for them takes in more: experts and router, or towers.
+    """
     targets: str | list[str] = settings.lora.target_modules
-    if targets != "all-linear" or not wrappers.outside_text(model):
+    if targets != "all-linear" or not (experts.stacks_of(model) or wrappers.outside_text(model)):
         return targets
     return [name for name in linear_names(model) if name != "score"]
 
@@ -116,7 +121,8 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
             "no adapter there", code=ExitCode.MODEL, where=str(adapter_dir), hint="the run has not saved one; resume it"
         )
     try:
-        loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+        with experts.as_peft_sees_them(model):
+            loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
         adapter_files.put_in_place(loaded, adapter_dir / "adapter_model.safetensors")
         keep_scales(loaded)
         return loaded

@@ -142,6 +142,7 @@ def _is_plain(module: Any) -> bool:
         return False
     return (
         hasattr(module.base_layer, "in_features")
+        and not hasattr(module, "parameter_name")
         and ADAPTER not in module.lora_variant
         and isinstance(module.lora_dropout[ADAPTER], torch.nn.Identity)
         and module.lora_B[ADAPTER].bias is None

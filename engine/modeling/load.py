@@ -16,7 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
-from engine.modeling import attention, wrappers
+from engine.modeling import attention, experts_load, wrappers
 from engine.modeling.gguf_import import import_gguf
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
@@ -176,17 +176,18 @@ def load_base(
             return _grown(model.to(device), settings, base_dir, warn)
         # A head for scores is new and random, the same one each time.
         torch.manual_seed(settings.train.seed)
-        model = kind.from_pretrained(
-            path,
-            **extra,
-            dtype=dtype,
-            attn_implementation=kernel,
-            trust_remote_code=trust,
-            local_files_only=True,
-            use_safetensors=True,
-            **_storage(settings, quantized),
-            device_map={"": device},
-        )
+        with experts_load.packing():
+            model = kind.from_pretrained(
+                path,
+                **extra,
+                dtype=dtype,
+                attn_implementation=kernel,
+                trust_remote_code=trust,
+                local_files_only=True,
+                use_safetensors=True,
+                **_storage(settings, quantized),
+                device_map={"": device},
+            )
         if packed:
             keep_plain_layout(model)
         return _grown(model, settings, base_dir, warn)

@@ -94,6 +94,7 @@ def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:
                 "dropout": shape.lora_dropout,
                 "target_modules": targets or ["none"],
                 "bias": shape.lora_bias,
+                "experts": shape.lora_experts,
                 "modules_to_save": list(shape.modules_to_save),
                 "use_dora": shape.use_dora,
             },

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.modeling import experts
+
 BLOCK, NESTED_BLOCK = 64, 256
 INT8_THRESHOLD = 6.0
 
 
 def quantize_linears(model: Any, method: str, double_quant: bool) -> None:
-    """Replace every linear layer but the output head, as transformers' loader does."""
+    """Replace every linear layer but the output head, and in 4 bit all experts, as the loader does."""
     import logging
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -30,19 +32,32 @@ def quantize_linears(model: Any, method: str, double_quant: bool) -> None:
     for parent, name, child in found:
         made = int8_linear(child) if method == "int8" else four_bit_linear(child, method, double_quant)
         setattr(parent, name, made)
+    if method != "int8":
+        pack_experts(model, method, double_quant)
     setattr(model, "is_loaded_in_8bit" if method == "int8" else "is_loaded_in_4bit", True)
 
 
 def four_bit_linear(layer: nn.Linear, method: str, double_quant: bool) -> Any:
     """A Linear4bit with packed weights and absmax, the latter nested when `double_quant`."""
     import bitsandbytes as bnb
-    from bitsandbytes.functional import QuantState
 
     rows, columns, dtype, device = layer.out_features, layer.in_features, layer.weight.dtype, layer.weight.device
     made = bnb.nn.Linear4bit(
         columns, rows, bias=layer.bias is not None, compute_dtype=dtype, quant_type=method, device=device
     )
-    groups = -(-rows * columns // BLOCK)
+    made.weight = four_bit_parameter(layer.weight, method, double_quant, made)
+    made.bias = layer.bias
+    made.compute_type_is_set = True
+    return made
+
+
+def four_bit_parameter(weight: torch.Tensor, method: str, double_quant: bool, module: Any = None) -> Any:
+    """A Params4bit in the place of `weight`, a matrix or the stacked ones of experts."""
+    import bitsandbytes as bnb
+    from bitsandbytes.functional import QuantState
+
+    count, device = weight.numel(), weight.device
+    groups = -(-count // BLOCK)
     scales: dict[str, Any] = {"absmax": torch.empty(groups, dtype=torch.float32, device=device)}
     if double_quant:
         nested = QuantState(
@@ -57,25 +72,30 @@ def four_bit_linear(layer: nn.Linear, method: str, double_quant: bool) -> Any:
             "state2": nested,
         }
     state = QuantState(
-        shape=torch.Size((rows, columns)),
+        shape=weight.shape,
         code=torch.empty(16, dtype=torch.float32, device=device),
         blocksize=BLOCK,
         quant_type=method,
-        dtype=dtype,
+        dtype=weight.dtype,
         **scales,
     )
-    made.weight = bnb.nn.Params4bit(
-        torch.empty((-(-rows * columns // 2), 1), dtype=torch.uint8, device=device),
+    return bnb.nn.Params4bit(
+        torch.empty((-(-count // 2), 1), dtype=torch.uint8, device=device),
         requires_grad=False,
         quant_state=state,
         quant_type=method,
         compress_statistics=double_quant,
         bnb_quantized=True,
-        module=made,
+        module=module,
     )
-    made.bias = layer.bias
-    made.compute_type_is_set = True
-    return made
+
+
+def pack_experts(model: Any, method: str, double_quant: bool) -> None:
+    """4-bit stacks in the place of all experts, as `modeling.experts_load` leaves them."""
+    for _, module in experts.stacks_of(model):
+        for name in experts.STACKS:
+            module._parameters[name] = four_bit_parameter(module._parameters[name], method, double_quant)
+    experts.bind(model)
 
 
 def int8_linear(layer: nn.Linear) -> Any:

@@ -110,6 +110,7 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         lora_r=requirements.lora_r,
         lora_targets=requirements.lora_targets or tuple(spec.sizes.linear_shapes),
         lora_dropout=requirements.lora_dropout,
+        lora_experts=requirements.lora_experts,
         lora_bias=requirements.lora_bias,
         modules_to_save=requirements.modules_to_save,
         use_dora=requirements.use_dora,

@@ -42,6 +42,7 @@ class Requirements:
     lora_targets: tuple[str, ...] | None = None
     """`None` = every linear layer."""
     lora_dropout: float = 0.0
+    lora_experts: bool = False
     lora_bias: str = "none"
     modules_to_save: tuple[str, ...] = ()
     use_dora: bool = False

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from engine.errors import EngineError, ExitCode
 from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
+from engine.memory.experts import stacks
 from engine.memory.recompute import ATTENTION, OFFLOAD
 from engine.models.spec import ModelSpec
 from engine.profile.findings import Finding, finding
@@ -195,6 +196,26 @@ def _context_length(context: Context) -> Iterator[Finding]:
         yield finding(context.loaded, "model.max_length", message, hint, value=length)
 
 
+def _experts(context: Context) -> Iterator[Finding]:
+    lora, spec, loaded = context.profile.lora, context.spec, context.loaded
+    if not lora.experts or not loaded.is_given("lora.experts"):
+        return
+    key = "lora.experts"
+    if context.profile.tuning.method in ("full", "freeze"):
+        message = f"does nothing: tuning.method = '{context.profile.tuning.method}' has no adapters"
+        yield finding(loaded, key, message, "remove it, or set tuning.method to 'lora'", value=True)
+        return
+    if spec is not None and loaded.is_sound("model.name_or_path") and not stacks(spec):
+        yield finding(loaded, key, f"{spec.name} has no stacked experts", "remove it", value=True)
+    impossible = {
+        "lora.dropout": lora.dropout > 0,
+        "lora.use_dora": lora.use_dora,
+        "lora.init = 'pissa'": lora.init == "pissa",
+    }
+    for other in (name for name, asked in impossible.items() if asked):
+        yield finding(loaded, key, f"cannot be together with {other}", f"remove {other}, or lora.experts", value=True)
+
+
 def _module_names(context: Context) -> Iterator[Finding]:
 
     wanted, spec = context.profile.lora.target_modules, context.spec
@@ -255,6 +276,7 @@ CHECKS = (
     _held_out,
     _context_length,
     _module_names,
+    _experts,
     _frozen_layers,
     _encoder,
     _remote_code,

@@ -156,6 +156,7 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
         lora_r=lora.r,
         lora_targets=None if isinstance(targets, str) else _layer_names(targets),
         lora_dropout=lora.dropout,
+        lora_experts=lora.experts,
         lora_bias=lora.bias,
         modules_to_save=_layer_names(lora.modules_to_save),
         use_dora=lora.use_dora,

@@ -14,7 +14,7 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.absent import no_cuda
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
-from engine.modeling import adapters, attention, checkpointing, load, wrappers
+from engine.modeling import adapters, attention, checkpointing, experts, load, wrappers
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import loss_sum
 from engine.profile.schedule import plan_schedule
@@ -64,6 +64,8 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
     if device == "cuda":
         torch.cuda.empty_cache()
     model = wrap(model, settings, keep_last=keep_last, warn=job.warn)
+    if settings.tuning.method == "lora" and experts.in_words(model):
+        job.phase("load", experts.in_words(model))
     if settings.tuning.method == "lora" and settings.lora.init == "pissa":
         outputs.replace_directory(
             job.directory / outputs.INITIAL_ADAPTER, lambda folder: adapters.keep_initial(model, folder)

@@ -27,6 +27,9 @@ class Lora(Table):
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1, max_length=512)] = setting(
         "all-linear", "Which linear layers get adapters: all-linear, or a list of module names."
     )
+    experts: bool = setting(
+        False, "Adapters on the experts of a mixture too; otherwise they stay frozen. Takes no dropout.", advanced=True
+    )
     modules_to_save: list[Name] = setting(
         [], "Modules trained whole beside the adapters.", advanced=True, max_length=512
     )

@@ -20,6 +20,7 @@ from engine.text import format_bytes
 
 A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 T4 = Gpu("Tesla T4", compute_capability=(7, 5))
+RTX_4090 = Gpu("GeForce RTX 4090", compute_capability=(8, 9))
 LLAMA = catalog_index()["llama-3.1-8b"]
 TARGET = TrainingShape(quantization="nf4", micro_batch=4, max_length=2048)
 
@@ -139,11 +140,32 @@ def test_the_loss_stays_one_chunk_however_long_the_batch() -> None:
     assert moments[1] - moments[0] < 1.5 * GIB, "full logits would take 2.9 GiB a sequence"
 
 
-def test_experts_are_not_quantized() -> None:
+def test_experts_are_stored_in_four_bit_and_not_in_int8() -> None:
     spec = catalog_index()["qwen3-30b-a3b"]
-    assert weight_bytes(spec, "nf4", True, 2) > 55 * GIB
+    assert 15 * GIB < weight_bytes(spec, "nf4", True, 2) < 17 * GIB
+    assert weight_bytes(spec, "int8", True, 2) > 55 * GIB
     estimate = estimate_memory(spec, TARGET)
-    assert any("experts are not quantized" in note for note in estimate.notes)
+    assert "experts" in {term.name: term.detail for term in estimate.terms}["weights"]
+    assert any(
+        "int8 leaves experts" in note for note in estimate_memory(spec, replace(TARGET, quantization="int8")).notes
+    )
+
+
+def test_qwen3_30b_a3b_trains_in_four_bit_on_24_gib() -> None:
+    spec = catalog_index()["qwen3-30b-a3b"]
+    shape = TrainingShape(quantization="nf4", lora_targets=("q_proj", "k_proj", "v_proj", "o_proj"))
+    assert peak(spec, shape, RTX_4090).device_bytes < 23 * GIB
+
+
+def test_what_learns_of_a_mixture_is_said() -> None:
+    spec = catalog_index()["qwen3-30b-a3b"]
+    frozen = estimate_memory(spec, TARGET)
+    assert any("experts and routers stay frozen" in note for note in frozen.notes)
+    learning = estimate_memory(spec, replace(TARGET, lora_experts=True))
+    assert not any("stay frozen" in note for note in learning.notes)
+    # 128 experts in 48 layers, rank 16 on 2048 -> 1536 and 768 -> 2048.
+    added = 48 * 128 * 16 * (2048 + 1536 + 768 + 2048)
+    assert learning.trainable_parameters - frozen.trainable_parameters == added
 
 
 def test_older_cards_repeat_key_heads_only_while_their_kernel_runs() -> None:
@@ -191,7 +213,6 @@ MORE = [
 @pytest.mark.parametrize("more", MORE, ids=lambda more: next(iter(more)) + "=" + str(next(iter(more.values()))))
 @pytest.mark.parametrize("spec", load_catalog()[::4], ids=lambda spec: spec.name)
 def test_more_of_anything_never_takes_less(spec: ModelSpec, more: dict[str, object]) -> None:
-    # Experts stay 16-bit either way, so quantizing changes only their attention layers.
     base = peak(spec, TARGET, A100)
     grown = peak(spec, replace(TARGET, **more), A100)  # type: ignore[arg-type]
     assert grown.device_bytes >= base.device_bytes

@@ -184,3 +184,19 @@ def test_more_layers_than_the_model_has_cannot_learn(load, cpu_machine):
     (problem,) = check_profile(load(text), cpu_machine)
     assert problem.key == "tuning.trainable_layers"
     assert "layers" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("dropout = 0.1", "cannot be together with lora.dropout"),
+        ("use_dora = true", "cannot be together with lora.use_dora"),
+        ("init = 'pissa'", "cannot be together with lora.init"),
+        ("", "no stacked experts"),
+        ("\n[tuning]\nmethod = 'full'", "does nothing: tuning.method"),
+    ],
+)
+def test_adapters_on_experts_are_refused_where_they_cannot_be(load, cpu_machine, extra, words):
+    loaded = load(f"{MODEL}{DATA}[lora]\nexperts = true\n{extra}\n")
+    found = [problem for problem in check_profile(loaded, cpu_machine) if problem.key == "lora.experts"]
+    assert any(words in problem.message for problem in found)

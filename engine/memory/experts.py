@@ -114,4 +114,6 @@ def at_work_bytes(spec: ModelSpec, shape: TrainingShape, *, recomputed: bool) ->
     second = down + rows * inner * (not are_adapted(spec, shape))
     # Beside the waiting gradient, the tokens as the norm gave them, and with plain operators what it made them of.
     waiting = rows * hidden + tokens * hidden * (1 if uses_kernels(shape) else 2)
+    # The shared expert's output, before and after its gate.
+    waiting += 2 * tokens * hidden * bool(spec.shared_intermediate_size)
     return max(first, second) + (waiting if recomputed else 0)

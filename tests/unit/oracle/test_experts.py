@@ -25,6 +25,7 @@ MIXTURE = replace(
     num_key_value_heads=4,
     head_dim=64,
     vocab_size=32_000,
+    layer_groups=(),
     parameters=None,
 )
 BASE = TrainingShape(quantization="nf4", lora_targets=("q_proj", "k_proj", "v_proj", "o_proj"))

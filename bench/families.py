@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -62,7 +63,7 @@ def measure(name: str, folder: Path) -> Family:
     _fill(found, "memory", lambda: _memory(found))
     for method in ("lora", "full"):
         _fill(found, method, lambda method=method: _train(found, method, folder))  # type: ignore[misc]
-    for kind in ("merged", "gguf"):
+    for kind in ("merged", "gguf") if found.losses.get("lora") else ():
         _fill(found, kind, lambda kind=kind: _export(kind, folder))  # type: ignore[misc]
     found.seconds = round(time.monotonic() - began, 1)
     return found
@@ -75,10 +76,16 @@ def _fill(found: Family, column: str, ask: Callable[[], str]) -> None:
     try:
         found.cells[column] = ask()
     except EngineError as error:
-        found.cells[column] = f"refused: {error.message}"
+        found.cells[column] = f"refused: {_without_sizes(error.message)}"
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         found.cells[column] = f"FAILS: {type(error).__name__}: {first[:120]}"
+
+
+def _without_sizes(message: str) -> str:
+    """A reason that holds for every size of an architecture: without this one's count and place."""
+    message = re.sub(r" \([^()]*parameters\)| \(/[^()]*config\.json\)", "", message)
+    return message.removeprefix("model.name_or_path: ")
 
 
 def _parameters(found: Family, model: Path) -> str:
@@ -90,13 +97,16 @@ def _parameters(found: Family, model: Path) -> str:
 
 
 def _count(config: Any) -> int:
-    """Parameters of the text model."""
+    """Parameters of the text model with its head."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel
 
+    text = config.get_text_config()
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config.get_text_config())
-    return sum(each.numel() for each in model.parameters())
+        model = AutoModel.from_config(text)
+    tied = getattr(text, "tie_word_embeddings", config.tie_word_embeddings)
+    head = 0 if tied else text.vocab_size * text.hidden_size
+    return head + sum(each.numel() for each in model.parameters())
 
 
 def _memory(found: Family) -> str:
@@ -106,6 +116,8 @@ def _memory(found: Family) -> str:
     from engine.models.config import spec_from_config
     from engine.oracle.simulate import simulate
 
+    if found.cells["parameters"].startswith("refused"):
+        return found.cells["parameters"]
     gpu = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
     config = family_models.medium_config(found.name)
     spec = spec_from_config(config.to_dict(), found.name, "config.json", source="directory", path=None)
@@ -164,8 +176,6 @@ def _export(kind: str, folder: Path) -> str:
     from engine.runs.events import EventWriter
     from engine.runs.job import Job
 
-    if not (folder / "lora" / "summary.json").is_file():
-        return "nothing was trained"
     job_dir = folder / f"export-{kind}"
     job_dir.mkdir()
     asked: dict[str, Any] = {"run_dir": str(folder / "lora"), "output": str(folder / kind), "merged": True}

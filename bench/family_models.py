@@ -57,6 +57,7 @@ _LATENT: Options = {
     "topk_group": 1,
 }
 _MAMBA: Options = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_n_groups": 1}
+_SECTIONS: Options = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}
 _GEMMA4: Options = {
     **_WINDOWS,
     "global_head_dim": 16,
@@ -141,8 +142,8 @@ TYPES: dict[str, Options] = {
     "gemma3": {"text": "gemma3_text"},
     "gemma4": {"text": "gemma4_text"},
     "mistral3": {"text": "mistral"},
-    "qwen2_5_vl": {"text": "qwen2"},
-    "qwen3_vl": {"text": "qwen3"},
+    "qwen2_5_vl": {"text": "qwen2", "rope_parameters": _SECTIONS},
+    "qwen3_vl": {"text": "qwen3", "rope_parameters": _SECTIONS},
     "llama4": {"text": "llama"},
 }
 """Each `model_type` with what it needs beside `SIZES`; `text` marks a model that also sees, by its text side."""
@@ -201,7 +202,8 @@ def _config(name: str, sizes: Options, tokens: Options) -> Any:
     from transformers import AutoConfig
 
     text = TYPES[name].get("text")
-    inner = _fitted({**sizes, **tokens, **TYPES[text or name]})
+    inner = _fitted({**sizes, **tokens, **TYPES.get(text or "", {}), **TYPES[name]})
+    inner.pop("text", None)
     if text is None:
         return AutoConfig.for_model(name, **inner)
     vision = {"vision_config": _VISION[name]} if name in _VISION else {}

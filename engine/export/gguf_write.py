@@ -95,7 +95,8 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
 
 def check_family(config: dict[str, Any]) -> Gguf:
     """How llama.cpp takes a model of this family. Raises EngineError(MODEL) for one that is not covered."""
-    covered = family_of(str(config.get("model_type"))).gguf
+    # A model that also sees keeps its text part under a name of its own.
+    covered = None if "text_config" in config else family_of(str(config.get("model_type"))).gguf
     if covered is None:
         known = ", ".join(row.name for row in FAMILIES.values() if row.gguf)
         raise refused(f"models of the family '{config.get('model_type')}' are not written as GGUF (known: {known})")

@@ -14,6 +14,7 @@ from engine.measure.peaks import PhasePeaks, Reading
 from engine.memory.calibration_store import shape_from
 from engine.memory.phases import Peak, peak
 from engine.memory.shape import TrainingShape
+from engine.models.layers import groups_from
 from engine.models.spec import ModelSpec
 from engine.runs.record import Prediction, RunRecord
 
@@ -66,7 +67,8 @@ def predicted_run(record: RunRecord, gpu: Gpu | None) -> PredictedRun | None:
     try:
         shape = shape_from(record.prediction.shape)
         values: Any = {name: tuple(item) if isinstance(item, list) else item for name, item in record.spec.items()}
+        values["layer_groups"] = groups_from(record.spec.get("layer_groups") or [])
         spec = ModelSpec(**values)
-    except (KeyError, TypeError, ValueError):
+    except (IndexError, KeyError, TypeError, ValueError):
         return None
     return PredictedRun(spec, shape, peak(spec, shape, gpu))

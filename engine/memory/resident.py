@@ -75,10 +75,14 @@ def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     outside = len(adapted_outside(shape)) * shape.lora_r * (spec.vocab_size + spec.hidden_size)
     dora = 1 if shape.use_dora else 0
     of_experts = experts.layers_of(spec) * experts.adapter_parameters(spec, shape)
-    return outside + of_experts + sum(
-        layers * (shape.lora_r * (n_in + n_out) + dora * n_out)
-        for layers, linear in all_targeted(spec, shape.lora_targets)
-        for _, n_in, n_out in linear
+    return (
+        outside
+        + of_experts
+        + sum(
+            layers * (shape.lora_r * (n_in + n_out) + dora * n_out)
+            for layers, linear in all_targeted(spec, shape.lora_targets)
+            for _, n_in, n_out in linear
+        )
     )
 
 

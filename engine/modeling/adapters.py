@@ -167,7 +167,8 @@ def linear_names(model: Any) -> list[str]:
     names = {
         name.rpartition(".")[2]
         for name, module in wrappers.text_modules(model)
-        if isinstance(module, torch.nn.Linear) and module is not head
+        # A router gives more than a product (Phi-3.5-MoE): its outputs cannot be added to.
+        if isinstance(module, torch.nn.Linear) and module is not head and not name.endswith(".router")
     }
     return sorted(names)
 

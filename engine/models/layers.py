@@ -7,7 +7,7 @@ from its configuration (`layouts.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class LayerGroup(NamedTuple):
@@ -46,6 +46,11 @@ class Layout:
     """The widest; 0 = as the configuration says."""
     num_experts: int = 0
     num_experts_per_token: int = 0
+
+
+def groups_from(lists: list[Any]) -> tuple[LayerGroup, ...]:
+    """Groups as JSON and TOML hold them. Raises TypeError for other lists."""
+    return tuple(LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:]) for group in lists)
 
 
 def grouped(layers: list[LayerGroup]) -> tuple[LayerGroup, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.models.families import known_family
-from engine.models.layers import LayerGroup
+from engine.models.layers import LayerGroup, groups_from
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -136,7 +136,7 @@ def _is_text(value: Any) -> bool:
 
 def _frozen(key: str, value: Any) -> Any:
     if key == "layer_groups":
-        return tuple(LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:]) for group in value)
+        return groups_from(value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -77,7 +77,7 @@ def offered(home: Shell, words: str) -> list[str]:
         ("engine chat dates", [RUN]),
         ("engine evaluate la", ["last"]),
         ("engine sweeps watch search", [RUN.replace("dates", "search")]),
-        ("engine fit qwen3-0", ["Qwen/Qwen3-0.6B"]),
+        ("engine fit qwen3-0", ["Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B-Base"]),
         ("engine completion f", ["fish"]),
         ("engine nothing x", []),
     ],

@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from engine.api import fit, profiles, runs
 from engine.hardware.machine import GpuProcess, Machine
 from engine.hardware.probe import read_machine
+from engine.models.catalog import shipped_catalog
 from engine.profile.load import load_text
 from engine.runs.launch import worker_environment
 from engine.runs.record import read_record_of
@@ -225,7 +226,7 @@ async def test_a_card_that_vanishes_says_so_and_comes_back(
         assert app.deck.plan is None, "nothing can be made for it"
         use(monkeypatch, machine)
         await pilot.press("r")
-        await shows(pilot, "> demo", "57 of 68 fit")
+        await shows(pilot, "> demo", f" of {len(shipped_catalog()) + 1} fit")
         broken = replace(machine.gpus[1], free_bytes=None, notes=("does not answer any more: restart the machine",))
         use(monkeypatch, replace(machine, gpus=(machine.gpus[0], broken)))
         await pilot.press("r")
@@ -326,7 +327,7 @@ async def test_a_copied_command_is_told(recorded: Recorded) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await shows(pilot, "> demo", "auto → GPU 0")
         await choose(pilot, app, "GPU 1")
-        await shows(pilot, " GPU 1 ", "57 of 68")
+        await shows(pilot, " GPU 1 ", f" of {len(shipped_catalog()) + 1} fit")
         await pilot.press("Y")
         await shows(pilot, "copied: engine fit demo --device 1")
 

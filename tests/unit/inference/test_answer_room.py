@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MambaConfig
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, MambaConfig
 
 from engine.inference import answers
 from engine.inference.answers import Room, Sampling, free_bytes, harness_batch
@@ -92,7 +92,7 @@ def test_a_quantized_or_strange_model(network: Any) -> None:
     strange.config = MambaConfig(hidden_size=32, num_hidden_layers=1)
     assert Room(strange, Sampling(16, 8, (1,), 0), lambda *what: told.append(what)).for_prompt(10**9) == 8
     assert [code for code, _ in told] == ["generate_batch"]
-    assert spec_of(GPT2Config()).num_key_value_heads == 12
+    assert spec_of(LlamaConfig(**SIZES)).num_key_value_heads == LlamaConfig(**SIZES).num_key_value_heads
 
 
 def test_whole_logits_of_a_harness(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,12 @@ def base_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     return weight_bytes(spec, quantization, shape.double_quant, width)
 
 
+def resting_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """What lies there between two steps: weights, adapters and optimizer states. No micro-batch takes less."""
+    learned = states(spec, shape)
+    return base_bytes(spec, shape) + learned.weights_bytes + learned.masters_bytes + learned.moments_bytes
+
+
 def _total(moment: Moment) -> int:
     return moment.total
 
@@ -205,7 +211,8 @@ def _layer(
     """`around` with one layer running backward in it; `matrix` is what it may dequantize, in bytes."""
     plain = activations.one_layer_bytes(spec, shape, cost, 0, recomputed=recomputed)
     beside = activations.one_layer_bytes(spec, shape, cost, matrix, recomputed=recomputed) - plain
-    return replace(around, activations=around.activations + plain, workspace=around.workspace + beside)
+    # Built anew: `replace` takes several times as long, and a search asks thousands of times.
+    return Moment(around.phase, around.gradients, around.activations + plain, around.loss, around.workspace + beside)
 
 
 def _logits(spec: ModelSpec, shape: TrainingShape) -> int:

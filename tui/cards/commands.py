@@ -40,7 +40,7 @@ CARDS_COMMANDS: tuple[Command, ...] = (
         "attach_holder", "enter", "show run", "Show the run of the process on screen 3", "cards", _needs_own_run, 10
     ),
     Command("wait", "w", "start when free", "Start the open profile once a card has room", "cards", _may_wait, 11),
-    Command("sort", "o", "order", "Order processes by memory, use, card, user", "cards", bar=12),
+    Command("order_holders", "o", "order", "Order processes by memory, use, card, user", "cards", bar=12),
     Command("next_pane", "tab", "lists", "Go between cards and processes", "cards", bar=13),
     Command("hold", "p", "pause view", "Hold this picture still", "cards"),
     Command("copy_cards", "y", "copy", "Copy what is shown to the clipboard and to a file", "cards", _needs_card),

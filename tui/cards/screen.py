@@ -259,7 +259,7 @@ class CardsScreen(DeckScreen):
 
     # Commands
 
-    def do_sort(self) -> None:
+    def do_order_holders(self) -> None:
         """Order by the next thing."""
         self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
         self._show()

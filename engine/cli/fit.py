@@ -84,7 +84,7 @@ def fit(
         raise click.UsageError("--exact needs a MODEL")
     machine = _machine(gpu, count, filters["device"])
     requirements = _requirements(filters, machine)
-    specs = _resolve(models)
+    specs = _resolve(models, simulated=exact)
     detailed = why or exact or len(specs) == 1
     if specs and detailed:
         plans = [plan_model(spec, machine, requirements) for spec in specs]
@@ -178,13 +178,13 @@ def _requirements(filters: dict[str, Any], machine: Machine) -> Requirements:
     return on_device(requirements, machine, filters["device"])
 
 
-def _resolve(names: Sequence[str]) -> list[Any]:
+def _resolve(names: Sequence[str], *, simulated: bool = False) -> list[Any]:
     from engine.models.catalog import catalog_problem
     from engine.models.resolve import resolve_model
 
     if problem := catalog_problem():
         warn(problem)
-    return [resolve_model(name) for name in names]
+    return [resolve_model(name, simulated=simulated) for name in names]
 
 
 def _simulated(machine: Machine, plan: Plan) -> ExactMemory:

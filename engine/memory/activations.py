@@ -87,7 +87,10 @@ class _Layer:
     @property
     def adapters(self) -> tuple[tuple[str, int, int], ...]:
         """(name, in, out) of the layers that carry one."""
-        return () if self.full else targeted_shapes(self.spec, self.targets)
+        if self.full:
+            return ()
+        found = targeted_shapes(self.spec, self.targets)
+        return tuple((resident.ROLES.get(name, name), n_in, n_out) for name, n_in, n_out in found)
 
     def needs_input(self, name: str) -> bool:
         """Whether the input of this linear layer is kept for its own sake.
@@ -174,7 +177,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
     if layer.fused and layer.fused.gate:
         # Both halves' gradient is written over what the gate kept.
         recomputed = 0
-    if layer.int8 and spec.fused_projections:
+    if layer.int8 and spec.fuses_gate:
         # int32 and fp16 results beside the output.
         recomputed = max(recomputed, (6 + width) * 2 * layer.inner)
     return transients.Backward(
@@ -290,7 +293,7 @@ def one_layer_bytes(
 
 def _wide_matrix_bytes(spec: ModelSpec, shape: TrainingShape, matrix_bytes: int) -> int:
     """Gate and up in one matrix, dequantized beside their input's gradient when the product is gone; 0 where apart."""
-    if not matrix_bytes or not spec.fused_projections or shape.device == "cpu":
+    if not matrix_bytes or not spec.fuses_gate or shape.device == "cpu":
         return 0
     width = 4 if shape.compute_dtype == "fp32" else 2
     beside = width * (spec.hidden_size - spec.intermediate_size)
@@ -374,6 +377,10 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
     if spec.num_experts:
         # Gate and up, activation and each expert's output; trained experts also need their two inputs.
         inners, outers = (4, 2) if full else (3, 1)
-        return spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
+        routed = (
+            spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
+        )
+        # An expert that every token meets is a plain feed-forward part with plain operators.
+        return routed + (3 + product_needed) * width * spec.shared_intermediate_size
     parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner

@@ -44,7 +44,11 @@ def dequantize_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
         return 0
     width = 4 if shape.compute_dtype == "fp32" else 2
     shapes = spec.sizes.linear_shapes
-    n_in, n_out = shapes.get("down_proj") or max(shapes.values(), key=lambda pair: pair[0] * pair[1])
+    n_in, n_out = (
+        shapes.get("down_proj")
+        or shapes.get("output_linear")
+        or max(shapes.values(), key=lambda pair: pair[0] * pair[1])
+    )
     return n_in * n_out * width
 
 

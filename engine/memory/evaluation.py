@@ -69,7 +69,7 @@ def forward_bytes(spec: ModelSpec, shape: TrainingShape, rows: int, length: int)
     product = 6 if shape.quantization == "int8" and not learns_whole(shape) else 0
     # Two of gate, its activation, up and their product, beside them the third or a dequantized matrix. A fused
     # projection stays whole under its halves.
-    held = 3 if spec.fused_projections else 2
+    held = 3 if spec.fuses_gate else 2
     feed_forward = held * width * tokens * inner + max((width + product) * tokens * inner, matrix)
     # Embeddings, the residual stream before and after attention, and a norm's output, all the way through.
     around = 4 * width * hidden + 2 * width * spec.head_dim + 16

@@ -13,6 +13,8 @@ from functools import lru_cache
 from engine.memory.shape import STEP_PORTION_BYTES, TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
 
+Adapters = tuple[tuple[str, int, int], ...]
+"""(name, in, out) of each adapted layer of one block."""
 WHOLE_MODULES = frozenset({"embed_tokens", "lm_head"})
 """What is counted of `modules_to_save`."""
 
@@ -22,7 +24,11 @@ _STEP_COPIES = {"adamw_torch": 2, "adafactor": 2, "lion_32bit": 1}
 _FUSED_PARTS = {
     "qkv_proj": frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}),
     "gate_up_proj": frozenset({"gate_proj", "up_proj", "gate_up_proj"}),
+    "input_linear": frozenset({"gate_proj", "up_proj", "gate_up_proj", "input_linear"}),
+    "output_linear": frozenset({"down_proj", "output_linear"}),
 }
+ROLES = {"input_linear": "gate_up_proj", "output_linear": "down_proj"}
+"""Usual names of a feed-forward part for those of single families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +47,21 @@ class States:
 
 
 @lru_cache(maxsize=2048)
-def targeted_shapes(spec: ModelSpec, targets: tuple[str, ...]) -> tuple[tuple[str, int, int], ...]:
-    """(name, in, out) of the linear layers that carry an adapter, by the last part of each target."""
+def targeted_shapes(spec: ModelSpec, targets: tuple[str, ...]) -> Adapters:
+    """(name, in, out) of the linear layers of a block that carry an adapter, by the last part of each target."""
+    shapes = ((name, *sides) for name, sides in spec.sizes.linear_shapes.items())
+    return _targeted(tuple(shapes), targets)
+
+
+def _targeted(linear: Adapters, targets: tuple[str, ...]) -> Adapters:
     wanted = {target.rpartition(".")[2] for target in targets}
-    return tuple(
-        (name, n_in, n_out)
-        for name, (n_in, n_out) in spec.sizes.linear_shapes.items()
-        if wanted & _FUSED_PARTS.get(name, frozenset({name}))
-    )
+    return tuple(each for each in linear if wanted & _FUSED_PARTS.get(each[0], frozenset({each[0]})))
+
+
+@lru_cache(maxsize=2048)
+def all_targeted(spec: ModelSpec, targets: tuple[str, ...]) -> tuple[tuple[int, Adapters], ...]:
+    """How many layers there are of each kind, and which of their linear layers carry an adapter."""
+    return tuple((group.layers, _targeted(group.linear, targets)) for group in spec.sizes.groups)
 
 
 def adapted_outside(shape: TrainingShape) -> frozenset[str]:
@@ -59,9 +72,12 @@ def adapted_outside(shape: TrainingShape) -> frozenset[str]:
 def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     """r x (in + out) for each targeted layer, and with DoRA a magnitude for each output."""
     outside = len(adapted_outside(shape)) * shape.lora_r * (spec.vocab_size + spec.hidden_size)
-    shapes = targeted_shapes(spec, shape.lora_targets)
-    layer = sum(shape.lora_r * (n_in + n_out) + (n_out if shape.use_dora else 0) for _, n_in, n_out in shapes)
-    return spec.num_hidden_layers * layer + outside
+    dora = 1 if shape.use_dora else 0
+    return outside + sum(
+        layers * (shape.lora_r * (n_in + n_out) + dora * n_out)
+        for layers, linear in all_targeted(spec, shape.lora_targets)
+        for _, n_in, n_out in linear
+    )
 
 
 def saved_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -108,11 +124,17 @@ def factored_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Adafactor: fp32 sums over rows and columns of each matrix that learns; vectors are small beside them."""
     layers = learning_layers(spec.num_hidden_layers, shape)
     if learns_whole(shape):
-        sides = sum(n_in + n_out for n_in, n_out in spec.sizes.linear_shapes.values()) * layers
+        whole_layers = sum(
+            group.layers * (n_in + n_out) for group in spec.sizes.groups for _, n_in, n_out in group.linear
+        )
+        sides = whole_layers * layers // spec.num_hidden_layers
         sides += layers * spec.num_experts * (2 * spec.hidden_size + 3 * spec.intermediate_size)
     else:
-        shapes = targeted_shapes(spec, shape.lora_targets)
-        sides = layers * sum(n_in + n_out + 2 * shape.lora_r for _, n_in, n_out in shapes)
+        sides = sum(
+            count * (n_in + n_out + 2 * shape.lora_r)
+            for count, linear in all_targeted(spec, shape.lora_targets)
+            for _, n_in, n_out in linear
+        )
         sides += len(adapted_outside(shape)) * (spec.vocab_size + spec.hidden_size + 2 * shape.lora_r)
     whole = 2 - spec.tie_word_embeddings if shape.method == "full" else len(WHOLE_MODULES & set(shape.modules_to_save))
     return 4 * (sides + whole * (spec.vocab_size + spec.hidden_size))
@@ -122,7 +144,8 @@ def base_parameters(spec: ModelSpec, shape: TrainingShape) -> int:
     """Values of the base that learn: all, or those of the last layers."""
     if shape.method == "full":
         return spec.sizes.total_parameters
-    layers = spec.sizes.total_parameters - spec.sizes.embedding_parameters - spec.hidden_size
+    outside = spec.sizes.embedding_parameters + spec.other_parameters + spec.hidden_size
+    layers = spec.sizes.total_parameters - outside
     return layers // spec.num_hidden_layers * learning_layers(spec.num_hidden_layers, shape)
 
 
@@ -191,9 +214,11 @@ def matrix_bytes(count: int, rows: int, quantization: str, double_quant: bool) -
 @lru_cache(maxsize=2048)
 def quantized_bytes(spec: ModelSpec, quantization: str, double_quant: bool) -> int:
     """All layers' linear matrices under `nf4`, `fp4` or `int8`."""
-    shapes = spec.sizes.linear_shapes.values()
-    layer = sum(matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for n_in, n_out in shapes)
-    return spec.num_hidden_layers * layer
+    return sum(
+        group.layers * matrix_bytes(n_in * n_out, n_out, quantization, double_quant)
+        for group in spec.sizes.groups
+        for _, n_in, n_out in group.linear
+    )
 
 
 @lru_cache(maxsize=2048)
@@ -209,10 +234,6 @@ def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: 
 def largest_matrix_bytes(spec: ModelSpec, width: int) -> int:
     """The largest linear layer in the compute dtype: what dequantizing or loading one needs at once."""
     return max(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()) * width
-
-
-Adapters = tuple[tuple[str, int, int], ...]
-"""(name, in, out) of each adapted layer of one block."""
 
 
 def is_decomposed(shape: TrainingShape) -> bool:

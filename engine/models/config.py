@@ -1,29 +1,26 @@
-"""A model's config.json as a `ModelSpec`: which architectures are taken, and why others are not.
+"""A model's config.json as a `ModelSpec`.
 
-Not here: finding the directory, counting parameters in the weight files (`safetensors.py`). Everything read is
-untrusted: types and ranges are checked before use.
+Not here: which families and keys are known (`known.py`), finding the directory, counting parameters in the weight files
+(`safetensors.py`). Everything read is untrusted: types and ranges are checked before use.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ExitCode
-from engine.models.families import Family, family_of
+from engine.errors import EngineError
+from engine.models.families import Family
+from engine.models.known import check_family, refused_family
+from engine.models.layers import Layout
+from engine.models.numbers import Numbers
+from engine.models.numbers import refuse as _refuse
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
 MAX_CONFIG_BYTES = 4 * 1024**2
-_LIMIT = 10**9
-_NAMES = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "intermediate_size": ("intermediate_size", "ffn_dim", "n_inner"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer"),
-    "num_attention_heads": ("num_attention_heads", "n_head"),
-    "vocab_size": ("vocab_size",),
-}
 _NOT_CAUSAL = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert"}
     | {"vit", "clip", "whisper"}
@@ -46,109 +43,95 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def spec_from_config(config: dict[str, Any], name: str, where: str, *, source: str, path: str | None) -> ModelSpec:
-    """Numbers of a decoder-only model; EngineError(MODEL) for what this trainer cannot tune."""
+def spec_from_config(
+    config: dict[str, Any], name: str, where: str, *, source: str, path: str | None, simulated: bool = False
+) -> ModelSpec:
+    """Numbers of a decoder-only model; EngineError(MODEL) for what this trainer cannot tune.
+
+    `simulated`: also a family that the closed form does not know; its numbers are good for the simulation only.
+    """
     _check_kind(config, where)
-    text = _text_config(config)
-    name_of_family = str(text.get("model_type") or config.get("model_type") or "unknown")
-    family = family_of(name_of_family)
-    _check_layers(text, family, where)
-    heads = _number(text, "num_attention_heads", where)
-    hidden = _number(text, "hidden_size", where)
-    inner = _inner_size(text, family, hidden, where)
+    text = text_config(config)
+    model_type = str(text.get("model_type") or config.get("model_type") or "unknown")
+    family = check_family(text, model_type, where, simulated=simulated)
+    if family.refused:
+        raise refused_family(family, model_type, _parameters(config, text, family, where), where)
+    _check_weights(config, where)
+    found = _spec(config, text, family, where)
+    shown = sanitize(model_type, max_chars=40, single_line=True)
+    return replace(found, name=sanitize(name, single_line=True), family=shown, source=source, path=path)
+
+
+def _parameters(config: dict[str, Any], text: dict[str, Any], family: Family, where: str) -> int | None:
+    """What a model of a refused family holds; None where the configuration does not say enough."""
+    if family.layout is None:
+        return None
+    try:
+        return _spec(config, text, family, where).sizes.computed_parameters
+    except EngineError:
+        return None
+
+
+def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: str) -> ModelSpec:
+    numbers = Numbers({**text, "model_type": family.name}, where)
+    heads, hidden = numbers.whole("num_attention_heads"), numbers.whole("hidden_size")
+    layout = family.layout(numbers) if family.layout else Layout(())
     return ModelSpec(
-        name=sanitize(name, single_line=True),
-        family=sanitize(name_of_family, max_chars=40, single_line=True),
+        name="",
+        family=family.name,
         hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=_number(text, "num_hidden_layers", where),
+        intermediate_size=layout.intermediate_size or _inner_size(numbers),
+        num_hidden_layers=numbers.layers,
         num_attention_heads=heads,
-        num_key_value_heads=_optional(text, "num_key_value_heads", where) or heads,
-        head_dim=_optional(text, "head_dim", where) or max(1, hidden // heads),
-        vocab_size=_number(text, "vocab_size", where),
-        max_position_embeddings=_optional(text, "max_position_embeddings", where) or 2048,
+        num_key_value_heads=numbers.optional("num_key_value_heads") or heads,
+        head_dim=layout.head_dim or numbers.optional("head_dim") or max(1, hidden // heads),
+        vocab_size=numbers.whole("vocab_size"),
+        max_position_embeddings=numbers.optional("max_position_embeddings") or 2048,
         tie_word_embeddings=_tied(config, text, family),
-        attention_bias=bool(text.get("attention_bias", family.attention_bias)),
-        mlp_bias=bool(text.get("mlp_bias", False)),
+        attention_bias=numbers.flag("attention_bias", family.attention_bias)
+        if family.reads_attention_bias
+        else family.attention_bias,
+        mlp_bias=family.reads_mlp_bias and numbers.flag("mlp_bias"),
         gated_mlp=family.gated_mlp,
         fused_projections=family.fused_projections,
-        sliding_window=_window(text, where),
-        num_experts=_experts(text, where),
-        num_experts_per_token=_optional(text, "num_experts_per_tok", where) or 0,
+        sliding_window=_window(numbers),
+        num_experts=layout.num_experts or (0 if family.layout else numbers.experts),
+        num_experts_per_token=layout.num_experts_per_token or numbers.count("num_experts_per_tok"),
+        shared_intermediate_size=layout.shared_intermediate_size,
+        layer_groups=layout.groups,
+        other_parameters=layout.other_parameters,
         weights_dtype=sanitize(str(text.get("dtype") or text.get("torch_dtype") or "bfloat16"), max_chars=20),
-        source=source,
-        path=path,
     )
 
 
-def _refuse(problem: str, where: str, hint: str) -> EngineError:
-    return EngineError(f"the model configuration {problem}", code=ExitCode.MODEL, where=where, hint=hint)
-
-
-def _check_kind(config: dict[str, Any], where: str) -> None:
-    kind = str(config.get("model_type", "unknown"))[:60]
-    if config.get("is_encoder_decoder"):
-        raise _refuse(f"describes an encoder-decoder ('{kind}')", where, "use a decoder-only model such as Qwen3-0.6B")
-    if kind in _NOT_CAUSAL:
-        raise _refuse(f"describes '{kind}', which generates no text", where, "use a decoder-only language model")
-    quantized = config.get("quantization_config")
-    if isinstance(quantized, dict):
-        method = str(quantized.get("quant_method", "unknown"))[:40]
-        raise _refuse(
-            f"says that its weights are already quantized ({method})",
-            where,
-            "use the original weights; quantization.method = 'nf4' quantizes them while loading",
-        )
-
-
-def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part that describes the text model: what a checkpoint that also sees or hears nests, else the whole."""
     nested = config.get("text_config") or config.get("llm_config")
     return nested if isinstance(nested, dict) and "hidden_size" in nested else config
 
 
-def _check_layers(text: dict[str, Any], family: Family, where: str) -> None:
-    kinds = text.get("layer_types")
-    other = (
-        {str(kind)[:40] for kind in kinds if str(kind) not in family.layer_kinds} if isinstance(kinds, list) else set()
-    )
-    if other or "kv_lora_rank" in text or "ssm_cfg" in text or "state_size" in text:
-        what = ", ".join(sorted(other)) or "state-space or latent attention"
-        raise _refuse(f"has {what} layers, which this trainer does not know", where, "use a Llama-like model")
+def _check_kind(config: dict[str, Any], where: str) -> None:
+    kind = sanitize(str(config.get("model_type", "unknown")), max_chars=60, single_line=True)
+    if config.get("is_encoder_decoder"):
+        raise _refuse(f"describes an encoder-decoder ('{kind}')", where, "use a decoder-only model such as Qwen3-0.6B")
+    if kind in _NOT_CAUSAL:
+        raise _refuse(f"describes '{kind}', which generates no text", where, "use a decoder-only language model")
 
 
-def _number(text: dict[str, Any], key: str, where: str) -> int:
-    for name in _NAMES.get(key, (key,)):
-        found = _optional(text, name, where)
-        if found is not None:
-            return found
-    raise _refuse(f"has no '{key}'", where, "use a Llama-like decoder model (Llama, Qwen, Mistral, Gemma, Phi-3 …)")
+def _check_weights(config: dict[str, Any], where: str) -> None:
+    quantized = config.get("quantization_config")
+    if not isinstance(quantized, dict):
+        return
+    method = sanitize(str(quantized.get("quant_method", "unknown")), max_chars=40, single_line=True)
+    hint = "use the original weights; quantization.method = 'nf4' quantizes them while loading"
+    if method == "mxfp4":
+        hint = "MXFP4 weights cannot be trained; use a copy in bfloat16, which others than the maker publish"
+    raise _refuse(f"says that its weights are already quantized ({method})", where, hint)
 
 
-def _optional(text: dict[str, Any], key: str, where: str) -> int | None:
-    value = text.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LIMIT:
-        shown = sanitize(repr(value), max_chars=40, single_line=True)
-        raise _refuse(f"has {key} = {shown}; a whole number above 0 belongs there", where, "download the model again")
-    return value
-
-
-def _inner_size(text: dict[str, Any], family: Family, hidden: int, where: str) -> int:
-    if _experts(text, where):
-        expert = _optional(text, "moe_intermediate_size", where)
-        if expert:
-            return expert
-    if family.fourfold_mlp and not any(text.get(key) for key in _NAMES["intermediate_size"]):
-        return 4 * hidden
-    return _number(text, "intermediate_size", where)
-
-
-def _experts(text: dict[str, Any], where: str) -> int:
-    for key in ("num_experts", "num_local_experts", "n_routed_experts"):
-        if text.get(key):
-            return _optional(text, key, where) or 0
-    return 0
+def _inner_size(numbers: Numbers) -> int:
+    found = numbers.optional("moe_intermediate_size") if numbers.experts else None
+    return found or numbers.whole("intermediate_size")
 
 
 def _tied(config: dict[str, Any], text: dict[str, Any], family: Family) -> bool:
@@ -158,5 +141,7 @@ def _tied(config: dict[str, Any], text: dict[str, Any], family: Family) -> bool:
     return family.tied_by_default
 
 
-def _window(text: dict[str, Any], where: str) -> int | None:
-    return None if text.get("use_sliding_window") is False else _optional(text, "sliding_window", where)
+def _window(numbers: Numbers) -> int | None:
+    if numbers.text.get("use_sliding_window") is False:
+        return None
+    return numbers.count("sliding_window") or None

@@ -2,14 +2,21 @@
 
 `FAMILIES` is keyed by transformers' `model_type` of the text model. Reading a configuration, counting parameters, the
 memory and time models, the Triton kernels and GGUF files all read the row: adding a family is adding a row. A family
-without one counts as a plain Llama, without kernels and GGUF files. The tests hold each row against transformers'
-own model. Not here: the numbers of one model (`spec.py`), the marks of chat templates (`engine.data.templates`).
+without one is refused where a number would be shown. The tests hold each row against transformers' own model. Not here:
+the numbers of one model (`spec.py`), families with layers of several kinds (`layouts.py`), the marks of chat templates
+(`engine.data.templates`).
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from engine.models import layouts, layouts_gemma, layouts_hybrid
+from engine.models.layers import Layout
+from engine.models.numbers import Numbers
 
 ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention"})
 """Kinds of layers that the trainer and the memory model know."""
@@ -54,6 +61,18 @@ class Family:
 
     name: str
     """transformers' `model_type`, of the text model in a checkpoint that also sees or hears."""
+    also: tuple[str, ...] = ()
+    """Other names of the same text model: wrappers around it, llama.cpp's name."""
+    layout: Callable[[Numbers], Layout] | None = None
+    """Counts the layers where not all are alike; None = all follow from the columns below."""
+    reads: frozenset[str] = frozenset()
+    """Keys that change the arithmetic and that the row takes into account; `name_*` stands for all that begin so."""
+    mixes_experts: bool = False
+    """Whether there may be experts."""
+    activation: str = ""
+    """An activation that is not one of the usual ones and that the row counts."""
+    refused: str = ""
+    """Why it cannot be trained; empty where it can."""
     checked: bool = False
     """Whether the arithmetic was held against published parameter counts."""
     layer_kinds: frozenset[str] = ATTENTION_LAYERS
@@ -65,14 +84,24 @@ class Family:
     """Whether the feed-forward part is four times as wide as the hidden size unless its width is named."""
     fused_projections: bool = False
     """Whether query, key and value are one matrix, and gate and up another."""
+    fused_gate: bool = False
+    """Whether gate and up are one matrix, query, key and value being apart."""
     attention_bias: bool = False
     """Whether query, key and value have biases where the configuration does not say."""
     output_bias: bool = False
     """Whether `attention_bias` also covers the output projection."""
+    reads_attention_bias: bool = True
+    """Whether the configuration's `attention_bias` counts."""
+    reads_mlp_bias: bool = False
+    """Whether the configuration's `mlp_bias` counts."""
     tied_by_default: bool = False
     """Whether embedding and output head are one matrix where the configuration does not say."""
-    norms_per_layer: Literal[2, 4] = 2
-    """RMSNorms over the residual stream."""
+    norms_per_layer: Literal[1, 2, 4] = 2
+    """Norms over the residual stream."""
+    biased_norms: bool = False
+    """Whether norms have a bias beside their weight."""
+    single_weights: int = 0
+    """Trained numbers of a layer that belong to no matrix, norm or bias: parameters of an activation."""
     query_key_norm: Literal["", "head", "width"] = ""
     """Norms of queries and keys: none, one over each head (a weight of head_dim), or one over all heads at once."""
     norm_product_fp32: bool = False
@@ -96,99 +125,261 @@ _PRE_NORM = LigerKernels()
 _POST_NORM = LigerKernels("gemma", 1.0, norms_in_place=False, gate="gelu_tanh")
 _OLMO_KERNELS = LigerKernels("gemma", norms_in_place=False, rotary_rounds=True)
 
+_MOE_KEYS = frozenset({"shared_expert_intermediate_size", "decoder_sparse_step", "mlp_only_layers"})
+_GEMMA4_KEYS = frozenset(
+    {"hidden_size_per_layer_input", "vocab_size_per_layer_input", "num_kv_shared_layers", "attention_k_eq_v"}
+    | {"global_head_dim", "num_global_key_value_heads", "per_layer_config", "use_double_wide_mlp", "enable_moe_block"}
+)
 _LLAMA = Family(
-    name="llama", checked=True, output_bias=True, kernels=_PRE_NORM, gguf=Gguf("llama", rotates_neighbors=True)
+    name="llama",
+    reads_mlp_bias=True,
+    checked=True,
+    output_bias=True,
+    kernels=_PRE_NORM,
+    gguf=Gguf("llama", rotates_neighbors=True),
 )
 _QWEN2 = Family(
-    name="qwen2", checked=True, attention_bias=True, kernels=_PRE_NORM, gguf=Gguf("qwen2", splitter="qwen2")
+    name="qwen2",
+    reads_attention_bias=False,
+    also=("qwen2_vl_text", "qwen2_5_vl_text"),
+    checked=True,
+    attention_bias=True,
+    kernels=_PRE_NORM,
+    gguf=Gguf("qwen2", splitter="qwen2"),
 )
 _QWEN3 = Family(
-    name="qwen3", checked=True, query_key_norm="head", kernels=_PRE_NORM, gguf=Gguf("qwen3", splitter="qwen2")
+    name="qwen3",
+    also=("qwen3_vl_text",),
+    checked=True,
+    query_key_norm="head",
+    output_bias=True,
+    kernels=_PRE_NORM,
+    gguf=Gguf("qwen3", splitter="qwen2"),
 )
-_GEMMA = Family(name="gemma", tied_by_default=True, norm_product_fp32=True, overflows_fp16=True)
-_GEMMA3 = replace(
-    _GEMMA,
-    name="gemma3",
-    alternating_windows=True,
-    norms_per_layer=4,
-    norm_after_mlp=True,
+_GEMMA = Family(name="gemma", tied_by_default=True, norm_product_fp32=True, output_bias=True, overflows_fp16=True)
+_GEMMA2 = replace(_GEMMA, name="gemma2", alternating_windows=True, norms_per_layer=4, norm_after_mlp=True)
+_GEMMA4 = replace(
+    _GEMMA2,
+    name="gemma4_text",
+    also=("gemma4",),
+    layout=layouts_gemma.gemma4,
+    reads=_GEMMA4_KEYS,
+    mixes_experts=True,
     query_key_norm="head",
     rotary_kinds=2,
+    # Query and key are rotated one by one.
+    kernels=LigerKernels("gemma", norms_in_place=False, rotary=False, gate="gelu_tanh"),
 )
-_GEMMA4 = Family(name="gemma4", alternating_windows=True, norm_product_fp32=True, overflows_fp16=True)
-_GEMMA3N = replace(_GEMMA4, name="gemma3n", rotary_kinds=2)
-_PHI3 = Family(name="phi3", checked=True, fused_projections=True, kernels=_PRE_NORM)
-_PLAIN_MLP = Family(name="opt", gated_mlp=False)
+_OLMO2 = Family(
+    name="olmo2",
+    checked=True,
+    output_bias=True,
+    query_key_norm="width",
+    norm_product_fp32=True,
+    norm_after_mlp=True,
+    kernels=_OLMO_KERNELS,
+)
+_MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
+_LINEAR = Family(
+    name="qwen3_next",
+    layout=layouts_hybrid.qwen_linear,
+    mixes_experts=True,
+    query_key_norm="head",
+    refused="packed documents would run into each other in its linear attention layers",
+)
+_STATES = Family(
+    name="falcon_h1",
+    layout=layouts_hybrid.falcon_h1,
+    mixes_experts=True,
+    refused="packed documents would run into each other in its state-space layers, which take no adapters either",
+)
+_LATENT = Family(
+    name="deepseek_v3",
+    layout=layouts_hybrid.latent,
+    mixes_experts=True,
+    refused="the memory of its latent attention was not worked out",
+)
+_OLD = "its modules have names and biases that this trainer does not know"
 
 _ROWS = (
     _LLAMA,
-    replace(_LLAMA, name="mistral"),
-    Family(name="ministral3", kernels=_PRE_NORM),
-    Family(name="smollm3", checked=True, kernels=_PRE_NORM),
+    replace(_LLAMA, name="mistral", output_bias=False, reads_attention_bias=False, reads_mlp_bias=False),
+    Family(name="ministral3", reads_attention_bias=False, kernels=_PRE_NORM),
+    Family(name="smollm3", reads_mlp_bias=True, checked=True, output_bias=True, kernels=_PRE_NORM),
+    Family(name="arcee", reads_mlp_bias=True, gated_mlp=False, output_bias=True, activation="relu2"),
+    # The activation has two trained numbers.
+    Family(
+        name="apertus",
+        gated_mlp=False,
+        output_bias=True,
+        query_key_norm="head",
+        single_weights=2,
+        activation="xielu",
+    ),
+    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True),
+    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True),
+    Family(
+        name="cohere2",
+        alternating_windows=True,
+        tied_by_default=True,
+        norms_per_layer=1,
+        output_bias=True,
+    ),
+    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head"),
     _QWEN2,
-    Family(name="qwen2_moe", attention_bias=True),
+    Family(
+        name="qwen2_moe",
+        reads_attention_bias=False,
+        layout=layouts.shared_expert,
+        reads=_MOE_KEYS,
+        mixes_experts=True,
+        attention_bias=True,
+    ),
     _QWEN3,
     # Experts have their own code.
-    replace(_QWEN3, name="qwen3_moe", kernels=LigerKernels(gate=""), gguf=None),
-    # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
-    Family(name="qwen3_5_text", kernels=LigerKernels("gemma", 1.0)),
-    _GEMMA,
     replace(
-        _GEMMA,
-        name="gemma2",
+        _QWEN3,
+        name="qwen3_moe",
+        also=("qwen3_vl_moe_text",),
+        layout=layouts.shared_expert,
+        reads=_MOE_KEYS,
+        mixes_experts=True,
+        kernels=LigerKernels(gate=""),
+        gguf=None,
+    ),
+    _GEMMA,
+    replace(_GEMMA2, checked=True, soft_caps=True, kernels=_POST_NORM),
+    replace(
+        _GEMMA2,
+        name="gemma3_text",
+        also=("gemma3",),
         checked=True,
-        alternating_windows=True,
-        norms_per_layer=4,
-        norm_after_mlp=True,
-        soft_caps=True,
+        query_key_norm="head",
+        rotary_kinds=2,
         kernels=_POST_NORM,
     ),
-    _GEMMA3,
-    replace(_GEMMA3, name="gemma3_text", checked=True, kernels=_POST_NORM),
-    _GEMMA3N,
-    replace(_GEMMA3N, name="gemma3n_text"),
     _GEMMA4,
-    # Query and key are rotated one by one.
+    replace(_GEMMA4, name="gemma4_unified_text", also=("gemma4_unified",)),
     replace(
         _GEMMA4,
-        name="gemma4_text",
-        kernels=LigerKernels("gemma", norms_in_place=False, rotary=False, gate="gelu_tanh"),
+        name="gemma3n_text",
+        also=("gemma3n",),
+        layout=layouts_gemma.gemma3n,
+        reads=_GEMMA4_KEYS | {"altup_*", "laurel_rank"},
+        mixes_experts=False,
+        soft_caps=True,
+        kernels=None,
+        refused="the memory of its several streams (AltUp, LAuReL) was not worked out",
     ),
-    replace(_GEMMA4, name="gemma4_unified"),
-    replace(_GEMMA4, name="gemma4_unified_text"),
-    _PHI3,
-    replace(_PHI3, name="phi4", checked=False, kernels=None),
+    Family(name="phi3", reads_attention_bias=False, checked=True, fused_projections=True, kernels=_PRE_NORM),
+    _OLMO2,
+    replace(_OLMO2, name="olmo3", checked=False, alternating_windows=True, rotary_kinds=2),
+    Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
     Family(
-        name="olmo2",
-        checked=True,
-        query_key_norm="width",
-        norm_product_fp32=True,
-        norm_after_mlp=True,
-        kernels=_OLMO_KERNELS,
+        name="granitemoehybrid",
+        layout=layouts.granite_hybrid,
+        layer_kinds=ATTENTION_LAYERS | {"attention"},
+        reads=frozenset({"shared_intermediate_size", "mamba_*"}),
+        fused_gate=True,
+        output_bias=True,
+        scales_stream=True,
     ),
-    Family(name="olmo3", alternating_windows=True, kernels=_OLMO_KERNELS),
-    Family(name="granite", checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
-    Family(name="exaone4", alternating_windows=True, kernels=LigerKernels(norms_in_place=False)),
+    Family(
+        name="exaone4",
+        reads_attention_bias=False,
+        alternating_windows=True,
+        query_key_norm="head",
+        norm_after_mlp=True,
+        kernels=LigerKernels(norms_in_place=False),
+    ),
     # Neighbors are rotated, not halves.
-    Family(name="glm4", fused_projections=True, kernels=LigerKernels(norms_in_place=False, rotary=False)),
+    Family(
+        name="glm4",
+        fused_gate=True,
+        attention_bias=True,
+        norms_per_layer=4,
+        norm_after_mlp=True,
+        kernels=LigerKernels(norms_in_place=False, rotary=False),
+    ),
+    Family(
+        name="glm4_moe",
+        layout=layouts.dense_first,
+        reads=frozenset({"first_k_dense_replace", "n_shared_experts", "use_qk_norm"}),
+        mixes_experts=True,
+    ),
+    Family(
+        name="laguna",
+        layout=layouts.laguna,
+        reads=frozenset({"shared_expert_intermediate_size", "num_attention_heads_per_layer"}),
+        mixes_experts=True,
+        alternating_windows=True,
+        query_key_norm="head",
+        rotary_kinds=2,
+    ),
     # Cosine and sine are half as wide as elsewhere; experts have their own code.
-    Family(name="gpt_oss", alternating_windows=True, kernels=LigerKernels("gemma", rotary=False, gate="")),
-    _PLAIN_MLP,
-    replace(_PLAIN_MLP, name="gpt_neox"),
-    replace(_PLAIN_MLP, name="nemotron"),
-    replace(_PLAIN_MLP, name="phi", attention_bias=True),
-    replace(_PLAIN_MLP, name="starcoder2", attention_bias=True),
-    replace(_PLAIN_MLP, name="gpt2", fourfold_mlp=True),
-    replace(_PLAIN_MLP, name="gptj", fourfold_mlp=True),
-    replace(_PLAIN_MLP, name="gpt_neo", fourfold_mlp=True),
-    replace(_PLAIN_MLP, name="falcon", fourfold_mlp=True),
+    Family(
+        name="gpt_oss",
+        layout=layouts.gpt_oss,
+        mixes_experts=True,
+        alternating_windows=True,
+        attention_bias=True,
+        output_bias=True,
+        kernels=LigerKernels("gemma", rotary=False, gate=""),
+        refused="packed attention has no attention sinks",
+    ),
+    _MIXTRAL,
+    replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
+    replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
+    replace(
+        _MIXTRAL,
+        name="phimoe",
+        reads=frozenset({"lm_head_bias"}),
+        reads_attention_bias=True,
+        layout=layouts.routed,
+        output_bias=True,
+        biased_norms=True,
+    ),
+    Family(
+        name="nemotron", reads_mlp_bias=True, gated_mlp=False, output_bias=True, biased_norms=True, activation="relu2"
+    ),
+    # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
+    replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
+    replace(_LINEAR, name="qwen3_5_moe_text", also=("qwen3_5_moe",)),
+    _LINEAR,
+    Family(
+        name="lfm2",
+        layout=layouts_hybrid.short_convolutions,
+        tied_by_default=True,
+        refused="packed documents would run into each other in its short convolutions",
+    ),
+    _STATES,
+    replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_hybrid.nemotron_h),
+    replace(_LATENT, name="deepseek_v2"),
+    _LATENT,
+    replace(_LATENT, name="glm4_moe_lite"),
+    *(
+        Family(name=name, refused=_OLD)
+        for name in ("opt", "gpt_neox", "phi", "starcoder2", "gpt2", "gptj", "gpt_neo", "falcon")
+    ),
 )
 
 FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
+_NAMES: dict[str, Family] = {name: row for row in _ROWS for name in (row.name, *row.also)}
 _OTHER = Family(name="other")
-"""For a `model_type` without a row."""
+"""For a `model_type` without a row: no kernels, no GGUF files. No number is shown that was counted by it alone."""
+
+
+def known_family(model_type: str) -> Family | None:
+    """The row of a `model_type`, or None."""
+    return FAMILIES.get(model_type) or _NAMES.get(model_type)
 
 
 def family_of(model_type: str) -> Family:
-    """The row of a `model_type`, or that of a plain Llama without kernels and GGUF files."""
-    return FAMILIES.get(model_type, _OTHER)
+    """The row of a `model_type`, or one without kernels and GGUF files."""
+    return known_family(model_type) or _OTHER
+
+
+def nearest_family(model_type: str) -> str:
+    """The known name that resembles `model_type`; empty for none."""
+    close = difflib.get_close_matches(model_type, [*_NAMES], n=1, cutoff=0.6)
+    return close[0] if close else ""

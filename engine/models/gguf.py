@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import EngineError, ExitCode
-from engine.models.families import family_of
+from engine.models.families import known_family
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -101,7 +101,9 @@ def _tensor(stream: BinaryIO) -> tuple[str, tuple[tuple[int, ...], int]]:
 
 def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[int, ...], int]]) -> ModelSpec:
     family = str(metadata.get("general.architecture", ""))
-    kind = family_of(family)
+    kind = known_family(family)
+    if kind is None or kind.layout or kind.refused:
+        raise _unknown(path, family)
 
     def number(key: str, fallback: int | None = None) -> int:
         value = metadata.get(f"{family}.{key}", fallback)
@@ -135,6 +137,16 @@ def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[i
         licence=sanitize(str(metadata.get("general.license", "")), max_chars=40, single_line=True),
         source="gguf",
         path=str(path),
+    )
+
+
+def _unknown(path: Path, family: str) -> EngineError:
+    shown = sanitize(family, max_chars=40, single_line=True) or "none"
+    return EngineError(
+        f"the model file is of an architecture that cannot be read from GGUF here: {shown}",
+        code=ExitCode.MODEL,
+        where=sanitize(str(path), single_line=True),
+        hint="use a directory with config.json and safetensors",
     )
 
 

@@ -23,12 +23,14 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def resolve_model(ref: str, revision: str | None = None, base_dir: Path | None = None) -> ModelSpec:
+def resolve_model(
+    ref: str, revision: str | None = None, base_dir: Path | None = None, *, simulated: bool = False
+) -> ModelSpec:
     """The model that `ref` names; `path` is set where its files are on this machine.
 
     In this order: `demo`; a .gguf file or directory (relative to `base_dir`, else the working
     directory); a catalogue name, with or without its owner; a hub id in the local cache.
-    Raises EngineError(MODEL) with the nearest known name.
+    Raises EngineError(MODEL) with the nearest known name. `simulated`: as in `config.spec_from_config`.
     """
     shown = sanitize(ref, max_chars=200, single_line=True)
     if not ref.strip() or "\x00" in ref:
@@ -39,10 +41,10 @@ def resolve_model(ref: str, revision: str | None = None, base_dir: Path | None =
     if local.suffix == ".gguf" or local.is_file():
         return _file(local, shown)
     if local.is_dir():
-        return read_directory(local, name=ref, source="directory")
+        return read_directory(local, name=ref, source="directory", simulated=simulated)
     if _looks_like_path(ref):
         raise _error("no such model directory", shown, "check the path; it is relative to the profile")
-    return _hub(ref, revision, shown)
+    return _hub(ref, revision, shown, simulated)
 
 
 def local_path(ref: str, base_dir: Path | None = None) -> Path:
@@ -60,14 +62,16 @@ def local_path(ref: str, base_dir: Path | None = None) -> Path:
     return path
 
 
-def read_directory(directory: Path, *, name: str, source: str) -> ModelSpec:
+def read_directory(directory: Path, *, name: str, source: str, simulated: bool = False) -> ModelSpec:
     """Spec of a directory with config.json; parameters counted where safetensors files are there."""
     if not (directory / "config.json").is_file():
         where = sanitize(str(directory), single_line=True)
         raise _error("the directory holds no config.json", where, "give the directory with config.json and weights")
     config_path = directory / "config.json"
     path = str(directory.resolve())
-    spec = spec_from_config(read_config(config_path), name, sanitize(str(config_path)), source=source, path=path)
+    where = sanitize(str(config_path), single_line=True)
+    config = read_config(config_path)
+    spec = spec_from_config(config, name, where, source=source, path=path, simulated=simulated)
     counted = count_parameters(directory)
     if counted is None:
         return spec
@@ -88,14 +92,14 @@ def cached_snapshot(hub_id: str, revision: str | None = None) -> Path | None:
     return snapshot if snapshot and (snapshot / "config.json").is_file() else None
 
 
-def _hub(ref: str, revision: str | None, shown: str) -> ModelSpec:
+def _hub(ref: str, revision: str | None, shown: str, simulated: bool) -> ModelSpec:
     known = catalog_index().get(ref.lower())
     hub_id = known.name if known else ref
     snapshot = cached_snapshot(hub_id, revision)
     if known:
         return replace(known, path=str(snapshot)) if snapshot and known.path is None else known
     if snapshot:
-        return read_directory(snapshot, name=hub_id, source="cache")
+        return read_directory(snapshot, name=hub_id, source="cache", simulated=simulated)
     raise _unknown(ref, shown)
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from engine.models.families import Family, family_of
+from engine.models.layers import LayerGroup
 
 Shapes = Mapping[str, tuple[int, int]]
 """(in, out) of linear layers by name."""
@@ -43,6 +44,12 @@ class ModelSpec:
     sliding_window: int | None = None
     num_experts: int = 0
     num_experts_per_token: int = 0
+    shared_intermediate_size: int = 0
+    """Width of an expert, or of a dense part beside the experts, that every token meets."""
+    layer_groups: tuple[LayerGroup, ...] = ()
+    """Layers by kind, where not all are alike; empty = as the numbers above say."""
+    other_parameters: int = 0
+    """Outside of layers, embedding, output head and the last norm's weight: per-layer embeddings."""
     weights_dtype: str = "bfloat16"
     """dtype of the published weights; what the files hold."""
     parameters: int | None = None
@@ -66,6 +73,11 @@ class ModelSpec:
         """What its family does otherwise than Llama."""
         return family_of(self.family)
 
+    @property
+    def fuses_gate(self) -> bool:
+        """Whether gate and up are one matrix."""
+        return self.fused_projections or self.traits.fused_gate
+
     @cached_property
     def sizes(self) -> ModelSizes:
         """Shapes and parameter counts, computed at the first use."""
@@ -80,8 +92,10 @@ class ModelSizes:
     """Features of all query heads; differs from the hidden size where head_dim is set apart."""
     key_width: int
     """Features of all key (or value) heads."""
+    groups: tuple[LayerGroup, ...]
+    """All layers by kind."""
     linear_shapes: Shapes
-    """The linear layers of one block that can be quantized or carry an adapter.
+    """The linear layers of one block that can be quantized or carry an adapter; the widest where blocks differ.
 
     Experts are not among them: transformers 5 keeps them as one stacked parameter, which neither bitsandbytes nor
     PEFT's `all-linear` touches.
@@ -105,29 +119,55 @@ class ModelSizes:
 
 
 def _sizes(spec: ModelSpec) -> ModelSizes:
-    attention, mlp = _attention_shapes(spec), _mlp_shapes(spec)
-    shapes = attention if spec.num_experts else {**attention, **mlp}
-    layers, expert, router = spec.num_hidden_layers, _weights(mlp), spec.num_experts * spec.hidden_size
-    linear, experts = layers * _weights(shapes), layers * (spec.num_experts * expert + router)
-    met = layers * (spec.num_experts_per_token * expert + router) if spec.num_experts else 0
+    groups = spec.layer_groups or (_layers(spec),)
+    linear = sum(group.layers * group.linear_parameters for group in groups)
+    stacked = sum(group.layers * group.stacked for group in groups)
+    met = sum(group.layers * group.met for group in groups)
     embedding = spec.vocab_size * spec.hidden_size
     embeddings = embedding * (1 if spec.tie_word_embeddings else 2)
-    biases = layers * _layer_biases(spec)
-    small = layers * _layer_norms(spec) + biases + spec.hidden_size
-    computed = linear + experts + embeddings + small
+    last_norm = spec.hidden_size * (2 if spec.traits.biased_norms and not spec.layer_groups else 1)
+    small = sum(group.layers * group.small for group in groups) + last_norm
+    computed = linear + stacked + embeddings + small + spec.other_parameters
     return ModelSizes(
         query_width=_query_width(spec),
         key_width=_key_width(spec),
-        linear_shapes=MappingProxyType(shapes),
+        groups=groups,
+        linear_shapes=MappingProxyType(_widest(groups)),
         linear_parameters=linear,
-        expert_parameters=experts,
+        expert_parameters=stacked,
         embedding_parameters=embeddings,
         small_parameters=small,
-        bias_parameters=biases,
+        bias_parameters=sum(group.layers * group.biases for group in groups),
         computed_parameters=computed,
         total_parameters=spec.parameters or computed,
         active_parameters=linear + met + embedding,
     )
+
+
+def _layers(spec: ModelSpec) -> LayerGroup:
+    """All layers, from the numbers of one."""
+    attention, mlp, biases = _attention_shapes(spec), _mlp_shapes(spec), _layer_biases(spec)
+    shapes = attention if spec.num_experts else {**attention, **mlp}
+    expert, router = _weights(mlp), spec.num_experts * spec.hidden_size
+    return LayerGroup(
+        spec.num_hidden_layers,
+        tuple((name, *sides) for name, sides in shapes.items()),
+        stacked=spec.num_experts * expert + router if spec.num_experts else 0,
+        met=spec.num_experts_per_token * expert + router if spec.num_experts else 0,
+        small=_layer_norms(spec) + biases + spec.traits.single_weights,
+        biases=biases,
+    )
+
+
+def _widest(groups: tuple[LayerGroup, ...]) -> dict[str, tuple[int, int]]:
+    """The largest matrix of each name."""
+    found: dict[str, tuple[int, int]] = {}
+    for group in groups:
+        for name, n_in, n_out in group.linear:
+            n_known, m_known = found.get(name, (0, 0))
+            if n_in * n_out > n_known * m_known:
+                found[name] = (n_in, n_out)
+    return found
 
 
 def _query_width(spec: ModelSpec) -> int:
@@ -154,18 +194,20 @@ def _mlp_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     if not spec.gated_mlp:
         return {"up_proj": (hidden, inner), "down_proj": (inner, hidden)}
-    if spec.fused_projections:
+    if spec.fuses_gate:
         return {"gate_up_proj": (hidden, 2 * inner), "down_proj": (inner, hidden)}
     return {"gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden)}
 
 
 def _layer_norms(spec: ModelSpec) -> int:
     of_heads = {"": 0, "head": 2 * spec.head_dim, "width": _query_width(spec) + _key_width(spec)}
-    return spec.traits.norms_per_layer * spec.hidden_size + of_heads[spec.traits.query_key_norm]
+    width = spec.hidden_size * (2 if spec.traits.biased_norms else 1)
+    return spec.traits.norms_per_layer * width + of_heads[spec.traits.query_key_norm]
 
 
 def _layer_biases(spec: ModelSpec) -> int:
-    count = 2 * spec.intermediate_size + spec.hidden_size if spec.mlp_bias else 0
+    inner = spec.intermediate_size * (2 if spec.gated_mlp else 1)
+    count = inner + spec.hidden_size if spec.mlp_bias else 0
     if spec.attention_bias:
         count += _query_width(spec) + 2 * _key_width(spec)
         count += spec.hidden_size if spec.traits.output_bias else 0

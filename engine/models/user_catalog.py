@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.models.families import known_family
+from engine.models.layers import LayerGroup
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -96,11 +98,16 @@ def _entry(name: str, values: Any) -> ModelSpec:
     missing = [key for key in _SIZES if key not in values] + ([] if "family" in values else ["family"])
     if missing:
         raise _damaged(f"lacks {', '.join(missing)} of '{name}'")
-    spec = ModelSpec(name=name, **{key: _frozen(value) for key, value in values.items()})
+    row = known_family(values["family"])
+    if row is None or row.refused:
+        raise _damaged(f"names a family that cannot be counted or trained here, '{values['family']}' of '{name}'")
+    spec = ModelSpec(name=name, **{key: _frozen(key, value) for key, value in values.items()})
     return spec if spec.path is None or os.path.exists(spec.path) else replace(spec, path=None)
 
 
 def _is_valid(key: str, kind: str, value: Any) -> bool:
+    if key == "layer_groups":
+        return isinstance(value, list) and all(_is_group(item) for item in value)
     if kind.startswith("tuple"):
         return isinstance(value, list) and all(_is_text(item) for item in value)
     if kind == "bool":
@@ -112,11 +119,24 @@ def _is_valid(key: str, kind: str, value: Any) -> bool:
     return _is_text(value)
 
 
+def _is_group(value: Any) -> bool:
+    """Whether `value` is a `LayerGroup`: numbers but for the linear layers, each a name and two sizes."""
+    if not isinstance(value, list) or len(value) != len(LayerGroup._fields) or not isinstance(value[1], list):
+        return False
+    linear = all(isinstance(item, list) and len(item) == 3 and _is_text(item[0]) for item in value[1])
+    numbers = [value[0], *value[2:], *(side for item in value[1] if linear for side in item[1:])]
+    return linear and all(
+        isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= _LIMIT for each in numbers
+    )
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and "\n" not in value and sanitize(value, max_chars=4096) == value
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(key: str, value: Any) -> Any:
+    if key == "layer_groups":
+        return tuple(LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:]) for group in value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -98,8 +98,9 @@ def model_of(reference: str) -> tuple[ModelSpec, dict[str, Any] | None]:
     if path.suffix == ".json":
         config = read_config(path)
         name = path.parent.name or "model"
-        return spec_from_config(config, name, str(path), source="directory", path=str(path.parent)), config
-    spec = resolve_model(reference)
+        place = str(path.parent)
+        return spec_from_config(config, name, str(path), source="directory", path=place, simulated=True), config
+    spec = resolve_model(reference, simulated=True)
     if spec.path and Path(spec.path, "config.json").is_file():
         return spec, read_config(Path(spec.path, "config.json"))
     return spec, None

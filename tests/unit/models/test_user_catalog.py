@@ -167,6 +167,38 @@ def test_only_own_models_can_be_removed() -> None:
     assert refusal("remove", "Qwen/Qwen3-8B").where == "Qwen/Qwen3-8B"
 
 
+def test_layers_of_several_kinds_are_kept(tmp_path: Path) -> None:
+    told = {
+        "num_hidden_layers": 6,
+        "num_key_value_heads": 2,
+        "vocab_size_per_layer_input": 100,
+        "hidden_size_per_layer_input": 8,
+    }
+    directory = write_model(tmp_path / "gemma", {**LLAMA, "model_type": "gemma4_text", **told})
+    before = resolve_model(str(directory)).sizes
+    assert run("add", str(directory), "--name", "own").exit_code == 0
+    forget_catalog()
+    (found,) = read_user_catalog()
+    assert len(found.layer_groups) == 2
+    assert found.sizes == before
+
+
+@pytest.mark.parametrize(
+    "groups", ["[1]", "[[1, [['q', 1]], 0, 0, 0, 0]]", "[[1, 2, 0, 0, 0, 0]]", "[[1, [], -1, 0, 0, 0]]"]
+)
+def test_damaged_layers_are_told(tmp_path: Path, groups: str) -> None:
+    run("add", str(write_model(tmp_path / "m", LLAMA)), "--name", "own")
+    damage(user_catalog_path().read_text() + f"layer_groups = {groups}\n")
+    assert "layer_groups" in str(catalog_problem())
+
+
+@pytest.mark.parametrize("family", ["from_tomorrow", "nemotron_h"])
+def test_an_own_model_of_a_family_without_numbers_is_told(tmp_path: Path, family: str) -> None:
+    run("add", str(write_model(tmp_path / "m", LLAMA)), "--name", "own")
+    damage(user_catalog_path().read_text().replace('"llama"', f'"{family}"'))
+    assert family in str(catalog_problem())
+
+
 def test_everything_written_is_read_back() -> None:
     user_catalog_path().parent.mkdir(parents=True)
     user_catalog_path().write_text(format_user_catalog(shipped_catalog()))

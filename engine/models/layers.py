@@ -1,0 +1,57 @@
+"""What one kind of layer holds, and the layers of a model in which not all are of one kind.
+
+Plain whole numbers, so that a model of a person's own list keeps them in a file. Not here: how a family's layers follow
+from its configuration (`layouts.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class LayerGroup(NamedTuple):
+    """Layers of one kind."""
+
+    layers: int
+    linear: tuple[tuple[str, int, int], ...]
+    """(name, in, out) of linear layers: what can be quantized or carry an adapter."""
+    stacked: int = 0
+    """Weights in no linear layer: experts with their routers, short convolutions."""
+    met: int = 0
+    """Of those, what a token is multiplied with."""
+    small: int = 0
+    """Norm weights, biases and single numbers."""
+    biases: int = 0
+    """Of those, the biases of linear layers."""
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the linear layers of one such layer."""
+        return sum(n_in * n_out for _, n_in, n_out in self.linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A model's layers by kind, and what its configuration means where names differ from Llama's."""
+
+    groups: tuple[LayerGroup, ...]
+    other_parameters: int = 0
+    """Outside of layers, embedding, output head and the last norm's weight."""
+    intermediate_size: int = 0
+    """Of a dense feed-forward part or of one expert, the widest; 0 = as the configuration says."""
+    shared_intermediate_size: int = 0
+    """Of the expert that every token meets."""
+    head_dim: int = 0
+    """The widest; 0 = as the configuration says."""
+    num_experts: int = 0
+    num_experts_per_token: int = 0
+
+
+def grouped(layers: list[LayerGroup]) -> tuple[LayerGroup, ...]:
+    """Equal layers as one group each, in the order of their first one."""
+    counts: dict[LayerGroup, int] = {}
+    for layer in layers:
+        one = layer._replace(layers=1)
+        counts[one] = counts.get(one, 0) + layer.layers
+    return tuple(layer._replace(layers=count) for layer, count in counts.items())

@@ -99,10 +99,12 @@ def _parameters(found: Family, model: Path) -> str:
 def _count(config: Any) -> int:
     """Parameters of the text model with its head."""
     import torch
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
     text = config.get_text_config()
     with torch.device("meta"):
+        if type(text) in AutoModelForCausalLM._model_mapping:
+            return int(AutoModelForCausalLM.from_config(text).num_parameters())
         model = AutoModel.from_config(text)
     tied = getattr(text, "tie_word_embeddings", config.tie_word_embeddings)
     head = 0 if tied else text.vocab_size * text.hidden_size

@@ -40,7 +40,7 @@ class Listing:
     released: str
     """Year and month, `2025-08`."""
     modality: str = "text"
-    """What the checkpoint takes: `text`, or `text+image` where only its text part is tuned."""
+    """What the checkpoint takes: `text`, or `text+image` and `text+image+audio` where only its text part is tuned."""
     checked: str = ""
     """Public sources which its dimensions were compared with; empty for none."""
 
@@ -133,8 +133,17 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
         count, active = row["experts"]
         config |= {"num_experts": count, "num_local_experts": count, "num_experts_per_tok": active}
         config["moe_intermediate_size"] = config["intermediate_size"]
+    if "full_every" in row or "kind" in row:
+        config["layer_types"] = _kinds(config["num_hidden_layers"], row.get("full_every", 0), row.get("kind", ""))
     more: dict[str, Any] = row.get("more", {})
     return config | more
+
+
+def _kinds(layers: int, full_every: int, kind: str) -> list[str]:
+    """`layer_types`: each `full_every`th attends to all tokens and the others to a window, or all are of one kind."""
+    if kind:
+        return [kind] * layers
+    return ["sliding_attention" if number % full_every else "full_attention" for number in range(1, layers + 1)]
 
 
 def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:

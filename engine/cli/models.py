@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json, table, width
+from engine.cli.common import json_option, line, note, print_json, table, warn, width
 from engine.cli.flags import group_flags
 from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
@@ -52,7 +52,7 @@ def list_(
     word: str | None, family: str | None, max_parameters: float | None, licence: str | None, as_json: bool
 ) -> None:
     """List known models, newest first; WORD is a part of a name or a use such as 'code'."""
-    own = {spec.name for spec in _own()}
+    own = _own_names()
     filters = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
     matches = [
         spec
@@ -77,7 +77,7 @@ def show(name: str, as_json: bool) -> None:
     from engine.models.catalog import listing_of
     from engine.models.resolve import resolve_model
 
-    own = {spec.name for spec in _own()}
+    own = _own_names()
     spec = resolve_model(name)
     is_own = spec.name in own
     listed = None if is_own else listing_of(spec.name)
@@ -135,9 +135,19 @@ def remove(name: str, as_json: bool) -> None:
 
 
 def _own() -> tuple[ModelSpec, ...]:
-    from engine.models.user_catalog import read_user_catalog
+    """All entries of the person's file, also those that are of no use here: what is written keeps them."""
+    from engine.models.user_catalog import read_entries
 
-    return read_user_catalog()
+    return read_entries()
+
+
+def _own_names() -> set[str]:
+    """Names of the person's models that can be used, with a warning for the others."""
+    from engine.models.user_catalog import read_user_catalog, unusable_entries
+
+    if problem := unusable_entries():
+        warn(problem)
+    return {spec.name for spec in read_user_catalog()}
 
 
 def _known() -> tuple[ModelSpec, ...]:

@@ -85,7 +85,7 @@ def _attention_bytes(spec: ModelSpec, width: int, rows: int, length: int) -> int
 
 def _head_bytes(spec: ModelSpec, shape: TrainingShape, tokens: int) -> int:
     """Final hidden states, those that are scored, and one chunk of fp32 logits with their log-probabilities."""
-    logits = min(_LOGITS_BYTES, 4 * tokens * spec.vocab_size) * (3 if spec.traits.soft_caps else 2)
+    logits = min(_LOGITS_BYTES, 4 * tokens * spec.vocab_size) * (3 if spec.has_capped_logits else 2)
     return 2 * tokens * spec.hidden_size * compute_width(shape) + logits
 
 

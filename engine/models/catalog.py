@@ -17,7 +17,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
-from engine.models.user_catalog import read_user_catalog
+from engine.models.user_catalog import read_user_catalog, unusable_entries
 
 CATALOG_PATH = Path(__file__).with_name("catalog.json")
 EDITED_PATH = CATALOG_PATH.with_suffix(".toml")
@@ -49,8 +49,8 @@ class Listing:
 def load_catalog() -> tuple[ModelSpec, ...]:
     """Every known model: the shipped ones in the order of the file, then a person's own.
 
-    An own model of a shipped name stands in its place. A damaged file of own models counts as
-    empty here; whoever shows the list tells of it with `catalog_problem`.
+    An own model of a shipped name stands in its place. A damaged file of own models counts as empty here, and a model
+    of a family that is of no use is left out; whoever shows the list tells of it with `catalog_problem`.
     """
     merged = {spec.name.lower(): spec for spec in shipped_catalog()}
     with suppress(EngineError):
@@ -59,12 +59,11 @@ def load_catalog() -> tuple[ModelSpec, ...]:
 
 
 def catalog_problem() -> EngineError | None:
-    """Why a person's own models are missing from `load_catalog`, or None."""
+    """Why a person's own models, or some of them, are missing from `load_catalog`; or None."""
     try:
-        read_user_catalog()
+        return unusable_entries()
     except EngineError as error:
         return error
-    return None
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ from engine.models.numbers import refuse as _refuse
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
+_CAP = "final_logit_softcapping"
 MAX_CONFIG_BYTES = 4 * 1024**2
 _NOT_CAUSAL = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert"}
@@ -106,6 +107,7 @@ def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: s
         gated_mlp=family.gated_mlp,
         fused_projections=family.fused_projections,
         sliding_window=_window(numbers),
+        caps_logits=bool(text[_CAP]) if _CAP in text else None,
         num_experts=layout.num_experts or (0 if family.layout else numbers.experts),
         num_experts_per_token=layout.num_experts_per_token or numbers.count("num_experts_per_tok"),
         shared_intermediate_size=layout.shared_intermediate_size,

@@ -42,6 +42,8 @@ class ModelSpec:
     fused_projections: bool = False
     """True where qkv and gate_up are single matrices (phi3)."""
     sliding_window: int | None = None
+    caps_logits: bool | None = None
+    """Whether logits pass a soft cap; `None` = as its family does."""
     num_experts: int = 0
     num_experts_per_token: int = 0
     shared_intermediate_size: int = 0
@@ -80,6 +82,11 @@ class ModelSpec:
     def fuses_gate(self) -> bool:
         """Whether gate and up are one matrix."""
         return self.fused_projections or self.traits.fused_gate
+
+    @property
+    def has_capped_logits(self) -> bool:
+        """Whether logits pass a soft cap."""
+        return self.traits.caps_logits if self.caps_logits is None else self.caps_logits
 
     @cached_property
     def sizes(self) -> ModelSizes:

@@ -57,7 +57,7 @@ def list_(
     matches = [
         spec
         for spec in _newest_first(_known(), own)
-        if _matches(spec, *filters) and (max_parameters is None or spec.sizes.total_parameters <= max_parameters)
+        if _matches(spec, *filters) and (max_parameters is None or spec.sizes.loaded_parameters <= max_parameters)
     ]
     rows = [row(spec, own) for spec in matches]
     if as_json:
@@ -164,7 +164,7 @@ def _newest_first(specs: Iterable[ModelSpec], own: set[str]) -> list[ModelSpec]:
         listed = listing_of(spec.name)
         return listed.released if listed and spec.name not in own else "9999-99"
 
-    by_size = sorted(specs, key=lambda spec: (spec.sizes.total_parameters, spec.name))
+    by_size = sorted(specs, key=lambda spec: (spec.sizes.loaded_parameters, spec.name))
     return sorted(by_size, key=released, reverse=True)
 
 
@@ -270,7 +270,8 @@ def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
     return {
         "name": spec.name,
         "family": spec.family,
-        "parameters": spec.sizes.total_parameters,
+        "parameters": spec.sizes.loaded_parameters,
+        "tower_parameters": spec.sizes.tower_parameters,
         "context": spec.max_position_embeddings,
         "licence": spec.licence,
         "gated": spec.gated,
@@ -297,7 +298,8 @@ def breakdown(spec: ModelSpec) -> dict[str, int]:
         "embeddings": spec.sizes.embedding_parameters,
         "norms": spec.sizes.small_parameters,
         "computed": spec.sizes.computed_parameters,
-        "total": spec.sizes.total_parameters,
+        "towers": spec.sizes.tower_parameters,
+        "total": spec.sizes.loaded_parameters,
         "active": spec.sizes.active_parameters,
     }
 

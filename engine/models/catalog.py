@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, ExitCode
 from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
 from engine.models.user_catalog import read_user_catalog, unusable_entries
@@ -72,6 +72,17 @@ def shipped_catalog() -> tuple[ModelSpec, ...]:
     models, architectures = _shipped()["models"], _shipped()["architecture"]
     counted = {name: _architecture(name, row) for name, row in architectures.items()}
     return tuple(_spec(name, row, counted[row["architecture"]]) for name, row in models.items())
+
+
+def shipped_config(spec: ModelSpec) -> dict[str, Any]:
+    """The config.json that a shipped model stands for; EngineError(MODEL) for a model that is not shipped."""
+    row = _shipped()["models"].get(spec.name)
+    if row is None:
+        hint = "give the directory with its config.json"
+        raise EngineError(
+            "the model's parts are not known by its name", code=ExitCode.MODEL, where=spec.name, hint=hint
+        )
+    return config_of(_shipped()["architecture"][row["architecture"]])
 
 
 def listing_of(name: str) -> Listing | None:
@@ -133,7 +144,14 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
         config |= {"num_experts": count, "num_local_experts": count, "num_experts_per_tok": active}
         config["moe_intermediate_size"] = config["intermediate_size"]
     more: dict[str, Any] = row.get("more", {})
-    return config | more
+    return _wrapped(config | more, row) if "wrapper" in row else config | more
+
+
+def _wrapped(text: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint that also sees, around that of its text model."""
+    parts = {key: row[short] for short, key in (("vision", "vision_config"), ("audio", "audio_config")) if short in row}
+    tied = bool(row.get("tied", False))
+    return {"model_type": row["wrapper"], "tie_word_embeddings": tied, "text_config": text, **parts}
 
 
 def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:

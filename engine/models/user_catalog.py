@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{
 _HEADER = "# Models of your own, beside the shipped list. Written anew by 'engine models add' and 'remove'.\n"
 _SIZES = tuple(field.name for field in fields(ModelSpec) if field.type == "int")[:8]
 _NONE_OR = " | None"
+_GROUPS = ("layer_groups", "tower_groups")
 
 
 def user_catalog_path() -> Path:
@@ -132,7 +133,7 @@ def _entry(name: str, values: Any) -> ModelSpec:
 
 
 def _is_valid(key: str, kind: str, value: Any) -> bool:
-    if key == "layer_groups":
+    if key in _GROUPS:
         return isinstance(value, list) and all(_is_group(item) for item in value)
     if kind.startswith("tuple"):
         return isinstance(value, list) and all(_is_text(item) for item in value)
@@ -161,7 +162,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _frozen(key: str, value: Any) -> Any:
-    if key == "layer_groups":
+    if key in _GROUPS:
         return groups_from(value)
     return tuple(value) if isinstance(value, list) else value
 

@@ -14,7 +14,15 @@ from engine.hardware.machine import Gpu
 from engine.memory import activations, device, experts, loss, resident
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
-from engine.memory.resident import States, compute_width, largest_matrix_bytes, states, targeted_shapes, weight_bytes
+from engine.memory.resident import (
+    States,
+    compute_width,
+    largest_matrix_bytes,
+    states,
+    targeted_shapes,
+    tower_bytes,
+    weight_bytes,
+)
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
 
@@ -105,10 +113,11 @@ def _calibrated(found: Peak, calibration: Calibration, spec: ModelSpec, shape: T
 
 
 def base_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
-    """Weights of the base model as this shape stores them; full fp16 training keeps fp32 weights."""
+    """All weights that this shape loads, with towers; full fp16 training keeps fp32 weights of what learns."""
     width = 4 if shape.method == "full" and shape.compute_dtype == "fp16" else compute_width(shape)
     quantization = "none" if learns_whole(shape) else shape.quantization
-    return weight_bytes(spec, quantization, shape.double_quant, width)
+    towers = tower_bytes(spec, quantization, shape.double_quant, compute_width(shape))
+    return weight_bytes(spec, quantization, shape.double_quant, width) + towers
 
 
 def resting_bytes(spec: ModelSpec, shape: TrainingShape) -> int:

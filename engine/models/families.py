@@ -123,7 +123,9 @@ class Family:
     scales_stream: bool = False
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
     soft_caps: bool = False
-    """Whether logits and attention scores pass a soft cap."""
+    """Whether attention scores pass a soft cap."""
+    caps_logits: bool = False
+    """Whether logits pass one where the configuration does not say."""
     overflows_fp16: bool = False
     """Whether activations leave the range of fp16."""
     kernels: LigerKernels | None = None
@@ -283,6 +285,7 @@ _ROWS = (
         _GEMMA2,
         checked=True,
         soft_caps=True,
+        caps_logits=True,
         kernels=_POST_NORM,
         gguf=Gguf("gemma2", shifts_norms=True, knows_windows=True),
     ),
@@ -305,7 +308,7 @@ _ROWS = (
         layout=layouts_gemma.gemma3n,
         reads=_GEMMA4_KEYS | {"altup_*", "laurel_rank"},
         mixes_experts=False,
-        soft_caps=True,
+        caps_logits=True,
         kernels=None,
         refused="the memory of its several streams (AltUp, LAuReL) was not worked out",
     ),

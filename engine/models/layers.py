@@ -48,6 +48,11 @@ class Layout:
     num_experts_per_token: int = 0
 
 
+def parameters_in(groups: tuple[LayerGroup, ...]) -> int:
+    """Weights and biases of layers by kind."""
+    return sum(group.layers * (group.linear_parameters + group.stacked + group.small) for group in groups)
+
+
 def groups_from(lists: list[Any]) -> tuple[LayerGroup, ...]:
     """Groups as JSON and TOML hold them. Raises TypeError for other lists."""
     return tuple(LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:]) for group in lists)

@@ -16,6 +16,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.memory.experts import stacks
 from engine.memory.recompute import ATTENTION, OFFLOAD
 from engine.models.spec import ModelSpec
+from engine.models.wrapper_rows import no_class, scores_texts
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
@@ -229,6 +230,16 @@ def _module_names(context: Context) -> Iterator[Finding]:
             yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
 
 
+def _reward(context: Context) -> Iterator[Finding]:
+    """A reward model needs a class with a head for scores, which few checkpoints that also see have."""
+    spec, loaded = context.spec, context.loaded
+    if spec is None or context.profile.train.objective != "reward" or context.profile.model.trust_remote_code:
+        return
+    if loaded.is_sound("train.objective") and not scores_texts(spec.wrapper):
+        error = no_class(spec.wrapper, "scores texts")
+        yield finding(loaded, "model.name_or_path", error.message, error.hint, code=error.code)
+
+
 def _frozen_layers(context: Context) -> Iterator[Finding]:
     tuning, spec = context.profile.tuning, context.spec
     if spec is None or tuning.method != "freeze" or not context.loaded.is_given("tuning.trainable_layers"):
@@ -277,6 +288,7 @@ CHECKS = (
     _context_length,
     _module_names,
     _experts,
+    _reward,
     _frozen_layers,
     _encoder,
     _remote_code,

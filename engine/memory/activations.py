@@ -323,6 +323,7 @@ def one_layer_bytes(
         experts.at_work_bytes(spec, shape, recomputed=recomputed)
         if matrix_bytes or not experts.are_packed(spec, shape)
         else 0,
+        experts.gate_bytes(spec, shape, recomputed=recomputed),
     )
     return scratch + (recomputed_bytes(spec, shape, cost) if recomputed else 0)
 
@@ -387,6 +388,7 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
     if spec.num_experts:
         # Gate and up, activation and each expert's output; trained experts also need their two inputs.
         inners, outers = (4, 2) if full else (3, 1)
+        inners += experts.clamped_halves(spec)
         routed = (
             spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
         )

@@ -173,6 +173,9 @@ def _moments(
     arriving = hidden if shape.offload_inputs else 0
     bottom = _layer(Moment("layer", last, below, arriving, working), spec, shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
+    # The first layer that is computed again, where the last one is not.
+    others = kept - activations.whole_layer_bytes(spec, shape, cost)
+    second = _layer(Moment("layer", first, others, hidden, working), spec, shape, cost, matrix, True)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
         Moment("loss", held, kept, 2 * hidden + loss.head_backward_bytes(spec, shape), working),
@@ -184,6 +187,7 @@ def _moments(
             working,
         ),
         top,
+        *((second,) if keeps_last else ()),
         bottom,
         Moment("layer", learned.gradients_bytes, embedding, 0, working),
         Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),

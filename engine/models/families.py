@@ -122,6 +122,8 @@ class Family:
     """Pairs of cosine and sine: two where windowed layers turn at another rate."""
     scales_stream: bool = False
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
+    clamps_gate: bool = False
+    """Whether experts clamp gate and up before their product, one operator after the other (gpt-oss)."""
     soft_caps: bool = False
     """Whether attention scores pass a soft cap."""
     caps_logits: bool = False
@@ -374,8 +376,8 @@ _ROWS = (
         alternating_windows=True,
         attention_bias=True,
         output_bias=True,
+        clamps_gate=True,
         kernels=LigerKernels("gemma", rotary=False, gate=""),
-        refused="packed attention has no attention sinks",
     ),
     _MIXTRAL,
     replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),

@@ -69,8 +69,7 @@ def tiny(family: str, dtype: torch.dtype = torch.float32, **more: Any) -> Any:
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **{**SIZES, **OPTIONS[family], **more})
-    implementation = "eager" if family == "gpt_oss" else attention.NAME
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
     model.config.use_cache = False
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -28,7 +28,8 @@ def stacks(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
 @lru_cache(maxsize=2048)
 def expert_width(spec: ModelSpec) -> int:
     """Inner width of one expert: of the layers with experts, whose dense neighbors may be wider."""
-    stacked = next((group.stacked for group in spec.sizes.groups if group.stacked), 0)
+    # A linear attention layer's stacked weights hold its convolution too.
+    stacked = next((group.stacked for group in spec.sizes.groups if group.stacked and not group.delta), 0)
     one = stacked // max(1, spec.num_experts) - spec.hidden_size
     return one // (3 * spec.hidden_size)
 

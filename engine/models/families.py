@@ -75,6 +75,8 @@ class Family:
     """Whether there may be experts."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
+    packs_with: tuple[str, ...] = ()
+    """Distributions whose GPU kernels keep packed documents apart; without them it trains one document a row."""
     refused: str = ""
     """Why it cannot be trained; empty where it can."""
     checked: bool = False
@@ -124,6 +126,8 @@ class Family:
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
     clamps_gate: bool = False
     """Whether experts clamp gate and up before their product, one operator after the other (gpt-oss)."""
+    gates_attention: bool = False
+    """Whether attention's output is multiplied by a gate that the query's projection also gives."""
     soft_caps: bool = False
     """Whether attention scores pass a soft cap."""
     caps_logits: bool = False
@@ -198,9 +202,13 @@ _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True
 _LINEAR = Family(
     name="qwen3_next",
     layout=layouts_hybrid.qwen_linear,
+    layer_kinds=ATTENTION_LAYERS | {"linear_attention"},
+    reads=frozenset({"linear_*", "shared_expert_intermediate_size"}),
     mixes_experts=True,
     query_key_norm="head",
-    refused="packed documents would run into each other in its linear attention layers",
+    norm_product_fp32=True,
+    gates_attention=True,
+    packs_with=("flash-linear-attention", "causal-conv1d"),
 )
 _STATES = Family(
     name="falcon_h1",

@@ -31,8 +31,8 @@ def answer(name: str) -> EngineError:
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("allenai/Olmo-Hybrid-7B", "allenai/OLMo-2-1124-7B-Instruct"),
-        ("olmo-hybrid-7b-base", "allenai/OLMo-2-1124-7B"),
+        ("allenai/Olmo-Hybrid-7B", "allenai/Olmo-3-7B-Instruct"),
+        ("olmo-hybrid-7b-base", "allenai/Olmo-3-1025-7B"),
     ],
 )
 def test_a_model_that_cannot_be_trained_names_the_nearest_that_can(name: str, first: str) -> None:

@@ -147,7 +147,7 @@ class CardWatch:
             memory_clock_mhz=_clock(session, handle, "nvmlDeviceGetClockInfo", _MEMORY),
             memory_clock_most_mhz=fixed.memory_clock_most_mhz,
             slowdown_c=fixed.slowdown_c,
-            slowed_by=_slowed_by(session, handle),
+            slowed_by=slowed_by(session, handle),
             received_bytes_s=_traffic(session, handle, "NVML_PCIE_UTIL_RX_BYTES"),
             sent_bytes_s=_traffic(session, handle, "NVML_PCIE_UTIL_TX_BYTES"),
             pcie_generation=_whole(session.value("nvmlDeviceGetCurrPcieLinkGeneration", handle)),
@@ -184,8 +184,8 @@ def _clock(session: Session, handle: Any, query: str, kind: str) -> int | None:
     return _whole(session.value(query, handle, _constant(session, kind)))
 
 
-def _slowed_by(session: Session, handle: Any) -> tuple[str, ...]:
-    """Under its new name, or the one before driver 535."""
+def slowed_by(session: Session, handle: Any) -> tuple[str, ...]:
+    """What keeps a card's clocks down, in words; asked by its new name, or the one before driver 535."""
     reasons = session.value("nvmlDeviceGetCurrentClocksEventReasons", handle)
     if reasons is None:
         reasons = session.value("nvmlDeviceGetCurrentClocksThrottleReasons", handle)

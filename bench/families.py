@@ -92,23 +92,20 @@ def _parameters(found: Family, model: Path) -> str:
     from engine.models.resolve import resolve_model
 
     found.parameters = _count(family_models.tiny_config(found.name))
-    counted = resolve_model(str(model)).sizes.computed_parameters
+    sizes = resolve_model(str(model)).sizes
+    counted = sizes.computed_parameters + sizes.tower_parameters
     return YES if counted == found.parameters else f"{counted / found.parameters - 1:+.1%}"
 
 
 def _count(config: Any) -> int:
-    """Parameters of the text model with its head."""
+    """Parameters of the model as it is loaded, with its head and towers."""
     import torch
-    from transformers import AutoModel, AutoModelForCausalLM
 
-    text = config.get_text_config()
+    from engine.modeling.wrappers import generating_class
+
     with torch.device("meta"):
-        if type(text) in AutoModelForCausalLM._model_mapping:
-            return int(AutoModelForCausalLM.from_config(text).num_parameters())
-        model = AutoModel.from_config(text)
-    tied = getattr(text, "tie_word_embeddings", config.tie_word_embeddings)
-    head = 0 if tied else text.vocab_size * text.hidden_size
-    return head + sum(each.numel() for each in model.parameters())
+        model = generating_class(config).from_config(config)
+    return sum(each.numel() for each in model.parameters())
 
 
 def _memory(found: Family) -> str:

@@ -171,9 +171,9 @@ def tiny_config(name: str, tokens: Options | None = None) -> Any:
 
 
 def medium_config(name: str) -> Any:
-    """The text side's blocks at a width where a step's memory is not all rounding."""
+    """The same blocks wide enough for a step's memory to mean something, with towers as their class has them."""
     tokens = {"vocab_size": 32_000, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    return _config(str(TYPES[name].get("text", name)), MEDIUM, tokens)
+    return _config(name, MEDIUM, tokens)
 
 
 def known_tokens() -> Options:
@@ -209,8 +209,9 @@ def _config(name: str, sizes: Options, tokens: Options) -> Any:
     inner.pop("text", None)
     if text is None:
         return AutoConfig.for_model(name, **inner)
-    vision = {"vision_config": _VISION[name]} if name in _VISION else {}
-    return AutoConfig.for_model(name, text_config=inner, **vision)
+    vision = _VISION.get(name, {}) if sizes is SIZES else {}
+    ends = {"out_hidden_size": inner["hidden_size"]} if name.startswith("qwen") else {}
+    return AutoConfig.for_model(name, text_config=inner, vision_config={**vision, **ends})
 
 
 def _fitted(options: Options) -> Options:
@@ -222,4 +223,13 @@ def _fitted(options: Options) -> Options:
         if key in ("layer_types", "no_rope_layers", "mlp_layer_types", "layers_block_type") and value
     }
     more = {"vocab_size_per_layer_input": options["vocab_size"]} if "vocab_size_per_layer_input" in options else {}
-    return {**options, **repeated, **more}
+    return {**options, **repeated, **more, **_turned(options)}
+
+
+def _turned(options: Options) -> Options:
+    """Sections of a rotation for places in images, which fill half a head."""
+    turning = options.get("rope_parameters", {})
+    if "mrope_section" not in turning:
+        return {}
+    parts = [part * options["head_dim"] // SIZES["head_dim"] for part in turning["mrope_section"]]
+    return {"rope_parameters": {**turning, "mrope_section": parts}}

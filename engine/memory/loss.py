@@ -19,7 +19,7 @@ ADAPTED_LOGIT_BYTES = 12
 RECOMPUTED_LOGIT_BYTES = 12
 """In the backward pass of a head called as a module: fp32 logits, log-probabilities and gradient."""
 CAPPED_LOGIT_BYTES = 20
-"""With a soft cap (Gemma 2): logits, tanh, its square, slope and capped logits in fp32."""
+"""With a soft cap (Gemma 2, 3n and 4): logits, tanh, its square, slope and capped logits in fp32."""
 
 
 def has_kernel(spec: ModelSpec, shape: TrainingShape) -> bool:
@@ -40,7 +40,7 @@ def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
         return rows * spec.vocab_size * compute_width(shape) * (1 + adapts(shape, "lm_head"))
     called = adapts(shape, "lm_head") or spec.traits.biased_head
     per_logit = ADAPTED_LOGIT_BYTES if called else LOGIT_BYTES
-    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.traits.soft_caps else per_logit)
+    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.has_capped_logits else per_logit)
 
 
 def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -48,7 +48,7 @@ def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     rows = min(shape.micro_batch * shape.max_length, chunk_tokens(spec, shape))
     if has_kernel(spec, shape):
         return rows * spec.vocab_size * compute_width(shape)
-    per_logit = (4 if shape.compute_dtype == "fp32" else 6) + (4 if spec.traits.soft_caps else 0)
+    per_logit = (4 if shape.compute_dtype == "fp32" else 6) + (4 if spec.has_capped_logits else 0)
     return rows * spec.vocab_size * per_logit
 
 

@@ -257,6 +257,19 @@ def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: 
 
 
 @lru_cache(maxsize=2048)
+def tower_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: int) -> int:
+    """Towers and projectors, frozen: linear layers quantized as those of the text model are, the rest as it is."""
+    if quantization == "none":
+        return spec.sizes.tower_parameters * width
+    matrices = [(group.layers, *sides) for group in spec.tower_groups for _, *sides in group.linear]
+    packed = sum(
+        layers * matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for layers, n_in, n_out in matrices
+    )
+    rest = spec.sizes.tower_parameters - sum(layers * n_in * n_out for layers, n_in, n_out in matrices)
+    return packed + rest * width
+
+
+@lru_cache(maxsize=2048)
 def largest_matrix_bytes(spec: ModelSpec, width: int) -> int:
     """The largest linear layer in the compute dtype: what dequantizing or loading one needs at once."""
     return max(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()) * width

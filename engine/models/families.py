@@ -75,6 +75,8 @@ class Family:
     """Whether there may be experts."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
+    packs_with: tuple[str, ...] = ()
+    """Distributions whose GPU kernels keep packed documents apart; without them it trains one document a row."""
     refused: str = ""
     """Why it cannot be trained; empty where it can."""
     checked: bool = False
@@ -122,8 +124,14 @@ class Family:
     """Pairs of cosine and sine: two where windowed layers turn at another rate."""
     scales_stream: bool = False
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
+    clamps_gate: bool = False
+    """Whether experts clamp gate and up before their product, one operator after the other (gpt-oss)."""
+    gates_attention: bool = False
+    """Whether attention's output is multiplied by a gate that the query's projection also gives."""
     soft_caps: bool = False
-    """Whether logits and attention scores pass a soft cap."""
+    """Whether attention scores pass a soft cap."""
+    caps_logits: bool = False
+    """Whether logits pass one where the configuration does not say."""
     overflows_fp16: bool = False
     """Whether activations leave the range of fp16."""
     kernels: LigerKernels | None = None
@@ -194,9 +202,13 @@ _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True
 _LINEAR = Family(
     name="qwen3_next",
     layout=layouts_hybrid.qwen_linear,
+    layer_kinds=ATTENTION_LAYERS | {"linear_attention"},
+    reads=frozenset({"linear_*", "shared_expert_intermediate_size"}),
     mixes_experts=True,
     query_key_norm="head",
-    refused="packed documents would run into each other in its linear attention layers",
+    norm_product_fp32=True,
+    gates_attention=True,
+    packs_with=("flash-linear-attention", "causal-conv1d"),
 )
 _STATES = Family(
     name="falcon_h1",
@@ -283,6 +295,7 @@ _ROWS = (
         _GEMMA2,
         checked=True,
         soft_caps=True,
+        caps_logits=True,
         kernels=_POST_NORM,
         gguf=Gguf("gemma2", shifts_norms=True, knows_windows=True),
     ),
@@ -305,7 +318,7 @@ _ROWS = (
         layout=layouts_gemma.gemma3n,
         reads=_GEMMA4_KEYS | {"altup_*", "laurel_rank"},
         mixes_experts=False,
-        soft_caps=True,
+        caps_logits=True,
         kernels=None,
         refused="the memory of its several streams (AltUp, LAuReL) was not worked out",
     ),
@@ -371,8 +384,8 @@ _ROWS = (
         alternating_windows=True,
         attention_bias=True,
         output_bias=True,
+        clamps_gate=True,
         kernels=LigerKernels("gemma", rotary=False, gate=""),
-        refused="packed attention has no attention sinks",
     ),
     _MIXTRAL,
     replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),

@@ -164,7 +164,8 @@ def told_by_transformers(name: str) -> dict[str, Any]:
         "query_key_norm": {0: "", SIZES["head_dim"]: "head", 512: "head"}.get(of_query, "width"),
         "rotary_kinds": 2 if "sliding_attention" in rope else 1,
         "scales_stream": hasattr(fresh, "residual_multiplier"),
-        "soft_caps": getattr(fresh, "final_logit_softcapping", None) is not None,
+        "soft_caps": getattr(fresh, "attn_logit_softcapping", None) is not None,
+        "caps_logits": getattr(fresh, "final_logit_softcapping", None) is not None,
     }
 
 

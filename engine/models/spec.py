@@ -81,6 +81,12 @@ class ModelSpec:
         """Whether gate and up are one matrix."""
         return self.fused_projections or self.traits.fused_gate
 
+    @property
+    def all_linear(self) -> tuple[str, ...]:
+        """What `all-linear` means: names of the layers that carry adapters."""
+        misread = self.traits.misread
+        return tuple(name for name in self.sizes.linear_shapes if name not in misread)
+
     @cached_property
     def sizes(self) -> ModelSizes:
         """Shapes and parameter counts, computed at the first use."""

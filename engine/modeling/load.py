@@ -16,7 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
-from engine.modeling import attention, experts_load, wrappers
+from engine.modeling import attention, delta_rule, experts_load, wrappers
 from engine.modeling.gguf_import import import_gguf
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
@@ -223,6 +223,7 @@ def _storage(settings: Profile, quantized: bool) -> dict[str, Any]:
 
 
 def _grown(model: Any, settings: Profile, base_dir: Path, warn: Warn) -> Any:
+    delta_rule.use_plain_operators(model)
     if settings.model.additional_special_tokens:
         grow_vocabulary(model, len(load_tokenizer(settings, base_dir, warn)))
     return model

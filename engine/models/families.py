@@ -75,6 +75,8 @@ class Family:
     """Whether there may be experts."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
+    misread: frozenset[str] = frozenset()
+    """Linear layers without adapters under `all-linear`: PEFT, loading them, takes the names for those of experts."""
     packs_with: tuple[str, ...] = ()
     """Distributions whose GPU kernels keep packed documents apart; without them it trains one document a row."""
     refused: str = ""
@@ -406,7 +408,7 @@ _ROWS = (
     # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
     replace(_LINEAR, name="qwen3_5_moe_text", also=("qwen3_5_moe",)),
-    _LINEAR,
+    replace(_LINEAR, misread=frozenset({"gate_proj", "up_proj", "down_proj"})),
     Family(
         name="lfm2",
         layout=layouts_hybrid.short_convolutions,

@@ -92,6 +92,12 @@ class ModelSpec:
         """Whether logits pass a soft cap."""
         return self.traits.caps_logits if self.caps_logits is None else self.caps_logits
 
+    @property
+    def all_linear(self) -> tuple[str, ...]:
+        """What `all-linear` means: names of the layers that carry adapters."""
+        misread = self.traits.misread
+        return tuple(name for name in self.sizes.linear_shapes if name not in misread)
+
     @cached_property
     def sizes(self) -> ModelSizes:
         """Shapes and parameter counts, computed at the first use."""

@@ -124,7 +124,7 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         compute_dtype=dtype,
         max_length=length,
         lora_r=requirements.lora_r,
-        lora_targets=requirements.lora_targets or tuple(spec.sizes.linear_shapes),
+        lora_targets=requirements.lora_targets or spec.all_linear,
         lora_dropout=requirements.lora_dropout,
         lora_experts=requirements.lora_experts,
         lora_bias=requirements.lora_bias,

@@ -26,6 +26,8 @@ SIZES: dict[str, Any] = {
     "linear_num_key_heads": 8,
 }
 
+EXPERTS = {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 512,
+           "shared_expert_intermediate_size": 512}  # fmt: skip
 SMALL = {"intermediate_size": 256}
 
 
@@ -55,6 +57,8 @@ def apart(kind: str, options: dict[str, Any], **settings: Any) -> float:
         ("qwen3_5_text", {}, {"compute_dtype": "fp32"}),
         ("qwen3_5_text", {}, {"compute_dtype": "fp16"}),
         ("qwen3_5_text", {}, {"method": "full"}),
+        ("qwen3_5_moe_text", EXPERTS, {"quantization": "nf4"}),
+        ("qwen3_next", EXPERTS, {"checkpoint_every": 0}),
     ],
 )
 def test_the_closed_form_is_that_of_a_simulated_step(

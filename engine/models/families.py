@@ -341,6 +341,7 @@ _ROWS = (
     Family(
         name="gpt_oss",
         layout=layouts.gpt_oss,
+        checked=True,
         mixes_experts=True,
         alternating_windows=True,
         attention_bias=True,

@@ -349,6 +349,13 @@ _ROWS = (
         clamps_gate=True,
         kernels=LigerKernels("gemma", rotary=False, gate=""),
     ),
+    Family(
+        name="llama4_text",
+        also=("llama4",),
+        layout=layouts.llama4,
+        mixes_experts=True,
+        refused="each expert takes every token in transformers' code of it, and experts stay in 16 bit",
+    ),
     _MIXTRAL,
     replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
     replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),

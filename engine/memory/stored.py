@@ -11,7 +11,9 @@ from engine.text import format_bytes
 _MXFP4_BITS = 4.25
 """A value has 4 bits and shares an exponent of 8 with 31 others."""
 _PORTION_BYTES = 64 * MIB
-"""fp32 values of the rows that are dequantized at a time."""
+"""fp32 values of the rows that are dequantized at a time, and their indices."""
+_READERS = 4
+"""Threads of transformers' loader, each with a tensor in hand; a single one where tensors are quantized anew."""
 
 
 def stored_bytes(spec: ModelSpec) -> int:
@@ -24,12 +26,16 @@ def stored_bytes(spec: ModelSpec) -> int:
 
 
 def load_bytes(spec: ModelSpec, shape: TrainingShape, width: int) -> int:
-    """What putting the largest tensor in place takes beside the weights that are there."""
-    if spec.stored != "mxfp4":
-        return experts.load_bytes(spec, shape, width) + (_PORTION_BYTES if spec.stored else 0)
+    """What putting the largest tensors in place takes beside the weights that are there."""
+    if not spec.stored:
+        return experts.load_bytes(spec, shape, width)
+    readers = 1 if shape.quantization != "none" and not learns_whole(shape) else _READERS
+    if spec.stored == "fp8":
+        in_hand = max(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values())
+        return experts.load_bytes(spec, shape, width) + readers * (in_hand + _PORTION_BYTES)
     largest = spec.num_experts * max(n_in * n_out for n_in, n_out in experts.stacks(spec))
     dense = width * largest if experts.are_packed(spec, shape) else 0
-    return dense + int(largest * _MXFP4_BITS / 8) + _PORTION_BYTES
+    return dense + readers * (int(largest * _MXFP4_BITS / 8) + _PORTION_BYTES)
 
 
 def note(spec: ModelSpec, shape: TrainingShape, weights_bytes: int) -> str:

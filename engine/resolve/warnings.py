@@ -97,7 +97,9 @@ def _stored(context: Context) -> Iterator[Finding]:
     if spec is not None and spec.stored:
         held, whole = format_bytes(stored_bytes(spec)), format_bytes(2 * spec.sizes.total_parameters)
         message = f"the files hold {NAMES[spec.stored]} ({held}): weights are dequantized while loading, to {whole}"
-        hint = "quantization.method = 'nf4' quantizes them anew, one tensor at a time"
+        method = context.profile.quantization.method
+        again = method if method in ("nf4", "fp4", "int8") else "nf4"
+        hint = f"quantization.method = '{again}' quantizes each anew as soon as it is there"
         yield finding(context.loaded, "model.name_or_path", message, hint, value=spec.name, is_warning=True)
 
 

@@ -13,14 +13,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Mxfp4Config
 
 from engine.errors import EngineError
-from engine.memory.shape import TrainingShape
+from engine.memory.phases import peak
+from engine.memory.shape import GIB, TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.modeling import experts, experts_load, four_bit, load, stored_weights
+from engine.models.catalog import catalog_index
 from engine.models.resolve import resolve_model
 from engine.profile.schema import Profile
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
 TOKENS = {"vocab_size": 160, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+GPT_OSS = catalog_index()["gpt-oss-20b"]
 BLOCK = 48
 """Does not divide the sizes: the last block of a row or column is cut."""
 
@@ -181,5 +184,8 @@ def test_the_verdict_counts_the_dequantized_model_and_says_so(gpt_oss: Path) -> 
     spec = resolve_model(str(gpt_oss))
     assert (spec.stored, spec.weights_dtype) == ("mxfp4", "mxfp4")
     assert spec.sizes.total_parameters == sum(value.numel() for value in loaded(gpt_oss).state_dict().values())
+    whole, packed = (peak(GPT_OSS, TrainingShape(quantization=method)).load_bytes for method in ("none", "nf4"))
+    assert whole / GIB == pytest.approx(40.3, abs=0.1)
+    assert packed / GIB == pytest.approx(13.0, abs=0.1)
     notes = " ".join(estimate_memory(spec, TrainingShape(quantization="nf4")).notes)
     assert "the files hold MXFP4: weights are dequantized to bf16 and quantized to nf4 while loading" in notes

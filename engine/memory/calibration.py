@@ -20,7 +20,7 @@ from engine.models.spec import ModelSpec
 
 _FACTS = frozenset(
     {"name", "max_position_embeddings", "weights_dtype", "parameters", "licence", "gated", "use_cases", "quality"}
-    | {"source", "path"}
+    | {"source", "path", "stored"}
 )
 """What a spec says of a model that no tensor's size depends on: the same architecture has the same key."""
 _SIZE_REACH = 4.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import activations, device, experts, loss, resident
+from engine.memory import activations, device, loss, resident, stored
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import (
@@ -87,7 +87,7 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibrat
     cublas = device.cublas_bytes(gpu, shape.device)
     reserve = reserve_bytes(spec, shape, gpu, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     width = compute_width(shape)
-    load = weights + max(largest_matrix_bytes(spec, width), experts.load_bytes(spec, shape, width))
+    load = weights + max(largest_matrix_bytes(spec, width), stored.load_bytes(spec, shape, width))
     found = Peak(
         moment=highest,
         weights=weights,

@@ -7,7 +7,7 @@ add up to `device_bytes`: they describe one moment, not the largest each could e
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
-from engine.memory import experts, linear_attention
+from engine.memory import experts, linear_attention, stored
 from engine.memory.activations import STAGED_INPUTS, checkpointed_layers, host_bytes
 from engine.memory.calibration import Calibration
 from engine.memory.loss import chunk_tokens
@@ -193,6 +193,7 @@ def _row_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
 
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
     notes = [f"loading peaks at {format_bytes(found.load_bytes)}: weights and the matrix being placed"]
+    notes += filter(None, [stored.note(spec, shape, found.weights)])
     if shape.method == "lora" and not targeted_shapes(spec, shape.lora_targets):
         notes.append("no linear layer matches the adapter targets: nothing would learn")
     uncounted = sorted(set(shape.modules_to_save) - WHOLE_MODULES)

@@ -61,6 +61,8 @@ class ModelSpec:
     shown."""
     weights_dtype: str = "bfloat16"
     """dtype of the published weights; what the files hold."""
+    stored: str = ""
+    """`mxfp4` or `fp8` where the files hold weights that are dequantized while loading; empty = as `weights_dtype`."""
     parameters: int | None = None
     """Published or counted from the files; `None` = computed from the numbers above."""
     licence: str = ""

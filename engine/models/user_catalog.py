@@ -19,6 +19,7 @@ from engine.errors import EngineError, ExitCode
 from engine.models.families import known_family
 from engine.models.layers import LayerGroup, groups_from
 from engine.models.spec import ModelSpec
+from engine.models.stored import NAMES
 from engine.text import sanitize
 
 MAX_FILE_BYTES = 1024**2
@@ -135,6 +136,8 @@ def _entry(name: str, values: Any) -> ModelSpec:
 def _is_valid(key: str, kind: str, value: Any) -> bool:
     if key in _GROUPS:
         return isinstance(value, list) and all(_is_group(item) for item in value)
+    if key == "stored":
+        return value in NAMES
     if kind.startswith("tuple"):
         return isinstance(value, list) and all(_is_text(item) for item in value)
     if kind.removesuffix(_NONE_OR) == "bool":

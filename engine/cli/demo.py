@@ -99,7 +99,7 @@ def _tell_machine(machine: Any, *, quiet: bool) -> None:
 
     note(f"machine: {_machine_line(machine)}")
     note("this machine could tune, best first:")
-    for plan in rank_models(machine)[:3]:
+    for plan in rank_models(machine, most=3):
         how = plan.shape.quantization if plan.shape.quantization != "none" else plan.shape.compute_dtype
         needs = format_bytes(plan.estimate.device_bytes)
         note(f"  {plan.model.name:34s} {plan.shape.method} {how:5s} {plan.verdict:6s}{needs:>10s}")

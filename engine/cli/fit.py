@@ -78,6 +78,7 @@ def fit(
 
     MODEL is a directory, a .gguf file, 'demo', a hub id or a name from the list.
     """
+    from engine.models.catalog import load_catalog
     from engine.recommend.search import plan_model, rank_models
 
     if exact and not models:
@@ -85,12 +86,13 @@ def fit(
     machine = _machine(gpu, count, filters["device"])
     requirements = _requirements(filters, machine)
     specs = _resolve(models, simulated=exact)
+    rows = limit if limit is not None or as_json else _TABLE_ROWS
     detailed = why or exact or len(specs) == 1
     if specs and detailed:
         plans = [plan_model(spec, machine, requirements) for spec in specs]
     else:
-        plans = rank_models(machine, requirements, specs or None)
-    listed = plans if limit == 0 or specs else plans[: limit or (len(plans) if as_json else _TABLE_ROWS)]
+        plans = rank_models(machine, requirements, specs or None, most=None if specs else rows or None)
+    listed, total = plans, len(specs) or len(load_catalog())
     if why and not specs:
         listed = [plan_model(plan.model, machine, requirements) for plan in listed]
     data = filters["tokens"], filters["epochs"]
@@ -98,9 +100,9 @@ def fit(
         FitReport(plan, _simulated(machine, plan) if exact else None, *data, *_cards(machine, plan)) for plan in listed
     ]
     if as_json:
-        print_json(document(machine, answers, len(plans)))
+        print_json(document(machine, answers, total))
     else:
-        _show(machine, answers, len(plans), detailed=detailed)
+        _show(machine, answers, total, detailed=detailed)
     if specs and any(answer.verdict == "NO" for answer in answers):
         raise click.exceptions.Exit(int(ExitCode.RESOURCES))
 
@@ -128,7 +130,7 @@ def recommend(
 
     machine = _machine(gpu, count, filters["device"])
     requirements = _requirements(filters, machine)
-    spec = _resolve((model,))[0] if model else rank_models(machine, requirements)[0].model
+    spec = _resolve((model,))[0] if model else rank_models(machine, requirements, most=1)[0].model
     plan = plan_model(spec, machine, requirements)
     error = _does_not_fit(plan, target) if plan.verdict == "NO" else None
     if target is not None and error is None:

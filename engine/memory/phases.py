@@ -75,12 +75,19 @@ class Peak:
         return self.reserved_bytes + self.context
 
 
-def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibration: Calibration | None = None) -> Peak:
+def peak(
+    spec: ModelSpec,
+    shape: TrainingShape,
+    gpu: Gpu | None = None,
+    calibration: Calibration | None = None,
+    learned: States | None = None,
+) -> Peak:
     """The highest moment of training `spec` with `shape` on `gpu` (or on CPU by `shape.device`).
 
-    `calibration` corrects the closed form by what was measured on that device.
+    `calibration` corrects the closed form by what was measured on that device. `learned`: the states of `shape`, where
+    they are known; no batch, length or checkpointing changes them.
     """
-    learned = states(spec, shape)
+    learned = learned or states(spec, shape)
     weights = base_bytes(spec, shape)
     optimizer = learned.masters_bytes + learned.moments_bytes
     highest, _ = _highest(spec, shape, gpu, learned)

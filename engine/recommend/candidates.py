@@ -14,6 +14,7 @@ from engine.memory.activations import KEEPING, host_bytes
 from engine.memory.device import attention_kernel
 from engine.memory.phases import peak, resting_bytes
 from engine.memory.recompute import CHOICES, CPU_CHOICES, Recompute
+from engine.memory.resident import States, states
 from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
@@ -52,10 +53,12 @@ def verdict_of(device_bytes: int, available: int) -> str:
     return "OK" if device_bytes <= available * (1 - HEADROOM) else "TIGHT"
 
 
-def evaluate(spec: ModelSpec, shape: TrainingShape, target: Target, rates: Rates | None) -> Candidate:
-    """Memory, speed and verdict of one shape."""
-    needed = peak(spec, shape, target.gpu, target.calibration).device_bytes
-    speed = speed_at(spec, shape, rates) if rates else None
+def evaluate(
+    spec: ModelSpec, shape: TrainingShape, target: Target, rates: Rates | None, learned: States | None = None
+) -> Candidate:
+    """Memory, speed and verdict of one shape; `learned`: its states, where they are known."""
+    needed = peak(spec, shape, target.gpu, target.calibration, learned).device_bytes
+    speed = speed_at(spec, shape, rates, learned) if rates else None
     verdict = verdict_of(needed, target.available_bytes)
     if verdict == "OK" and target.device == "cpu" and speed is not None and speed < SLOW_TOKENS_PER_SECOND:
         verdict = "TIGHT"
@@ -171,22 +174,23 @@ def _best_with(
     """Best micro-batch and checkpointing for one way of storing the model."""
     pairs = batches(requirements)
     ways = recomputes(spec, base, target, requirements)
+    learned = states(spec, base)
     if _never_fits(spec, base, target):
-        return evaluate(spec, _shape(base, pairs[0], ways[-1]), target, rates)
+        return evaluate(spec, _shape(base, pairs[0], ways[-1]), target, rates, learned)
     fits: list[Candidate] = []
     fastest = 0.0
     for recompute in ways:
-        if fastest and rates and speed_at(spec, _shape(base, pairs[-1], recompute), rates) <= fastest:
+        if fastest and rates and speed_at(spec, _shape(base, pairs[-1], recompute), rates, learned) <= fastest:
             continue
         for pair in pairs:
-            candidate = evaluate(spec, _shape(base, pair, recompute), target, rates)
+            candidate = evaluate(spec, _shape(base, pair, recompute), target, rates, learned)
             if candidate.verdict == "NO":
                 break
             fits.append(candidate)
             if candidate.verdict == "OK":
                 fastest = max(fastest, _speed(candidate))
     if not fits:
-        return evaluate(spec, _shape(base, pairs[0], ways[-1]), target, rates)
+        return evaluate(spec, _shape(base, pairs[0], ways[-1]), target, rates, learned)
     return _pick(fits)
 
 

@@ -42,9 +42,13 @@ def plan_model(spec: ModelSpec, machine: Machine, requirements: Requirements | N
 
 
 def rank_models(
-    machine: Machine, requirements: Requirements | None = None, models: Sequence[ModelSpec] | None = None
+    machine: Machine,
+    requirements: Requirements | None = None,
+    models: Sequence[ModelSpec] | None = None,
+    *,
+    most: int | None = None,
 ) -> list[Plan]:
-    """A plan for every model (default: the catalogue), best first, without alternatives.
+    """A plan for every model (default: the catalogue), or for the `most` best ones; best first, without alternatives.
 
     OK before TIGHT before NO; then those that answer within the asked latency; then by capability up
     to what the complexity needs and speed (goal `quality`), or by speed among models above the
@@ -52,14 +56,35 @@ def rank_models(
     """
     asked = requirements or Requirements()
     target = choose_target(machine, asked)
+    specs = list(models or load_catalog())
+    # By speed any model may turn out best; by quality those of most use come first, and the rest may not matter.
+    enough = most if most is not None and asked.goal == "quality" else len(specs)
+    if enough < len(specs):
+        specs.sort(key=lambda spec: -_useful(spec, asked))
     found: dict[ModelSpec, Plan] = {}
-    plans = []
-    for spec in models or load_catalog():
+    plans: list[Plan] = []
+    useful = None
+    for spec in specs:
+        if _useful(spec, asked) != useful:
+            useful = _useful(spec, asked)
+            if _ahead(plans, useful, asked) >= enough:
+                break
         numbers = _numbers(spec, asked)
         if numbers not in found:
             found[numbers] = _plan(spec, machine, target, asked, explain=False)
         plans.append(replace(found[numbers], model=spec))
-    return sorted(plans, key=lambda plan: _rank(plan, asked))
+    return sorted(plans, key=lambda plan: _rank(plan, asked))[:most]
+
+
+def _ahead(plans: Sequence[Plan], useful: int, asked: Requirements) -> int:
+    """How many plans no model of that use can pass: those that fit, answer in time and are of more use."""
+    good = (plan for plan in plans if plan.verdict == "OK" and plan.answers_in_time)
+    return sum(_useful(plan.model, asked) > useful for plan in good)
+
+
+def _useful(spec: ModelSpec, asked: Requirements) -> int:
+    """Capability, as far as the complexity needs it."""
+    return min(spec.quality, _ENOUGH.get(asked.complexity or "extreme", 100))
 
 
 def _numbers(spec: ModelSpec, asked: Requirements) -> ModelSpec:
@@ -121,10 +146,9 @@ def _in_time(answers: Latency | None, latency_ms: float | None) -> bool:
 def _rank(plan: Plan, asked: Requirements) -> tuple[float, ...]:
     verdict, speed, quality = _VERDICTS[plan.verdict], plan.tokens_per_second or 0.0, plan.model.quality
     if plan.verdict == "NO":
-        return (verdict, plan.estimate.device_bytes)
+        return (verdict, plan.estimate.device_bytes, -quality)
     late = not plan.answers_in_time
     if asked.goal == "speed":
         below = quality < _FLOOR.get(asked.complexity or "", 0)
         return (verdict, late, below, -speed, -quality)
-    enough = _ENOUGH.get(asked.complexity or "extreme", 100)
-    return (verdict, late, -min(quality, enough), -speed, -quality)
+    return (verdict, late, -_useful(plan.model, asked), -speed, -quality)

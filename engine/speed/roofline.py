@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engine.hardware.machine import Cpu, Gpu
 from engine.memory.activations import host_bytes
-from engine.memory.resident import compute_width, states
+from engine.memory.resident import States, compute_width, states
 from engine.memory.shape import TrainingShape, learns_whole, uses_kernels
 from engine.models.spec import ModelSpec
 from engine.speed.flops import micro_batch_flops, micro_batch_tokens, recomputed_share, skipped_parameters
@@ -62,15 +62,15 @@ def device_rates(
     return cpu_rates(cpu, shape.compute_dtype, measured) if cpu else None
 
 
-def speed_at(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
-    """Tokens per second at given rates."""
+def speed_at(spec: ModelSpec, shape: TrainingShape, rates: Rates, learned: States | None = None) -> float:
+    """Tokens per second at given rates; `learned`: the states of `shape`, where they are known."""
     tokens, count = micro_batch_tokens(shape), shape.gradient_accumulation_steps
     pass_s = micro_batch_s(spec, shape, rates.processor) if rates.processor else _gpu_micro_batch_s(spec, shape, rates)
     if rates.processor and shape.quantization == "int8":
         pass_s *= _INT8_SLOWDOWN["cpu"]
     if rates.processor:
         pass_s += _dequantize_s(spec, shape, rates)
-    optimizer_s = states(spec, shape).parameters * _OPTIMIZER_BYTES / rates.bandwidth_bytes_s
+    optimizer_s = (learned or states(spec, shape)).parameters * _OPTIMIZER_BYTES / rates.bandwidth_bytes_s
     return count * tokens / (count * pass_s + optimizer_s)
 
 

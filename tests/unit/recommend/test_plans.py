@@ -407,3 +407,13 @@ def test_a_measured_run_counts_where_the_weights_alone_would_be_too_much(monkeyp
     seen = Measurement(model_key(QWEN_8B), ran, "2026-11-24", size, size, size, None, 500.0, 1000.0)
     monkeypatch.setattr(budget, "load_calibration", lambda *_: calibration_of([seen]))
     assert plan_model(QWEN_8B, small).verdict != "NO"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Requirements(), Requirements(complexity="simple"), Requirements(goal="speed"), Requirements(latency_ms=300)],
+)
+@pytest.mark.parametrize("most", [1, 20])
+def test_the_best_ones_alone_are_those_of_the_whole_ranking(asked: Requirements, most: int) -> None:
+    here = machine(card(24))
+    assert rank_models(here, asked, most=most) == rank_models(here, asked)[:most]

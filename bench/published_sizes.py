@@ -34,6 +34,7 @@ PUBLISHED = {
     "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
     "Qwen/Qwen3-8B": 8_190_735_360,
     "Qwen/Qwen3-30B-A3B-Thinking-2507": 30_532_122_624,
+    "Qwen/Qwen3-Coder-Next": 79_674_391_296,
     "mistralai/Mixtral-8x7B-Instruct-v0.1": 46_702_792_704,
     "google/gemma-2-9b-it": 9_241_705_984,
     "google/gemma-3-270m": 268_098_176,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import device
+from engine.memory import device, linear_attention
+from engine.memory.linear_attention import answer_state_bytes, attending_layers
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import compute_width, largest_matrix_bytes, states, tower_bytes, weight_bytes
 from engine.memory.shape import MIB, TrainingShape, learns_whole
@@ -54,10 +55,11 @@ def evaluation_of(
     # Each layer's cache is copied to grow; the first pass takes all prompts at once.
     growing = cache + cache // spec.num_hidden_layers
     first = cache_bytes(spec, batch_size * length, width) + forward_bytes(spec, shape, batch_size, length)
+    states_of_all = batch_size * answer_state_bytes(spec)
     return Evaluation(
         scoring_bytes=_on_device(spec, shape, gpu, (rows, length), scoring),
-        answering_bytes=_on_device(spec, shape, gpu, (batch_size, length), max(first, growing)),
-        cache_bytes=cache,
+        answering_bytes=_on_device(spec, shape, gpu, (batch_size, length), states_of_all + max(first, growing)),
+        cache_bytes=cache + states_of_all,
     )
 
 
@@ -73,7 +75,8 @@ def forward_bytes(spec: ModelSpec, shape: TrainingShape, rows: int, length: int)
     feed_forward = held * width * tokens * inner + max((width + product) * tokens * inner, matrix)
     # Embeddings, the residual stream before and after attention, and a norm's output, all the way through.
     around = 4 * width * hidden + 2 * width * spec.head_dim + 16
-    return tokens * around + max(feed_forward, _attention_bytes(spec, width, rows, length)) + rows * length * length
+    mixing = max(_attention_bytes(spec, width, rows, length), tokens * linear_attention.forward_bytes(spec, width))
+    return tokens * around + max(feed_forward, mixing) + rows * length * length
 
 
 def _attention_bytes(spec: ModelSpec, width: int, rows: int, length: int) -> int:
@@ -106,8 +109,8 @@ _LOGIT_BYTES = 8
 
 
 def cache_bytes(spec: ModelSpec, tokens: int, width: int) -> int:
-    """Keys and values over all layers: 2 · layers · key heads · head size · `width` bytes · tokens."""
-    return 2 * spec.num_hidden_layers * spec.sizes.key_width * width * tokens
+    """Keys and values over all layers that attend: 2 · layers · key heads · head size · `width` bytes · tokens."""
+    return 2 * attending_layers(spec) * spec.sizes.key_width * width * tokens
 
 
 def answer_bytes(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: int) -> int:
@@ -118,7 +121,8 @@ def answer_bytes(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: in
     tokens = prompt_tokens + new_tokens
     grown = cache_bytes(spec, tokens, width) * (spec.num_hidden_layers + 1) // spec.num_hidden_layers
     layer = prompt_tokens * width * (4 * spec.hidden_size + max(3 * spec.intermediate_size, 3 * spec.sizes.query_width))
-    return grown + spec.vocab_size * _LOGIT_BYTES + layer
+    scan = prompt_tokens * (4 * width * spec.hidden_size + linear_attention.forward_bytes(spec, width))
+    return grown + spec.vocab_size * _LOGIT_BYTES + max(layer, scan) + answer_state_bytes(spec)
 
 
 def prompts_at_once(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: int, free_bytes: int) -> int:

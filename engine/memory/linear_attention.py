@@ -70,6 +70,31 @@ def has_delta_rule(spec: ModelSpec) -> bool:
     return any(group.delta for group in spec.layer_groups)
 
 
+def attending_layers(spec: ModelSpec) -> int:
+    """Layers that keep keys and values of all tokens for an answer."""
+    return spec.num_hidden_layers - sum(group.layers for group in spec.layer_groups if group.delta)
+
+
+def answer_state_bytes(spec: ModelSpec) -> int:
+    """fp32 states of all layers with a rule, for one prompt and its answer, however long they are."""
+    return sum(_FP32 * group.layers * _state_values(group.delta) for group in spec.layer_groups if group.delta)
+
+
+def _state_values(delta: tuple[int, ...]) -> int:
+    _, value_heads, key_size, value_size = delta
+    return value_heads * key_size * value_size
+
+
+def forward_bytes(spec: ModelSpec, width: int) -> int:
+    """Per token, a pass without gradients at the scan's beginning; 0 without such layers."""
+    return max((_scan_bytes(DeltaRule(*group.delta), width) for group in spec.layer_groups if group.delta), default=0)
+
+
+def _scan_bytes(rule: DeltaRule, width: int) -> int:
+    """What of the padded factors, of their products and of the output is held by name; the gate, and what was mixed."""
+    return _FP32 * (6 * rule.key + 4 * rule.value + 3 * rule.square) + width * (rule.mixed + rule.value)
+
+
 def saved_bytes(rule: DeltaRule, dtype: str, *, output_needed: bool, full: bool, one_row: bool) -> int:
     """Kept from forward to backward, beside the first norm and the projections' input."""
     width = 4 if dtype == "fp32" else 2

@@ -31,6 +31,11 @@ def alone_reason(family: Family, device: str) -> str:
     return f"{' and '.join(missing)} {verb} not installed, which would keep packed documents apart in linear attention"
 
 
+def uses_plain_rule(family: Family, device: str) -> bool:
+    """Whether transformers' own operators compute linear attention there, not the kernels of a library."""
+    return bool(family.packs_with) and (device != "cuda" or not _is_installed(MODULES["flash-linear-attention"]))
+
+
 def remedy(family: Family, device: str) -> str:
     """What lets documents share rows."""
     return f"pip install {' '.join(family.packs_with)}" if device == "cuda" else "train on a GPU"

@@ -10,6 +10,7 @@ from engine.hardware.cards import card_title
 from engine.hardware.machine import Machine
 from engine.memory.recompute import Recompute, recompute_in
 from engine.memory.shape import TrainingShape, learns_whole
+from engine.models.packing import alone_reason
 from engine.models.spec import ModelSpec
 from engine.models.stored import NAMES
 from engine.recommend.budget import Target
@@ -66,7 +67,14 @@ def choices(
         Choice("train.optim", shape.optimizer, _optimizer_reason(shape, asked)),
         Choice("train.learning_rate", rate, rate_reason),
         Choice("launch.device", target.device, _device_reason(target, chosen)),
+        *_packing(spec, target),
     )
+
+
+def _packing(spec: ModelSpec, target: Target) -> tuple[Choice, ...]:
+    """One document a row where it is known that documents cannot share one; nothing elsewhere."""
+    reason = alone_reason(spec.traits, target.device)
+    return (Choice("data.packing", False, reason),) if reason else ()
 
 
 def _length_reason(spec: ModelSpec, shape: TrainingShape, asked: Requirements) -> str:

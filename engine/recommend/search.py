@@ -21,6 +21,7 @@ from engine.recommend.candidates import DEFAULT_LENGTH, Candidate, find_best
 from engine.recommend.explain import choices, choose_dtype
 from engine.recommend.plan import Plan, Requirements
 from engine.speed.decode import PROMPT_TOKENS, Latency, latency
+from engine.speed.linear_attention import is_plain
 from engine.speed.roofline import device_rates
 
 _VERDICTS = {"OK": 0, "TIGHT": 1, "NO": 2}
@@ -121,7 +122,7 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
         tokens_per_second=speed,
         speed_measured=measured,
         speed_source=rates.source if rates else "",
-        speed_rough=rates is not None and rates.low_confidence and not measured,
+        speed_rough=rates is not None and (rates.low_confidence or is_plain(spec, best.shape)) and not measured,
         latency=answers,
         answers_in_time=_in_time(answers, asked.latency_ms),
         verdict=best.verdict,

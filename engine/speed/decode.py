@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.memory.evaluation import cache_bytes
+from engine.memory.linear_attention import answer_state_bytes
 from engine.memory.resident import compute_width, weight_bytes
 from engine.memory.shape import TrainingShape
 from engine.models.spec import ModelSpec
@@ -56,7 +57,7 @@ def _read_bytes(spec: ModelSpec, shape: TrainingShape, context: int) -> float:
     stored = weight_bytes(spec, shape.quantization, shape.double_quant, width)
     met = stored * spec.sizes.active_parameters / spec.sizes.total_parameters
     seen = min(context, spec.sliding_window or context)
-    return met * _DEQUANTIZED.get(shape.quantization, 1.0) + cache_bytes(spec, seen, width)
+    return met * _DEQUANTIZED.get(shape.quantization, 1.0) + cache_bytes(spec, seen, width) + answer_state_bytes(spec)
 
 
 def _prompt_flops(spec: ModelSpec, prompt: int) -> float:

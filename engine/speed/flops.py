@@ -9,6 +9,7 @@ is back: with adapters on the feed-forward output, before that layer's own produ
 from __future__ import annotations
 
 from engine.memory.activations import checkpointed_layers
+from engine.memory.linear_attention import attending_layers
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers
 from engine.models.spec import ModelSpec
@@ -18,8 +19,9 @@ def micro_batch_flops(spec: ModelSpec, shape: TrainingShape) -> float:
     """Products and attention; the latter causal over the whole sequence."""
     span = min(shape.max_length, spec.sliding_window or shape.max_length)
     recomputed = 0.0 if shape.keep_attention else recomputed_share(spec, shape)
-    depth = spec.num_hidden_layers
-    attention = 2 * span * spec.sizes.query_width * depth * (1 + 2 * learning_layers(depth, shape) / depth + recomputed)
+    depth, attending = spec.num_hidden_layers, attending_layers(spec)
+    passes = 1 + 2 * learning_layers(depth, shape) / depth + recomputed
+    attention = 2 * span * spec.sizes.query_width * attending * passes
     return product_flops(spec, shape) + micro_batch_tokens(shape) * attention
 
 

@@ -12,6 +12,7 @@ from engine.memory.activations import host_bytes
 from engine.memory.resident import States, compute_width, states
 from engine.memory.shape import TrainingShape, learns_whole, uses_kernels
 from engine.models.spec import ModelSpec
+from engine.speed import linear_attention
 from engine.speed.flops import micro_batch_flops, micro_batch_tokens, recomputed_share, skipped_parameters
 from engine.speed.measured import MeasuredRates
 from engine.speed.processor import micro_batch_s
@@ -69,7 +70,7 @@ def speed_at(spec: ModelSpec, shape: TrainingShape, rates: Rates, learned: State
     if rates.processor and shape.quantization == "int8":
         pass_s *= _INT8_SLOWDOWN["cpu"]
     if rates.processor:
-        pass_s += _dequantize_s(spec, shape, rates)
+        pass_s += _dequantize_s(spec, shape, rates) + _scan_s(spec, shape, rates)
     optimizer_s = (learned or states(spec, shape)).parameters * _OPTIMIZER_BYTES / rates.bandwidth_bytes_s
     return count * tokens / (count * pass_s + optimizer_s)
 
@@ -82,8 +83,14 @@ def _gpu_micro_batch_s(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> f
     fastest_s = micro_batch_flops(spec, shape) / rates.most_flops if rates.most_flops else 0.0
     least_s = max((1 - _MOST_GAIN) * work_s, min(work_s, fastest_s))
     work_s = max(work_s - kernels_gain_s(spec, shape, rates), least_s) + _dequantize_s(spec, shape, rates)
+    work_s += _scan_s(spec, shape, rates)
     found = max(work_s, _launch_s(spec, shape, recomputed_share(spec, shape)))
     return found + _offload_s(spec, shape, rates, found) if shape.offload_inputs else found
+
+
+def _scan_s(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
+    """Seconds a micro-batch in which the plain operators of linear attention go through memory."""
+    return linear_attention.scan_bytes(spec, shape, recomputed_share(spec, shape)) / rates.bandwidth_bytes_s
 
 
 def _dequantize_s(spec: ModelSpec, shape: TrainingShape, rates: Rates) -> float:
@@ -130,4 +137,5 @@ def _launch_s(spec: ModelSpec, shape: TrainingShape, recomputed: float) -> float
     base = _LAUNCH_S[shape.method]
     if shape.quantization != "none" and not learns_whole(shape):
         base *= _UNPACKING_LAUNCH if uses_kernels(shape) and shape.quantization != "int8" else _QUANTIZED_LAUNCH
-    return spec.num_hidden_layers * base * (1 + (_RECOMPUTE_LAUNCH - 1) * recomputed)
+    each = spec.num_hidden_layers * base + linear_attention.launch_s(spec, shape)
+    return each * (1 + (_RECOMPUTE_LAUNCH - 1) * recomputed)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from engine.hardware.machine import Gpu
+from engine.memory.evaluation import cache_bytes, forward_bytes
+from engine.memory.linear_attention import answer_state_bytes
 from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.config import spec_from_config
@@ -65,3 +67,31 @@ def test_the_closed_form_is_that_of_a_simulated_step(
     kind: str, options: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     assert -0.02 <= apart(kind, options, **settings) <= 0.05
+
+
+def test_a_pass_without_gradients_and_what_an_answer_keeps() -> None:
+    """Evaluation: the scan's factors are the widest moment, and only layers that attend have a cache that grows."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from engine.oracle.kernels import SCRATCH
+    from engine.oracle.tracker import StorageTracker, model_tensors
+    from tests.unit.oracle.test_evaluation import Efficient
+
+    config = AutoConfig.for_model("qwen3_5_text", **SIZES)
+    spec = spec_from_config(config.to_dict(), "q", "config.json", source="directory", path=None)
+    rows, length = 2, 512
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
+        tracker = StorageTracker(SCRATCH)
+        for name, tensor in model_tensors(model):
+            tracker.add(tensor, name)
+        weights = tracker.live_bytes
+        batch = {name: torch.empty((rows, length), dtype=torch.long) for name in ("input_ids", "position_ids")}
+        batch["attention_mask"] = torch.empty((rows, 1, length, length), dtype=torch.bool)
+        with torch.inference_mode(), tracker, Efficient():
+            model.get_decoder()(**batch, use_cache=False)
+    found = forward_bytes(spec, TrainingShape(max_length=length), rows, length)
+    assert -0.02 <= found / (tracker.peak_bytes - weights) - 1 <= 0.05
+    assert cache_bytes(spec, 1, 2) == 2 * 2 * spec.num_key_value_heads * spec.head_dim
+    assert answer_state_bytes(spec) == 4 * 16 * 128 * 128

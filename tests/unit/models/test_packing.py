@@ -16,6 +16,7 @@ from engine.models.families import FAMILIES
 from engine.models.packing import alone_reason
 from engine.models.resolve import resolve_model
 from engine.resolve.check import examine
+from engine.resolve.resolve import plan_to_profile, resolve_profile
 from tests.unit.profile_machines import DATA, cpu_machine, gpu_machine, load
 
 __all__ = ["cpu_machine", "gpu_machine", "load"]
@@ -76,6 +77,19 @@ def test_check_warns_before_the_run(installed: set[str], model: Path, load: Any,
     assert not examine(load(text), gpu_machine).problems
     installed |= {"fla", "causal_conv1d"}
     assert not [item for item in examine(load(text), gpu_machine).warnings if "one document" in str(item)]
+
+
+def test_the_plan_decides_and_a_person_may_overrule_it(
+    installed: set[str], model: Path, load: Any, gpu_machine: Any
+) -> None:
+    text = f'[model]\nname_or_path = "{model}"\nmax_length = 128\n{DATA}'
+    resolved = resolve_profile(load(text), gpu_machine)
+    assert resolved.settings.data.packing is False
+    assert "flash-linear-attention" in resolved.provenance["data.packing"]["reason"]
+    assert resolve_profile(load(text, "data.packing=true"), gpu_machine).settings.data.packing is True
+    assert "packing" not in plan_to_profile(resolved.plan, "rows.jsonl")["data"], "a new profile is not pinned to it"
+    installed |= {"fla", "causal_conv1d"}
+    assert resolve_profile(load(text), gpu_machine).settings.data.packing is True
 
 
 def test_answers_side_by_side_are_refused_before_the_run(model: Path, load: Any, cpu_machine: Any) -> None:

@@ -33,7 +33,7 @@ SIZES = {
 EXPERTS = {"num_experts": 8, "num_local_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 DENSE = ("llama", "mistral", "ministral3", "smollm3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3",
          "olmo2", "olmo3", "granite", "exaone4", "glm4", "cohere2")  # fmt: skip
-ROUTED = ("qwen3_moe", "qwen2_moe", "mixtral", "olmoe")
+ROUTED = ("qwen3_moe", "qwen2_moe", "mixtral", "olmoe", "gpt_oss")
 DTYPES = {
     "fp32": torch.float32,
     "fp16": torch.float16,

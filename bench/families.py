@@ -92,21 +92,20 @@ def _parameters(found: Family, model: Path) -> str:
     from engine.models.resolve import resolve_model
 
     found.parameters = _count(family_models.tiny_config(found.name))
-    counted = resolve_model(str(model)).sizes.computed_parameters
+    sizes = resolve_model(str(model)).sizes
+    counted = sizes.computed_parameters + sizes.tower_parameters
     return YES if counted == found.parameters else f"{counted / found.parameters - 1:+.1%}"
 
 
 def _count(config: Any) -> int:
-    """Parameters of the text model with its head."""
+    """Parameters of the model as it is loaded, with its head and towers."""
     import torch
-    from transformers import AutoModel
 
-    text = config.get_text_config()
+    from engine.modeling.wrappers import generating_class
+
     with torch.device("meta"):
-        model = AutoModel.from_config(text)
-    tied = getattr(text, "tie_word_embeddings", config.tie_word_embeddings)
-    head = 0 if tied else text.vocab_size * text.hidden_size
-    return head + sum(each.numel() for each in model.parameters())
+        model = generating_class(config).from_config(config)
+    return sum(each.numel() for each in model.parameters())
 
 
 def _memory(found: Family) -> str:
@@ -210,9 +209,16 @@ def table(families: dict[str, dict[str, Any]]) -> list[str]:
 def _cell(text: str, reasons: list[str]) -> str:
     if len(text) <= 8:
         return text
+    text = _shared(text)
     if text not in reasons:
         reasons.append(text)
     return f"no ({reasons.index(text) + 1})"
+
+
+def _shared(reason: str) -> str:
+    """The reason as it holds for every family that has it: one note for all of them."""
+    reason = re.sub(r"(the )?family '[^']+'", "this family", reason)
+    return re.sub(r"of a family that is not known here, '[^']+', so", "of a family that is not known here, so", reason)
 
 
 def page_text(page: str, results: Path = RESULTS) -> str:

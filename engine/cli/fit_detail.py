@@ -31,6 +31,8 @@ def show_detail(answer: FitReport) -> None:
         _show_simulated(answer)
         return
     facts = [f"{format_count(estimate.total_parameters)} parameters ({describe_parameters(spec)})"]
+    if estimate.tower_parameters:
+        facts.append(f"{format_count(estimate.total_parameters - estimate.tower_parameters)} of them text")
     facts += [f"context {spec.max_position_embeddings:,}", spec.licence, "gated" if spec.gated else ""]
     line(spec.name)
     line("  " + " · ".join(fact for fact in facts if fact))

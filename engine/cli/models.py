@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.common import json_option, line, note, print_json, table, width
+from engine.cli.common import json_option, line, note, print_json, table, warn, width
 from engine.cli.flags import group_flags
 from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
@@ -52,12 +52,12 @@ def list_(
     word: str | None, family: str | None, max_parameters: float | None, licence: str | None, as_json: bool
 ) -> None:
     """List known models, newest first; WORD is a part of a name or a use such as 'code'."""
-    own = {spec.name for spec in _own()}
+    own = _own_names()
     filters = ((family or "").lower(), (licence or "").lower(), (word or "").lower())
     matches = [
         spec
         for spec in _newest_first(_known(), own)
-        if _matches(spec, *filters) and (max_parameters is None or spec.sizes.total_parameters <= max_parameters)
+        if _matches(spec, *filters) and (max_parameters is None or spec.sizes.loaded_parameters <= max_parameters)
     ]
     rows = [row(spec, own) for spec in matches]
     if as_json:
@@ -77,7 +77,7 @@ def show(name: str, as_json: bool) -> None:
     from engine.models.catalog import listing_of
     from engine.models.resolve import resolve_model
 
-    own = {spec.name for spec in _own()}
+    own = _own_names()
     spec = resolve_model(name)
     is_own = spec.name in own
     listed = None if is_own else listing_of(spec.name)
@@ -135,9 +135,19 @@ def remove(name: str, as_json: bool) -> None:
 
 
 def _own() -> tuple[ModelSpec, ...]:
-    from engine.models.user_catalog import read_user_catalog
+    """All entries of the person's file, also those that are of no use here: what is written keeps them."""
+    from engine.models.user_catalog import read_entries
 
-    return read_user_catalog()
+    return read_entries()
+
+
+def _own_names() -> set[str]:
+    """Names of the person's models that can be used, with a warning for the others."""
+    from engine.models.user_catalog import read_user_catalog, unusable_entries
+
+    if problem := unusable_entries():
+        warn(problem)
+    return {spec.name for spec in read_user_catalog()}
 
 
 def _known() -> tuple[ModelSpec, ...]:
@@ -154,7 +164,7 @@ def _newest_first(specs: Iterable[ModelSpec], own: set[str]) -> list[ModelSpec]:
         listed = listing_of(spec.name)
         return listed.released if listed and spec.name not in own else "9999-99"
 
-    by_size = sorted(specs, key=lambda spec: (spec.sizes.total_parameters, spec.name))
+    by_size = sorted(specs, key=lambda spec: (spec.sizes.loaded_parameters, spec.name))
     return sorted(by_size, key=released, reverse=True)
 
 
@@ -260,7 +270,8 @@ def row(spec: ModelSpec, own: set[str]) -> dict[str, Any]:
     return {
         "name": spec.name,
         "family": spec.family,
-        "parameters": spec.sizes.total_parameters,
+        "parameters": spec.sizes.loaded_parameters,
+        "tower_parameters": spec.sizes.tower_parameters,
         "context": spec.max_position_embeddings,
         "licence": spec.licence,
         "gated": spec.gated,
@@ -287,7 +298,8 @@ def breakdown(spec: ModelSpec) -> dict[str, int]:
         "embeddings": spec.sizes.embedding_parameters,
         "norms": spec.sizes.small_parameters,
         "computed": spec.sizes.computed_parameters,
-        "total": spec.sizes.total_parameters,
+        "towers": spec.sizes.tower_parameters,
+        "total": spec.sizes.loaded_parameters,
         "active": spec.sizes.active_parameters,
     }
 

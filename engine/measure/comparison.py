@@ -67,7 +67,8 @@ def predicted_run(record: RunRecord, gpu: Gpu | None) -> PredictedRun | None:
     try:
         shape = shape_from(record.prediction.shape)
         values: Any = {name: tuple(item) if isinstance(item, list) else item for name, item in record.spec.items()}
-        values["layer_groups"] = groups_from(record.spec.get("layer_groups") or [])
+        for name in ("layer_groups", "tower_groups"):
+            values[name] = groups_from(record.spec.get(name) or [])
         spec = ModelSpec(**values)
     except (IndexError, KeyError, TypeError, ValueError):
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from engine.hardware.machine import Gpu
 from engine.memory import device
 from engine.memory.reserve import reserve_bytes
-from engine.memory.resident import compute_width, largest_matrix_bytes, states, weight_bytes
+from engine.memory.resident import compute_width, largest_matrix_bytes, states, tower_bytes, weight_bytes
 from engine.memory.shape import MIB, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 
@@ -85,13 +85,14 @@ def _attention_bytes(spec: ModelSpec, width: int, rows: int, length: int) -> int
 
 def _head_bytes(spec: ModelSpec, shape: TrainingShape, tokens: int) -> int:
     """Final hidden states, those that are scored, and one chunk of fp32 logits with their log-probabilities."""
-    logits = min(_LOGITS_BYTES, 4 * tokens * spec.vocab_size) * (3 if spec.traits.soft_caps else 2)
+    logits = min(_LOGITS_BYTES, 4 * tokens * spec.vocab_size) * (3 if spec.has_capped_logits else 2)
     return 2 * tokens * spec.hidden_size * compute_width(shape) + logits
 
 
 def _on_device(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, batch: tuple[int, int], dynamic: int) -> int:
     quantization = "none" if learns_whole(shape) else shape.quantization
-    static = weight_bytes(spec, quantization, shape.double_quant, compute_width(shape))
+    stored = (quantization, shape.double_quant, compute_width(shape))
+    static = weight_bytes(spec, *stored) + tower_bytes(spec, *stored)
     if shape.method == "lora":
         static += states(spec, shape).weights_bytes
     passed = replace(shape, method="lora", modules_to_save=(), micro_batch=batch[0], max_length=batch[1])

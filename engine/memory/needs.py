@@ -39,7 +39,7 @@ def needs_of(
     weights = learned.parameters * trainable_width(shape)
     checkpoint = weights + learned.masters_bytes + learned.moments_bytes + learned.paged_bytes
     width = compute_width(shape)
-    model = spec.sizes.total_parameters * width
+    model = spec.sizes.loaded_parameters * width
     # One more while it is written: the oldest goes only when the new one is whole.
     at_once = save_total_limit + 1 + int(keeps_best)
     result = model if learns_whole(shape) else weights

@@ -14,7 +14,15 @@ from engine.hardware.machine import Gpu
 from engine.memory import activations, device, experts, loss, resident
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
-from engine.memory.resident import States, compute_width, largest_matrix_bytes, states, targeted_shapes, weight_bytes
+from engine.memory.resident import (
+    States,
+    compute_width,
+    largest_matrix_bytes,
+    states,
+    targeted_shapes,
+    tower_bytes,
+    weight_bytes,
+)
 from engine.memory.shape import TrainingShape, learning_layers, learns_whole
 from engine.models.spec import ModelSpec
 
@@ -105,10 +113,17 @@ def _calibrated(found: Peak, calibration: Calibration, spec: ModelSpec, shape: T
 
 
 def base_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
-    """Weights of the base model as this shape stores them; full fp16 training keeps fp32 weights."""
+    """All weights that this shape loads, with towers; full fp16 training keeps fp32 weights of what learns."""
     width = 4 if shape.method == "full" and shape.compute_dtype == "fp16" else compute_width(shape)
     quantization = "none" if learns_whole(shape) else shape.quantization
-    return weight_bytes(spec, quantization, shape.double_quant, width)
+    towers = tower_bytes(spec, quantization, shape.double_quant, compute_width(shape))
+    return weight_bytes(spec, quantization, shape.double_quant, width) + towers
+
+
+def resting_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """What lies there between two steps: weights, adapters and optimizer states. No micro-batch takes less."""
+    learned = states(spec, shape)
+    return base_bytes(spec, shape) + learned.weights_bytes + learned.masters_bytes + learned.moments_bytes
 
 
 def _total(moment: Moment) -> int:
@@ -158,6 +173,9 @@ def _moments(
     arriving = hidden if shape.offload_inputs else 0
     bottom = _layer(Moment("layer", last, below, arriving, working), spec, shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
+    # The first layer that is computed again, where the last one is not.
+    others = kept - activations.whole_layer_bytes(spec, shape, cost)
+    second = _layer(Moment("layer", first, others, hidden, working), spec, shape, cost, matrix, True)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
         Moment("loss", held, kept, 2 * hidden + loss.head_backward_bytes(spec, shape), working),
@@ -169,6 +187,7 @@ def _moments(
             working,
         ),
         top,
+        *((second,) if keeps_last else ()),
         bottom,
         Moment("layer", learned.gradients_bytes, embedding, 0, working),
         Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),
@@ -205,7 +224,8 @@ def _layer(
     """`around` with one layer running backward in it; `matrix` is what it may dequantize, in bytes."""
     plain = activations.one_layer_bytes(spec, shape, cost, 0, recomputed=recomputed)
     beside = activations.one_layer_bytes(spec, shape, cost, matrix, recomputed=recomputed) - plain
-    return replace(around, activations=around.activations + plain, workspace=around.workspace + beside)
+    # Built anew: `replace` takes several times as long, and a search asks thousands of times.
+    return Moment(around.phase, around.gradients, around.activations + plain, around.loss, around.workspace + beside)
 
 
 def _logits(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -27,9 +27,22 @@ _FUSED_PARTS = {
     "gate_up_proj": frozenset({"gate_proj", "up_proj", "gate_up_proj"}),
     "input_linear": frozenset({"gate_proj", "up_proj", "gate_up_proj", "input_linear"}),
     "output_linear": frozenset({"down_proj", "output_linear"}),
+    "dense": frozenset({"o_proj", "dense"}),
+    "fc1": frozenset({"up_proj", "fc1"}),
+    "fc2": frozenset({"down_proj", "fc2"}),
+    "c_fc": frozenset({"up_proj", "c_fc"}),
+    "c_proj": frozenset({"down_proj", "c_proj"}),
 }
-ROLES = {"input_linear": "gate_up_proj", "output_linear": "down_proj"}
-"""Usual names of a feed-forward part for those of single families."""
+ROLES = {
+    "input_linear": "gate_up_proj",
+    "output_linear": "down_proj",
+    "dense": "o_proj",
+    "fc1": "up_proj",
+    "fc2": "down_proj",
+    "c_fc": "up_proj",
+    "c_proj": "down_proj",
+}
+"""Usual names of a layer's parts for those of single families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +254,19 @@ def weight_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: 
     if quantization in experts.FOUR_BIT:
         rest -= experts.stacked_parameters(spec)
     return quantized_bytes(spec, quantization, double_quant) + rest * width
+
+
+@lru_cache(maxsize=2048)
+def tower_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: int) -> int:
+    """Towers and projectors, frozen: linear layers quantized as those of the text model are, the rest as it is."""
+    if quantization == "none":
+        return spec.sizes.tower_parameters * width
+    matrices = [(group.layers, *sides) for group in spec.tower_groups for _, *sides in group.linear]
+    packed = sum(
+        layers * matrix_bytes(n_in * n_out, n_out, quantization, double_quant) for layers, n_in, n_out in matrices
+    )
+    rest = spec.sizes.tower_parameters - sum(layers * n_in * n_out for layers, n_in, n_out in matrices)
+    return packed + rest * width
 
 
 @lru_cache(maxsize=2048)

@@ -128,4 +128,7 @@ class MemoryEstimate:
     """`load`, `layer`, `loss` or `optimizer`: where the peak is."""
     trainable_parameters: int
     total_parameters: int
+    """Of all that is loaded."""
+    tower_parameters: int = 0
+    """Of those, what lies beside the text model and stays frozen."""
     notes: tuple[str, ...] = ()

@@ -7,13 +7,14 @@ add up to `device_bytes`: they describe one moment, not the largest each could e
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
-from engine.memory import experts
+from engine.memory import experts, linear_attention
 from engine.memory.activations import STAGED_INPUTS, checkpointed_layers, host_bytes
 from engine.memory.calibration import Calibration
 from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
-from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes
+from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes, tower_bytes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
+from engine.models.packing import alone_reason
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes, format_count
 
@@ -60,20 +61,28 @@ def estimate_memory(
         device_bytes=found.device_bytes,
         peak_phase=moment.phase,
         trainable_parameters=found.states.parameters,
-        total_parameters=spec.sizes.total_parameters,
+        total_parameters=spec.sizes.loaded_parameters,
+        tower_parameters=spec.sizes.tower_parameters,
         notes=(*_notes(spec, shape, found), *(calibration.notes if calibration else ())),
     )
 
 
 def _weights_detail(spec: ModelSpec, shape: TrainingShape) -> str:
-    count = format_count(spec.sizes.total_parameters)
+    towers = format_count(spec.sizes.tower_parameters)
+    count = format_count(spec.sizes.loaded_parameters) + (f" with towers of {towers}" if spec.tower_groups else "")
     if shape.quantization == "none" or learns_whole(shape):
         width = "fp32" if shape.method == "full" and shape.compute_dtype == "fp16" else shape.compute_dtype
         return f"{count} in {width}"
     nested = " double-quantized" if shape.double_quant and shape.quantization in ("nf4", "fp4") else ""
-    packed = format_bytes(quantized_bytes(spec, shape.quantization, shape.double_quant))
+    packed = format_bytes(_packed_bytes(spec, shape))
     what = "linear layers and experts" if experts.are_packed(spec, shape) else "linear layers"
     return f"{count}: {what} {packed} in {shape.quantization}{nested}, the rest in {shape.compute_dtype}"
+
+
+def _packed_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """All matrices that are quantized, those of towers among them."""
+    stored = (shape.quantization, shape.double_quant, 0)
+    return quantized_bytes(spec, *stored[:2]) + tower_bytes(spec, *stored)
 
 
 def _adapters_detail(spec: ModelSpec, shape: TrainingShape, found: Peak) -> str:
@@ -163,11 +172,22 @@ def _expert_notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> list[st
         return []
     notes = []
     if shape.quantization != "none" and not experts.are_packed(spec, shape):
-        kept = format_bytes(found.weights - quantized_bytes(spec, shape.quantization, shape.double_quant))
+        kept = format_bytes(found.weights - _packed_bytes(spec, shape))
         notes.append(f"{shape.quantization} leaves experts as they are: {kept} stay in {shape.compute_dtype}")
     if not experts.are_adapted(spec, shape):
         frozen = format_count(spec.sizes.expert_parameters)
         notes.append(f"experts and routers stay frozen ({frozen}); lora.experts = true lets experts learn")
+    return notes
+
+
+def _row_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
+    """Why documents do not share rows, and what linear attention's figures are those of."""
+    reason, notes = alone_reason(spec.traits, shape.device), []
+    if reason:
+        notes = [f"one document a row, padded: {reason}; speed is that of full rows, shorter ones are slower"]
+    if linear_attention.has_delta_rule(spec):
+        kernels = " and ".join(spec.traits.packs_with)
+        notes.append(f"linear attention is counted as plain operators take it; with {kernels} it takes less")
     return notes
 
 
@@ -178,7 +198,7 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
     uncounted = sorted(set(shape.modules_to_save) - WHOLE_MODULES)
     if uncounted and shape.method == "lora":
         notes.append(f"modules_to_save: what training {', '.join(uncounted)} takes is not counted")
-    notes += _expert_notes(spec, shape, found)
+    notes += _expert_notes(spec, shape, found) + _row_notes(spec, shape)
     if not spec.traits.checked:
         advice = "ask with --exact" if shape.device == "cuda" else "expect a larger error"
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")

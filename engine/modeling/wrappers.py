@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from engine.errors import EngineError, ExitCode
 from engine.files import read_json
+from engine.models.wrapper_rows import no_class
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 """How images, sound and videos become inputs. The chat template travels with the tokenizer."""
@@ -40,7 +40,7 @@ def generating_class(config: Any) -> Any:
     for kind in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
         if type(config) in kind._model_mapping or kind.__name__ in own_code:
             return kind
-    raise _no_class(config, "writes text")
+    raise no_class(config.model_type, "writes text")
 
 
 def scoring_class(config: Any) -> Any:
@@ -49,19 +49,8 @@ def scoring_class(config: Any) -> Any:
 
     known = type(config) in AutoModelForSequenceClassification._model_mapping
     if is_wrapper(config) and not known and not getattr(config, "auto_map", None):
-        raise _no_class(config, "scores texts")
+        raise no_class(config.model_type, "scores texts")
     return AutoModelForSequenceClassification
-
-
-def _no_class(config: Any, does: str) -> EngineError:
-    from transformers import __version__
-
-    return EngineError(
-        f"transformers {__version__} has no class for '{config.model_type}' that {does}",
-        code=ExitCode.MODEL,
-        where="model.name_or_path",
-        hint="use a text-only model of this family, or a newer transformers that knows this one",
-    )
 
 
 def kernels_by_part(config: Any, kernel: str) -> str | dict[str, str]:

@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, ExitCode
 from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
-from engine.models.user_catalog import read_user_catalog
+from engine.models.user_catalog import read_user_catalog, unusable_entries
 
 CATALOG_PATH = Path(__file__).with_name("catalog.json")
 EDITED_PATH = CATALOG_PATH.with_suffix(".toml")
@@ -40,7 +40,7 @@ class Listing:
     released: str
     """Year and month, `2025-08`."""
     modality: str = "text"
-    """What the checkpoint takes: `text`, or `text+image` where only its text part is tuned."""
+    """What the checkpoint takes: `text`, or `text+image` and `text+image+audio` where only its text part is tuned."""
     checked: str = ""
     """Public sources which its dimensions were compared with; empty for none."""
 
@@ -49,8 +49,8 @@ class Listing:
 def load_catalog() -> tuple[ModelSpec, ...]:
     """Every known model: the shipped ones in the order of the file, then a person's own.
 
-    An own model of a shipped name stands in its place. A damaged file of own models counts as
-    empty here; whoever shows the list tells of it with `catalog_problem`.
+    An own model of a shipped name stands in its place. A damaged file of own models counts as empty here, and a model
+    of a family that is of no use is left out; whoever shows the list tells of it with `catalog_problem`.
     """
     merged = {spec.name.lower(): spec for spec in shipped_catalog()}
     with suppress(EngineError):
@@ -59,12 +59,11 @@ def load_catalog() -> tuple[ModelSpec, ...]:
 
 
 def catalog_problem() -> EngineError | None:
-    """Why a person's own models are missing from `load_catalog`, or None."""
+    """Why a person's own models, or some of them, are missing from `load_catalog`; or None."""
     try:
-        read_user_catalog()
+        return unusable_entries()
     except EngineError as error:
         return error
-    return None
 
 
 @lru_cache(maxsize=1)
@@ -73,6 +72,17 @@ def shipped_catalog() -> tuple[ModelSpec, ...]:
     models, architectures = _shipped()["models"], _shipped()["architecture"]
     counted = {name: _architecture(name, row) for name, row in architectures.items()}
     return tuple(_spec(name, row, counted[row["architecture"]]) for name, row in models.items())
+
+
+def shipped_config(spec: ModelSpec) -> dict[str, Any]:
+    """The config.json that a shipped model stands for; EngineError(MODEL) for a model that is not shipped."""
+    row = _shipped()["models"].get(spec.name)
+    if row is None:
+        hint = "give the directory with its config.json"
+        raise EngineError(
+            "the model's parts are not known by its name", code=ExitCode.MODEL, where=spec.name, hint=hint
+        )
+    return config_of(_shipped()["architecture"][row["architecture"]])
 
 
 def listing_of(name: str) -> Listing | None:
@@ -133,8 +143,24 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
         count, active = row["experts"]
         config |= {"num_experts": count, "num_local_experts": count, "num_experts_per_tok": active}
         config["moe_intermediate_size"] = config["intermediate_size"]
+    if "full_every" in row or "kind" in row:
+        config["layer_types"] = _kinds(config["num_hidden_layers"], row.get("full_every", 0), row.get("kind", ""))
     more: dict[str, Any] = row.get("more", {})
-    return config | more
+    return _wrapped(config | more, row) if "wrapper" in row else config | more
+
+
+def _wrapped(text: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint that also sees, around that of its text model."""
+    parts = {key: row[short] for short, key in (("vision", "vision_config"), ("audio", "audio_config")) if short in row}
+    tied = bool(row.get("tied", False))
+    return {"model_type": row["wrapper"], "tie_word_embeddings": tied, "text_config": text, **parts}
+
+
+def _kinds(layers: int, full_every: int, kind: str) -> list[str]:
+    """`layer_types`: each `full_every`th attends to all tokens and the others to a window, or all are of one kind."""
+    if kind:
+        return [kind] * layers
+    return ["sliding_attention" if number % full_every else "full_attention" for number in range(1, layers + 1)]
 
 
 def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:

@@ -14,12 +14,14 @@ from typing import Any
 from engine.errors import EngineError
 from engine.models.families import Family
 from engine.models.known import check_family, refused_family
-from engine.models.layers import Layout
+from engine.models.layers import LayerGroup, Layout
 from engine.models.numbers import Numbers
 from engine.models.numbers import refuse as _refuse
 from engine.models.spec import ModelSpec
+from engine.models.wrapper_rows import check_class, is_tied, text_part, towers_of, uncounted, wrapper_kind
 from engine.text import sanitize
 
+_CAP = "final_logit_softcapping"
 MAX_CONFIG_BYTES = 4 * 1024**2
 _NOT_CAUSAL = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert"}
@@ -44,14 +46,23 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def spec_from_config(
-    config: dict[str, Any], name: str, where: str, *, source: str, path: str | None, simulated: bool = False
+    config: dict[str, Any],
+    name: str,
+    where: str,
+    *,
+    source: str,
+    path: str | None,
+    simulated: bool = False,
+    stored_towers: tuple[LayerGroup, ...] | None = None,
 ) -> ModelSpec:
     """Numbers of a decoder-only model; EngineError(MODEL) for what this trainer cannot tune.
 
     `simulated`: also a family that the closed form does not know; its numbers are good for the simulation only.
+    `stored_towers`: towers as the weight files hold them, for a configuration that does not say how large they are.
     """
     _check_kind(config, where)
-    text = text_config(config)
+    check_class(config, where)
+    text = text_part(config)
     model_type = str(text.get("model_type") or config.get("model_type") or "unknown")
     family = check_family(text, model_type, where, simulated=simulated)
     counted = not simulated or _is_counted(text, model_type, where)
@@ -59,10 +70,30 @@ def spec_from_config(
         raise refused_family(family, model_type, _parameters(config, text, family, where), where)
     _check_weights(config, where)
     found = _spec(config, text, family, where)
+    towers = _towers(config, where, simulated=simulated, stored=stored_towers)
+    counted = counted and towers is not None
     shown = sanitize(model_type, max_chars=40, single_line=True)
     return replace(
-        found, name=sanitize(name, single_line=True), family=shown, counted=counted, source=source, path=path
+        found,
+        name=sanitize(name, single_line=True),
+        family=shown,
+        wrapper=sanitize(wrapper_kind(config), max_chars=40, single_line=True),
+        tower_groups=towers or (),
+        counted=counted,
+        source=source,
+        path=path,
     )
+
+
+def _towers(
+    config: dict[str, Any], where: str, *, simulated: bool, stored: tuple[LayerGroup, ...] | None
+) -> tuple[LayerGroup, ...] | None:
+    """What lies beside the text model; None where it is known to the simulation alone."""
+    found = towers_of(config, where)
+    found = stored if found is None else found
+    if found is None and not simulated:
+        raise uncounted(wrapper_kind(config), where)
+    return found
 
 
 def _is_counted(text: dict[str, Any], model_type: str, where: str) -> bool:
@@ -98,7 +129,7 @@ def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: s
         head_dim=layout.head_dim or numbers.optional("head_dim") or max(1, hidden // heads),
         vocab_size=numbers.whole("vocab_size"),
         max_position_embeddings=numbers.optional("max_position_embeddings") or 2048,
-        tie_word_embeddings=_tied(config, text, family),
+        tie_word_embeddings=is_tied(config, family.tied_by_default),
         attention_bias=numbers.flag("attention_bias", family.attention_bias)
         if family.reads_attention_bias
         else family.attention_bias,
@@ -106,6 +137,7 @@ def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: s
         gated_mlp=family.gated_mlp,
         fused_projections=family.fused_projections,
         sliding_window=_window(numbers),
+        caps_logits=bool(text[_CAP]) if _CAP in text else None,
         num_experts=layout.num_experts or (0 if family.layout else numbers.experts),
         num_experts_per_token=layout.num_experts_per_token or numbers.count("num_experts_per_tok"),
         shared_intermediate_size=layout.shared_intermediate_size,
@@ -113,12 +145,6 @@ def _spec(config: dict[str, Any], text: dict[str, Any], family: Family, where: s
         other_parameters=layout.other_parameters,
         weights_dtype=sanitize(str(text.get("dtype") or text.get("torch_dtype") or "bfloat16"), max_chars=20),
     )
-
-
-def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The part that describes the text model: what a checkpoint that also sees or hears nests, else the whole."""
-    nested = config.get("text_config") or config.get("llm_config")
-    return nested if isinstance(nested, dict) and "hidden_size" in nested else config
 
 
 def _check_kind(config: dict[str, Any], where: str) -> None:
@@ -143,13 +169,6 @@ def _check_weights(config: dict[str, Any], where: str) -> None:
 def _inner_size(numbers: Numbers) -> int:
     found = numbers.optional("moe_intermediate_size") if numbers.experts else None
     return found or numbers.whole("intermediate_size")
-
-
-def _tied(config: dict[str, Any], text: dict[str, Any], family: Family) -> bool:
-    for source in (text, config):
-        if isinstance(source.get("tie_word_embeddings"), bool):
-            return bool(source["tie_word_embeddings"])
-    return family.tied_by_default
 
 
 def _window(numbers: Numbers) -> int | None:

@@ -1,7 +1,7 @@
 """What the engine knows of a model family, one row an architecture. Torch-free.
 
 `FAMILIES` is keyed by transformers' `model_type` of the text model. Reading a configuration, counting parameters, the
-memory and time models, the Triton kernels and GGUF files all read the row: adding a family is adding a row. A family
+memory and time models and the Triton kernels all read the row: adding a family is adding a row. A family
 without one is refused where a number would be shown. The tests hold each row against transformers' own model. Not here:
 the numbers of one model (`spec.py`), families with layers of several kinds (`layouts.py`), the marks of chat templates
 (`engine.data.templates`).
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma, layouts_hybrid
+from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_plain
+from engine.models.gguf_names import WRITTEN, Gguf
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 
@@ -43,26 +44,6 @@ class LigerKernels:
     """Activation of the gated feed-forward part that has a kernel; empty where none fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gguf:
-    """How llama.cpp takes a family's weights and tokenizer."""
-
-    architecture: str
-    """llama.cpp's name."""
-    wrapped: str = ""
-    """Its name of the same text model inside one that also sees, where that is another."""
-    rotates_neighbors: bool = False
-    """Whether llama.cpp rotates neighbors, so that rows of the query and key projections change their order."""
-    shifts_norms: bool = False
-    """Whether 1 is added to the weights of norms."""
-    knows_windows: bool = False
-    """Whether llama.cpp keeps to the sliding windows of this family."""
-    rotates_part: bool = False
-    """Whether llama.cpp knows positions on a part of each head."""
-    splitter: str = ""
-    """llama.cpp's name for how text is split before merging; empty = found by the tokenizer's pattern."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One architecture: what in it differs from a Llama block, and what the engine can do with it."""
@@ -79,6 +60,8 @@ class Family:
     """Whether there may be experts."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
+    packs_with: tuple[str, ...] = ()
+    """Distributions whose GPU kernels keep packed documents apart; without them it trains one document a row."""
     refused: str = ""
     """Why it cannot be trained; empty where it can."""
     checked: bool = False
@@ -108,6 +91,12 @@ class Family:
     """Norms over the residual stream."""
     biased_norms: bool = False
     """Whether norms have a bias beside their weight."""
+    bare_norms: bool = False
+    """Whether norms have neither weight nor bias."""
+    centers_norms: bool = False
+    """Whether a norm takes the mean away in plain fp32 operators (Cohere)."""
+    biased_head: bool = False
+    """Whether the output head has a bias."""
     single_weights: int = 0
     """Trained numbers of a layer that belong to no matrix, norm or bias: parameters of an activation."""
     query_key_norm: Literal["", "head", "width"] = ""
@@ -120,13 +109,19 @@ class Family:
     """Pairs of cosine and sine: two where windowed layers turn at another rate."""
     scales_stream: bool = False
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
+    clamps_gate: bool = False
+    """Whether experts clamp gate and up before their product, one operator after the other (gpt-oss)."""
+    gates_attention: bool = False
+    """Whether attention's output is multiplied by a gate that the query's projection also gives."""
     soft_caps: bool = False
-    """Whether logits and attention scores pass a soft cap."""
+    """Whether attention scores pass a soft cap."""
+    caps_logits: bool = False
+    """Whether logits pass one where the configuration does not say."""
     overflows_fp16: bool = False
     """Whether activations leave the range of fp16."""
     kernels: LigerKernels | None = None
     gguf: Gguf | None = None
-    """None = no GGUF file is written."""
+    """As in `gguf_names.py`; None = no GGUF file is written."""
 
 
 _PRE_NORM = LigerKernels()
@@ -144,7 +139,6 @@ _LLAMA = Family(
     checked=True,
     output_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("llama", rotates_neighbors=True),
 )
 _QWEN2 = Family(
     name="qwen2",
@@ -153,7 +147,6 @@ _QWEN2 = Family(
     checked=True,
     attention_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("qwen2", wrapped="qwen2vl", splitter="qwen2"),
 )
 _QWEN3 = Family(
     name="qwen3",
@@ -162,7 +155,6 @@ _QWEN3 = Family(
     query_key_norm="head",
     output_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("qwen3", wrapped="qwen3vl", splitter="qwen2"),
 )
 _GEMMA = Family(name="gemma", tied_by_default=True, norm_product_fp32=True, output_bias=True, overflows_fp16=True)
 _GEMMA2 = replace(_GEMMA, name="gemma2", alternating_windows=True, norms_per_layer=4, norm_after_mlp=True)
@@ -186,15 +178,19 @@ _OLMO2 = Family(
     norm_product_fp32=True,
     norm_after_mlp=True,
     kernels=_OLMO_KERNELS,
-    gguf=Gguf("olmo2", knows_windows=True),
 )
+_COHERE = Family(name="cohere", tied_by_default=True, norms_per_layer=1, output_bias=True, centers_norms=True)
 _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
 _LINEAR = Family(
     name="qwen3_next",
     layout=layouts_hybrid.qwen_linear,
+    layer_kinds=ATTENTION_LAYERS | {"linear_attention"},
+    reads=frozenset({"linear_*", "shared_expert_intermediate_size"}),
     mixes_experts=True,
     query_key_norm="head",
-    refused="packed documents would run into each other in its linear attention layers",
+    norm_product_fp32=True,
+    gates_attention=True,
+    packs_with=("flash-linear-attention", "causal-conv1d"),
 )
 _STATES = Family(
     name="falcon_h1",
@@ -212,29 +208,12 @@ _OLD = "its modules have names and biases that this trainer does not know"
 
 _ROWS = (
     _LLAMA,
+    replace(_LLAMA, name="internlm3", checked=False),
+    Family(name="cwm", reads_attention_bias=False, reads_mlp_bias=True, alternating_windows=True),
     replace(_LLAMA, name="mistral", output_bias=False, reads_attention_bias=False, reads_mlp_bias=False),
-    Family(
-        name="ministral3",
-        reads_attention_bias=False,
-        kernels=_PRE_NORM,
-        gguf=Gguf("mistral3", rotates_neighbors=True),
-    ),
-    Family(
-        name="smollm3",
-        reads_mlp_bias=True,
-        checked=True,
-        output_bias=True,
-        kernels=_PRE_NORM,
-        gguf=Gguf("smollm3", rotates_neighbors=True),
-    ),
-    Family(
-        name="arcee",
-        reads_mlp_bias=True,
-        gated_mlp=False,
-        output_bias=True,
-        activation="relu2",
-        gguf=Gguf("arcee", rotates_neighbors=True),
-    ),
+    Family(name="ministral3", reads_attention_bias=False, kernels=_PRE_NORM),
+    Family(name="smollm3", reads_mlp_bias=True, checked=True, output_bias=True, kernels=_PRE_NORM),
+    Family(name="arcee", reads_mlp_bias=True, gated_mlp=False, output_bias=True, activation="relu2"),
     # The activation has two trained numbers.
     Family(
         name="apertus",
@@ -243,19 +222,34 @@ _ROWS = (
         query_key_norm="head",
         single_weights=2,
         activation="xielu",
-        gguf=Gguf("apertus"),
     ),
-    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True, gguf=Gguf("seed_oss")),
-    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True, gguf=Gguf("ernie4_5")),
+    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True),
+    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True),
+    _COHERE,
+    replace(_COHERE, name="cohere2", alternating_windows=True),
+    Family(name="helium", reads_mlp_bias=True, norm_product_fp32=True),
+    Family(name="stablelm", layout=layouts_plain.stablelm, biased_norms=True),
     Family(
-        name="cohere2",
-        alternating_windows=True,
+        name="starcoder2",
+        layout=layouts_plain.starcoder2,
+        activation="gelu_pytorch_tanh",
+        reads=frozenset({"use_bias"}),
         tied_by_default=True,
-        norms_per_layer=1,
-        output_bias=True,
-        gguf=Gguf("cohere2", knows_windows=True, splitter="command-r"),
+        gated_mlp=False,
+        attention_bias=True,
+        biased_norms=True,
     ),
-    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head", gguf=Gguf("hunyuan-dense")),
+    Family(
+        name="phi",
+        layout=layouts_plain.phi,
+        activation="gelu_new",
+        gated_mlp=False,
+        biased_head=True,
+        attention_bias=True,
+        norms_per_layer=1,
+        biased_norms=True,
+    ),
+    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head"),
     _QWEN2,
     Family(
         name="qwen2_moe",
@@ -264,7 +258,6 @@ _ROWS = (
         reads=_MOE_KEYS,
         mixes_experts=True,
         attention_bias=True,
-        gguf=Gguf("qwen2moe", splitter="qwen2"),
     ),
     _QWEN3,
     # Experts have their own code.
@@ -276,15 +269,14 @@ _ROWS = (
         reads=_MOE_KEYS,
         mixes_experts=True,
         kernels=LigerKernels(gate=""),
-        gguf=Gguf("qwen3moe", splitter="qwen2"),
     ),
-    replace(_GEMMA, gguf=Gguf("gemma", shifts_norms=True)),
+    _GEMMA,
     replace(
         _GEMMA2,
         checked=True,
         soft_caps=True,
+        caps_logits=True,
         kernels=_POST_NORM,
-        gguf=Gguf("gemma2", shifts_norms=True, knows_windows=True),
     ),
     replace(
         _GEMMA2,
@@ -294,7 +286,6 @@ _ROWS = (
         query_key_norm="head",
         rotary_kinds=2,
         kernels=_POST_NORM,
-        gguf=Gguf("gemma3", shifts_norms=True, knows_windows=True),
     ),
     _GEMMA4,
     replace(_GEMMA4, name="gemma4_unified_text", also=("gemma4_unified",), kernels=None),
@@ -305,7 +296,7 @@ _ROWS = (
         layout=layouts_gemma.gemma3n,
         reads=_GEMMA4_KEYS | {"altup_*", "laurel_rank"},
         mixes_experts=False,
-        soft_caps=True,
+        caps_logits=True,
         kernels=None,
         refused="the memory of its several streams (AltUp, LAuReL) was not worked out",
     ),
@@ -315,19 +306,11 @@ _ROWS = (
         checked=True,
         fused_projections=True,
         kernels=_PRE_NORM,
-        gguf=Gguf("phi3", splitter="dbrx"),
     ),
+    Family(name="olmo", output_bias=True, bare_norms=True),
     _OLMO2,
     replace(_OLMO2, name="olmo3", checked=False, alternating_windows=True, rotary_kinds=2),
-    Family(
-        name="granite",
-        reads_mlp_bias=True,
-        checked=True,
-        output_bias=True,
-        scales_stream=True,
-        kernels=_PRE_NORM,
-        gguf=Gguf("granite", rotates_neighbors=True),
-    ),
+    Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
     Family(
         name="granitemoehybrid",
         layout=layouts.granite_hybrid,
@@ -344,8 +327,8 @@ _ROWS = (
         query_key_norm="head",
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False),
-        gguf=Gguf("exaone4", knows_windows=True),
     ),
+    Family(name="glm", fused_gate=True, attention_bias=True),
     # Neighbors are rotated, not halves.
     Family(
         name="glm4",
@@ -354,7 +337,6 @@ _ROWS = (
         norms_per_layer=4,
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False, rotary=False),
-        gguf=Gguf("glm4", rotates_part=True),
     ),
     Family(
         name="glm4_moe",
@@ -379,18 +361,12 @@ _ROWS = (
         alternating_windows=True,
         attention_bias=True,
         output_bias=True,
+        clamps_gate=True,
         kernels=LigerKernels("gemma", rotary=False, gate=""),
-        refused="packed attention has no attention sinks",
     ),
-    replace(_MIXTRAL, gguf=Gguf("llama", rotates_neighbors=True)),
-    replace(
-        _MIXTRAL,
-        name="olmoe",
-        reads_attention_bias=True,
-        output_bias=True,
-        query_key_norm="width",
-        gguf=Gguf("olmoe"),
-    ),
+    _MIXTRAL,
+    replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
+    replace(_MIXTRAL, name="granitemoe", reads_attention_bias=True, output_bias=True, scales_stream=True),
     replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
     replace(
         _MIXTRAL,
@@ -402,13 +378,7 @@ _ROWS = (
         biased_norms=True,
     ),
     Family(
-        name="nemotron",
-        reads_mlp_bias=True,
-        gated_mlp=False,
-        output_bias=True,
-        biased_norms=True,
-        activation="relu2",
-        gguf=Gguf("nemotron", shifts_norms=True, rotates_part=True),
+        name="nemotron", reads_mlp_bias=True, gated_mlp=False, output_bias=True, biased_norms=True, activation="relu2"
     ),
     # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
@@ -425,14 +395,11 @@ _ROWS = (
     replace(_LATENT, name="deepseek_v2"),
     _LATENT,
     replace(_LATENT, name="glm4_moe_lite"),
-    *(
-        Family(name=name, refused=_OLD)
-        for name in ("opt", "gpt_neox", "phi", "starcoder2", "gpt2", "gptj", "gpt_neo", "falcon")
-    ),
+    *(Family(name=name, refused=_OLD) for name in ("opt", "gpt_neox", "gpt2", "gptj", "gpt_neo", "falcon")),
 )
 
-FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
-_NAMES: dict[str, Family] = {name: row for row in _ROWS for name in (row.name, *row.also)}
+FAMILIES: dict[str, Family] = {row.name: replace(row, gguf=WRITTEN.get(row.name)) for row in _ROWS}
+_NAMES: dict[str, Family] = {name: row for row in FAMILIES.values() for name in (row.name, *row.also)}
 _OTHER = Family(name="other")
 """For a `model_type` without a row: no kernels, no GGUF files. No number is shown that was counted by it alone."""
 

@@ -16,6 +16,7 @@ from engine.models.catalog import catalog_index
 from engine.models.config import read_config, spec_from_config
 from engine.models.safetensors import count_parameters
 from engine.models.spec import ModelSpec
+from engine.models.wrapper_rows import says_untied
 from engine.text import sanitize
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -70,13 +71,16 @@ def read_directory(directory: Path, *, name: str, source: str, simulated: bool =
     config_path = directory / "config.json"
     path = str(directory.resolve())
     where = sanitize(str(config_path), single_line=True)
-    config = read_config(config_path)
-    spec = spec_from_config(config, name, where, source=source, path=path, simulated=simulated)
-    counted = count_parameters(directory)
+    config, counted = read_config(config_path), count_parameters(directory)
+    stored = counted.towers if counted else None
+    spec = spec_from_config(config, name, where, source=source, path=path, simulated=simulated, stored_towers=stored)
     if counted is None:
         return spec
     parameters = counted.parameters
     if spec.tie_word_embeddings and counted.has_output_head:
+        if says_untied(config):
+            # transformers compares both matrices and keeps them apart where they differ.
+            return replace(spec, parameters=parameters, weights_dtype=counted.dtype, tie_word_embeddings=False)
         parameters -= spec.sizes.embedding_parameters
     return replace(spec, parameters=parameters, weights_dtype=counted.dtype)
 

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.models.layers import LayerGroup, grouped
 from engine.text import sanitize
 
 MAX_HEADER_BYTES = 100 * 1024**2
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _KNOWN = _FLOATS | {"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
-_NOT_TEXT = ("vision", "visual", "multi_modal_projector", "audio", "rotary_emb", "attention.bias")
+_TOWERS = ("vision", "visual", "projector", "audio", "connector", "image_newline")
+_BUFFERS = ("rotary_emb", "attention.bias")
+_IN_NO_PRODUCT = ("embed", "position", "conv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Counted:
     parameters: int
     dtype: str
     has_output_head: bool
+    towers: tuple[LayerGroup, ...] = ()
+    """What is stored beside the text model."""
 
 
 def count_parameters(directory: Path) -> Counted | None:
@@ -38,17 +43,32 @@ def count_parameters(directory: Path) -> Counted | None:
     files = sorted(directory.glob("*.safetensors"))
     sizes: Counter[str] = Counter()
     head = False
+    towers: list[LayerGroup] = []
     for file in files:
         for name, tensor in read_header(file).items():
-            if name == "__metadata__" or any(part in name for part in _NOT_TEXT):
+            if name == "__metadata__" or any(part in name for part in _BUFFERS):
                 continue
             dtype, shape = _tensor(tensor, file)
+            if any(part in name for part in _TOWERS):
+                towers.append(_of_tower(name, shape))
+                continue
             sizes[dtype] += prod(shape)
             head = head or name.endswith("lm_head.weight")
     if not sizes:
         return None
     common = sizes.most_common(1)[0][0]
-    return Counted(sum(sizes.values()), _DTYPES.get(common, common.lower()), head)
+    return Counted(sum(sizes.values()), _DTYPES.get(common, common.lower()), head, grouped(towers))
+
+
+def _of_tower(name: str, shape: list[int]) -> LayerGroup:
+    """One tensor as a layer: two sides are those of a linear layer, unless its name says otherwise."""
+    if (
+        len(shape) != 2
+        or not name.endswith(".weight")
+        or any(part in name.rsplit(".", 2)[-2] for part in _IN_NO_PRODUCT)
+    ):
+        return LayerGroup(1, (), stacked=prod(shape))
+    return LayerGroup(1, (("stored", shape[1], shape[0]),))
 
 
 def read_header(file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from engine.models.families import Family, family_of
-from engine.models.layers import LayerGroup
+from engine.models.layers import LayerGroup, parameters_in
 
 Shapes = Mapping[str, tuple[int, int]]
 """(in, out) of linear layers by name."""
@@ -42,6 +42,8 @@ class ModelSpec:
     fused_projections: bool = False
     """True where qkv and gate_up are single matrices (phi3)."""
     sliding_window: int | None = None
+    caps_logits: bool | None = None
+    """Whether logits pass a soft cap; `None` = as its family does."""
     num_experts: int = 0
     num_experts_per_token: int = 0
     shared_intermediate_size: int = 0
@@ -50,6 +52,10 @@ class ModelSpec:
     """Layers by kind, where not all are alike; empty = as the numbers above say."""
     other_parameters: int = 0
     """Outside of layers, embedding, output head and the last norm's weight: per-layer embeddings."""
+    wrapper: str = ""
+    """`model_type` of the whole checkpoint where the text model is a part of it; empty for a model of text alone."""
+    tower_groups: tuple[LayerGroup, ...] = ()
+    """What is loaded beside the text model, frozen: towers for images or sound and their projectors."""
     counted: bool = True
     """False for an architecture that the numbers do not describe: it can be simulated, and no number from here is
     shown."""
@@ -80,6 +86,11 @@ class ModelSpec:
     def fuses_gate(self) -> bool:
         """Whether gate and up are one matrix."""
         return self.fused_projections or self.traits.fused_gate
+
+    @property
+    def has_capped_logits(self) -> bool:
+        """Whether logits pass a soft cap."""
+        return self.traits.caps_logits if self.caps_logits is None else self.caps_logits
 
     @cached_property
     def sizes(self) -> ModelSizes:
@@ -119,6 +130,13 @@ class ModelSizes:
     """Counted or published where known, else computed."""
     active_parameters: int
     """Weights a token is multiplied with, with the output head and without the embedding lookup."""
+    tower_parameters: int = 0
+    """Loaded beside the text model, in none of the counts above."""
+
+    @property
+    def loaded_parameters(self) -> int:
+        """Text model and towers."""
+        return self.total_parameters + self.tower_parameters
 
 
 def _sizes(spec: ModelSpec) -> ModelSizes:
@@ -128,7 +146,7 @@ def _sizes(spec: ModelSpec) -> ModelSizes:
     met = sum(group.layers * group.met for group in groups)
     embedding = spec.vocab_size * spec.hidden_size
     embeddings = embedding * (1 if spec.tie_word_embeddings else 2)
-    last_norm = spec.hidden_size * (2 if spec.traits.biased_norms and not spec.layer_groups else 1)
+    last_norm = spec.hidden_size * (1 if spec.layer_groups else _numbers_per_norm(spec))
     small = sum(group.layers * group.small for group in groups) + last_norm
     computed = linear + stacked + embeddings + small + spec.other_parameters
     return ModelSizes(
@@ -144,6 +162,7 @@ def _sizes(spec: ModelSpec) -> ModelSizes:
         computed_parameters=computed,
         total_parameters=spec.parameters or computed,
         active_parameters=linear + met + embedding,
+        tower_parameters=parameters_in(spec.tower_groups),
     )
 
 
@@ -204,8 +223,13 @@ def _mlp_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
 
 def _layer_norms(spec: ModelSpec) -> int:
     of_heads = {"": 0, "head": 2 * spec.head_dim, "width": _query_width(spec) + _key_width(spec)}
-    width = spec.hidden_size * (2 if spec.traits.biased_norms else 1)
+    width = spec.hidden_size * _numbers_per_norm(spec)
     return spec.traits.norms_per_layer * width + of_heads[spec.traits.query_key_norm]
+
+
+def _numbers_per_norm(spec: ModelSpec) -> int:
+    """Trained numbers of a norm for each feature."""
+    return 0 if spec.traits.bare_norms else 2 if spec.traits.biased_norms else 1
 
 
 def _layer_biases(spec: ModelSpec) -> int:

@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{
 _HEADER = "# Models of your own, beside the shipped list. Written anew by 'engine models add' and 'remove'.\n"
 _SIZES = tuple(field.name for field in fields(ModelSpec) if field.type == "int")[:8]
 _NONE_OR = " | None"
+_GROUPS = ("layer_groups", "tower_groups")
 
 
 def user_catalog_path() -> Path:
@@ -36,7 +37,36 @@ def user_catalog_path() -> Path:
 
 
 def read_user_catalog() -> tuple[ModelSpec, ...]:
-    """The person's models, none without a file; EngineError(MODEL) for a damaged one."""
+    """The person's models that can be counted and trained; EngineError(MODEL) for a damaged file."""
+    return tuple(spec for spec in read_entries() if _is_usable(spec))
+
+
+def unusable_entries() -> EngineError | None:
+    """Which of the person's models are left out, why, and what to do; None for none. Raises for a damaged file."""
+    found = [spec for spec in read_entries() if not _is_usable(spec)]
+    if not found:
+        return None
+    told = "; ".join(f"'{spec.name}' is of family '{spec.family}', {_why_not(spec)}" for spec in found)
+    return EngineError(
+        f"the list of your own models is read without {len(found)} of them: {told}",
+        code=ExitCode.MODEL,
+        where=sanitize(str(user_catalog_path()), single_line=True),
+        hint="; ".join(f"engine models remove {spec.name}" for spec in found),
+    )
+
+
+def _is_usable(spec: ModelSpec) -> bool:
+    row = known_family(spec.family)
+    return row is not None and not row.refused
+
+
+def _why_not(spec: ModelSpec) -> str:
+    row = known_family(spec.family)
+    return f"which cannot be trained here: {row.refused}" if row else "which is not known here"
+
+
+def read_entries() -> tuple[ModelSpec, ...]:
+    """All entries, none without a file, also those whose family is of no use here; EngineError(MODEL) for damage."""
     path = user_catalog_path()
     try:
         with path.open("rb") as file:
@@ -98,19 +128,16 @@ def _entry(name: str, values: Any) -> ModelSpec:
     missing = [key for key in _SIZES if key not in values] + ([] if "family" in values else ["family"])
     if missing:
         raise _damaged(f"lacks {', '.join(missing)} of '{name}'")
-    row = known_family(values["family"])
-    if row is None or row.refused:
-        raise _damaged(f"names a family that cannot be counted or trained here, '{values['family']}' of '{name}'")
     spec = ModelSpec(name=name, **{key: _frozen(key, value) for key, value in values.items()})
     return spec if spec.path is None or os.path.exists(spec.path) else replace(spec, path=None)
 
 
 def _is_valid(key: str, kind: str, value: Any) -> bool:
-    if key == "layer_groups":
+    if key in _GROUPS:
         return isinstance(value, list) and all(_is_group(item) for item in value)
     if kind.startswith("tuple"):
         return isinstance(value, list) and all(_is_text(item) for item in value)
-    if kind == "bool":
+    if kind.removesuffix(_NONE_OR) == "bool":
         return isinstance(value, bool)
     if kind.removesuffix(_NONE_OR) == "int":
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -120,11 +147,13 @@ def _is_valid(key: str, kind: str, value: Any) -> bool:
 
 
 def _is_group(value: Any) -> bool:
-    """Whether `value` is a `LayerGroup`: numbers but for the linear layers, each a name and two sizes."""
-    if not isinstance(value, list) or len(value) != len(LayerGroup._fields) or not isinstance(value[1], list):
+    """Whether `value` is a `LayerGroup`: numbers but for lists of numbers, and of linear layers with two sizes."""
+    if not isinstance(value, list) or len(value) != len(LayerGroup._fields):
+        return False
+    if not isinstance(value[1], list) or not isinstance(value[-1], list):
         return False
     linear = all(isinstance(item, list) and len(item) == 3 and _is_text(item[0]) for item in value[1])
-    numbers = [value[0], *value[2:], *(side for item in value[1] if linear for side in item[1:])]
+    numbers = [value[0], *value[2:-1], *value[-1], *(side for item in value[1] if linear for side in item[1:])]
     return linear and all(
         isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= _LIMIT for each in numbers
     )
@@ -135,7 +164,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _frozen(key: str, value: Any) -> Any:
-    if key == "layer_groups":
+    if key in _GROUPS:
         return groups_from(value)
     return tuple(value) if isinstance(value, list) else value
 

@@ -89,12 +89,14 @@ def shape_of(options: argparse.Namespace) -> TrainingShape:
 
 def model_of(reference: str) -> tuple[ModelSpec, dict[str, Any] | None]:
     """A spec and, where there are files, the contents of its config.json. Raises EngineError(MODEL)."""
+    from engine.models.catalog import shipped_config
     from engine.models.config import read_config, spec_from_config
-    from engine.models.resolve import resolve_model
+    from engine.models.resolve import read_directory, resolve_model
 
     path = Path(reference).expanduser()
-    if path.is_dir():
-        path = path / "config.json"
+    if path.is_dir() and (path / "config.json").is_file():
+        spec = read_directory(path, name=path.name or "model", source="directory", simulated=True)
+        return spec, _as_loaded(spec, read_config(path / "config.json"))
     if path.suffix == ".json":
         config = read_config(path)
         name = path.parent.name or "model"
@@ -102,8 +104,13 @@ def model_of(reference: str) -> tuple[ModelSpec, dict[str, Any] | None]:
         return spec_from_config(config, name, str(path), source="directory", path=place, simulated=True), config
     spec = resolve_model(reference, simulated=True)
     if spec.path and Path(spec.path, "config.json").is_file():
-        return spec, read_config(Path(spec.path, "config.json"))
-    return spec, None
+        return spec, _as_loaded(spec, read_config(Path(spec.path, "config.json")))
+    return spec, shipped_config(spec) if spec.wrapper else None
+
+
+def _as_loaded(spec: ModelSpec, config: dict[str, Any]) -> dict[str, Any]:
+    """`config` as its weight files make it: a stored head of its own is not tied, whatever the whole says."""
+    return {**config, "tie_word_embeddings": spec.tie_word_embeddings} if spec.wrapper else config
 
 
 def _capability(text: str) -> tuple[int, int]:

@@ -60,6 +60,8 @@ def config_of_spec(spec: ModelSpec) -> dict[str, Any]:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
+    if spec.caps_logits is not None:
+        values["final_logit_softcapping"] = 30.0 if spec.caps_logits else None
     if spec.num_experts:
         values |= {
             "num_experts": spec.num_experts,

@@ -94,7 +94,7 @@ def _simulated_alone(answer: FitReport) -> dict[str, Any]:
     exact = answer.exact
     sizes = {name: getattr(exact, name, None) for name in ("device_bytes", "reserved_bytes", "allocated_bytes")}
     spare = answer.plan.available_bytes - exact.device_bytes if exact else None
-    unknown = {"parameters": {"total": None, "trainable": None}, "terms": {}, "alternatives": []}
+    unknown = {"parameters": {"total": None, "towers": None, "trainable": None}, "terms": {}, "alternatives": []}
     return {**dict.fromkeys(nothing), **sizes, **unknown, "headroom_bytes": spare, "notes": [uncounted_note(answer)]}
 
 
@@ -122,7 +122,11 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "needs": dataclasses.asdict(needs_of(plan.model, plan.shape)),
         "latency": dataclasses.asdict(plan.latency) if plan.latency else None,
         "answers_in_time": plan.answers_in_time,
-        "parameters": {"total": estimate.total_parameters, "trainable": estimate.trainable_parameters},
+        "parameters": {
+            "total": estimate.total_parameters,
+            "towers": estimate.tower_parameters,
+            "trainable": estimate.trainable_parameters,
+        },
         "method": shape.method,
         "quantization": shape.quantization,
         "dtype": shape.compute_dtype,

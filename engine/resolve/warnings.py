@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from engine.errors import Problem
 from engine.hardware.machine import Machine
 from engine.memory.needs import needs_of
+from engine.models.packing import alone_reason, remedy
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
@@ -22,7 +23,7 @@ _USUAL_SCALE = (0.25, 8.0)
 
 def warning_findings(context: Context) -> Iterator[Finding]:
     """Everything that deserves a second look."""
-    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _not_here):
+    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _alone, _not_here):
         yield from check(context)
 
 
@@ -80,6 +81,17 @@ def _untrained_tokens(context: Context) -> Iterator[Finding]:
         message = f"the new tokens keep their first embedding: {' and '.join(lacking)} do not learn"
         hint = 'set lora.modules_to_save = ["embed_tokens", "lm_head"], or use marks that the model knows'
         yield finding(context.loaded, key, message, hint, is_warning=True)
+
+
+def _alone(context: Context) -> Iterator[Finding]:
+    """Documents that cannot share rows: known before the run, and what it costs."""
+    if context.spec is None:
+        return
+    family, device = context.spec.traits, context.device
+    reason = alone_reason(family, device)
+    if reason:
+        message = f"{reason}: it trains on one document a row, padded, which is slower than full rows"
+        yield finding(context.loaded, "data.packing", message, remedy(family, device), is_warning=True)
 
 
 def _not_here(context: Context) -> Iterator[Finding]:

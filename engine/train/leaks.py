@@ -1,14 +1,15 @@
 """Do documents of one batch see each other? Asked without any tolerance, before a run starts.
 
-The tokens of one document change and all shapes stay. What the layers make of another document must not change by a
-bit then, and the gradient of that one's loss by any other document's embeddings must be exactly zero. It holds in every
-precision and needs no second way of computing. Not here: what a run does about a leak (`layouts.py`).
+The tokens of some documents change and all shapes stay. What the layers make of the others must not change by a bit
+then, and the gradient of one's loss by any other document's embeddings must be exactly zero. It holds in every
+precision and needs no second way of computing. Every layer runs forward; one of each kind (`layer_kinds.py`) runs
+backward, so that the check costs little more than two passes. Not here: what a run does about a leak (`layouts.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,22 +19,15 @@ from engine.errors import EngineError, is_out_of_memory
 from engine.modeling import forward
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import Batch
-from engine.train.watched_layers import Watcher, has_experts
+from engine.train.layer_kinds import one_of_each_kind, passing_on
+from engine.train.watched_layers import Watcher, has_experts, layers_of
 
 Layout = Literal["packed", "rows", "padded"]
 """`packed`: several documents a row; `rows`: one a row, its padding a document of its own; `padded`: one a row behind
 an attention mask."""
-DOCUMENT_TOKENS = {"cuda": 48, "cpu": 16}
-"""A border is crossed at any length; processors take seconds for each pass of a large model."""
+DOCUMENT_TOKENS = {"cuda": 48, "cpu": 4}
+"""A border is crossed at any length; processors take a second for each pass of a large model."""
 _SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Documents whose tokens change, and those that must not notice."""
-
-    changed: tuple[int, ...]
-    watched: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +36,25 @@ class Probe:
 
     batch: Batch
     documents: tuple[slice, ...]
-    trials: tuple[Trial, ...]
-    judged: int
-    """The document whose loss is taken back to the embeddings of all."""
+    changed: tuple[int, ...]
+    """Documents whose tokens change."""
+    judged: tuple[int, ...]
+    """Documents whose loss is taken back to the embeddings of all, one after another, a watched one first."""
+
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """Documents that must not notice the change."""
+        return tuple(number for number in range(len(self.documents)) if number not in self.changed)
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one forward pass, or forward and backward, left: states by place, and the gradient by the embeddings."""
+    """What one forward pass left."""
 
     states: dict[str, torch.Tensor]
-    gradient: torch.Tensor | None
+    """By place."""
+    outputs: dict[int, type]
+    """What layers return that hand on hidden states alone."""
 
 
 def find_leak(model: Any, ids: torch.Tensor, rows: int, layout: Layout) -> str:
@@ -75,20 +77,22 @@ def find_leak(model: Any, ids: torch.Tensor, rows: int, layout: Layout) -> str:
 
 
 def probe_of(ids: torch.Tensor, rows: int, layout: Layout) -> Probe:
-    """Documents of equal length: kernels split their work by the longest."""
-    per_row = 2 if layout != "packed" or rows > 1 else 3
-    size = min(DOCUMENT_TOKENS.get(ids.device.type, 16), max(2, ids.shape[1] // per_row))
+    """Documents of equal length: kernels split their work by the longest.
+
+    Those that change stand before and behind one that is watched; with one row also behind another one.
+    """
+    per_row = 2 if layout != "packed" or rows > 1 else 4
+    size = min(DOCUMENT_TOKENS.get(ids.device.type, 4), max(2, ids.shape[1] // per_row))
     count, total = rows * per_row, rows * per_row * size
     flat = ids.flatten()
     tokens = flat.repeat(-(-total // len(flat)))[:total].reshape(rows, per_row * size)
     documents = tuple(slice(number * size, (number + 1) * size) for number in range(count))
     batch = _batch(tokens, size, per_row, layout)
     if layout == "packed":
-        # The first, and one with a neighbor on each side; of two rows it is the last of the first.
-        trials = tuple(Trial((one,), tuple(each for each in range(count) if each != one)) for one in (0, 1))
-        return Probe(batch, documents, trials, judged=1)
-    trials = tuple(Trial(tuple(each for each in range(count) if each != one), (one,)) for one in range(0, count, 2))
-    return Probe(batch, documents, trials, judged=count - 2)
+        return Probe(batch, documents, (0, 2) if rows > 1 else (0, 3), (1, 2, 0, 3))
+    # Every second one is padding: a document may not notice it, nor the other row.
+    changed = tuple(number for number in range(count) if number != count - 2)
+    return Probe(batch, documents, changed, tuple(range(count - 2, -1, -2)))
 
 
 def _batch(tokens: torch.Tensor, size: int, per_row: int, layout: Layout) -> Batch:
@@ -105,25 +109,37 @@ def _batch(tokens: torch.Tensor, size: int, per_row: int, layout: Layout) -> Bat
 
 
 def _leak(model: Any, probe: Probe) -> str:
-    plain = _run(model, probe, probe.batch, gradient=True)
-    blank = [number for number in range(len(probe.documents)) if number != probe.judged]
-    for number in blank:
-        if plain.gradient is not None and bool(plain.gradient[probe.documents[number]].any()):
-            return f"the loss of document {probe.judged + 1} has a gradient in document {number + 1}"
-    for trial in probe.trials:
-        # A backward pass on a card adds up in no fixed order, and experts take as many tokens as are sent to them.
-        backward = probe.judged in trial.watched and _repeats_backward(model)
-        found = _run(model, probe, _with_others(model, probe, trial), gradient=backward, like=(plain, trial))
-        where = _difference(probe, trial, plain, found)
-        if where and _same_twice(model, probe, trial, plain, backward):
-            return where
-    return ""
+    plain = _forward(model, probe, probe.batch)
+    found = _forward(model, probe, _with_others(model, probe), like=plain)
+    where = _difference(probe, plain, found)
+    # The same tokens give the same bits again, or a difference says nothing of the documents.
+    if where and not _difference(probe, plain, _forward(model, probe, probe.batch, like=plain)):
+        return where
+    layers = layers_of(base_of(model).get_decoder())
+    with passing_on(layers, plain.outputs, one_of_each_kind(layers)):
+        return _gradient_leak(model, probe)
 
 
-def _same_twice(model: Any, probe: Probe, trial: Trial, plain: Pass, backward: bool) -> bool:
-    """Whether the same tokens give the same bits again: else a difference says nothing of the documents."""
-    again = _run(model, probe, probe.batch, gradient=backward, like=(plain, trial))
-    return not _difference(probe, trial, plain, again)
+def _gradient_leak(model: Any, probe: Probe) -> str:
+    """Where the loss of a document reaches another one, or its gradient in itself changes with others."""
+    gradients = {number: _gradient(model, probe, number, probe.batch) for number in probe.judged}
+    for judged, gradient in gradients.items():
+        for number, part in enumerate(probe.documents):
+            if gradient is not None and number != judged and bool(gradient[part].any()):
+                return f"the loss of document {judged + 1} has a gradient in document {number + 1}"
+    judged = probe.judged[0]
+    plain, own = gradients[judged], probe.documents[judged]
+    # A backward pass on a card adds up in no fixed order, and experts take as many tokens as are sent to them.
+    if plain is None or not _repeats_backward(model):
+        return ""
+    if _same_there(plain, _gradient(model, probe, judged, _with_others(model, probe)), own):
+        return ""
+    repeats = _same_there(plain, _gradient(model, probe, judged, probe.batch), own)
+    return f"the gradient of {_told(judged, probe.changed)}" if repeats else ""
+
+
+def _same_there(one: torch.Tensor, other: torch.Tensor | None, part: slice) -> bool:
+    return other is None or _same_bits(one[part], other[part])
 
 
 def _repeats_backward(model: Any) -> bool:
@@ -131,17 +147,18 @@ def _repeats_backward(model: Any) -> bool:
     return (not weight.is_cuda or torch.are_deterministic_algorithms_enabled()) and not has_experts(base_of(model))
 
 
-def _difference(probe: Probe, trial: Trial, plain: Pass, found: Pass) -> str:
-    for number in trial.watched:
+def _difference(probe: Probe, plain: Pass, found: Pass) -> str:
+    for number in probe.watched:
         part = probe.documents[number]
-        told = f"document {number + 1} changed with document {trial.changed[0] + 1}"
         for place, states in found.states.items():
             if not _same_bits(plain.states[place][part], states[part]):
-                return f"{told}, in {place}"
-        one, other = (each.gradient if number == probe.judged else None for each in (plain, found))
-        if one is not None and other is not None and not _same_bits(one[part], other[part]):
-            return f"the gradient of {told}"
+                return f"{_told(number, probe.changed)}, in {place}"
     return ""
+
+
+def _told(number: int, changed: Sequence[int]) -> str:
+    others = " and ".join(str(other + 1) for other in changed)
+    return f"document {number + 1} changed with document{'s' * (len(changed) > 1)} {others}"
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -149,42 +166,42 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
-def _with_others(model: Any, probe: Probe, trial: Trial) -> Batch:
+def _with_others(model: Any, probe: Probe) -> Batch:
     """The batch with every token of the changed documents replaced by another."""
     words = int(base_of(model).get_input_embeddings().num_embeddings)
     ids = probe.batch["input_ids"].flatten().clone()
     generator = torch.Generator().manual_seed(_SEED)
-    for number in trial.changed:
+    for number in probe.changed:
         part = ids[probe.documents[number]]
         step = torch.randint(1, words, part.shape, generator=generator).to(ids.device)
         ids[probe.documents[number]] = (part + step) % words
     return {**probe.batch, "input_ids": ids.reshape(probe.batch["input_ids"].shape)}
 
 
-def _run(model: Any, probe: Probe, batch: Batch, *, gradient: bool, like: tuple[Pass, Trial] | None = None) -> Pass:
-    """One pass. `like`: an earlier one and the documents that are given its layers' inputs again, where experts are."""
-    base = base_of(model)
-    watcher = Watcher(base.get_decoder())
+def _forward(model: Any, probe: Probe, batch: Batch, *, like: Pass | None = None) -> Pass:
+    """One pass of all layers. `like`: an earlier one, whose inputs watched documents get again where experts are."""
+    watcher = Watcher(base_of(model).get_decoder())
     if like is not None:
-        watcher.force(like[0].states, [probe.documents[number] for number in like[1].watched])
-    asked: list[torch.Tensor] = []
-    with ExitStack() as stack:
-        stack.enter_context(watcher.watching())
-        stack.enter_context(torch.set_grad_enabled(gradient))
-        if gradient:
-            stack.enter_context(_asking(base.get_input_embeddings(), asked))
+        watcher.force(like.states, [probe.documents[number] for number in probe.watched])
+    with watcher.watching(), torch.no_grad():
         _draw_alike()
         last = forward.hidden_states(model, batch)
-    states = watcher.found(last)
-    if not gradient:
-        return Pass(states, None)
+    return Pass(watcher.found(last), watcher.outputs)
+
+
+def _gradient(model: Any, probe: Probe, judged: int, batch: Batch) -> torch.Tensor | None:
+    """That of a document's loss by all embeddings [tokens, width]; None where they are not used."""
+    asked: list[torch.Tensor] = []
     with torch.enable_grad():
-        rows = last.flatten(0, -2)[probe.documents[probe.judged]]
+        with _asking(base_of(model).get_input_embeddings(), asked):
+            _draw_alike()
+            last = forward.hidden_states(model, batch)
+        rows = last.flatten(0, -2)[probe.documents[judged]]
     above = torch.randn(rows.shape, generator=torch.Generator().manual_seed(_SEED)).to(rows)
     # Not `autograd.grad`, which layers that are recomputed the reentrant way do not take.
     torch.autograd.backward(rows, above)
     found = asked[0].grad if asked else None
-    return Pass(states, None if found is None else found.flatten(0, -2))
+    return None if found is None else found.flatten(0, -2)
 
 
 @contextmanager

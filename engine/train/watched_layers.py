@@ -22,12 +22,19 @@ def has_experts(module: torch.nn.Module) -> bool:
                for name, part in module.named_modules())  # fmt: skip
 
 
+def layers_of(decoder: Any) -> list[torch.nn.Module]:
+    """The layers of a decoder; none where they are not in a list."""
+    layers = getattr(decoder, "layers", None)
+    return list(layers) if isinstance(layers, torch.nn.ModuleList) else []
+
+
 class Watcher:
     """Notes the states of one forward pass of `decoder`."""
 
     def __init__(self, decoder: Any) -> None:
-        layers = getattr(decoder, "layers", None)
-        self._layers = list(layers) if isinstance(layers, torch.nn.ModuleList) else []
+        self._layers = layers_of(decoder)
+        self.outputs: dict[int, type] = {}
+        """What layers returned that return hidden states alone, as a tensor or as the one item of a tuple."""
         self._routed = has_experts(decoder)
         self._states: dict[str, torch.Tensor] = {}
         self._passed_experts: set[int] = set()
@@ -54,9 +61,10 @@ class Watcher:
                 handle.remove()
 
     def _hooks(self, number: int, layer: torch.nn.Module) -> list[Any]:
+        handles: list[Any] = [layer.register_forward_hook(self._returning(number))]
         if not self._routed:
-            return [layer.register_forward_hook(self._noting(f"layer {number}"))]
-        handles: list[Any] = [layer.register_forward_pre_hook(self._before(number), with_kwargs=True)]
+            return [*handles, layer.register_forward_hook(self._noting(f"layer {number}"))]
+        handles.append(layer.register_forward_pre_hook(self._before(number), with_kwargs=True))
         for name, child in layer.named_children():
             if has_experts(child):
                 handles.append(child.register_forward_pre_hook(lambda *_: self._passed_experts.add(number)))
@@ -69,6 +77,13 @@ class Watcher:
             states = output[0] if isinstance(output, tuple) else output
             if isinstance(states, torch.Tensor) and states.dim() >= 2 and number not in self._passed_experts:
                 self._states.setdefault(place, _flat(states))
+
+        return note
+
+    def _returning(self, number: int) -> Any:
+        def note(_: Any, __: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) or (isinstance(output, tuple) and len(output) == 1):
+                self.outputs[number] = tuple if isinstance(output, tuple) else torch.Tensor
 
         return note
 

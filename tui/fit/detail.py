@@ -41,10 +41,16 @@ def terms_parts(plan: Plan) -> list[Part]:
     return parts
 
 
+def parameters(plan: Plan) -> str:
+    """What is loaded, and how much of it is the text model where there is more."""
+    loaded, towers = plan.estimate.total_parameters, plan.estimate.tower_parameters
+    return f"{format_count(loaded)}, {format_count(loaded - towers)} of it text" if towers else format_count(loaded)
+
+
 def short_detail(plan: Plan, width: int) -> Content:
     """Six lines about a plan."""
     shape, model = plan.shape, plan.model
-    facts = [format_count(plan.estimate.total_parameters), safe(model.licence), "gated" if model.gated else ""]
+    facts = [parameters(plan), safe(model.licence), "gated" if model.gated else ""]
     facts += [f"trains {format_count(plan.estimate.trainable_parameters)}", "on this disk" if model.path else ""]
     storage = shape.quantization if shape.quantization != "none" else "not quantized"
     batch = f"{shape.micro_batch} × {shape.gradient_accumulation_steps} sequences of {shape.max_length:,}"
@@ -84,7 +90,7 @@ def _value(choice: Choice) -> str:
 def long_detail(plan: Plan, width: int) -> Content:
     """A plan in full: every term, what else would work, every choice with its reason."""
     facts = [
-        format_count(plan.estimate.total_parameters),
+        parameters(plan),
         safe(plan.model.licence),
         "gated" if plan.model.gated else "",
     ]

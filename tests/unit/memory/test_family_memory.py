@@ -37,6 +37,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "gemma4_text": {"num_hidden_layers": 6, "vocab_size_per_layer_input": 32_000},
     "gemma4_unified_text": {"num_hidden_layers": 6, "attention_k_eq_v": True},
     "glm4": {},
+    "gpt_oss": {"num_local_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 2048},
     "granitemoehybrid": {
         "layer_types": ["full_attention"] * 4,
         "num_local_experts": 0,
@@ -46,6 +47,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {},
     "ministral3": {},
     "olmo3": {},
+    "phi": {"num_key_value_heads": 16},
+    "stablelm": {"num_key_value_heads": 16},
     "olmoe": {"num_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 1024},
     "qwen2_moe": {"num_experts": 16, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632},
     "seed_oss": {},
@@ -64,3 +67,21 @@ def test_the_closed_form_is_that_of_a_simulated_step(family: str) -> None:
     shape = TrainingShape(quantization="nf4", max_length=4096, lora_targets=tuple(spec.sizes.linear_shapes))
     simulated = simulate(spec, shape, config=config, gpu=_A100, whole=True).allocated_bytes
     assert -0.02 <= estimate_memory(spec, shape, gpu=_A100).allocated_bytes / simulated - 1 <= 0.05
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+def test_a_cap_of_logits_is_counted_where_the_configuration_has_one(cap: float | None) -> None:
+    pytest.importorskip("torch")
+    from transformers import AutoConfig
+
+    from engine.oracle.simulate import simulate
+
+    more = {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 64_000}
+    narrow = {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "final_logit_softcapping": cap}
+    config = AutoConfig.for_model("gemma4_text", **{**_SIZES, **more, **narrow}).to_dict()
+    spec = spec_from_config(config, "capped", "config.json", source="directory", path=None)
+    shape = TrainingShape(max_length=512, lora_targets=("q_proj",))
+    found = estimate_memory(spec, shape, gpu=_A100)
+    assert found.peak_phase == "loss"
+    simulated = simulate(spec, shape, config=config, gpu=_A100, whole=True).allocated_bytes
+    assert -0.02 <= found.allocated_bytes / simulated - 1 <= 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -62,6 +63,22 @@ def test_impossible_combinations_on_a_cpu(load, cpu_machine, text, key):
     (problem,) = check_profile(load(MODEL + text + DATA), cpu_machine)
     assert problem.key == key
     assert problem.hint
+
+
+def test_what_no_class_loads_is_refused_in_the_workers_words(load, tmp_path, cpu_machine):
+    text = {"model_type": "mistral", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    for kind, objective, told in (
+        ("mistral3", "reward", "transformers has no class for 'mistral3' that scores texts"),
+        ("gemma3", "reward", ""),
+        ("mistral3", "sft", ""),
+        ("vibevoice", "sft", "transformers has no class for 'vibevoice' that writes text"),
+    ):
+        text["model_type"] = {"gemma3": "gemma3_text"}.get(kind, "mistral")
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "text_config": text}))
+        model = f"[model]\nname_or_path='{tmp_path}'\nmax_length=128\n[train]\nobjective='{objective}'\n"
+        found = [problem for problem in check_profile(load(model + DATA), cpu_machine) if "class" in problem.message]
+        assert [told in problem.message for problem in found] == ([True] if told else [])
+        assert all(problem.key == "model.name_or_path" and problem.hint for problem in found)
 
 
 def test_fp16_is_for_gpus(load, cpu_machine, gpu_machine):

@@ -210,9 +210,16 @@ def table(families: dict[str, dict[str, Any]]) -> list[str]:
 def _cell(text: str, reasons: list[str]) -> str:
     if len(text) <= 8:
         return text
+    text = _shared(text)
     if text not in reasons:
         reasons.append(text)
     return f"no ({reasons.index(text) + 1})"
+
+
+def _shared(reason: str) -> str:
+    """The reason as it holds for every family that has it: one note for all of them."""
+    reason = re.sub(r"(the )?family '[^']+'", "this family", reason)
+    return re.sub(r"of a family that is not known here, '[^']+', so", "of a family that is not known here, so", reason)
 
 
 def page_text(page: str, results: Path = RESULTS) -> str:

@@ -33,6 +33,18 @@ MEDIUM: Options = {
     "max_position_embeddings": 4096,
 }
 _WINDOWS: Options = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}
+_PERIOD_4: Options = {
+    **_WINDOWS,
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+}
+_PERIOD_6: Options = {
+    **_WINDOWS,
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+    "query_pre_attn_scalar": 16,
+}
+"""Windows in turns as published: llama.cpp has no others."""
 _EXPERTS: Options = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _LINEAR: Options = {
     "layer_types": ["linear_attention", "full_attention"],
@@ -57,7 +69,7 @@ _LATENT: Options = {
     "topk_group": 1,
 }
 _MAMBA: Options = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_n_groups": 1}
-_SECTIONS: Options = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}
+_SECTIONS: Options = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [3, 3, 2]}
 _GEMMA4: Options = {
     **_WINDOWS,
     "global_head_dim": 16,
@@ -69,7 +81,7 @@ TYPES: dict[str, Options] = {
     "llama": {},
     "mistral": {"sliding_window": None},
     "ministral3": {"sliding_window": None},
-    "smollm3": {"no_rope_layers": [1, 0]},
+    "smollm3": {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
     "arcee": {},
     "apertus": {},
     "seed_oss": {},
@@ -86,12 +98,12 @@ TYPES: dict[str, Options] = {
     "qwen2": {},
     "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 48, "layer_types": None},
     "qwen3": {},
-    "qwen3_moe": _EXPERTS,
+    "qwen3_moe": {**_EXPERTS, "norm_topk_prob": True},
     "qwen3_5_text": _LINEAR,
     "qwen3_next": {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 32},
     "gemma": {},
-    "gemma2": _WINDOWS,
-    "gemma3_text": _WINDOWS,
+    "gemma2": {**_WINDOWS, "query_pre_attn_scalar": 16},
+    "gemma3_text": _PERIOD_6,
     "gemma3n_text": {
         **_WINDOWS,
         "num_hidden_layers": 4,
@@ -107,8 +119,8 @@ TYPES: dict[str, Options] = {
     "phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
     "olmo": {},
     "olmo2": {},
-    "olmo3": _WINDOWS,
-    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "olmo3": _PERIOD_4,
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4},
     "olmo_hybrid": _LINEAR,
     "granite": {"residual_multiplier": 0.3, "embedding_multiplier": 2.0, "logits_scaling": 2.0},
     "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
@@ -120,7 +132,7 @@ TYPES: dict[str, Options] = {
         "shared_intermediate_size": 48,
     },
     "cohere": {"logit_scale": 0.25},
-    "cohere2": {**_WINDOWS, "logit_scale": 0.25},
+    "cohere2": {**_PERIOD_4, "logit_scale": 0.25},
     "glm": {},
     "glm4": {},
     "glm4_moe": {

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from engine.files import read_json
 from engine.modeling import gguf_rope
-from engine.models.families import Gguf
+from engine.models.gguf_names import Gguf
 
 Config = dict[str, Any]
 WRAPPED = "wrapped_by"

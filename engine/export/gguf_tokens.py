@@ -14,7 +14,7 @@ import gguf
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
-from engine.models.families import Gguf
+from engine.models.gguf_names import Gguf
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _BLANK = "\u2581"

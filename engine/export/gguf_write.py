@@ -25,7 +25,8 @@ from engine.export.formats import BY_NAME
 from engine.export.gguf_tokens import add_special, add_tokens, refused
 from engine.modeling import gguf_rope
 from engine.modeling.gguf_tensors import ROUTER, SHARED_GATE, expert_of, names_of, place_of, text_key, to_file
-from engine.models.families import Gguf, family_of
+from engine.models.families import family_of
+from engine.models.gguf_names import Gguf
 
 _EDGES = ("token_embd.weight", "output.weight")
 """Kept in 8 bits where the layers have fewer: their errors reach every token."""

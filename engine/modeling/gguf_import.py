@@ -55,7 +55,7 @@ def import_gguf(path: Path, warn: Warn) -> Path:
         sync_tree(beside)
         if not target.exists():
             os.replace(beside, target)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EngineError(
             f"the GGUF file cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
             code=ExitCode.MODEL,
@@ -80,6 +80,15 @@ def _convert(path: Path, target: Path) -> None:
 
 def load_tokenizer(path: Path) -> Any:
     """The tokenizer of a GGUF file. Raises ValueError for one that cannot be made from what the file says."""
+    try:
+        return _tokenizer(path)
+    except Exception as error:
+        # The tokenizers library raises the bare class.
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"its tokenizer cannot be made from what the file says: {first}") from error
+
+
+def _tokenizer(path: Path) -> Any:
     from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
     from engine.modeling import gguf_configs, gguf_splits
@@ -103,7 +112,7 @@ def load_tokenizer(path: Path) -> Any:
 def load_model(path: Path, dtype: Any) -> Any:
     """The model of a GGUF file with the positions that it says, by transformers or, where that cannot, by this engine.
 
-    Raises what either raises: OSError, ValueError, KeyError or NotImplementedError.
+    Raises what either raises: OSError, ValueError, KeyError or RuntimeError.
     """
     from transformers import AutoModelForCausalLM, GgufConfig
 

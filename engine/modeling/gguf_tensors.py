@@ -14,7 +14,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from engine.models.families import Gguf
+from engine.models.gguf_names import Gguf
 
 ROUTER, SHARED_GATE = ".ffn_gate_inp.weight", ".ffn_gate_inp_shexp.weight"
 """Which experts a token goes to, and how much of the shared one: in fp32, the latter a vector."""

@@ -1,7 +1,7 @@
 """What the engine knows of a model family, one row an architecture. Torch-free.
 
 `FAMILIES` is keyed by transformers' `model_type` of the text model. Reading a configuration, counting parameters, the
-memory and time models, the Triton kernels and GGUF files all read the row: adding a family is adding a row. A family
+memory and time models and the Triton kernels all read the row: adding a family is adding a row. A family
 without one is refused where a number would be shown. The tests hold each row against transformers' own model. Not here:
 the numbers of one model (`spec.py`), families with layers of several kinds (`layouts.py`), the marks of chat templates
 (`engine.data.templates`).
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_plain
+from engine.models.gguf_names import WRITTEN, Gguf
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 
@@ -41,26 +42,6 @@ class LigerKernels:
     """Whether cosine and sine come in fp32 and the rotated query in its own type (OLMo)."""
     gate: Literal["silu", "gelu_tanh", ""] = "silu"
     """Activation of the gated feed-forward part that has a kernel; empty where none fits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gguf:
-    """How llama.cpp takes a family's weights and tokenizer."""
-
-    architecture: str
-    """llama.cpp's name."""
-    wrapped: str = ""
-    """Its name of the same text model inside one that also sees, where that is another."""
-    rotates_neighbors: bool = False
-    """Whether llama.cpp rotates neighbors, so that rows of the query and key projections change their order."""
-    shifts_norms: bool = False
-    """Whether 1 is added to the weights of norms."""
-    knows_windows: bool = False
-    """Whether llama.cpp keeps to the sliding windows of this family."""
-    rotates_part: bool = False
-    """Whether llama.cpp knows positions on a part of each head."""
-    splitter: str = ""
-    """llama.cpp's name for how text is split before merging; empty = found by the tokenizer's pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +123,7 @@ class Family:
     """Whether activations leave the range of fp16."""
     kernels: LigerKernels | None = None
     gguf: Gguf | None = None
-    """None = no GGUF file is written."""
+    """As in `gguf_names.py`; None = no GGUF file is written."""
 
 
 _PRE_NORM = LigerKernels()
@@ -160,7 +141,6 @@ _LLAMA = Family(
     checked=True,
     output_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("llama", rotates_neighbors=True),
 )
 _QWEN2 = Family(
     name="qwen2",
@@ -169,7 +149,6 @@ _QWEN2 = Family(
     checked=True,
     attention_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("qwen2", wrapped="qwen2vl", splitter="qwen2"),
 )
 _QWEN3 = Family(
     name="qwen3",
@@ -178,7 +157,6 @@ _QWEN3 = Family(
     query_key_norm="head",
     output_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("qwen3", wrapped="qwen3vl", splitter="qwen2"),
 )
 _GEMMA = Family(name="gemma", tied_by_default=True, norm_product_fp32=True, output_bias=True, overflows_fp16=True)
 _GEMMA2 = replace(_GEMMA, name="gemma2", alternating_windows=True, norms_per_layer=4, norm_after_mlp=True)
@@ -202,7 +180,6 @@ _OLMO2 = Family(
     norm_product_fp32=True,
     norm_after_mlp=True,
     kernels=_OLMO_KERNELS,
-    gguf=Gguf("olmo2", knows_windows=True),
 )
 _COHERE = Family(name="cohere", tied_by_default=True, norms_per_layer=1, output_bias=True, centers_norms=True)
 _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
@@ -233,31 +210,12 @@ _OLD = "its modules have names and biases that this trainer does not know"
 
 _ROWS = (
     _LLAMA,
-    replace(_LLAMA, name="internlm3", checked=False, gguf=None),
+    replace(_LLAMA, name="internlm3", checked=False),
     Family(name="cwm", reads_attention_bias=False, reads_mlp_bias=True, alternating_windows=True),
     replace(_LLAMA, name="mistral", output_bias=False, reads_attention_bias=False, reads_mlp_bias=False),
-    Family(
-        name="ministral3",
-        reads_attention_bias=False,
-        kernels=_PRE_NORM,
-        gguf=Gguf("mistral3", rotates_neighbors=True),
-    ),
-    Family(
-        name="smollm3",
-        reads_mlp_bias=True,
-        checked=True,
-        output_bias=True,
-        kernels=_PRE_NORM,
-        gguf=Gguf("smollm3", rotates_neighbors=True),
-    ),
-    Family(
-        name="arcee",
-        reads_mlp_bias=True,
-        gated_mlp=False,
-        output_bias=True,
-        activation="relu2",
-        gguf=Gguf("arcee", rotates_neighbors=True),
-    ),
+    Family(name="ministral3", reads_attention_bias=False, kernels=_PRE_NORM),
+    Family(name="smollm3", reads_mlp_bias=True, checked=True, output_bias=True, kernels=_PRE_NORM),
+    Family(name="arcee", reads_mlp_bias=True, gated_mlp=False, output_bias=True, activation="relu2"),
     # The activation has two trained numbers.
     Family(
         name="apertus",
@@ -266,17 +224,11 @@ _ROWS = (
         query_key_norm="head",
         single_weights=2,
         activation="xielu",
-        gguf=Gguf("apertus"),
     ),
-    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True, gguf=Gguf("seed_oss")),
-    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True, gguf=Gguf("ernie4_5")),
+    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True),
+    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True),
     _COHERE,
-    replace(
-        _COHERE,
-        name="cohere2",
-        alternating_windows=True,
-        gguf=Gguf("cohere2", knows_windows=True, splitter="command-r"),
-    ),
+    replace(_COHERE, name="cohere2", alternating_windows=True),
     Family(name="helium", reads_mlp_bias=True, norm_product_fp32=True),
     Family(name="stablelm", layout=layouts_plain.stablelm, biased_norms=True),
     Family(
@@ -299,7 +251,7 @@ _ROWS = (
         norms_per_layer=1,
         biased_norms=True,
     ),
-    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head", gguf=Gguf("hunyuan-dense")),
+    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head"),
     _QWEN2,
     Family(
         name="qwen2_moe",
@@ -308,7 +260,6 @@ _ROWS = (
         reads=_MOE_KEYS,
         mixes_experts=True,
         attention_bias=True,
-        gguf=Gguf("qwen2moe", splitter="qwen2"),
     ),
     _QWEN3,
     # Experts have their own code.
@@ -320,16 +271,14 @@ _ROWS = (
         reads=_MOE_KEYS,
         mixes_experts=True,
         kernels=LigerKernels(gate=""),
-        gguf=Gguf("qwen3moe", splitter="qwen2"),
     ),
-    replace(_GEMMA, gguf=Gguf("gemma", shifts_norms=True)),
+    _GEMMA,
     replace(
         _GEMMA2,
         checked=True,
         soft_caps=True,
         caps_logits=True,
         kernels=_POST_NORM,
-        gguf=Gguf("gemma2", shifts_norms=True, knows_windows=True),
     ),
     replace(
         _GEMMA2,
@@ -339,7 +288,6 @@ _ROWS = (
         query_key_norm="head",
         rotary_kinds=2,
         kernels=_POST_NORM,
-        gguf=Gguf("gemma3", shifts_norms=True, knows_windows=True),
     ),
     _GEMMA4,
     replace(_GEMMA4, name="gemma4_unified_text", also=("gemma4_unified",), kernels=None),
@@ -360,20 +308,11 @@ _ROWS = (
         checked=True,
         fused_projections=True,
         kernels=_PRE_NORM,
-        gguf=Gguf("phi3", splitter="dbrx"),
     ),
     Family(name="olmo", output_bias=True, bare_norms=True),
     _OLMO2,
     replace(_OLMO2, name="olmo3", checked=False, alternating_windows=True, rotary_kinds=2),
-    Family(
-        name="granite",
-        reads_mlp_bias=True,
-        checked=True,
-        output_bias=True,
-        scales_stream=True,
-        kernels=_PRE_NORM,
-        gguf=Gguf("granite", rotates_neighbors=True),
-    ),
+    Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
     Family(
         name="granitemoehybrid",
         layout=layouts.granite_hybrid,
@@ -390,7 +329,6 @@ _ROWS = (
         query_key_norm="head",
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False),
-        gguf=Gguf("exaone4", knows_windows=True),
     ),
     Family(name="glm", fused_gate=True, attention_bias=True),
     # Neighbors are rotated, not halves.
@@ -401,7 +339,6 @@ _ROWS = (
         norms_per_layer=4,
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False, rotary=False),
-        gguf=Gguf("glm4", rotates_part=True),
     ),
     Family(
         name="glm4_moe",
@@ -437,15 +374,8 @@ _ROWS = (
         mixes_experts=True,
         refused="each expert takes every token in transformers' code of it, and experts stay in 16 bit",
     ),
-    replace(_MIXTRAL, gguf=Gguf("llama", rotates_neighbors=True)),
-    replace(
-        _MIXTRAL,
-        name="olmoe",
-        reads_attention_bias=True,
-        output_bias=True,
-        query_key_norm="width",
-        gguf=Gguf("olmoe"),
-    ),
+    _MIXTRAL,
+    replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
     replace(_MIXTRAL, name="granitemoe", reads_attention_bias=True, output_bias=True, scales_stream=True),
     replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
     replace(
@@ -458,13 +388,7 @@ _ROWS = (
         biased_norms=True,
     ),
     Family(
-        name="nemotron",
-        reads_mlp_bias=True,
-        gated_mlp=False,
-        output_bias=True,
-        biased_norms=True,
-        activation="relu2",
-        gguf=Gguf("nemotron", shifts_norms=True, rotates_part=True),
+        name="nemotron", reads_mlp_bias=True, gated_mlp=False, output_bias=True, biased_norms=True, activation="relu2"
     ),
     # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
@@ -484,8 +408,8 @@ _ROWS = (
     *(Family(name=name, refused=_OLD) for name in ("opt", "gpt_neox", "gpt2", "gptj", "gpt_neo", "falcon")),
 )
 
-FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
-_NAMES: dict[str, Family] = {name: row for row in _ROWS for name in (row.name, *row.also)}
+FAMILIES: dict[str, Family] = {row.name: replace(row, gguf=WRITTEN.get(row.name)) for row in _ROWS}
+_NAMES: dict[str, Family] = {name: row for row in FAMILIES.values() for name in (row.name, *row.also)}
 _OTHER = Family(name="other")
 """For a `model_type` without a row: no kernels, no GGUF files. No number is shown that was counted by it alone."""
 

@@ -40,8 +40,7 @@ CONFIGS = {
     "mistral": MistralConfig(**SIZES, sliding_window=None),
     "qwen2": Qwen2Config(**SIZES),
     "llama with biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
-    # The width of every published one; transformers reads no other from a GGUF of this family.
-    "qwen3": Qwen3Config(**SIZES, head_dim=128),
+    "qwen3": Qwen3Config(**SIZES, head_dim=32),
 }
 SHORT = {"rope_theta": 10_000.0, "original_max_position_embeddings": 32}
 SCALED = {

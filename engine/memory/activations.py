@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, outliers, resident, transients
+from engine.memory import experts, norms, outliers, resident, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
 from engine.memory.kinds import kinds_of, side_width
 from engine.memory.resident import targeted_shapes
@@ -140,8 +140,8 @@ def _layer_cost(layer: _Layer) -> LayerCost:
 
 
 def _saved_bytes(layer: _Layer, mlp: int) -> int:
-    norms = norm_bytes(layer.spec, layer.width, layer.full, layer.fused)
-    return _attention_bytes(layer) + mlp + norms + _adapter_bytes(layer) + _side_bytes(layer)
+    of_norms = norm_bytes(layer.spec, layer.width, layer.full, layer.fused)
+    return _attention_bytes(layer) + mlp + of_norms + _adapter_bytes(layer) + _side_bytes(layer)
 
 
 def _side_bytes(layer: _Layer) -> int:
@@ -344,9 +344,9 @@ def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | No
     count, hidden = spec.traits.norms_per_layer, spec.hidden_size
     if fused is not None:
         return count * (width * hidden + 4) + _head_norm_bytes(spec, width)
-    # A trained norm keeps what it multiplies its weight with.
-    normed = (4 if spec.traits.norm_product_fp32 else width) if full else 0
-    size = count * ((4 + normed) * hidden + 4)
+    # A trained norm keeps what it multiplies its weight with; torch's own layer norm forms it again.
+    normed = (4 if spec.traits.norm_product_fp32 else width) if full and not spec.traits.biased_norms else 0
+    size = count * ((norms.kept_input(spec, width) + normed) * hidden + norms.kept_of_row(spec))
     return size + _head_norm_bytes(spec, 4 + normed)
 
 
@@ -397,5 +397,9 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
 
 
 def _activation_bytes(spec: ModelSpec, width: int, full: bool) -> int:
-    """What xIELU in plain operators keeps besides its input: two products, one more where it learns, and a mask."""
-    return ((3 if full else 2) * width + 1) * spec.intermediate_size if spec.traits.activation == "xielu" else 0
+    """What an activation of several operators keeps besides its input."""
+    if spec.traits.activation == "xielu":
+        # Two products, one more where it learns, and a mask.
+        return ((3 if full else 2) * width + 1) * spec.intermediate_size
+    # GELU by the formula: half of the input, the tangent, and 1 more than that.
+    return 3 * width * spec.intermediate_size if spec.traits.activation == "gelu_new" else 0

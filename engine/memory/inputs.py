@@ -15,7 +15,9 @@ def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[
     """Inputs of projections that need them in the backward pass."""
     attention = full or int8 or bool(names & _ATTENTION_INPUT)
     mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
-    return (attention + mlp) * width * spec.hidden_size
+    # One norm before both parts gives them one input.
+    count = int(attention or mlp) if spec.traits.norms_per_layer == 1 else attention + mlp
+    return count * width * spec.hidden_size
 
 
 def held_by_int8(spec: ModelSpec) -> int:

@@ -7,6 +7,7 @@ trained tokens only, which is the most it can be.
 
 from __future__ import annotations
 
+from engine.memory import norms
 from engine.memory.resident import compute_width
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, trains, uses_kernels
 from engine.models.spec import ModelSpec
@@ -14,7 +15,7 @@ from engine.models.spec import ModelSpec
 LOGIT_BYTES = 8
 """Per row and vocabulary entry: fp32 logits 4 and, inside logsumexp, their shifted exponentials 4."""
 ADAPTED_LOGIT_BYTES = 12
-"""A head with an adapter is called as a module and recomputed: fp32 logits, log-probabilities and their gradient."""
+"""A head with an adapter or a bias is called as a module and recomputed: fp32 logits, log-probabilities, gradient."""
 RECOMPUTED_LOGIT_BYTES = 12
 """In the backward pass of a head called as a module: fp32 logits, log-probabilities and gradient."""
 CAPPED_LOGIT_BYTES = 20
@@ -37,7 +38,8 @@ def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     if has_kernel(spec, shape):
         # An adapter's part is a tensor of its own before it is added.
         return rows * spec.vocab_size * compute_width(shape) * (1 + adapts(shape, "lm_head"))
-    per_logit = ADAPTED_LOGIT_BYTES if adapts(shape, "lm_head") else LOGIT_BYTES
+    called = adapts(shape, "lm_head") or spec.traits.biased_head
+    per_logit = ADAPTED_LOGIT_BYTES if called else LOGIT_BYTES
     return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.has_capped_logits else per_logit)
 
 
@@ -54,7 +56,8 @@ _SORTED_TOKENS = 3072
 _NORM_BACKWARD_BYTES = 24
 """A value of the last norm: its fp32 input, four more fp32 tensors and two 16-bit ones (simulated, LoRA and full)."""
 _KERNEL_NORM_WIDTHS = 5
-"""Tensors of the activations' width with a kernel: input, rows' gradient, that of all positions twice, and its own."""
+"""Tensors of the activations' width with a kernel or torch's own layer norm: input, rows' gradient, that of all
+positions twice, and its own."""
 
 
 def hidden_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
@@ -65,7 +68,7 @@ def hidden_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 def final_norm_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Input of the last norm, fp32 or a kernel's as it came, and its output as the rows that carry a label."""
     width = compute_width(shape)
-    kept = width if _norm_has_kernel(spec, shape) else 4
+    kept = width if _norm_has_kernel(spec, shape) else norms.kept_input(spec, width)
     return shape.micro_batch * shape.max_length * ((width + kept) * spec.hidden_size + 4)
 
 
@@ -76,7 +79,8 @@ def norm_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """
     if shape.device == "cpu":
         return 0
-    kept = _KERNEL_NORM_WIDTHS * compute_width(shape) if _norm_has_kernel(spec, shape) else _NORM_BACKWARD_BYTES
+    one_operator = _norm_has_kernel(spec, shape) or spec.traits.biased_norms
+    kept = _KERNEL_NORM_WIDTHS * compute_width(shape) if one_operator else _NORM_BACKWARD_BYTES
     return shape.micro_batch * shape.max_length * kept * spec.hidden_size
 
 

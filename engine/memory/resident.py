@@ -27,9 +27,22 @@ _FUSED_PARTS = {
     "gate_up_proj": frozenset({"gate_proj", "up_proj", "gate_up_proj"}),
     "input_linear": frozenset({"gate_proj", "up_proj", "gate_up_proj", "input_linear"}),
     "output_linear": frozenset({"down_proj", "output_linear"}),
+    "dense": frozenset({"o_proj", "dense"}),
+    "fc1": frozenset({"up_proj", "fc1"}),
+    "fc2": frozenset({"down_proj", "fc2"}),
+    "c_fc": frozenset({"up_proj", "c_fc"}),
+    "c_proj": frozenset({"down_proj", "c_proj"}),
 }
-ROLES = {"input_linear": "gate_up_proj", "output_linear": "down_proj"}
-"""Usual names of a feed-forward part for those of single families."""
+ROLES = {
+    "input_linear": "gate_up_proj",
+    "output_linear": "down_proj",
+    "dense": "o_proj",
+    "fc1": "up_proj",
+    "fc2": "down_proj",
+    "c_fc": "up_proj",
+    "c_proj": "down_proj",
+}
+"""Usual names of a layer's parts for those of single families."""
 
 
 @dataclass(frozen=True, slots=True)

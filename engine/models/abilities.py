@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.models.families import ATTENTION_LAYERS
 from engine.models.spec import ModelSpec
 
 
@@ -16,7 +15,7 @@ class Abilities:
     """What works for one model."""
 
     fit: bool
-    """Whether its memory is computed from numbers that were held against published ones; else it is rough."""
+    """Whether its memory is computed."""
     train: bool
     merge: bool
     """Whether a trained adapter can be merged into the weights."""
@@ -29,9 +28,9 @@ class Abilities:
 def abilities_of(spec: ModelSpec) -> Abilities:
     """What the row of its family allows."""
     row = spec.traits
-    trains = row.layer_kinds >= ATTENTION_LAYERS
+    trains = not row.refused
     return Abilities(
-        fit=row.checked,
+        fit=trains,
         train=trains,
         merge=trains,
         gguf=row.gguf.architecture if row.gguf else "",

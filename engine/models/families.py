@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma, layouts_hybrid
+from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_plain
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 
@@ -104,6 +104,12 @@ class Family:
     """Norms over the residual stream."""
     biased_norms: bool = False
     """Whether norms have a bias beside their weight."""
+    bare_norms: bool = False
+    """Whether norms have neither weight nor bias."""
+    centers_norms: bool = False
+    """Whether a norm takes the mean away in plain fp32 operators (Cohere)."""
+    biased_head: bool = False
+    """Whether the output head has a bias."""
     single_weights: int = 0
     """Trained numbers of a layer that belong to no matrix, norm or bias: parameters of an activation."""
     query_key_norm: Literal["", "head", "width"] = ""
@@ -185,6 +191,7 @@ _OLMO2 = Family(
     norm_after_mlp=True,
     kernels=_OLMO_KERNELS,
 )
+_COHERE = Family(name="cohere", tied_by_default=True, norms_per_layer=1, output_bias=True, centers_norms=True)
 _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
 _LINEAR = Family(
     name="qwen3_next",
@@ -209,6 +216,8 @@ _OLD = "its modules have names and biases that this trainer does not know"
 
 _ROWS = (
     _LLAMA,
+    replace(_LLAMA, name="internlm3", checked=False, gguf=None),
+    Family(name="cwm", reads_attention_bias=False, reads_mlp_bias=True, alternating_windows=True),
     replace(_LLAMA, name="mistral", output_bias=False, reads_attention_bias=False, reads_mlp_bias=False),
     Family(name="ministral3", reads_attention_bias=False, kernels=_PRE_NORM),
     Family(name="smollm3", reads_mlp_bias=True, checked=True, output_bias=True, kernels=_PRE_NORM),
@@ -224,12 +233,29 @@ _ROWS = (
     ),
     Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True),
     Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True),
+    _COHERE,
+    replace(_COHERE, name="cohere2", alternating_windows=True),
+    Family(name="helium", reads_mlp_bias=True, norm_product_fp32=True),
+    Family(name="stablelm", layout=layouts_plain.stablelm, biased_norms=True),
     Family(
-        name="cohere2",
-        alternating_windows=True,
+        name="starcoder2",
+        layout=layouts_plain.starcoder2,
+        activation="gelu_pytorch_tanh",
+        reads=frozenset({"use_bias"}),
         tied_by_default=True,
+        gated_mlp=False,
+        attention_bias=True,
+        biased_norms=True,
+    ),
+    Family(
+        name="phi",
+        layout=layouts_plain.phi,
+        activation="gelu_new",
+        gated_mlp=False,
+        biased_head=True,
+        attention_bias=True,
         norms_per_layer=1,
-        output_bias=True,
+        biased_norms=True,
     ),
     Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head"),
     _QWEN2,
@@ -294,6 +320,7 @@ _ROWS = (
         kernels=_PRE_NORM,
         gguf=Gguf("phi3", splitter="dbrx"),
     ),
+    Family(name="olmo", output_bias=True, bare_norms=True),
     _OLMO2,
     replace(_OLMO2, name="olmo3", checked=False, alternating_windows=True, rotary_kinds=2),
     Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
@@ -314,6 +341,7 @@ _ROWS = (
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False),
     ),
+    Family(name="glm", fused_gate=True, attention_bias=True),
     # Neighbors are rotated, not halves.
     Family(
         name="glm4",
@@ -351,6 +379,7 @@ _ROWS = (
     ),
     _MIXTRAL,
     replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
+    replace(_MIXTRAL, name="granitemoe", reads_attention_bias=True, output_bias=True, scales_stream=True),
     replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
     replace(
         _MIXTRAL,
@@ -379,10 +408,7 @@ _ROWS = (
     replace(_LATENT, name="deepseek_v2"),
     _LATENT,
     replace(_LATENT, name="glm4_moe_lite"),
-    *(
-        Family(name=name, refused=_OLD)
-        for name in ("opt", "gpt_neox", "phi", "starcoder2", "gpt2", "gptj", "gpt_neo", "falcon")
-    ),
+    *(Family(name=name, refused=_OLD) for name in ("opt", "gpt_neox", "gpt2", "gptj", "gpt_neo", "falcon")),
 )
 
 FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}

@@ -21,6 +21,7 @@ _KEYS = {
     "attention_k_eq_v": "values that are keys",
     "attention_out_bias": "biases of the output projection",
     "attn_layer_period": "layers of several kinds",
+    "clip_qkv": "clipped queries, keys and values",
     "conv_*": "short convolutions",
     "decoder_sparse_step": "experts in some layers",
     "enable_moe_block": "experts beside the dense part",
@@ -48,6 +49,7 @@ _KEYS = {
     "state_size": "state-space layers",
     "use_bias": "biases of all projections",
     "use_double_wide_mlp": "layers of several widths",
+    "use_parallel_residual": "attention beside the feed-forward part",
     "use_qk_norm": "norms of queries and keys",
 }
 """Keys that change how a model is counted, and what they stand for."""

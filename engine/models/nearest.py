@@ -46,9 +46,10 @@ def instead_of(name: str, count: int = 3) -> list[str]:
 
 
 def _distance(spec: ModelSpec, short: str, wanted: float | None) -> tuple[bool, float]:
-    """Whether it is of another kind (base, code); then doublings in size and age together."""
+    """Whether it is of another kind (base, code, with images by its name); then doublings in size and age together."""
     apart = abs(math.log2(spec.sizes.total_parameters / wanted)) if wanted else 0.0
     other_kind = any((use in spec.use_cases) != (use in short) for use in ("base", "code"))
+    other_kind |= ("-vl-" in spec.name.lower()) != ("-vl-" in short)
     return other_kind, apart + _DOUBLINGS_A_YEAR * _years_old(spec)
 
 

@@ -146,7 +146,7 @@ def _sizes(spec: ModelSpec) -> ModelSizes:
     met = sum(group.layers * group.met for group in groups)
     embedding = spec.vocab_size * spec.hidden_size
     embeddings = embedding * (1 if spec.tie_word_embeddings else 2)
-    last_norm = spec.hidden_size * (2 if spec.traits.biased_norms and not spec.layer_groups else 1)
+    last_norm = spec.hidden_size * (1 if spec.layer_groups else _numbers_per_norm(spec))
     small = sum(group.layers * group.small for group in groups) + last_norm
     computed = linear + stacked + embeddings + small + spec.other_parameters
     return ModelSizes(
@@ -223,8 +223,13 @@ def _mlp_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
 
 def _layer_norms(spec: ModelSpec) -> int:
     of_heads = {"": 0, "head": 2 * spec.head_dim, "width": _query_width(spec) + _key_width(spec)}
-    width = spec.hidden_size * (2 if spec.traits.biased_norms else 1)
+    width = spec.hidden_size * _numbers_per_norm(spec)
     return spec.traits.norms_per_layer * width + of_heads[spec.traits.query_key_norm]
+
+
+def _numbers_per_norm(spec: ModelSpec) -> int:
+    """Trained numbers of a norm for each feature."""
+    return 0 if spec.traits.bare_norms else 2 if spec.traits.biased_norms else 1
 
 
 def _layer_biases(spec: ModelSpec) -> int:

@@ -20,8 +20,8 @@ from engine.models.resolve import resolve_model
 pytestmark = pytest.mark.usefixtures("warm_workers")
 _A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 _TINY = {
-    "model_type": "stablelm",
-    "architectures": ["StableLmForCausalLM"],
+    "model_type": "hyperclovax",
+    "architectures": ["HyperCLOVAXForCausalLM"],
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,

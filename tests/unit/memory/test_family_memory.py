@@ -46,6 +46,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {},
     "ministral3": {},
     "olmo3": {},
+    "phi": {"num_key_value_heads": 16},
+    "stablelm": {"num_key_value_heads": 16},
     "olmoe": {"num_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 1024},
     "qwen2_moe": {"num_experts": 16, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632},
     "seed_oss": {},

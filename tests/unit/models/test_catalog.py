@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from engine.models.catalog import EDITED_PATH, catalog_index, config_of, listing_of, shipped_catalog
+from engine.models.catalog import (
+    EDITED_PATH,
+    catalog_index,
+    config_of,
+    listing_of,
+    shipped_catalog,
+    shipped_config,
+)
+from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
 
 LISTED = {spec.name: listing_of(spec.name) for spec in shipped_catalog()}
@@ -27,7 +35,7 @@ def one_of_each_shape() -> list[str]:
     found: dict[tuple[Any, ...], str] = {}
     for name in sorted(size, key=lambda name: size[name]):
         row = ARCHITECTURES[name]
-        found.setdefault((row["family"], row.get("tied"), "window" in row, "more" in row), name)
+        found.setdefault((row["family"], row.get("tied"), "window" in row, *sorted(row.get("more", ()))), name)
     return list(found.values())
 
 
@@ -54,8 +62,8 @@ def test_every_entry_says_what_a_person_chooses_by(spec: ModelSpec) -> None:
     listed = LISTED[spec.name]
     assert listed is not None
     assert re.fullmatch(r"20[12]\d-(0[1-9]|1[0-2])", listed.released)
-    assert listed.modality in ("text", "text+image")
-    assert spec.traits.checked
+    assert listed.modality in ("text", "text+image", "text+image+audio")
+    assert not spec.traits.refused
     assert spec.licence
     assert spec.use_cases
     assert 0 < spec.quality <= 100
@@ -65,7 +73,7 @@ def test_every_entry_says_what_a_person_chooses_by(spec: ModelSpec) -> None:
 
 def test_at_least_120_models_with_distinct_short_names() -> None:
     names = [spec.name.rpartition("/")[2].lower() for spec in shipped_catalog()]
-    assert len(names) >= 120
+    assert len(names) >= 220
     assert len(set(names)) == len(names)
     assert catalog_index()["qwen3-8b"].name == "Qwen/Qwen3-8B"
 
@@ -115,3 +123,29 @@ def test_a_window_shorter_than_the_context_is_told() -> None:
     assert catalog_index()["phi-3-mini-4k-instruct"].sliding_window == 2047
     assert catalog_index()["phi-3-medium-4k-instruct"].sliding_window == 2047
     assert catalog_index()["phi-3.5-mini-instruct"].sliding_window == 262144
+
+
+@pytest.mark.parametrize(
+    ("name", "loaded"),
+    [
+        ("gemma-3-4b-it", 4_300_079_472),
+        ("gemma-3-27b-pt", 27_432_406_640),
+        # The files hold 2,364 values more: buffers.
+        ("gemma-4-31B-it", 31_273_086_512),
+        ("Qwen2.5-VL-7B-Instruct", 8_292_166_656),
+        ("Qwen3-VL-8B-Thinking", 8_767_123_696),
+        ("Mistral-Small-3.2-24B-Instruct-2506", 24_011_361_280),
+    ],
+)
+def test_a_listed_model_that_also_sees_is_counted_with_its_tower(name: str, loaded: int) -> None:
+    assert catalog_index()[name.lower()].sizes.loaded_parameters == loaded
+
+
+def test_every_listed_model_that_also_sees_has_a_tower_and_a_configuration() -> None:
+    seeing = {name for name, listed in LISTED.items() if listed and listed.modality != "text"}
+    assert seeing == {spec.name for spec in shipped_catalog() if spec.tower_groups}
+    for spec in shipped_catalog():
+        if spec.wrapper:
+            found = spec_from_config(shipped_config(spec), spec.name, "list", source="catalogue", path=None)
+            assert (found.wrapper, found.sizes.computed_parameters) == (spec.wrapper, spec.sizes.computed_parameters)
+            assert found.tower_groups == spec.tower_groups

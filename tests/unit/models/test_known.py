@@ -89,7 +89,7 @@ def test_a_family_that_cannot_be_trained_says_why(name: str) -> None:
 
 
 def test_the_simulation_takes_what_only_the_count_would_miss() -> None:
-    assert read(model_type="stablelm", simulated=True).family == "stablelm"
+    assert read(model_type="hyperclovax", simulated=True).family == "hyperclovax"
     assert read(hidden_act="relu2", use_qk_norm=True, simulated=True).hidden_size == 64
     with pytest.raises(EngineError, match="state-space"):
         read(mamba_d_state=128, simulated=True)

@@ -59,7 +59,8 @@ def test_the_list_filters_and_starts_with_the_newest() -> None:
     latest = [row["parameters"] for row in everything if row["released"] == months[0]]
     assert latest == sorted(latest), "the smallest first within a month"
     small = rows("--family", "qwen3", "--max-parameters", "4.1B", "--licence", "Apache-2.0", "Instruct")
-    assert [row["name"] for row in small] == ["Qwen/Qwen3-4B-Instruct-2507"]
+    names = ["Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-4B-Instruct-2507"]
+    assert [row["name"] for row in small] == names
     assert {row["name"] for row in rows("code")} >= {"codellama/CodeLlama-7b-Instruct-hf"}
     assert run("list", "--max-parameters", "many").exit_code == 2
     assert "no known model" in run("list", "no-such-word").stderr
@@ -69,7 +70,7 @@ def test_a_family_comes_with_its_experts_and_an_unknown_one_with_those_there_are
     assert {row["family"] for row in rows("--family", "qwen3")} == {"qwen3", "qwen3_moe"}
     assert {row["family"] for row in rows("--family", "qwen3_moe")} == {"qwen3_moe"}
     assert {row["family"] for row in rows("--family", "Gemma3")} == {"gemma3_text"}
-    assert "families are gemma2, gemma3, " in run("list", "--family", "nope").stderr
+    assert "gemma2, gemma3, " in run("list", "--family", "nope").stderr
 
 
 def test_the_list_fits_80_columns_and_json_says_all(tmp_path: Path) -> None:
@@ -78,7 +79,8 @@ def test_the_list_fits_80_columns_and_json_says_all(tmp_path: Path) -> None:
     assert max(map(len, shown)) <= 80
     assert shown[0].split() == ["model", "size", "ctx", "release", "license"]
     assert shown[1].startswith("mine "), "your own come first"
-    assert any(text.split() == ["google/gemma-2-9b-it", "9.24B", "8K", "2024-06", "gated,", "gemma"] for text in shown)
+    ministral = ["mistralai/Ministral-8B-Instruct-2410", "8.02B", "32K", "2024-10", "gated,", "mrl"]
+    assert any(text.split() == ministral for text in shown)
     (row,) = rows("Qwen3-8B-Base")
     able = {"fit": True, "train": True, "merge": True, "gguf": "qwen3", "kernels": True}
     facts = ("released", "modality", "context", "licence", "gated", "quality", "abilities")

@@ -189,10 +189,11 @@ def _export(kind: str, folder: Path) -> str:
 
 def _plain_logits(merged: Path) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoConfig
 
-    known = type(AutoConfig.from_pretrained(merged)) in AutoModelForCausalLM._model_mapping
-    kind = AutoModelForCausalLM if known else AutoModelForImageTextToText
+    from engine.modeling.wrappers import generating_class
+
+    kind = generating_class(AutoConfig.from_pretrained(merged))
     return short_runs.logits_of(kind.from_pretrained(merged, dtype=torch.float32))
 
 

@@ -188,14 +188,13 @@ def known_tokens() -> Options:
 def write_tiny(name: str, folder: Path) -> Path:
     """A random model of type `name` with the built-in tokenizer, as a directory in the Hugging Face layout."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     from engine.demo.paths import model_dir
+    from engine.modeling.wrappers import generating_class
 
     config = tiny_config(name)
-    kind = AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModelForImageTextToText
     torch.manual_seed(0)
-    kind.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    generating_class(config).from_config(config, dtype=torch.float32).save_pretrained(folder)
     for part in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(model_dir() / part, folder / part)
     return folder

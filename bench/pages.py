@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bench import cli_page, families
+from bench import cli_page, families, published_sizes
 from bench.gpu import page as benchmarks
 from engine.models import catalog
 from engine.profile import docs as profile
@@ -22,7 +22,7 @@ PAGES: Mapping[str, Callable[[str], str]] = {
     "docs/profile.md": lambda _: profile.reference(),
     "docs/benchmarks.md": benchmarks.page_text,
     "docs/training.md": benchmarks.training_text,
-    "docs/families.md": families.page_text,
+    "docs/families.md": lambda page: published_sizes.page_text(families.page_text(page)),
     "engine/models/catalog.json": lambda _: catalog.compiled_catalog(),
 }
 """Each page with what makes it, given what the page says now: of some only a part is made."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -32,6 +32,23 @@ _MODULES = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}
 _NAME = r"[\w.-]*"
 _BOUND = r"(>=|<) *(\d+(?:\.\d+)*)"
 _NUMBERS = r"\d+(?:\.\d+)*"
+
+
+@contextmanager
+def hidden(names: Iterable[str]) -> Iterator[None]:
+    """Let libraries that are imported meanwhile find none of `names`, unless they are loaded already.
+
+    Several import what they find and ask again only seldom: bitsandbytes and torchao are a quarter of a worker's
+    start.
+    """
+    away = [name for name in names if name not in sys.modules]
+    # None: an import fails and `find_spec` finds nothing, as where the library is not installed.
+    sys.modules.update(dict.fromkeys(away))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in away:
+            sys.modules.pop(name, None)
 
 
 @dataclass(frozen=True, slots=True)

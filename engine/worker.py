@@ -22,12 +22,12 @@ from typing import Any
 
 from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode, is_out_of_memory
 from engine.files import write_json_atomic
-from engine.libraries import check_libraries
+from engine.libraries import check_libraries, hidden
 from engine.runs.events import EventWriter
 from engine.runs.job import Job
 from engine.runs.lock import acquire
 from engine.runs.ranks import forget_rank
-from engine.runs.record import RESULT_FILE, read_job
+from engine.runs.record import RESULT_FILE, RunRecord, load_record, read_job
 
 JOBS = {
     "train": "engine.train.run:run",
@@ -81,7 +81,9 @@ def _run(job: Job) -> int:
     code = ExitCode.INTERNAL
     try:
         check_libraries(job.warn)
-        result = _entry(str(job.params.get("job")))(job)
+        with hidden(_unneeded(job)):
+            work = _entry(str(job.params.get("job")))
+        result = work(job)
         write_json_atomic(job.directory / RESULT_FILE, result)
         outcome |= {key: result[key] for key in ("outcome", "step", "reason") if key in result}
         outcome["outcome"] = result.get("outcome", "completed")
@@ -106,6 +108,18 @@ def _tell(job: Job, kind: str, **fields: Any) -> None:
         job.events.write(kind, **fields)
     except OSError:
         traceback.print_exc()
+
+
+def _unneeded(job: Job) -> tuple[str, ...]:
+    """Libraries that others import on sight and that this job never calls: it starts so much sooner."""
+    kind = job.params.get("job")
+    if kind in ("data_check", "data_preview"):
+        return ("bitsandbytes", "torchao")
+    record = load_record(job.directory) if kind == "train" else None
+    if not isinstance(record, RunRecord):
+        return ()
+    plain = record.text("quantization.method") == "none" and "8bit" not in record.text("train.optim")
+    return ("bitsandbytes", "torchao") if plain else ("torchao",)
 
 
 def _entry(name: str) -> Callable[[Job], dict[str, Any]]:

@@ -77,6 +77,12 @@ def _results() -> Screen[None]:
     return ResultsScreen()
 
 
+def _cards() -> Screen[None]:
+    from tui.cards.screen import CardsScreen
+
+    return CardsScreen()
+
+
 def _compare() -> Screen[None]:
     from tui.runs.compare_screen import CompareScreen
 
@@ -89,7 +95,8 @@ class DeckApp(App[None]):
     TITLE = "tunedeck"
     CSS_PATH = [Path(__file__).parent / "styles" / name for name in ("deck.tcss", "no_color.tcss")]  # noqa: RUF012
     MODES = {  # noqa: RUF012 - Textual's own declaration
-        "fit": _fit, "profile": _profile, "run": _run, "runs": _runs, "results": _results, "compare": _compare
+        "fit": _fit, "profile": _profile, "run": _run, "runs": _runs, "results": _results, "cards": _cards,
+        "compare": _compare,
     }  # fmt: skip
     DEFAULT_MODE = "fit"
     BINDINGS: ClassVar = [*bindings(DECK_COMMANDS), Binding("ctrl+c", "copy_or_quit", show=False, priority=True)]
@@ -256,6 +263,10 @@ class DeckApp(App[None]):
         newest = next(iter(runs.list_runs()), None)
         self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
         self.switch_mode("results")
+
+    def do_cards(self) -> None:
+        """Go to the cards."""
+        self.switch_mode("cards")
 
     def do_palette(self) -> None:
         """Open the command palette."""

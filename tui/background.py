@@ -96,6 +96,11 @@ class Poll(Generic[T]):
         self._read, self._done, self._failed = read, done, failed
         self._timer: Timer | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a read is under way."""
+        return self._lane.busy
+
     def start(self) -> None:
         """Read after the first paint, then again and again. Call once the owner is mounted."""
         self._timer = self._owner.set_interval(self._every_s, self.read_now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tui.cards.commands import CARDS_COMMANDS
 from tui.fit.commands import FIT_COMMANDS
 from tui.frame.commands import DECK_COMMANDS, CommandTable
 from tui.profile.commands import PROFILE_COMMANDS
@@ -18,5 +19,6 @@ COMMANDS = CommandTable(
         *RUNS_COMMANDS,
         *COMPARE_COMMANDS,
         *RESULTS_COMMANDS,
+        *CARDS_COMMANDS,
     )
 )

@@ -8,6 +8,8 @@ from engine.runs.events import Event as Event
 from engine.runs.events import EventReader as EventReader
 from engine.runs.events import parse_event as parse_event
 from engine.runs.events import read_events as read_events
+from engine.runs.health import Concern as Concern
+from engine.runs.health import HealthFold as HealthFold
 from engine.runs.launch import begin_job as begin_job
 from engine.runs.launch import resume_run as resume_run
 from engine.runs.launch import run_job as run_job

@@ -12,6 +12,7 @@ import click
 
 from engine.cli.common import width
 from engine.runs.events import Event
+from engine.runs.health import HealthFold
 from engine.runs.view import RunFold, describe
 from engine.text import format_duration, sanitize
 
@@ -25,6 +26,9 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.fold = RunFold()
+        self.health = HealthFold()
+        self._told: set[str] = set()
+        """Codes of the concerns that stand and were told."""
         self._quiet = quiet
         self._live = sys.stderr.isatty()
         self._drawn = 0.0
@@ -33,8 +37,10 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         self.fold.apply(event)
+        self.health.apply(event)
         if self._quiet:
             return
+        self._tell_concerns()
         kind = str(event["type"])
         if kind in _LASTING and kind != "error":
             self._lasting(describe(event))
@@ -42,6 +48,13 @@ class Progress:
             self._draw(force=True)
         else:
             self._draw(force=False)
+
+    def _tell_concerns(self) -> None:
+        """A line for each thing that begins to go wrong; again when it went and comes back."""
+        found = {one.code: one for one in self.health.concerns(time.time(), live=True)}
+        for code in found.keys() - self._told:
+            self._lasting(f"health: {found[code].text} - {found[code].hint}")
+        self._told = set(found)
 
     def _lasting(self, text: str) -> None:
         self._wipe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from engine.jsonvalues import Unreadable, whole_in
 from engine.runs import control, launch, store
 from engine.runs.events import EventReader
 from engine.runs.follow import fold_run
+from engine.runs.health import HealthFold
 from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
-from engine.runs.state import run_state
+from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
 from engine.text import format_bytes
@@ -92,11 +94,13 @@ def _steps(row: dict[str, Any]) -> str:
 def show(run_id: str, as_json: bool) -> None:
     """Show state, numbers, predicted and measured memory, and files of a run."""
     run = store.find_run(run_id)
-    fold, _ = fold_run(run)
     record = read_record(run.path)
+    health = HealthFold(record.prediction.tokens_per_second)
+    fold, _ = fold_run(run, health)
+    state = run_state(run)
     facts = {
         "run": run.id,
-        "state": run_state(run),
+        "state": state,
         "path": str(run.path),
         "model": record.setting("model.name_or_path"),
         "step": fold.step,
@@ -108,6 +112,7 @@ def show(run_id: str, as_json: bool) -> None:
         "memory": memory_facts(fold, record.prediction),
         "error": fold.error or None,
         "warnings": fold.warnings,
+        "concerns": [asdict(one) for one in health.concerns(time.time(), live=state in LIVE_STATES)],
     }
     if as_json:
         print_json({**facts, "settings": record.settings, "provenance": record.raw.get("provenance")})
@@ -124,6 +129,8 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
     for text in memory_lines(facts["memory"]):
         line(text)
     line(f"files    {facts['path']}")
+    for concern in facts["concerns"]:
+        line(f"health   {concern['text']} - {concern['hint']}")
     if facts["error"]:
         line(f"error    {EngineError.from_dict(facts['error'])}")
     for _, _, text in fold.lines[-8:]:

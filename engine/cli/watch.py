@@ -12,6 +12,8 @@ from engine.cli.common import line, print_json_line
 from engine.cli.progress import Progress, status_line
 from engine.runs.events import EVENT_VERSION, Event
 from engine.runs.follow import fold_run, follow_run
+from engine.runs.health import HealthFold
+from engine.runs.record import RunRecord, load_record
 from engine.runs.state import run_state
 from engine.runs.store import Run
 
@@ -42,12 +44,15 @@ def _to_end(watched: Run, offset: int) -> Iterator[Event]:
 
 
 def _show_events(watched: Run) -> None:
-    fold, offset = fold_run(watched)
+    record = load_record(watched.path)
+    planned = record.prediction.tokens_per_second if isinstance(record, RunRecord) else None
+    progress = Progress()
+    progress.health = HealthFold(planned)
+    fold, offset = fold_run(watched, progress.health)
     for _, _, text in fold.lines[-_LINES_BEFORE:]:
         line(text)
     if status := status_line(fold):
         line(status)
-    progress = Progress()
     progress.fold = fold
     for event in _to_end(watched, offset):
         progress(event)

@@ -1,32 +1,42 @@
-"""What llama.cpp takes for granted in a family, and the metadata that only this family has.
+"""The metadata of a GGUF file: the shape that all families share, and what only one of them has.
 
-llama.cpp reads less than a configuration says: which layers see a window, how scores are scaled and whether the weights
-of experts are normalized is code there. A model that differs would run and be wrong, so it is refused.
-Source: llama.cpp's `src/models/` and its converter.
+Keys and values are those of llama.cpp's converter. `gguf_judges.py` says which models llama.cpp would run otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
+from engine.files import read_json
 from engine.modeling import gguf_rope
+from engine.models.families import Gguf
 
 Config = dict[str, Any]
-_NARROW, _WIDE = "sliding_attention", "full_attention"
+WRAPPED = "wrapped_by"
+"""Key that a text model's configuration gets here: the `model_type` of the model around it, which also sees."""
+AS_METADATA = (".act_fn.alpha_p", ".act_fn.alpha_n", ".act_fn.beta", ".act_fn.eps")
+"""Tensors of one number (Apertus' activation) that stand in the metadata, a list a layer long."""
+_OF_WHOLE = ("tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def refusal(config: Config) -> str:
-    """Why llama.cpp would run this model otherwise than it was trained; empty where it would not."""
-    judge = _JUDGES.get(str(config.get("model_type")))
-    return judge(config) if judge else ""
+def text_of(folder: Path) -> Config:
+    """The configuration of the text model in `folder`; of a model that also sees, with every default filled in."""
+    raw = read_json(folder / "config.json")
+    if not isinstance(raw.get("text_config"), dict):
+        return raw
+    from transformers import AutoConfig
 
-
-def add_metadata(writer: Any, config: Config) -> None:
-    """Write what this family's files have beside the shape of a Llama."""
-    add = _METADATA.get(str(config.get("model_type")))
-    if add is not None:
-        add(writer, config)
+    whole = AutoConfig.from_pretrained(folder, local_files_only=True)
+    text: Config = whole.get_text_config().to_dict()
+    told = {key: getattr(whole, key, None) for key in _OF_WHOLE}
+    vision = {"vision_config": raw.get("vision_config") or {}}
+    return {**text, **{key: value for key, value in told.items() if value is not None}, **vision} | {
+        WRAPPED: str(raw.get("model_type"))
+    }
 
 
 def experts_of(config: Config) -> int:
@@ -34,86 +44,63 @@ def experts_of(config: Config) -> int:
     return int(config.get("num_experts") or config.get("num_local_experts") or 0)
 
 
-def _gemma2(config: Config) -> str:
-    if not config.get("attn_logit_softcapping", 50.0) or not config.get("final_logit_softcapping", 30.0):
-        return "llama.cpp caps the scores and logits of every Gemma 2, and this one has no soft cap"
-    return _gemma(config, 2, 46)
+def told(config: Config, covered: Gguf) -> Iterator[str]:
+    """What of the model is not in the file, in words."""
+    if WRAPPED in config:
+        yield (
+            "the file holds the text model alone: what sees or hears is left out. For pictures, llama.cpp takes a"
+            " second file (mmproj), which its convert_hf_to_gguf.py --mmproj makes from the merged model"
+        )
+    window, context = config.get("sliding_window"), int(config["max_position_embeddings"])
+    if covered.knows_windows or not window or int(window) >= context or config.get("use_sliding_window") is False:
+        return
+    yield f"llama.cpp knows no sliding window of this family: texts of more than {window} tokens are read otherwise"
 
 
-def _gemma3(config: Config) -> str:
-    if config.get("final_logit_softcapping") or config.get("attn_logit_softcapping"):
-        return "llama.cpp does not cap the scores and logits of Gemma 3, and this one has a soft cap"
-    return _gemma(config, 6, 62)
+def add_shape(writer: Any, config: Config) -> None:
+    """Write what every family's files have."""
+    heads, width = int(config["num_attention_heads"]), gguf_rope.width_of(config)
+    writer.add_context_length(int(config["max_position_embeddings"]))
+    writer.add_embedding_length(int(config["hidden_size"]))
+    writer.add_block_count(int(config["num_hidden_layers"]))
+    writer.add_feed_forward_length(int(config["intermediate_size"]))
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    if config.get("rms_norm_eps") is not None:
+        writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
+    else:
+        writer.add_layer_norm_eps(float(config.get("layer_norm_eps") or config["norm_eps"]))
+    writer.add_vocab_size(int(config["vocab_size"]))
+    gguf_rope.add_rope(writer, config, width)
 
 
-def _gemma(config: Config, period: int, largest: int) -> str:
-    """`period`: every how many layers one sees everything; `largest`: layers of the model with other scores."""
-    layers, width = int(config["num_hidden_layers"]), int(config.get("head_dim", 256))
-    expected = [_NARROW if (layer + 1) % period else _WIDE for layer in range(layers)]
-    if config.get("layer_types", expected) != expected:
-        return f"llama.cpp lets every {_ORDINALS[period]} layer of this family see everything, and here others do"
-    heads = int(config["num_attention_heads"])
-    scale = int(config["hidden_size"]) // heads if layers == largest else width
-    if float(config.get("query_pre_attn_scalar", width)) != scale:
-        return f"llama.cpp divides this model's scores by the root of {scale}, not of query_pre_attn_scalar"
-    if config.get("hidden_activation", _GELU) != _GELU:
-        return f"llama.cpp runs this family with {_GELU} alone"
-    if config.get("attention_bias"):
-        return "llama.cpp knows no biases in this family"
-    if config.get("use_bidirectional_attention"):
-        return "llama.cpp runs this family with causal attention alone"
-    if config.get("tie_word_embeddings") is False:
-        return "llama.cpp takes the output head of this family from the embedding, and this one has its own"
-    return ""
-
-
-_ORDINALS = {2: "second", 6: "sixth"}
-_GELU = "gelu_pytorch_tanh"
-
-
-def _phi3(config: Config) -> str:
-    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-    if int(config.get("head_dim") or hidden // heads) * heads != hidden:
-        return "llama.cpp takes the heads of this family to be as wide together as the hidden states"
-    if gguf_rope.parameters_of(config)["rope_type"] != "default":
-        return "scaled positions of this family are not written as GGUF"
-    return _silu(config)
-
-
-def _qwen2_moe(config: Config) -> str:
-    if config.get("norm_topk_prob"):
-        return "llama.cpp does not normalize the experts' weights in this family (norm_topk_prob)"
-    if config.get("qkv_bias") is False:
-        return "llama.cpp wants biases of query, key and value in this family"
-    return _moe(config)
-
-
-def _qwen3_moe(config: Config) -> str:
-    if not config.get("norm_topk_prob"):
-        return "llama.cpp normalizes the experts' weights in this family, and this model does not (norm_topk_prob)"
-    if config.get("attention_bias"):
-        return "llama.cpp knows no biases in this family"
-    return _moe(config)
-
-
-def _moe(config: Config) -> str:
-    if config.get("mlp_only_layers") or int(config.get("decoder_sparse_step") or 1) != 1:
-        return "llama.cpp wants experts in every layer of this family"
-    return _silu(config)
-
-
-def _silu(config: Config) -> str:
-    return "" if config.get("hidden_act", "silu") == "silu" else "llama.cpp runs this family with silu alone"
+def add_metadata(writer: Any, config: Config, merged: Path) -> None:
+    """Write what this family's files have beside the shape of a Llama."""
+    add = _METADATA.get(str(config.get("model_type")))
+    if add is not None:
+        add(writer, config)
+    if config.get("model_type") == "apertus":
+        _add_activation(writer, merged)
 
 
 def _add_gemma2(writer: Any, config: Config) -> None:
     writer.add_attn_logit_softcapping(float(config["attn_logit_softcapping"]))
     writer.add_final_logit_softcapping(float(config["final_logit_softcapping"]))
+    _add_window(writer, config)
+
+
+def _add_window(writer: Any, config: Config) -> None:
     writer.add_sliding_window(int(config["sliding_window"]))
 
 
-def _add_gemma3(writer: Any, config: Config) -> None:
-    writer.add_sliding_window(int(config["sliding_window"]))
+def _add_turns(writer: Any, config: Config) -> None:
+    """The window and which layers have it, where any has."""
+    narrow = [kind == "sliding_attention" for kind in config.get("layer_types") or ()]
+    if any(narrow):
+        _add_window(writer, config)
+        writer.add_sliding_window_pattern(narrow)
 
 
 def _add_phi3(writer: Any, config: Config) -> None:
@@ -123,9 +110,13 @@ def _add_phi3(writer: Any, config: Config) -> None:
     writer.add_sliding_window(int(config.get("sliding_window") or 0))
 
 
-def _add_qwen3_moe(writer: Any, config: Config) -> None:
+def _add_experts(writer: Any, config: Config) -> None:
     writer.add_expert_count(experts_of(config))
     writer.add_expert_used_count(int(config["num_experts_per_tok"]))
+
+
+def _add_qwen3_moe(writer: Any, config: Config) -> None:
+    _add_experts(writer, config)
     writer.add_expert_feed_forward_length(int(config["moe_intermediate_size"]))
 
 
@@ -134,17 +125,68 @@ def _add_qwen2_moe(writer: Any, config: Config) -> None:
     writer.add_expert_shared_feed_forward_length(int(config["shared_expert_intermediate_size"]))
 
 
-_JUDGES: dict[str, Callable[[Config], str]] = {
-    "gemma2": _gemma2,
-    "gemma3_text": _gemma3,
-    "phi3": _phi3,
-    "qwen2_moe": _qwen2_moe,
-    "qwen3_moe": _qwen3_moe,
-}
+def _add_ministral3(writer: Any, config: Config) -> None:
+    rope = gguf_rope.parameters_of(config)
+    writer.add_rope_scaling_yarn_log_mul(float(rope["mscale_all_dim"]))
+    writer.add_attn_temperature_scale(float(rope["llama_4_scaling_beta"]))
+
+
+def _add_granite(writer: Any, config: Config) -> None:
+    writer.add_attention_scale(float(config["attention_multiplier"]))
+    writer.add_embedding_scale(float(config["embedding_multiplier"]))
+    writer.add_residual_scale(float(config["residual_multiplier"]))
+    writer.add_logit_scale(float(config["logits_scaling"]))
+
+
+def _add_cohere2(writer: Any, config: Config) -> None:
+    writer.add_logit_scale(float(config["logit_scale"]))
+    _add_window(writer, config)
+
+
+def _add_sections(writer: Any, config: Config) -> None:
+    """How a head's positions are shared out to time, height and width; text has the same in each."""
+    if WRAPPED in config:
+        sections = [int(size) for size in gguf_rope.parameters_of(config).get("mrope_section") or ()]
+        writer.add_rope_dimension_sections((sections + [0] * 4)[:4])
+
+
+def _add_qwen3(writer: Any, config: Config) -> None:
+    _add_sections(writer, config)
+    if WRAPPED in config:
+        writer.add_num_deepstack_layers(len(config["vision_config"].get("deepstack_visual_indexes") or ()))
+
+
+def _add_activation(writer: Any, merged: Path) -> None:
+    """Four numbers a layer of Apertus' activation, in the order of its layers."""
+    found: dict[str, dict[int, float]] = {end: {} for end in AS_METADATA}
+    for path in sorted(merged.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a dict
+                end = next((end for end in AS_METADATA if key.endswith(end)), None)
+                if end is not None:
+                    found[end][int(key.split(".")[2])] = float(file.get_tensor(key).float().item())
+    for add, end in zip(
+        (writer.add_xielu_alpha_p, writer.add_xielu_alpha_n, writer.add_xielu_beta, writer.add_xielu_eps),
+        AS_METADATA,
+        strict=True,
+    ):
+        add([value for _, value in sorted(found[end].items())])
+
+
 _METADATA: dict[str, Callable[[Any, Config], None]] = {
+    "cohere2": _add_cohere2,
+    "exaone4": _add_turns,
     "gemma2": _add_gemma2,
-    "gemma3_text": _add_gemma3,
+    "gemma3_text": _add_window,
+    "granite": _add_granite,
+    "ministral3": _add_ministral3,
+    "mixtral": _add_experts,
+    "olmo3": _add_turns,
+    "olmoe": _add_experts,
     "phi3": _add_phi3,
+    "qwen2_5_vl_text": _add_sections,
     "qwen2_moe": _add_qwen2_moe,
+    "qwen2_vl_text": _add_sections,
     "qwen3_moe": _add_qwen3_moe,
+    "qwen3_vl_text": _add_qwen3,
 }

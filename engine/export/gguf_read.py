@@ -1,4 +1,4 @@
-"""A GGUF file read back: by transformers as a model, and by gguf-py for what it stores."""
+"""A GGUF file read back: as a model with its tokenizer, and by gguf-py for what it stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import torch
 from engine.export.gguf_write import tensors_of
 from engine.export.reload import readable
 from engine.modeling import gguf_rope
-from engine.modeling.gguf_import import dense_options
+from engine.modeling.gguf_import import load_model, load_tokenizer
+from engine.modeling.gguf_open import reader_of
+from engine.modeling.gguf_tensors import text_key
 
 WEIGHT_LIMIT = 0.5
 """Largest error of a tensor as a share of its size. Two bits cost a third; rows in another order, or those of another
@@ -25,36 +27,18 @@ _BITS = {"q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}
 
 
 def read(path: Path) -> tuple[Any, Any]:
-    """(model in fp32, tokenizer) by transformers, with the positions and stop tokens that the file gives."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    """(model in fp32, tokenizer) with the positions and stop tokens that the file gives."""
     with readable("the GGUF cannot be read back", path):
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        reader = gguf.GGUFReader(path)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, **_biases(reader), **dense_options(path)
-        )
-    # transformers leaves its own defaults in place of both.
-    gguf_rope.put_on(model.get_decoder().rotary_emb, reader)
+        tokenizer, model = load_tokenizer(path), load_model(path, torch.float32)
+    reader = reader_of(path)
     model.generation_config.eos_token_id = stop_tokens(reader)
     model.generation_config.pad_token_id = _number(reader, "padding")
     return model.eval(), tokenizer
 
 
-def _biases(reader: gguf.GGUFReader) -> dict[str, bool]:
-    """transformers takes a Llama to have none and would leave those in the file out."""
-    llama = str(reader.get_field("general.architecture").contents()) == "llama"
-    names = {tensor.name for tensor in reader.tensors}
-    return {
-        key: True
-        for key, name in (("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias"))
-        if llama and name in names
-    }
-
-
 def positions_differ(path: Path, rotary: Any) -> bool:
     """Whether the file's positions turn otherwise than those of the model whose `rotary_emb` is given."""
-    return gguf_rope.differ(rotary, gguf.GGUFReader(path))
+    return gguf_rope.differ(rotary, reader_of(path))
 
 
 def stop_tokens(reader: gguf.GGUFReader) -> list[int]:
@@ -74,13 +58,13 @@ def worst_weight(model: Any, merged: Path) -> tuple[str, float]:
     found = model.state_dict()
     errors = {}
     for key, own in tensors_of(merged):
-        read = _tensor(found, key)
+        read = _tensor(found, key) if key in found else _tensor(found, text_key(key) or key)
         if read is not None:
             errors[key] = float((read.float() - own.float()).norm() / own.float().norm().clamp_min(1e-12))
     return max(errors.items(), key=lambda pair: pair[1])
 
 
-_EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
+_EXPERT = re.compile(r"(.+\.)(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.weight")
 
 
 def _tensor(found: dict[str, torch.Tensor], key: str) -> torch.Tensor | None:
@@ -88,28 +72,28 @@ def _tensor(found: dict[str, torch.Tensor], key: str) -> torch.Tensor | None:
     expert = _EXPERT.fullmatch(key)
     if expert is None:
         return found.get(key)
-    stem, number, kind = expert[1], int(expert[2]), expert[3]
-    if kind == "down":
+    stem, number, kind = f"{expert[1]}mlp.experts", int(expert[2]), expert[3]
+    if kind in ("down_proj", "w2"):
         return found[f"{stem}.down_proj"][number]
-    return found[f"{stem}.gate_up_proj"][number].chunk(2)[kind == "up"]
+    return found[f"{stem}.gate_up_proj"][number].chunk(2)[kind in ("up_proj", "w3")]
 
 
 def is_sentencepiece(path: Path) -> bool:
     """Whether the file's tokens are sentencepiece's."""
-    return str(gguf.GGUFReader(path).get_field("tokenizer.ggml.model").contents()) == "llama"
+    return str(reader_of(path).get_field("tokenizer.ggml.model").contents()) == "llama"
 
 
 def stored(path: Path) -> dict[str, int]:
     """Values by stored type, read from the file."""
     found: Counter[str] = Counter()
-    for tensor in gguf.GGUFReader(path).tensors:
+    for tensor in reader_of(path).tensors:
         found[tensor.tensor_type.name.lower()] += int(tensor.n_elements)
     return dict(found)
 
 
 def tensor_bytes(path: Path) -> int:
     """Bytes of all tensors: what llama.cpp maps into memory."""
-    return sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors)
+    return sum(int(tensor.n_bytes) for tensor in reader_of(path).tensors)
 
 
 def judge_k_quant(path: Path, kind: str) -> tuple[list[str], list[str]]:
@@ -117,7 +101,7 @@ def judge_k_quant(path: Path, kind: str) -> tuple[list[str], list[str]]:
     bits = int(kind[1])
     # Each kind mixes in wider types, two bits at most: a small model's few whole rows may all be of those.
     allowed = {name for name, size in _BITS.items() if bits <= size <= bits + 2} | {"q6_k"}
-    reader = gguf.GGUFReader(path)
+    reader = reader_of(path)
     problems, otherwise = [], Counter[str]()
     for tensor in reader.tensors:
         name, row = tensor.tensor_type.name.lower(), int(tensor.shape[0])

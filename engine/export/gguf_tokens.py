@@ -128,10 +128,11 @@ def _template(merged: Path) -> str:
 
 
 def _splitter(parts: dict[str, Any], otherwise: list[str]) -> str:
-    """llama.cpp's name for how text is split before merging, by what the splitting pattern does with digits."""
-    text = json.dumps(parts.get("pre_tokenizer"))
-    if "{1,3}" in text:
-        return "tekken" if "Lu" in text else "llama-bpe"
+    """llama.cpp's name for how text is split before merging: that of the pattern, else by what it does with digits."""
+    text = json.dumps(parts.get("pre_tokenizer"), ensure_ascii=False)
+    for name, marks in _SPLITTERS.items():
+        if all(mark in text for mark in marks):
+            return name
     if "Digits" in text:
         return "smollm"
     if "Split" in text:
@@ -139,3 +140,15 @@ def _splitter(parts: dict[str, Any], otherwise: list[str]) -> str:
             "the tokenizer splits text in a way without a name here: llama.cpp is told gpt-2's, which may differ"
         )
     return "gpt-2"
+
+
+_SPLITTERS: dict[str, tuple[str, ...]] = {
+    "hunyuan-dense": ("[一-龥", "{1,3}"),
+    "gpt-4o": ("Lu}", "{1,3}", "'ll"),
+    "tekken": ("Lu}", "[\\\\r\\\\n/]*"),
+    "seed-coder": (r"{N}{1}",),
+    "llama-bpe": ("{1,3}",),
+    "qwen35": (r"[\\p{L}\\p{M}]+|\\p{N}|",),
+    "qwen2": (r"]?\\p{L}+|\\p{N}| ?[^",),
+}
+"""Names by what only their pattern has, the special ones first."""

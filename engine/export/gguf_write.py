@@ -1,18 +1,17 @@
 """A merged model's directory as a GGUF file, for llama.cpp, Ollama and LM Studio. Pure Python, tensor by tensor.
 
 Families whose row in `engine.models.families` says how. Names and metadata are those of llama.cpp's converter
-(gguf-py's tensor map); where llama.cpp rotates neighbors, rows of query and key projections are put into its order, the
-norms of Gemma have 1 added, and experts are stacked.
+(gguf-py's tensor map), the values as `engine.modeling.gguf_tensors` puts them; experts are stacked. Of a model that
+also sees, the text model alone is written.
 What is not covered is refused with the way round it. `gguf_files.py` compares the file with its source.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,15 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from engine.export import gguf_families
+from engine.export import gguf_families, gguf_judges
 from engine.export.formats import BY_NAME
 from engine.export.gguf_tokens import add_special, add_tokens, refused
-from engine.files import read_json
 from engine.modeling import gguf_rope
-from engine.models.families import FAMILIES, Gguf, family_of
+from engine.modeling.gguf_tensors import ROUTER, SHARED_GATE, expert_of, names_of, place_of, text_key, to_file
+from engine.models.families import Gguf, family_of
 
 _EDGES = ("token_embd.weight", "output.weight")
 """Kept in 8 bits where the layers have fewer: their errors reach every token."""
-_ROUTER, _SHARED_GATE = ".ffn_gate_inp.weight", ".ffn_gate_inp_shexp.weight"
-"""Which experts a token goes to, and how much of the shared one: in fp32, the latter a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +55,19 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
 
     Raises EngineError(MODEL) for a family, tokenizer or position scaling that is not covered.
     """
-    config = read_json(merged / "config.json")
-    covered = check_family(config)
+    config, covered = described(merged)
     writer = gguf.GGUFWriter(str(target), covered.architecture)
     writer.add_name(name)
     writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind.upper()}"))
     if kind.startswith("q"):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _add_shape(writer, config)
-    gguf_families.add_metadata(writer, config)
-    otherwise: list[str] = [] if covered.knows_windows else _windows(config)
+    gguf_families.add_shape(writer, config)
+    gguf_families.add_metadata(writer, config, merged)
+    otherwise = list(gguf_families.told(config, covered))
     add_tokens(writer, merged, config, covered, otherwise)
     add_special(writer, merged, config, set(ends))
-    names = gguf.get_tensor_name_map(
-        getattr(gguf.MODEL_ARCH, covered.architecture.upper()), int(config["num_hidden_layers"])
-    )
-    plan = _plan(merged, config, names, kind, otherwise)
-    divisors = gguf_rope.divisors(config, _width(config))
+    plan = _plan(merged, config, covered, kind, otherwise)
+    divisors = gguf_rope.divisors(config, gguf_rope.width_of(config))
     if divisors is not None:
         writer.add_tensor_info(gguf_rope.FREQS, divisors.shape, divisors.dtype, divisors.nbytes)
     for planned in plan:
@@ -86,50 +79,27 @@ def write_gguf(merged: Path, target: Path, kind: str, name: str, ends: Iterable[
         writer.write_tensor_data(divisors)
     with _opened(merged) as tensor_of:
         for planned in plan:
-            parts = [_values(tensor_of(key), key, config, covered) for key in planned.keys]
+            parts = [to_file(tensor_of(key).float().numpy(), key, config, covered) for key in planned.keys]
             data = parts[0] if len(parts) == 1 else np.stack(parts)
             writer.write_tensor_data(gguf.quants.quantize(data.reshape(planned.shape), planned.stored))
     writer.close()
     return otherwise
 
 
-def check_family(config: dict[str, Any]) -> Gguf:
-    """How llama.cpp takes a model of this family. Raises EngineError(MODEL) for one that is not covered."""
-    # A model that also sees keeps its text part under a name of its own.
-    covered = None if "text_config" in config else family_of(str(config.get("model_type"))).gguf
+def described(folder: Path) -> tuple[dict[str, Any], Gguf]:
+    """The text model of a directory, every number named, and how llama.cpp takes its family.
+
+    Raises EngineError(MODEL) for a family or a model of one that is not covered.
+    """
+    config = gguf_families.text_of(folder)
+    covered = family_of(str(config.get("model_type"))).gguf
     if covered is None:
-        known = ", ".join(row.name for row in FAMILIES.values() if row.gguf)
-        raise refused(f"models of the family '{config.get('model_type')}' are not written as GGUF (known: {known})")
-    if reason := gguf_rope.refusal(config) or gguf_families.refusal(config):
+        raise refused(gguf_judges.unknown(config))
+    if gguf_families.WRAPPED in config and covered.wrapped:
+        covered = replace(covered, architecture=covered.wrapped)
+    if reason := gguf_rope.refusal(config) or gguf_judges.refusal(config):
         raise refused(reason)
-    return covered
-
-
-def _add_shape(writer: Any, config: dict[str, Any]) -> None:
-    heads, width = int(config["num_attention_heads"]), _width(config)
-    writer.add_context_length(int(config["max_position_embeddings"]))
-    writer.add_embedding_length(int(config["hidden_size"]))
-    writer.add_block_count(int(config["num_hidden_layers"]))
-    writer.add_feed_forward_length(int(config["intermediate_size"]))
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
-    writer.add_key_length(width)
-    writer.add_value_length(width)
-    writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
-    writer.add_vocab_size(int(config["vocab_size"]))
-    gguf_rope.add_rope(writer, config, width)
-
-
-def _width(config: dict[str, Any]) -> int:
-    """Values of a head."""
-    return int(config.get("head_dim") or config["hidden_size"] // int(config["num_attention_heads"]))
-
-
-def _windows(config: dict[str, Any]) -> list[str]:
-    window, context = config.get("sliding_window"), int(config["max_position_embeddings"])
-    if not window or int(window) >= context or config.get("use_sliding_window") is False:
-        return []
-    return [f"llama.cpp knows no sliding window of this family: texts of more than {window} tokens are read otherwise"]
+    return config, covered
 
 
 def tensors_of(merged: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -149,77 +119,57 @@ def _opened(merged: Path) -> Iterator[Callable[[str], torch.Tensor]]:
         yield lambda key: owners[key].get_tensor(key)
 
 
-def _heads(config: dict[str, Any], key: str) -> int:
-    heads = int(config["num_attention_heads"])
-    return heads if ".q_proj." in key else int(config.get("num_key_value_heads") or heads)
-
-
-def _rotated_order(data: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of each head from halves (transformers) to neighbours (llama.cpp)."""
-    shape = data.shape
-    return data.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
-
-
-def _values(tensor: torch.Tensor, key: str, config: dict[str, Any], covered: Gguf) -> np.ndarray:
-    """fp32 values in llama.cpp's order."""
-    data = tensor.float().numpy()
-    if covered.rotates_neighbors and ".self_attn." in key and key.split(".")[-2] in ("q_proj", "k_proj"):
-        return _rotated_order(data, _heads(config, key))
-    return data + 1 if covered.shifts_norms and key.endswith("norm.weight") else data
-
-
-def _plan(merged: Path, config: dict[str, Any], names: Any, kind: str, otherwise: list[str]) -> list[Planned]:
+def _plan(merged: Path, config: dict[str, Any], covered: Gguf, kind: str, otherwise: list[str]) -> list[Planned]:
     """Every tensor of the file: shapes are known before any value is read."""
+    names = names_of(covered.architecture, int(config["num_hidden_layers"]))
     keys: dict[str, list[str]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(merged.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - not a dict
-                if key == "lm_head.weight" and config.get("tie_word_embeddings"):
+                text = text_key(key) if gguf_families.WRAPPED in config else key
+                if text is None or _left_out(text, config):
                     continue
-                keys.setdefault(_place(key, names), []).append(key)
+                keys.setdefault(_place(text, names), []).append(key)
                 shapes[key] = tuple(file.get_slice(key).get_shape())
     experts = gguf_families.experts_of(config)
     plan = []
     for place, found in keys.items():
-        parts = sorted(found, key=_number)
+        parts = sorted(found, key=lambda key: expert_of(key) or 0)
         shape = _shape(place, parts, shapes, experts)
         plan.append(Planned(tuple(parts), place, shape, _stored_type(place, shape, kind, otherwise)))
     return plan
 
 
-_EXPERT = re.compile(r"\.experts\.(\d+)\.")
+def _left_out(key: str, config: dict[str, Any]) -> bool:
+    """Whether llama.cpp has no tensor for it: a head that is the embedding, numbers that stand in the metadata."""
+    return key.endswith(gguf_families.AS_METADATA) or (
+        key == "lm_head.weight" and bool(config.get("tie_word_embeddings"))
+    )
 
 
 def _place(key: str, names: Any) -> str:
-    """llama.cpp's name for a tensor; that of all experts for one of them."""
-    place = names.get_name(_EXPERT.sub(".experts.", key), try_suffixes=(".weight", ".bias"))
+    place = place_of(key, names)
     if place is None:
         raise refused(f"the tensor {key} has no place in a GGUF of this family")
-    return str(place)
-
-
-def _number(key: str) -> int:
-    """Which expert a tensor belongs to; 0 for those of none."""
-    found = _EXPERT.search(key)
-    return int(found[1]) if found else 0
+    return place
 
 
 def _shape(place: str, keys: list[str], shapes: dict[str, tuple[int, ...]], experts: int) -> tuple[int, ...]:
     """Of one tensor or of all experts' stacked. Raises EngineError(MODEL) for what cannot be one tensor."""
     shape = shapes[keys[0]]
-    if _EXPERT.search(keys[0]):
-        if [_number(key) for key in keys] != list(range(experts)) or {shapes[key] for key in keys} != {shape}:
+    if expert_of(keys[0]) is not None:
+        if [expert_of(key) for key in keys] != list(range(experts)) or {shapes[key] for key in keys} != {shape}:
             raise refused(f"{place} is not {experts} matrices of one shape, one for each expert")
         return (experts, *shape)
     if len(keys) > 1:
         raise refused(f"the tensors {' and '.join(keys)} have one place in a GGUF of this family")
-    return shape[-1:] if place.endswith(_SHARED_GATE) else shape
+    return shape[-1:] if place.endswith(SHARED_GATE) else shape
 
 
 def _stored_type(place: str, shape: tuple[int, ...], kind: str, otherwise: list[str]) -> gguf.GGMLQuantizationType:
     """Vectors and routers in fp32, matrices as asked; one whose rows do not fill blocks stays in 16 bits."""
-    if len(shape) < 2 or place.endswith(_ROUTER):
+    if len(shape) < 2 or place.endswith(ROUTER):
         return gguf.GGMLQuantizationType.F32
     wanted = BY_NAME[kind].edges if place in _EDGES else kind
     stored = gguf.GGMLQuantizationType[wanted.upper()]

@@ -22,7 +22,7 @@ from engine.export.card import card_text
 from engine.export.clean import base_name, file_name
 from engine.export.facts import Facts
 from engine.export.formats import BY_NAME, K_QUANTS
-from engine.export.gguf_write import check_family
+from engine.export.gguf_write import described
 from engine.export.merge import compare_adapter, copy_adapter, write_merged
 from engine.export.place import building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
@@ -30,7 +30,7 @@ from engine.export.reload import loader_of
 from engine.export.report import EXPORT_VERSION, MARK_FILE, PARITY_FILE, ExportReport, ExportResult, FormatReport
 from engine.export.sizes import needed_bytes
 from engine.export.texts import Texts, texts_of
-from engine.files import read_json, write_json_atomic, write_text_atomic
+from engine.files import write_json_atomic, write_text_atomic
 from engine.inference.run import OpenedRun, load_tokenizer, open_run, refuse_scores
 from engine.jsonvalues import Unreadable
 from engine.modeling.load import model_directory
@@ -71,7 +71,7 @@ def run(job: Job) -> dict[str, Any]:
         merge.check_memory(parameters, "fp32" if plan.gguf else plan.dtype)
     if plan.gguf:
         # Before hours of merging: what GGUF cannot hold shows in the base model's configuration.
-        check_family(read_json(model_directory(trained.settings, trained.base_dir, job.warn) / "config.json"))
+        described(model_directory(trained.settings, trained.base_dir, job.warn))
     tokenizer = load_tokenizer(trained, job.warn)
     with building(plan.target) as folder:
         texts = texts_of(trained, tokenizer, job.warn)

@@ -33,20 +33,41 @@ _NO_SLICES = "MIG is on but holds no slice: make one (nvidia-smi mig -cgi 0 -C) 
 
 def list_gpus(session: Session, memory: SystemMemory, *, processes: bool = True, root: str = "/") -> tuple[Gpu, ...]:
     """Devices in NVML's order (PCI bus); a MIG parent stands before its slices, which share its `index`."""
-    count = int(session.value("nvmlDeviceGetCount") or 0)
-    found: list[Gpu] = []
-    for index in range(count):
+    found = list_devices(session, memory)
+    if not processes:
+        return tuple(gpu for gpu, _ in found)
+    return tuple(_with_processes(session, handle, gpu, root) for gpu, handle in found)
+
+
+def list_devices(session: Session, memory: SystemMemory) -> tuple[tuple[Gpu, Any], ...]:
+    """As `list_gpus`, without processes and each with NVML's handle; `None` for a card that cannot be opened."""
+    found: list[tuple[Gpu, Any]] = []
+    for index in range(int(session.value("nvmlDeviceGetCount") or 0)):
         answer = session.ask("nvmlDeviceGetHandleByIndex", index)
         if answer.code is None:
-            found += _device(session, answer.value, index, memory, processes=processes, root=root)
+            found += _device(session, answer.value, index, memory)
         else:
-            found.append(Gpu(name=f"GPU {index}", index=index, notes=(_unreadable(answer.code, answer.error),)))
+            found.append((Gpu(name=f"GPU {index}", index=index, notes=(_unreadable(answer.code, answer.error),)), None))
     return tuple(found)
 
 
-def _device(
-    session: Session, handle: Any, index: int, memory: SystemMemory, *, processes: bool, root: str
-) -> Iterator[Gpu]:
+def seen_now(session: Session, handle: Any, gpu: Gpu, memory: SystemMemory, root: str = "/") -> Gpu:
+    """`gpu` with the memory, sensors and processes of this moment; its notes say what cannot be read any more."""
+    bare = replace(gpu, total_bytes=None, free_bytes=None, used_bytes=None, reserved_bytes=None)
+    bare = bare if gpu.mig == "parent" else replace(bare, notes=())
+    if gpu.mig == "slice":
+        return _with_processes(session, handle, _filled(bare, gpu_memory(session, handle)), root)
+    fresh = _with_sensors(session, handle, _with_memory(session, handle, bare, memory))
+    return _with_processes(session, handle, fresh, root)
+
+
+def _with_processes(session: Session, handle: Any, gpu: Gpu, root: str) -> Gpu:
+    if handle is None or gpu.mig == "parent":
+        return gpu
+    return replace(gpu, processes=gpu_processes(session, handle, root))
+
+
+def _device(session: Session, handle: Any, index: int, memory: SystemMemory) -> Iterator[tuple[Gpu, Any]]:
     gpu = Gpu(
         name=str(session.value("nvmlDeviceGetName", handle) or f"GPU {index}"),
         uuid=session.value("nvmlDeviceGetUUID", handle),
@@ -58,11 +79,11 @@ def _device(
     slices = _slices(session, handle)
     if slices or _mig_is_on(session, handle):
         note = () if slices else (_NO_SLICES,)
-        yield replace(gpu, mig="parent", notes=(*gpu.notes, *note))
+        yield replace(gpu, mig="parent", notes=(*gpu.notes, *note)), handle
         for number, part in slices:
-            yield _slice(session, part, number, gpu, processes=processes, root=root)
+            yield _slice(session, part, number, gpu), part
         return
-    yield replace(gpu, processes=gpu_processes(session, handle, root) if processes else ())
+    yield gpu, handle
 
 
 def _bus_id(session: Session, handle: Any) -> str | None:
@@ -160,7 +181,7 @@ def _slices(session: Session, handle: Any) -> list[tuple[int, Any]]:
     return [(number, answer.value) for number, answer in enumerate(answers) if answer.code is None]
 
 
-def _slice(session: Session, handle: Any, number: int, parent: Gpu, *, processes: bool, root: str) -> Gpu:
+def _slice(session: Session, handle: Any, number: int, parent: Gpu) -> Gpu:
     """One MIG device. Rates are the parent's, in proportion to multiprocessors and memory."""
     attributes = session.value("nvmlDeviceGetAttributes_v2", handle)
     processors = int(attributes.multiprocessorCount) if attributes is not None else None
@@ -173,7 +194,6 @@ def _slice(session: Session, handle: Any, number: int, parent: Gpu, *, processes
         mig="slice",
         mig_index=number,
         multiprocessors=processors,
-        processes=gpu_processes(session, handle, root) if processes else (),
     )
     gpu = _filled(gpu, gpu_memory(session, handle))
     spec = find_gpu(parent.name, parent.total_bytes)

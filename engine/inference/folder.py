@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
 from engine.inference import scales
-from engine.modeling import gguf_rope, load
+from engine.modeling import load
 from engine.models.config import read_config
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
@@ -82,7 +82,6 @@ def load_folder(found: OpenedFolder, base_dir: Path, device: str, warn: Warn) ->
     model = load.load_base(found.settings, base_dir, quantized=False, device=device, warn=warn)
     load.keep_plain_layout(model)
     if found.path.suffix == ".gguf":
-        _put_on_positions(model, found.path)
         return model.eval()
     try:
         scales.put_on_from(model, found.path)
@@ -97,13 +96,6 @@ def load_folder(found: OpenedFolder, base_dir: Path, device: str, warn: Warn) ->
             "export it again; without the file it is a model that measures each token",
         ) from error
     return model.eval()
-
-
-def _put_on_positions(model: Any, path: Path) -> None:
-    """Positions scaled as the file says, which transformers' reader leaves out."""
-    import gguf
-
-    gguf_rope.put_on(model.get_decoder().rotary_emb, gguf.GGUFReader(path))
 
 
 def tokenizer_of(found: OpenedFolder, base_dir: Path, warn: Warn) -> Any | None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from engine.hardware.loads import slowed_by
+from engine.hardware.nvml import Session
 from engine.measure.peaks import PhasePeaks
 from engine.runs.events import EventWriter
 
@@ -28,7 +31,7 @@ class Telemetry(threading.Thread):
         self, events: EventWriter, predicted_bytes: int | None, peaks: PhasePeaks, period_s: float = PERIOD_S
     ) -> None:
         super().__init__(name="telemetry", daemon=True)
-        self._events = events
+        self._events, self._folder = events, events.folder
         self._predicted_bytes = predicted_bytes
         self._peaks = peaks
         self._period_s = period_s
@@ -52,6 +55,7 @@ class Telemetry(threading.Thread):
     def sample(self) -> dict[str, Any]:
         """The fields of one `memory` event; those that are not known are left out."""
         found: dict[str, Any] = {
+            "disk_free_bytes": _disk_free_bytes(self._folder),
             "host_rss_bytes": self._process.memory_info().rss,
             "predicted_bytes": self._predicted_bytes,
         }
@@ -68,6 +72,15 @@ class Telemetry(threading.Thread):
         if self._card is not None:
             found |= _card_sample(self._card)
         return {key: value for key, value in found.items() if value is not None}
+
+
+def _disk_free_bytes(folder: Path) -> int | None:
+    """What is left where the run saves its checkpoints."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
 
 
 def driver_view() -> tuple[int | None, int | None]:
@@ -114,4 +127,5 @@ def _card_sample(card: Any) -> dict[str, Any]:
         "utilization_percent": rates and rates.gpu,
         "temperature_c": ask(lambda: pynvml.nvmlDeviceGetTemperature(card, pynvml.NVML_TEMPERATURE_GPU)),
         "power_w": power and power / 1000,
+        "slowed_by": list(slowed_by(Session(library=pynvml), card)) or None,
     }

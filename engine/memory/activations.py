@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, norms, outliers, resident, transients
+from engine.memory import experts, linear_attention, norms, outliers, resident, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
 from engine.memory.kinds import kinds_of, side_width
 from engine.memory.resident import targeted_shapes
@@ -82,6 +82,8 @@ class _Layer:
     """How Triton kernels are called in this family; None without them."""
     joined: bool
     """Whether adapters are formed together with their layers."""
+    rule: linear_attention.DeltaRule | None = None
+    """Of a layer with linear attention."""
 
     @property
     def width(self) -> int:
@@ -112,20 +114,20 @@ class _Layer:
 @lru_cache(maxsize=4096)
 def _layer_cost(layer: _Layer) -> LayerCost:
     spec, width, mlp = layer.spec, layer.width, _mlp_bytes(layer)
-    backward = _backward(layer, mlp)
+    backward, scan = _backward(layer, mlp), _scan_backward_bytes(layer, mlp)
     heads = spec.num_attention_heads if layer.kernel == "capped" else 0
     # A kernel that takes no window keeps a square mask instead.
     mask = width if layer.windowed and layer.kernel == "split" else 0
-    attention = attention_output_bytes(spec, width) if layer.keep_attention else 0
+    attention = attention_output_bytes(spec, width) if layer.keep_attention and layer.rule is None else 0
     boundary = width * spec.hidden_size
     # On a GPU their layers go through reentrant checkpointing, which makes no graph before the backward pass.
     held = width * held_by_int8(spec) if layer.int8 and not layer.on_gpu else 0
     dense = layer.decomposed and layer.dropout and layer.quantized
     return LayerCost(
         saved=_saved_bytes(layer, mlp),
-        transient=transients.worst_bytes(backward, again=False),
+        transient=max(transients.worst_bytes(backward, again=False), scan),
         beside_matrix=transients.beside_matrix(backward, layer.inner, again=False),
-        again_transient=transients.worst_bytes(backward, again=True),
+        again_transient=max(transients.worst_bytes(backward, again=True), scan),
         again_beside_matrix=transients.beside_matrix(backward, layer.inner, again=True),
         boundary=boundary + held,
         scores=heads * 8 + mask,
@@ -137,6 +139,15 @@ def _layer_cost(layer: _Layer) -> LayerCost:
         # The first norm's kernel keeps the layer's input itself.
         shared=attention + (boundary if layer.fused else 0),
     )
+
+
+def _scan_backward_bytes(layer: _Layer, mlp: int) -> int:
+    """What a linear attention layer's scan takes beside what it kept: the parts behind it are gone."""
+    if layer.rule is None:
+        return 0
+    needed = layer.needs_input("out_proj")
+    scan = linear_attention.worst_bytes(layer.rule, layer.width, output_needed=needed, full=layer.full)
+    return scan - mlp - norm_bytes(layer.spec, layer.width, layer.full, layer.fused) // 2
 
 
 def _saved_bytes(layer: _Layer, mlp: int) -> int:
@@ -155,11 +166,19 @@ def _side_bytes(layer: _Layer) -> int:
 
 
 def _attention_bytes(layer: _Layer) -> int:
+    if layer.rule is not None:
+        needed = layer.needs_input("out_proj")
+        return linear_attention.saved_bytes(
+            layer.rule, layer.dtype, output_needed=needed, full=layer.full, one_row=layer.one_row
+        )
     spec, output_needed = layer.spec, layer.needs_input("o_proj")
     size = attention_bytes(spec, layer.width, layer.kernel, output_needed)
     if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         size += layer.width * spec.sizes.query_width
+    if spec.traits.gates_attention:
+        # The gate, and the product that the output projection takes.
+        size += layer.width * spec.sizes.query_width * (1 + output_needed)
     return size
 
 
@@ -216,11 +235,25 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
     """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
+    if linear_attention.has_delta_rule(spec):
+        return _mixed_cost(spec, shape, kernel)
     cost = _layer_cost(_layer_of(spec, shape, kernel))
     if len(spec.layer_groups) < 2:
         return cost
     saved = sum(count * _layer_cost(_layer_of(kind, shape, kernel)).saved for count, kind in kinds_of(spec))
     return replace(cost, mean_saved=saved // spec.num_hidden_layers)
+
+
+def _mixed_cost(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
+    """Of the widest kind of layer, with the mean of all: linear attention has nothing in common with the other."""
+    costs = [(count, _layer_cost(_layer_of(kind, shape, kernel))) for count, kind in kinds_of(spec)]
+    widest = max((cost for _, cost in costs), key=lambda cost: cost.saved + cost.again_transient)
+    depth = spec.num_hidden_layers
+    return replace(
+        widest,
+        mean_saved=sum(count * cost.saved for count, cost in costs) // depth,
+        attention=-(-sum(count * cost.attention for count, cost in costs) // depth),
+    )
 
 
 def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
@@ -242,6 +275,7 @@ def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
         keep_attention=shape.keep_attention and kernel in KEEPING,
         fused=spec.traits.kernels if uses_kernels(shape) else None,
         joined=fuses_adapters(shape),
+        rule=linear_attention.delta_rule(spec, shape),
     )
 
 
@@ -323,6 +357,7 @@ def one_layer_bytes(
         experts.at_work_bytes(spec, shape, recomputed=recomputed)
         if matrix_bytes or not experts.are_packed(spec, shape)
         else 0,
+        experts.gate_bytes(spec, shape, recomputed=recomputed),
     )
     return scratch + (recomputed_bytes(spec, shape, cost) if recomputed else 0)
 
@@ -351,8 +386,8 @@ def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | No
 
 
 def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
-    """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in families without them."""
-    if not spec.traits.query_key_norm:
+    """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in layers without them."""
+    if not spec.traits.query_key_norm or (len(spec.layer_groups) == 1 and spec.layer_groups[0].delta):
         return 0
     heads = 2 if spec.traits.query_key_norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
     return width * (spec.sizes.query_width + spec.sizes.key_width) + 4 * heads
@@ -387,10 +422,12 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
     if spec.num_experts:
         # Gate and up, activation and each expert's output; trained experts also need their two inputs.
         inners, outers = (4, 2) if full else (3, 1)
+        inners += experts.clamped_halves(spec)
         routed = (
             spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
         )
-        # An expert that every token meets is a plain feed-forward part with plain operators.
+        # An expert that every token meets is a plain feed-forward part with plain operators, and may pass a gate.
+        routed += width * spec.hidden_size * ("shared_expert_gate" in spec.sizes.linear_shapes)
         return routed + (3 + product_needed) * width * spec.shared_intermediate_size
     parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner + _activation_bytes(spec, width, full)

@@ -20,7 +20,7 @@ from engine.models.spec import ModelSpec
 
 _FACTS = frozenset(
     {"name", "max_position_embeddings", "weights_dtype", "parameters", "licence", "gated", "use_cases", "quality"}
-    | {"source", "path"}
+    | {"source", "path", "stored"}
 )
 """What a spec says of a model that no tensor's size depends on: the same architecture has the same key."""
 _SIZE_REACH = 4.0
@@ -71,6 +71,10 @@ class Calibration:
         """The measurement of this very model and shape."""
         return self.measurements.get((model_key(spec), measured_shape(shape))) if self.measurements else None
 
+    def knows(self, spec: ModelSpec) -> bool:
+        """Whether a run of this model was measured, whatever its shape."""
+        return bool(self.measurements) and any(key == model_key(spec) for key, _ in self.measurements)
+
     def speed_ratio(self, spec: ModelSpec, shape: TrainingShape, *, rates_measured: bool = False) -> float | None:
         """Measured over predicted tokens per second; `None` when nothing like it ran here.
 
@@ -81,6 +85,8 @@ class Calibration:
         same = self.find(spec, shape)
         if same is not None and same.rates_measured == rates_measured and (ratio := _speed_ratio(same)) is not None:
             return ratio
+        if not self.measurements:
+            return None
         key, how = model_key(spec), _how(shape)
         usable = [found for found in self.measurements.values() if found.rates_measured == rates_measured]
         alike = [found for found in usable if _how(found.shape) == how]

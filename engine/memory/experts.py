@@ -28,7 +28,8 @@ def stacks(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
 @lru_cache(maxsize=2048)
 def expert_width(spec: ModelSpec) -> int:
     """Inner width of one expert: of the layers with experts, whose dense neighbors may be wider."""
-    stacked = next((group.stacked for group in spec.sizes.groups if group.stacked), 0)
+    # A linear attention layer's stacked weights hold its convolution too.
+    stacked = next((group.stacked for group in spec.sizes.groups if group.stacked and not group.delta), 0)
     one = stacked // max(1, spec.num_experts) - spec.hidden_size
     return one // (3 * spec.hidden_size)
 
@@ -74,6 +75,11 @@ def adapter_sides(spec: ModelSpec, shape: TrainingShape) -> int:
     return sum(n_in + n_out + 2 * shape.lora_r * spec.num_experts for n_in, n_out in stacks(spec))
 
 
+def clamped_halves(spec: ModelSpec) -> int:
+    """Half tensors that a gate of clamps keeps beside a usual one's: clamped gate, its sigmoid, and up + 1."""
+    return 3 if spec.traits.clamps_gate else 0
+
+
 def load_bytes(spec: ModelSpec, shape: TrainingShape, width: int) -> int:
     """What putting together the largest stack takes before it is packed."""
     if not are_packed(spec, shape):
@@ -110,10 +116,33 @@ def at_work_bytes(spec: ModelSpec, shape: TrainingShape, *, recomputed: bool) ->
     hidden, inner, packed = spec.hidden_size, expert_width(spec), are_packed(spec, shape)
     down = spec.num_experts * width * hidden * inner * packed
     kept = rows * (4 * inner + 2 * hidden if are_adapted(spec, shape) else 3 * inner + hidden)
+    kept += rows * clamped_halves(spec) * inner
     first = 2 * down + rows * (2 * inner + hidden) - kept
     second = down + rows * inner * (not are_adapted(spec, shape))
-    # Beside the waiting gradient, the tokens as the norm gave them, and with plain operators what it made them of.
-    waiting = rows * hidden + tokens * hidden * (1 if uses_kernels(shape) else 2)
+    return max(first, second) + (_waiting_bytes(spec, shape, width) if recomputed else 0)
+
+
+def gate_bytes(spec: ModelSpec, shape: TrainingShape, *, recomputed: bool) -> int:
+    """The same while biases of experts are added and a gate of clamps is formed; 0 in families without."""
+    if not spec.traits.clamps_gate:
+        return 0
+    width = 4 if shape.compute_dtype == "fp32" else 2
+    rows = width * shape.micro_batch * shape.max_length * spec.num_experts_per_token
+    hidden, inner = spec.hidden_size, expert_width(spec)
+    if are_packed(spec, shape) or are_adapted(spec, shape):
+        # The product and its bias beside their sum, and the gated rows.
+        beside = rows * (2 * hidden + inner * (not are_adapted(spec, shape)))
+    else:
+        # Each row's bias of gate and up stays until that of down is there; the clamped up, and the gated rows.
+        beside = rows * (4 * inner if not learns_whole(shape) else 3 * inner - hidden)
+    return beside + (_waiting_bytes(spec, shape, width) if recomputed else 0)
+
+
+def _waiting_bytes(spec: ModelSpec, shape: TrainingShape, width: int) -> int:
+    """The gradient of all experts' outputs, the tokens as the norm gave them, and what plain norms made them of."""
+    tokens = width * shape.micro_batch * shape.max_length * spec.hidden_size
+    # In fp32 a norm's input is the stream itself.
+    normed = 1 if uses_kernels(shape) else 0 if width == 4 else 2
+    waiting = tokens * (spec.num_experts_per_token + normed)
     # The shared expert's output, before and after its gate.
-    waiting += 2 * tokens * hidden * bool(spec.shared_intermediate_size)
-    return max(first, second) + (waiting if recomputed else 0)
+    return waiting + 2 * tokens * bool(spec.shared_intermediate_size)

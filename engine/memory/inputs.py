@@ -5,9 +5,10 @@ Not here: what the parts between them keep (`activations.py`).
 
 from __future__ import annotations
 
+from engine.memory.linear_attention import INPUTS
 from engine.models.spec import ModelSpec
 
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
+_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}) | INPUTS
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 

@@ -26,7 +26,9 @@ def kinds_of(spec: ModelSpec) -> tuple[tuple[int, ModelSpec], ...]:
 def _of_kind(spec: ModelSpec, group: LayerGroup) -> ModelSpec:
     outputs = {name: n_out for name, _, n_out in group.linear}
     inner = next((n_in for name, n_in, _ in group.linear if name == "down_proj"), spec.intermediate_size)
-    head_dim = outputs.get("q_proj", spec.sizes.query_width) // spec.num_attention_heads
+    # Not the query's outputs: a gate may lie among them.
+    width = next((n_in for name, n_in, _ in group.linear if name == "o_proj"), spec.sizes.query_width)
+    head_dim = width // spec.num_attention_heads
     sparse = bool(group.stacked)
     return replace(
         spec,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import activations, device, experts, loss, resident
+from engine.memory import activations, device, loss, resident, stored
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import (
@@ -87,7 +87,7 @@ def peak(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None = None, calibrat
     cublas = device.cublas_bytes(gpu, shape.device)
     reserve = reserve_bytes(spec, shape, gpu, weights + learned.weights_bytes + optimizer, highest.total - cublas)
     width = compute_width(shape)
-    load = weights + max(largest_matrix_bytes(spec, width), experts.load_bytes(spec, shape, width))
+    load = weights + max(largest_matrix_bytes(spec, width), stored.load_bytes(spec, shape, width))
     found = Peak(
         moment=highest,
         weights=weights,
@@ -118,6 +118,12 @@ def base_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     quantization = "none" if learns_whole(shape) else shape.quantization
     towers = tower_bytes(spec, quantization, shape.double_quant, compute_width(shape))
     return weight_bytes(spec, quantization, shape.double_quant, width) + towers
+
+
+def resting_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
+    """What lies there between two steps: weights, adapters and optimizer states. No micro-batch takes less."""
+    learned = states(spec, shape)
+    return base_bytes(spec, shape) + learned.weights_bytes + learned.masters_bytes + learned.moments_bytes
 
 
 def _total(moment: Moment) -> int:
@@ -167,6 +173,9 @@ def _moments(
     arriving = hidden if shape.offload_inputs else 0
     bottom = _layer(Moment("layer", last, below, arriving, working), spec, shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
+    # The first layer that is computed again, where the last one is not.
+    others = kept - activations.whole_layer_bytes(spec, shape, cost)
+    second = _layer(Moment("layer", first, others, hidden, working), spec, shape, cost, matrix, True)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
         Moment("loss", held, kept, 2 * hidden + loss.head_backward_bytes(spec, shape), working),
@@ -178,6 +187,7 @@ def _moments(
             working,
         ),
         top,
+        *((second,) if keeps_last else ()),
         bottom,
         Moment("layer", learned.gradients_bytes, embedding, 0, working),
         Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),
@@ -214,7 +224,8 @@ def _layer(
     """`around` with one layer running backward in it; `matrix` is what it may dequantize, in bytes."""
     plain = activations.one_layer_bytes(spec, shape, cost, 0, recomputed=recomputed)
     beside = activations.one_layer_bytes(spec, shape, cost, matrix, recomputed=recomputed) - plain
-    return replace(around, activations=around.activations + plain, workspace=around.workspace + beside)
+    # Built anew: `replace` takes several times as long, and a search asks thousands of times.
+    return Moment(around.phase, around.gradients, around.activations + plain, around.loss, around.workspace + beside)
 
 
 def _logits(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -7,13 +7,14 @@ add up to `device_bytes`: they describe one moment, not the largest each could e
 from __future__ import annotations
 
 from engine.hardware.machine import Gpu
-from engine.memory import experts
+from engine.memory import experts, linear_attention, stored
 from engine.memory.activations import STAGED_INPUTS, checkpointed_layers, host_bytes
 from engine.memory.calibration import Calibration
 from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
 from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes, tower_bytes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
+from engine.models.packing import alone_reason
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes, format_count
 
@@ -179,14 +180,26 @@ def _expert_notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> list[st
     return notes
 
 
+def _row_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
+    """Why documents do not share rows, and what linear attention's figures are those of."""
+    reason, notes = alone_reason(spec.traits, shape.device), []
+    if reason:
+        notes = [f"one document a row, padded: {reason}; speed is that of full rows, shorter ones are slower"]
+    if linear_attention.has_delta_rule(spec):
+        kernels = " and ".join(spec.traits.packs_with)
+        notes.append(f"linear attention is counted as plain operators take it; with {kernels} it takes less")
+    return notes
+
+
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
     notes = [f"loading peaks at {format_bytes(found.load_bytes)}: weights and the matrix being placed"]
+    notes += filter(None, [stored.note(spec, shape, found.weights)])
     if shape.method == "lora" and not targeted_shapes(spec, shape.lora_targets):
         notes.append("no linear layer matches the adapter targets: nothing would learn")
     uncounted = sorted(set(shape.modules_to_save) - WHOLE_MODULES)
     if uncounted and shape.method == "lora":
         notes.append(f"modules_to_save: what training {', '.join(uncounted)} takes is not counted")
-    notes += _expert_notes(spec, shape, found)
+    notes += _expert_notes(spec, shape, found) + _row_notes(spec, shape)
     if not spec.traits.checked:
         advice = "ask with --exact" if shape.device == "cuda" else "expect a larger error"
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")

@@ -16,6 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.modeling import adapter_files, experts, wrappers
+from engine.models.families import family_of
 from engine.profile.schema import Profile
 
 PISSA_ITERATIONS = 16
@@ -64,12 +65,14 @@ def attach(model: Any, settings: Profile) -> Any:
 def _target_modules(model: Any, settings: Profile) -> str | list[str]:
     """`lora.target_modules` as PEFT takes it.
 
-    All linear layers are named where PEFT's own word for them takes in more: experts and router, or towers.
+    All linear layers are named where PEFT's own word for them takes in more: experts and router, or towers; without
+    those whose names PEFT would misread when it loads the adapter.
     """
     targets: str | list[str] = settings.lora.target_modules
+    misread = family_of(model.config.get_text_config().model_type).misread
     if targets != "all-linear" or not (experts.stacks_of(model) or wrappers.outside_text(model)):
         return targets
-    return [name for name in linear_names(model) if name != "score"]
+    return [name for name in linear_names(model) if name != "score" and name not in misread]
 
 
 def keep_scales(model: Any) -> None:

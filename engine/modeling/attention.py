@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from engine.errors import EngineError, ExitCode
 from engine.modeling.attention_flex import Capped, capped_attention
 from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for
+from engine.modeling.attention_sinks import SinkAttention
 
 NAME = "tunedeck_packed"
 _BY_FLEX = "scores_by_flex"
@@ -59,12 +60,12 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each document.
 
-    `query` [B, H, S, D], `key` and `value` [B, KV, S, D] -> [B, S, H, D]. Without `cu_seq_lens_q` each
-    row is one document. Raises EngineError(MODEL) for attention sinks (`s_aux`), which it does not have.
+    `query` [B, H, S, D], `key` and `value` [B, KV, S, D], `s_aux` (sinks) [H] -> [B, S, H, D]. Without
+    `cu_seq_lens_q` each row is one document. Raises EngineError(MODEL) for sinks beside a soft cap.
     """
-    if s_aux is not None:
+    if s_aux is not None and softcap is not None:
         raise EngineError(
-            "this model has attention sinks, which packed attention does not",
+            "this model has attention sinks and soft-capped scores, which packed attention does not have together",
             code=ExitCode.MODEL,
             where="model.attention",
             hint='set model.attention = "eager"',
@@ -80,10 +81,10 @@ def packed_attention(
     documents = Documents(cu_seq_lens_q, int(max_length_q or query.shape[2]), query.shape[0], query.shape[2])
     kernel = kernel_for(query, key, documents, sliding_window) if softcap is None else None
     if kernel is not None:
-        return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window)), None
+        return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window), s_aux), None
     if softcap is not None and getattr(module, _BY_FLEX, False):
         return capped_attention(query, key, value, documents, Capped(scale, softcap, sliding_window)), None
-    return _by_document(query, key, value, cu_seq_lens_q, Scores(scale, sliding_window, softcap)), None
+    return _by_document(query, key, value, cu_seq_lens_q, Scores(scale, sliding_window, softcap), s_aux), None
 
 
 def use_flex(model: Any, warn: Callable[[str, str], None]) -> None:
@@ -141,7 +142,12 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _by_document(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, offsets: torch.Tensor, how: Scores
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    offsets: torch.Tensor,
+    how: Scores,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     batch, length = query.shape[0], query.shape[2]
     flat_query, flat_key, flat_value = (_flat(tensor).transpose(0, 1) for tensor in (query, key, value))
@@ -149,22 +155,27 @@ def _by_document(
     documents = zip(
         flat_query.split(sizes, dim=1), flat_key.split(sizes, dim=1), flat_value.split(sizes, dim=1), strict=True
     )
-    pieces = [_document(*document, how) for document in documents]
+    pieces = [_document(*document, how, sinks) for document in documents]
     return torch.cat(pieces, dim=1).transpose(0, 1).unflatten(0, (batch, length))
 
 
-def _document(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Scores) -> torch.Tensor:
-    """Causal attention of one document: [H, L, D], [KV, L, D], [KV, L, D] -> [H, L, D]."""
+def _document(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Scores, sinks: torch.Tensor | None
+) -> torch.Tensor:
+    """Causal attention of one document: [H, L, D], [KV, L, D], [KV, L, D], [H] -> [H, L, D]."""
     length = query.shape[1]
     short = not query.is_cuda and query.dtype == torch.bfloat16 and length <= SHORT_TOKENS
     if how.softcap:
         return _capped(query, key, value, how)
     if short:
         bias = _bias(length, how.window, query.dtype, query.device)
-        out: torch.Tensor = ShortAttention.apply(query, key, value, bias, how.scale)
+        out: torch.Tensor = ShortAttention.apply(query, key, value, sinks, bias, how.scale)
         return out
     windowed = how.window is not None and length > how.window
     mask = _bias(length, how.window, query.dtype, query.device) if windowed else None
+    if sinks is not None:
+        found: torch.Tensor = SinkAttention.apply(query[None], key[None], value[None], sinks, mask, how.scale)
+        return found[0]
     return F.scaled_dot_product_attention(
         query[None], key[None], value[None], attn_mask=mask, is_causal=mask is None, scale=how.scale, enable_gqa=True
     )[0]
@@ -178,38 +189,56 @@ class ShortAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        sinks: torch.Tensor | None,
+        bias: torch.Tensor,
+        scale: float,
     ) -> torch.Tensor:
-        """[H, L, D], [KV, L, D], [KV, L, D], bias [L, L] -> [H, L, D]."""
-        ctx.save_for_backward(query, key, value)
+        """[H, L, D], [KV, L, D], [KV, L, D], sinks [H], bias [L, L] -> [H, L, D]."""
+        ctx.save_for_backward(query, key, value, sinks)
         ctx.bias, ctx.scale = bias, scale
-        _, probabilities = _probabilities(query, key, bias, scale)
-        return torch.bmm(probabilities, value).reshape(query.shape)
+        _, probabilities = _probabilities(query, key, sinks, bias, scale)
+        return torch.bmm(probabilities[..., : bias.shape[1]], value).reshape(query.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of query, key and value."""
-        query, key, value = ctx.saved_tensors
-        grouped, probabilities = _probabilities(query, key, ctx.bias, ctx.scale)
+        """Gradients of query, key, value and sinks."""
+        query, key, value, sinks = ctx.saved_tensors
+        length = ctx.bias.shape[1]
+        grouped, probabilities = _probabilities(query, key, sinks, ctx.bias, ctx.scale)
         grad = grads[0].reshape(grouped.shape)
-        grad_value = torch.bmm(probabilities.transpose(1, 2), grad)
-        grad_scores = torch._softmax_backward_data(
-            torch.bmm(grad, value.transpose(1, 2)), probabilities, -1, probabilities.dtype
-        ).mul_(ctx.scale)
+        grad_value = torch.bmm(probabilities[..., :length].transpose(1, 2), grad)
+        above = torch.bmm(grad, value.transpose(1, 2))
+        above = above if sinks is None else F.pad(above, (0, 1))
+        grad_scores = torch._softmax_backward_data(above, probabilities, -1, probabilities.dtype)
+        of_sinks = None
+        if ctx.needs_input_grad[3]:
+            of_sinks = grad_scores[..., length].reshape(query.shape[:2]).float().sum(dim=1).to(sinks.dtype)
+        grad_scores = grad_scores[..., :length].mul_(ctx.scale)
         grad_query = torch.bmm(grad_scores, key).reshape(query.shape)
         grad_key = torch.bmm(grad_scores.transpose(1, 2), grouped)
-        return grad_query, grad_key, grad_value, None, None
+        return grad_query, grad_key, grad_value, of_sinks, None, None
 
 
 def _probabilities(
-    query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, sinks: torch.Tensor | None, bias: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries that share a key head in one matrix [KV, G * L, D], and their probabilities [KV, G * L, L]."""
+    """Queries that share a key head in one matrix [KV, G * L, D], and their probabilities [KV, G * L, L].
+
+    With sinks their probability is one more column, the last.
+    """
     heads, length, width = query.shape
     groups = heads // key.shape[0]
     grouped = query.reshape(key.shape[0], groups * length, width)
     tiled = bias.repeat(groups, 1).expand(key.shape[0], -1, -1)
-    return grouped, torch.baddbmm(tiled, grouped, key.transpose(1, 2), alpha=scale).softmax(dim=-1)
+    scores = torch.baddbmm(tiled, grouped, key.transpose(1, 2), alpha=scale)
+    if sinks is not None:
+        column = sinks.to(scores.dtype).repeat_interleave(length).reshape(key.shape[0], groups * length, 1)
+        scores = torch.cat((scores, column), dim=-1)
+    return grouped, scores.softmax(dim=-1)
 
 
 def _capped(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Scores) -> torch.Tensor:

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 import torch
 
+from engine.modeling.attention_sinks import joined, share_left, sink_gradient
+
 Kernel = Literal["flash", "cudnn", "efficient"]
 
 FLASH_HEAD_DIM, CUDNN_HEAD_DIM = 256, 128
@@ -161,17 +163,25 @@ def before_attentions_backward(call: Callable[[], None]) -> Iterator[None]:
 
 
 class FusedAttention(torch.autograd.Function):
-    """Query [B, H, S, D], key and value [B, KV, S, D] -> [B, S, H, D], causal within each document."""
+    """Query [B, H, S, D], key and value [B, KV, S, D], sinks [H] or None -> [B, S, H, D], causal in each document."""
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        sinks: torch.Tensor | None,
+        call: Call,
+    ) -> torch.Tensor:
         kept = _current.kept
         found = kept.take() if kept is not None else None
         if found is None:
             found = _FORWARD[call.kernel](query, key, value, call)
+            found = found if sinks is None else _with_sinks(found, sinks.float(), call)
             if kept is not None:
                 kept.put(found)
-        ctx.save_for_backward(query, key, value, *found)
+        ctx.save_for_backward(query, key, value, sinks, *found)
         ctx.call, ctx.before = call, _current.before_backward
         return _rows_first(found[0], call)
 
@@ -179,8 +189,40 @@ class FusedAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if ctx.before is not None:
             ctx.before()
-        query, key, value, *found = ctx.saved_tensors
-        return (*_BACKWARD[ctx.call.kernel](gradients[0], query, key, value, tuple(found), ctx.call), None)
+        query, key, value, sinks, *found = ctx.saved_tensors
+        of_sinks = None
+        if ctx.needs_input_grad[3]:
+            out, call = _rows_first(found[0], ctx.call).flatten(0, 1), ctx.call
+            normalizer = _by_token(found[1], call)
+            of_sinks = sink_gradient(gradients[0].flatten(0, 1), out, normalizer, sinks.float()).to(sinks.dtype)
+        return (
+            *_BACKWARD[ctx.call.kernel](gradients[0], query, key, value, tuple(found), ctx.call),
+            of_sinks,
+            None,
+        )
+
+
+def _with_sinks(found: tuple[torch.Tensor, ...], sinks: torch.Tensor, call: Call) -> tuple[torch.Tensor, ...]:
+    """A kernel's output and log-sum-exp with `sinks` among the scores; the rest of what it keeps stays."""
+    out, normalizer, *rest = found
+    share = share_left(_by_token(normalizer, call), sinks)[..., None]
+    in_rows = share.unflatten(0, (call.documents.rows, call.documents.length))
+    # Heads are the first or second dimension of every kernel's log-sum-exp.
+    along = sinks[:, None] if call.kernel != "cudnn" else sinks[:, None, None]
+    fitting = {"flash": share, "cudnn": in_rows.transpose(1, 2), "efficient": share[None]}
+    return out, joined(out, normalizer, fitting[call.kernel], along), *rest
+
+
+def _by_token(normalizer: torch.Tensor, call: Call) -> torch.Tensor:
+    """A kernel's log-sum-exp as [B * S, H]."""
+    if call.kernel == "flash":
+        return normalizer.transpose(0, 1)
+    if call.kernel == "cudnn":
+        return normalizer.squeeze(-1).transpose(1, 2).flatten(0, 1)
+    offsets = call.documents.offsets
+    tokens = torch.arange(call.documents.rows * call.documents.length, device=offsets.device)
+    owners = torch.bucketize(tokens, offsets[1:], right=True)
+    return normalizer[owners, :, tokens - offsets[owners]]
 
 
 def _rows_first(out: torch.Tensor, call: Call) -> torch.Tensor:
@@ -300,7 +342,9 @@ _FORWARD = {"flash": _flash_forward, "cudnn": _cudnn_forward, "efficient": _effi
 _BACKWARD = {"flash": _flash_backward, "cudnn": _cudnn_backward, "efficient": _efficient_backward}
 
 
-def fused_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
-    """Causal attention within each document: [B, H, S, D], [B, KV, S, D] twice -> [B, S, H, D]."""
-    out: torch.Tensor = FusedAttention.apply(query, key, value, call)
+def fused_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call, sinks: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Causal attention within each document: [B, H, S, D], [B, KV, S, D] twice, sinks [H] -> [B, S, H, D]."""
+    out: torch.Tensor = FusedAttention.apply(query, key, value, sinks, call)
     return out

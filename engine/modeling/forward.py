@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, LOSS_CHUNK_TOKENS
+from engine.modeling import delta_rule
 from engine.modeling.adapters import base_of
 from engine.modeling.logits import rule_of
 from engine.modeling.loss import (
@@ -47,8 +48,9 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states [B, S, h] of a packed batch; documents do not see each other."""
-    states: torch.Tensor = base_of(model).get_decoder()(**_inputs(batch)).last_hidden_state
-    return states
+    base = base_of(model)
+    states: torch.Tensor = base.get_decoder()(**delta_rule.as_taken(base, _inputs(batch))).last_hidden_state
+    return states.reshape(*batch["input_ids"].shape, -1)
 
 
 def loss_sum(model: Any, batch: Batch) -> torch.Tensor:
@@ -84,6 +86,6 @@ def document_rewards(model: Any, batch: Batch) -> torch.Tensor:
 
 def loss_sum_from_logits(model: Any, batch: Batch) -> torch.Tensor:
     """The same from the model's own full logits: slower and larger, for heads that do more than a product."""
-    output = model(**_inputs(batch))
-    rows, targets = shifted(output.logits.float(), batch["labels"])
+    logits = model(**delta_rule.as_taken(base_of(model), _inputs(batch))).logits
+    rows, targets = shifted(logits.reshape(*batch["input_ids"].shape, -1).float(), batch["labels"])
     return torch.nn.functional.cross_entropy(rows, targets, reduction="sum")

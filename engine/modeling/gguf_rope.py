@@ -14,8 +14,17 @@ import gguf
 import numpy as np
 import torch
 
+from engine.models.families import family_of
+
 FREQS = "rope_freqs.weight"
 _YARN_KEYS = {"rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow"}
+_ALSO_KNOWN = {"ministral3": {"mscale", "mscale_all_dim", "llama_4_scaling_beta", "max_position_embeddings"}}
+"""Numbers of YaRN that the files of one family have."""
+
+
+def width_of(config: dict[str, Any]) -> int:
+    """Values of a head."""
+    return int(config.get("head_dim") or config["hidden_size"] // int(config["num_attention_heads"]))
 
 
 def parameters_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +38,11 @@ def parameters_of(config: dict[str, Any]) -> dict[str, Any]:
     found.pop("sliding_attention", None)
     found.setdefault("rope_theta", config.get("rope_theta") or 10_000.0)
     found["rope_type"] = found.get("rope_type") or found.get("type") or "default"
+    if found["rope_type"] == "dynamic" and found.get("alpha"):
+        # Hunyuan: a larger base, whatever the length.
+        width = width_of(config)
+        found["rope_theta"] = float(found["rope_theta"]) * float(found["alpha"]) ** (width / (width - 2))
+        found["rope_type"] = "default"
     return found
 
 
@@ -43,15 +57,18 @@ def refusal(config: dict[str, Any]) -> str:
     rope = parameters_of(config)
     kind = rope["rope_type"]
     windowed = windowed_parameters_of(config)
-    if windowed is not None and (kind not in ("default", "linear") or windowed["rope_type"] != "default"):
+    scaled = ("default", "yarn") if config.get("model_type") == "olmo3" else ("default", "linear")
+    if windowed is not None and (kind not in scaled or windowed["rope_type"] != "default"):
         return "positions scaled by other than a factor are not written as GGUF where layers turn differently"
     if kind not in ("default", "linear", "llama3", "yarn"):
         return f"positions scaled by '{kind}' are not written as GGUF"
-    if float(rope.get("partial_rotary_factor") or 1.0) != 1.0:
+    covered = family_of(str(config.get("model_type"))).gguf
+    if float(rope.get("partial_rotary_factor") or 1.0) != 1.0 and not (covered and covered.rotates_part):
         return "positions on a part of each head are not written as GGUF"
     # llama.cpp takes the factor on attention from `factor` alone, and rounds the borders as `truncate` does.
     other = {key for key, value in rope.items() if value is not None and not (key == "truncate" and value)}
-    unknown = sorted(other - _YARN_KEYS - {"rope_type", "type", "partial_rotary_factor"})
+    known = _YARN_KEYS | _ALSO_KNOWN.get(str(config.get("model_type")), set())
+    unknown = sorted(other - known - {"rope_type", "type", "partial_rotary_factor"})
     if kind == "yarn" and unknown:
         return f"YaRN with {', '.join(unknown)} is not written as GGUF"
     return ""
@@ -60,7 +77,7 @@ def refusal(config: dict[str, Any]) -> str:
 def add_rope(writer: Any, config: dict[str, Any], width: int) -> None:
     """Write base and scaling, but for the tensor of `divisors`; `width` is the size of a head."""
     rope = parameters_of(config)
-    writer.add_rope_dimension_count(width)
+    writer.add_rope_dimension_count(int(width * float(rope.get("partial_rotary_factor") or 1.0)))
     writer.add_rope_freq_base(float(rope["rope_theta"]))
     windowed = windowed_parameters_of(config)
     if windowed is not None:
@@ -101,11 +118,9 @@ def frequencies(reader: gguf.GGUFReader) -> tuple[np.ndarray, float]:
 
     Source: ggml's rope (`ggml_rope_yarn_corr_dims`, `rope_yarn`), with its defaults for YaRN.
     """
-    name = str(reader.get_field("general.architecture").contents())
 
     def value(key: str, otherwise: Any) -> Any:
-        field = reader.get_field(f"{name}.rope.{key}")
-        return otherwise if field is None else field.contents()
+        return value_in(reader, f"rope.{key}", otherwise)
 
     width, base = int(value("dimension_count", 0)), float(value("freq_base", 10_000.0))
     plain = base ** (-np.arange(0, width, 2, dtype=np.float64) / width)
@@ -122,28 +137,41 @@ def frequencies(reader: gguf.GGUFReader) -> tuple[np.ndarray, float]:
     first, last = (width * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base)) for turns in (fast, slow))
     start, end = max(0.0, math.floor(first)), min(width - 1.0, math.ceil(last))
     mix = 1 - np.clip((np.arange(width // 2) - start) / max(0.001, end - start), 0, 1)
-    return plain / factor * (1 - mix) + plain * mix, 1.0 + 0.1 * math.log(factor)
+    part = 1.0 + 0.1 * float(value("scaling.yarn_log_multiplier", 0.0)) * math.log(factor)
+    return plain / factor * (1 - mix) + plain * mix, (1.0 + 0.1 * math.log(factor)) / part
 
 
 def frequencies_by_kind(reader: gguf.GGUFReader) -> dict[str, tuple[np.ndarray, float]]:
     """`frequencies` by what transformers' buffers of each kind of layer begin with; "" where all turn alike.
 
-    llama.cpp scales only the layers of Gemma 3 that see everything.
+    llama.cpp scales only the layers of Gemma 3 and OLMo 3 that see everything.
     """
     own = frequencies(reader)
-    if not _by_kind(reader):
+    if not turns_by_kind(reader):
         return {"": own}
-    base = reader.get_field(_WINDOWED_BASE)
-    theta = 10_000.0 if base is None else float(base.contents())
+    theta = windowed_base(reader)
     exponents = np.arange(0, 2 * len(own[0]), 2, dtype=np.float64) / (2 * len(own[0]))
     return {"full_attention_": own, "sliding_attention_": (theta**-exponents, 1.0)}
 
 
-_WINDOWED_BASE = "gemma3.rope.freq_base_swa"
+def turns_by_kind(reader: gguf.GGUFReader) -> bool:
+    """Whether llama.cpp turns layers with a window otherwise than the others."""
+    name = _architecture(reader)
+    return name == "gemma3" or (name == "olmo2" and bool(value_in(reader, "attention.sliding_window", 0)))
 
 
-def _by_kind(reader: gguf.GGUFReader) -> bool:
-    return str(reader.get_field("general.architecture").contents()) == "gemma3"
+def windowed_base(reader: gguf.GGUFReader) -> float:
+    otherwise = 10_000.0 if _architecture(reader) == "gemma3" else value_in(reader, "rope.freq_base", 10_000.0)
+    return float(value_in(reader, "rope.freq_base_swa", otherwise))
+
+
+def _architecture(reader: gguf.GGUFReader) -> str:
+    return str(reader.get_field("general.architecture").contents())
+
+
+def value_in(reader: gguf.GGUFReader, key: str, otherwise: Any) -> Any:
+    field = reader.get_field(f"{_architecture(reader)}.{key}")
+    return otherwise if field is None else field.contents()
 
 
 def put_on(rotary: Any, reader: gguf.GGUFReader) -> None:
@@ -174,6 +202,6 @@ def _same(rotary: Any, kind: str, own: torch.Tensor, told: tuple[np.ndarray, flo
 
 def is_scaled(reader: gguf.GGUFReader) -> bool:
     """Whether the file's positions are other than transformers' reader takes them for."""
-    _, attention = frequencies(reader)
     scaling = any(key.endswith(".rope.scaling.type") for key in reader.fields)
-    return attention != 1.0 or scaling or _by_kind(reader) or any(tensor.name == FREQS for tensor in reader.tensors)
+    tensors = any(tensor.name == FREQS or tensor.name.startswith("rope_factors_") for tensor in reader.tensors)
+    return scaling or tensors or turns_by_kind(reader)

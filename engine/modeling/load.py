@@ -16,7 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
-from engine.modeling import attention, experts_load, wrappers
+from engine.modeling import attention, delta_rule, experts_load, stored_weights, wrappers
 from engine.modeling.gguf_import import import_gguf
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
@@ -176,10 +176,11 @@ def load_base(
             return _grown(model.to(device), settings, base_dir, warn)
         # A head for scores is new and random, the same one each time.
         torch.manual_seed(settings.train.seed)
-        with experts_load.packing():
+        stored = stored_weights.stored_in(config)
+        with experts_load.packing(), stored_weights.as_plain(config, stored, device) as files:
             model = kind.from_pretrained(
                 path,
-                **extra,
+                **(files or extra),
                 dtype=dtype,
                 attn_implementation=kernel,
                 trust_remote_code=trust,
@@ -188,6 +189,7 @@ def load_base(
                 **_storage(settings, quantized),
                 device_map={"": device},
             )
+        stored_weights.mark(model, stored)
         if packed:
             keep_plain_layout(model)
         return _grown(model, settings, base_dir, warn)
@@ -223,6 +225,7 @@ def _storage(settings: Profile, quantized: bool) -> dict[str, Any]:
 
 
 def _grown(model: Any, settings: Profile, base_dir: Path, warn: Warn) -> Any:
+    delta_rule.use_plain_operators(model)
     if settings.model.additional_special_tokens:
         grow_vocabulary(model, len(load_tokenizer(settings, base_dir, warn)))
     return model

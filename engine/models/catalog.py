@@ -192,6 +192,8 @@ def _spec(name: str, row: dict[str, Any], counted: ModelSpec) -> ModelSpec:
         name=name,
         max_position_embeddings=row["context"],
         parameters=row["parameters"],
+        stored=row.get("stored", ""),
+        weights_dtype=row.get("stored", counted.weights_dtype),
         licence=row["licence"],
         gated=row.get("gated", False),
         use_cases=tuple(row["use_cases"]),

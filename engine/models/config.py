@@ -18,6 +18,7 @@ from engine.models.layers import LayerGroup, Layout
 from engine.models.numbers import Numbers
 from engine.models.numbers import refuse as _refuse
 from engine.models.spec import ModelSpec
+from engine.models.stored import stored_format
 from engine.models.wrapper_rows import check_class, is_tied, text_part, towers_of, uncounted, wrapper_kind
 from engine.text import sanitize
 
@@ -68,7 +69,7 @@ def spec_from_config(
     counted = not simulated or _is_counted(text, model_type, where)
     if family.refused:
         raise refused_family(family, model_type, _parameters(config, text, family, where), where)
-    _check_weights(config, where)
+    stored = stored_format(config, family.name, where)
     found = _spec(config, text, family, where)
     towers = _towers(config, where, simulated=simulated, stored=stored_towers)
     counted = counted and towers is not None
@@ -80,6 +81,7 @@ def spec_from_config(
         wrapper=sanitize(wrapper_kind(config), max_chars=40, single_line=True),
         tower_groups=towers or (),
         counted=counted,
+        stored=stored,
         source=source,
         path=path,
     )
@@ -153,17 +155,6 @@ def _check_kind(config: dict[str, Any], where: str) -> None:
         raise _refuse(f"describes an encoder-decoder ('{kind}')", where, "use a decoder-only model such as Qwen3-0.6B")
     if kind in _NOT_CAUSAL:
         raise _refuse(f"describes '{kind}', which generates no text", where, "use a decoder-only language model")
-
-
-def _check_weights(config: dict[str, Any], where: str) -> None:
-    quantized = config.get("quantization_config")
-    if not isinstance(quantized, dict):
-        return
-    method = sanitize(str(quantized.get("quant_method", "unknown")), max_chars=40, single_line=True)
-    hint = "use the original weights; quantization.method = 'nf4' quantizes them while loading"
-    if method == "mxfp4":
-        hint = "MXFP4 weights cannot be trained; use a copy in bfloat16, which others than the maker publish"
-    raise _refuse(f"says that its weights are already quantized ({method})", where, hint)
 
 
 def _inner_size(numbers: Numbers) -> int:

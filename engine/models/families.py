@@ -49,12 +49,16 @@ class Gguf:
 
     architecture: str
     """llama.cpp's name."""
+    wrapped: str = ""
+    """Its name of the same text model inside one that also sees, where that is another."""
     rotates_neighbors: bool = False
     """Whether llama.cpp rotates neighbors, so that rows of the query and key projections change their order."""
     shifts_norms: bool = False
     """Whether 1 is added to the weights of norms."""
     knows_windows: bool = False
     """Whether llama.cpp keeps to the sliding windows of this family."""
+    rotates_part: bool = False
+    """Whether llama.cpp knows positions on a part of each head."""
     splitter: str = ""
     """llama.cpp's name for how text is split before merging; empty = found by the tokenizer's pattern."""
 
@@ -75,6 +79,10 @@ class Family:
     """Whether there may be experts."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
+    misread: frozenset[str] = frozenset()
+    """Linear layers without adapters under `all-linear`: PEFT, loading them, takes the names for those of experts."""
+    packs_with: tuple[str, ...] = ()
+    """Distributions whose GPU kernels keep packed documents apart; without them it trains one document a row."""
     refused: str = ""
     """Why it cannot be trained; empty where it can."""
     checked: bool = False
@@ -122,6 +130,10 @@ class Family:
     """Pairs of cosine and sine: two where windowed layers turn at another rate."""
     scales_stream: bool = False
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
+    clamps_gate: bool = False
+    """Whether experts clamp gate and up before their product, one operator after the other (gpt-oss)."""
+    gates_attention: bool = False
+    """Whether attention's output is multiplied by a gate that the query's projection also gives."""
     soft_caps: bool = False
     """Whether attention scores pass a soft cap."""
     caps_logits: bool = False
@@ -157,7 +169,7 @@ _QWEN2 = Family(
     checked=True,
     attention_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("qwen2", splitter="qwen2"),
+    gguf=Gguf("qwen2", wrapped="qwen2vl", splitter="qwen2"),
 )
 _QWEN3 = Family(
     name="qwen3",
@@ -166,7 +178,7 @@ _QWEN3 = Family(
     query_key_norm="head",
     output_bias=True,
     kernels=_PRE_NORM,
-    gguf=Gguf("qwen3", splitter="qwen2"),
+    gguf=Gguf("qwen3", wrapped="qwen3vl", splitter="qwen2"),
 )
 _GEMMA = Family(name="gemma", tied_by_default=True, norm_product_fp32=True, output_bias=True, overflows_fp16=True)
 _GEMMA2 = replace(_GEMMA, name="gemma2", alternating_windows=True, norms_per_layer=4, norm_after_mlp=True)
@@ -190,15 +202,20 @@ _OLMO2 = Family(
     norm_product_fp32=True,
     norm_after_mlp=True,
     kernels=_OLMO_KERNELS,
+    gguf=Gguf("olmo2", knows_windows=True),
 )
 _COHERE = Family(name="cohere", tied_by_default=True, norms_per_layer=1, output_bias=True, centers_norms=True)
 _MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
 _LINEAR = Family(
     name="qwen3_next",
     layout=layouts_hybrid.qwen_linear,
+    layer_kinds=ATTENTION_LAYERS | {"linear_attention"},
+    reads=frozenset({"linear_*", "shared_expert_intermediate_size"}),
     mixes_experts=True,
     query_key_norm="head",
-    refused="packed documents would run into each other in its linear attention layers",
+    norm_product_fp32=True,
+    gates_attention=True,
+    packs_with=("flash-linear-attention", "causal-conv1d"),
 )
 _STATES = Family(
     name="falcon_h1",
@@ -219,9 +236,28 @@ _ROWS = (
     replace(_LLAMA, name="internlm3", checked=False, gguf=None),
     Family(name="cwm", reads_attention_bias=False, reads_mlp_bias=True, alternating_windows=True),
     replace(_LLAMA, name="mistral", output_bias=False, reads_attention_bias=False, reads_mlp_bias=False),
-    Family(name="ministral3", reads_attention_bias=False, kernels=_PRE_NORM),
-    Family(name="smollm3", reads_mlp_bias=True, checked=True, output_bias=True, kernels=_PRE_NORM),
-    Family(name="arcee", reads_mlp_bias=True, gated_mlp=False, output_bias=True, activation="relu2"),
+    Family(
+        name="ministral3",
+        reads_attention_bias=False,
+        kernels=_PRE_NORM,
+        gguf=Gguf("mistral3", rotates_neighbors=True),
+    ),
+    Family(
+        name="smollm3",
+        reads_mlp_bias=True,
+        checked=True,
+        output_bias=True,
+        kernels=_PRE_NORM,
+        gguf=Gguf("smollm3", rotates_neighbors=True),
+    ),
+    Family(
+        name="arcee",
+        reads_mlp_bias=True,
+        gated_mlp=False,
+        output_bias=True,
+        activation="relu2",
+        gguf=Gguf("arcee", rotates_neighbors=True),
+    ),
     # The activation has two trained numbers.
     Family(
         name="apertus",
@@ -230,11 +266,17 @@ _ROWS = (
         query_key_norm="head",
         single_weights=2,
         activation="xielu",
+        gguf=Gguf("apertus"),
     ),
-    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True),
-    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True),
+    Family(name="seed_oss", reads_mlp_bias=True, attention_bias=True, gguf=Gguf("seed_oss")),
+    Family(name="ernie4_5", reads_attention_bias=False, tied_by_default=True, gguf=Gguf("ernie4_5")),
     _COHERE,
-    replace(_COHERE, name="cohere2", alternating_windows=True),
+    replace(
+        _COHERE,
+        name="cohere2",
+        alternating_windows=True,
+        gguf=Gguf("cohere2", knows_windows=True, splitter="command-r"),
+    ),
     Family(name="helium", reads_mlp_bias=True, norm_product_fp32=True),
     Family(name="stablelm", layout=layouts_plain.stablelm, biased_norms=True),
     Family(
@@ -257,7 +299,7 @@ _ROWS = (
         norms_per_layer=1,
         biased_norms=True,
     ),
-    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head"),
+    Family(name="hunyuan_v1_dense", output_bias=True, query_key_norm="head", gguf=Gguf("hunyuan-dense")),
     _QWEN2,
     Family(
         name="qwen2_moe",
@@ -280,7 +322,7 @@ _ROWS = (
         kernels=LigerKernels(gate=""),
         gguf=Gguf("qwen3moe", splitter="qwen2"),
     ),
-    _GEMMA,
+    replace(_GEMMA, gguf=Gguf("gemma", shifts_norms=True)),
     replace(
         _GEMMA2,
         checked=True,
@@ -323,7 +365,15 @@ _ROWS = (
     Family(name="olmo", output_bias=True, bare_norms=True),
     _OLMO2,
     replace(_OLMO2, name="olmo3", checked=False, alternating_windows=True, rotary_kinds=2),
-    Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
+    Family(
+        name="granite",
+        reads_mlp_bias=True,
+        checked=True,
+        output_bias=True,
+        scales_stream=True,
+        kernels=_PRE_NORM,
+        gguf=Gguf("granite", rotates_neighbors=True),
+    ),
     Family(
         name="granitemoehybrid",
         layout=layouts.granite_hybrid,
@@ -340,6 +390,7 @@ _ROWS = (
         query_key_norm="head",
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False),
+        gguf=Gguf("exaone4", knows_windows=True),
     ),
     Family(name="glm", fused_gate=True, attention_bias=True),
     # Neighbors are rotated, not halves.
@@ -350,6 +401,7 @@ _ROWS = (
         norms_per_layer=4,
         norm_after_mlp=True,
         kernels=LigerKernels(norms_in_place=False, rotary=False),
+        gguf=Gguf("glm4", rotates_part=True),
     ),
     Family(
         name="glm4_moe",
@@ -370,15 +422,30 @@ _ROWS = (
     Family(
         name="gpt_oss",
         layout=layouts.gpt_oss,
+        checked=True,
         mixes_experts=True,
         alternating_windows=True,
         attention_bias=True,
         output_bias=True,
+        clamps_gate=True,
         kernels=LigerKernels("gemma", rotary=False, gate=""),
-        refused="packed attention has no attention sinks",
     ),
-    _MIXTRAL,
-    replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
+    Family(
+        name="llama4_text",
+        also=("llama4",),
+        layout=layouts.llama4,
+        mixes_experts=True,
+        refused="each expert takes every token in transformers' code of it, and experts stay in 16 bit",
+    ),
+    replace(_MIXTRAL, gguf=Gguf("llama", rotates_neighbors=True)),
+    replace(
+        _MIXTRAL,
+        name="olmoe",
+        reads_attention_bias=True,
+        output_bias=True,
+        query_key_norm="width",
+        gguf=Gguf("olmoe"),
+    ),
     replace(_MIXTRAL, name="granitemoe", reads_attention_bias=True, output_bias=True, scales_stream=True),
     replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
     replace(
@@ -391,12 +458,18 @@ _ROWS = (
         biased_norms=True,
     ),
     Family(
-        name="nemotron", reads_mlp_bias=True, gated_mlp=False, output_bias=True, biased_norms=True, activation="relu2"
+        name="nemotron",
+        reads_mlp_bias=True,
+        gated_mlp=False,
+        output_bias=True,
+        biased_norms=True,
+        activation="relu2",
+        gguf=Gguf("nemotron", shifts_norms=True, rotates_part=True),
     ),
     # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
     replace(_LINEAR, name="qwen3_5_moe_text", also=("qwen3_5_moe",)),
-    _LINEAR,
+    replace(_LINEAR, misread=frozenset({"gate_proj", "up_proj", "down_proj"})),
     Family(
         name="lfm2",
         layout=layouts_hybrid.short_convolutions,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import EngineError, ExitCode
-from engine.models.families import known_family
+from engine.models.families import FAMILIES, Family, known_family
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -101,7 +101,7 @@ def _tensor(stream: BinaryIO) -> tuple[str, tuple[tuple[int, ...], int]]:
 
 def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[int, ...], int]]) -> ModelSpec:
     family = str(metadata.get("general.architecture", ""))
-    kind = known_family(family)
+    kind = _family(family, metadata)
     if kind is None or kind.layout or kind.refused:
         raise _unknown(path, family)
 
@@ -116,7 +116,7 @@ def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[i
     tied = "output.weight" not in tensors
     return ModelSpec(
         name=sanitize(str(metadata.get("general.name") or path.name), max_chars=120, single_line=True),
-        family=sanitize(family, max_chars=40, single_line=True),
+        family=kind.name,
         hidden_size=hidden,
         intermediate_size=number("feed_forward_length"),
         num_hidden_layers=number("block_count"),
@@ -128,7 +128,7 @@ def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[i
         tie_word_embeddings=tied,
         attention_bias="blk.0.attn_q.bias" in tensors,
         fused_projections="blk.0.attn_qkv.weight" in tensors,
-        gated_mlp="blk.0.ffn_gate.weight" in tensors or (kind.gated_mlp and kind.fused_projections),
+        gated_mlp=kind.gated_mlp and (_is_joined(kind, tensors) or "blk.0.ffn_gate.weight" in tensors),
         sliding_window=metadata.get(f"{family}.attention.sliding_window") or None,
         num_experts=int(metadata.get(f"{family}.expert_count") or 0),
         num_experts_per_token=int(metadata.get(f"{family}.expert_used_count") or 0),
@@ -138,6 +138,22 @@ def _spec(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[tuple[i
         source="gguf",
         path=str(path),
     )
+
+
+def _family(architecture: str, metadata: dict[str, Any]) -> Family | None:
+    """The row of llama.cpp's `architecture`: two families share some."""
+    if architecture == "llama" and metadata.get("llama.expert_count"):
+        return FAMILIES["mixtral"]
+    if architecture == "olmo2" and metadata.get("olmo2.attention.sliding_window"):
+        return FAMILIES["olmo3"]
+    rows = ((row, row.gguf) for row in FAMILIES.values() if row.gguf)
+    written = (row for row, own in rows if architecture and architecture in (own.architecture, own.wrapped))
+    return known_family(architecture) or next(written, None)
+
+
+def _is_joined(kind: Family, tensors: dict[str, Any]) -> bool:
+    """Whether gate and up are one tensor, or those of experts."""
+    return kind.fused_projections or kind.fused_gate or "blk.0.ffn_gate_exps.weight" in tensors
 
 
 def _unknown(path: Path, family: str) -> EngineError:

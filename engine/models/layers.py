@@ -24,6 +24,8 @@ class LayerGroup(NamedTuple):
     """Norm weights, biases and single numbers."""
     biases: int = 0
     """Of those, the biases of linear layers."""
+    delta: tuple[int, ...] = ()
+    """Of a gated delta rule: key heads, value heads, features of a key and of a value; empty elsewhere."""
 
     @property
     def linear_parameters(self) -> int:
@@ -55,7 +57,10 @@ def parameters_in(groups: tuple[LayerGroup, ...]) -> int:
 
 def groups_from(lists: list[Any]) -> tuple[LayerGroup, ...]:
     """Groups as JSON and TOML hold them. Raises TypeError for other lists."""
-    return tuple(LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:]) for group in lists)
+    return tuple(
+        LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:-1], tuple(group[-1]))  # type: ignore[call-arg]
+        for group in lists
+    )
 
 
 def grouped(layers: list[LayerGroup]) -> tuple[LayerGroup, ...]:

@@ -120,6 +120,20 @@ def gpt_oss(numbers: Numbers) -> Layout:
     return _sparse(numbers, [found], inner, 0)
 
 
+def llama4(numbers: Numbers) -> Layout:
+    """Llama 4: experts with a shared one in every n-th layer, the others dense and wider."""
+    hidden, inner, layers = numbers.whole("hidden_size"), numbers.whole("intermediate_size"), numbers.layers
+    projections, step = attention(numbers), max(1, numbers.count("interleave_moe_layer_step", 1))
+    bias = sum(n_out for _, _, n_out in projections) if numbers.flag("attention_bias") else 0
+    wide = gated(hidden, numbers.count("intermediate_size_mlp", 16_384))
+    plain = LayerGroup(1, (*projections, *wide), small=2 * hidden + bias, biases=bias)
+    beside = (*gated(hidden, inner), ("router", hidden, numbers.experts))
+    sparse = _router_apart(numbers, experts(numbers, plain._replace(linear=(*projections, *beside)), inner))
+    named = numbers.text.get("moe_layers") is not None
+    places = numbers.listed("moe_layers") if named else set(range(step - 1, layers, step))
+    return _sparse(numbers, [sparse if place in places else plain for place in range(layers)], inner, inner)
+
+
 def routed(numbers: Numbers) -> Layout:
     """Phi-3.5-MoE: the router is a linear layer, norms and the last one have biases."""
     hidden, inner, count = numbers.whole("hidden_size"), numbers.whole("intermediate_size"), numbers.experts
@@ -127,12 +141,16 @@ def routed(numbers: Numbers) -> Layout:
     bias = sum(n_out for _, _, n_out in projections) if numbers.flag("attention_bias") else 0
     linear = (*projections, ("router", hidden, count))
     layer = LayerGroup(numbers.layers, linear, small=4 * hidden + bias, biases=bias)
-    found = experts(numbers, layer, inner)
-    router = hidden * count
-    found = found._replace(stacked=found.stacked - router, met=found.met - router)
+    found = _router_apart(numbers, experts(numbers, layer, inner))
     head = numbers.whole("vocab_size") if numbers.flag("lm_head_bias") else 0
     layout = _sparse(numbers, [found], inner, 0)
     return Layout(layout.groups, hidden + head, inner, 0, 0, layout.num_experts, layout.num_experts_per_token)
+
+
+def _router_apart(numbers: Numbers, layer: LayerGroup) -> LayerGroup:
+    """A layer whose router is among its linear layers, and so not with its experts."""
+    router = numbers.whole("hidden_size") * numbers.experts
+    return layer._replace(stacked=layer.stacked - router, met=layer.met - router)
 
 
 def _sparse(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int) -> Layout:

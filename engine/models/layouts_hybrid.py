@@ -10,6 +10,9 @@ from engine.models.layers import LayerGroup, Layout, grouped
 from engine.models.layouts import Linear, attention, experts, experts_per_token, gated, head_size
 from engine.models.numbers import Numbers
 
+_DELTA = {"num_key_heads": 16, "num_value_heads": 32, "key_head_dim": 128, "value_head_dim": 128}
+"""Keys of a gated delta rule behind `linear_`, with transformers' defaults."""
+
 
 def qwen_linear(numbers: Numbers) -> Layout:
     """Qwen3.5 and Qwen3-Next: three layers of gated linear attention to one of gated attention."""
@@ -18,11 +21,15 @@ def qwen_linear(numbers: Numbers) -> Layout:
     wide, heads = numbers.whole("num_attention_heads") * head_size(numbers), 2 * head_size(numbers)
     plain = tuple((name, n_in, n_out + wide * (name == "q_proj")) for name, n_in, n_out in attention(numbers))
     linear, kept, small = _delta_rule(numbers)
-    full = LayerGroup(1, plain, small=2 * hidden + heads)
-    other = LayerGroup(1, linear, stacked=kept, met=kept, small=2 * hidden + small)
+    bias = sum(n_out for _, _, n_out in plain) if numbers.flag("attention_bias") else 0
+    full = LayerGroup(1, plain, small=2 * hidden + heads + bias, biases=bias)
+    heads_and_sizes = tuple(numbers.count(f"linear_{key}", usual) for key, usual in _DELTA.items())
+    other = LayerGroup(1, linear, stacked=kept, met=kept, small=2 * hidden + small, delta=heads_and_sizes)
     found = [_feed_forward(numbers, full if kind == "full_attention" else other) for kind in kinds]
-    inner = numbers.whole("moe_intermediate_size" if numbers.experts else "intermediate_size")
-    return _layout(numbers, found, inner)
+    if not numbers.experts:
+        return _layout(numbers, found, numbers.whole("intermediate_size"))
+    shared = numbers.whole("shared_expert_intermediate_size")
+    return _layout(numbers, found, numbers.whole("moe_intermediate_size"), shared)
 
 
 def _every(layers: int, step: int) -> list[str]:
@@ -171,11 +178,12 @@ def _latent_attention(numbers: Numbers, hidden: int) -> tuple[Linear, int]:
     return (*first, *others), rank + (of_query or 0)
 
 
-def _layout(numbers: Numbers, layers: list[LayerGroup], inner: int) -> Layout:
+def _layout(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int = 0) -> Layout:
     count = numbers.experts
     return Layout(
         grouped(layers),
         intermediate_size=inner,
+        shared_intermediate_size=shared,
         num_experts=count,
         num_experts_per_token=experts_per_token(numbers) if count else 0,
     )

@@ -76,6 +76,9 @@ def read_directory(directory: Path, *, name: str, source: str, simulated: bool =
     spec = spec_from_config(config, name, where, source=source, path=path, simulated=simulated, stored_towers=stored)
     if counted is None:
         return spec
+    if spec.stored:
+        # Packed values and scales are no parameters: the count is that of the configuration.
+        return replace(spec, weights_dtype=spec.stored)
     parameters = counted.parameters
     if spec.tie_word_embeddings and counted.has_output_head:
         if says_untied(config):

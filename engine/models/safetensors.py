@@ -20,7 +20,7 @@ from engine.text import sanitize
 
 MAX_HEADER_BYTES = 100 * 1024**2
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-_KNOWN = _FLOATS | {"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
+_KNOWN = _FLOATS | {"F8_E8M0", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _TOWERS = ("vision", "visual", "projector", "audio", "connector", "image_newline")
 _BUFFERS = ("rotary_emb", "attention.bias")

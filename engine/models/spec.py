@@ -61,6 +61,8 @@ class ModelSpec:
     shown."""
     weights_dtype: str = "bfloat16"
     """dtype of the published weights; what the files hold."""
+    stored: str = ""
+    """`mxfp4` or `fp8` where the files hold weights that are dequantized while loading; empty = as `weights_dtype`."""
     parameters: int | None = None
     """Published or counted from the files; `None` = computed from the numbers above."""
     licence: str = ""
@@ -91,6 +93,12 @@ class ModelSpec:
     def has_capped_logits(self) -> bool:
         """Whether logits pass a soft cap."""
         return self.traits.caps_logits if self.caps_logits is None else self.caps_logits
+
+    @property
+    def all_linear(self) -> tuple[str, ...]:
+        """What `all-linear` means: names of the layers that carry adapters."""
+        misread = self.traits.misread
+        return tuple(name for name in self.sizes.linear_shapes if name not in misread)
 
     @cached_property
     def sizes(self) -> ModelSizes:

@@ -19,6 +19,7 @@ from engine.errors import EngineError, ExitCode
 from engine.models.families import known_family
 from engine.models.layers import LayerGroup, groups_from
 from engine.models.spec import ModelSpec
+from engine.models.stored import NAMES
 from engine.text import sanitize
 
 MAX_FILE_BYTES = 1024**2
@@ -135,6 +136,8 @@ def _entry(name: str, values: Any) -> ModelSpec:
 def _is_valid(key: str, kind: str, value: Any) -> bool:
     if key in _GROUPS:
         return isinstance(value, list) and all(_is_group(item) for item in value)
+    if key == "stored":
+        return value in NAMES
     if kind.startswith("tuple"):
         return isinstance(value, list) and all(_is_text(item) for item in value)
     if kind.removesuffix(_NONE_OR) == "bool":
@@ -147,11 +150,13 @@ def _is_valid(key: str, kind: str, value: Any) -> bool:
 
 
 def _is_group(value: Any) -> bool:
-    """Whether `value` is a `LayerGroup`: numbers but for the linear layers, each a name and two sizes."""
-    if not isinstance(value, list) or len(value) != len(LayerGroup._fields) or not isinstance(value[1], list):
+    """Whether `value` is a `LayerGroup`: numbers but for lists of numbers, and of linear layers with two sizes."""
+    if not isinstance(value, list) or len(value) != len(LayerGroup._fields):
+        return False
+    if not isinstance(value[1], list) or not isinstance(value[-1], list):
         return False
     linear = all(isinstance(item, list) and len(item) == 3 and _is_text(item[0]) for item in value[1])
-    numbers = [value[0], *value[2:], *(side for item in value[1] if linear for side in item[1:])]
+    numbers = [value[0], *value[2:-1], *value[-1], *(side for item in value[1] if linear for side in item[1:])]
     return linear and all(
         isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= _LIMIT for each in numbers
     )

@@ -8,8 +8,11 @@ of a step grows by the same bytes with each period of layers, which a test holds
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu
 from engine.memory import device, outliers
 from engine.memory.allocator import Event, replay
+from engine.memory.linear_attention import has_delta_rule
 from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import TrainingShape
 from engine.modeling import forward
@@ -88,7 +92,8 @@ def simulate(
     # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
     # So are the temporaries of an optimizer that is not fused, once its portions are full.
     whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
-    depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every, 4 if shape.offload_inputs else 2)
+    period = math.lcm(max(1, shape.checkpoint_every), _pattern(spec, model_config))
+    depths = (depth,) if whole else depths_for(depth, period, 4 if shape.offload_inputs else 2)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
 
@@ -100,13 +105,21 @@ def check_shape(shape: TrainingShape) -> None:
 
 
 def depths_for(depth: int, every: int, least: int = 2) -> tuple[int, ...]:
-    """Two small depths with the same pattern of checkpointed layers as `depth`, or `depth` itself.
+    """Two small depths with the same pattern of layers as `depth`, which repeats after `every`, or `depth` itself.
 
     `least`: where the first and the last layers differ from those between, more are needed to show them.
     """
     period = max(1, every)
     first = least + (depth - least) % period
     return (depth,) if depth <= first + period else (first, first + period)
+
+
+def _pattern(spec: ModelSpec, config: Any) -> int:
+    """After how many layers their kinds repeat, where one kind takes much more than another."""
+    kinds = getattr(config.get_text_config(), "layer_types", None)
+    if not has_delta_rule(spec) or not kinds:
+        return 1
+    return next(step for step in range(1, len(kinds) + 1) if kinds == (kinds[:step] * len(kinds))[: len(kinds)])
 
 
 def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | None) -> Run:
@@ -126,8 +139,9 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
         _mark_sections(model, tracker)
         workspace = device.cublas_bytes(gpu, "cuda") // 2
         with tracker:
+            batch = partial(_batch, shape, packed=not spec.traits.packs_with)
             for step in range(STEPS):
-                _step(model, optimizer, shape, tracker, workspace if step == 0 else 0)
+                _step(model, optimizer, shape, tracker, workspace if step == 0 else 0, batch)
     tracker.section("end")
     masters = isinstance(optimizer, Masters)
     trained = [(name, tuple(each.shape)) for name, each in model.named_parameters() if each.requires_grad and masters]
@@ -141,10 +155,17 @@ def build_optimizer_on_meta(model: Any, settings: Any, tracker: StorageTracker, 
         return build_optimizer(model, settings, lambda _, message: warnings.append(message))
 
 
-def _step(model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTracker, workspace: int) -> None:
+def _step(
+    model: Any,
+    optimizer: Any,
+    shape: TrainingShape,
+    tracker: StorageTracker,
+    workspace: int,
+    make_batch: Callable[[], dict[str, Any]],
+) -> None:
     for micro in range(min(shape.gradient_accumulation_steps, 2)):
         tracker.section("forward")
-        batch = _batch(shape)
+        batch = make_batch()
         if micro == 0:
             tracker.hold(workspace)
         with half_precision() if shape.compute_dtype == "fp16" else contextlib.nullcontext():
@@ -162,12 +183,14 @@ def _step(model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTrac
     model.zero_grad()
 
 
-def _batch(shape: TrainingShape) -> dict[str, Any]:
+def _batch(shape: TrainingShape, *, packed: bool) -> dict[str, Any]:
+    """Full rows of one document each, as `packed` ones or behind a mask that leaves nothing out."""
     rows, length = shape.micro_batch, shape.max_length
     tokens = {name: torch.empty((rows, length), dtype=torch.int64, device="meta") for name in ("input_ids", "labels")}
     borders = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32)
     positions = torch.empty((rows, length), dtype=torch.int64, device="meta")
-    return {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": length}
+    found = {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": length}
+    return found if packed else {**found, "attention_mask": None}
 
 
 def _mark_sections(model: Any, tracker: StorageTracker) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from engine.hardware.machine import Cpu
 from engine.memory.activations import KEEPING, host_bytes
 from engine.memory.device import attention_kernel
-from engine.memory.phases import peak
+from engine.memory.phases import peak, resting_bytes
 from engine.memory.recompute import CHOICES, CPU_CHOICES, Recompute
 from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
@@ -70,15 +70,31 @@ def find_best(spec: ModelSpec, target: Target, cpu: Cpu, dtype: str, requirement
     smallest: Candidate | None = None
     for length in lengths(spec, requirements):
         base = _base_shape(spec, target, dtype, requirements, length)
-        found = [_best_with(spec, storage, target, rates, requirements) for storage in _storages(base, requirements)]
-        for wanted in ("OK", "TIGHT"):
-            for candidate in found:
-                if candidate.verdict == wanted:
-                    return candidate
-        least = min(found, key=lambda candidate: candidate.device_bytes)
-        smallest = smallest or least
+        storages = tuple(_storages(base, requirements))
+        found: list[Candidate] = []
+        for storage in storages:
+            candidate = _best_with(spec, storage, target, rates, requirements)
+            if candidate.verdict == "OK":
+                return candidate
+            found.append(candidate)
+        tight = next((candidate for candidate in found if candidate.verdict == "TIGHT"), None)
+        if tight is not None:
+            return tight
+        smallest = smallest or min(found, key=lambda candidate: candidate.device_bytes)
+        if all(_never_fits(spec, storage, target) for storage in storages):
+            break
     assert smallest is not None
     return smallest
+
+
+def _never_fits(spec: ModelSpec, shape: TrainingShape, target: Target) -> bool:
+    """Whether weights and optimizer alone, which no length or batch changes, are too much: nothing else need be tried.
+
+    False where a run of this model was measured: that counts, not the closed form.
+    """
+    if target.calibration is not None and target.calibration.knows(spec):
+        return False
+    return resting_bytes(spec, shape) > target.available_bytes
 
 
 def lengths(spec: ModelSpec, requirements: Requirements) -> tuple[int, ...]:
@@ -108,7 +124,7 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         compute_dtype=dtype,
         max_length=length,
         lora_r=requirements.lora_r,
-        lora_targets=requirements.lora_targets or tuple(spec.sizes.linear_shapes),
+        lora_targets=requirements.lora_targets or spec.all_linear,
         lora_dropout=requirements.lora_dropout,
         lora_experts=requirements.lora_experts,
         lora_bias=requirements.lora_bias,
@@ -155,6 +171,8 @@ def _best_with(
     """Best micro-batch and checkpointing for one way of storing the model."""
     pairs = batches(requirements)
     ways = recomputes(spec, base, target, requirements)
+    if _never_fits(spec, base, target):
+        return evaluate(spec, _shape(base, pairs[0], ways[-1]), target, rates)
     fits: list[Candidate] = []
     fastest = 0.0
     for recompute in ways:

@@ -11,6 +11,7 @@ from engine.hardware.machine import Machine
 from engine.memory.recompute import Recompute, recompute_in
 from engine.memory.shape import TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
+from engine.models.stored import NAMES
 from engine.recommend.budget import Target
 from engine.recommend.candidates import SPEED_TIE, Candidate, lengths
 from engine.recommend.kernels import choose_kernels
@@ -51,7 +52,7 @@ def choices(
     return (
         Choice("model.max_length", shape.max_length, _length_reason(spec, shape, asked)),
         Choice("model.dtype", shape.compute_dtype, dtype_reason),
-        Choice("quantization.method", shape.quantization, _quantization_reason(shape, chosen.verdict, asked)),
+        Choice("quantization.method", shape.quantization, _storage_reason(spec, chosen, asked)),
         Choice("tuning.method", shape.method, _ASKED if asked.method else "adapters learn well and take little memory"),
         Choice("train.per_device_train_batch_size", shape.micro_batch, _micro_reason(chosen, target, asked)),
         Choice("train.gradient_accumulation_steps", shape.gradient_accumulation_steps, _steps_reason(shape, asked)),
@@ -77,6 +78,11 @@ def _length_reason(spec: ModelSpec, shape: TrainingShape, asked: Requirements) -
         return f"{first} does not fit"
     limit = "the model's whole context" if first == spec.max_position_embeddings else "covers most instruction data"
     return limit
+
+
+def _storage_reason(spec: ModelSpec, chosen: Candidate, asked: Requirements) -> str:
+    reason = _quantization_reason(chosen.shape, chosen.verdict, asked)
+    return f"{reason}; the files' {NAMES[spec.stored]} is dequantized while loading" if spec.stored else reason
 
 
 def _quantization_reason(shape: TrainingShape, verdict: str, asked: Requirements) -> str:

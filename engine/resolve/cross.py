@@ -15,11 +15,13 @@ from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.experts import stacks
 from engine.memory.recompute import ATTENTION, OFFLOAD
+from engine.models.packing import alone_reason, remedy
 from engine.models.spec import ModelSpec
 from engine.models.wrapper_rows import no_class, scores_texts
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
+from engine.profile.tables.train import COMPARING
 from engine.recommend.kernels import INSTALL, obstacle
 
 _RESERVED_NAMES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
@@ -40,6 +42,11 @@ class Context:
             return False
         device = self.profile.launch.device
         return device == "cpu" or (device == "auto" and self.machine is not None and not gpus(self.machine))
+
+    @property
+    def device(self) -> str:
+        """`cpu` where it is certain that no GPU will be used, else `cuda`."""
+        return "cpu" if self.runs_on_cpu() else "cuda"
 
     def holds_out(self) -> bool:
         """Whether there will be examples to evaluate on."""
@@ -197,6 +204,23 @@ def _context_length(context: Context) -> Iterator[Finding]:
         yield finding(context.loaded, "model.max_length", message, hint, value=length)
 
 
+def _side_by_side(context: Context) -> Iterator[Finding]:
+    """Answers that are compared lie in one row, which not every model can keep apart."""
+    objective = context.profile.train.objective
+    if (
+        context.spec is None
+        or objective not in (*COMPARING, "reward")
+        or not context.loaded.is_sound("train.objective")
+    ):
+        return
+    family = context.spec.traits
+    reason = alone_reason(family, context.device)
+    if reason:
+        message = f"'{objective}' compares answers side by side in one row: {reason}"
+        hint = f"{remedy(family, context.device)}, or use 'sft' with the chosen answers"
+        yield finding(context.loaded, "train.objective", message, hint, value=objective, code=ExitCode.MODEL)
+
+
 def _experts(context: Context) -> Iterator[Finding]:
     lora, spec, loaded = context.profile.lora, context.spec, context.loaded
     if not lora.experts or not loaded.is_given("lora.experts"):
@@ -287,6 +311,7 @@ CHECKS = (
     _held_out,
     _context_length,
     _module_names,
+    _side_by_side,
     _experts,
     _reward,
     _frozen_layers,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
+from engine.models.packing import alone_reason
 from engine.profile.data_files import data_path
 from engine.profile.schedule import per_epoch_steps, total_steps
 from engine.recommend.plan import Plan
@@ -42,7 +43,9 @@ def run_time(
     steps = int(_value(provenance, "train.max_steps") or 0)
     full = batch * plan.shape.max_length
     if report is not None:
-        sequences, tokens = int(report["train"]["sequences"]), float(report["train"]["tokens"])
+        alone = alone_reason(plan.model.traits, plan.shape.device)
+        sequences = int(report["train"]["documents" if alone else "sequences"])
+        tokens = float(report["train"]["tokens"])
         each = tokens / max(1, sequences) * batch
         steps = steps or total_steps(per_epoch_steps(sequences, micro, accumulate), epochs)
         return _time(plan, steps * each, steps, "data counted")

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from engine.errors import Problem
 from engine.hardware.machine import Machine
 from engine.memory.needs import needs_of
+from engine.memory.stored import stored_bytes
+from engine.models.packing import alone_reason, remedy
+from engine.models.stored import NAMES
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
@@ -22,7 +25,7 @@ _USUAL_SCALE = (0.25, 8.0)
 
 def warning_findings(context: Context) -> Iterator[Finding]:
     """Everything that deserves a second look."""
-    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _not_here):
+    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _alone, _not_here, _stored):
         yield from check(context)
 
 
@@ -82,11 +85,33 @@ def _untrained_tokens(context: Context) -> Iterator[Finding]:
         yield finding(context.loaded, key, message, hint, is_warning=True)
 
 
+def _alone(context: Context) -> Iterator[Finding]:
+    """Documents that cannot share rows: known before the run, and what it costs."""
+    if context.spec is None:
+        return
+    family, device = context.spec.traits, context.device
+    reason = alone_reason(family, device)
+    if reason:
+        message = f"{reason}: it trains on one document a row, padded, which is slower than full rows"
+        yield finding(context.loaded, "data.packing", message, remedy(family, device), is_warning=True)
+
+
 def _not_here(context: Context) -> Iterator[Finding]:
     spec = context.spec
     if spec is not None and spec.path is None:
         message = f"the files of {spec.name} are not on this machine"
         hint = f"training fetches them from the hub; to do it before: hf download {spec.name}"
+        yield finding(context.loaded, "model.name_or_path", message, hint, value=spec.name, is_warning=True)
+
+
+def _stored(context: Context) -> Iterator[Finding]:
+    spec = context.spec
+    if spec is not None and spec.stored:
+        held, whole = format_bytes(stored_bytes(spec)), format_bytes(2 * spec.sizes.total_parameters)
+        message = f"the files hold {NAMES[spec.stored]} ({held}): weights are dequantized while loading, to {whole}"
+        method = context.profile.quantization.method
+        again = method if method in ("nf4", "fp4", "int8") else "nf4"
+        hint = f"quantization.method = '{again}' quantizes each anew as soon as it is there"
         yield finding(context.loaded, "model.name_or_path", message, hint, value=spec.name, is_warning=True)
 
 

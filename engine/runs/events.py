@@ -17,7 +17,7 @@ Types and their fields (units in the name; every field may be missing):
   was measured), gain (times as fast as the plainest), seconds (of a micro-batch, by way), unfit
 - `memory`: device_used_bytes, device_total_bytes, process_bytes, allocated_bytes, reserved_bytes,
   peak_allocated_bytes, peak_reserved_bytes, host_rss_bytes, predicted_bytes, limit_bytes,
-  utilization_percent, temperature_c, power_w
+  utilization_percent, temperature_c, power_w, slowed_by (what keeps the card's clocks down), disk_free_bytes
 - `calibration`: stage (first_steps, end, out_of_memory), device (cuda, cpu), phases (name -> peak bytes),
   predicted, measured, error_percent (each by name: allocated_bytes, reserved_bytes, context_bytes, device_bytes;
   below zero = too little was promised), kept (for the next prediction)
@@ -55,6 +55,7 @@ class EventWriter:
     """
 
     def __init__(self, path: Path) -> None:
+        self.folder = path.parent
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._sequence = _repair(self._descriptor)
         self._turn = threading.Lock()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.runs.events import Event, EventReader
+from engine.runs.health import HealthFold
 from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
@@ -37,10 +38,12 @@ def _follow(reader: EventReader, is_over: Callable[[], bool], poll_s: float) -> 
             time.sleep(poll_s)
 
 
-def fold_run(run: Run) -> tuple[RunFold, int]:
-    """All events of a run folded, and the offset behind the last."""
+def fold_run(run: Run, health: HealthFold | None = None) -> tuple[RunFold, int]:
+    """All events of a run folded, into `health` too, and the offset behind the last."""
     fold, reader = RunFold(), EventReader(run.events_path)
     while not reader.at_end:
         for event in reader.read():
             fold.apply(event)
+            if health is not None:
+                health.apply(event)
     return fold, reader.offset

@@ -55,6 +55,7 @@ class Prediction:
     context_bytes: int | None = None
     available_bytes: int | None = None
     trainable_parameters: int | None = None
+    tokens_per_second: float | None = None
     device_name: str = ""
     card: str = ""
     """`GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = the processor."""
@@ -197,6 +198,7 @@ def _prediction(found: Table) -> Prediction:
         context_bytes=whole_in(next(context, None), "bytes"),
         available_bytes=whole_in(found, "available_bytes"),
         trainable_parameters=whole_in(found, "trainable_parameters"),
+        tokens_per_second=number_in(found, "tokens_per_second"),
         device_name=text_in(found, "device_name"),
         card=text_in(found, "card"),
         shape=table_in(found, "shape"),

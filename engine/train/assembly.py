@@ -14,7 +14,7 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.absent import no_cuda
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.recompute import recompute_of
-from engine.modeling import adapters, attention, checkpointing, experts, load, wrappers
+from engine.modeling import adapters, attention, checkpointing, experts, load, stored_weights, wrappers
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import loss_sum
 from engine.profile.schedule import plan_schedule
@@ -60,6 +60,8 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
         )
     quantized = settings.quantization.method != "none"
     model = load.load_base(settings, base_dir, quantized=quantized, device=device, warn=job.warn, packed=True)
+    if stored_weights.in_words(model):
+        job.phase("load", stored_weights.in_words(model))
     model.config.get_text_config().use_cache = False
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -23,6 +23,21 @@ def shares(found: list[torch.Tensor], expected: list[torch.Tensor]) -> list[floa
     return [float((one.float() - other.float()).norm() / other.float().norm()) for one, other in pairs]
 
 
+def plain_with_sinks(query: Any, key: Any, value: Any, sinks: Any, offsets: Any, how: attention.Scores) -> Any:
+    """One document at a time; the sink is one more column of the scores."""
+    flat = [part.transpose(0, 1).flatten(1, 2) for part in (query, key, value)]
+    groups = query.shape[1] // key.shape[1]
+    pieces = []
+    for one, two, three in zip(*(part.split(offsets.diff().tolist(), dim=1) for part in flat), strict=True):
+        two, three = (part.repeat_interleave(groups, dim=0) for part in (two, three))
+        bias = attention._full_bias(one.shape[1], how.window, one.dtype, one.device)
+        scores = one @ two.transpose(1, 2) * how.scale + bias
+        column = sinks[:, None, None].expand(-1, one.shape[1], 1)
+        pieces.append(torch.cat((scores, column), dim=-1).softmax(dim=-1)[..., :-1] @ three)
+    return torch.cat(pieces, dim=1).transpose(0, 1).unflatten(0, (query.shape[0], query.shape[2]))
+
+
+@pytest.mark.parametrize("sinks", [False, True])
 @pytest.mark.parametrize(
     ("kernel", "dtype", "heads", "key_heads", "width", "window", "borders"),
     [
@@ -36,7 +51,7 @@ def shares(found: list[torch.Tensor], expected: list[torch.Tensor]) -> list[floa
         ("efficient", torch.float16, 8, 8, 512, 100, MANY),
     ],
 )
-def test_each_kernel_equals_plain_attention(kernel, dtype, heads, key_heads, width, window, borders):
+def test_each_kernel_equals_plain_attention(kernel, dtype, heads, key_heads, width, window, borders, sinks):
     if kernel == "cudnn" and torch.cuda.get_device_capability()[0] not in (9, 10):
         pytest.skip("cuDNN's kernel is for Hopper and Blackwell")
     torch.manual_seed(0)
@@ -44,6 +59,7 @@ def test_each_kernel_equals_plain_attention(kernel, dtype, heads, key_heads, wid
     offsets = torch.tensor(borders, dtype=torch.int32, device="cuda")
     call = Call(kernel, Documents(offsets, int(offsets.diff().max()), 2, 512), width**-0.5, window)
     up = torch.randn(2, 512, heads, width, device="cuda")
+    parts += [torch.randn(heads, device="cuda")] * sinks
 
     def outcome(function: Any, dtype: torch.dtype) -> list[torch.Tensor]:
         inputs = [part.to(dtype).detach().requires_grad_() for part in parts]
@@ -51,8 +67,9 @@ def test_each_kernel_equals_plain_attention(kernel, dtype, heads, key_heads, wid
         return [out, *torch.autograd.grad(out, inputs, up.to(dtype))]
 
     how = attention.Scores(width**-0.5, window, 0.0)
-    expected = outcome(lambda *inputs: attention._by_document(*inputs, offsets, how), torch.float32)
-    found = outcome(lambda *inputs: fused_attention(*inputs, call), dtype)
+    reference = plain_with_sinks if sinks else attention._by_document
+    expected = outcome(lambda *inputs: reference(*inputs, offsets, how), torch.float32)
+    found = outcome(lambda *inputs: fused_attention(*inputs[:3], call, *inputs[3:]), dtype)
     assert max(shares(found, expected)) < (1e-5 if dtype == torch.float32 else 0.01)
 
 

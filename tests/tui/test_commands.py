@@ -6,6 +6,7 @@ import pytest
 
 from tests.tui.conftest import deck, screen_text
 from tui.app import DeckApp
+from tui.cards.screen import CardsScreen
 from tui.commands import COMMANDS
 from tui.fit.screen import FitScreen
 from tui.frame.help import help_text
@@ -25,6 +26,7 @@ SCREENS = {
     "runs": RunsScreen,
     "compare": CompareScreen,
     "results": ResultsScreen,
+    "cards": CardsScreen,
 }
 
 

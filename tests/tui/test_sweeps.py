@@ -96,7 +96,7 @@ async def test_trials_can_be_unfolded_compared_and_used_again(cpu_machine: objec
         await pilot.press("4", "y")
         await until(pilot, lambda: app.clipboard == str(found.path))
         await pilot.press("u")
-        await shows(pilot, "best.toml")
+        await shows(pilot, "-best.tom")
         assert app.current_mode == "profile"
 
 

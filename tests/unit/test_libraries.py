@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -215,3 +217,14 @@ def test_every_declared_library_is_found_under_its_module() -> None:
     for requirement in declared:
         name = libraries._MODULES.get(requirement.name, requirement.name.replace("-", "_"))
         assert libraries.find_spec(name) is not None, requirement.name
+
+
+def test_hidden_libraries_are_found_by_nobody_and_come_back() -> None:
+    sys.modules.pop("tabnanny", None)
+    with libraries.hidden(("tabnanny", "json")):
+        assert find_spec("tabnanny") is None
+        with pytest.raises(ImportError):
+            import_module("tabnanny")
+        assert import_module("json").dumps([]) == "[]", "what is loaded already stays"
+    assert import_module("tabnanny").__name__ == "tabnanny"
+    assert sys.modules["json"] is not None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from engine.errors import EngineError, ExitCode
-from engine.runs.events import read_events
-from engine.worker import Stopped, _as_engine_error
+from engine.runs.events import EventWriter, read_events
+from engine.runs.job import Job
+from engine.worker import Stopped, _as_engine_error, _unneeded
 
 
 def raised(error):
@@ -58,3 +60,22 @@ def test_a_request_that_cannot_be_read_is_an_error_event(text, tmp_path):
 
 def test_no_except_exception_keeps_a_stop():
     assert not issubclass(Stopped, Exception)
+
+
+@pytest.mark.parametrize(
+    ("job", "settings", "found"),
+    [
+        ("train", {}, ("bitsandbytes", "torchao")),
+        ("train", {"quantization": {"method": "nf4"}}, ("torchao",)),
+        ("train", {"train": {"optim": "paged_adamw_8bit"}}, ("torchao",)),
+        ("train", None, ()),
+        ("evaluate", {}, ()),
+        ("export", {}, ()),
+        ("data_check", None, ("bitsandbytes", "torchao")),
+    ],
+)
+def test_a_job_hides_only_what_it_never_calls(job, settings, found, tmp_path):
+    if settings is not None:
+        plain = {"quantization": {"method": "none"}, "train": {"optim": "adamw_torch"}}
+        (tmp_path / "run.json").write_text(json.dumps({"schema_version": 1, "settings": plain | settings}))
+    assert _unneeded(Job(tmp_path, {"job": job}, EventWriter(tmp_path / "events.jsonl"))) == found

@@ -57,6 +57,7 @@ DECK_COMMANDS: tuple[Command, ...] = (
     Command("run", "3", "run", "The attached run, live"),
     Command("runs", "4", "runs", "All runs: attach, compare, resume, delete"),
     Command("results", "5", "results", "What a run has come to: scores, samples, chat, export"),
+    Command("cards", "6", "GPUs", "The GPUs, live: whose memory, how busy, what slows them"),
     Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90, aside=True),
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command("theme", "", "theme", "Choose other colours", aside=True),

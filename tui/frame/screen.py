@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from tui.frame.session import DeckState
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
-TABS = (("fit", "1 Fit"), ("profile", "2 Profile"), ("run", "3 Run"), ("runs", "4 Runs"), ("results", "5 Results"))
+TABS = (
+    ("fit", "1 Fit"),
+    ("profile", "2 Profile"),
+    ("run", "3 Run"),
+    ("runs", "4 Runs"),
+    ("results", "5 Results"),
+    ("cards", "6 GPUs"),
+)
 
 
 class TooSmall(Widget):

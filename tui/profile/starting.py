@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.api import fit, profiles, runs, sweeps
+from engine.api import fit, profiles, sweeps
 from tui.background import Lane
 from tui.documents import document
 from tui.documents.form import Form
+from tui.documents.launching import launch
 from tui.frame.deck import deck_of
 from tui.profile.files import ProfileFiles
 from tui.profile.form_pane import FormPane
@@ -87,13 +88,6 @@ class Starter:
     def _sweep_started(self, sweep: Run) -> None:
         self._pane.app.switch_mode("runs")
         notify(self._pane, f"searching: engine sweeps watch {safe(sweep.id, 80)}")
-
-
-def launch(text: str, path: Path) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Start a detached run of a profile's text on what the machine has free now. Raises EngineError."""
-    resolved = profiles.resolve_profile(document.loaded(text, path), fit.probe_machine())
-    name = resolved.settings.name or path.stem
-    return runs.start_run(name, resolved.to_run_json(), text)
 
 
 def prepare(text: str, path: Path) -> PreparedSweep:

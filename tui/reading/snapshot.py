@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.api import fit, runs
-from engine.api.runs import RunFold, RunRecord
+from engine.api.runs import Concern, RunFold, RunRecord
 from engine.errors import EngineError
 from engine.jsonvalues import Unreadable
 from tui.charts.decimate import Point
@@ -102,6 +102,8 @@ class RunSnapshot:
     reading: float | None = None
     """Share of a long history that has been read; None = all of it."""
     warnings: int = 0
+    concerns: tuple[Concern, ...] = ()
+    """What goes wrong now, the worst first."""
     last_time: float = 0.0
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""

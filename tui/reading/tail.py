@@ -14,7 +14,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.api.fit import GIB
-from engine.api.runs import Curve, Event, EventReader, Run, RunFold, fold_marks, load_record, run_state
+from engine.api.runs import (
+    LIVE_STATES,
+    Curve,
+    Event,
+    EventReader,
+    HealthFold,
+    Run,
+    RunFold,
+    RunRecord,
+    fold_marks,
+    load_record,
+    run_state,
+)
 from tui.background import in_thread
 from tui.charts.decimate import Buckets, Point, Smooth, binned
 from tui.reading.snapshot import (
@@ -53,6 +65,8 @@ class RunReader:
         """Steps that somebody wants to see at full resolution."""
         self._events = events or EventReader(run.events_path, limit_bytes=CHUNK_BYTES)
         self._skipped = self._events.offset > 0
+        record = load_record(run.path)
+        self._planned = record.prediction.tokens_per_second if isinstance(record, RunRecord) else None
         self._forget()
 
     @property
@@ -63,6 +77,7 @@ class RunReader:
     def _forget(self) -> None:
         """As before the first event."""
         self.fold = RunFold()
+        self._health = HealthFold(self._planned)
         self._phases: list[str] = []
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
@@ -87,6 +102,7 @@ class RunReader:
     def _apply(self, event: Event) -> None:
         before = self.fold.lines[-1] if self.fold.lines else None
         self.fold.apply(event)
+        self._health.apply(event)
         if self.fold.lines and self.fold.lines[-1] is not before:
             self._fresh.append(self.fold.lines[-1])
             self._lines_total += 1
@@ -200,6 +216,7 @@ class RunReader:
             lines=tuple(self._lines),
             lines_total=self._lines_total,
             warnings=fold.warnings,
+            concerns=self._health.concerns(time.time(), live=state in LIVE_STATES),
             last_time=fold.last_time,
             error=make_error(fold),
             failure=fold.error or None,

@@ -26,6 +26,8 @@ PHASES = {
     "export": "writing the adapter",
 }
 STALE_S = 60.0
+GRAVE = frozenset({"silent", "loss_rises", "disk_full"})
+"""Concerns after which a night is lost if nobody does anything."""
 
 
 def doing(snapshot: RunSnapshot) -> tuple[str, str]:
@@ -227,6 +229,10 @@ def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: s
 def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:
     """Is it alive, and does it need this window?"""
     right: list[Part] = [(" · ".join(note for note in notes if note), "$warning")]
+    if snapshot.is_live and snapshot.concerns:
+        worst, more = snapshot.concerns[0], len(snapshot.concerns) - 1
+        text = worst.text + (f" (+{more})" if more else "")
+        return [(f"{safe(text, 300)}: {safe(worst.hint, 300)}", "$error" if worst.code in GRAVE else "$warning")], right
     if snapshot.is_live:
         quiet = max(0.0, now - snapshot.last_time) if snapshot.last_time else 0.0
         style = "$warning" if quiet > STALE_S else "dim"

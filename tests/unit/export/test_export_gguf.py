@@ -202,8 +202,8 @@ def test_what_is_not_covered_is_refused_with_the_way_round(tmp_path: Path) -> No
         assert "convert_hf_to_gguf" in caught.value.hint
 
     before = (merged / "config.json").read_text()
-    change(merged / "config.json", model_type="mixtral")
-    refused("family 'mixtral'")
+    change(merged / "config.json", model_type="minimax_m2")
+    refused("family 'minimax_m2'")
     (merged / "config.json").write_text(before)
     change(merged / "config.json", rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0})
     refused("positions scaled by 'dynamic'")

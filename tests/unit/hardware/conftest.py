@@ -85,6 +85,14 @@ class FakeNvml(ModuleType):
         names = {real.NVML_CLOCK_SM: "sm", real.NVML_CLOCK_MEM: "mem"}
         return _replayed(handle.answers["nvmlDeviceGetMaxClockInfo"][names[kind]])
 
+    def nvmlDeviceGetClockInfo(self, handle: Handle, kind: int) -> Any:
+        names = {real.NVML_CLOCK_SM: "sm", real.NVML_CLOCK_MEM: "mem"}
+        return _replayed(handle.answers["nvmlDeviceGetClockInfo"][names[kind]])
+
+    def nvmlDeviceGetPcieThroughput(self, handle: Handle, counter: int) -> Any:
+        names = {real.NVML_PCIE_UTIL_TX_BYTES: "tx", real.NVML_PCIE_UTIL_RX_BYTES: "rx"}
+        return _replayed(handle.answers["nvmlDeviceGetPcieThroughput"][names[counter]])
+
     def _handle(self, answers: dict[str, Any]) -> Handle:
         return Handle(answers) if set(answers) != {"error"} else _replayed(answers)
 

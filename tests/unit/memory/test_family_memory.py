@@ -37,6 +37,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "gemma4_text": {"num_hidden_layers": 6, "vocab_size_per_layer_input": 32_000},
     "gemma4_unified_text": {"num_hidden_layers": 6, "attention_k_eq_v": True},
     "glm4": {},
+    "gpt_oss": {"num_local_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 2048},
     "granitemoehybrid": {
         "layer_types": ["full_attention"] * 4,
         "num_local_experts": 0,

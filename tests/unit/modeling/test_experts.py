@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from engine.modeling import adapters, checkpointing, experts, experts_load, forward, four_bit, load
 from engine.profile.schema import Profile
 
-FAMILIES = ("qwen3_moe", "qwen2_moe", "mixtral", "olmoe")
+FAMILIES = ("qwen3_moe", "qwen2_moe", "mixtral", "olmoe", "gpt_oss")
 LENGTH, ROWS = 48, 2
 
 

@@ -219,11 +219,6 @@ def test_a_prompt_longer_than_the_check_still_has_its_answer_checked():
     assert choose_loss(llama(attention.NAME), batch, lambda *words: pytest.fail(str(words))) is forward.loss_sum
 
 
-def test_attention_that_packing_does_not_know_is_refused():
-    with pytest.raises(EngineError, match="attention sinks"):
-        attention.packed_attention(None, *[torch.randn(1, 2, 4, 8)] * 3, None, s_aux=torch.zeros(2))
-
-
 def test_a_packed_attention_that_is_not_the_models_own_stops_the_run(monkeypatch):
     model = llama(attention.NAME)
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda query, key, value, **_: query * 0.5)

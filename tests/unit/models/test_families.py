@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "minimax_m2": {"num_local_experts": 4},
     "phimoe": {"num_local_experts": 4},
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "llama4_text": {"num_local_experts": 4, "intermediate_size_mlp": 80},
     "glm4_moe": {"num_hidden_layers": 3, "n_routed_experts": 4, "moe_intermediate_size": 16},
     "laguna": {**_EXPERTS, "num_hidden_layers": 3, "shared_expert_intermediate_size": 24},
     "qwen3_5_text": {"num_hidden_layers": 4},
@@ -79,6 +80,8 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("glm4_moe", {"use_qk_norm": True, "n_shared_experts": 2, "first_k_dense_replace": 2}),
     ("laguna", {"num_attention_heads_per_layer": [4, 6, 4], "gating": "per-element"}),
     ("phimoe", {"lm_head_bias": True}),
+    ("llama4_text", {"num_hidden_layers": 4, "interleave_moe_layer_step": 2, "attention_bias": True}),
+    ("llama4_text", {"moe_layers": [0]}),
     ("gemma3n_text", {"altup_num_inputs": 2, "altup_correct_scale": False}),
     ("gemma4_text", {"use_double_wide_mlp": True, "global_head_dim": 16}),
     ("gemma4_text", {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0}),
@@ -133,7 +136,8 @@ def build(name: str, options: dict[str, Any]) -> Built:
     config = AutoConfig.for_model(name, **{**SIZES, **OPTIONS.get(name, {}), **options})
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    layers = model.get_decoder().layers
+    # Llama 4 does not know its decoder by this name.
+    layers = getattr(model.get_decoder(), "layers", None) or model.model.layers
     modules = [
         [(path.rpartition(".")[2], each) for path, each in layer.named_modules() if isinstance(each, torch.nn.Linear)]
         for layer in layers

@@ -136,11 +136,31 @@ def test_a_refused_family_is_told_with_its_size() -> None:
     assert "state-space layers" in error.message
 
 
-def test_mxfp4_weights_say_that_bfloat16_copies_are_needed() -> None:
-    error = refusal(quantization_config={"quant_method": "mxfp4"})
-    assert "mxfp4" in error.message
-    assert "bfloat16" in error.hint
-    assert "original weights" not in error.hint
+def test_a_format_that_can_be_dequantized_is_read_and_counted() -> None:
+    assert read(quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]}).stored == "fp8"
+    assert read().stored == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quant_method": "mxfp4"}, "mxfp4, which is known of gpt-oss alone"),
+        ({"quant_method": "fp8", "expert_dtype": "fp4"}, "fp8 with experts in fp4"),
+        ({"quant_method": "awq"}, "awq"),
+        ({}, "unknown"),
+    ],
+)
+def test_any_other_format_asks_for_the_original_weights(settings: dict[str, Any], words: str) -> None:
+    error = refusal(quantization_config={"bits": 4, **settings})
+    assert f"already quantized ({words})" in error.message
+    assert error.hint.startswith("use the original weights")
+
+
+@pytest.mark.parametrize("sides", [[128], [0, 128], ["a", "b"], 128, [True, True]])
+def test_blocks_of_scales_are_two_whole_numbers(sides: Any) -> None:
+    assert (
+        "weight_block_size" in refusal(quantization_config={"quant_method": "fp8", "weight_block_size": sides}).message
+    )
 
 
 def test_granite_4_micro_is_a_plain_dense_model() -> None:

@@ -31,10 +31,8 @@ def answer(name: str) -> EngineError:
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("Qwen/Qwen3.5-9B", "Qwen/Qwen3-8B"),
-        ("qwen3.5-4b-base", "Qwen/Qwen3-4B-Base"),
-        ("Qwen/Qwen3.6-35B-A3B", "Qwen/Qwen3-30B-A3B-Instruct-2507"),
-        ("Qwen/Qwen3-Coder-Next", "Qwen/Qwen3-Coder-30B-A3B-Instruct"),
+        ("allenai/Olmo-Hybrid-7B", "allenai/Olmo-3-7B-Instruct"),
+        ("olmo-hybrid-7b-base", "allenai/Olmo-3-1025-7B"),
     ],
 )
 def test_a_model_that_cannot_be_trained_names_the_nearest_that_can(name: str, first: str) -> None:

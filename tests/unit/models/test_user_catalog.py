@@ -97,7 +97,7 @@ def test_show_breaks_the_parameters_down() -> None:
     assert "llama3.1, gated" in text
     assert "released     2024-07" in text
     assert "GGUF (llama)" in text
-    assert "no GGUF" in run("show", "SmolLM3-3B").stdout
+    assert "GGUF (smollm3)" in run("show", "SmolLM3-3B").stdout
     assert "not on this machine" in text
 
 

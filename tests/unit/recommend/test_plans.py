@@ -10,11 +10,11 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.gpus import GpuSpec, known_gpus
 from engine.hardware.machine import Cpu, Gpu, GpuProcess, Machine
 from engine.hardware.probe import hypothetical_machine
-from engine.memory.calibration import Measurement, calibration_of, model_key
+from engine.memory.calibration import Measurement, calibration_of, measured_shape, model_key
 from engine.memory.recompute import CHOICES, Recompute, recompute_in
 from engine.memory.shape import GIB
 from engine.models.catalog import catalog_index, load_catalog
-from engine.recommend import budget, kernels
+from engine.recommend import budget, candidates, kernels
 from engine.recommend.budget import available_bytes, holders
 from engine.recommend.plan import Plan, Requirements
 from engine.recommend.search import plan_model, rank_models
@@ -381,3 +381,29 @@ def test_speed_goes_by_what_runs_here_made_of_the_prediction(monkeypatch: pytest
     assert after.tokens_per_second == pytest.approx(before.tokens_per_second / 2)
     assert after.speed_measured
     assert not before.speed_measured
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "asked"),
+    [(6, Requirements()), (24, Requirements(method="full")), (24, Requirements(max_length=8192, goal="speed"))],
+)
+def test_a_search_that_ends_early_finds_what_the_whole_one_finds(
+    free_gib: float, asked: Requirements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machine(card(free_gib))
+    early = rank_models(here, asked)
+    assert any(plan.verdict == "NO" for plan in early)
+    assert any(plan.verdict != "NO" for plan in early)
+    monkeypatch.setattr(candidates, "_never_fits", lambda spec, shape, target: False)
+    assert early == rank_models(here, asked)
+
+
+def test_a_measured_run_counts_where_the_weights_alone_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = machine(card(6))
+    plan = plan_model(QWEN_8B, small)
+    assert plan.verdict == "NO"
+    size = 4 * GIB
+    ran = measured_shape(plan.shape)
+    seen = Measurement(model_key(QWEN_8B), ran, "2026-11-24", size, size, size, None, 500.0, 1000.0)
+    monkeypatch.setattr(budget, "load_calibration", lambda *_: calibration_of([seen]))
+    assert plan_model(QWEN_8B, small).verdict != "NO"

@@ -180,6 +180,12 @@ def test_what_is_allowed_and_pointless_is_a_warning(load, cpu_machine, text, key
     assert [item.problem.key for item in seen.warnings] == [key]
 
 
+def test_a_stored_format_is_told_with_what_it_becomes(load, cpu_machine):
+    seen = examine(load("[model]\nname_or_path='openai/gpt-oss-20b'\n" + DATA), cpu_machine)
+    told = " ".join(item.problem.message for item in seen.warnings)
+    assert "the files hold MXFP4 (12.8 GiB): weights are dequantized while loading, to 39.0 GiB" in told
+
+
 def test_a_gpu_is_found_by_the_start_of_its_uuid(load):
     place = machine(gpu("GPU-aaaa1111"), gpu("GPU-aaaa2222", free_gib=22))
     text = MODEL + DATA + "[launch]\n"

@@ -64,6 +64,12 @@ def gpt_oss() -> Any:
     return tiny("gpt_oss", "eager", head_dim=8, sliding_window=8, num_local_experts=4, num_experts_per_tok=2)
 
 
+def delta_net() -> Any:
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
+    return tiny("qwen3_5_text", layer_types=["linear_attention", "full_attention"], head_dim=8,
+                linear_value_head_dim=8, **heads)  # fmt: skip
+
+
 def prepared(data: Packed | None = None) -> Any:
     return SimpleNamespace(train=data or packed(), validation=packed(DOCUMENTS[:2]))
 
@@ -121,7 +127,7 @@ def test_documents_of_like_length_meet_each_once_an_epoch_and_the_longest_first(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("make", [conv, gpt_oss])
+@pytest.mark.parametrize("make", [conv, gpt_oss, delta_net])
 def test_one_document_a_row_gives_the_loss_of_each_alone(make: Any) -> None:
     """The plain way: every document by itself through the model's own code, without any padding."""
     model = make().eval()
@@ -162,6 +168,18 @@ def test_a_leak_is_told_with_its_reason_and_what_it_costs(make: Any, way: Any) -
     assert "keep packed sequences apart" in text if make is conv else "document 2" in text
     assert "train.gradient_accumulation_steps = 5" in text
     assert "prediction" in text
+
+
+def test_what_keeps_documents_apart_is_asked_for_before_the_check() -> None:
+    """Linear attention without its kernels: the reason is theirs, not an error that transformers raises."""
+    told: list[tuple[str, str]] = []
+    found = arrange(delta_net(), make_settings(), prepared(), lambda *words: told.append(words))
+    assert found.collate is collate_masked
+    [(code, text)] = told
+    assert code == "packing_leaks"
+    assert text.startswith("its linear attention keeps packed documents apart on GPUs alone")
+    assert "ValueError" not in text
+    assert "one document a row" in text
 
 
 def test_answers_that_are_compared_in_one_row_stop_the_run() -> None:

@@ -27,8 +27,9 @@ def events_of(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(folder / "events.jsonl")[0] if event["type"] == kind]
 
 
-def masked(query: Any, key: Any, value: Any, offsets: Any, how: attention.Scores) -> torch.Tensor:
+def masked(query: Any, key: Any, value: Any, offsets: Any, how: attention.Scores, sinks: None = None) -> torch.Tensor:
     """Attention that needs no document's length on the host, as the kernels of a GPU."""
+    assert sinks is None
     batch, _, length, _ = query.shape
     place = torch.arange(batch * length)
     owner = torch.searchsorted(offsets[1:].long(), place, right=True)

@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "qwen3": {},
     "smollm3": {"no_rope_layers": [1, 0]},
+    "internlm3": {"bias": False, "qkv_bias": False},
     "granite": {"residual_multiplier": 0.3, "embedding_multiplier": 2.0, "logits_scaling": 1.0},
     "phi3": {"partial_rotary_factor": 0.5, "sliding_window": None},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
@@ -69,8 +70,7 @@ def tiny(family: str, dtype: torch.dtype = torch.float32, **more: Any) -> Any:
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **{**SIZES, **OPTIONS[family], **more})
-    implementation = "eager" if family == "gpt_oss" else attention.NAME
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
     model.config.use_cache = False
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -1,0 +1,45 @@
+"""What goes wrong in a live run stands in the last line of its screen, and in the shell."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from engine.cli import cli
+from engine.runs.events import EventWriter
+from tests.tui.conftest import attached, make_run, record, shows, worker_alive
+
+
+def rising(run: object) -> None:
+    """A held-out loss that rises three times."""
+    writer = EventWriter(run.events_path)  # type: ignore[attr-defined]
+    for step, loss in ((210, 1.3), (220, 1.4), (230, 1.5), (240, 1.6)):
+        writer.write("eval", step=step, loss=loss)
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_last_line_says_what_goes_wrong(size: tuple[int, int]) -> None:
+    run = make_run()
+    record(run, 200, 400)
+    with worker_alive(run):
+        app = attached(run)
+        async with app.run_test(size=size) as pilot:
+            await shows(pilot, "runs on without this window")
+            rising(run)
+            await shows(pilot, "the held-out loss rose 3 times in a row, to 1.6000")
+
+
+def test_the_shell_says_the_same() -> None:
+    run = make_run()
+    record(run, 200, 400)
+    rising(run)
+    with worker_alive(run):
+        shown = CliRunner().invoke(cli, ["runs", "show", run.id])
+        told = json.loads(CliRunner().invoke(cli, ["runs", "show", run.id, "--json"]).stdout)
+    assert "health   the held-out loss rose 3 times" in shown.output
+    assert [one["code"] for one in told["concerns"]] == ["evaluation_rises"]
+    over = json.loads(CliRunner().invoke(cli, ["runs", "show", run.id, "--json"]).stdout)
+    assert over["concerns"] == []

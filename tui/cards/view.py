@@ -1,0 +1,294 @@
+"""The cards in lines: memory by owner, gauges over two minutes, who holds what. Pure functions.
+
+Not here: which reading is shown (`screen.py`), reading it (`engine.hardware.loads`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from textual.content import Content
+
+from engine.api import fit as fit_api
+from engine.api.cards import CardLoad, GpuProcess, Loads, place_of
+from engine.api.fit import Gpu
+from tui.cards.history import GAUGES, KEPT_S, Gauge, History, Place, used_bytes
+from tui.text import Part, clip, fit, fit_right, gib, line, safe
+
+_BAR_CELLS = 8
+"""Fewest that still show who holds what."""
+_NORMAL, _WIDE = 76, 100
+_AMOUNT_CELLS = 13
+_VALUE_CELLS = 26
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+_HOT_SHARE = 0.95
+_GB = 1e9
+ORDERS = ("memory", "use", "card", "user")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a model or profile would take, to be drawn on top of what is taken now."""
+
+    name: str
+    device_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process on a card; `run` names the run of this user that it works on."""
+
+    card: str
+    place: Place
+    process: GpuProcess
+    busy_percent: int | None = None
+    run: str = ""
+    predicted_bytes: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The same for the same process at every look."""
+        return f"{self.place} {self.process.pid}"
+
+
+def card_row(load: CardLoad, wanted: Wanted | None, me: str, name_cells: int, width: int, current: bool) -> Content:
+    """One card: name, memory by owner, figures; what slows it down last."""
+    gpu, mark = load.gpu, ("> " if current else "  ")
+    about = _about(gpu, width)
+    parts: list[Part] = [
+        (mark, "bold"),
+        (fit(safe(fit_api.card_name(gpu)), name_cells), "dim" if load.hidden else "bold"),
+    ]
+    parts += [(about, "dim"), " "]
+    room = width - line(*parts).cell_length
+    if gpu.total_bytes is None or gpu.mig == "parent":
+        words = "split into the slices below" if gpu.mig == "parent" else "; ".join(gpu.notes) or "memory n/a"
+        text = line(*parts, (clip(safe(words, 400), room), "$warning"))
+    else:
+        figures, remark = _figures(load, width), _remark(load, width)
+        cells = room - 2 - _AMOUNT_CELLS - cell_len(figures + remark)
+        bar = owner_bar(gpu, wanted, me, max(_BAR_CELLS, min(40, cells)))
+        amount = fit_right(f"{gib(used_bytes(gpu))} of {gib(gpu.total_bytes)}", _AMOUNT_CELLS)
+        text = line(*parts, *bar, " ", amount, (figures, "dim"), (remark, "$warning"))
+    text = text.truncate(width, ellipsis=True)
+    return Content(text.plain) if current else text
+
+
+def _about(gpu: Gpu, width: int) -> str:
+    if width < _NORMAL or gpu.mig == "slice":
+        return ""
+    model = safe(fit_api.model_name(gpu.name)).removeprefix("GeForce ")
+    return " " + fit(model, 11 if width < _WIDE else 22)
+
+
+def _figures(load: CardLoad, width: int) -> str:
+    """Use, heat and, where there is width, power: as wide on every line."""
+    gpu = load.gpu
+    facts = [(gpu.utilization_percent, "%", 6), (gpu.temperature_c, "°C", 7), (gpu.power_w, "W", 7)]
+    told = facts if width >= _NORMAL else facts[:2]
+    return "".join(fit_right("" if value is None else f"{value:.0f} {unit}", cells) for value, unit, cells in told)
+
+
+def _remark(load: CardLoad, width: int) -> str:
+    room = 26 if width >= _WIDE else 12 if width >= _NORMAL else 0
+    return fit("  " + clip(why_slow(load), room - 2), room) if room else ""
+
+
+def why_slow(load: CardLoad) -> str:
+    """What keeps a card below its best, in a word or two; empty for nothing."""
+    return ", ".join(load.slowed_by) or ("hidden (CUDA)" if load.hidden else "")
+
+
+def owner_bar(gpu: Gpu, wanted: Wanted | None, me: str, cells: int) -> list[Part]:
+    """Memory by owner: yours, others', what nobody is known to hold, free; a mark where `wanted` would end."""
+    total = gpu.total_bytes or 1
+    used = used_bytes(gpu) or 0
+    mine = sum(process.used_bytes or 0 for process in gpu.processes if process.user == me)
+    known = sum(process.used_bytes or 0 for process in gpu.processes)
+    ends = [min(cells, round(cells * amount / total)) for amount in (mine, min(known, used), used)]
+    if used and not ends[2]:
+        ends[2] = 1
+    styles = [("█", "$accent")] * ends[0] + [("▓", "$warning")] * (ends[1] - ends[0])
+    styles += [("▒", "dim")] * (ends[2] - max(ends[:2])) + [("░", "dim")] * (cells - max(ends))
+    if wanted is not None:
+        at = (used + wanted.device_bytes) / total
+        place = min(cells - 1, max(0, round(cells * at) - 1))
+        styles[place] = ("┃", "$success" if at <= 1 else "$error")
+    return _joined(styles[:cells])
+
+
+def _joined(cells: Sequence[tuple[str, str]]) -> list[Part]:
+    """Neighbors of one style as one part."""
+    found: list[tuple[str, str]] = []
+    for glyph, style in cells:
+        if found and found[-1][1] == style:
+            found[-1] = (found[-1][0] + glyph, style)
+        else:
+            found.append((glyph, style))
+    return list(found)
+
+
+def legend(wanted: Wanted | None, gpu: Gpu | None, width: int) -> Content:
+    """What the marks of the bars mean, and whether what is wanted has room on the card under the cursor."""
+    parts: list[Part] = [("█", "$accent"), " yours  ", ("▓", "$warning"), " others'  ", ("░", "dim"), " free"]
+    if wanted is not None:
+        free = gpu.free_bytes if gpu is not None else None
+        name = clip(safe(wanted.name), max(8, width - 62))
+        words = f" with {name}: {gib(wanted.device_bytes)} GiB"
+        if free is not None:
+            short = wanted.device_bytes - free
+            words += f", {gib(short)} short" if short > 0 else ", has room"
+        parts += ["  ", ("┃", "$success" if free is None or wanted.device_bytes <= free else "$error"), words]
+    return line(*parts).truncate(width, ellipsis=True)
+
+
+# Gauges
+
+
+def gauges_text(history: History, load: CardLoad | None, width: int, height: int) -> Content:
+    """The card's gauges, each a name, a value and its last two minutes; two side by side where there is width."""
+    if load is None or height < 1:
+        return Content("")
+    told = [gauge for gauge in GAUGES if history.series(place_of(load.gpu), gauge)]
+    columns = 2 if width >= _WIDE else 1
+    lines_each = max(1, min(4, height // max(1, -(-len(told) // columns))))
+    cells = (width - 2 * (columns - 1)) // columns
+    shown = told[: columns * (height // lines_each)]
+    blocks = [_gauge_lines(history, load, gauge, cells, lines_each) for gauge in shown]
+    rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
+    lines = [Content("  ").join(row[index] for row in side) for side in rows for index in range(lines_each)]
+    return Content("\n").join(lines) if lines else Content.styled("the driver tells nothing of this card", "dim")
+
+
+def _gauge_lines(history: History, load: CardLoad, gauge: Gauge, cells: int, height: int) -> list[Content]:
+    series = history.series(place_of(load.gpu), gauge)
+    most = gauge.most(load) or max([value for _, value in series] + [1.0])
+    value = gauge.value(load)
+    hot = gauge.name != "util" and value is not None and value >= _HOT_SHARE * most and gauge.most(load) is not None
+    words = [
+        (fit(gauge.name, 7), "dim"),
+        (fit(_value_text(gauge, load, value), _VALUE_CELLS - 7), "$warning" if hot else ""),
+    ]
+    room = max(0, cells - _VALUE_CELLS)
+    picture = columns_of(series, gauge.least, most, room, height)
+    blank = " " * _VALUE_CELLS
+    heads = [line(*words)] + [Content(blank)] * (height - 1)
+    return [
+        Content.assemble(head, (row, "$warning" if hot else "$accent"))
+        for head, row in zip(heads, picture, strict=True)
+    ]
+
+
+def _value_text(gauge: Gauge, load: CardLoad, value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    most = gauge.most(load)
+    if gauge.unit == "GiB":
+        return f"{gib(value)} of {gib(most)} GiB"
+    if gauge.name == "bus":
+        lanes = f"  gen {load.pcie_generation} x{load.pcie_lanes}" if load.pcie_generation and load.pcie_lanes else ""
+        return f"{value / _GB:.1f} GB/s{lanes}"
+    limit = f" of {most:.0f}" if most is not None and gauge.unit != "%" else ""
+    return f"{value:.0f}{limit} {gauge.unit}"
+
+
+def columns_of(series: Sequence[tuple[float, float]], least: float, most: float, width: int, height: int) -> list[str]:
+    """Columns of eighths, `height` lines from the top; now at the right, `KEPT_S` ago at the left."""
+    groups: list[list[float]] = [[] for _ in range(width)]
+    for ago_s, value in series:
+        if width:
+            groups[max(0, width - 1 - int(ago_s * width / KEPT_S))].append(value)
+    span = max(most - least, 1e-9)
+    levels = [_level(group, least, span, height) for group in groups]
+    return ["".join(_glyph(level, row) for level in levels) for row in range(height - 1, -1, -1)]
+
+
+def _level(group: Sequence[float], least: float, span: float, height: int) -> int | None:
+    """Eighths of a line; None where nothing was read. What is not zero is seen."""
+    if not group:
+        return None
+    mean = sum(group) / len(group)
+    return max(1, min(8 * height, round(8 * height * (mean - least) / span)))
+
+
+def _glyph(level: int | None, row: int) -> str:
+    return " " if level is None else _EIGHTHS[max(0, min(8, level - 8 * row))]
+
+
+# Processes
+
+
+def holders_of(loads: Loads, runs: dict[int, tuple[str, int | None]]) -> list[Holder]:
+    """Every process on every card; `runs`: name and predicted bytes of the runs that processes work on."""
+    found = []
+    for load in loads.cards:
+        name = safe(fit_api.card_name(load.gpu))
+        for process in load.gpu.processes:
+            run, predicted = runs.get(process.pid, ("", None))
+            busy = load.busy_percent_of.get(process.pid)
+            found.append(Holder(name, place_of(load.gpu), process, busy, run, predicted))
+    return found
+
+
+def ordered(holders: Sequence[Holder], order: str) -> list[Holder]:
+    """By one of `ORDERS`; the largest first among equals."""
+
+    def rank(one: Holder) -> tuple[object, ...]:
+        memory = -(one.process.used_bytes or 0)
+        first: dict[str, tuple[object, ...]] = {
+            "use": (-(one.busy_percent or 0),),
+            "card": (tuple(number if number is not None else -1 for number in one.place),),
+            "user": (one.process.user or "~",),
+        }
+        return (*first.get(order, ()), memory, one.process.pid)
+
+    return sorted(holders, key=rank)
+
+
+def _card_cells(width: int) -> int:
+    return 7 if width < _NORMAL else 10 if width < _WIDE else 22
+
+
+def holders_heading(order: str, width: int) -> Content:
+    """Heads of the columns; the one they are ordered by is marked."""
+    heads = {"card": fit("card", _card_cells(width)), "user": fit("user", 11), "memory": fit_right("GiB", 7)}
+    heads["use"] = fit_right("SM %", 6)
+
+    def head(name: str) -> tuple[str, str]:
+        return heads[name], "bold underline" if name == order else "dim"
+
+    return line(
+        "  ", head("card"), " ", (fit("pid", 9), "dim"), head("user"), head("memory"), head("use"), ("  program", "dim")
+    )
+
+
+def holder_row(one: Holder, me: str, width: int, current: bool) -> Content:
+    """A process: card, pid, user, memory, use, and the run it works on or its program."""
+    process, mark = one.process, ("> " if current else "  ")
+    own = process.user == me
+    busy = "" if one.busy_percent is None else str(one.busy_percent)
+    parts: list[Part] = [
+        (mark, "bold"),
+        (fit(one.card, _card_cells(width)), "dim"),
+        " ",
+        fit(str(process.pid), 9),
+        (fit(safe(process.user or "?", 40), 11), "$accent" if own else ""),
+        fit_right(gib(process.used_bytes), 7),
+        fit_right(busy, 6),
+        "  ",
+    ]
+    room = max(0, width - line(*parts).cell_length)
+    predicted = f" of {gib(one.predicted_bytes)} GiB predicted" if one.predicted_bytes else ""
+    what = f"run {one.run}{predicted}" if one.run else safe(process.name or "not visible from here", 80)
+    text = line(*parts, (clip(what, room), "bold" if one.run else ""))
+    return Content(text.plain) if current else text
+
+
+def nothing_text(loads: Loads | None) -> Content:
+    """In place of cards: why there are none."""
+    if loads is None:
+        return Content.styled("asking the driver …", "dim")
+    notes = [safe(note, 400) for note in loads.notes] or ["the driver lists no GPU"]
+    return Content("\n".join(notes))

@@ -16,8 +16,10 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.models.config import spec_from_config
+from engine.models.families import family_of
 from engine.models.spec import ModelSpec
 from engine.models.user_catalog import read_user_catalog, unusable_entries
+from engine.models.wrapper_rows import WRAPPERS, towers_of
 
 CATALOG_PATH = Path(__file__).with_name("catalog.json")
 EDITED_PATH = CATALOG_PATH.with_suffix(".toml")
@@ -82,7 +84,29 @@ def shipped_config(spec: ModelSpec) -> dict[str, Any]:
         raise EngineError(
             "the model's parts are not known by its name", code=ExitCode.MODEL, where=spec.name, hint=hint
         )
-    return config_of(_shipped()["architecture"][row["architecture"]])
+    text = config_of(_shipped()["architecture"][row["architecture"]])
+    beside = _beside(spec.name)
+    return wrapped(text, beside) if beside else text
+
+
+def _beside(name: str) -> dict[str, Any] | None:
+    """The row of the towers that are loaded with the shipped model `name`; None for a model of text alone."""
+    rows = _shipped()["towers"].values()
+    return next((row for row in rows if name.startswith(tuple(row["of"]))), None)
+
+
+def wrapped(text: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint that also sees, around that of its text model."""
+    vision = row["vision"] | ({row["out"]: text["hidden_size"]} if "out" in row else {})
+    own = WRAPPERS[row["wrapper"]].text
+    kind = own if family_of(own).name == text["model_type"] else text["model_type"]
+    return {
+        "model_type": row["wrapper"],
+        "tie_word_embeddings": bool(text.get("tie_word_embeddings", False)),
+        "text_config": {**text, **row.get("text", {}), "model_type": kind},
+        "vision_config": vision,
+        **({"audio_config": row["audio"]} if "audio" in row else {}),
+    }
 
 
 def listing_of(name: str) -> Listing | None:
@@ -146,14 +170,7 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
     if "full_every" in row or "kind" in row:
         config["layer_types"] = _kinds(config["num_hidden_layers"], row.get("full_every", 0), row.get("kind", ""))
     more: dict[str, Any] = row.get("more", {})
-    return _wrapped(config | more, row) if "wrapper" in row else config | more
-
-
-def _wrapped(text: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a checkpoint that also sees, around that of its text model."""
-    parts = {key: row[short] for short, key in (("vision", "vision_config"), ("audio", "audio_config")) if short in row}
-    tied = bool(row.get("tied", False))
-    return {"model_type": row["wrapper"], "tie_word_embeddings": tied, "text_config": text, **parts}
+    return config | more
 
 
 def _kinds(layers: int, full_every: int, kind: str) -> list[str]:
@@ -168,8 +185,10 @@ def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:
 
 
 def _spec(name: str, row: dict[str, Any], counted: ModelSpec) -> ModelSpec:
+    beside = _beside(name)
+    found = _with_towers(counted, row["architecture"], beside) if beside else counted
     return replace(
-        counted,
+        found,
         name=name,
         max_position_embeddings=row["context"],
         parameters=row["parameters"],
@@ -180,3 +199,9 @@ def _spec(name: str, row: dict[str, Any], counted: ModelSpec) -> ModelSpec:
         use_cases=tuple(row["use_cases"]),
         quality=row["quality"],
     )
+
+
+def _with_towers(counted: ModelSpec, architecture: str, beside: dict[str, Any]) -> ModelSpec:
+    text = config_of(_shipped()["architecture"][architecture])
+    groups = towers_of(wrapped(text, beside), EDITED_PATH.name)
+    return replace(counted, wrapper=beside["wrapper"], tower_groups=groups or ())

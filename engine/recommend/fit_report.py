@@ -11,6 +11,7 @@ from engine.hardware.machine import Gpu, Machine
 from engine.memory.evaluation import Evaluation, evaluation_of
 from engine.memory.needs import needs_of
 from engine.memory.several import Outlook, outlook
+from engine.models.families import known_family
 from engine.recommend.candidates import verdict_of
 from engine.recommend.plan import Plan
 
@@ -85,7 +86,10 @@ def _report_document(answer: FitReport) -> dict[str, Any]:
 
 def uncounted_note(answer: FitReport) -> str:
     """Why nothing but the simulation is shown of a model."""
-    return f"family '{answer.plan.model.family}' is not known to the memory model: only --exact says what it takes"
+    spec = answer.plan.model
+    known = spec.wrapper and known_family(spec.family) is not None
+    what = f"what lies beside the text model of '{spec.wrapper}'" if known else f"family '{spec.family}'"
+    return f"{what} is not known to the memory model: only --exact says what it takes"
 
 
 def _simulated_alone(answer: FitReport) -> dict[str, Any]:

@@ -122,24 +122,22 @@ def _leak(model: Any, probe: Probe) -> str:
 
 def _gradient_leak(model: Any, probe: Probe) -> str:
     """Where the loss of a document reaches another one, or its gradient in itself changes with others."""
-    gradients = {number: _gradient(model, probe, number, probe.batch) for number in probe.judged}
+    gradients = _gradients(model, probe, probe.judged, probe.batch)
     for judged, gradient in gradients.items():
         for number, part in enumerate(probe.documents):
-            if gradient is not None and number != judged and bool(gradient[part].any()):
+            if number != judged and bool(gradient[part].any()):
                 return f"the loss of document {judged + 1} has a gradient in document {number + 1}"
-    judged = probe.judged[0]
-    plain, own = gradients[judged], probe.documents[judged]
     # A backward pass on a card adds up in no fixed order, and experts take as many tokens as are sent to them.
-    if plain is None or not _repeats_backward(model):
+    judged = probe.judged[0]
+    if judged not in gradients or not _repeats_backward(model):
         return ""
-    if _same_there(plain, _gradient(model, probe, judged, _with_others(model, probe)), own):
-        return ""
-    repeats = _same_there(plain, _gradient(model, probe, judged, probe.batch), own)
-    return f"the gradient of {_told(judged, probe.changed)}" if repeats else ""
+    own = probe.documents[judged]
 
+    def is_same(batch: Batch) -> bool:
+        return _same_bits(gradients[judged][own], _gradients(model, probe, (judged,), batch)[judged][own])
 
-def _same_there(one: torch.Tensor, other: torch.Tensor | None, part: slice) -> bool:
-    return other is None or _same_bits(one[part], other[part])
+    leaks = not is_same(_with_others(model, probe)) and is_same(probe.batch)
+    return f"the gradient of {_told(judged, probe.changed)}" if leaks else ""
 
 
 def _repeats_backward(model: Any) -> bool:
@@ -189,19 +187,23 @@ def _forward(model: Any, probe: Probe, batch: Batch, *, like: Pass | None = None
     return Pass(watcher.found(last), watcher.outputs)
 
 
-def _gradient(model: Any, probe: Probe, judged: int, batch: Batch) -> torch.Tensor | None:
-    """That of a document's loss by all embeddings [tokens, width]; None where they are not used."""
+def _gradients(model: Any, probe: Probe, judged: Sequence[int], batch: Batch) -> dict[int, torch.Tensor]:
+    """Those of each document's loss by all embeddings [tokens, width]; none where embeddings are not used."""
     asked: list[torch.Tensor] = []
+    found: dict[int, torch.Tensor] = {}
     with torch.enable_grad():
         with _asking(base_of(model).get_input_embeddings(), asked):
             _draw_alike()
-            last = forward.hidden_states(model, batch)
-        rows = last.flatten(0, -2)[probe.documents[judged]]
-    above = torch.randn(rows.shape, generator=torch.Generator().manual_seed(_SEED)).to(rows)
-    # Not `autograd.grad`, which layers that are recomputed the reentrant way do not take.
-    torch.autograd.backward(rows, above)
-    found = asked[0].grad if asked else None
-    return None if found is None else found.flatten(0, -2)
+            last = forward.hidden_states(model, batch).flatten(0, -2)
+        for number in judged if asked else ():
+            rows = last[probe.documents[number]]
+            above = torch.randn(rows.shape, generator=torch.Generator().manual_seed(_SEED)).to(rows)
+            asked[0].grad = None
+            # Not `autograd.grad`, which layers that are recomputed the reentrant way do not take.
+            torch.autograd.backward(rows, above, retain_graph=number != judged[-1])
+            if asked[0].grad is not None:
+                found[number] = asked[0].grad.flatten(0, -2)
+    return found
 
 
 @contextmanager

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from engine.models.catalog import EDITED_PATH, catalog_index, config_of, listing_of, shipped_catalog
+from engine.models.catalog import (
+    EDITED_PATH,
+    catalog_index,
+    config_of,
+    listing_of,
+    shipped_catalog,
+    shipped_config,
+)
+from engine.models.config import spec_from_config
 from engine.models.spec import ModelSpec
 
 LISTED = {spec.name: listing_of(spec.name) for spec in shipped_catalog()}
@@ -115,3 +123,29 @@ def test_a_window_shorter_than_the_context_is_told() -> None:
     assert catalog_index()["phi-3-mini-4k-instruct"].sliding_window == 2047
     assert catalog_index()["phi-3-medium-4k-instruct"].sliding_window == 2047
     assert catalog_index()["phi-3.5-mini-instruct"].sliding_window == 262144
+
+
+@pytest.mark.parametrize(
+    ("name", "loaded"),
+    [
+        ("gemma-3-4b-it", 4_300_079_472),
+        ("gemma-3-27b-pt", 27_432_406_640),
+        # The files hold 2,364 values more: buffers.
+        ("gemma-4-31B-it", 31_273_086_512),
+        ("Qwen2.5-VL-7B-Instruct", 8_292_166_656),
+        ("Qwen3-VL-8B-Thinking", 8_767_123_696),
+        ("Mistral-Small-3.2-24B-Instruct-2506", 24_011_361_280),
+    ],
+)
+def test_a_listed_model_that_also_sees_is_counted_with_its_tower(name: str, loaded: int) -> None:
+    assert catalog_index()[name.lower()].sizes.loaded_parameters == loaded
+
+
+def test_every_listed_model_that_also_sees_has_a_tower_and_a_configuration() -> None:
+    seeing = {name for name, listed in LISTED.items() if listed and listed.modality != "text"}
+    assert seeing == {spec.name for spec in shipped_catalog() if spec.tower_groups}
+    for spec in shipped_catalog():
+        if spec.wrapper:
+            found = spec_from_config(shipped_config(spec), spec.name, "list", source="catalogue", path=None)
+            assert (found.wrapper, found.sizes.computed_parameters) == (spec.wrapper, spec.sizes.computed_parameters)
+            assert found.tower_groups == spec.tower_groups

@@ -143,7 +143,9 @@ def test_a_listed_model_that_also_sees_is_counted_with_its_tower(name: str, load
 
 def test_every_listed_model_that_also_sees_has_a_tower_and_a_configuration() -> None:
     seeing = {name for name, listed in LISTED.items() if listed and listed.modality != "text"}
-    assert seeing == {spec.name for spec in shipped_catalog() if spec.tower_groups}
+    # transformers loads the text side of Qwen3.5 alone.
+    alone = {spec.name for spec in shipped_catalog() if spec.family.startswith("qwen3_5")}
+    assert seeing - alone == {spec.name for spec in shipped_catalog() if spec.tower_groups}
     for spec in shipped_catalog():
         if spec.wrapper:
             found = spec_from_config(shipped_config(spec), spec.name, "list", source="catalogue", path=None)

@@ -248,4 +248,5 @@ def test_a_card_without_published_runs_is_called_rough() -> None:
     table = run("--gpu", "RTX 5090", "--limit", "1").output.splitlines()
     assert "~" in table[3]
     assert "may be off" in run("llama-3.1-8b", "--gpu", "RTX 5090").output
-    assert "~" not in run("--gpu", "A100-SXM4-80GB", "--limit", "1").output
+    assert "~" not in run("qwen3-8b", "llama-3.1-8b", "--gpu", "A100-SXM4-80GB").output
+    assert "~" in run("qwen3.5-4b", "llama-3.1-8b", "--gpu", "A100-SXM4-80GB").output

@@ -78,7 +78,7 @@ def test_every_model_plans_on_every_known_card(gpu: GpuSpec) -> None:
         shape = plan.shape
         assert plan.verdict == ("NO" if plan.headroom_bytes < 0 else plan.verdict)
         assert shape.micro_batch * shape.gradient_accumulation_steps == 16
-        assert {choice.key for choice in plan.choices} == KEYS
+        assert {choice.key for choice in plan.choices} - {"data.packing"} == KEYS
         assert all(choice.reason for choice in plan.choices)
 
 

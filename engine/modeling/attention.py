@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from engine.errors import EngineError, ExitCode
 from engine.modeling.attention_flex import Capped, capped_attention
-from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for
+from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for, widened
 
 NAME = "tunedeck_packed"
 _BY_FLEX = "scores_by_flex"
@@ -59,7 +59,7 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each document.
 
-    `query` [B, H, S, D], `key` and `value` [B, KV, S, D] -> [B, S, H, D]. Without `cu_seq_lens_q` each
+    `query` [B, H, S, D], `key` [B, KV, S, D], `value` [B, KV, S, V] -> [B, S, H, V]. Without `cu_seq_lens_q` each
     row is one document. Raises EngineError(MODEL) for attention sinks (`s_aux`), which it does not have.
     """
     if s_aux is not None:
@@ -78,7 +78,8 @@ def packed_attention(
         query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
     scale = scaling or query.shape[-1] ** -0.5
     documents = Documents(cu_seq_lens_q, int(max_length_q or query.shape[2]), query.shape[0], query.shape[2])
-    kernel = kernel_for(query, key, documents, sliding_window) if softcap is None else None
+    narrow = value.shape[-1] < query.shape[-1]
+    kernel = kernel_for(query, key, documents, sliding_window, narrow_values=narrow) if softcap is None else None
     if kernel is not None:
         return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window)), None
     if softcap is not None and getattr(module, _BY_FLEX, False):
@@ -154,7 +155,7 @@ def _by_document(
 
 
 def _document(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Scores) -> torch.Tensor:
-    """Causal attention of one document: [H, L, D], [KV, L, D], [KV, L, D] -> [H, L, D]."""
+    """Causal attention of one document: [H, L, D], [KV, L, D], [KV, L, V] -> [H, L, V]."""
     length = query.shape[1]
     short = not query.is_cuda and query.dtype == torch.bfloat16 and length <= SHORT_TOKENS
     if how.softcap:
@@ -165,9 +166,12 @@ def _document(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: 
         return out
     windowed = how.window is not None and length > how.window
     mask = _bias(length, how.window, query.dtype, query.device) if windowed else None
+    width = value.shape[-1]
+    # With narrower values, torch would form the square of scores and keep it.
+    value = widened(value, query.shape[-1] - width)
     return F.scaled_dot_product_attention(
         query[None], key[None], value[None], attn_mask=mask, is_causal=mask is None, scale=how.scale, enable_gqa=True
-    )[0]
+    )[0, ..., :width]
 
 
 class ShortAttention(torch.autograd.Function):
@@ -180,18 +184,18 @@ class ShortAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """[H, L, D], [KV, L, D], [KV, L, D], bias [L, L] -> [H, L, D]."""
+        """[H, L, D], [KV, L, D], [KV, L, V], bias [L, L] -> [H, L, V]."""
         ctx.save_for_backward(query, key, value)
         ctx.bias, ctx.scale = bias, scale
         _, probabilities = _probabilities(query, key, bias, scale)
-        return torch.bmm(probabilities, value).reshape(query.shape)
+        return torch.bmm(probabilities, value).reshape(*query.shape[:-1], value.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of query, key and value."""
         query, key, value = ctx.saved_tensors
         grouped, probabilities = _probabilities(query, key, ctx.bias, ctx.scale)
-        grad = grads[0].reshape(grouped.shape)
+        grad = grads[0].reshape(*grouped.shape[:-1], value.shape[-1])
         grad_value = torch.bmm(probabilities.transpose(1, 2), grad)
         grad_scores = torch._softmax_backward_data(
             torch.bmm(grad, value.transpose(1, 2)), probabilities, -1, probabilities.dtype

@@ -3,8 +3,9 @@
 `flash` takes documents of any length by their offsets, and grouped heads as they are (Ampere and newer, 16-bit, heads
 up to 256). `cudnn` is the fastest where every row is one document, on Hopper and Blackwell. `efficient` is the
 memory-efficient kernel with offsets, for fp32, older cards and wider heads; its keys are repeated for every query head.
-None of them builds a square of scores, and none asks the card for a size. Not here: soft caps, processors, and which
-call belongs to which layer (`attention.py`).
+None of them builds a square of scores, and none asks the card for a size. Value heads may be narrower than the others
+(latent attention): `efficient` takes them so, `flash` with zeros beside them that nothing keeps. Not here: soft caps,
+processors, and which call belongs to which layer (`attention.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 
 Kernel = Literal["flash", "cudnn", "efficient"]
 
@@ -53,7 +55,9 @@ def capability(tensor: torch.Tensor) -> tuple[int, int] | None:
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else None
 
 
-def kernel_for(query: torch.Tensor, key: torch.Tensor, documents: Documents, window: int | None) -> Kernel | None:
+def kernel_for(
+    query: torch.Tensor, key: torch.Tensor, documents: Documents, window: int | None, *, narrow_values: bool = False
+) -> Kernel | None:
     """The kernel that takes these heads [B, H, S, D] on this card; None on a processor."""
     card = capability(query)
     if card is None:
@@ -62,7 +66,7 @@ def kernel_for(query: torch.Tensor, key: torch.Tensor, documents: Documents, win
     if card < (8, 0) or not sixteen_bit or width > FLASH_HEAD_DIM:
         return "efficient"
     whole = documents.one_a_row and (window is None or window >= documents.length)
-    if whole and width <= CUDNN_HEAD_DIM and width % 8 == 0 and has_cudnn(query, key):
+    if whole and not narrow_values and width <= CUDNN_HEAD_DIM and width % 8 == 0 and has_cudnn(query, key):
         return "cudnn"
     return "flash"
 
@@ -161,14 +165,14 @@ def before_attentions_backward(call: Callable[[], None]) -> Iterator[None]:
 
 
 class FusedAttention(torch.autograd.Function):
-    """Query [B, H, S, D], key and value [B, KV, S, D] -> [B, S, H, D], causal within each document."""
+    """Query and key [B, H, S, D], value [B, KV, S, V] -> [B, S, H, V], causal within each document."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> torch.Tensor:
         kept = _current.kept
         found = kept.take() if kept is not None else None
         if found is None:
-            found = _FORWARD[call.kernel](query, key, value, call)
+            found = _forward(query, key, value, call)
             if kept is not None:
                 kept.put(found)
         ctx.save_for_backward(query, key, value, *found)
@@ -180,7 +184,32 @@ class FusedAttention(torch.autograd.Function):
         if ctx.before is not None:
             ctx.before()
         query, key, value, *found = ctx.saved_tensors
-        return (*_BACKWARD[ctx.call.kernel](gradients[0], query, key, value, tuple(found), ctx.call), None)
+        return (*_backward(gradients[0], (query, key, value), found, ctx.call), None)
+
+
+def _forward(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> tuple[torch.Tensor, ...]:
+    missing = _missing(query, value, call)
+    out, *others = _FORWARD[call.kernel](query, key, widened(value, missing), call)
+    return (out[..., : value.shape[-1]].contiguous() if missing else out, *others)
+
+
+def _backward(
+    grad: torch.Tensor, parts: Sequence[torch.Tensor], found: Sequence[torch.Tensor], call: Call
+) -> tuple[torch.Tensor, ...]:
+    query, key, value = parts
+    grad, wide, out = (widened(each, _missing(query, value, call)) for each in (grad, value, found[0]))
+    gradients = _BACKWARD[call.kernel](grad, query, key, wide, (out, *found[1:]), call)
+    return (*gradients[:2], gradients[2][..., : value.shape[-1]])
+
+
+def _missing(query: torch.Tensor, value: torch.Tensor, call: Call) -> int:
+    """Features that a value head lacks where the kernel wants all heads of one width."""
+    return 0 if call.kernel == "efficient" else query.shape[-1] - value.shape[-1]
+
+
+def widened(heads: torch.Tensor, missing: int) -> torch.Tensor:
+    """`heads` with that many zeros behind each; the tensor itself where none are missing."""
+    return F.pad(heads, (0, missing)) if missing else heads
 
 
 def _rows_first(out: torch.Tensor, call: Call) -> torch.Tensor:

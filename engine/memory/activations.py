@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, outliers, resident, transients
+from engine.memory import experts, latent_attention, outliers, resident, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
 from engine.memory.kinds import kinds_of, side_width
 from engine.memory.resident import targeted_shapes
@@ -96,6 +96,12 @@ class _Layer:
         found = targeted_shapes(self.spec, self.targets)
         return tuple((resident.ROLES.get(name, name), n_in, n_out) for name, n_in, n_out in found)
 
+    @property
+    def copies_inputs(self) -> bool:
+        """Whether automatic casting keeps a 16-bit copy of each trained layer's input: fp32 adapters on plain layers
+        widen theirs first, those on quantized ones take it as it is."""
+        return self.dtype == "fp16" and (self.full or not self.quantized)
+
     def needs_input(self, name: str) -> bool:
         """Whether the input of this linear layer is kept for its own sake.
 
@@ -156,18 +162,29 @@ def _side_bytes(layer: _Layer) -> int:
 
 def _attention_bytes(layer: _Layer) -> int:
     spec, output_needed = layer.spec, layer.needs_input("o_proj")
-    size = attention_bytes(spec, layer.width, layer.kernel, output_needed)
-    if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
+    size = attention_bytes(spec, layer.width, layer.kernel, output_needed) + _gated_output_bytes(layer)
+    heads_first = spec.fused_projections or latent_attention.is_heads_first(spec)
+    if layer.one_row and layer.kernel == "varlen" and heads_first and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         size += layer.width * spec.sizes.query_width
     return size
 
 
+def _gated_output_bytes(layer: _Layer) -> int:
+    """Attention whose output is multiplied by a gate (Laguna): the gate, before it in fp32, and the product."""
+    gate = layer.spec.sizes.linear_shapes.get("g_proj", (0, 0))[1]
+    product = layer.spec.sizes.query_width if gate and layer.needs_input("o_proj") else 0
+    return (4 + layer.width) * gate + layer.width * product
+
+
 def _mlp_bytes(layer: _Layer) -> int:
-    # Autocast keeps the product as the output layer's own copy, which counts among the inputs.
-    product_needed = layer.dtype != "fp16" and layer.needs_input("down_proj")
     fused_gate = layer.fused is not None and bool(layer.fused.gate)
-    return mlp_bytes(layer.spec, layer.width, product_needed, layer.full, fused_gate)
+    return mlp_bytes(layer.spec, layer.width, _product_needed(layer), layer.full, fused_gate)
+
+
+def _product_needed(layer: _Layer) -> bool:
+    """Whether the feed-forward output's input is kept as such; autocast keeps a copy, which counts among the inputs."""
+    return not layer.copies_inputs and layer.needs_input("down_proj")
 
 
 def _adapter_bytes(layer: _Layer) -> int:
@@ -175,8 +192,7 @@ def _adapter_bytes(layer: _Layer) -> int:
     spec, width, adapters = layer.spec, layer.width, layer.adapters
     names = set() if layer.dropout else {name for name, _, _ in adapters}
     size = input_bytes(spec, width, layer.full, layer.int8, names)
-    if layer.dtype == "fp16":
-        # Autocast casts the input of every trained linear separately and keeps each copy.
+    if layer.copies_inputs:
         size = copied_inputs(spec, adapters, layer.full)
     size += width * layer.r * len(adapters)
     if layer.decomposed:
@@ -202,6 +218,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
     return transients.Backward(
         spec,
         dtype=layer.dtype,
+        copied=layer.copies_inputs,
         kernel=layer.kernel,
         kept_mlp=mlp,
         product=product,
@@ -211,16 +228,19 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         on_gpu=layer.on_gpu,
         fused=layer.fused,
         joined=layer.joined and "down_proj" in adapted,
+        shared=shared_expert_bytes(spec, width, _product_needed(layer)) if spec.traits.shared_expert_last else 0,
     )
 
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
-    """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
-    cost = _layer_cost(_layer_of(spec, shape, kernel))
+    """Cost of one layer of `spec` trained with `shape`, of the costliest kind; `kernel` as in
+    `device.attention_kernel`."""
     if len(spec.layer_groups) < 2:
-        return cost
-    saved = sum(count * _layer_cost(_layer_of(kind, shape, kernel)).saved for count, kind in kinds_of(spec))
-    return replace(cost, mean_saved=saved // spec.num_hidden_layers)
+        return _layer_cost(_layer_of(spec, shape, kernel))
+    costs = [(count, _layer_cost(_layer_of(kind, shape, kernel))) for count, kind in kinds_of(spec)]
+    widest = max((cost for _, cost in costs), key=lambda cost: cost.saved + cost.again_transient)
+    saved = sum(count * cost.saved for count, cost in costs)
+    return replace(widest, mean_saved=saved // spec.num_hidden_layers)
 
 
 def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
@@ -352,6 +372,8 @@ def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | No
 
 def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
     """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in families without them."""
+    if latent := latent_attention.of_spec(spec):
+        return latent_attention.norm_bytes(latent, width)
     if not spec.traits.query_key_norm:
         return 0
     heads = 2 if spec.traits.query_key_norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
@@ -360,6 +382,8 @@ def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
 
 def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
     """Attention; `kernel` as in `device.attention_kernel`."""
+    if latent := latent_attention.of_spec(spec):
+        return latent_attention.kept_bytes(latent, spec.num_attention_heads, width, kernel, output_needed=output_needed)
     query, key = spec.sizes.query_width, spec.sizes.key_width
     size = width * (query + 2 * key)
     if kernel not in ("products", "capped"):
@@ -378,6 +402,8 @@ def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: boo
 
 def attention_output_bytes(spec: ModelSpec, width: int) -> int:
     """What kernels keep beside query, key and value: their output and the logarithm of each row's normalizer."""
+    if latent := latent_attention.of_spec(spec):
+        return latent_attention.output_bytes(latent, spec.num_attention_heads, width)
     return width * spec.sizes.query_width + 4 * spec.num_attention_heads
 
 
@@ -390,10 +416,14 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
         routed = (
             spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
         )
-        # An expert that every token meets is a plain feed-forward part with plain operators.
-        return routed + (3 + product_needed) * width * spec.shared_intermediate_size
+        return routed + shared_expert_bytes(spec, width, product_needed)
     parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner + _activation_bytes(spec, width, full)
+
+
+def shared_expert_bytes(spec: ModelSpec, width: int, product_needed: bool) -> int:
+    """The expert that every token meets: a plain feed-forward part with plain operators."""
+    return (3 + product_needed) * width * spec.shared_intermediate_size
 
 
 def _activation_bytes(spec: ModelSpec, width: int, full: bool) -> int:

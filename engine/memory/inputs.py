@@ -5,9 +5,10 @@ Not here: what the parts between them keep (`activations.py`).
 
 from __future__ import annotations
 
+from engine.memory import latent_attention
 from engine.models.spec import ModelSpec
 
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
+_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa"})
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
@@ -15,7 +16,9 @@ def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[
     """Inputs of projections that need them in the backward pass."""
     attention = full or int8 or bool(names & _ATTENTION_INPUT)
     mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
-    return (attention + mlp) * width * spec.hidden_size
+    latent = latent_attention.of_spec(spec)
+    behind_norms = latent_attention.input_bytes(latent, width, names, every=full or int8) if latent else 0
+    return (attention + mlp) * width * spec.hidden_size + behind_norms
 
 
 def held_by_int8(spec: ModelSpec) -> int:

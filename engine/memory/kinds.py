@@ -27,11 +27,12 @@ def _of_kind(spec: ModelSpec, group: LayerGroup) -> ModelSpec:
     outputs = {name: n_out for name, _, n_out in group.linear}
     inner = next((n_in for name, n_in, _ in group.linear if name == "down_proj"), spec.intermediate_size)
     head_dim = outputs.get("q_proj", spec.sizes.query_width) // spec.num_attention_heads
+    key_heads = outputs["k_proj"] // max(1, head_dim) if "k_proj" in outputs else 0
     sparse = bool(group.stacked)
     return replace(
         spec,
         head_dim=head_dim,
-        num_key_value_heads=outputs.get("k_proj", 0) // max(1, head_dim),
+        num_key_value_heads=spec.num_key_value_heads if spec.traits.latent else key_heads,
         intermediate_size=spec.intermediate_size if sparse else inner,
         num_experts=spec.num_experts if sparse else 0,
         shared_intermediate_size=spec.shared_intermediate_size if sparse else 0,

@@ -134,7 +134,7 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
         config |= {"num_experts": count, "num_local_experts": count, "num_experts_per_tok": active}
         config["moe_intermediate_size"] = config["intermediate_size"]
     more: dict[str, Any] = row.get("more", {})
-    return config | more
+    return config | {key: None if value == "null" else value for key, value in more.items()}
 
 
 def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:

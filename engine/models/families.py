@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma, layouts_hybrid
+from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_latent
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 
@@ -73,6 +73,10 @@ class Family:
     """Keys that change the arithmetic and that the row takes into account; `name_*` stands for all that begin so."""
     mixes_experts: bool = False
     """Whether there may be experts."""
+    shares_in_fp32: bool = False
+    """Whether the router gives experts' shares in fp32, so that their outputs are weighted in it."""
+    shared_expert_last: bool = False
+    """Whether the expert that every token meets runs after the others, so that its backward pass comes first."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
     refused: str = ""
@@ -118,6 +122,8 @@ class Family:
     """Whether embeddings and the output of each part are multiplied before they join the residual stream (Granite)."""
     soft_caps: bool = False
     """Whether logits and attention scores pass a soft cap."""
+    latent: bool = False
+    """Whether keys and values of all heads come out of one narrow vector."""
     overflows_fp16: bool = False
     """Whether activations leave the range of fp16."""
     kernels: LigerKernels | None = None
@@ -183,7 +189,7 @@ _OLMO2 = Family(
     norm_after_mlp=True,
     kernels=_OLMO_KERNELS,
 )
-_MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
+_MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True, shares_in_fp32=True)
 _LINEAR = Family(
     name="qwen3_next",
     layout=layouts_hybrid.qwen_linear,
@@ -199,9 +205,12 @@ _STATES = Family(
 )
 _LATENT = Family(
     name="deepseek_v3",
-    layout=layouts_hybrid.latent,
+    layout=layouts_latent.with_experts,
+    latent=True,
+    shares_in_fp32=True,
+    shared_expert_last=True,
+    reads=frozenset({"kv_lora_rank", "first_k_dense_replace", "n_shared_experts"}),
     mixes_experts=True,
-    refused="the memory of its latent attention was not worked out",
 )
 _OLD = "its modules have names and biases that this trainer does not know"
 
@@ -325,6 +334,8 @@ _ROWS = (
         layout=layouts.dense_first,
         reads=frozenset({"first_k_dense_replace", "n_shared_experts", "use_qk_norm"}),
         mixes_experts=True,
+        shares_in_fp32=True,
+        shared_expert_last=True,
     ),
     Family(
         name="laguna",
@@ -347,7 +358,14 @@ _ROWS = (
         refused="packed attention has no attention sinks",
     ),
     _MIXTRAL,
-    replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
+    replace(
+        _MIXTRAL,
+        name="olmoe",
+        reads_attention_bias=True,
+        output_bias=True,
+        query_key_norm="width",
+        shares_in_fp32=False,
+    ),
     replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
     replace(
         _MIXTRAL,
@@ -356,6 +374,7 @@ _ROWS = (
         reads_attention_bias=True,
         layout=layouts.routed,
         output_bias=True,
+        shares_in_fp32=False,
         biased_norms=True,
     ),
     Family(
@@ -373,9 +392,20 @@ _ROWS = (
     ),
     _STATES,
     replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_hybrid.nemotron_h),
-    replace(_LATENT, name="deepseek_v2"),
+    replace(_LATENT, name="deepseek_v2", reads_mlp_bias=True, checked=True),
     _LATENT,
-    replace(_LATENT, name="glm4_moe_lite"),
+    replace(_LATENT, name="glm4_moe_lite", checked=True),
+    replace(_LATENT, name="mistral4", shares_in_fp32=False),
+    replace(
+        _LATENT,
+        name="minicpm3",
+        checked=True,
+        layout=layouts_latent.dense,
+        mixes_experts=False,
+        tied_by_default=True,
+        reads_mlp_bias=True,
+        scales_stream=True,
+    ),
     *(
         Family(name=name, refused=_OLD)
         for name in ("opt", "gpt_neox", "phi", "starcoder2", "gpt2", "gptj", "gpt_neo", "falcon")

@@ -72,7 +72,7 @@ def read_directory(directory: Path, *, name: str, source: str, simulated: bool =
     where = sanitize(str(config_path), single_line=True)
     config = read_config(config_path)
     spec = spec_from_config(config, name, where, source=source, path=path, simulated=simulated)
-    counted = count_parameters(directory)
+    counted = count_parameters(directory, spec.num_hidden_layers)
     if counted is None:
         return spec
     parameters = counted.parameters

@@ -7,6 +7,7 @@ format: 8 bytes of little-endian length, then JSON.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MAX_HEADER_BYTES = 100 * 1024**2
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _KNOWN = _FLOATS | {"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+_LAYER = re.compile(r"\bmodel\.layers\.(\d{1,6})\.")
 _NOT_TEXT = ("vision", "visual", "multi_modal_projector", "audio", "rotary_emb", "attention.bias")
 
 
@@ -33,14 +35,18 @@ class Counted:
     has_output_head: bool
 
 
-def count_parameters(directory: Path) -> Counted | None:
-    """Sum over all *.safetensors in `directory`; None when there are none. EngineError for a damaged file."""
+def count_parameters(directory: Path, layers: int) -> Counted | None:
+    """Sum over all *.safetensors in `directory`; None when there are none. EngineError for a damaged file.
+
+    Layers behind the `layers` of the text model are left out: what predicts several tokens at once (DeepSeek V3,
+    GLM-4.7-Flash) is in the files, and transformers does not load it.
+    """
     files = sorted(directory.glob("*.safetensors"))
     sizes: Counter[str] = Counter()
     head = False
     for file in files:
         for name, tensor in read_header(file).items():
-            if name == "__metadata__" or any(part in name for part in _NOT_TEXT):
+            if name == "__metadata__" or any(part in name for part in _NOT_TEXT) or _is_behind(name, layers):
                 continue
             dtype, shape = _tensor(tensor, file)
             sizes[dtype] += prod(shape)
@@ -49,6 +55,11 @@ def count_parameters(directory: Path) -> Counted | None:
         return None
     common = sizes.most_common(1)[0][0]
     return Counted(sum(sizes.values()), _DTYPES.get(common, common.lower()), head)
+
+
+def _is_behind(name: str, layers: int) -> bool:
+    found = _LAYER.search(name)
+    return found is not None and int(found[1]) >= layers
 
 
 def read_header(file: Path) -> dict[str, Any]:

@@ -24,7 +24,14 @@ from engine.modeling import forward
 from engine.modeling.adapters import base_of
 from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
-from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
+from engine.oracle.build import (
+    build_model,
+    config_of_spec,
+    dense_first,
+    settings_for,
+    transformers_config,
+    with_layers,
+)
 from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
 from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH, int8_operators
 from engine.oracle.meta import as_on_cuda
@@ -88,7 +95,8 @@ def simulate(
     # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
     # So are the temporaries of an optimizer that is not fused, once its portions are full.
     whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
-    depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every, 4 if shape.offload_inputs else 2)
+    least = max(4 if shape.offload_inputs else 2, dense_first(model_config) + 1)
+    depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every, least)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
 

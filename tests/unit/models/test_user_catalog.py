@@ -69,7 +69,7 @@ def test_a_family_comes_with_its_experts_and_an_unknown_one_with_those_there_are
     assert {row["family"] for row in rows("--family", "qwen3")} == {"qwen3", "qwen3_moe"}
     assert {row["family"] for row in rows("--family", "qwen3_moe")} == {"qwen3_moe"}
     assert {row["family"] for row in rows("--family", "Gemma3")} == {"gemma3_text"}
-    assert "families are gemma2, gemma3, " in run("list", "--family", "nope").stderr
+    assert "families are deepseek_v2, gemma2, gemma3, " in run("list", "--family", "nope").stderr
 
 
 def test_the_list_fits_80_columns_and_json_says_all(tmp_path: Path) -> None:

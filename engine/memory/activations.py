@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, latent_attention, outliers, resident, transients
+from engine.memory import device, experts, latent_attention, outliers, resident, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
-from engine.memory.kinds import kinds_of, side_width
+from engine.memory.kinds import head_norm, kinds_of, side_width
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
 from engine.models.families import LigerKernels
@@ -55,6 +55,8 @@ class LayerCost:
     """`saved` of the layers on average, where they are of several kinds; 0 = all alike."""
     shared: int = 0
     """Of `saved`, what is one tensor with what a checkpointed layer keeps."""
+    kinds: tuple[tuple[ModelSpec, LayerCost], ...] = ()
+    """A model and the cost of each kind of layer, where they are of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ def _side_bytes(layer: _Layer) -> int:
 def _attention_bytes(layer: _Layer) -> int:
     spec, output_needed = layer.spec, layer.needs_input("o_proj")
     size = attention_bytes(spec, layer.width, layer.kernel, output_needed) + _gated_output_bytes(layer)
-    heads_first = spec.fused_projections or latent_attention.is_heads_first(spec)
+    heads_first = spec.traits.heads_first and not latent_attention.is_narrow(spec)
     if layer.one_row and layer.kernel == "varlen" and heads_first and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         size += layer.width * spec.sizes.query_width
@@ -237,10 +239,10 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
     `device.attention_kernel`."""
     if len(spec.layer_groups) < 2:
         return _layer_cost(_layer_of(spec, shape, kernel))
-    costs = [(count, _layer_cost(_layer_of(kind, shape, kernel))) for count, kind in kinds_of(spec)]
-    widest = max((cost for _, cost in costs), key=lambda cost: cost.saved + cost.again_transient)
-    saved = sum(count * cost.saved for count, cost in costs)
-    return replace(widest, mean_saved=saved // spec.num_hidden_layers)
+    kinds = tuple((kind, _layer_cost(_layer_of(kind, shape, kernel))) for _, kind in kinds_of(spec))
+    widest = max((cost for _, cost in kinds), key=lambda cost: cost.saved + cost.again_transient)
+    saved = sum(count * cost.saved for (count, _), (_, cost) in zip(kinds_of(spec), kinds, strict=True))
+    return replace(widest, mean_saved=saved // spec.num_hidden_layers, kinds=kinds)
 
 
 def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
@@ -329,7 +331,13 @@ def host_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 def one_layer_bytes(
     spec: ModelSpec, shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *, recomputed: bool
 ) -> int:
-    """One layer's scratch in the backward pass, with its activations where they are `recomputed`."""
+    """One layer's scratch in the backward pass, with its activations where they are `recomputed`; of the costliest
+    kind."""
+    if cost.kinds:
+        dequantized = {kind: device.dequantize_bytes(kind, shape) if matrix_bytes else 0 for kind, _ in cost.kinds}
+        return max(
+            one_layer_bytes(kind, shape, each, dequantized[kind], recomputed=recomputed) for kind, each in cost.kinds
+        )
     tokens, length = shape.micro_batch * shape.max_length, shape.max_length
     beside = cost.again_beside_matrix if recomputed else cost.beside_matrix
     scratch = max(
@@ -364,6 +372,9 @@ def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | No
     count, hidden = spec.traits.norms_per_layer, spec.hidden_size
     if fused is not None:
         return count * (width * hidden + 4) + _head_norm_bytes(spec, width)
+    if spec.traits.biased_norms:
+        # One operator, which keeps its input as it came.
+        return count * (width * hidden + 8) + _head_norm_bytes(spec, width)
     # A trained norm keeps what it multiplies its weight with.
     normed = (4 if spec.traits.norm_product_fp32 else width) if full else 0
     size = count * ((4 + normed) * hidden + 4)
@@ -374,9 +385,10 @@ def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
     """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in families without them."""
     if latent := latent_attention.of_spec(spec):
         return latent_attention.norm_bytes(latent, width)
-    if not spec.traits.query_key_norm:
+    norm = head_norm(spec)
+    if not norm:
         return 0
-    heads = 2 if spec.traits.query_key_norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
+    heads = 2 if norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
     return width * (spec.sizes.query_width + spec.sizes.key_width) + 4 * heads
 
 

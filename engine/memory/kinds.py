@@ -17,6 +17,14 @@ def side_width(spec: ModelSpec) -> int:
     return spec.sizes.linear_shapes.get("per_layer_input_gate", (0, 0))[1]
 
 
+def head_norm(spec: ModelSpec) -> str:
+    """Norms of queries and keys, as `Family.query_key_norm`; where a configuration decides, small weights tell."""
+    if not spec.traits.optional_head_norms:
+        return spec.traits.query_key_norm
+    group = spec.sizes.groups[0]
+    return "head" if group.small - group.biases > spec.traits.norms_per_layer * spec.hidden_size else ""
+
+
 @lru_cache(maxsize=256)
 def kinds_of(spec: ModelSpec) -> tuple[tuple[int, ModelSpec], ...]:
     """How many layers there are of each kind, and a model of that kind alone."""

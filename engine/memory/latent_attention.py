@@ -8,6 +8,8 @@ runs (`engine.modeling.attention_kernels`). Held against the oracle's simulated 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from engine.models.layouts_latent import Latent, latent_of
 from engine.models.spec import ModelSpec
 
@@ -15,15 +17,16 @@ _ONE_CALL = ("varlen", "packed", "flex")
 """Kernels that take all documents at once: their output is the output layer's input itself."""
 
 
+@lru_cache(maxsize=1024)
 def of_spec(spec: ModelSpec) -> Latent | None:
     """The widths of a model's latent attention; None for a model with another attention."""
     return latent_of(spec.sizes.linear_shapes) if spec.traits.latent else None
 
 
-def is_heads_first(spec: ModelSpec) -> bool:
-    """Whether a kernel's output lies in memory as its queries do, heads first; a narrow one is copied rows first."""
+def is_narrow(spec: ModelSpec) -> bool:
+    """Whether value heads are narrower than the others, so that a kernel's output is copied, rows first in memory."""
     latent = of_spec(spec)
-    return latent is not None and latent.value == latent.query
+    return latent is not None and latent.value < latent.query
 
 
 def kept_bytes(latent: Latent, heads: int, width: int, kernel: str, *, output_needed: bool) -> int:

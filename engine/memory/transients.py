@@ -98,7 +98,7 @@ def _feed_forward(layer: Backward, again: bool) -> int:
     spec, width, inner = layer.spec, layer.width, layer.spec.intermediate_size
     if spec.num_experts:
         # Gradients of all experts' outputs and inputs, and their sum by token; of weighted outputs in fp32, their cast.
-        weighted = 14 if spec.traits.shares_in_fp32 and width == 2 else 3 * width
+        weighted = 14 if layer.dtype in spec.traits.fp32_shares else 3 * width
         return spec.num_experts_per_token * max(weighted * spec.hidden_size, 2 * width * inner) - layer.shared
     gradients = _fused_feed_forward(layer, again) if _fused_gate(layer) else _plain_feed_forward(layer)
     # int8 layers look for outliers in an fp16 copy.

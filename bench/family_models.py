@@ -59,6 +59,7 @@ _LATENT: Options = {
     "qk_nope_head_dim": 16,
     "qk_rope_head_dim": 16,
     "v_head_dim": 16,
+    "head_dim": 16,
     "num_key_value_heads": 4,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
@@ -231,8 +232,11 @@ def _fitted(options: Options) -> Options:
     repeated = {
         key: (value * layers)[:layers]
         for key, value in options.items()
-        if key in ("layer_types", "no_rope_layers", "mlp_layer_types", "layers_block_type") and value
+        if key in ("layer_types", "no_rope_layers", "layers_block_type") and value
     }
+    if kinds := options.get("mlp_layer_types"):
+        # Dense layers come first, and not again.
+        repeated["mlp_layer_types"] = (kinds + kinds[-1:] * layers)[:layers]
     more = {"vocab_size_per_layer_input": options["vocab_size"]} if "vocab_size_per_layer_input" in options else {}
     return {**options, **repeated, **more, **_turned(options)}
 

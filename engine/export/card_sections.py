@@ -40,6 +40,15 @@ tokenizer = AutoTokenizer.from_pretrained(path)
 model = {loader}.from_pretrained(base, dtype="auto")
 model = PeftModel.from_pretrained(model, path)"""
 
+_NAMES_CODE = """
+from peft.utils import transformers_weight_conversion as conversion
+
+# PEFT renames parts of this architecture while it loads adapters. The names in this one are the model's own already.
+conversion.convert_peft_config_for_transformers = lambda *_, **__: None
+conversion.convert_peft_adapter_state_dict_for_transformers = (
+    lambda model, peft_config, adapter_state_dict, adapter_name="default": adapter_state_dict
+)
+"""
 
 _SCALES_CODE = """
 from dataclasses import replace
@@ -96,6 +105,8 @@ def usage(facts: Facts) -> str:
     if facts.kind == "adapter":
         base = repr(facts.base) if facts.base_on_hub else f"{facts.base!r}  # directory of the base model"
         code = _ADAPTER_HEAD.format(base=base, loader=facts.loader) + rest
+        if facts.parity is not None and facts.parity.misplaced:
+            code = code.replace("\npath = ", f"{_NAMES_CODE}\npath = ", 1)
         if facts.parity is not None and facts.parity.stops:
             stops = list(facts.parity.stops)
             code = code.replace("max_new_tokens=128", f"max_new_tokens=128, eos_token_id={stops}")

@@ -28,7 +28,7 @@ from engine.files import write_json_atomic
 from engine.hardware.memory import system_memory
 from engine.inference import answers as generation
 from engine.inference.run import OpenedRun, load_adapter, load_full
-from engine.modeling import load
+from engine.modeling import adapter_files, load
 from engine.modeling.wrappers import copy_processor
 from engine.runs.job import Job, Warn
 from engine.text import format_bytes
@@ -217,6 +217,28 @@ def _compare(
     return seen, replace(made, tolerance=parity.allowed(dtype, effect), adapter_effect=shown)
 
 
+def _put_on_by_peft(trained: OpenedRun, folder: Path) -> tuple[Any, int]:
+    """A fresh base with the adapter in `folder`, and how many of its tensors PEFT alone would put elsewhere."""
+    from peft import PeftModel
+
+    def fresh() -> Any:
+        # What a fall-back at loading has to say was said at the first loading.
+        return load_unmerged(trained, lambda code, message: None)
+
+    file = folder / _ADAPTER_FILES[0]
+    try:
+        again = PeftModel.from_pretrained(fresh(), str(folder)).eval()
+        off = len(adapter_files.misplaced(again, file))
+    except (ValueError, RuntimeError):
+        again, off = None, adapter_files.tensors_in(file)
+    if again is None or off:
+        del again
+        gc.collect()
+        with adapter_files.names_as_they_are():
+            again = PeftModel.from_pretrained(fresh(), str(folder)).eval()
+    return again, off
+
+
 def compare_adapter(
     job: Job,
     trained: OpenedRun,
@@ -226,11 +248,10 @@ def compare_adapter(
     reference: Reference | None,
     merged: Look | None,
 ) -> FormatReport:
-    """The report's entry of the adapter in `folder`, put on a fresh base by PEFT alone as its card says.
+    """The report's entry of the adapter in `folder`, put on a fresh base by PEFT as its card says.
 
     Without `reference` (no merged model is wanted) it is made here. Raises EngineError(MODEL).
     """
-    from peft import PeftModel
     from transformers import AutoTokenizer
 
     trained = in_dtype(trained, dtype)
@@ -239,9 +260,14 @@ def compare_adapter(
     if reference is None:
         _, reference = _trained_model(job, trained, tokenizer, texts)
         gc.collect()
-    # What a fall-back at loading has to say was said at the first loading.
-    base = load_unmerged(trained, lambda code, message: None)
-    again = PeftModel.from_pretrained(base, str(folder)).eval()
+    again, misplaced = _put_on_by_peft(trained, folder)
+    if misplaced:
+        job.warn(
+            "adapter_names",
+            f"PEFT alone does not find the place of {misplaced} tensors of this adapter, as it renames parts of such a"
+            " model: the merged model is right, and so is the adapter with the lines that its card has",
+        )
+    base = again.get_base_model()
     own = base.generation_config.eos_token_id
     known = texts.last_trained <= set(own if isinstance(own, list) else [own])
     # Where answers end stands in a model's files, never in an adapter's: its card has to say it.
@@ -252,7 +278,7 @@ def compare_adapter(
     # PEFT computes a 16-bit adapter in fp32 unless told otherwise: in deep models that is no small difference.
     effect = parity.distance(reference.base, reference.tuned) if reference.base is not None else None
     stops = None if known else tuple(reference.stops)
-    made = replace(made, tolerance=parity.allowed(dtype, effect), stops=stops)
+    made = replace(made, tolerance=parity.allowed(dtype, effect), stops=stops, misplaced=misplaced or None)
     if not known:
         job.warn("adapter_stops", "the base model does not stop where the adapter ends answers: its card says how")
     problems = too_far(made) + lost(made)

@@ -84,6 +84,8 @@ def _details(report: ExportReport, made: FormatReport) -> str:
     ]
     if made.reloaded_max_abs_diff is not None:
         lines.append(f"  loaded again it differs from what was saved by {made.reloaded_max_abs_diff:.2g}")
+    if made.misplaced is not None:
+        lines.append(f"  PEFT alone misplaces {made.misplaced} of its tensors: its card says how it is loaded")
     if made.largest_weight_error is not None:
         lines.append(f"  no tensor is off by more than {_percent(made.largest_weight_error)} of its size")
     lines.append(f"  stored as {', '.join(f'{name} ({count:,} values)' for name, count in made.stored.items())}")

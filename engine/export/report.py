@@ -64,6 +64,8 @@ class FormatReport:
     adapter_effect: Mapping[str, Any] | None = None
     stops: tuple[int, ...] | None = None
     """Tokens to stop at that an adapter's files do not name by themselves."""
+    misplaced: int | None = None
+    """Tensors of an adapter that PEFT alone does not put in their place."""
     reloaded_max_abs_diff: float | None = None
     calibration_rows: int | None = None
     fixed_layers: int | None = None
@@ -214,6 +216,7 @@ def format_of(found: Table) -> FormatReport:
         perplexity_factor=number_in(found, "perplexity_factor"),
         adapter_effect=table_in(found, "adapter_effect") or None,
         stops=tuple(stops) if isinstance(stops, list) else None,
+        misplaced=whole_in(found, "misplaced"),
         reloaded_max_abs_diff=number_in(found, "reloaded_max_abs_diff"),
         calibration_rows=whole_in(found, "calibration_rows"),
         fixed_layers=whole_in(found, "fixed_layers"),

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, linear_attention, norms, outliers, resident, transients
+from engine.memory import device, experts, latent_attention, linear_attention, norms, outliers, resident, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
-from engine.memory.kinds import kinds_of, side_width
+from engine.memory.kinds import head_norm, kinds_of, side_width
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
 from engine.models.families import LigerKernels
@@ -55,6 +55,8 @@ class LayerCost:
     """`saved` of the layers on average, where they are of several kinds; 0 = all alike."""
     shared: int = 0
     """Of `saved`, what is one tensor with what a checkpointed layer keeps."""
+    kinds: tuple[tuple[ModelSpec, LayerCost], ...] = ()
+    """A model and the cost of each kind of layer, where they are of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,12 @@ class _Layer:
             return ()
         found = targeted_shapes(self.spec, self.targets)
         return tuple((resident.ROLES.get(name, name), n_in, n_out) for name, n_in, n_out in found)
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Whether automatic casting keeps a 16-bit copy of each trained layer's input: fp32 adapters on plain layers
+        widen theirs first, those on quantized ones take it as it is."""
+        return self.dtype == "fp16" and (self.full or not self.quantized)
 
     def needs_input(self, name: str) -> bool:
         """Whether the input of this linear layer is kept for its own sake.
@@ -172,8 +180,9 @@ def _attention_bytes(layer: _Layer) -> int:
             layer.rule, layer.dtype, output_needed=needed, full=layer.full, one_row=layer.one_row
         )
     spec, output_needed = layer.spec, layer.needs_input("o_proj")
-    size = attention_bytes(spec, layer.width, layer.kernel, output_needed)
-    if layer.one_row and layer.kernel == "varlen" and spec.fused_projections and output_needed:
+    size = attention_bytes(spec, layer.width, layer.kernel, output_needed) + _gated_output_bytes(layer)
+    heads_first = spec.traits.heads_first and not latent_attention.is_narrow(spec)
+    if layer.one_row and layer.kernel == "varlen" and heads_first and output_needed:
         # Rotated queries are heads first in memory, the kernel's output too: its reshaped copy is kept beside it.
         size += layer.width * spec.sizes.query_width
     if spec.traits.gates_attention:
@@ -182,11 +191,21 @@ def _attention_bytes(layer: _Layer) -> int:
     return size
 
 
+def _gated_output_bytes(layer: _Layer) -> int:
+    """Attention whose output is multiplied by a gate (Laguna): the gate, before it in fp32, and the product."""
+    gate = layer.spec.sizes.linear_shapes.get("g_proj", (0, 0))[1]
+    product = layer.spec.sizes.query_width if gate and layer.needs_input("o_proj") else 0
+    return (4 + layer.width) * gate + layer.width * product
+
+
 def _mlp_bytes(layer: _Layer) -> int:
-    # Autocast keeps the product as the output layer's own copy, which counts among the inputs.
-    product_needed = layer.dtype != "fp16" and layer.needs_input("down_proj")
     fused_gate = layer.fused is not None and bool(layer.fused.gate)
-    return mlp_bytes(layer.spec, layer.width, product_needed, layer.full, fused_gate)
+    return mlp_bytes(layer.spec, layer.width, _product_needed(layer), layer.full, fused_gate)
+
+
+def _product_needed(layer: _Layer) -> bool:
+    """Whether the feed-forward output's input is kept as such; autocast keeps a copy, which counts among the inputs."""
+    return not layer.copies_inputs and layer.needs_input("down_proj")
 
 
 def _adapter_bytes(layer: _Layer) -> int:
@@ -194,8 +213,7 @@ def _adapter_bytes(layer: _Layer) -> int:
     spec, width, adapters = layer.spec, layer.width, layer.adapters
     names = set() if layer.dropout else {name for name, _, _ in adapters}
     size = input_bytes(spec, width, layer.full, layer.int8, names)
-    if layer.dtype == "fp16":
-        # Autocast casts the input of every trained linear separately and keeps each copy.
+    if layer.copies_inputs:
         size = copied_inputs(spec, adapters, layer.full)
     size += width * layer.r * len(adapters)
     if layer.decomposed:
@@ -221,6 +239,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
     return transients.Backward(
         spec,
         dtype=layer.dtype,
+        copied=layer.copies_inputs,
         kernel=layer.kernel,
         kept_mlp=mlp,
         product=product,
@@ -230,18 +249,21 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         on_gpu=layer.on_gpu,
         fused=layer.fused,
         joined=layer.joined and "down_proj" in adapted,
+        shared=shared_expert_bytes(spec, width, _product_needed(layer)) if spec.traits.shared_expert_last else 0,
     )
 
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
-    """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
+    """Cost of one layer of `spec` trained with `shape`, of the costliest kind; `kernel` as in
+    `device.attention_kernel`."""
     if linear_attention.has_delta_rule(spec):
         return _mixed_cost(spec, shape, kernel)
-    cost = _layer_cost(_layer_of(spec, shape, kernel))
     if len(spec.layer_groups) < 2:
-        return cost
-    saved = sum(count * _layer_cost(_layer_of(kind, shape, kernel)).saved for count, kind in kinds_of(spec))
-    return replace(cost, mean_saved=saved // spec.num_hidden_layers)
+        return _layer_cost(_layer_of(spec, shape, kernel))
+    kinds = tuple((kind, _layer_cost(_layer_of(kind, shape, kernel))) for _, kind in kinds_of(spec))
+    widest = max((cost for _, cost in kinds), key=lambda cost: cost.saved + cost.again_transient)
+    saved = sum(count * cost.saved for (count, _), (_, cost) in zip(kinds_of(spec), kinds, strict=True))
+    return replace(widest, mean_saved=saved // spec.num_hidden_layers, kinds=kinds)
 
 
 def _mixed_cost(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
@@ -343,7 +365,13 @@ def host_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 def one_layer_bytes(
     spec: ModelSpec, shape: TrainingShape, cost: LayerCost, matrix_bytes: int, *, recomputed: bool
 ) -> int:
-    """One layer's scratch in the backward pass, with its activations where they are `recomputed`."""
+    """One layer's scratch in the backward pass, with its activations where they are `recomputed`; of the costliest
+    kind."""
+    if cost.kinds:
+        dequantized = {kind: device.dequantize_bytes(kind, shape) if matrix_bytes else 0 for kind, _ in cost.kinds}
+        return max(
+            one_layer_bytes(kind, shape, each, dequantized[kind], recomputed=recomputed) for kind, each in cost.kinds
+        )
     tokens, length = shape.micro_batch * shape.max_length, shape.max_length
     beside = cost.again_beside_matrix if recomputed else cost.beside_matrix
     scratch = max(
@@ -387,14 +415,19 @@ def norm_bytes(spec: ModelSpec, width: int, full: bool, fused: LigerKernels | No
 
 def _head_norm_bytes(spec: ModelSpec, width: int) -> int:
     """Norms of queries and keys at `width` bytes a value, with a factor for each row; 0 in layers without them."""
-    if not spec.traits.query_key_norm or (len(spec.layer_groups) == 1 and spec.layer_groups[0].delta):
+    if latent := latent_attention.of_spec(spec):
+        return latent_attention.norm_bytes(latent, width)
+    norm = head_norm(spec)
+    if not norm or (len(spec.layer_groups) == 1 and spec.layer_groups[0].delta):
         return 0
-    heads = 2 if spec.traits.query_key_norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
+    heads = 2 if norm == "width" else spec.num_attention_heads + spec.num_key_value_heads
     return width * (spec.sizes.query_width + spec.sizes.key_width) + 4 * heads
 
 
 def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: bool) -> int:
     """Attention; `kernel` as in `device.attention_kernel`."""
+    if latent := latent_attention.of_spec(spec):
+        return latent_attention.kept_bytes(latent, spec.num_attention_heads, width, kernel, output_needed=output_needed)
     query, key = spec.sizes.query_width, spec.sizes.key_width
     size = width * (query + 2 * key)
     if kernel not in ("products", "capped"):
@@ -413,6 +446,8 @@ def attention_bytes(spec: ModelSpec, width: int, kernel: str, output_needed: boo
 
 def attention_output_bytes(spec: ModelSpec, width: int) -> int:
     """What kernels keep beside query, key and value: their output and the logarithm of each row's normalizer."""
+    if latent := latent_attention.of_spec(spec):
+        return latent_attention.output_bytes(latent, spec.num_attention_heads, width)
     return width * spec.sizes.query_width + 4 * spec.num_attention_heads
 
 
@@ -426,11 +461,16 @@ def mlp_bytes(spec: ModelSpec, width: int, product_needed: bool, full: bool, fus
         routed = (
             spec.num_experts_per_token * width * (inners * inner + outers * spec.hidden_size) + 8 * spec.num_experts
         )
-        # An expert that every token meets is a plain feed-forward part with plain operators, and may pass a gate.
+        # An expert that every token meets may pass a gate.
         routed += width * spec.hidden_size * ("shared_expert_gate" in spec.sizes.linear_shapes)
-        return routed + (3 + product_needed) * width * spec.shared_intermediate_size
+        return routed + shared_expert_bytes(spec, width, product_needed)
     parts = (2 if fused_gate else 3 if spec.gated_mlp else 1) + (1 if product_needed else 0)
     return parts * width * inner + _activation_bytes(spec, width, full)
+
+
+def shared_expert_bytes(spec: ModelSpec, width: int, product_needed: bool) -> int:
+    """The expert that every token meets: a plain feed-forward part with plain operators."""
+    return (3 + product_needed) * width * spec.shared_intermediate_size
 
 
 def _activation_bytes(spec: ModelSpec, width: int, full: bool) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import device, linear_attention
+from engine.memory import device, latent_attention, linear_attention
 from engine.memory.linear_attention import answer_state_bytes, attending_layers
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import compute_width, largest_matrix_bytes, states, tower_bytes, weight_bytes
@@ -109,8 +109,13 @@ _LOGIT_BYTES = 8
 
 
 def cache_bytes(spec: ModelSpec, tokens: int, width: int) -> int:
-    """Keys and values over all layers that attend: 2 · layers · key heads · head size · `width` bytes · tokens."""
-    return 2 * attending_layers(spec) * spec.sizes.key_width * width * tokens
+    """Keys and values over all layers that attend: 2 · layers · key heads · head size · `width` bytes · tokens.
+
+    Of latent attention the narrow vector that both come from, and the rotated part of keys.
+    """
+    latent = latent_attention.of_spec(spec)
+    features = latent.key_rank + latent.rotated if latent else 2 * spec.sizes.key_width
+    return attending_layers(spec) * features * width * tokens
 
 
 def answer_bytes(spec: ModelSpec, prompt_tokens: int, new_tokens: int, width: int) -> int:

@@ -5,10 +5,12 @@ Not here: what the parts between them keep (`activations.py`).
 
 from __future__ import annotations
 
+from engine.memory import latent_attention
 from engine.memory.linear_attention import INPUTS
 from engine.models.spec import ModelSpec
 
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}) | INPUTS
+_LATENT_INPUTS = frozenset({"q_a_proj", "kv_a_proj_with_mqa"})
+_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}) | INPUTS | _LATENT_INPUTS
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 
@@ -18,7 +20,9 @@ def input_bytes(spec: ModelSpec, width: int, full: bool, int8: bool, names: set[
     mlp = full or (int8 and not spec.num_experts) or bool(names & _MLP_INPUT)
     # One norm before both parts gives them one input.
     count = int(attention or mlp) if spec.traits.norms_per_layer == 1 else attention + mlp
-    return count * width * spec.hidden_size
+    latent = latent_attention.of_spec(spec)
+    behind_norms = latent_attention.input_bytes(latent, width, names, every=full or int8) if latent else 0
+    return count * width * spec.hidden_size + behind_norms
 
 
 def held_by_int8(spec: ModelSpec) -> int:

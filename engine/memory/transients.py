@@ -21,6 +21,8 @@ class Backward:
 
     spec: ModelSpec
     dtype: str
+    copied: bool
+    """Whether automatic casting keeps copies of trained layers' inputs."""
     kernel: str
     kept_mlp: int
     product: int
@@ -34,6 +36,8 @@ class Backward:
     """How Triton kernels are called in this family; None without them."""
     joined: bool
     """Whether the feed-forward output's adapter is formed together with it."""
+    shared: int = 0
+    """Bytes of the shared expert that are gone when the others run backward; 0 where it runs backward after them."""
 
     @property
     def width(self) -> int:
@@ -93,8 +97,9 @@ def _norm_after(layer: Backward) -> int:
 def _feed_forward(layer: Backward, again: bool) -> int:
     spec, width, inner = layer.spec, layer.width, layer.spec.intermediate_size
     if spec.num_experts:
-        # Gradients of all experts' outputs and inputs, and their sum by token.
-        return spec.num_experts_per_token * max(3 * width * spec.hidden_size, 2 * width * inner)
+        # Gradients of all experts' outputs and inputs, and their sum by token; of weighted outputs in fp32, their cast.
+        weighted = 14 if layer.dtype in spec.traits.fp32_shares else 3 * width
+        return spec.num_experts_per_token * max(weighted * spec.hidden_size, 2 * width * inner) - layer.shared
     gradients = _fused_feed_forward(layer, again) if _fused_gate(layer) else _plain_feed_forward(layer)
     # int8 layers look for outliers in an fp16 copy.
     beside = width * spec.hidden_size if layer.fused else 0
@@ -105,7 +110,7 @@ def _plain_feed_forward(layer: Backward) -> int:
     """Gradients of the product and of both its factors, when the product is gone; autocast keeps it as a copy."""
     inner = layer.spec.intermediate_size
     more = _ACTIVATION_HALVES.get(layer.spec.traits.activation, 0) * layer.width * inner // 2
-    return more + (5 * inner if layer.dtype == "fp16" else 3 * layer.width * inner - layer.product)
+    return more + (5 * inner if layer.copied else 3 * layer.width * inner - layer.product)
 
 
 def _fused_feed_forward(layer: Backward, again: bool) -> int:

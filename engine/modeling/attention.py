@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from engine.errors import EngineError, ExitCode
 from engine.modeling.attention_flex import Capped, capped_attention
-from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for
+from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for, widened
 from engine.modeling.attention_sinks import SinkAttention
 
 NAME = "tunedeck_packed"
@@ -60,7 +60,7 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each document.
 
-    `query` [B, H, S, D], `key` and `value` [B, KV, S, D], `s_aux` (sinks) [H] -> [B, S, H, D]. Without
+    `query` [B, H, S, D], `key` [B, KV, S, D], `value` [B, KV, S, V], `s_aux` (sinks) [H] -> [B, S, H, V]. Without
     `cu_seq_lens_q` each row is one document. Raises EngineError(MODEL) for sinks beside a soft cap.
     """
     if s_aux is not None and softcap is not None:
@@ -79,7 +79,8 @@ def packed_attention(
         query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
     scale = scaling or query.shape[-1] ** -0.5
     documents = Documents(cu_seq_lens_q, int(max_length_q or query.shape[2]), query.shape[0], query.shape[2])
-    kernel = kernel_for(query, key, documents, sliding_window) if softcap is None else None
+    narrow = value.shape[-1] < query.shape[-1]
+    kernel = kernel_for(query, key, documents, sliding_window, narrow_values=narrow) if softcap is None else None
     if kernel is not None:
         return fused_attention(query, key, value, Call(kernel, documents, scale, sliding_window), s_aux), None
     if softcap is not None and getattr(module, _BY_FLEX, False):
@@ -162,7 +163,7 @@ def _by_document(
 def _document(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Scores, sinks: torch.Tensor | None
 ) -> torch.Tensor:
-    """Causal attention of one document: [H, L, D], [KV, L, D], [KV, L, D], [H] -> [H, L, D]."""
+    """Causal attention of one document: [H, L, D], [KV, L, D], [KV, L, V], [H] -> [H, L, V]."""
     length = query.shape[1]
     short = not query.is_cuda and query.dtype == torch.bfloat16 and length <= SHORT_TOKENS
     if how.softcap:
@@ -176,9 +177,12 @@ def _document(
     if sinks is not None:
         found: torch.Tensor = SinkAttention.apply(query[None], key[None], value[None], sinks, mask, how.scale)
         return found[0]
+    width = value.shape[-1]
+    # With narrower values, torch would form the square of scores and keep it.
+    value = widened(value, query.shape[-1] - width)
     return F.scaled_dot_product_attention(
         query[None], key[None], value[None], attn_mask=mask, is_causal=mask is None, scale=how.scale, enable_gqa=True
-    )[0]
+    )[0, ..., :width]
 
 
 class ShortAttention(torch.autograd.Function):
@@ -197,11 +201,12 @@ class ShortAttention(torch.autograd.Function):
         bias: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        """[H, L, D], [KV, L, D], [KV, L, D], sinks [H], bias [L, L] -> [H, L, D]."""
+        """[H, L, D], [KV, L, D], [KV, L, V], sinks [H], bias [L, L] -> [H, L, V]."""
         ctx.save_for_backward(query, key, value, sinks)
         ctx.bias, ctx.scale = bias, scale
         _, probabilities = _probabilities(query, key, sinks, bias, scale)
-        return torch.bmm(probabilities[..., : bias.shape[1]], value).reshape(query.shape)
+        found = torch.bmm(probabilities[..., : bias.shape[1]], value)
+        return found.reshape(*query.shape[:-1], value.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -209,7 +214,7 @@ class ShortAttention(torch.autograd.Function):
         query, key, value, sinks = ctx.saved_tensors
         length = ctx.bias.shape[1]
         grouped, probabilities = _probabilities(query, key, sinks, ctx.bias, ctx.scale)
-        grad = grads[0].reshape(grouped.shape)
+        grad = grads[0].reshape(*grouped.shape[:-1], value.shape[-1])
         grad_value = torch.bmm(probabilities[..., :length].transpose(1, 2), grad)
         above = torch.bmm(grad, value.transpose(1, 2))
         above = above if sinks is None else F.pad(above, (0, 1))

@@ -3,8 +3,9 @@
 `flash` takes documents of any length by their offsets, and grouped heads as they are (Ampere and newer, 16-bit, heads
 up to 256). `cudnn` is the fastest where every row is one document, on Hopper and Blackwell. `efficient` is the
 memory-efficient kernel with offsets, for fp32, older cards and wider heads; its keys are repeated for every query head.
-None of them builds a square of scores, and none asks the card for a size. Not here: soft caps, processors, and which
-call belongs to which layer (`attention.py`).
+None of them builds a square of scores, and none asks the card for a size. Value heads may be narrower than the others
+(latent attention): `efficient` takes them so, `flash` with zeros beside them that nothing keeps. Not here: soft caps,
+processors, and which call belongs to which layer (`attention.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 
 from engine.modeling.attention_sinks import joined, share_left, sink_gradient
 
@@ -55,7 +57,9 @@ def capability(tensor: torch.Tensor) -> tuple[int, int] | None:
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else None
 
 
-def kernel_for(query: torch.Tensor, key: torch.Tensor, documents: Documents, window: int | None) -> Kernel | None:
+def kernel_for(
+    query: torch.Tensor, key: torch.Tensor, documents: Documents, window: int | None, *, narrow_values: bool = False
+) -> Kernel | None:
     """The kernel that takes these heads [B, H, S, D] on this card; None on a processor."""
     card = capability(query)
     if card is None:
@@ -64,7 +68,7 @@ def kernel_for(query: torch.Tensor, key: torch.Tensor, documents: Documents, win
     if card < (8, 0) or not sixteen_bit or width > FLASH_HEAD_DIM:
         return "efficient"
     whole = documents.one_a_row and (window is None or window >= documents.length)
-    if whole and width <= CUDNN_HEAD_DIM and width % 8 == 0 and has_cudnn(query, key):
+    if whole and not narrow_values and width <= CUDNN_HEAD_DIM and width % 8 == 0 and has_cudnn(query, key):
         return "cudnn"
     return "flash"
 
@@ -163,7 +167,7 @@ def before_attentions_backward(call: Callable[[], None]) -> Iterator[None]:
 
 
 class FusedAttention(torch.autograd.Function):
-    """Query [B, H, S, D], key and value [B, KV, S, D], sinks [H] or None -> [B, S, H, D], causal in each document."""
+    """Query and key [B, H, S, D], value [B, KV, S, V], sinks [H] or None -> [B, S, H, V], causal in each document."""
 
     @staticmethod
     def forward(
@@ -177,7 +181,7 @@ class FusedAttention(torch.autograd.Function):
         kept = _current.kept
         found = kept.take() if kept is not None else None
         if found is None:
-            found = _FORWARD[call.kernel](query, key, value, call)
+            found = _forward(query, key, value, call)
             found = found if sinks is None else _with_sinks(found, sinks.float(), call)
             if kept is not None:
                 kept.put(found)
@@ -196,7 +200,7 @@ class FusedAttention(torch.autograd.Function):
             normalizer = _by_token(found[1], call)
             of_sinks = sink_gradient(gradients[0].flatten(0, 1), out, normalizer, sinks.float()).to(sinks.dtype)
         return (
-            *_BACKWARD[ctx.call.kernel](gradients[0], query, key, value, tuple(found), ctx.call),
+            *_backward(gradients[0], (query, key, value), found, ctx.call),
             of_sinks,
             None,
         )
@@ -223,6 +227,31 @@ def _by_token(normalizer: torch.Tensor, call: Call) -> torch.Tensor:
     tokens = torch.arange(call.documents.rows * call.documents.length, device=offsets.device)
     owners = torch.bucketize(tokens, offsets[1:], right=True)
     return normalizer[owners, :, tokens - offsets[owners]]
+
+
+def _forward(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call) -> tuple[torch.Tensor, ...]:
+    missing = _missing(query, value, call)
+    out, *others = _FORWARD[call.kernel](query, key, widened(value, missing), call)
+    return (out[..., : value.shape[-1]].contiguous() if missing else out, *others)
+
+
+def _backward(
+    grad: torch.Tensor, parts: Sequence[torch.Tensor], found: Sequence[torch.Tensor], call: Call
+) -> tuple[torch.Tensor, ...]:
+    query, key, value = parts
+    grad, wide, out = (widened(each, _missing(query, value, call)) for each in (grad, value, found[0]))
+    gradients = _BACKWARD[call.kernel](grad, query, key, wide, (out, *found[1:]), call)
+    return (*gradients[:2], gradients[2][..., : value.shape[-1]])
+
+
+def _missing(query: torch.Tensor, value: torch.Tensor, call: Call) -> int:
+    """Features that a value head lacks where the kernel wants all heads of one width."""
+    return 0 if call.kernel == "efficient" else query.shape[-1] - value.shape[-1]
+
+
+def widened(heads: torch.Tensor, missing: int) -> torch.Tensor:
+    """`heads` with that many zeros behind each; the tensor itself where none are missing."""
+    return F.pad(heads, (0, missing)) if missing else heads
 
 
 def _rows_first(out: torch.Tensor, call: Call) -> torch.Tensor:

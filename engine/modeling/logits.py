@@ -41,6 +41,7 @@ _DIVISORS = dict.fromkeys(
         "granitemoehybrid",
         "granite4_vision_text",
         "granite_docling_text",
+        "minicpm3",
     ),
     "logits_scaling",
 )

@@ -170,7 +170,7 @@ def config_of(row: dict[str, Any]) -> dict[str, Any]:
     if "full_every" in row or "kind" in row:
         config["layer_types"] = _kinds(config["num_hidden_layers"], row.get("full_every", 0), row.get("kind", ""))
     more: dict[str, Any] = row.get("more", {})
-    return config | more
+    return config | {key: None if value == "null" else value for key, value in more.items()}
 
 
 def _kinds(layers: int, full_every: int, kind: str) -> list[str]:

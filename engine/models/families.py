@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_plain
+from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_latent, layouts_plain
 from engine.models.gguf_names import WRITTEN, Gguf
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
@@ -58,6 +58,10 @@ class Family:
     """Keys that change the arithmetic and that the row takes into account; `name_*` stands for all that begin so."""
     mixes_experts: bool = False
     """Whether there may be experts."""
+    fp32_shares: frozenset[str] = frozenset()
+    """Compute dtypes in which the router gives experts' shares in fp32, so that their outputs are weighted in it."""
+    shared_expert_last: bool = False
+    """Whether the expert that every token meets runs after the others, so that its backward pass comes first."""
     activation: str = ""
     """An activation that is not one of the usual ones and that the row counts."""
     misread: frozenset[str] = frozenset()
@@ -103,6 +107,10 @@ class Family:
     """Trained numbers of a layer that belong to no matrix, norm or bias: parameters of an activation."""
     query_key_norm: Literal["", "head", "width"] = ""
     """Norms of queries and keys: none, one over each head (a weight of head_dim), or one over all heads at once."""
+    optional_head_norms: bool = False
+    """Whether the configuration decides if there is one over each head."""
+    heads_first: bool = False
+    """Whether rotation puts queries together anew, heads first in memory: the rotated part of each, and the rest."""
     norm_product_fp32: bool = False
     """Whether a norm multiplies by its weight in fp32; else in the activations' dtype."""
     norm_after_mlp: bool = False
@@ -119,6 +127,8 @@ class Family:
     """Whether attention scores pass a soft cap."""
     caps_logits: bool = False
     """Whether logits pass one where the configuration does not say."""
+    latent: bool = False
+    """Whether keys and values of all heads come out of one narrow vector."""
     overflows_fp16: bool = False
     """Whether activations leave the range of fp16."""
     kernels: LigerKernels | None = None
@@ -182,7 +192,9 @@ _OLMO2 = Family(
     kernels=_OLMO_KERNELS,
 )
 _COHERE = Family(name="cohere", tied_by_default=True, norms_per_layer=1, output_bias=True, centers_norms=True)
-_MIXTRAL = Family(name="mixtral", reads_attention_bias=False, mixes_experts=True)
+_MIXTRAL = Family(
+    name="mixtral", reads_attention_bias=False, mixes_experts=True, fp32_shares=frozenset({"bf16", "fp16"})
+)
 _LINEAR = Family(
     name="qwen3_next",
     layout=layouts_hybrid.qwen_linear,
@@ -202,9 +214,13 @@ _STATES = Family(
 )
 _LATENT = Family(
     name="deepseek_v3",
-    layout=layouts_hybrid.latent,
+    layout=layouts_latent.with_experts,
+    latent=True,
+    heads_first=True,
+    fp32_shares=frozenset({"bf16"}),
+    shared_expert_last=True,
+    reads=frozenset({"kv_lora_rank", "first_k_dense_replace", "n_shared_experts"}),
     mixes_experts=True,
-    refused="the memory of its latent attention was not worked out",
 )
 _OLD = "its modules have names and biases that this trainer does not know"
 
@@ -307,6 +323,7 @@ _ROWS = (
         reads_attention_bias=False,
         checked=True,
         fused_projections=True,
+        heads_first=True,
         kernels=_PRE_NORM,
     ),
     Family(name="olmo", output_bias=True, bare_norms=True),
@@ -334,6 +351,7 @@ _ROWS = (
     # Neighbors are rotated, not halves.
     Family(
         name="glm4",
+        heads_first=True,
         fused_gate=True,
         attention_bias=True,
         norms_per_layer=4,
@@ -344,10 +362,15 @@ _ROWS = (
         name="glm4_moe",
         layout=layouts.dense_first,
         reads=frozenset({"first_k_dense_replace", "n_shared_experts", "use_qk_norm"}),
+        optional_head_norms=True,
+        heads_first=True,
         mixes_experts=True,
+        fp32_shares=frozenset({"bf16"}),
+        shared_expert_last=True,
     ),
     Family(
         name="laguna",
+        heads_first=True,
         layout=layouts.laguna,
         reads=frozenset({"shared_expert_intermediate_size", "num_attention_heads_per_layer"}),
         mixes_experts=True,
@@ -375,9 +398,16 @@ _ROWS = (
         refused="each expert takes every token in transformers' code of it, and experts stay in 16 bit",
     ),
     _MIXTRAL,
-    replace(_MIXTRAL, name="olmoe", reads_attention_bias=True, output_bias=True, query_key_norm="width"),
+    replace(
+        _MIXTRAL,
+        name="olmoe",
+        reads_attention_bias=True,
+        output_bias=True,
+        query_key_norm="width",
+        fp32_shares=frozenset(),
+    ),
     replace(_MIXTRAL, name="granitemoe", reads_attention_bias=True, output_bias=True, scales_stream=True),
-    replace(_MIXTRAL, name="minimax_m2", query_key_norm="width"),
+    replace(_MIXTRAL, name="minimax_m2", query_key_norm="width", heads_first=True),
     replace(
         _MIXTRAL,
         name="phimoe",
@@ -385,10 +415,17 @@ _ROWS = (
         reads_attention_bias=True,
         layout=layouts.routed,
         output_bias=True,
+        fp32_shares=frozenset(),
         biased_norms=True,
     ),
     Family(
-        name="nemotron", reads_mlp_bias=True, gated_mlp=False, output_bias=True, biased_norms=True, activation="relu2"
+        name="nemotron",
+        reads_mlp_bias=True,
+        gated_mlp=False,
+        output_bias=True,
+        biased_norms=True,
+        heads_first=True,
+        activation="relu2",
     ),
     # The attention gate lies in the same rows as the query; the linear attention layers keep their own norm.
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
@@ -402,9 +439,20 @@ _ROWS = (
     ),
     _STATES,
     replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_hybrid.nemotron_h),
-    replace(_LATENT, name="deepseek_v2"),
+    replace(_LATENT, name="deepseek_v2", reads_mlp_bias=True, checked=True, fp32_shares=_MIXTRAL.fp32_shares),
     _LATENT,
-    replace(_LATENT, name="glm4_moe_lite"),
+    replace(_LATENT, name="glm4_moe_lite", checked=True),
+    replace(_LATENT, name="mistral4", fp32_shares=frozenset()),
+    replace(
+        _LATENT,
+        name="minicpm3",
+        checked=True,
+        layout=layouts_latent.dense,
+        mixes_experts=False,
+        tied_by_default=True,
+        reads_mlp_bias=True,
+        scales_stream=True,
+    ),
     *(Family(name=name, refused=_OLD) for name in ("opt", "gpt_neox", "gpt2", "gptj", "gpt_neo", "falcon")),
 )
 

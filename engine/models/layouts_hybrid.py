@@ -1,4 +1,4 @@
-"""Layers of families that mix attention with linear attention, state spaces or short convolutions, or compress keys.
+"""Layers of families that mix attention with linear attention, state spaces or short convolutions.
 
 They are counted, so that a refusal can say how large the model is; none of them can be trained here. Keys and defaults
 are those of transformers' configuration classes. Not here: families of attention layers alone (`layouts.py`).
@@ -145,37 +145,6 @@ def _nemotron_experts(numbers: Numbers, hidden: int) -> LayerGroup:
     linear = (("up_proj", hidden, shared), ("down_proj", shared, hidden))
     met = min(count, experts_per_token(numbers)) * one + router
     return LayerGroup(1, linear, stacked=count * one + router, met=met, small=hidden)
-
-
-def latent(numbers: Numbers) -> Layout:
-    """DeepSeek V2 and V3, GLM-4.7-Flash: keys and values from a narrow one, dense layers before those with experts."""
-    hidden, inner = numbers.whole("hidden_size"), numbers.whole("moe_intermediate_size")
-    projections, norms = _latent_attention(numbers, hidden)
-    plain = LayerGroup(1, (*projections, *gated(hidden, numbers.whole("intermediate_size"))), small=2 * hidden + norms)
-    shared = inner * numbers.count("n_shared_experts", 1)
-    sparse = experts(numbers, plain._replace(linear=(*projections, *gated(hidden, shared))), inner)
-    first = {"deepseek_v2": 0, "deepseek_v3": 3}.get(str(numbers.text.get("model_type")), 1)
-    dense = numbers.count("first_k_dense_replace", first)
-    kinds = numbers.kinds(
-        "mlp_layer_types", numbers.layers, ["dense" if place < dense else "sparse" for place in range(numbers.layers)]
-    )
-    return _layout(numbers, [plain if kind == "dense" else sparse for kind in kinds], inner)
-
-
-def _latent_attention(numbers: Numbers, hidden: int) -> tuple[Linear, int]:
-    heads, rank = numbers.whole("num_attention_heads"), numbers.whole("kv_lora_rank")
-    rotated, plain = numbers.whole("qk_rope_head_dim"), numbers.whole("qk_nope_head_dim")
-    value, of_query = numbers.whole("v_head_dim"), numbers.optional("q_lora_rank")
-    query = heads * (plain + rotated)
-    first: Linear = (("q_proj", hidden, query),)
-    if of_query:
-        first = (("q_a_proj", hidden, of_query), ("q_b_proj", of_query, query))
-    others: Linear = (
-        ("kv_a_proj_with_mqa", hidden, rank + rotated),
-        ("kv_b_proj", rank, heads * (plain + value)),
-        ("o_proj", heads * value, hidden),
-    )
-    return (*first, *others), rank + (of_query or 0)
 
 
 def _layout(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int = 0) -> Layout:

@@ -10,13 +10,14 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.models.catalog import catalog_index
 from engine.models.config import read_config, spec_from_config
 from engine.models.safetensors import count_parameters
 from engine.models.spec import ModelSpec
-from engine.models.wrapper_rows import says_untied
+from engine.models.wrapper_rows import says_untied, text_part
 from engine.text import sanitize
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -63,6 +64,12 @@ def local_path(ref: str, base_dir: Path | None = None) -> Path:
     return path
 
 
+def _depth(config: dict[str, Any]) -> int | None:
+    """Layers of the text model as the configuration says; None where it does not by this name."""
+    found = text_part(config).get("num_hidden_layers")
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
 def read_directory(directory: Path, *, name: str, source: str, simulated: bool = False) -> ModelSpec:
     """Spec of a directory with config.json; parameters counted where safetensors files are there."""
     if not (directory / "config.json").is_file():
@@ -71,7 +78,8 @@ def read_directory(directory: Path, *, name: str, source: str, simulated: bool =
     config_path = directory / "config.json"
     path = str(directory.resolve())
     where = sanitize(str(config_path), single_line=True)
-    config, counted = read_config(config_path), count_parameters(directory)
+    config = read_config(config_path)
+    counted = count_parameters(directory, _depth(config))
     stored = counted.towers if counted else None
     spec = spec_from_config(config, name, where, source=source, path=path, simulated=simulated, stored_towers=stored)
     if counted is None:

@@ -7,6 +7,7 @@ format: 8 bytes of little-endian length, then JSON.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ MAX_HEADER_BYTES = 100 * 1024**2
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _KNOWN = _FLOATS | {"F8_E8M0", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+_LAYER = re.compile(r"\bmodel\.layers\.(\d{1,6})\.")
 _TOWERS = ("vision", "visual", "projector", "audio", "connector", "image_newline")
 _BUFFERS = ("rotary_emb", "attention.bias")
 _IN_NO_PRODUCT = ("embed", "position", "conv")
@@ -38,15 +40,19 @@ class Counted:
     """What is stored beside the text model."""
 
 
-def count_parameters(directory: Path) -> Counted | None:
-    """Sum over all *.safetensors in `directory`; None when there are none. EngineError for a damaged file."""
+def count_parameters(directory: Path, layers: int | None = None) -> Counted | None:
+    """Sum over all *.safetensors in `directory`; None when there are none. EngineError for a damaged file.
+
+    Layers behind the `layers` of the text model are left out: what predicts several tokens at once (DeepSeek V3,
+    GLM-4.7-Flash) is in the files, and transformers does not load it.
+    """
     files = sorted(directory.glob("*.safetensors"))
     sizes: Counter[str] = Counter()
     head = False
     towers: list[LayerGroup] = []
     for file in files:
         for name, tensor in read_header(file).items():
-            if name == "__metadata__" or any(part in name for part in _BUFFERS):
+            if name == "__metadata__" or any(part in name for part in _BUFFERS) or _is_behind(name, layers):
                 continue
             dtype, shape = _tensor(tensor, file)
             if any(part in name for part in _TOWERS):
@@ -69,6 +75,11 @@ def _of_tower(name: str, shape: list[int]) -> LayerGroup:
     ):
         return LayerGroup(1, (), stacked=prod(shape))
     return LayerGroup(1, (("stored", shape[1], shape[0]),))
+
+
+def _is_behind(name: str, layers: int | None) -> bool:
+    found = _LAYER.search(name) if layers is not None else None
+    return found is not None and int(found[1]) >= (layers or 0)
 
 
 def read_header(file: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from engine.memory.shape import TrainingShape, uses_kernels
 from engine.modeling import adapters, attention, checkpointing, fused_lora, liger, wrappers
 from engine.modeling.load import DTYPES
 from engine.models.spec import ModelSpec
+from engine.oracle.latent import latent_values
 from engine.oracle.quantized import quantize_linears
 from engine.profile.schema import Profile
 
@@ -69,7 +70,7 @@ def config_of_spec(spec: ModelSpec) -> dict[str, Any]:
             "num_experts_per_tok": spec.num_experts_per_token,
             "moe_intermediate_size": spec.intermediate_size,
         }
-    return values
+    return values | latent_values(spec)
 
 
 def with_layers(config: Any, layers: int) -> Any:
@@ -82,6 +83,15 @@ def with_layers(config: Any, layers: int) -> Any:
             setattr(text, key, (value * (-(-layers // before)))[:layers])
     text.num_hidden_layers = layers
     return found
+
+
+def dense_first(config: Any) -> int:
+    """How many layers come before the first one with experts; 0 where all have them, or none."""
+    text = config.get_text_config()
+    kinds = getattr(text, "mlp_layer_types", None)
+    if isinstance(kinds, list) and "sparse" in kinds:
+        return kinds.index("sparse")
+    return int(getattr(text, "first_k_dense_replace", None) or 0)
 
 
 def settings_for(spec: ModelSpec, shape: TrainingShape) -> Profile:

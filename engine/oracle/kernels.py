@@ -144,6 +144,13 @@ def efficient_gradients(
     return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), query.new_empty(0)
 
 
+def grouped_product(rows: torch.Tensor, matrices: torch.Tensor, offs: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    """Stands in for the operator, whose meta kernel takes bf16 alone; a GPU takes the other precisions too."""
+    stacked = matrices.dim() == len("EOI")
+    shape = (rows.shape[0],) if stacked else (offs.shape[0], rows.shape[0])
+    return rows.new_empty((*shape, matrices.shape[-1]))
+
+
 SCRATCH: dict[str, Scratch] = {
     "aten::_flash_attention_backward": varlen_backward,
     "aten::_efficient_attention_backward": efficient_backward,
@@ -155,6 +162,7 @@ SCRATCH: dict[str, Scratch] = {
 LATE_SCRATCH: dict[str, Scratch] = {"aten::_softmax_backward_data": softmax_backward}
 REPLACEMENTS: dict[str, Replacement] = {
     "aten::_efficient_attention_backward": efficient_gradients,
+    "aten::_grouped_mm": grouped_product,
     "aten::nonzero": nonzero,
     "bitsandbytes::int8_vectorwise_quant": int8_quantized,
 }

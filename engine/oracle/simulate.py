@@ -28,7 +28,14 @@ from engine.modeling import forward
 from engine.modeling.adapters import base_of
 from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
-from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
+from engine.oracle.build import (
+    build_model,
+    config_of_spec,
+    dense_first,
+    settings_for,
+    transformers_config,
+    with_layers,
+)
 from engine.oracle.extend import BACKWARD, extended, named_peaks, portion_bytes, trained_at_depth
 from engine.oracle.kernels import LATE_SCRATCH, REPLACEMENTS, SCRATCH, int8_operators
 from engine.oracle.meta import as_on_cuda
@@ -93,7 +100,8 @@ def simulate(
     # So are the temporaries of an optimizer that is not fused, once its portions are full.
     whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
     period = math.lcm(max(1, shape.checkpoint_every), _pattern(spec, model_config))
-    depths = (depth,) if whole else depths_for(depth, period, 4 if shape.offload_inputs else 2)
+    least = max(4 if shape.offload_inputs else 2, dense_first(model_config) + 1)
+    depths = (depth,) if whole else depths_for(depth, period, least)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
 

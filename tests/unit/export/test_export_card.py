@@ -213,6 +213,18 @@ def test_fixed_scales_and_ends_of_answers_are_in_the_code(tmp_path: Path) -> Non
     assert "compared with base + adapter in bf16" in adapter
 
 
+def test_an_adapter_that_peft_misplaces_comes_with_the_lines_that_put_it_right(tmp_path: Path) -> None:
+    usual = card_text(facts(tmp_path, kind="adapter", parity=PARITY))
+    assert "transformers_weight_conversion" not in usual
+    code = card_text(facts(tmp_path, kind="adapter", parity=PARITY | {"misplaced": 12})).split("```python")[1]
+    lines = code.split("```")[0].splitlines()
+    compile("\n".join(lines), "card", "exec")
+    patched = [number for number, line in enumerate(lines) if line.startswith("conversion.")]
+    loading = next(number for number, line in enumerate(lines) if "PeftModel.from_pretrained" in line)
+    assert len(patched) == 2
+    assert max(patched) < loading
+
+
 def test_a_model_of_plain_text_is_shown_with_plain_text(tmp_path: Path) -> None:
     text = card_text(dataclasses.replace(facts(tmp_path, parity=PARITY), chats=False))
     assert "apply_chat_template" not in text

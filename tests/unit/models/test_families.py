@@ -131,11 +131,17 @@ def built(name: str) -> Built:
 
 def build(name: str, options: dict[str, Any]) -> Built:
     torch = pytest.importorskip("torch")
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(name, **{**SIZES, **OPTIONS.get(name, {}), **options})
+    own = type(config).__name__.replace("Config", "ForCausalLM")
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        if type(config) in AutoModelForCausalLM._model_mapping:
+            model = AutoModelForCausalLM.from_config(config)
+        else:
+            # A text model that is published inside a wrapper alone.
+            model = getattr(transformers, own)(config)
     # Llama 4 does not know its decoder by this name.
     layers = getattr(model.get_decoder(), "layers", None) or model.model.layers
     modules = [
@@ -167,7 +173,7 @@ def told_by_transformers(name: str) -> dict[str, Any]:
         "tied_by_default": bool(fresh.tie_word_embeddings),
         "query_key_norm": {0: "", SIZES["head_dim"]: "head", 512: "head"}.get(of_query, "width"),
         "rotary_kinds": 2 if "sliding_attention" in rope else 1,
-        "scales_stream": hasattr(fresh, "residual_multiplier"),
+        "scales_stream": hasattr(fresh, "residual_multiplier") or hasattr(fresh, "scale_depth"),
         "soft_caps": getattr(fresh, "attn_logit_softcapping", None) is not None,
         "caps_logits": getattr(fresh, "final_logit_softcapping", None) is not None,
     }

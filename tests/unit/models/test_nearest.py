@@ -51,7 +51,7 @@ def test_a_maker_of_which_none_is_listed_gets_models_of_that_size() -> None:
 
 
 def test_without_a_maker_or_a_size_to_go_by_the_list_is_named() -> None:
-    assert answer("moonshotai/Kimi-K2-Instruct").hint == "see 'engine models list' for others"
+    assert answer("moonshotai/Kimi-Linear-Instruct").hint == "see 'engine models list' for others"
 
 
 def test_other_names_keep_the_way_to_fetch_them() -> None:

@@ -72,6 +72,13 @@ def test_a_stored_head_of_a_tied_model_is_not_counted_twice(tmp_path: Path) -> N
     assert resolve_model(str(tmp_path)).parameters == 320 * 64
 
 
+def test_layers_that_transformers_does_not_load_are_not_counted(tmp_path: Path) -> None:
+    """Those that predict several tokens at once lie behind the last one in the files."""
+    tensors = {"model.layers.1.a.weight": [10, 20], "model.layers.2.a.weight": [10, 20], "model.norm.weight": [5]}
+    write_model(tmp_path, LLAMA, tensors)
+    assert resolve_model(str(tmp_path)).parameters == 205
+
+
 def test_without_weights_the_numbers_are_computed(tmp_path: Path) -> None:
     spec = resolve_model(str(write_model(tmp_path, LLAMA)))
     assert spec.parameters is None

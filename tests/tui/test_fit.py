@@ -216,12 +216,16 @@ async def test_enter_shows_the_estimate_term_by_term(gpu_machine: Machine, place
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo")
-        await pilot.press("down", "enter")
+        await pilot.press("slash", *"llama-3.1-8b-ins")
+        await shows(pilot, "> Llama-3.1-8B-Instruct")
+        await pilot.press("enter", "enter")
         await shows(pilot, "predicted", "weights", "activations", "enter make a profile   esc back")
         await pilot.press("end")
         await shows(pilot, "checkpointing")
         await pilot.press("escape")
-        await shows(pilot, "> ")
+        await shows(pilot, "> Llama-3.1-8B-Instruct")
+        await pilot.press("escape")
+        await shows(pilot, "Qwen")
         await pilot.press("home", "enter", "enter")
         await until(pilot, lambda: app.current_mode == "profile")
 

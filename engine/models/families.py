@@ -442,7 +442,6 @@ _ROWS = (
     replace(_LATENT, name="deepseek_v2", reads_mlp_bias=True, checked=True, fp32_shares=_MIXTRAL.fp32_shares),
     _LATENT,
     replace(_LATENT, name="glm4_moe_lite", checked=True),
-    replace(_LATENT, name="mistral4", fp32_shares=frozenset()),
     replace(
         _LATENT,
         name="minicpm3",

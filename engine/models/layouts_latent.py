@@ -14,7 +14,7 @@ from engine.models.layers import LayerGroup, Layout, grouped
 from engine.models.layouts import Linear, experts, experts_per_token, gated
 from engine.models.numbers import Numbers
 
-DENSE_FIRST = {"deepseek_v2": 0, "deepseek_v3": 3, "mistral4": 0}
+DENSE_FIRST = {"deepseek_v2": 0, "deepseek_v3": 3}
 """Dense layers before those with experts where a configuration does not say; else one."""
 COMPRESSED = "kv_b_proj"
 """The linear layer that makes keys and values of all heads; no other attention has it."""
@@ -54,7 +54,7 @@ def latent_of(shapes: Mapping[str, tuple[int, int]]) -> Latent | None:
 
 
 def with_experts(numbers: Numbers) -> Layout:
-    """DeepSeek V2 and V3, GLM-4.7-Flash, Mistral Small 4: dense layers before those with experts and a shared one."""
+    """DeepSeek V2 and V3, GLM-4.7-Flash: dense layers before those with experts and a shared one."""
     hidden, inner = numbers.whole("hidden_size"), numbers.whole("moe_intermediate_size")
     linear, small, biases = _attention(numbers)
     wide = gated(hidden, numbers.whole("intermediate_size"))

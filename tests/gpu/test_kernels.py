@@ -73,6 +73,25 @@ def test_each_kernel_equals_plain_attention(kernel, dtype, heads, key_heads, wid
     assert max(shares(found, expected)) < (1e-5 if dtype == torch.float32 else 0.01)
 
 
+@pytest.mark.parametrize(("kernel", "dtype"), [("flash", torch.bfloat16), ("efficient", torch.float32)])
+def test_value_heads_may_be_narrower(kernel, dtype):
+    torch.manual_seed(0)
+    parts = [torch.randn(2, 512, 8, width, device="cuda").transpose(1, 2) for width in (192, 192, 128)]
+    offsets = torch.tensor(MANY, dtype=torch.int32, device="cuda")
+    call = Call(kernel, Documents(offsets, 399, 2, 512), 192**-0.5)
+    up = torch.randn(2, 512, 8, 128, device="cuda")
+
+    def outcome(function: Any, dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = [part.to(dtype).detach().requires_grad_() for part in parts]
+        out = function(*inputs)
+        return [out, *torch.autograd.grad(out, inputs, up.to(dtype))]
+
+    how = attention.Scores(192**-0.5, None, 0.0)
+    expected = outcome(lambda *inputs: attention._by_document(*inputs, offsets, how), torch.float32)
+    found = outcome(lambda *inputs: fused_attention(*inputs, call), dtype)
+    assert max(shares(found, expected)) < (1e-5 if dtype == torch.float32 else 0.01)
+
+
 def test_rows_of_one_document_take_cudnn_on_hopper():
     if torch.cuda.get_device_capability()[0] not in (9, 10) or torch.backends.cudnn.version() < 91501:
         pytest.skip("cuDNN's kernel is for Hopper and Blackwell, from 9.15.1 on")

@@ -131,17 +131,11 @@ def built(name: str) -> Built:
 
 def build(name: str, options: dict[str, Any]) -> Built:
     torch = pytest.importorskip("torch")
-    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(name, **{**SIZES, **OPTIONS.get(name, {}), **options})
-    own = type(config).__name__.replace("Config", "ForCausalLM")
     with torch.device("meta"):
-        if type(config) in AutoModelForCausalLM._model_mapping:
-            model = AutoModelForCausalLM.from_config(config)
-        else:
-            # A text model that is published inside a wrapper alone.
-            model = getattr(transformers, own)(config)
+        model = AutoModelForCausalLM.from_config(config)
     # Llama 4 does not know its decoder by this name.
     layers = getattr(model.get_decoder(), "layers", None) or model.model.layers
     modules = [

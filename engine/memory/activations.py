@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, outliers, resident, transients
+from engine.memory import experts, outliers, resident, short_convolution, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
-from engine.memory.kinds import kinds_of, side_width
+from engine.memory.kinds import kinds_of, mixer_of, role_of, side_width
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
 from engine.models.families import LigerKernels
@@ -94,7 +94,7 @@ class _Layer:
         if self.full:
             return ()
         found = targeted_shapes(self.spec, self.targets)
-        return tuple((resident.ROLES.get(name, name), n_in, n_out) for name, n_in, n_out in found)
+        return tuple((role_of(self.spec, name), n_in, n_out) for name, n_in, n_out in found)
 
     def needs_input(self, name: str) -> bool:
         """Whether the input of this linear layer is kept for its own sake.
@@ -141,7 +141,13 @@ def _layer_cost(layer: _Layer) -> LayerCost:
 
 def _saved_bytes(layer: _Layer, mlp: int) -> int:
     norms = norm_bytes(layer.spec, layer.width, layer.full, layer.fused)
-    return _attention_bytes(layer) + mlp + norms + _adapter_bytes(layer) + _side_bytes(layer)
+    return _attention_bytes(layer) + mlp + norms + _adapter_bytes(layer) + _side_bytes(layer) + _mixer_bytes(layer)
+
+
+def _mixer_bytes(layer: _Layer) -> int:
+    """A short convolution or a state space; 0 in other layers."""
+    mixer = mixer_of(layer.spec)
+    return short_convolution.kept_bytes(mixer, layer.width, output_needed=layer.needs_input("out_proj"))
 
 
 def _side_bytes(layer: _Layer) -> int:
@@ -216,11 +222,25 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
 
 def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
     """Cost of one layer of `spec` trained with `shape`; `kernel` as in `device.attention_kernel`."""
-    cost = _layer_cost(_layer_of(spec, shape, kernel))
     if len(spec.layer_groups) < 2:
-        return cost
-    saved = sum(count * _layer_cost(_layer_of(kind, shape, kernel)).saved for count, kind in kinds_of(spec))
-    return replace(cost, mean_saved=saved // spec.num_hidden_layers)
+        return _layer_cost(_layer_of(spec, shape, kernel))
+    found = [(count, _layer_cost(_layer_of(kind, shape, kernel))) for count, kind in kinds_of(spec)]
+    if not any(group.mixer.convolved for group in spec.layer_groups):
+        mean = sum(count * cost.saved for count, cost in found) // spec.num_hidden_layers
+        return replace(_layer_cost(_layer_of(spec, shape, kernel)), mean_saved=mean)
+    widest = max((cost for _, cost in found), key=lambda cost: cost.saved + cost.again_transient)
+    attention = max(cost.attention for _, cost in found)
+    return replace(widest, attention=attention, mean_saved=_mean_saved(spec, shape, found))
+
+
+def _mean_saved(spec: ModelSpec, shape: TrainingShape, found: list[tuple[int, LayerCost]]) -> int:
+    """What layers that are not checkpointed keep, on average: the widest ones may be just those."""
+    whole = left = max(1, spec.num_hidden_layers - checkpointed_layers(spec, shape))
+    kept = 0
+    for count, cost in sorted(found, key=lambda pair: -pair[1].saved):
+        kept += min(count, left) * cost.saved
+        left -= min(count, left)
+    return kept // whole
 
 
 def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from engine.models.spec import ModelSpec
 
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
+_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj", "in_proj"})
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 

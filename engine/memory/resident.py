@@ -28,8 +28,6 @@ _FUSED_PARTS = {
     "input_linear": frozenset({"gate_proj", "up_proj", "gate_up_proj", "input_linear"}),
     "output_linear": frozenset({"down_proj", "output_linear"}),
 }
-ROLES = {"input_linear": "gate_up_proj", "output_linear": "down_proj"}
-"""Usual names of a feed-forward part for those of single families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,11 @@ class States:
     """Optimizer states in CUDA managed memory, which may move to RAM."""
     step_bytes: int
     """Alive during the optimizer step only: fp32 copies of the gradients, and what a step forms of one weight."""
+
+
+def adaptable(spec: ModelSpec) -> tuple[str, ...]:
+    """Names of the linear layers that can carry an adapter: all but the output head."""
+    return tuple(spec.sizes.linear_shapes)
 
 
 @lru_cache(maxsize=2048)

@@ -14,6 +14,7 @@ from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
 from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
+from engine.models.alone import LONE_TOKENS, kernels_note, why_alone
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes, format_count
 
@@ -171,6 +172,17 @@ def _expert_notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> list[st
     return notes
 
 
+def _layout_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
+    """That documents do not share rows, and which kernels are missing."""
+    if not why_alone(spec):
+        return []
+    kernels = kernels_note(spec) if shape.device == "cuda" else ""
+    alone = (
+        f"one document a row, padded to the longest of its batch: {why_alone(spec)}; speed is for {LONE_TOKENS} tokens"
+    )
+    return [alone, *([kernels] if kernels else [])]
+
+
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
     notes = [f"loading peaks at {format_bytes(found.load_bytes)}: weights and the matrix being placed"]
     if shape.method == "lora" and not targeted_shapes(spec, shape.lora_targets):
@@ -179,6 +191,7 @@ def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...
     if uncounted and shape.method == "lora":
         notes.append(f"modules_to_save: what training {', '.join(uncounted)} takes is not counted")
     notes += _expert_notes(spec, shape, found)
+    notes += _layout_notes(spec, shape)
     if not spec.traits.checked:
         advice = "ask with --exact" if shape.device == "cuda" else "expect a larger error"
         notes.append(f"family '{spec.family}' is not one this model was checked for: {advice}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.memory import short_convolution
+from engine.memory.kinds import mixer_of
 from engine.models.families import LigerKernels
 from engine.models.spec import ModelSpec
 
@@ -45,7 +47,7 @@ def worst_bytes(layer: Backward, *, again: bool) -> int:
     """The largest of the candidates, in a layer that is formed `again` or in one that was kept."""
     spec, width = layer.spec, layer.width
     wide = layer.recomputed + 2 * width * spec.hidden_size - layer.kept_mlp if layer.recomputed else 0
-    return max(_feed_forward(layer, again), _attention(layer), wide, _norm_after(layer), 0)
+    return max(_feed_forward(layer, again), _attention(layer), wide, _norm_after(layer), _mixer(layer), 0)
 
 
 def beside_matrix(layer: Backward, inner: int, *, again: bool) -> int:
@@ -80,6 +82,11 @@ def _attention(layer: Backward) -> int:
     # Where the feed-forward part is small, the gradients themselves and what they are copied from count.
     gradients = layer.width * (query + 3 * key) if layer.fused else 0
     return (4 + copies * layer.width) * query + gradients + 4 * layer.spec.num_attention_heads - layer.kept_mlp
+
+
+def _mixer(layer: Backward) -> int:
+    """A short convolution or a state space: after the feed-forward part has been freed."""
+    return short_convolution.backward_bytes(mixer_of(layer.spec), layer.width) - layer.kept_mlp
 
 
 def _norm_after(layer: Backward) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma, layouts_hybrid
+from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_states
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
 
@@ -191,9 +191,17 @@ _LINEAR = Family(
     query_key_norm="head",
     refused="packed documents would run into each other in its linear attention layers",
 )
+_SHORT = Family(
+    name="lfm2",
+    layout=layouts_states.lfm2,
+    layer_kinds=ATTENTION_LAYERS | {"conv"},
+    reads=frozenset({"conv_*"}),
+    tied_by_default=True,
+    query_key_norm="head",
+)
 _STATES = Family(
     name="falcon_h1",
-    layout=layouts_hybrid.falcon_h1,
+    layout=layouts_states.falcon_h1,
     mixes_experts=True,
     refused="packed documents would run into each other in its state-space layers, which take no adapters either",
 )
@@ -365,14 +373,11 @@ _ROWS = (
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
     replace(_LINEAR, name="qwen3_5_moe_text", also=("qwen3_5_moe",)),
     _LINEAR,
-    Family(
-        name="lfm2",
-        layout=layouts_hybrid.short_convolutions,
-        tied_by_default=True,
-        refused="packed documents would run into each other in its short convolutions",
-    ),
+    _SHORT,
+    replace(_SHORT, name="lfm2_moe", layout=layouts_states.lfm2_moe, mixes_experts=True),
+    replace(_SHORT, name="lfm3", layout=layouts_states.lfm3, norms_per_layer=4, norm_after_mlp=True, rotary_kinds=2),
     _STATES,
-    replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_hybrid.nemotron_h),
+    replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_states.nemotron_h),
     replace(_LATENT, name="deepseek_v2"),
     _LATENT,
     replace(_LATENT, name="glm4_moe_lite"),

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.models.families import known_family
-from engine.models.layers import LayerGroup, groups_from
+from engine.models.layers import LayerGroup, Mixer, groups_from
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 
@@ -121,10 +121,12 @@ def _is_valid(key: str, kind: str, value: Any) -> bool:
 
 def _is_group(value: Any) -> bool:
     """Whether `value` is a `LayerGroup`: numbers but for the linear layers, each a name and two sizes."""
-    if not isinstance(value, list) or len(value) != len(LayerGroup._fields) or not isinstance(value[1], list):
+    if not isinstance(value, list) or len(value) != len(LayerGroup._fields):
+        return False
+    if not isinstance(value[1], list) or not isinstance(value[-1], list) or len(value[-1]) != len(Mixer._fields):
         return False
     linear = all(isinstance(item, list) and len(item) == 3 and _is_text(item[0]) for item in value[1])
-    numbers = [value[0], *value[2:], *(side for item in value[1] if linear for side in item[1:])]
+    numbers = [value[0], *value[2:-1], *value[-1], *(side for item in value[1] if linear for side in item[1:])]
     return linear and all(
         isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= _LIMIT for each in numbers
     )

@@ -22,6 +22,7 @@ from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import TrainingShape
 from engine.modeling import forward
 from engine.modeling.adapters import base_of
+from engine.models.alone import mixing_layers
 from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import build_model, config_of_spec, settings_for, transformers_config, with_layers
@@ -88,6 +89,8 @@ def simulate(
     # The last layers that learn are the same at every depth, so a shallow model tells nothing of a deep one.
     # So are the temporaries of an optimizer that is not fused, once its portions are full.
     whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
+    # Where convolutions or state spaces take turns with attention, two shallow models have other turns than a deep one.
+    whole = whole or (bool(mixing_layers(spec)) and len(spec.layer_groups) > 1)
     depths = (depth,) if whole else depths_for(depth, shape.checkpoint_every, 4 if shape.offload_inputs else 2)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
@@ -125,9 +128,10 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
         optimizer = build_optimizer_on_meta(model, settings, tracker, warnings)
         _mark_sections(model, tracker)
         workspace = device.cublas_bytes(gpu, "cuda") // 2
+        alone = bool(mixing_layers(spec))
         with tracker:
             for step in range(STEPS):
-                _step(model, optimizer, shape, tracker, workspace if step == 0 else 0)
+                _step(model, optimizer, shape, tracker, workspace if step == 0 else 0, alone=alone)
     tracker.section("end")
     masters = isinstance(optimizer, Masters)
     trained = [(name, tuple(each.shape)) for name, each in model.named_parameters() if each.requires_grad and masters]
@@ -141,10 +145,12 @@ def build_optimizer_on_meta(model: Any, settings: Any, tracker: StorageTracker, 
         return build_optimizer(model, settings, lambda _, message: warnings.append(message))
 
 
-def _step(model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTracker, workspace: int) -> None:
+def _step(
+    model: Any, optimizer: Any, shape: TrainingShape, tracker: StorageTracker, workspace: int, *, alone: bool
+) -> None:
     for micro in range(min(shape.gradient_accumulation_steps, 2)):
         tracker.section("forward")
-        batch = _batch(shape)
+        batch = {**_batch(shape), "alone": alone}
         if micro == 0:
             tracker.hold(workspace)
         with half_precision() if shape.compute_dtype == "fp16" else contextlib.nullcontext():

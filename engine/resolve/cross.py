@@ -15,10 +15,12 @@ from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.experts import stacks
 from engine.memory.recompute import ATTENTION, OFFLOAD
+from engine.models.alone import why_alone
 from engine.models.spec import ModelSpec
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
+from engine.profile.tables.train import ONE_ROW
 from engine.recommend.kernels import INSTALL, obstacle
 
 _RESERVED_NAMES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
@@ -229,6 +231,14 @@ def _module_names(context: Context) -> Iterator[Finding]:
             yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
 
 
+def _compared_in_one_row(context: Context) -> Iterator[Finding]:
+    spec, objective = context.spec, context.profile.train.objective
+    if spec is None or objective not in ONE_ROW or not why_alone(spec):
+        return
+    message = f"'{objective}' compares answers side by side in one row, and {spec.name} cannot: {why_alone(spec)}"
+    yield finding(context.loaded, "train.objective", message, "use 'sft' with the chosen answers, or another model")
+
+
 def _frozen_layers(context: Context) -> Iterator[Finding]:
     tuning, spec = context.profile.tuning, context.spec
     if spec is None or tuning.method != "freeze" or not context.loaded.is_given("tuning.trainable_layers"):
@@ -277,6 +287,7 @@ CHECKS = (
     _context_length,
     _module_names,
     _experts,
+    _compared_in_one_row,
     _frozen_layers,
     _encoder,
     _remote_code,

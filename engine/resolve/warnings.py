@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from engine.errors import Problem
 from engine.hardware.machine import Machine
 from engine.memory.needs import needs_of
+from engine.models.alone import kernels_note, why_alone
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
+from engine.profile.tables.train import ONE_ROW
 from engine.recommend.plan import Plan
 from engine.resolve.cross import Context
 from engine.text import format_bytes
@@ -22,7 +24,7 @@ _USUAL_SCALE = (0.25, 8.0)
 
 def warning_findings(context: Context) -> Iterator[Finding]:
     """Everything that deserves a second look."""
-    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _not_here):
+    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _alone, _not_here):
         yield from check(context)
 
 
@@ -80,6 +82,18 @@ def _untrained_tokens(context: Context) -> Iterator[Finding]:
         message = f"the new tokens keep their first embedding: {' and '.join(lacking)} do not learn"
         hint = 'set lora.modules_to_save = ["embed_tokens", "lm_head"], or use marks that the model knows'
         yield finding(context.loaded, key, message, hint, is_warning=True)
+
+
+def _alone(context: Context) -> Iterator[Finding]:
+    """Documents that cannot share a row, which makes a step smaller than that of a packed run."""
+    spec, profile = context.spec, context.profile
+    if spec is None or not why_alone(spec) or not profile.data.packing or profile.train.objective in ONE_ROW:
+        return
+    message = f"documents do not share rows in {spec.name}: {why_alone(spec)}"
+    hint = "each gets a row, padded to the longest of its batch; a step learns as many documents as it has rows"
+    yield finding(context.loaded, "data.packing", message, hint, is_warning=True)
+    if not context.runs_on_cpu() and kernels_note(spec):
+        yield finding(context.loaded, "model.name_or_path", kernels_note(spec), "", is_warning=True)
 
 
 def _not_here(context: Context) -> Iterator[Finding]:

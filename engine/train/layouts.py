@@ -1,4 +1,7 @@
-"""How documents are put into batches in a run: packed, or one a row where the model lets packed ones see each other."""
+"""How documents are put into batches in a run: packed, or one a row where the model lets packed ones see each other.
+
+What the plan knows of a model (`engine.models.alone`) is not tried first; what nobody knows is asked of the model.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ from engine.data.pack import Packed
 from engine.data.preference import NEEDED
 from engine.data.prepare import Prepared
 from engine.errors import EngineError, ExitCode
+from engine.modeling.adapters import base_of
+from engine.models.alone import kernels_note, mixing_layers, why_alone
+from engine.models.config import spec_from_config
+from engine.models.spec import ModelSpec
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
 from engine.train.leaks import Layout, find_leak, first_exact
@@ -37,7 +44,9 @@ def arrange(model: Any, settings: Profile, prepared: Prepared, warn: Warn) -> Ar
     Raises EngineError(MODEL) where no layout is, and for answers that are compared side by side in one row.
     """
     asked: Layout = "packed" if settings.data.packing or settings.train.objective in NEEDED else "rows"
-    layouts: list[Layout] = ["packed", "rows", "padded"] if asked == "packed" else ["rows", "padded"]
+    spec = _known(model)
+    planned = spec is not None and bool(mixing_layers(spec)) and settings.train.objective not in NEEDED
+    layouts: list[Layout] = ["packed", "rows", "padded"] if asked == "packed" and not planned else ["rows", "padded"]
     layouts = layouts[:1] if settings.train.objective in NEEDED else layouts
     rows = int(settings.train.per_device_train_batch_size)
     tokens = prepared.train.input_ids[: min(rows, 2)].astype(np.int64)
@@ -47,10 +56,17 @@ def arrange(model: Any, settings: Profile, prepared: Prepared, warn: Warn) -> Ar
         layout, wrong = first_exact(layouts, lambda each: find_leak(model, ids, rows, each))
     if layout is None:
         raise _no_way(settings, wrong)
-    if layout == asked:
+    if layout == asked and not planned:
         return Arranged(PackedDataset(prepared.train), _maybe(PackedDataset, prepared.validation))
     train = AloneDataset(prepared.train)
-    warn("packing_leaks", _told(settings, asked, layout, wrong, prepared.train, len(train)))
+    if spec is not None and planned:
+        why = f"documents do not share rows in this model, as planned: {why_alone(spec)}"
+    else:
+        first = "packed documents see each other in this model" if asked == "packed" else "padding reaches documents"
+        why = f"{first} ({wrong[0]})"
+    warn("packing_leaks", _told(settings, why, layout, prepared.train, len(train), planned=planned))
+    if spec is not None and planned and settings.launch.device == "cuda" and kernels_note(spec):
+        warn("kernels_missing", kernels_note(spec))
     way = collate_masked if layout == "padded" else collate_rows
     return Arranged(train, _maybe(AloneDataset, prepared.validation), way, as_predicted=False)
 
@@ -59,21 +75,30 @@ def _maybe(kind: type[PackedDataset], packed: Packed | None) -> PackedDataset | 
     return None if packed is None else kind(packed)
 
 
-def _told(settings: Profile, asked: Layout, layout: Layout, wrong: list[str], packed: Packed, documents: int) -> str:
+def _known(model: Any) -> ModelSpec | None:
+    """The model as the plan saw it; None for one that no plan knows."""
+    try:
+        return spec_from_config(base_of(model).config.to_dict(), "", "config.json", source="directory", path=None)
+    except EngineError:
+        return None
+
+
+def _told(settings: Profile, why: str, layout: Layout, packed: Packed, documents: int, *, planned: bool) -> str:
     train, length = settings.train, packed.max_length
-    first = "packed documents see each other in this model" if asked == "packed" else "padding reaches documents"
     mask = " behind an attention mask" if layout == "padded" else ""
     each = int(train.per_device_train_batch_size) * int(train.gradient_accumulation_steps)
     density = documents / max(1, len(packed))
+    speed = "" if planned else "; its speed counts full rows"
     text = (
-        f"{first} ({wrong[0]}): it trains on one document a row, padded to the longest of its batch{mask}. "
-        f"Rows have up to {length:,} tokens, so memory stays within the prediction; its speed counts full rows"
+        f"{why}{';' if planned else ':'} it trains on one document a row, padded to the longest of its batch{mask}. "
+        f"Rows have up to {length:,} tokens, so memory stays within the prediction{speed}"
     )
     if density < 1.5:
         return text
     accumulation = math.ceil(int(train.gradient_accumulation_steps) * density)
+    missed = "" if planned else " and is not reached with shorter ones"
     return (
-        f"{text} and is not reached with shorter ones. A step learns {each:,} documents in place of about "
+        f"{text}{missed}. A step learns {each:,} documents in place of about "
         f"{each * density:,.0f}: train.gradient_accumulation_steps = {accumulation} makes up for that"
     )
 

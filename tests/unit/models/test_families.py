@@ -57,6 +57,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "gemma4_text": {"num_hidden_layers": 8, "layer_types": _TURNS * 4, "num_kv_shared_layers": 2, **_INPUTS},
     "gemma4_unified_text": {"num_hidden_layers": 6},
+    "lfm2_moe": {**_EXPERTS, "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},
+    "lfm3": {"num_hidden_layers": 5},
     "granitemoehybrid": {
         "layer_types": ["attention", "attention"],
         "num_local_experts": 0,
@@ -70,6 +72,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     *((name, {"mlp_bias": True}) for name, row in FAMILIES.items() if not row.refused),
     ("deepseek_v2", {"q_lora_rank": None}),
     ("lfm2", {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, "conv_bias": True}),
+    ("lfm3", {"use_attention_gate": False, "use_sandwich_norm": False, "conv_bias": True}),
     ("falcon_h1", {"mamba_rms_norm": True, "mamba_d_ssm": None, "mamba_n_heads": 8}),
     ("glm4_moe_lite", {"num_hidden_layers": 3}),
     ("qwen2_moe", {"qkv_bias": False, "num_hidden_layers": 4, "decoder_sparse_step": 2}),
@@ -103,7 +106,10 @@ OLDER = {"opt", "gpt_neox", "phi", "starcoder2", "gpt2", "gptj", "gpt_neo", "fal
 
 @dataclass(frozen=True)
 class Built:
-    """transformers' model of a family: configuration, parameters, linear layers by layer, vectors by name."""
+    """transformers' model of a family: configuration, parameters, linear layers by layer, vectors by name.
+
+    Without the output of a state space, which is neither quantized nor adapted.
+    """
 
     config: Any
     parameters: int
@@ -131,9 +137,10 @@ def build(name: str, options: dict[str, Any]) -> Built:
         model = AutoModelForCausalLM.from_config(config)
     layers = model.get_decoder().layers
     modules = [
-        [(path.rpartition(".")[2], each) for path, each in layer.named_modules() if isinstance(each, torch.nn.Linear)]
+        [(path.rpartition(".")[2], each) for path, each in layer.named_modules() if isinstance(each, torch.nn.Linear)
+         and not (path.endswith(".out_proj") and hasattr(layer.get_submodule(path.rpartition(".")[0]), "D"))]
         for layer in layers
-    ]
+    ]  # fmt: skip
     return Built(
         config,
         sum(each.numel() for each in model.parameters()),
@@ -146,7 +153,7 @@ def build(name: str, options: dict[str, Any]) -> Built:
 def told_by_transformers(name: str) -> dict[str, Any]:
     """The columns of a row that transformers' own model decides."""
     found, fresh = built(name), type(built(name).config)()
-    heads = ("self_attn.q_norm.weight", "self_attn.query_layernorm.weight")
+    heads = ("self_attn.q_norm.weight", "self_attn.query_layernorm.weight", "self_attn.q_layernorm.weight")
     of_query = next((found.vectors[path] for path in heads if path in found.vectors), 0)
     rope = getattr(fresh, "rope_parameters", None) or {}
     return {

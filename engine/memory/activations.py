@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import experts, outliers, resident, short_convolution, transients
+from engine.memory import experts, outliers, resident, short_convolution, state_space, transients
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
 from engine.memory.kinds import kinds_of, mixer_of, role_of, side_width
 from engine.memory.resident import targeted_shapes
@@ -82,6 +82,8 @@ class _Layer:
     """How Triton kernels are called in this family; None without them."""
     joined: bool
     """Whether adapters are formed together with their layers."""
+    length: int = 0
+    """Of a row, where a state space fills it up to whole chunks."""
 
     @property
     def width(self) -> int:
@@ -147,6 +149,8 @@ def _saved_bytes(layer: _Layer, mlp: int) -> int:
 def _mixer_bytes(layer: _Layer) -> int:
     """A short convolution or a state space; 0 in other layers."""
     mixer = mixer_of(layer.spec)
+    if mixer.heads:
+        return state_space.kept_bytes(mixer, layer.width, layer.length)
     return short_convolution.kept_bytes(mixer, layer.width, output_needed=layer.needs_input("out_proj"))
 
 
@@ -217,6 +221,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         on_gpu=layer.on_gpu,
         fused=layer.fused,
         joined=layer.joined and "down_proj" in adapted,
+        length=layer.length,
     )
 
 
@@ -262,6 +267,7 @@ def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
         keep_attention=shape.keep_attention and kernel in KEEPING,
         fused=spec.traits.kernels if uses_kernels(shape) else None,
         joined=fuses_adapters(shape),
+        length=shape.max_length if mixer_of(spec).heads else 0,
     )
 
 

@@ -57,6 +57,7 @@ def _of_kind(spec: ModelSpec, group: LayerGroup) -> ModelSpec:
     if group.mixer.convolved and "q_proj" not in outputs:
         # No attention there.
         spec, head_dim = replace(spec, num_attention_heads=0), 0
+    inner = inner if has_feed_forward(replace(spec, layer_groups=(group,))) else 0
     return replace(
         spec,
         head_dim=head_dim,

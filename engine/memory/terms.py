@@ -14,7 +14,7 @@ from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
 from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
-from engine.models.alone import LONE_TOKENS, kernels_note, why_alone
+from engine.models.alone import LONE_TOKENS, STATES, kernels_note, mixing_layers, why_alone
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes, format_count
 
@@ -180,7 +180,12 @@ def _layout_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
     alone = (
         f"one document a row, padded to the longest of its batch: {why_alone(spec)}; speed is for {LONE_TOKENS} tokens"
     )
-    return [alone, *([kernels] if kernels else [])]
+    states = mixing_layers(spec) == STATES
+    if states and shape.device == "cuda" and not kernels:
+        kernels = f"memory of {STATES} is that of plain PyTorch: the kernels that are installed take less"
+    adapters = f"{STATES} learn by adapters on in_proj alone: kernels read out_proj past any"
+    adapted = adapters if states and shape.method == "lora" else ""
+    return [note for note in (alone, kernels, adapted) if note]
 
 
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:

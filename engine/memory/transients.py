@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.memory import short_convolution
+from engine.memory import short_convolution, state_space
 from engine.memory.kinds import mixer_of
 from engine.models.families import LigerKernels
 from engine.models.spec import ModelSpec
@@ -36,6 +36,8 @@ class Backward:
     """How Triton kernels are called in this family; None without them."""
     joined: bool
     """Whether the feed-forward output's adapter is formed together with it."""
+    length: int = 0
+    """Of a row, where a state space fills it up to whole chunks."""
 
     @property
     def width(self) -> int:
@@ -85,8 +87,11 @@ def _attention(layer: Backward) -> int:
 
 
 def _mixer(layer: Backward) -> int:
-    """A short convolution or a state space: after the feed-forward part has been freed."""
-    return short_convolution.backward_bytes(mixer_of(layer.spec), layer.width) - layer.kept_mlp
+    """A short convolution or a state space: after the feed-forward part has been freed, or before it is formed."""
+    mixer = mixer_of(layer.spec)
+    if mixer.heads:
+        return state_space.worst_bytes(mixer, layer.length) - layer.kept_mlp
+    return short_convolution.backward_bytes(mixer, layer.width) - layer.kept_mlp
 
 
 def _norm_after(layer: Backward) -> int:

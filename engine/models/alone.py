@@ -46,13 +46,13 @@ def missing_kernels(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(_DISTRIBUTIONS[name] for name in wanted if not _is_there(name))
 
 
-def kernels_note(spec: ModelSpec, cost: str = "") -> str:
-    """What the missing kernels cost and how to get them; empty where none is missing. `cost`: a figure, in words."""
+def kernels_note(spec: ModelSpec) -> str:
+    """What the missing kernels cost and how to get them; empty where none is missing."""
     missing = missing_kernels(spec)
     if not missing:
         return ""
     are = "is" if len(missing) == 1 else "are"
-    slower = f"slower and with {cost}" if cost else "slower"
+    slower = "slower and with far more memory" if mixing_layers(spec) == STATES else "slower"
     return (
         f"{' and '.join(missing)} {are} not installed: {mixing_layers(spec)} run in plain PyTorch, {slower}; "
         f"pip install {' '.join(missing)}"

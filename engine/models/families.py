@@ -202,8 +202,9 @@ _SHORT = Family(
 _STATES = Family(
     name="falcon_h1",
     layout=layouts_states.falcon_h1,
-    mixes_experts=True,
-    refused="packed documents would run into each other in its state-space layers, which take no adapters either",
+    reads=frozenset({"mamba_*", "ssm_*"}),
+    output_bias=True,
+    reads_mlp_bias=True,
 )
 _LATENT = Family(
     name="deepseek_v3",
@@ -304,9 +305,10 @@ _ROWS = (
     Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
     Family(
         name="granitemoehybrid",
-        layout=layouts.granite_hybrid,
-        layer_kinds=ATTENTION_LAYERS | {"attention"},
-        reads=frozenset({"shared_intermediate_size", "mamba_*"}),
+        layout=layouts_states.granite_hybrid,
+        layer_kinds=ATTENTION_LAYERS | {"attention", "linear_attention", "mamba"},
+        reads=frozenset({"shared_intermediate_size", "mamba_*", "layers_block_type"}),
+        mixes_experts=True,
         fused_gate=True,
         output_bias=True,
         scales_stream=True,
@@ -377,7 +379,20 @@ _ROWS = (
     replace(_SHORT, name="lfm2_moe", layout=layouts_states.lfm2_moe, mixes_experts=True),
     replace(_SHORT, name="lfm3", layout=layouts_states.lfm3, norms_per_layer=4, norm_after_mlp=True, rotary_kinds=2),
     _STATES,
-    replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_states.nemotron_h),
+    replace(_STATES, name="bamba", layout=layouts_states.bamba),
+    replace(
+        _STATES,
+        name="nemotron_h",
+        layout=layouts_states.nemotron_h,
+        layer_kinds=ATTENTION_LAYERS | {"linear_attention", "mamba", "attention", "mlp", "moe"},
+        reads=frozenset(
+            {"mamba_*", "ssm_*", "conv_*", "hybrid_override_pattern", "layers_block_type", "n_shared_experts"}
+        ),
+        mixes_experts=True,
+        gated_mlp=False,
+        activation="relu2",
+        norms_per_layer=1,
+    ),
     replace(_LATENT, name="deepseek_v2"),
     _LATENT,
     replace(_LATENT, name="glm4_moe_lite"),

@@ -7,9 +7,11 @@ here: linear attention and compressed keys (`layouts_hybrid.py`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.models.layers import LayerGroup, Layout, Mixer, grouped
 from engine.models.layouts import Linear, attention, experts, experts_per_token, gated, head_size
-from engine.models.numbers import Numbers
+from engine.models.numbers import Numbers, refuse
 
 
 def lfm2(numbers: Numbers) -> Layout:
@@ -85,8 +87,9 @@ def falcon_h1(numbers: Numbers) -> Layout:
     hidden, inner = numbers.whole("hidden_size"), numbers.whole("intermediate_size")
     width = numbers.optional("mamba_d_ssm") or numbers.count("mamba_expand", 2) * hidden
     projections = attention(numbers)
-    bias = _bias(numbers, projections)
-    layer = LayerGroup(numbers.layers, (*projections, *gated(hidden, inner)), small=2 * hidden + bias, biases=bias)
+    wide = gated(hidden, inner)
+    bias = _bias(numbers, projections) + _wide_bias(numbers, wide)
+    layer = LayerGroup(numbers.layers, (*projections, *wide), small=2 * hidden + bias, biases=bias)
     normed = numbers.flag("mamba_rms_norm")
     return Layout((_with_states(numbers, layer, width, normed=normed),), intermediate_size=inner)
 
@@ -98,8 +101,9 @@ def bamba(numbers: Numbers) -> Layout:
     found = []
     for place in range(numbers.layers):
         projections = attention(numbers) if place in full else ()
-        bias = _bias(numbers, projections)
-        layer = LayerGroup(1, (*projections, *gated(hidden, inner)), small=2 * hidden + bias, biases=bias)
+        wide = gated(hidden, inner)
+        bias = _bias(numbers, projections) + _wide_bias(numbers, wide)
+        layer = LayerGroup(1, (*projections, *wide), small=2 * hidden + bias, biases=bias)
         found.append(layer if projections else _with_states(numbers, layer, numbers.count("mamba_expand", 2) * hidden))
     return _layout(numbers, found, inner)
 
@@ -118,13 +122,7 @@ def granite_hybrid(numbers: Numbers) -> Layout:
         layer = layer if projections else _with_states(numbers, layer, numbers.count("mamba_expand", 2) * hidden)
         found.append(_also_routed(numbers, layer, inner) if numbers.experts else layer)
     layout = _layout(numbers, found, inner)
-    return Layout(
-        layout.groups,
-        intermediate_size=inner,
-        shared_intermediate_size=shared if numbers.experts else 0,
-        num_experts=layout.num_experts,
-        num_experts_per_token=layout.num_experts_per_token,
-    )
+    return replace(layout, shared_intermediate_size=shared if numbers.experts else 0)
 
 
 def _also_routed(numbers: Numbers, layer: LayerGroup, inner: int) -> LayerGroup:
@@ -134,6 +132,10 @@ def _also_routed(numbers: Numbers, layer: LayerGroup, inner: int) -> LayerGroup:
 
 def _bias(numbers: Numbers, projections: Linear) -> int:
     return sum(n_out for _, _, n_out in projections) if numbers.flag("attention_bias") else 0
+
+
+def _wide_bias(numbers: Numbers, wide: Linear) -> int:
+    return sum(n_out for _, _, n_out in wide) if numbers.flag("mlp_bias") else 0
 
 
 def _with_states(numbers: Numbers, layer: LayerGroup, width: int, *, normed: bool = True) -> LayerGroup:
@@ -154,6 +156,9 @@ def _with_states(numbers: Numbers, layer: LayerGroup, width: int, *, normed: boo
 
 
 def _add_states(numbers: Numbers, layer: LayerGroup, mixer: Mixer, *, biased: bool) -> LayerGroup:
+    biased_key = next((key for key in ("mamba_proj_bias", "projectors_bias") if numbers.flag(key)), "")
+    if biased_key:
+        raise refuse(f"has {biased_key}, which is not counted", numbers.where, "use a model without")
     hidden, width = numbers.whole("hidden_size"), mixer.heads * mixer.head_size
     inward = (("in_proj", hidden, width + mixer.convolved + mixer.heads),)
     plain = mixer.convolved * mixer.taps + width * hidden
@@ -178,7 +183,10 @@ def nemotron_h(numbers: Numbers) -> Layout:
         kinds = [_MAMBA_NAMES.get(str(kind), str(kind)) for kind in named]
     else:
         kinds = [_LETTERS.get(letter, letter) for letter in str(pattern or "*")]
-    return _layout(numbers, [_nemotron_layer(numbers, kind) for kind in kinds], numbers.count("intermediate_size"))
+    found = [_nemotron_layer(numbers, kind) for kind in kinds]
+    routed = any(layer.stacked for layer in found)
+    layout = _layout(numbers, found, numbers.count("moe_intermediate_size" if routed else "intermediate_size"))
+    return replace(layout, shared_intermediate_size=_nemotron_shared(numbers) if routed else 0)
 
 
 def _nemotron_layer(numbers: Numbers, kind: str) -> LayerGroup:
@@ -194,16 +202,23 @@ def _nemotron_layer(numbers: Numbers, kind: str) -> LayerGroup:
     if kind == "moe":
         return _nemotron_experts(numbers, hidden)
     inner = numbers.whole("intermediate_size")
-    return LayerGroup(1, (("up_proj", hidden, inner), ("down_proj", inner, hidden)), small=hidden)
+    wide: Linear = (("up_proj", hidden, inner), ("down_proj", inner, hidden))
+    bias = _wide_bias(numbers, wide)
+    return LayerGroup(1, wide, small=hidden + bias, biases=bias)
+
+
+def _nemotron_shared(numbers: Numbers) -> int:
+    return numbers.count("moe_shared_expert_intermediate_size", numbers.count("moe_intermediate_size"))
 
 
 def _nemotron_experts(numbers: Numbers, hidden: int) -> LayerGroup:
     inner, count = numbers.whole("moe_intermediate_size"), numbers.experts
-    shared = numbers.count("moe_shared_expert_intermediate_size", inner) * numbers.count("n_shared_experts", 1)
+    shared = _nemotron_shared(numbers)
     one, router = 2 * hidden * inner, hidden * count
-    linear = (("up_proj", hidden, shared), ("down_proj", shared, hidden))
+    linear: Linear = (("up_proj", hidden, shared), ("down_proj", shared, hidden))
     met = min(count, experts_per_token(numbers)) * one + router
-    return LayerGroup(1, linear, stacked=count * one + router, met=met, small=hidden)
+    bias = _wide_bias(numbers, linear)
+    return LayerGroup(1, linear, stacked=count * one + router, met=met, small=hidden + bias, biases=bias)
 
 
 def _layout(numbers: Numbers, layers: list[LayerGroup], inner: int) -> Layout:

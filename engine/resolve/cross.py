@@ -15,7 +15,7 @@ from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.experts import stacks
 from engine.memory.recompute import ATTENTION, OFFLOAD
-from engine.models.alone import why_alone
+from engine.models.alone import STATES, mixing_layers, why_alone
 from engine.models.spec import ModelSpec
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
@@ -228,6 +228,8 @@ def _module_names(context: Context) -> Iterator[Finding]:
     for name in wanted:
         if name.rpartition(".")[2] not in known:
             message = f"{spec.name} has no linear layer '{name}'"
+            if name.rpartition(".")[2] == "out_proj" and mixing_layers(spec) == STATES:
+                message = f"kernels of {STATES} read '{name}' themselves, past any adapter"
             yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
 
 

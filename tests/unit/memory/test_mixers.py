@@ -39,6 +39,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "num_dense_layers": 1,
     },
     "lfm3": {"layer_types": ["conv", "sliding_attention", "full_attention"]},
+    "falcon_h1": {"mamba_d_ssm": 768, "mamba_n_heads": 12, "mamba_d_state": 64, "mamba_chunk_size": 128},
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention", "mamba"],
+        "shared_intermediate_size": 1024,
+        "intermediate_size": 256,
+        "num_local_experts": 8,
+        "mamba_n_heads": 16,
+        "mamba_d_state": 128,
+    },
+    "nemotron_h": {"layers_block_type": ["mamba", "mlp", "mamba"], "mamba_num_heads": 16, "n_groups": 2},
 }
 
 
@@ -76,6 +86,32 @@ def test_a_plan_says_that_documents_do_not_share_rows_and_what_is_missing(monkey
     assert "causal-conv1d" not in on_processor
     monkeypatch.setattr(alone, "_is_there", lambda _: True)
     assert "causal-conv1d" not in " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
+
+
+def test_what_kernels_read_past_an_adapter_carries_none_and_stays_plain() -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from engine.modeling import adapters, state_spaces
+
+    spec, config = known("falcon_h1")
+    assert "out_proj" not in adaptable(spec)
+    assert "in_proj" in adaptable(spec)
+    kept = AutoConfig.for_model(**config)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(kept)
+    assert set(adapters.linear_names(model)) == set(adaptable(spec))
+    assert state_spaces.kept_plain(kept) == ["out_proj", "lm_head"]
+    assert "in_proj alone" in " ".join(estimate_memory(spec, TrainingShape(lora_targets=adaptable(spec))).notes)
+
+
+def test_memory_says_which_way_of_a_state_space_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = known("falcon_h1")
+    shape = TrainingShape(lora_targets=adaptable(spec))
+    monkeypatch.setattr(alone, "_is_there", lambda _: False)
+    assert "pip install mamba-ssm causal-conv1d" in " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
+    monkeypatch.setattr(alone, "_is_there", lambda _: True)
+    assert "the kernels that are installed take less" in " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
 
 
 def test_kernels_that_take_no_such_convolution_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

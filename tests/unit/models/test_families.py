@@ -59,6 +59,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gemma4_unified_text": {"num_hidden_layers": 6},
     "lfm2_moe": {**_EXPERTS, "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},
     "lfm3": {"num_hidden_layers": 5},
+    "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8, "attn_layer_indices": [1]},
+    "falcon_h1": {"mamba_n_heads": 8, "mamba_d_ssm": 64},
+    "nemotron_h": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["mamba", "moe", "attention", "mlp"],
+        "moe_intermediate_size": 16,
+        "moe_shared_expert_intermediate_size": 24,
+    },
     "granitemoehybrid": {
         "layer_types": ["attention", "attention"],
         "num_local_experts": 0,
@@ -75,6 +83,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lfm3", {"use_attention_gate": False, "use_sandwich_norm": False, "conv_bias": True}),
     ("falcon_h1", {"mamba_rms_norm": True, "mamba_d_ssm": None, "mamba_n_heads": 8}),
     ("glm4_moe_lite", {"num_hidden_layers": 3}),
+    ("granitemoehybrid", {"layer_types": ["mamba", "attention"], "num_local_experts": 4}),
     ("qwen2_moe", {"qkv_bias": False, "num_hidden_layers": 4, "decoder_sparse_step": 2}),
     ("qwen3_moe", {"mlp_only_layers": [0]}),
     ("glm4_moe", {"use_qk_norm": True, "n_shared_experts": 2, "first_k_dense_replace": 2}),

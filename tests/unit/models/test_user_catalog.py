@@ -192,7 +192,7 @@ def test_damaged_layers_are_told(tmp_path: Path, groups: str) -> None:
     assert "layer_groups" in str(catalog_problem())
 
 
-@pytest.mark.parametrize("family", ["from_tomorrow", "nemotron_h"])
+@pytest.mark.parametrize("family", ["from_tomorrow", "gpt2"])
 def test_an_own_model_of_a_family_without_numbers_is_told(tmp_path: Path, family: str) -> None:
     run("add", str(write_model(tmp_path / "m", LLAMA)), "--name", "own")
     damage(user_catalog_path().read_text().replace('"llama"', f'"{family}"'))

@@ -60,6 +60,11 @@ def conv() -> Any:
     return tiny("lfm2", layer_types=["conv", "full_attention"])
 
 
+def states() -> Any:
+    sizes = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_state": 8, "mamba_chunk_size": 8}
+    return tiny("falcon_h1", **sizes)
+
+
 def gpt_oss() -> Any:
     return tiny("gpt_oss", "eager", head_dim=8, sliding_window=8, num_local_experts=4, num_experts_per_tok=2)
 
@@ -121,7 +126,7 @@ def test_documents_of_like_length_meet_each_once_an_epoch_and_the_longest_first(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("make", [conv, gpt_oss])
+@pytest.mark.parametrize("make", [conv, states, gpt_oss])
 def test_one_document_a_row_gives_the_loss_of_each_alone(make: Any) -> None:
     """The plain way: every document by itself through the model's own code, without any padding."""
     model = make().eval()

@@ -153,7 +153,18 @@ TYPES: dict[str, Options] = {
     "deepseek_v3": _LATENT,
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "falcon_h1": {**_MAMBA, "mamba_d_ssm": 128},
-    "nemotron_h": {"layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 32},
+    "nemotron_h": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["mamba", "moe", "attention", "mlp"],
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 32,
+        "n_groups": 1,
+        "ssm_state_size": 16,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "moe_shared_expert_intermediate_size": 48,
+    },
     "bamba": {**_MAMBA, "attn_layer_indices": [1], "mamba_expand": 2},
     "gemma3": {"text": "gemma3_text"},
     "gemma4": {"text": "gemma4_text"},
@@ -238,6 +249,9 @@ def _fitted(options: Options) -> Options:
         # Dense layers come first, and not again.
         repeated["mlp_layer_types"] = (kinds + kinds[-1:] * layers)[:layers]
     more = {"vocab_size_per_layer_input": options["vocab_size"]} if "vocab_size_per_layer_input" in options else {}
+    if "mamba_n_heads" in options and "mamba_d_ssm" not in options:
+        # As wide as two hidden states.
+        more["mamba_n_heads"] = 2 * options["hidden_size"] // options["mamba_d_head"]
     return {**options, **repeated, **more, **_turned(options)}
 
 

@@ -62,9 +62,12 @@ def _pieces(number: int, packed: Packed) -> NDArray[np.int64]:
 
 
 def collate_rows(rows: Sequence[Row]) -> dict[str, Any]:
-    """A batch as `collate` makes it, each row padded to the longest; the padding is a document of its own."""
+    """A batch as `collate` makes it, each row padded to the longest; the padding is a document of its own.
+
+    `alone` says that nothing stands before a row's document.
+    """
     longest = _longest(rows)
-    return collate([_padded(row, longest) for row in rows])
+    return collate([_padded(row, longest) for row in rows]) | {"alone": True}
 
 
 def collate_masked(rows: Sequence[Row]) -> dict[str, Any]:

@@ -10,9 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from engine.memory import device, experts, latent_attention, linear_attention, norms, outliers, resident, transients
+from engine.memory import (
+    device,
+    experts,
+    latent_attention,
+    linear_attention,
+    norms,
+    outliers,
+    resident,
+    short_convolution,
+    state_space,
+    transients,
+)
 from engine.memory.inputs import copied_inputs, held_by_int8, input_bytes
-from engine.memory.kinds import head_norm, kinds_of, side_width
+from engine.memory.kinds import head_norm, kinds_of, mixer_of, role_of, side_width
 from engine.memory.resident import targeted_shapes
 from engine.memory.shape import TrainingShape, fuses_adapters, learning_layers, learns_whole, uses_kernels
 from engine.models.families import LigerKernels
@@ -86,6 +97,8 @@ class _Layer:
     """Whether adapters are formed together with their layers."""
     rule: linear_attention.DeltaRule | None = None
     """Of a layer with linear attention."""
+    length: int = 0
+    """Of a row, where a state space fills it up to whole chunks."""
 
     @property
     def width(self) -> int:
@@ -98,7 +111,7 @@ class _Layer:
         if self.full:
             return ()
         found = targeted_shapes(self.spec, self.targets)
-        return tuple((resident.ROLES.get(name, name), n_in, n_out) for name, n_in, n_out in found)
+        return tuple((role_of(self.spec, name), n_in, n_out) for name, n_in, n_out in found)
 
     @property
     def copies_inputs(self) -> bool:
@@ -160,7 +173,15 @@ def _scan_backward_bytes(layer: _Layer, mlp: int) -> int:
 
 def _saved_bytes(layer: _Layer, mlp: int) -> int:
     of_norms = norm_bytes(layer.spec, layer.width, layer.full, layer.fused)
-    return _attention_bytes(layer) + mlp + of_norms + _adapter_bytes(layer) + _side_bytes(layer)
+    return _attention_bytes(layer) + mlp + of_norms + _adapter_bytes(layer) + _side_bytes(layer) + _mixer_bytes(layer)
+
+
+def _mixer_bytes(layer: _Layer) -> int:
+    """A short convolution or a state space; 0 in other layers."""
+    mixer = mixer_of(layer.spec)
+    if mixer.heads:
+        return state_space.kept_bytes(mixer, layer.width, layer.length)
+    return short_convolution.kept_bytes(mixer, layer.width, output_needed=layer.needs_input("out_proj"))
 
 
 def _side_bytes(layer: _Layer) -> int:
@@ -250,6 +271,7 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         fused=layer.fused,
         joined=layer.joined and "down_proj" in adapted,
         shared=shared_expert_bytes(spec, width, _product_needed(layer)) if spec.traits.shared_expert_last else 0,
+        length=layer.length,
     )
 
 
@@ -262,8 +284,22 @@ def cost_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
         return _layer_cost(_layer_of(spec, shape, kernel))
     kinds = tuple((kind, _layer_cost(_layer_of(kind, shape, kernel))) for _, kind in kinds_of(spec))
     widest = max((cost for _, cost in kinds), key=lambda cost: cost.saved + cost.again_transient)
-    saved = sum(count * cost.saved for (count, _), (_, cost) in zip(kinds_of(spec), kinds, strict=True))
+    found = [(count, cost) for (count, _), (_, cost) in zip(kinds_of(spec), kinds, strict=True)]
+    if any(group.mixer.convolved for group in spec.layer_groups):
+        attention = max(cost.attention for _, cost in found)
+        return replace(widest, attention=attention, mean_saved=_mean_saved(spec, shape, found))
+    saved = sum(count * cost.saved for count, cost in found)
     return replace(widest, mean_saved=saved // spec.num_hidden_layers, kinds=kinds)
+
+
+def _mean_saved(spec: ModelSpec, shape: TrainingShape, found: list[tuple[int, LayerCost]]) -> int:
+    """What layers that are not checkpointed keep, on average: the widest ones may be just those."""
+    whole = left = max(1, spec.num_hidden_layers - checkpointed_layers(spec, shape))
+    kept = 0
+    for count, cost in sorted(found, key=lambda pair: -pair[1].saved):
+        kept += min(count, left) * cost.saved
+        left -= min(count, left)
+    return kept // whole
 
 
 def _mixed_cost(spec: ModelSpec, shape: TrainingShape, kernel: str) -> LayerCost:
@@ -298,6 +334,7 @@ def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
         fused=spec.traits.kernels if uses_kernels(shape) else None,
         joined=fuses_adapters(shape),
         rule=linear_attention.delta_rule(spec, shape),
+        length=shape.max_length if mixer_of(spec).heads else 0,
     )
 
 

@@ -10,7 +10,7 @@ from engine.memory.linear_attention import INPUTS
 from engine.models.spec import ModelSpec
 
 _LATENT_INPUTS = frozenset({"q_a_proj", "kv_a_proj_with_mqa"})
-_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"}) | INPUTS | _LATENT_INPUTS
+_ATTENTION_INPUT = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj", "in_proj"}) | INPUTS | _LATENT_INPUTS
 _MLP_INPUT = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 

@@ -33,16 +33,6 @@ _FUSED_PARTS = {
     "c_fc": frozenset({"up_proj", "c_fc"}),
     "c_proj": frozenset({"down_proj", "c_proj"}),
 }
-ROLES = {
-    "input_linear": "gate_up_proj",
-    "output_linear": "down_proj",
-    "dense": "o_proj",
-    "fc1": "up_proj",
-    "fc2": "down_proj",
-    "c_fc": "up_proj",
-    "c_proj": "down_proj",
-}
-"""Usual names of a layer's parts for those of single families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +48,11 @@ class States:
     """Optimizer states in CUDA managed memory, which may move to RAM."""
     step_bytes: int
     """Alive during the optimizer step only: fp32 copies of the gradients, and what a step forms of one weight."""
+
+
+def adaptable(spec: ModelSpec) -> tuple[str, ...]:
+    """Names of the linear layers that can carry an adapter: all but the output head."""
+    return tuple(spec.sizes.linear_shapes)
 
 
 @lru_cache(maxsize=2048)

@@ -14,6 +14,7 @@ from engine.memory.loss import chunk_tokens
 from engine.memory.phases import Peak, peak
 from engine.memory.resident import WHOLE_MODULES, adapted_outside, quantized_bytes, targeted_shapes, tower_bytes
 from engine.memory.shape import MemoryEstimate, Term, TrainingShape, learning_layers, learns_whole
+from engine.models.alone import LONE_TOKENS, STATES, kernels_note, mixing_layers, why_alone
 from engine.models.packing import alone_reason
 from engine.models.spec import ModelSpec
 from engine.text import format_bytes, format_count
@@ -181,14 +182,30 @@ def _expert_notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> list[st
 
 
 def _row_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
-    """Why documents do not share rows, and what linear attention's figures are those of."""
-    reason, notes = alone_reason(spec.traits, shape.device), []
-    if reason:
-        notes = [f"one document a row, padded: {reason}; speed is that of full rows, shorter ones are slower"]
+    """Why documents do not share rows, whose figures memory and speed are, and which kernels are missing."""
+    reason = alone_reason(spec, shape.device)
+    notes = [f"one document a row, padded: {reason}; {_speed_note(spec)}"] if reason else []
     if linear_attention.has_delta_rule(spec):
         kernels = " and ".join(spec.traits.packs_with)
         notes.append(f"linear attention is counted as plain operators take it; with {kernels} it takes less")
-    return notes
+    return notes + _state_notes(spec, shape)
+
+
+def _speed_note(spec: ModelSpec) -> str:
+    if why_alone(spec):
+        return f"speed is for {LONE_TOKENS} tokens"
+    return "speed is that of full rows, shorter ones are slower"
+
+
+def _state_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
+    """Of short convolutions and state spaces: kernels that are missing, and which layers learn."""
+    kernels = kernels_note(spec) if shape.device == "cuda" else ""
+    states = mixing_layers(spec) == STATES
+    if states and shape.device == "cuda" and not kernels:
+        kernels = f"memory of {STATES} is that of plain PyTorch: the kernels that are installed take less"
+    adapters = f"{STATES} learn by adapters on in_proj alone: kernels read out_proj past any"
+    adapted = adapters if states and shape.method == "lora" else ""
+    return [note for note in (kernels, adapted) if note]
 
 
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.memory import short_convolution, state_space
+from engine.memory.kinds import mixer_of
 from engine.models.families import LigerKernels
 from engine.models.spec import ModelSpec
 
@@ -38,6 +40,8 @@ class Backward:
     """Whether the feed-forward output's adapter is formed together with it."""
     shared: int = 0
     """Bytes of the shared expert that are gone when the others run backward; 0 where it runs backward after them."""
+    length: int = 0
+    """Of a row, where a state space fills it up to whole chunks."""
 
     @property
     def width(self) -> int:
@@ -49,7 +53,7 @@ def worst_bytes(layer: Backward, *, again: bool) -> int:
     """The largest of the candidates, in a layer that is formed `again` or in one that was kept."""
     spec, width = layer.spec, layer.width
     wide = layer.recomputed + 2 * width * spec.hidden_size - layer.kept_mlp if layer.recomputed else 0
-    return max(_feed_forward(layer, again), _attention(layer), wide, _norm_after(layer), 0)
+    return max(_feed_forward(layer, again), _attention(layer), wide, _norm_after(layer), _mixer(layer), 0)
 
 
 def beside_matrix(layer: Backward, inner: int, *, again: bool) -> int:
@@ -84,6 +88,14 @@ def _attention(layer: Backward) -> int:
     # Where the feed-forward part is small, the gradients themselves and what they are copied from count.
     gradients = layer.width * (query + 3 * key) if layer.fused else 0
     return (4 + copies * layer.width) * query + gradients + 4 * layer.spec.num_attention_heads - layer.kept_mlp
+
+
+def _mixer(layer: Backward) -> int:
+    """A short convolution or a state space: after the feed-forward part has been freed, or before it is formed."""
+    mixer = mixer_of(layer.spec)
+    if mixer.heads:
+        return state_space.worst_bytes(mixer, layer.length) - layer.kept_mlp
+    return short_convolution.backward_bytes(mixer, layer.width) - layer.kept_mlp
 
 
 def _norm_after(layer: Backward) -> int:

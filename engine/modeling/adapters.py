@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
-from engine.modeling import adapter_files, experts, wrappers
+from engine.modeling import adapter_files, experts, state_spaces, wrappers
 from engine.models.families import family_of
 from engine.profile.schema import Profile
 
@@ -65,12 +65,13 @@ def attach(model: Any, settings: Profile) -> Any:
 def _target_modules(model: Any, settings: Profile) -> str | list[str]:
     """`lora.target_modules` as PEFT takes it.
 
-    All linear layers are named where PEFT's own word for them takes in more: experts and router, or towers; without
-    those whose names PEFT would misread when it loads the adapter.
+    All linear layers are named where PEFT's own word for them takes in more: experts and router, towers, or what
+    kernels read past an adapter; without those whose names PEFT would misread when it loads the adapter.
     """
     targets: str | list[str] = settings.lora.target_modules
     misread = family_of(model.config.get_text_config().model_type).misread
-    if targets != "all-linear" or not (experts.stacks_of(model) or wrappers.outside_text(model)):
+    others = experts.stacks_of(model) or wrappers.outside_text(model) or any(state_spaces.read_by_kernels(model))
+    if targets != "all-linear" or not others:
         return targets
     return [name for name in linear_names(model) if name != "score" and name not in misread]
 
@@ -167,11 +168,12 @@ def keep_initial(model: Any, folder: Path) -> None:
 def linear_names(model: Any) -> list[str]:
     """Last parts of the names of linear layers inside the blocks, as `lora.target_modules` takes them."""
     head = model.get_output_embeddings()
+    spared = {id(module) for _, module in state_spaces.read_by_kernels(model)} | {id(head)}
     names = {
         name.rpartition(".")[2]
         for name, module in wrappers.text_modules(model)
         # A router gives more than a product (Phi-3.5-MoE): its outputs cannot be added to.
-        if isinstance(module, torch.nn.Linear) and module is not head and not name.endswith(".router")
+        if isinstance(module, torch.nn.Linear) and id(module) not in spared and not name.endswith(".router")
     }
     return sorted(names)
 
@@ -199,6 +201,7 @@ def check_names(model: Any, settings: Profile) -> None:
             )
         )
     problems += _tied_problem(model, asked)
+    problems += _spared_problem(model, asked)
     if problems:
         raise problems_error(problems, ExitCode.PROFILE, "module names")
 
@@ -218,6 +221,22 @@ def _tied_problem(model: Any, asked: list[tuple[str, str]]) -> list[Problem]:
         )
         for key, name in asked
         if key == "lora.target_modules" and any(full == name or full.endswith(f".{name}") for full in embeddings)
+    ]
+
+
+def _spared_problem(model: Any, asked: list[tuple[str, str]]) -> list[Problem]:
+    """An adapter that the kernels of a state space would pass by."""
+    spared = [name for name, _ in state_spaces.read_by_kernels(model)]
+    return [
+        Problem(
+            f"kernels of state-space layers read '{name}' themselves, past any adapter",
+            hint="leave it out: in_proj can carry one",
+            where=key,
+            key=key,
+            value=name,
+        )
+        for key, name in asked
+        if key == "lora.target_modules" and any(full == name or full.endswith(f".{name}") for full in spared)
     ]
 
 

@@ -30,11 +30,12 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
     No attention mask and no cache are passed: with either, transformers would let documents of one row
     attend to each other. A batch with an `attention_mask` has one document a row, and no borders to pass.
-    Convolutions and state-space layers know documents by `seq_idx` [B, S], their number in the row.
+    Convolutions and state-space layers know documents by `seq_idx` [B, S], their number in the row: what stands behind
+    the one document of a row (`alone`) they need not know, since they only look back.
     """
     if "attention_mask" in batch:
         return {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")} | {"use_cache": False}
-    return {
+    found = {
         "input_ids": batch["input_ids"],
         "position_ids": batch["position_ids"],
         "use_cache": False,
@@ -42,8 +43,10 @@ def _inputs(batch: Batch) -> dict[str, Any]:
         "cu_seq_lens_k": batch["cu_seq_lens"],
         "max_length_q": batch["max_doc_length"],
         "max_length_k": batch["max_doc_length"],
-        "seq_idx": (batch["position_ids"] == 0).cumsum(1, dtype=torch.int32),
     }
+    if not batch.get("alone"):
+        found["seq_idx"] = (batch["position_ids"] == 0).cumsum(1, dtype=torch.int32)
+    return found
 
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:

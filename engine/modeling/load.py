@@ -16,7 +16,7 @@ import torch
 
 from engine.errors import EngineError, ExitCode
 from engine.files import read_json
-from engine.modeling import attention, delta_rule, experts_load, stored_weights, wrappers
+from engine.modeling import attention, delta_rule, experts_load, state_spaces, stored_weights, wrappers
 from engine.modeling.gguf_import import import_gguf
 from engine.profile.schema import Profile
 from engine.runs.job import Warn
@@ -186,7 +186,7 @@ def load_base(
                 trust_remote_code=trust,
                 local_files_only=True,
                 use_safetensors=True,
-                **_storage(settings, quantized),
+                **_storage(settings, quantized, state_spaces.kept_plain(config)),
                 device_map={"": device},
             )
         stored_weights.mark(model, stored)
@@ -218,9 +218,14 @@ def _not_loaded(error: Exception, path: Path) -> EngineError:
     )
 
 
-def _storage(settings: Profile, quantized: bool) -> dict[str, Any]:
-    """How the weights are to be stored; left out where they stay as their files have them, quantized or not."""
+def _storage(settings: Profile, quantized: bool, spared: list[str]) -> dict[str, Any]:
+    """How the weights are to be stored; left out where they stay as their files have them, quantized or not.
+
+    `spared`: ends of names of linear layers that are not quantized; none = transformers' own.
+    """
     chosen = quantization_config(settings) if quantized else None
+    if chosen is not None and spared:
+        chosen.llm_int8_skip_modules = spared
     return {} if chosen is None else {"quantization_config": chosen}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_latent, layouts_plain
+from engine.models import layouts, layouts_gemma, layouts_hybrid, layouts_latent, layouts_plain, layouts_states
 from engine.models.gguf_names import WRITTEN, Gguf
 from engine.models.layers import Layout
 from engine.models.numbers import Numbers
@@ -206,11 +206,20 @@ _LINEAR = Family(
     gates_attention=True,
     packs_with=("flash-linear-attention", "causal-conv1d"),
 )
+_SHORT = Family(
+    name="lfm2",
+    layout=layouts_states.lfm2,
+    layer_kinds=ATTENTION_LAYERS | {"conv"},
+    reads=frozenset({"conv_*"}),
+    tied_by_default=True,
+    query_key_norm="head",
+)
 _STATES = Family(
     name="falcon_h1",
-    layout=layouts_hybrid.falcon_h1,
-    mixes_experts=True,
-    refused="packed documents would run into each other in its state-space layers, which take no adapters either",
+    layout=layouts_states.falcon_h1,
+    reads=frozenset({"mamba_*", "ssm_*"}),
+    output_bias=True,
+    reads_mlp_bias=True,
 )
 _LATENT = Family(
     name="deepseek_v3",
@@ -332,9 +341,10 @@ _ROWS = (
     Family(name="granite", reads_mlp_bias=True, checked=True, output_bias=True, scales_stream=True, kernels=_PRE_NORM),
     Family(
         name="granitemoehybrid",
-        layout=layouts.granite_hybrid,
-        layer_kinds=ATTENTION_LAYERS | {"attention"},
-        reads=frozenset({"shared_intermediate_size", "mamba_*"}),
+        layout=layouts_states.granite_hybrid,
+        layer_kinds=ATTENTION_LAYERS | {"attention", "linear_attention", "mamba"},
+        reads=frozenset({"shared_intermediate_size", "mamba_*", "layers_block_type"}),
+        mixes_experts=True,
         fused_gate=True,
         output_bias=True,
         scales_stream=True,
@@ -431,14 +441,24 @@ _ROWS = (
     replace(_LINEAR, name="qwen3_5_text", also=("qwen3_5",), kernels=LigerKernels("gemma", 1.0)),
     replace(_LINEAR, name="qwen3_5_moe_text", also=("qwen3_5_moe",)),
     replace(_LINEAR, misread=frozenset({"gate_proj", "up_proj", "down_proj"})),
-    Family(
-        name="lfm2",
-        layout=layouts_hybrid.short_convolutions,
-        tied_by_default=True,
-        refused="packed documents would run into each other in its short convolutions",
-    ),
+    _SHORT,
+    replace(_SHORT, name="lfm2_moe", layout=layouts_states.lfm2_moe, mixes_experts=True),
+    replace(_SHORT, name="lfm3", layout=layouts_states.lfm3, norms_per_layer=4, norm_after_mlp=True, rotary_kinds=2),
     _STATES,
-    replace(_STATES, name="nemotron_h", gated_mlp=False, layout=layouts_hybrid.nemotron_h),
+    replace(_STATES, name="bamba", layout=layouts_states.bamba),
+    replace(
+        _STATES,
+        name="nemotron_h",
+        layout=layouts_states.nemotron_h,
+        layer_kinds=ATTENTION_LAYERS | {"linear_attention", "mamba", "attention", "mlp", "moe"},
+        reads=frozenset(
+            {"mamba_*", "ssm_*", "conv_*", "hybrid_override_pattern", "layers_block_type", "n_shared_experts"}
+        ),
+        mixes_experts=True,
+        gated_mlp=False,
+        activation="relu2",
+        norms_per_layer=1,
+    ),
     replace(_LATENT, name="deepseek_v2", reads_mlp_bias=True, checked=True, fp32_shares=_MIXTRAL.fp32_shares),
     _LATENT,
     replace(_LATENT, name="glm4_moe_lite", checked=True),

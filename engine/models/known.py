@@ -35,6 +35,7 @@ _KEYS = {
     "lm_head_bias": "biases of the output head",
     "mamba_*": "state-space layers",
     "mlp_only_layers": "experts in some layers",
+    "moe_latent_size": "experts behind narrower projections",
     "moe_layer_freq": "experts in some layers",
     "n_shared_experts": "experts that every token meets",
     "num_attention_heads_per_layer": "layers with unequal heads",

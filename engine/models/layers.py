@@ -10,6 +10,28 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
+class Mixer(NamedTuple):
+    """What passes from token to token in a layer beside attention: a short convolution, alone or before a state space.
+
+    All 0 = neither.
+    """
+
+    convolved: int = 0
+    """Features that the convolution runs over."""
+    taps: int = 0
+    """Tokens that it looks at, with the newest."""
+    heads: int = 0
+    """Of the state space; 0 = there is none."""
+    head_size: int = 0
+    groups: int = 0
+    states: int = 0
+    """Of each feature."""
+    chunk: int = 0
+    """Tokens that are multiplied with each other at once."""
+    normed: int = 0
+    """Whether a norm follows."""
+
+
 class LayerGroup(NamedTuple):
     """Layers of one kind."""
 
@@ -17,13 +39,14 @@ class LayerGroup(NamedTuple):
     linear: tuple[tuple[str, int, int], ...]
     """(name, in, out) of linear layers: what can be quantized or carry an adapter."""
     stacked: int = 0
-    """Weights in no linear layer: experts with their routers, short convolutions."""
+    """Weights in no linear layer: experts with their routers."""
     met: int = 0
-    """Of those, what a token is multiplied with."""
+    """Outside of the linear layers, what a token is multiplied with."""
     small: int = 0
-    """Norm weights, biases and single numbers."""
+    """Norm weights, biases, single numbers, and matrices that are neither quantized nor adapted."""
     biases: int = 0
     """Of those, the biases of linear layers."""
+    mixer: Mixer = Mixer()
     delta: tuple[int, ...] = ()
     """Of a gated delta rule: key heads, value heads, features of a key and of a value; empty elsewhere."""
 
@@ -56,11 +79,14 @@ def parameters_in(groups: tuple[LayerGroup, ...]) -> int:
 
 
 def groups_from(lists: list[Any]) -> tuple[LayerGroup, ...]:
-    """Groups as JSON and TOML hold them. Raises TypeError for other lists."""
-    return tuple(
-        LayerGroup(group[0], tuple(tuple(item) for item in group[1]), *group[2:-1], tuple(group[-1]))  # type: ignore[call-arg]
-        for group in lists
-    )
+    """Groups as JSON and TOML hold them, those of an older engine too. Raises TypeError for other lists."""
+    return tuple(_group(one) for one in lists)
+
+
+def _group(one: list[Any]) -> LayerGroup:
+    plain = LayerGroup(one[0], tuple(tuple(item) for item in one[1]), *one[2:6])
+    mixer, delta = [*one[6:], [], []][:2]
+    return plain._replace(mixer=Mixer(*mixer), delta=tuple(delta))
 
 
 def grouped(layers: list[LayerGroup]) -> tuple[LayerGroup, ...]:

@@ -161,13 +161,3 @@ def _sparse(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int)
         num_experts=numbers.experts,
         num_experts_per_token=experts_per_token(numbers),
     )
-
-
-def granite_hybrid(numbers: Numbers) -> Layout:
-    """Granite 4 with attention alone: a plain model whose feed-forward part has names of its own."""
-    hidden, inner = numbers.whole("hidden_size"), numbers.whole("shared_intermediate_size")
-    projections = attention(numbers)
-    bias = sum(n_out for _, _, n_out in projections) if numbers.flag("attention_bias") else 0
-    linear = (*projections, ("input_linear", hidden, 2 * inner), ("output_linear", inner, hidden))
-    layer = LayerGroup(numbers.layers, linear, small=2 * hidden + bias, biases=bias)
-    return Layout((layer,), intermediate_size=inner)

@@ -2,7 +2,8 @@
 
 Attention is kept apart by the engine's own kernels. Linear attention carries a state from token to token: only
 libraries' GPU kernels start it anew at a border, those of flash-linear-attention, and the short convolution before it
-needs causal-conv1d's. Without them each document has a row of its own. Not here: the check that no document sees
+needs causal-conv1d's. Without them each document has a row of its own; so it has beside short convolutions and state
+spaces (`alone.py`). Not here: the check that no document sees
 another, which has the last word in a run (`engine.train.leaks`).
 """
 
@@ -11,14 +12,20 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.util import find_spec
 
+from engine.models.alone import why_alone
 from engine.models.families import Family
+from engine.models.spec import ModelSpec
 
 MODULES = {"flash-linear-attention": "fla", "causal-conv1d": "causal_conv1d"}
 """What a distribution is imported as."""
 
 
-def alone_reason(family: Family, device: str) -> str:
+def alone_reason(spec: ModelSpec, device: str) -> str:
     """Why each document has a row of its own on `device` (`cuda` or `cpu`); empty where documents share rows."""
+    return why_alone(spec) or _lacking_kernels(spec.traits, device)
+
+
+def _lacking_kernels(family: Family, device: str) -> str:
     needed = family.packs_with
     if not needed:
         return ""
@@ -36,8 +43,11 @@ def uses_plain_rule(family: Family, device: str) -> bool:
     return bool(family.packs_with) and (device != "cuda" or not _is_installed(MODULES["flash-linear-attention"]))
 
 
-def remedy(family: Family, device: str) -> str:
-    """What lets documents share rows."""
+def remedy(spec: ModelSpec, device: str) -> str:
+    """What lets documents share rows; empty where nothing does."""
+    family = spec.traits
+    if not family.packs_with:
+        return ""
     return f"pip install {' '.join(family.packs_with)}" if device == "cuda" else "train on a GPU"
 
 

@@ -17,12 +17,14 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.models.families import known_family
-from engine.models.layers import LayerGroup, groups_from
+from engine.models.layers import LayerGroup, Mixer, groups_from
 from engine.models.spec import ModelSpec
 from engine.models.stored import NAMES
 from engine.text import sanitize
 
 MAX_FILE_BYTES = 1024**2
+_PLAIN = LayerGroup._fields.index("mixer")
+"""Fields of a `LayerGroup` before those that are lists."""
 _LIMIT = 10**13
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _HEADER = "# Models of your own, beside the shipped list. Written anew by 'engine models add' and 'remove'.\n"
@@ -150,13 +152,20 @@ def _is_valid(key: str, kind: str, value: Any) -> bool:
 
 
 def _is_group(value: Any) -> bool:
-    """Whether `value` is a `LayerGroup`: numbers but for lists of numbers, and of linear layers with two sizes."""
-    if not isinstance(value, list) or len(value) != len(LayerGroup._fields):
+    """Whether `value` is a `LayerGroup`: numbers but for lists of numbers, and of linear layers with two sizes.
+
+    The lists at its end are left out in files of an older engine.
+    """
+    if not isinstance(value, list) or not _PLAIN <= len(value) <= len(LayerGroup._fields):
         return False
-    if not isinstance(value[1], list) or not isinstance(value[-1], list):
+    lists = value[_PLAIN:]
+    if not isinstance(value[1], list) or not all(isinstance(each, list) for each in lists):
+        return False
+    if lists and len(lists[0]) != len(Mixer._fields):
         return False
     linear = all(isinstance(item, list) and len(item) == 3 and _is_text(item[0]) for item in value[1])
-    numbers = [value[0], *value[2:-1], *value[-1], *(side for item in value[1] if linear for side in item[1:])]
+    numbers = [value[0], *value[2:_PLAIN], *(each for some in lists for each in some)]
+    numbers += [side for item in value[1] if linear for side in item[1:]]
     return linear and all(
         isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= _LIMIT for each in numbers
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.modeling import experts
+from engine.modeling import experts, state_spaces
 
 BLOCK, NESTED_BLOCK = 64, 256
 INT8_THRESHOLD = 6.0
@@ -22,12 +22,12 @@ def quantize_linears(model: Any, method: str, double_quant: bool) -> None:
     import logging
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    head = model.get_output_embeddings()
+    spared = {id(module) for _, module in state_spaces.read_by_kernels(model)} | {id(model.get_output_embeddings())}
     found = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and child is not head
+        if type(child) is nn.Linear and id(child) not in spared
     ]
     for parent, name, child in found:
         made = int8_linear(child) if method == "int8" else four_bit_linear(child, method, double_quant)

@@ -26,6 +26,7 @@ from engine.memory.phases import keeps_last_layer
 from engine.memory.shape import TrainingShape
 from engine.modeling import forward
 from engine.modeling.adapters import base_of
+from engine.models.alone import mixing_layers
 from engine.models.spec import ModelSpec
 from engine.oracle.autocast import half_precision, recompute_in_half_precision
 from engine.oracle.build import (
@@ -101,6 +102,8 @@ def simulate(
     whole = whole or shape.method == "freeze" or shape.optimizer == "adamw_torch"
     period = math.lcm(max(1, shape.checkpoint_every), _pattern(spec, model_config))
     least = max(4 if shape.offload_inputs else 2, dense_first(model_config) + 1)
+    # Where convolutions or state spaces take turns with attention, two shallow models have other turns than a deep one.
+    whole = whole or (bool(mixing_layers(spec)) and len(spec.layer_groups) > 1)
     depths = (depth,) if whole else depths_for(depth, period, least)
     runs = [run_depth(spec, shape, with_layers(model_config, layers), gpu) for layers in depths]
     return _result(runs, depth, time.monotonic() - began)
@@ -147,7 +150,7 @@ def run_depth(spec: ModelSpec, shape: TrainingShape, config: Any, gpu: Gpu | Non
         _mark_sections(model, tracker)
         workspace = device.cublas_bytes(gpu, "cuda") // 2
         with tracker:
-            batch = partial(_batch, shape, packed=not spec.traits.packs_with)
+            batch = partial(_batch, shape, packed=not spec.traits.packs_with, alone=bool(mixing_layers(spec)))
             for step in range(STEPS):
                 _step(model, optimizer, shape, tracker, workspace if step == 0 else 0, batch)
     tracker.section("end")
@@ -191,13 +194,13 @@ def _step(
     model.zero_grad()
 
 
-def _batch(shape: TrainingShape, *, packed: bool) -> dict[str, Any]:
-    """Full rows of one document each, as `packed` ones or behind a mask that leaves nothing out."""
+def _batch(shape: TrainingShape, *, packed: bool, alone: bool = False) -> dict[str, Any]:
+    """Full rows of one document each, as `packed` ones, `alone` ones or behind a mask that leaves nothing out."""
     rows, length = shape.micro_batch, shape.max_length
     tokens = {name: torch.empty((rows, length), dtype=torch.int64, device="meta") for name in ("input_ids", "labels")}
     borders = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32)
     positions = torch.empty((rows, length), dtype=torch.int64, device="meta")
-    found = {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": length}
+    found = {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": length, "alone": alone}
     return found if packed else {**found, "attention_mask": None}
 
 

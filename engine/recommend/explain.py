@@ -73,7 +73,7 @@ def choices(
 
 def _packing(spec: ModelSpec, target: Target) -> tuple[Choice, ...]:
     """One document a row where it is known that documents cannot share one; nothing elsewhere."""
-    reason = alone_reason(spec.traits, target.device)
+    reason = alone_reason(spec, target.device)
     return (Choice("data.packing", False, reason),) if reason else ()
 
 

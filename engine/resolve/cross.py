@@ -15,13 +15,14 @@ from engine.hardware.cards import find_card
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.experts import stacks
 from engine.memory.recompute import ATTENTION, OFFLOAD
+from engine.models.alone import STATES, mixing_layers
 from engine.models.packing import alone_reason, remedy
 from engine.models.spec import ModelSpec
 from engine.models.wrapper_rows import no_class, scores_texts
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
-from engine.profile.tables.train import COMPARING
+from engine.profile.tables.train import ONE_ROW
 from engine.recommend.kernels import INSTALL, obstacle
 
 _RESERVED_NAMES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
@@ -207,17 +208,13 @@ def _context_length(context: Context) -> Iterator[Finding]:
 def _side_by_side(context: Context) -> Iterator[Finding]:
     """Answers that are compared lie in one row, which not every model can keep apart."""
     objective = context.profile.train.objective
-    if (
-        context.spec is None
-        or objective not in (*COMPARING, "reward")
-        or not context.loaded.is_sound("train.objective")
-    ):
+    if context.spec is None or objective not in ONE_ROW or not context.loaded.is_sound("train.objective"):
         return
-    family = context.spec.traits
-    reason = alone_reason(family, context.device)
+    reason = alone_reason(context.spec, context.device)
     if reason:
         message = f"'{objective}' compares answers side by side in one row: {reason}"
-        hint = f"{remedy(family, context.device)}, or use 'sft' with the chosen answers"
+        others = "use 'sft' with the chosen answers, or another model"
+        hint = ", or ".join(filter(None, (remedy(context.spec, context.device), others)))
         yield finding(context.loaded, "train.objective", message, hint, value=objective, code=ExitCode.MODEL)
 
 
@@ -251,6 +248,8 @@ def _module_names(context: Context) -> Iterator[Finding]:
     for name in wanted:
         if name.rpartition(".")[2] not in known:
             message = f"{spec.name} has no linear layer '{name}'"
+            if name.rpartition(".")[2] == "out_proj" and mixing_layers(spec) == STATES:
+                message = f"kernels of {STATES} read '{name}' themselves, past any adapter"
             yield finding(context.loaded, "lora.target_modules", message, f"it has {', '.join(known)}", value=name)
 
 

@@ -43,7 +43,7 @@ def run_time(
     steps = int(_value(provenance, "train.max_steps") or 0)
     full = batch * plan.shape.max_length
     if report is not None:
-        alone = alone_reason(plan.model.traits, plan.shape.device)
+        alone = alone_reason(plan.model, plan.shape.device)
         sequences = int(report["train"]["documents" if alone else "sequences"])
         tokens = float(report["train"]["tokens"])
         each = tokens / max(1, sequences) * batch

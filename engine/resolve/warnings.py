@@ -11,11 +11,13 @@ from engine.errors import Problem
 from engine.hardware.machine import Machine
 from engine.memory.needs import needs_of
 from engine.memory.stored import stored_bytes
+from engine.models.alone import kernels_note
 from engine.models.packing import alone_reason, remedy
 from engine.models.stored import NAMES
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
+from engine.profile.tables.train import ONE_ROW
 from engine.recommend.plan import Plan
 from engine.resolve.cross import Context
 from engine.text import format_bytes
@@ -87,13 +89,15 @@ def _untrained_tokens(context: Context) -> Iterator[Finding]:
 
 def _alone(context: Context) -> Iterator[Finding]:
     """Documents that cannot share rows: known before the run, and what it costs."""
-    if context.spec is None:
+    spec, device = context.spec, context.device
+    reason = alone_reason(spec, device) if spec is not None else ""
+    if spec is None or not reason or context.profile.train.objective in ONE_ROW:
         return
-    family, device = context.spec.traits, context.device
-    reason = alone_reason(family, device)
-    if reason:
-        message = f"{reason}: it trains on one document a row, padded; a step is slower and learns fewer documents"
-        yield finding(context.loaded, "data.packing", message, remedy(family, device), is_warning=True)
+    message = f"{reason}: it trains on one document a row, padded; a step is slower and learns fewer documents"
+    hint = remedy(spec, device) or "train.gradient_accumulation_steps makes up for documents, not for time"
+    yield finding(context.loaded, "data.packing", message, hint, is_warning=True)
+    if device == "cuda" and kernels_note(spec):
+        yield finding(context.loaded, "model.name_or_path", kernels_note(spec), "", is_warning=True)
 
 
 def _not_here(context: Context) -> Iterator[Finding]:

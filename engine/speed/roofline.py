@@ -7,10 +7,13 @@ cards with published runs and where the device was measured, and rough elsewhere
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.hardware.machine import Cpu, Gpu
 from engine.memory.activations import host_bytes
 from engine.memory.resident import States, compute_width, states
 from engine.memory.shape import TrainingShape, learns_whole, uses_kernels
+from engine.models.alone import LONE_TOKENS, mixing_layers
 from engine.models.spec import ModelSpec
 from engine.speed import linear_attention
 from engine.speed.flops import micro_batch_flops, micro_batch_tokens, recomputed_share, skipped_parameters
@@ -64,7 +67,12 @@ def device_rates(
 
 
 def speed_at(spec: ModelSpec, shape: TrainingShape, rates: Rates, learned: States | None = None) -> float:
-    """Tokens per second at given rates; `learned`: the states of `shape`, where they are known."""
+    """Tokens per second at given rates: of full rows, or of rows with one document of usual length each.
+
+    `learned`: the states of `shape`, where they are known.
+    """
+    if mixing_layers(spec):
+        shape = replace(shape, max_length=min(shape.max_length, LONE_TOKENS))
     tokens, count = micro_batch_tokens(shape), shape.gradient_accumulation_steps
     pass_s = micro_batch_s(spec, shape, rates.processor) if rates.processor else _gpu_micro_batch_s(spec, shape, rates)
     if rates.processor and shape.quantization == "int8":

@@ -100,7 +100,8 @@ def _batch(tokens: torch.Tensor, size: int, per_row: int, layout: Layout) -> Bat
     long = size * per_row if layout == "padded" else size
     positions = torch.arange(long, device=device).repeat(length // long).expand(rows, -1).contiguous()
     mask = {"attention_mask": (torch.arange(length, device=device) < size).long().expand(rows, -1).contiguous()}
-    return (mask if layout == "padded" else {}) | {
+    alone = {"alone": layout == "rows"}
+    return (mask if layout == "padded" else alone) | {
         "input_ids": tokens,
         "position_ids": positions,
         "cu_seq_lens": torch.arange(0, tokens.numel() + 1, long, dtype=torch.int32, device=device),

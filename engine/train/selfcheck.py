@@ -119,9 +119,9 @@ def _documents(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _small_batch(like: Batch, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> Batch:
-    """`pieces` packed into one row; behind a mask, and then only the first, where `like` has one document a row."""
-    device = like["input_ids"].device
-    pieces = pieces[:1] if "attention_mask" in like else pieces
+    """`pieces` packed into one row; only the first where `like` has one document a row, behind a mask or not."""
+    device, alone = like["input_ids"].device, bool(like.get("alone"))
+    pieces = pieces[:1] if alone or "attention_mask" in like else pieces
     ids, labels = [piece[0] for piece in pieces], [piece[1].clone() for piece in pieces]
     for part in labels:
         part[0] = IGNORE
@@ -132,5 +132,6 @@ def _small_batch(like: Batch, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -
         "position_ids": torch.cat([torch.arange(size, device=device) for size in sizes])[None],
         "cu_seq_lens": torch.tensor([0, *sizes], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32),
         "max_doc_length": max(sizes, default=0),
+        "alone": alone,
     }
     return batch | ({"attention_mask": torch.ones_like(batch["input_ids"])} if "attention_mask" in like else {})

@@ -10,6 +10,8 @@ from engine.profile.tables.base import Auto, Positive, Table, setting
 
 COMPARING = ("dpo", "orpo", "kto")
 """Objectives that compare or judge answers and go on answering; a reward model only scores."""
+ONE_ROW = (*COMPARING, "reward")
+"""Objectives that take several documents of one row at a time."""
 
 
 class Train(Table):

@@ -60,6 +60,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "gemma4_text": {"num_hidden_layers": 8, "layer_types": _TURNS * 4, "num_kv_shared_layers": 2, **_INPUTS},
     "gemma4_unified_text": {"num_hidden_layers": 6},
+    "lfm2_moe": {**_EXPERTS, "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},
+    "lfm3": {"num_hidden_layers": 5},
+    "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8, "attn_layer_indices": [1]},
+    "falcon_h1": {"mamba_n_heads": 8, "mamba_d_ssm": 64},
+    "nemotron_h": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["mamba", "moe", "attention", "mlp"],
+        "moe_intermediate_size": 16,
+        "moe_shared_expert_intermediate_size": 24,
+    },
     "granitemoehybrid": {
         "layer_types": ["attention", "attention"],
         "num_local_experts": 0,
@@ -73,8 +83,10 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     *((name, {"mlp_bias": True}) for name, row in FAMILIES.items() if not row.refused),
     ("deepseek_v2", {"q_lora_rank": None}),
     ("lfm2", {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, "conv_bias": True}),
+    ("lfm3", {"use_attention_gate": False, "use_sandwich_norm": False, "conv_bias": True}),
     ("falcon_h1", {"mamba_rms_norm": True, "mamba_d_ssm": None, "mamba_n_heads": 8}),
     ("glm4_moe_lite", {"num_hidden_layers": 3}),
+    ("granitemoehybrid", {"layer_types": ["mamba", "attention"], "num_local_experts": 4}),
     ("qwen2_moe", {"qkv_bias": False, "num_hidden_layers": 4, "decoder_sparse_step": 2}),
     ("qwen3_moe", {"mlp_only_layers": [0]}),
     ("glm4_moe", {"use_qk_norm": True, "n_shared_experts": 2, "first_k_dense_replace": 2}),
@@ -108,7 +120,10 @@ OLDER = {"opt", "gpt_neox", "gpt2", "gptj", "gpt_neo", "falcon"}
 
 @dataclass(frozen=True)
 class Built:
-    """transformers' model of a family: configuration, parameters, linear layers by layer, vectors by name."""
+    """transformers' model of a family: configuration, parameters, linear layers by layer, vectors by name.
+
+    Without the output of a state space, which is neither quantized nor adapted.
+    """
 
     config: Any
     parameters: int
@@ -139,9 +154,10 @@ def build(name: str, options: dict[str, Any]) -> Built:
     # Llama 4 does not know its decoder by this name.
     layers = getattr(model.get_decoder(), "layers", None) or model.model.layers
     modules = [
-        [(path.rpartition(".")[2], each) for path, each in layer.named_modules() if isinstance(each, torch.nn.Linear)]
+        [(path.rpartition(".")[2], each) for path, each in layer.named_modules() if isinstance(each, torch.nn.Linear)
+         and not (path.endswith(".out_proj") and hasattr(layer.get_submodule(path.rpartition(".")[0]), "D"))]
         for layer in layers
-    ]
+    ]  # fmt: skip
     return Built(
         config,
         sum(each.numel() for each in model.parameters()),
@@ -155,7 +171,7 @@ def build(name: str, options: dict[str, Any]) -> Built:
 def told_by_transformers(name: str) -> dict[str, Any]:
     """The columns of a row that transformers' own model decides."""
     found, fresh = built(name), type(built(name).config)()
-    heads = ("self_attn.q_norm.weight", "self_attn.query_layernorm.weight")
+    heads = ("self_attn.q_norm.weight", "self_attn.query_layernorm.weight", "self_attn.q_layernorm.weight")
     of_query = next((found.vectors[path] for path in heads if path in found.vectors), 0)
     rope = getattr(fresh, "rope_parameters", None) or {}
     return {

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from engine.cli.fit import fit, recommend
 from engine.errors import EngineError, ExitCode
+from engine.models.alone import why_alone
 from engine.models.config import spec_from_config
 from engine.models.families import FAMILIES
 from engine.models.spec import ModelSpec
@@ -110,8 +111,21 @@ def test_commands_show_no_number_for_an_unknown_family(tmp_path: Path, command: 
 
 
 def test_a_refused_family_is_told_with_its_size() -> None:
-    """Nemotron 3 Nano 30B-A3B as published, whose layers are named by letters."""
     error = refusal(
+        model_type="gemma3n_text",
+        num_key_value_heads=2,
+        head_dim=16,
+        vocab_size_per_layer_input=320,
+        hidden_size_per_layer_input=8,
+        laurel_rank=8,
+    )
+    assert "parameters)" in error.message
+    assert "AltUp" in error.message
+
+
+def test_nemotron_3_nano_is_counted_from_its_letters() -> None:
+    """As published: a letter for each layer."""
+    found = read(
         model_type="nemotron_h",
         hybrid_override_pattern="MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
         num_hidden_layers=52,
@@ -132,8 +146,10 @@ def test_a_refused_family_is_told_with_its_size() -> None:
         moe_shared_expert_intermediate_size=3712,
         tie_word_embeddings=False,
     )
-    assert "31.58 B parameters" in error.message
-    assert "state-space layers" in error.message
+    assert round(found.sizes.computed_parameters / 1e9, 2) == 31.58
+    assert round(found.sizes.active_parameters / 1e9, 1) == 3.2
+    assert found.num_hidden_layers == 52
+    assert why_alone(found)
 
 
 def test_a_format_that_can_be_dequantized_is_read_and_counted() -> None:

@@ -12,9 +12,6 @@ from engine.models.config import spec_from_config
 from engine.models.nearest import instead_of, why_refused
 from engine.models.resolve import resolve_model
 
-PUBLISHED = {"lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}}
-"""What published checkpoints have and transformers' default has not."""
-
 
 @pytest.fixture(autouse=True)
 def _no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +67,6 @@ def test_a_refused_name_has_a_family_that_is_refused(start: str, kind: str) -> N
     pytest.importorskip("torch")
     from transformers import AutoConfig
 
-    config = AutoConfig.for_model(kind, **PUBLISHED.get(kind, {})).to_dict()
+    config = AutoConfig.for_model(kind).to_dict()
     with pytest.raises(EngineError):
         spec_from_config(config, start, "config.json", source="directory", path=None)

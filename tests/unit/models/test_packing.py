@@ -12,7 +12,6 @@ from engine.errors import ExitCode
 from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models import packing
-from engine.models.families import FAMILIES
 from engine.models.packing import alone_reason
 from engine.models.resolve import resolve_model
 from engine.resolve.check import examine
@@ -49,9 +48,9 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_the_reason_names_what_is_missing(installed: set[str]) -> None:
-    hybrid = FAMILIES["qwen3_5_text"]
-    assert alone_reason(FAMILIES["llama"], "cuda") == ""
+def test_the_reason_names_what_is_missing(installed: set[str], model: Path) -> None:
+    hybrid = resolve_model(str(model))
+    assert alone_reason(resolve_model("demo"), "cuda") == ""
     assert alone_reason(hybrid, "cuda").startswith("flash-linear-attention and causal-conv1d are not installed")
     installed.add("fla")
     assert alone_reason(hybrid, "cuda").startswith("causal-conv1d is not installed")

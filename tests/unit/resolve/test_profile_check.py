@@ -223,3 +223,24 @@ def test_adapters_on_experts_are_refused_where_they_cannot_be(load, cpu_machine,
     loaded = load(f"{MODEL}{DATA}[lora]\nexperts = true\n{extra}\n")
     found = [problem for problem in check_profile(loaded, cpu_machine) if problem.key == "lora.experts"]
     assert any(words in problem.message for problem in found)
+
+
+def test_documents_that_cannot_share_a_row_are_told_before_the_run(load, gpu_machine, tmp_path):
+    config = {
+        "model_type": "lfm2",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 320,
+        "layer_types": ["conv", "full_attention"],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = f"[model]\nname_or_path = '{tmp_path}'\n" + DATA
+    seen = examine(load(text), gpu_machine)
+    assert seen.problems == ()
+    told = {item.problem.key: item.problem.message for item in seen.warnings}
+    assert "its short convolutions would pass tokens on" in told["data.packing"]
+    (problem,) = check_profile(load(text + "[train]\nobjective='dpo'\n"), gpu_machine)
+    assert problem.key == "train.objective"
+    assert "side by side in one row" in problem.message

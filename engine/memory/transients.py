@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from engine.memory import short_convolution, state_space
 from engine.memory.kinds import mixer_of
-from engine.models.families import LigerKernels
+from engine.models.family import LigerKernels
 from engine.models.spec import ModelSpec
 
 _ACTIVATION_HALVES = {"relu2": 2, "xielu": 3}

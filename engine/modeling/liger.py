@@ -24,7 +24,8 @@ import torch
 
 from engine.libraries import optional_misfit
 from engine.modeling.adapters import base_of
-from engine.models.families import LigerKernels, family_of
+from engine.models.families import family_of
+from engine.models.family import LigerKernels
 
 ROTATION = "apply_rotary_pos_emb"
 """What transformers' attention modules call for the rotation of query and key."""

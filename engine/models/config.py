@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.models.families import Family
+from engine.models.family import Family
 from engine.models.known import check_family, refused_family
 from engine.models.layers import LayerGroup, Layout
 from engine.models.numbers import Numbers

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import EngineError, ExitCode
-from engine.models.families import FAMILIES, Family, known_family
+from engine.models.families import FAMILIES, known_family
+from engine.models.family import Family
 from engine.models.spec import ModelSpec
 from engine.text import sanitize
 

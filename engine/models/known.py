@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from engine.errors import EngineError
-from engine.models.families import Family, family_of, known_family, nearest_family
+from engine.models.families import family_of, known_family, nearest_family
+from engine.models.family import Family
 from engine.models.numbers import EXPERT_KEYS, refuse
 from engine.text import format_count, sanitize
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from engine.models.alone import why_alone
-from engine.models.families import Family
+from engine.models.family import Family
 from engine.models.spec import ModelSpec
 
 MODULES = {"flash-linear-attention": "fla", "causal-conv1d": "causal_conv1d"}

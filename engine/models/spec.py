@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-from engine.models.families import Family, family_of
+from engine.models.families import family_of
+from engine.models.family import Family
 from engine.models.layers import LayerGroup, parameters_in
 
 Shapes = Mapping[str, tuple[int, int]]

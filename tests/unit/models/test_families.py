@@ -12,7 +12,8 @@ import pytest
 from engine.errors import EngineError
 from engine.models.catalog import shipped_catalog
 from engine.models.config import spec_from_config
-from engine.models.families import _ROWS, FAMILIES, Family, family_of, known_family
+from engine.models.families import _ROWS, FAMILIES, family_of, known_family
+from engine.models.family import Family
 from engine.models.spec import ModelSpec
 
 SIZES: dict[str, Any] = {

@@ -13,7 +13,8 @@ from transformers.models.llama import modeling_llama
 
 from engine.modeling import forward, fused_lora, liger
 from engine.modeling.adapters import base_of
-from engine.models.families import FAMILIES, LigerKernels
+from engine.models.families import FAMILIES
+from engine.models.family import LigerKernels
 from engine.train import acceleration
 from engine.train.allowed import LIGER
 from tests.unit.modeling.interpreted.models import SIZES, adapted, batch, step, tiny

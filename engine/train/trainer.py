@@ -77,7 +77,7 @@ class EngineTrainer(Trainer):
         self.checkpointer = Checkpointer(
             job=job, settings=settings, meter=self.meter, micro_batches=self.micro_batches, data_digest=data_digest
         )
-        self.validation = None if eval_dataset is None else self._validation(eval_dataset)
+        self.validation = None if eval_dataset is None else _validation(self, eval_dataset)
         self.step_log = StepLog(
             job=job,
             schedule=schedule,
@@ -97,18 +97,6 @@ class EngineTrainer(Trainer):
         """The faster paths that are on (`kernel_choice.py`)."""
         self._audited = False
         self._step_batches: list[tuple[forward.Batch, Any]] = []
-
-    def _validation(self, eval_dataset: Any) -> Validation:
-        return Validation(
-            eval_dataset,
-            job=self.job,
-            settings=self.settings,
-            schedule=self.schedule,
-            arguments=self.args,
-            objective=self.objective,
-            micro_batches=self.micro_batches,
-            collator=self.collator,
-        )
 
     # a micro-batch ----------------------------------------------------------------------------------
 
@@ -340,6 +328,19 @@ class AfterStep(TrainerCallback):
             job.events.write("control", request=request, outcome="accepted")
         if job.stop:
             control.should_save, control.should_training_stop, checkpointer.reason = True, True, "stopping"
+
+
+def _validation(trainer: EngineTrainer, eval_dataset: Any) -> Validation:
+    return Validation(
+        eval_dataset,
+        job=trainer.job,
+        settings=trainer.settings,
+        schedule=trainer.schedule,
+        arguments=trainer.args,
+        objective=trainer.objective,
+        micro_batches=trainer.micro_batches,
+        collator=trainer.collator,
+    )
 
 
 def _drop_gradients(learned: list[torch.Tensor], set_to_none: bool = True) -> None:

@@ -19,16 +19,15 @@ from textual.widgets import OptionList
 from engine.api import fit as fit_api
 from engine.api import runs
 from engine.api.cards import CardLoad, place_of
-from engine.api.fit import GIB
 from engine.api.runs import Run
 from engine.errors import EngineError
-from tui.background import Lane, Poll
+from tui.background import Poll
 from tui.cards.commands import CARDS_COMMANDS, CardsState
 from tui.cards.history import History
+from tui.cards.need import Need
 from tui.cards.view import (
     ORDERS,
     Holder,
-    Wanted,
     card_row,
     gauges_text,
     holder_row,
@@ -38,14 +37,12 @@ from tui.cards.view import (
     nothing_text,
     ordered,
 )
-from tui.cards.waiting import Waiter, Waiting, check_amount
-from tui.documents.form import Form, preview
+from tui.cards.waiting import Waiter
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.cards import CardsReader, CardsReading
 from tui.terminal.clipboard import copy_text
-from tui.text import Part, age, gib, safe
-from tui.widgets.dialogs import Ask
+from tui.text import Part, age, safe
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -75,10 +72,8 @@ class CardsScreen(DeckScreen):
         self._reading: CardsReading | None = None
         self._order = ORDERS[0]
         self._me = _user()
-        self._needed: Wanted | None = None
-        self._needed_for: Form | None = None
+        self._need = Need(self, self._show, self._failed)
         self._poll = Poll(self, "cards", REFRESH_S, self._reader.read, self._take, self._failed)
-        self._resolve = Lane(self, "need")
         self._waiter = Waiter(self, self._started, self._failed)
 
     def compose_body(self) -> ComposeResult:
@@ -105,7 +100,7 @@ class CardsScreen(DeckScreen):
 
     def on_screen_resume(self) -> None:
         """Go on reading."""
-        self._need()
+        self._need.look(self.deck)
         self._poll.resume()
 
     def on_screen_suspend(self) -> None:
@@ -146,22 +141,6 @@ class CardsScreen(DeckScreen):
             raise error
         self.say(safe(error, 400), error=True)
 
-    def _need(self) -> None:
-        """What the open profile takes, else the plan under the cursor of screen 1."""
-        form, plan = self.deck.form, self.deck.plan
-        if form is None:
-            self._needed = None if plan is None else Wanted(plan.model.name, plan.estimate.device_bytes)
-            return
-        machine = self.deck.machine
-        if machine is not None:
-            name, text = form.name, _text_of(form)
-            self._resolve.submit(lambda: preview(text, form.path, machine), partial(self._resolved, name), self._failed)
-
-    def _resolved(self, name: str, found: object) -> None:
-        plan = getattr(found, "plan", None)
-        self._needed = None if plan is None else Wanted(name, plan.estimate.device_bytes)
-        self._show()
-
     # Showing
 
     @property
@@ -194,7 +173,9 @@ class CardsScreen(DeckScreen):
             self.query_one("#no-cards", Line).show(nothing_text(loads), wraps=True)
             cells = max((len(fit_api.card_name(load.gpu)) for load in cards), default=0)
             self._cards.styles.height = min(len(cards), max(2, self.size.height // 4))
-            rows = [Row(str(place_of(one.gpu)), partial(card_row, one, self._needed, self._me, cells)) for one in cards]
+            rows = [
+                Row(str(place_of(one.gpu)), partial(card_row, one, self._need.wanted, self._me, cells)) for one in cards
+            ]
             self._cards.set_rows(rows)
             self._holders.set_rows([Row(one.key, partial(holder_row, one, self._me)) for one in self._listed()])
             self.query_one("#holders-heading", Drawn).show(holders_heading, self._order)
@@ -212,7 +193,7 @@ class CardsScreen(DeckScreen):
         height = gauges.size.height
         latest = self.history.latest
         gauges.show(_gauges, self.history, card, latest.time_s if latest else 0.0, height)
-        self.query_one("#legend", Drawn).show(legend, self._needed, card.gpu if card is not None else None)
+        self.query_one("#legend", Drawn).show(legend, self._need.wanted, card.gpu if card is not None else None)
         holder = self._holder if self._holders.has_focus else None
         state = CardsState(
             card=card is not None and card.gpu.total_bytes is not None,
@@ -290,34 +271,13 @@ class CardsScreen(DeckScreen):
         if self._waiter.waiting is not None:
             self._waiter.wait(None)
             self.say("the wait is over; nothing was started")
-            self._show_card()
-            self._show_status()
+            self._waits()
             return
         if card is None or form is None:
             return
-        name = fit_api.card_name(card.gpu)
-        needed = gib(self._needed.device_bytes) if self._needed is not None else ""
-        self.app.push_screen(
-            Ask(
-                f"Start {safe(form.name, 60)} once {name} has so many GiB free",
-                "it waits while this deck is open",
-                needed,
-                partial(check_amount, card.gpu.total_bytes),
-            ),
-            partial(self._wait_for, form, card),
-        )
+        self._waiter.ask(self, form, card, self._need.wanted, self._waits)
 
-    def _wait_for(self, form: Form, card: CardLoad, answer: str | None) -> None:
-        if answer is None:
-            return
-        try:
-            text = form.text({"launch.gpu": card.gpu.uuid} if card.gpu.uuid else {})
-        except EngineError as error:
-            self._failed(error)
-            return
-        amount = int(float(answer) * GIB)
-        place, name = place_of(card.gpu), fit_api.card_name(card.gpu)
-        self._waiter.wait(Waiting(safe(form.name, 60), text, form.path, place, name, amount))
+    def _waits(self) -> None:
         self._show_card()
         self._show_status()
 
@@ -345,13 +305,6 @@ class CardsScreen(DeckScreen):
 def _gauges(history: History, card: CardLoad | None, now_s: float, height: int, width: int) -> Content:
     """`now_s` tells one picture from the next."""
     return gauges_text(history, card, width, height)
-
-
-def _text_of(form: Form) -> str:
-    try:
-        return form.text()
-    except EngineError:
-        return form.base_text
 
 
 def _user() -> str:

@@ -13,13 +13,18 @@ from pathlib import Path
 
 from textual.message_pump import MessagePump
 
-from engine.api.cards import Loads, place_of
-from engine.api.fit import GIB
+from engine.api.cards import CardLoad, Loads, place_of
+from engine.api.fit import GIB, card_name
 from engine.api.runs import Run
+from engine.errors import EngineError
 from tui.background import Lane
 from tui.cards.history import Place
+from tui.cards.view import Wanted
+from tui.documents.form import Form
 from tui.documents.launching import launch
-from tui.text import gib
+from tui.frame.screen import DeckScreen
+from tui.text import gib, safe
+from tui.widgets.dialogs import Ask
 
 LOOKS = 3
 """Readings in a row with enough free memory: what frees a card may take it again at once."""
@@ -51,6 +56,31 @@ class Waiter:
     def wait(self, waiting: Waiting | None) -> None:
         """Wait for this from now on; None ends the wait."""
         self.waiting, self._seen = waiting, 0
+
+    def ask(
+        self, screen: DeckScreen, form: Form, card: CardLoad, wanted: Wanted | None, waits: Callable[[], None]
+    ) -> None:
+        """Ask how much has to be free on `card`, then wait for it; `waits` is called when the wait has begun."""
+        title = f"Start {safe(form.name, 60)} once {card_name(card.gpu)} has so many GiB free"
+        needed = gib(wanted.device_bytes) if wanted is not None else ""
+
+        def take(answer: str | None) -> None:
+            if answer is not None:
+                self._begin(screen, form, card, float(answer))
+                waits()
+
+        check = partial(check_amount, card.gpu.total_bytes)
+        screen.app.push_screen(Ask(title, "it waits while this deck is open", needed, check), take)
+
+    def _begin(self, screen: DeckScreen, form: Form, card: CardLoad, amount_gib: float) -> None:
+        gpu = card.gpu
+        try:
+            text = form.text({"launch.gpu": gpu.uuid} if gpu.uuid else {})
+        except EngineError as error:
+            screen.say(safe(error, 400), error=True)
+            return
+        name = safe(form.name, 60)
+        self.wait(Waiting(name, text, form.path, place_of(gpu), card_name(gpu), int(amount_gib * GIB)))
 
     def saw(self, loads: Loads) -> None:
         """Look whether there is room now, and start when there was for long enough."""

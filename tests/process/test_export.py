@@ -240,8 +240,8 @@ def test_a_small_disk_that_fills_up_keeps_the_old_export(run: Path, tmp_path: Pa
 def test_a_format_that_is_broken_is_an_error_and_the_old_export_stands(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.export import gguf_write
     from engine.inference import scales
+    from engine.modeling import gguf_tensors
 
     export(job(run))
     before = (run / "export" / "export.json").read_bytes()
@@ -249,7 +249,7 @@ def test_a_format_that_is_broken_is_an_error_and_the_old_export_stands(
     def swapped(tensor: Any, heads: int) -> Any:
         return tensor
 
-    monkeypatch.setattr(gguf_write, "_rotated_order", swapped)
+    monkeypatch.setattr(gguf_tensors, "_to_neighbors", swapped)
     with pytest.raises(EngineError, match="f16 export is not the tuned model: its logits are off") as caught:
         export(job(run, gguf=["f16"]))
     assert caught.value.code is ExitCode.MODEL

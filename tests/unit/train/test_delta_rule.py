@@ -92,7 +92,7 @@ def test_either_argument_that_is_lost_is_found_as_a_leak(
     assert type(found.train) is AloneDataset
     [(code, text)] = told
     assert code == "packing_leaks"
-    assert "packed documents see each other in this model (the loss of document 2 has a gradient in document 1" in text
+    assert "packed documents see each other in this model (document 2 changed with documents 1 and 3" in text
 
 
 def test_a_processor_gets_transformers_own_operators_where_kernels_are_installed(

@@ -71,6 +71,7 @@ _LATENT: Options = {
 }
 _MAMBA: Options = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_n_groups": 1}
 _SECTIONS: Options = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [3, 3, 2]}
+_PARTIAL: Options = {**_SECTIONS, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
 _GEMMA4: Options = {
     **_WINDOWS,
     "global_head_dim": 16,
@@ -101,6 +102,7 @@ TYPES: dict[str, Options] = {
     "qwen3": {},
     "qwen3_moe": {**_EXPERTS, "norm_topk_prob": True},
     "qwen3_5_text": _LINEAR,
+    "qwen3_5_moe_text": {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 32},
     "qwen3_next": {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 32},
     "gemma": {},
     "gemma2": {**_WINDOWS, "query_pre_attn_scalar": 16},
@@ -151,7 +153,17 @@ TYPES: dict[str, Options] = {
     "laguna": {**_EXPERTS, "shared_expert_intermediate_size": 32},
     "deepseek_v2": {**_LATENT, "topk_method": "greedy"},
     "deepseek_v3": _LATENT,
+    "minicpm3": {
+        "q_lora_rank": 32,
+        "kv_lora_rank": 32,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 16,
+        "num_key_value_heads": 4,
+    },
     "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "lfm2_moe": {**_EXPERTS, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "lfm3": {"layer_types": ["conv", "full_attention"]},
     "falcon_h1": {**_MAMBA, "mamba_d_ssm": 128},
     "nemotron_h": {
         "num_hidden_layers": 4,
@@ -171,6 +183,8 @@ TYPES: dict[str, Options] = {
     "mistral3": {"text": "mistral"},
     "qwen2_5_vl": {"text": "qwen2", "rope_parameters": _SECTIONS},
     "qwen3_vl": {"text": "qwen3", "rope_parameters": _SECTIONS},
+    "qwen3_5": {"text": "qwen3_5_text", "rope_parameters": _PARTIAL},
+    "qwen3_5_moe": {"text": "qwen3_5_moe_text", "rope_parameters": _PARTIAL},
     "llama4": {"text": "llama"},
 }
 """Each `model_type` with what it needs beside `SIZES`; `text` marks a model that also sees, by its text side."""
@@ -178,6 +192,8 @@ _VISION: dict[str, Options] = {
     "gemma3": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2},
     "mistral3": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2},
     "qwen2_5_vl": {"hidden_size": 32, "intermediate_size": 48, "depth": 1, "num_heads": 2, "out_hidden_size": 64},
+    "qwen3_5": {"hidden_size": 32, "intermediate_size": 48, "depth": 1, "num_heads": 2, "out_hidden_size": 64},
+    "qwen3_5_moe": {"hidden_size": 32, "intermediate_size": 48, "depth": 1, "num_heads": 2, "out_hidden_size": 64},
     "qwen3_vl": {
         "hidden_size": 32,
         "intermediate_size": 48,

@@ -60,6 +60,8 @@ class Calibration:
     """What is known of one device with the software that is installed now."""
 
     measurements: Mapping[tuple[str, TrainingShape], Measurement] = field(default_factory=dict)
+    models: frozenset[str] = frozenset()
+    """Keys of the models that were measured, whatever the shape."""
     context_bytes: int | None = None
     """The largest context measured: it depends on the kernels that a run loads."""
     too_low: tuple[Measurement, ...] = ()
@@ -73,7 +75,7 @@ class Calibration:
 
     def knows(self, spec: ModelSpec) -> bool:
         """Whether a run of this model was measured, whatever its shape."""
-        return bool(self.measurements) and any(key == model_key(spec) for key, _ in self.measurements)
+        return bool(self.models) and model_key(spec) in self.models
 
     def speed_ratio(self, spec: ModelSpec, shape: TrainingShape, *, rates_measured: bool = False) -> float | None:
         """Measured over predicted tokens per second; `None` when nothing like it ran here.
@@ -115,6 +117,7 @@ def calibration_of(measurements: Iterable[Measurement], notes: tuple[str, ...] =
     contexts = [found.context_bytes for found in by_shape.values() if found.context_bytes is not None]
     return Calibration(
         measurements=by_shape,
+        models=frozenset(key for key, _ in by_shape),
         context_bytes=max(contexts, default=None),
         too_low=tuple(
             found for found in by_shape.values() if found.reserved_bytes > found.predicted_reserved_bytes > 0

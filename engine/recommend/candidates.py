@@ -90,6 +90,20 @@ def find_best(spec: ModelSpec, target: Target, cpu: Cpu, dtype: str, requirement
     return smallest
 
 
+def outlook(spec: ModelSpec, target: Target, cpu: Cpu, dtype: str, requirements: Requirements) -> str:
+    """The best verdict that `find_best` could come to, without searching: `OK`, `TIGHT` or `NO`."""
+    if target.calibration is not None and target.calibration.knows(spec):
+        return "OK"
+    base = _base_shape(spec, target, dtype, requirements, lengths(spec, requirements)[-1])
+    resting = [(storage, resting_bytes(spec, storage)) for storage in _storages(base, requirements)]
+    best = min((verdict_of(size, target.available_bytes) for _, size in resting), key=("OK", "TIGHT", "NO").index)
+    rates = device_rates(base, target.gpu, cpu, target.measured) if best == "OK" and target.device == "cpu" else None
+    if rates is None:
+        return best
+    fastest = max(speed_at(spec, _shape(one, batches(requirements)[-1], Recompute(0)), rates) for one, _ in resting)
+    return "OK" if fastest >= SLOW_TOKENS_PER_SECOND else "TIGHT"
+
+
 def _never_fits(spec: ModelSpec, shape: TrainingShape, target: Target) -> bool:
     """Whether weights and optimizer alone, which no length or batch changes, are too much: nothing else need be tried.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from engine.hardware.cards import card_name
 from engine.hardware.machine import Machine
@@ -17,7 +18,7 @@ from engine.models.catalog import load_catalog
 from engine.models.spec import ModelSpec
 from engine.recommend.alternatives import alternatives
 from engine.recommend.budget import Target, choose_target
-from engine.recommend.candidates import DEFAULT_LENGTH, Candidate, find_best
+from engine.recommend.candidates import DEFAULT_LENGTH, Candidate, find_best, outlook
 from engine.recommend.explain import choices, choose_dtype
 from engine.recommend.plan import Plan, Requirements
 from engine.speed.decode import PROMPT_TOKENS, Latency, latency
@@ -60,26 +61,48 @@ def rank_models(
     specs = list(models or load_catalog())
     # By speed any model may turn out best; by quality those of most use come first, and the rest may not matter.
     enough = most if most is not None and asked.goal == "quality" else len(specs)
-    if enough < len(specs):
-        specs.sort(key=lambda spec: -_useful(spec, asked))
-    found: dict[ModelSpec, Plan] = {}
-    plans: list[Plan] = []
-    useful = None
-    for spec in specs:
-        if _useful(spec, asked) != useful:
-            useful = _useful(spec, asked)
-            if _ahead(plans, useful, asked) >= enough:
-                break
-        numbers = _numbers(spec, asked)
-        if numbers not in found:
-            found[numbers] = _plan(spec, machine, target, asked, explain=False)
-        plans.append(replace(found[numbers], model=spec))
+    if enough >= len(specs):
+        return sorted(_plans(specs, machine, target, asked), key=lambda plan: _rank(plan, asked))[:most]
+    specs.sort(key=lambda spec: -_useful(spec, asked))
+    plans, hopeless = _best_plans(specs, machine, target, asked, enough)
+    if sum(plan.verdict != "NO" for plan in plans) < enough:
+        plans += _plans(hopeless, machine, target, asked)
     return sorted(plans, key=lambda plan: _rank(plan, asked))[:most]
 
 
-def _ahead(plans: Sequence[Plan], useful: int, asked: Requirements) -> int:
-    """How many plans no model of that use can pass: those that fit, answer in time and are of more use."""
-    good = (plan for plan in plans if plan.verdict == "OK" and plan.answers_in_time)
+def _plans(specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: Requirements) -> list[Plan]:
+    """A plan for each model; those of equal numbers share one."""
+    found: dict[ModelSpec, Plan] = {}
+    for spec in specs:
+        numbers = _numbers(spec, asked)
+        if numbers not in found:
+            found[numbers] = _plan(spec, machine, target, asked, explain=False)
+    return [replace(found[_numbers(spec, asked)], model=spec) for spec in specs]
+
+
+def _best_plans(
+    specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: Requirements, enough: int
+) -> tuple[list[Plan], list[ModelSpec]]:
+    """Plans of models that are of most use first, until `enough` pass the rest for sure; and models that never fit."""
+    plans: list[Plan] = []
+    hopeless: list[ModelSpec] = []
+    for useful, group in groupby(specs, key=lambda spec: _useful(spec, asked)):
+        if _ahead(plans, useful, asked, ("OK",)) >= enough:
+            break
+        wanted = ("OK",) if _ahead(plans, useful, asked, ("OK", "TIGHT")) >= enough else ("OK", "TIGHT")
+        outlooks = [(spec, _outlook(spec, machine, target, asked)) for spec in group]
+        hopeless += [spec for spec, best in outlooks if best == "NO"]
+        plans += _plans([spec for spec, best in outlooks if best in wanted], machine, target, asked)
+    return plans, hopeless
+
+
+def _outlook(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements) -> str:
+    return outlook(spec, target, machine.cpu, choose_dtype(spec, machine, target, asked.compute_dtype)[0], asked)
+
+
+def _ahead(plans: Sequence[Plan], useful: int, asked: Requirements, verdicts: tuple[str, ...]) -> int:
+    """How many plans with one of `verdicts` no such plan of a model of that use can pass: they are of more use."""
+    good = (plan for plan in plans if plan.verdict in verdicts and plan.answers_in_time)
     return sum(_useful(plan.model, asked) > useful for plan in good)
 
 

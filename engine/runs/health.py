@@ -20,6 +20,8 @@ SETTLED_STEPS = 20
 """Before that many steps loss, gradient and speed say little."""
 DIVERGED = 3.0
 """Times its best at which a loss has gone astray."""
+NOTABLE_SHARE = 0.1
+"""Of the first loss: a smaller rise is the noise of a loss that is nearly nothing."""
 RISES = 3
 """Evaluations in a row that rise."""
 SPIKE = 10.0
@@ -54,11 +56,14 @@ class HealthFold:
     _steps: int = 0
     _step: int = 0
     _loss: float = math.nan
+    _first_loss: float = math.nan
     _best_loss: float = math.inf
     _best_step: int = 0
     _evals: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RISES + 1))
     _best_eval: tuple[int, float] = (0, math.inf)
     _grads: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    _first_grad: float = 0.0
+    """The largest of the first steps: what a run begins with does no harm later."""
     _spike: tuple[int, float, float] | None = None
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     _step_s: float = 0.0
@@ -100,6 +105,7 @@ class HealthFold:
         self._step = int(number_in(event, "step") or self._step)
         loss, grad, speed = (number_in(event, key) for key in ("loss", "grad_norm", "tokens_per_second"))
         if loss is not None:
+            self._first_loss = loss if math.isnan(self._first_loss) else self._first_loss
             self._loss = loss if math.isnan(self._loss) else self._loss + _SMOOTHING * (loss - self._loss)
             if self._steps >= SETTLED_STEPS and self._loss < self._best_loss:
                 self._best_loss, self._best_step = self._loss, self._step
@@ -111,7 +117,9 @@ class HealthFold:
 
     def _take_gradient(self, grad: float) -> None:
         usual = _median(self._grads)
-        if len(self._grads) >= SETTLED_STEPS and usual > 0 and grad > SPIKE * usual:
+        if self._steps <= SETTLED_STEPS:
+            self._first_grad = max(self._first_grad, grad)
+        if len(self._grads) >= SETTLED_STEPS and usual > 0 and grad > max(SPIKE * usual, self._first_grad):
             self._spike = (self._step, grad, usual)
         self._grads.append(grad)
 
@@ -151,6 +159,8 @@ class HealthFold:
     def _divergence(self) -> Concern | None:
         best = self._best_loss
         if self._steps < SETTLED_STEPS or not 0 < best < math.inf or not self._loss > DIVERGED * best:
+            return None
+        if self._loss - best < NOTABLE_SHARE * self._first_loss:
             return None
         times = self._loss / best
         text = f"the loss is {self._loss:.3g}, {times:.1f} times its best ({best:.3g} at step {self._best_step:,})"

@@ -53,6 +53,12 @@ def test_a_loss_that_runs_away_is_named_with_its_best() -> None:
     assert "loss_rises" not in seen(folded([*steps(SETTLED_STEPS - 2, loss=1.0), step(99, loss=90.0)]))
 
 
+def test_the_noise_of_a_loss_that_is_nearly_nothing_is_no_concern() -> None:
+    learned = [step(number, loss=max(0.001, 3.0 - number * 0.1)) for number in range(1, 60)]
+    assert seen(folded([*learned, *(step(number, loss=0.02) for number in range(60, 80))])) == {}
+    assert "loss_rises" in seen(folded([*learned, *(step(number, loss=2.0) for number in range(60, 80))]))
+
+
 def test_a_loss_below_zero_is_never_astray() -> None:
     assert seen(folded([*steps(60, loss=-1.0), *(step(number, loss=5.0) for number in range(61, 90))])) == {}
 
@@ -77,6 +83,12 @@ def test_a_gradient_spike_is_shown_for_some_steps() -> None:
     assert found.text == "the gradient was 12 at step 41, 24 times the usual"
     assert "gradient_spike" not in seen(folded([*spiked, *(step(number) for number in range(42, 64))]))
     assert seen(folded([*steps(5), step(6, grad_norm=99.0)])) == {}, "the first gradients are large"
+
+
+def test_a_gradient_no_larger_than_the_first_ones_is_no_spike() -> None:
+    falling = [step(number, grad_norm=max(0.03, 4.0 / number)) for number in range(1, 150)]
+    assert seen(folded([*falling, step(150, grad_norm=1.3)])) == {}
+    assert "gradient_spike" in seen(folded([*falling, step(150, grad_norm=5.0)]))
 
 
 def test_speed_is_held_against_the_plan() -> None:

@@ -27,7 +27,7 @@ def show_table(plans: Sequence[Plan], tokens: int | None = None) -> None:
     for text in table([_row(plan, tokens, width) for plan in plans], header=header, right=(4, 5)):
         line(text)
     if any(plan.speed_rough and plan.verdict != "NO" for plan in plans):
-        line("~ rough: measured nowhere, published nowhere; 'engine probe --measure' may help")
+        line("~ rough: nobody measured or published this speed; try 'engine probe --measure'")
 
 
 def _is_late(plan: Plan) -> bool:

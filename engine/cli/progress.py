@@ -40,7 +40,7 @@ class Progress:
         self.health.apply(event)
         if self._quiet:
             return
-        self._tell_concerns()
+        self.tell_concerns()
         kind = str(event["type"])
         if kind in _LASTING and kind != "error":
             self._lasting(describe(event))
@@ -49,8 +49,8 @@ class Progress:
         else:
             self._draw(force=False)
 
-    def _tell_concerns(self) -> None:
-        """A line for each thing that begins to go wrong; again when it went and comes back."""
+    def tell_concerns(self) -> None:
+        """A line for each thing that begins to go wrong, silence too; again when it went and comes back."""
         found = {one.code: one for one in self.health.concerns(time.time(), live=True)}
         for code in found.keys() - self._told:
             self._lasting(f"health: {found[code].text} - {found[code].hint}")

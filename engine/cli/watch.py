@@ -6,7 +6,7 @@ Not here: following a worker that the same command started (`following.py`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.cli.common import line, print_json_line
 from engine.cli.progress import Progress, status_line
@@ -30,13 +30,13 @@ def _print_events(watched: Run) -> None:
         print_json_line(event)
 
 
-def _to_end(watched: Run, offset: int) -> Iterator[Event]:
+def _to_end(watched: Run, offset: int, idle: Callable[[], None] = lambda: None) -> Iterator[Event]:
     """Every event of events.jsonl from `offset` on, then one of type `end`.
 
     A `finished` event cannot mark the end: a resumed run has several, a killed run has none.
     """
     step = None
-    for event in follow_run(watched, offset=offset):
+    for event in follow_run(watched, offset=offset, idle=idle):
         yield event
         step = event.get("step", step)
     end = {"v": EVENT_VERSION, "t": round(time.time(), 3), "type": "end", "run": watched.id}
@@ -54,6 +54,6 @@ def _show_events(watched: Run) -> None:
     if status := status_line(fold):
         line(status)
     progress.fold = fold
-    for event in _to_end(watched, offset):
+    for event in _to_end(watched, offset, progress.tell_concerns):
         progress(event)
     progress.close()

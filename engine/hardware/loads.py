@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.hardware.devices import list_devices, seen_now
 from engine.hardware.machine import Gpu
-from engine.hardware.memory import system_memory
+from engine.hardware.memory import SystemMemory, system_memory
 from engine.hardware.nvml import Session, open_nvml
 from engine.hardware.visible import visible_gpus
 
@@ -112,7 +112,8 @@ class CardWatch:
             self._devices, self._listed_s = list_devices(session, system_memory(self._root)), now
         allowed, notes = visible_gpus(tuple(gpu for gpu, _ in self._devices), os.environ)
         seen = {place_of(gpu) for gpu in allowed}
-        loads = (self._load(session, gpu, handle) for gpu, handle in self._devices)
+        memory = system_memory(self._root)
+        loads = (self._load(session, gpu, handle, memory) for gpu, handle in self._devices)
         cards = tuple(load if place_of(load.gpu) in seen else replace(load, hidden=True) for load in loads)
         return Loads(now, cards, notes, self._driver)
 
@@ -129,10 +130,10 @@ class CardWatch:
         self._driver = None if session.problem else session.driver_version()
         return session
 
-    def _load(self, session: Session, gpu: Gpu, handle: Any) -> CardLoad:
+    def _load(self, session: Session, gpu: Gpu, handle: Any, memory: SystemMemory) -> CardLoad:
         if handle is None:
             return CardLoad(gpu)
-        gpu = seen_now(session, handle, gpu, system_memory(self._root), self._root)
+        gpu = seen_now(session, handle, gpu, memory, self._root)
         if gpu.mig == "slice":
             return CardLoad(gpu)  # clocks, power and heat are the whole card's
         key = gpu.uuid or str(gpu.index)

@@ -43,7 +43,7 @@ def missing_kernels(spec: ModelSpec) -> tuple[str, ...]:
     found = mixers(spec)
     wanted = ["mamba_ssm"] if any(each.heads for each in found) else []
     wanted += ["causal_conv1d"] if any(0 < each.taps <= _MOST_TAPS for each in found) else []
-    return tuple(_DISTRIBUTIONS[name] for name in wanted if not _is_there(name))
+    return tuple(_DISTRIBUTIONS[name] for name in wanted if not is_installed(name))
 
 
 def kernels_note(spec: ModelSpec) -> str:
@@ -60,5 +60,9 @@ def kernels_note(spec: ModelSpec) -> str:
 
 
 @lru_cache(maxsize=8)
-def _is_there(module: str) -> bool:
-    return find_spec(module) is not None
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

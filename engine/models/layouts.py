@@ -161,3 +161,15 @@ def _sparse(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int)
         num_experts=numbers.experts,
         num_experts_per_token=experts_per_token(numbers),
     )
+
+
+def mixed_layout(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int = 0) -> Layout:
+    """A model of these layers, which have experts where they have stacked weights."""
+    count = numbers.experts if any(layer.stacked for layer in layers) else 0
+    return Layout(
+        grouped(layers),
+        intermediate_size=inner,
+        shared_intermediate_size=shared,
+        num_experts=count,
+        num_experts_per_token=experts_per_token(numbers) if count else 0,
+    )

@@ -1,14 +1,13 @@
 """Layers of families that mix attention with linear attention.
 
-They are counted, so that a refusal can say how large the model is; none of them can be trained here. Keys and defaults
-are those of transformers' configuration classes. Not here: families of attention layers alone (`layouts.py`), those
-with short convolutions and state spaces (`layouts_states.py`).
+Keys and defaults are those of transformers' configuration classes. Not here: families of attention layers alone
+(`layouts.py`), those with short convolutions and state spaces (`layouts_states.py`).
 """
 
 from __future__ import annotations
 
-from engine.models.layers import LayerGroup, Layout, grouped
-from engine.models.layouts import Linear, attention, experts, experts_per_token, gated, head_size
+from engine.models.layers import LayerGroup, Layout
+from engine.models.layouts import Linear, attention, experts, gated, head_size, mixed_layout
 from engine.models.numbers import Numbers
 
 _DELTA = {"num_key_heads": 16, "num_value_heads": 32, "key_head_dim": 128, "value_head_dim": 128}
@@ -28,9 +27,9 @@ def qwen_linear(numbers: Numbers) -> Layout:
     other = LayerGroup(1, linear, stacked=kept, met=kept, small=2 * hidden + small, delta=heads_and_sizes)
     found = [_feed_forward(numbers, full if kind == "full_attention" else other) for kind in kinds]
     if not numbers.experts:
-        return _layout(numbers, found, numbers.whole("intermediate_size"))
+        return mixed_layout(numbers, found, numbers.whole("intermediate_size"))
     shared = numbers.whole("shared_expert_intermediate_size")
-    return _layout(numbers, found, numbers.whole("moe_intermediate_size"), shared)
+    return mixed_layout(numbers, found, numbers.whole("moe_intermediate_size"), shared)
 
 
 def _every(layers: int, step: int) -> list[str]:
@@ -66,14 +65,3 @@ def _feed_forward(numbers: Numbers, layer: LayerGroup) -> LayerGroup:
     linear = (*layer.linear, *gated(hidden, shared), ("shared_expert_gate", hidden, 1))
     found = experts(numbers, layer, numbers.whole("moe_intermediate_size"))
     return found._replace(linear=linear, stacked=found.stacked + layer.stacked, met=found.met + layer.met)
-
-
-def _layout(numbers: Numbers, layers: list[LayerGroup], inner: int, shared: int = 0) -> Layout:
-    count = numbers.experts
-    return Layout(
-        grouped(layers),
-        intermediate_size=inner,
-        shared_intermediate_size=shared,
-        num_experts=count,
-        num_experts_per_token=experts_per_token(numbers) if count else 0,
-    )

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.models.layers import LayerGroup, Layout, Mixer, grouped
-from engine.models.layouts import Linear, attention, experts, experts_per_token, gated, head_size
+from engine.models.layers import LayerGroup, Layout, Mixer
+from engine.models.layouts import Linear, attention, experts, experts_per_token, gated, head_size, mixed_layout
 from engine.models.numbers import Numbers, refuse
 
 
 def lfm2(numbers: Numbers) -> Layout:
     """LFM2: short convolutions, every few layers attention."""
     inner = _lfm_width(numbers)
-    return _layout(numbers, [_lfm_layer(numbers, kind, inner, norms=2) for kind in _lfm_kinds(numbers)], inner)
+    return mixed_layout(numbers, [_lfm_layer(numbers, kind, inner, norms=2) for kind in _lfm_kinds(numbers)], inner)
 
 
 def lfm2_moe(numbers: Numbers) -> Layout:
@@ -28,7 +28,7 @@ def lfm2_moe(numbers: Numbers) -> Layout:
         wide = numbers.whole("intermediate_size") if place < dense else 0
         layer = _lfm_layer(numbers, kind, wide, norms=2)
         found.append(layer if wide else experts(numbers, layer, inner))
-    return _layout(numbers, found, inner)
+    return mixed_layout(numbers, found, inner)
 
 
 def lfm3(numbers: Numbers) -> Layout:
@@ -36,7 +36,7 @@ def lfm3(numbers: Numbers) -> Layout:
     inner = numbers.whole("intermediate_size")
     norms = 4 if numbers.flag("use_sandwich_norm", True) else 2
     found = [_lfm_layer(numbers, kind, inner, norms=norms) for kind in _lfm_kinds(numbers)]
-    return _layout(numbers, found, inner)
+    return mixed_layout(numbers, found, inner)
 
 
 def _lfm_kinds(numbers: Numbers) -> list[str]:
@@ -105,7 +105,7 @@ def bamba(numbers: Numbers) -> Layout:
         bias = _bias(numbers, projections) + _wide_bias(numbers, wide)
         layer = LayerGroup(1, (*projections, *wide), small=2 * hidden + bias, biases=bias)
         found.append(layer if projections else _with_states(numbers, layer, numbers.count("mamba_expand", 2) * hidden))
-    return _layout(numbers, found, inner)
+    return mixed_layout(numbers, found, inner)
 
 
 def granite_hybrid(numbers: Numbers) -> Layout:
@@ -121,7 +121,7 @@ def granite_hybrid(numbers: Numbers) -> Layout:
         layer = LayerGroup(1, (*projections, *wide), small=2 * hidden + bias, biases=bias)
         layer = layer if projections else _with_states(numbers, layer, numbers.count("mamba_expand", 2) * hidden)
         found.append(_also_routed(numbers, layer, inner) if numbers.experts else layer)
-    layout = _layout(numbers, found, inner)
+    layout = mixed_layout(numbers, found, inner)
     return replace(layout, shared_intermediate_size=shared if numbers.experts else 0)
 
 
@@ -185,7 +185,7 @@ def nemotron_h(numbers: Numbers) -> Layout:
         kinds = [_LETTERS.get(letter, letter) for letter in str(pattern or "*")]
     found = [_nemotron_layer(numbers, kind) for kind in kinds]
     routed = any(layer.stacked for layer in found)
-    layout = _layout(numbers, found, numbers.count("moe_intermediate_size" if routed else "intermediate_size"))
+    layout = mixed_layout(numbers, found, numbers.count("moe_intermediate_size" if routed else "intermediate_size"))
     return replace(layout, shared_intermediate_size=_nemotron_shared(numbers) if routed else 0)
 
 
@@ -219,13 +219,3 @@ def _nemotron_experts(numbers: Numbers, hidden: int) -> LayerGroup:
     met = min(count, experts_per_token(numbers)) * one + router
     bias = _wide_bias(numbers, linear)
     return LayerGroup(1, linear, stacked=count * one + router, met=met, small=hidden + bias, biases=bias)
-
-
-def _layout(numbers: Numbers, layers: list[LayerGroup], inner: int) -> Layout:
-    count = numbers.experts if any(layer.stacked for layer in layers) else 0
-    return Layout(
-        grouped(layers),
-        intermediate_size=inner,
-        num_experts=count,
-        num_experts_per_token=experts_per_token(numbers) if count else 0,
-    )

@@ -9,10 +9,7 @@ another, which has the last word in a run (`engine.train.leaks`).
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.util import find_spec
-
-from engine.models.alone import why_alone
+from engine.models.alone import is_installed, why_alone
 from engine.models.family import Family
 from engine.models.spec import ModelSpec
 
@@ -31,7 +28,7 @@ def _lacking_kernels(family: Family, device: str) -> str:
         return ""
     if device != "cuda":
         return f"its linear attention keeps packed documents apart on GPUs alone, with {' and '.join(needed)}"
-    missing = [name for name in needed if not _is_installed(MODULES[name])]
+    missing = [name for name in needed if not is_installed(MODULES[name])]
     if not missing:
         return ""
     verb = "is" if len(missing) == 1 else "are"
@@ -40,7 +37,7 @@ def _lacking_kernels(family: Family, device: str) -> str:
 
 def uses_plain_rule(family: Family, device: str) -> bool:
     """Whether transformers' own operators compute linear attention there, not the kernels of a library."""
-    return bool(family.packs_with) and (device != "cuda" or not _is_installed(MODULES["flash-linear-attention"]))
+    return bool(family.packs_with) and (device != "cuda" or not is_installed(MODULES["flash-linear-attention"]))
 
 
 def remedy(spec: ModelSpec, device: str) -> str:
@@ -49,11 +46,3 @@ def remedy(spec: ModelSpec, device: str) -> str:
     if not family.packs_with:
         return ""
     return f"pip install {' '.join(family.packs_with)}" if device == "cuda" else "train on a GPU"
-
-
-@lru_cache(maxsize=8)
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False

@@ -94,7 +94,7 @@ def _alone(context: Context) -> Iterator[Finding]:
     if spec is None or not reason or context.profile.train.objective in ONE_ROW:
         return
     message = f"{reason}: it trains on one document a row, padded; a step is slower and learns fewer documents"
-    hint = remedy(spec, device) or "train.gradient_accumulation_steps makes up for documents, not for time"
+    hint = remedy(spec, device) or "raise train.gradient_accumulation_steps to learn as many documents a step"
     yield finding(context.loaded, "data.packing", message, hint, is_warning=True)
     if device == "cuda" and kernels_note(spec):
         yield finding(context.loaded, "model.name_or_path", kernels_note(spec), "", is_warning=True)

@@ -22,12 +22,15 @@ def follow_worker(events_path: Path, process: subprocess.Popen[bytes], *, offset
     return _follow(EventReader(events_path, offset), lambda: process.poll() is not None, POLL_S)
 
 
-def follow_run(run: Run, *, offset: int = 0) -> Iterator[Event]:
-    """Events of a run or sweep, whoever started it, until it is over and all was read."""
-    return _follow(EventReader(run.events_path, offset), lambda: run_state(run) not in LIVE_STATES, WATCH_POLL_S)
+def follow_run(run: Run, *, offset: int = 0, idle: Callable[[], None] = lambda: None) -> Iterator[Event]:
+    """Events of a run or sweep, whoever started it, until it is over and all was read; `idle`: called without any."""
+    reader = EventReader(run.events_path, offset)
+    return _follow(reader, lambda: run_state(run) not in LIVE_STATES, WATCH_POLL_S, idle)
 
 
-def _follow(reader: EventReader, is_over: Callable[[], bool], poll_s: float) -> Iterator[Event]:
+def _follow(
+    reader: EventReader, is_over: Callable[[], bool], poll_s: float, idle: Callable[[], None] = lambda: None
+) -> Iterator[Event]:
     while True:
         over = is_over()
         events = reader.read()
@@ -35,6 +38,7 @@ def _follow(reader: EventReader, is_over: Callable[[], bool], poll_s: float) -> 
         if not events and reader.at_end:
             if over:
                 return
+            idle()
             time.sleep(poll_s)
 
 

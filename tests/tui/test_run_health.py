@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from engine.cli import cli
+from engine.runs import health
 from engine.runs.events import EventWriter
+from engine.runs.follow import follow_run
 from tests.tui.conftest import attached, make_run, record, shows, worker_alive
 
 
@@ -30,6 +32,30 @@ async def test_the_last_line_says_what_goes_wrong(size: tuple[int, int]) -> None
             await shows(pilot, "runs on without this window")
             rising(run)
             await shows(pilot, "the held-out loss rose 3 times in a row, to 1.6000")
+
+
+async def test_silence_is_told_though_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_SILENT_S", 1.0)
+    run = make_run()
+    record(run, 200, 400)
+    with worker_alive(run):
+        app = attached(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await shows(pilot, "no event for", "the worker may hang")
+
+
+def test_a_watcher_looks_for_silence_while_no_event_comes() -> None:
+    run = make_run()
+    record(run, 20, 400)
+    looked: list[bool] = []
+
+    def idle() -> None:
+        looked.append(True)
+        raise KeyboardInterrupt
+
+    with worker_alive(run), pytest.raises(KeyboardInterrupt):
+        list(follow_run(run, idle=idle))
+    assert looked
 
 
 def test_the_shell_says_the_same() -> None:

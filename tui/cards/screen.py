@@ -7,6 +7,7 @@ Read once a second in a thread while it is seen, and while a start waits for mem
 from __future__ import annotations
 
 import getpass
+import subprocess
 import time
 from functools import partial
 from typing import ClassVar
@@ -135,9 +136,11 @@ class CardsScreen(DeckScreen):
             self._reading = reading
             if self.is_current:
                 self._show()
+        if self._waiter.waiting is None and not self.is_current:
+            self._poll.pause()  # what was waited for has begun, or was given up
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, EngineError):
+        if not isinstance(error, (EngineError, OSError)):
             raise error
         self.say(safe(error, 400), error=True)
 
@@ -281,10 +284,10 @@ class CardsScreen(DeckScreen):
         self._show_card()
         self._show_status()
 
-    def _started(self, started: tuple[Run, object]) -> None:
+    def _started(self, started: tuple[Run, subprocess.Popen[bytes]]) -> None:
         run, process = started
         if self.is_current:
-            self.deck_app.attach(run, process)  # type: ignore[arg-type]
+            self.deck_app.attach(run, process)
         else:
             self.say(f"{run.id} has started: there was room; 4 lists it")
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from engine.api.fit import GIB
 from engine.api.runs import (
     LIVE_STATES,
+    Concern,
     Curve,
     Event,
     EventReader,
@@ -181,6 +182,10 @@ class RunReader:
         marks = fold_marks(self.fold, begun=self._skipped) if self._events.at_end else None
         return run_state(self.run, marks)
 
+    def concerns(self, state: str) -> tuple[Concern, ...]:
+        """What goes wrong now; silence does without any event."""
+        return self._health.concerns(time.time(), live=state in LIVE_STATES)
+
     def snapshot(self, state: str) -> RunSnapshot:
         """What there is to see now."""
         fold = self.fold
@@ -216,7 +221,7 @@ class RunReader:
             lines=tuple(self._lines),
             lines_total=self._lines_total,
             warnings=fold.warnings,
-            concerns=self._health.concerns(time.time(), live=state in LIVE_STATES),
+            concerns=self.concerns(state),
             last_time=fold.last_time,
             error=make_error(fold),
             failure=fold.error or None,
@@ -265,6 +270,7 @@ class RunTail:
     def _loop(self) -> None:
         reader = RunReader(self.run)
         posted, unseen = "", False
+        told: tuple[Concern, ...] = ()
         ahead = newest_part(self.run)
         if ahead is not None:
             self._post(_joined(ahead, reader, ahead.state()))
@@ -273,11 +279,12 @@ class RunTail:
             changed = reader.read()
             more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
             state = reader.state() if ahead is None else ahead.state()
-            unseen = unseen or changed or state != posted or reader.window != self._window
+            concerns = reader.concerns(state)
+            unseen = unseen or changed or state != posted or reader.window != self._window or concerns != told
             if unseen and not self._stopped and self._due(more):
                 reader.window = self._window
                 self._post(reader.snapshot(state) if ahead is None else _joined(ahead, reader, state))
-                posted, unseen = state, False
+                posted, told, unseen = state, concerns, False
             if ahead is not None and not more:
                 ahead, posted = None, ""  # the whole file is known: from now on it alone counts
                 continue

@@ -76,7 +76,7 @@ def test_the_closed_form_is_that_of_a_simulated_step(family: str, checkpoint_eve
 def test_a_plan_says_that_documents_do_not_share_rows_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, _ = known("lfm2")
     shape = TrainingShape(lora_targets=adaptable(spec))
-    monkeypatch.setattr(alone, "_is_there", lambda _: False)
+    monkeypatch.setattr(alone, "is_installed", lambda _: False)
     notes = " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
     assert "one document a row" in notes
     assert "its short convolutions would pass tokens on" in notes
@@ -84,7 +84,7 @@ def test_a_plan_says_that_documents_do_not_share_rows_and_what_is_missing(monkey
     on_processor = " ".join(estimate_memory(spec, replace(shape, device="cpu")).notes)
     assert "one document a row" in on_processor
     assert "causal-conv1d" not in on_processor
-    monkeypatch.setattr(alone, "_is_there", lambda _: True)
+    monkeypatch.setattr(alone, "is_installed", lambda _: True)
     assert "causal-conv1d" not in " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
 
 
@@ -108,14 +108,14 @@ def test_what_kernels_read_past_an_adapter_carries_none_and_stays_plain() -> Non
 def test_memory_says_which_way_of_a_state_space_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, _ = known("falcon_h1")
     shape = TrainingShape(lora_targets=adaptable(spec))
-    monkeypatch.setattr(alone, "_is_there", lambda _: False)
+    monkeypatch.setattr(alone, "is_installed", lambda _: False)
     assert "pip install mamba-ssm causal-conv1d" in " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
-    monkeypatch.setattr(alone, "_is_there", lambda _: True)
+    monkeypatch.setattr(alone, "is_installed", lambda _: True)
     assert "the kernels that are installed take less" in " ".join(estimate_memory(spec, shape, gpu=_A100).notes)
 
 
 def test_kernels_that_take_no_such_convolution_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alone, "_is_there", lambda _: False)
+    monkeypatch.setattr(alone, "is_installed", lambda _: False)
     assert alone.missing_kernels(known("lfm3")[0]) == ()
 
 

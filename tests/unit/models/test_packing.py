@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of modules that can be imported; none at first."""
     names: set[str] = set()
-    monkeypatch.setattr(packing, "_is_installed", names.__contains__)
+    monkeypatch.setattr(packing, "is_installed", names.__contains__)
     return names
 
 

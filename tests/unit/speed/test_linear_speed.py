@@ -39,7 +39,7 @@ def spec() -> ModelSpec:
 def test_plain_operators_cost_time_and_kernels_are_not_charged_for_it(
     spec: ModelSpec, installed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "_is_installed", lambda module: installed)
+    monkeypatch.setattr(packing, "is_installed", lambda module: installed)
     card = replace(gpu(capability=(8, 9)), name="NVIDIA GeForce RTX 4090")
     plan = fit.plan_model(spec, machine(card), fit.Requirements(max_length=1024))
     assert plan.speed_rough is not installed

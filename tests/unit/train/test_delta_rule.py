@@ -54,7 +54,7 @@ def convolution(
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both libraries, as far as anything here can tell."""
-    monkeypatch.setattr(packing, "_is_installed", lambda module: True)
+    monkeypatch.setattr(packing, "is_installed", lambda module: True)
     monkeypatch.setattr(modeling, "torch_chunk_gated_delta_rule", rule)
     monkeypatch.setattr(modeling, "causal_conv1d_fn", convolution)
 

@@ -17,6 +17,13 @@ from engine.runs.launch import start_run as start_run
 from engine.runs.launch import stop_job as stop_job
 from engine.runs.launch import wait_started as wait_started
 from engine.runs.lock import holder_pid as holder_pid
+from engine.runs.overview import Overview as Overview
+from engine.runs.overview import OverviewReader as OverviewReader
+from engine.runs.overview_page import Row as Row
+from engine.runs.overview_page import Section as Section
+from engine.runs.overview_page import filtered as filtered
+from engine.runs.overview_page import laid_out as laid_out
+from engine.runs.overview_page import sections as sections
 from engine.runs.record import RunRecord as RunRecord
 from engine.runs.record import Summary as Summary
 from engine.runs.record import SweepTrial as SweepTrial
@@ -36,6 +43,7 @@ from engine.runs.store import remove_run as remove_run
 from engine.runs.store import runs_root as runs_root
 from engine.runs.store import state_home as state_home
 from engine.runs.store import worker_pid as worker_pid
+from engine.runs.view import PHASE_WORDS as PHASE_WORDS
 from engine.runs.view import Curve as Curve
 from engine.runs.view import RunFold as RunFold
 from engine.runs.view import describe as describe

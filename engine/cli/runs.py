@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.common import json_option, line, note, number, print_json, table, width
 from engine.cli.flags import group_flags
 from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
 from engine.cli.names import complete_runs
@@ -25,6 +25,8 @@ from engine.runs import control, launch, store
 from engine.runs.events import EventReader
 from engine.runs.follow import fold_run
 from engine.runs.health import HealthFold
+from engine.runs.overview import OverviewReader
+from engine.runs.overview_page import page_lines
 from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
 from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
@@ -90,10 +92,19 @@ def _steps(row: dict[str, Any]) -> str:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Show the whole page: settings and who chose each, data, machine, versions, timeline, warnings, files.",
+)
 @json_option
-def show(run_id: str, as_json: bool) -> None:
+def show(run_id: str, full: bool, as_json: bool) -> None:
     """Show state, numbers, predicted and measured memory, and files of a run."""
     run = store.find_run(run_id)
+    if full and not as_json:
+        for text in page_lines(OverviewReader(run).read(), width()):
+            line(text)
+        return
     record = read_record(run.path)
     health = HealthFold(record.prediction.tokens_per_second)
     fold, _ = fold_run(run, health)
@@ -115,7 +126,8 @@ def show(run_id: str, as_json: bool) -> None:
         "concerns": [asdict(one) for one in health.concerns(time.time(), live=state in LIVE_STATES)],
     }
     if as_json:
-        print_json({**facts, "settings": record.settings, "provenance": record.raw.get("provenance")})
+        settings = {"settings": record.settings, "provenance": record.raw.get("provenance")}
+        print_json({**facts, **settings, **({"overview": asdict(OverviewReader(run).read())} if full else {})})
         return
     _print_facts(facts, fold)
 

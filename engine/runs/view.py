@@ -10,10 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.hardware.cards import model_name
+from engine.jsonvalues import number_in, whole_in
 from engine.runs.events import Event
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
+PHASE_WORDS = {
+    "load": "loading the model",
+    "data": "reading data",
+    "check": "checking the fit",
+    "measure": "measuring the device",
+    "train": "training",
+    "evaluate": "evaluating",
+    "checkpoint": "saving a checkpoint",
+    "save": "saving what was learned",
+    "export": "writing the adapter",
+}
+"""What a run does in a phase."""
 
 
 def _numbers() -> array[float]:
@@ -21,8 +34,8 @@ def _numbers() -> array[float]:
 
 
 def _number(event: Event, key: str) -> float:
-    value = event.get(key)
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    found = number_in(event, key)
+    return float("nan") if found is None else found
 
 
 @dataclass(slots=True)
@@ -78,7 +91,7 @@ class RunFold:
 
     def apply(self, event: Event) -> None:
         """Take one event; unknown types only move the clock."""
-        self.last_time = float(event.get("t") or self.last_time)
+        self.last_time = number_in(event, "t") or self.last_time
         handler = _HANDLERS.get(str(event.get("type")))
         if handler is not None:
             handler(self, event)
@@ -92,12 +105,12 @@ class RunFold:
 def _started(fold: RunFold, event: Event) -> None:
     fold.started = event
     fold.finished, fold.error = {}, {}
-    fold.steps_total = int(event.get("steps_total") or 0)
-    resumed = event.get("resumed_from_step")
+    fold.steps_total = whole_in(event, "steps_total") or 0
+    resumed = whole_in(event, "resumed_from_step")
     if resumed is not None:
-        fold.step = int(resumed)
+        fold.step = resumed
         for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
-            curve.cut_after(float(resumed))
+            curve.cut_after(resumed)
 
 
 def _phase(fold: RunFold, event: Event) -> None:
@@ -112,8 +125,8 @@ def _progress(fold: RunFold, event: Event) -> None:
 def _train_step(fold: RunFold, event: Event) -> None:
     fold.last_step = event
     fold.phase, fold.phase_detail, fold.progress = "train", "", {}
-    fold.step = int(event.get("step") or fold.step)
-    fold.steps_total = int(event.get("steps_total") or fold.steps_total)
+    fold.step = whole_in(event, "step") or fold.step
+    fold.steps_total = whole_in(event, "steps_total") or fold.steps_total
     fold.loss.append(fold.step, _number(event, "loss"))
     fold.learning_rate.append(fold.step, _number(event, "learning_rate"))
     fold.grad_norm.append(fold.step, _number(event, "grad_norm"))
@@ -193,7 +206,7 @@ def describe(event: Event) -> str:
         ahead = f", {right:.0%} of pairs right" if isinstance(right, float) else ""
         return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{ahead}{best}"
     if kind == "checkpoint":
-        size_mib = (event.get("bytes") or 0) / 2**20
+        size_mib = (whole_in(event, "bytes") or 0) / 2**20
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
     if kind == "started":
         resumed = event.get("resumed_from_step")

@@ -53,6 +53,7 @@ RUN_COMMANDS: tuple[Command, ...] = (
     Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, bar=12),
     Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=9, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
+    Command("overview", "i", "overview", "Settings, data, machine, timeline, warnings, files", "run", _needs_run),
     Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=13),
     Command("search", "slash", "find", "Show only lines of the log with some words", "run", _needs_run),
     Command("worker_log", "w", "worker's log", "Read the end of what the worker printed", "run", _needs_run),

@@ -261,6 +261,13 @@ class RunScreen(DeckScreen):
         if self.deck.snapshot is not None:
             self.app.push_screen(Confirm(stop_question(self.deck.snapshot), "stop it"), answer)
 
+    def do_overview(self) -> None:
+        """Everything about the run on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self.follower.run is not None:
+            self.app.push_screen(OverviewScreen(self.follower.run))
+
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from engine.api.runs import PHASE_WORDS
 from engine.text import format_bytes, format_count, format_duration
 from tui.reading.snapshot import LogLine, RunSnapshot, value
 from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
     from engine.api.profiles import Remedy
     from tui.run.remedies import Remedies
 
-PHASES = {
-    "load": "loading the model",
-    "data": "reading data",
-    "check": "checking the fit",
-    "measure": "measuring the device",
-    "train": "training",
-    "evaluate": "evaluating",
-    "checkpoint": "saving a checkpoint",
-    "export": "writing the adapter",
-}
 STALE_S = 60.0
 GRAVE = frozenset({"silent", "loss_rises", "disk_full"})
 """Concerns after which a night is lost if nobody does anything."""
@@ -34,7 +25,7 @@ def doing(snapshot: RunSnapshot) -> tuple[str, str]:
     """What the run does now, in a word or two, and its style."""
     style = STATE_STYLES.get(snapshot.state, "dim")
     if snapshot.state == "running":
-        return PHASES.get(snapshot.phase, snapshot.phase or "running"), style
+        return PHASE_WORDS.get(snapshot.phase, snapshot.phase or "running"), style
     return snapshot.state, style
 
 
@@ -151,7 +142,7 @@ def preparation(snapshot: RunSnapshot, width: int) -> Content:
     shown: list[Content] = [Content.styled("before the first step", "dim"), Content("")]
     for name in snapshot.phases:
         present = name == snapshot.phase
-        words = PHASES.get(name, name)
+        words = PHASE_WORDS.get(name, name)
         shown.append(line(("→ " if present else "✓ ", "$accent" if present else "$success"), words))
         if present:
             shown += _progress_lines(snapshot, width)

@@ -34,6 +34,7 @@ from engine.runs.record import record_of as record_of
 from engine.runs.record import summary_or_empty as summary_or_empty
 from engine.runs.state import LIVE_STATES as LIVE_STATES
 from engine.runs.state import Marks as Marks
+from engine.runs.state import asked_at as asked_at
 from engine.runs.state import fold_marks as fold_marks
 from engine.runs.state import run_state as run_state
 from engine.runs.store import Run as Run

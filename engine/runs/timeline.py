@@ -11,11 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from engine.jsonvalues import number_in, text_in, whole_in
 from engine.runs.events import Event
-from engine.runs.view import PHASE_WORDS, describe
+from engine.runs.view import BEGINNINGS, PHASE_WORDS, describe
 from engine.text import format_duration
-
-BEGINNINGS = frozenset({"measure", "data", "load"})
-"""Phases with which a worker begins its work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ PHASE_WORDS = {
     "export": "writing the adapter",
 }
 """What a run does in a phase."""
+BEGINNINGS = frozenset({"measure", "data", "load"})
+"""Phases with which a worker begins its work."""
+_OF_THE_MOMENT = frozenset({"tokens_per_second", "step_s", "eta_s"})
+"""Figures of a step that say nothing once its worker has ended."""
 
 
 def _numbers() -> array[float]:
@@ -65,6 +69,10 @@ class RunFold:
     started: Event = field(default_factory=dict)
     phase: str = ""
     phase_detail: str = ""
+    phases: list[str] = field(default_factory=list)
+    """Phases that the present worker has gone through, its present one last."""
+    phase_since: float = 0.0
+    """Unix time at which the present phase began."""
     progress: Event = field(default_factory=dict)
     step: int = 0
     steps_total: int = 0
@@ -105,6 +113,7 @@ class RunFold:
 def _started(fold: RunFold, event: Event) -> None:
     fold.started = event
     fold.finished, fold.error = {}, {}
+    _forget_pace(fold)
     fold.steps_total = whole_in(event, "steps_total") or 0
     resumed = whole_in(event, "resumed_from_step")
     if resumed is not None:
@@ -113,8 +122,22 @@ def _started(fold: RunFold, event: Event) -> None:
             curve.cut_after(resumed)
 
 
+def _forget_pace(fold: RunFold) -> None:
+    """A worker begins: what the one before took for a step is no longer so."""
+    fold.last_step = {key: value for key, value in fold.last_step.items() if key not in _OF_THE_MOMENT}
+
+
 def _phase(fold: RunFold, event: Event) -> None:
-    fold.phase, fold.phase_detail = str(event.get("name", "")), str(event.get("detail", ""))
+    name = str(event.get("name", ""))
+    begins = name in BEGINNINGS and name != fold.phase
+    if begins and any(known == name or known not in BEGINNINGS for known in fold.phases):
+        fold.phases = []
+        _forget_pace(fold)
+    if name and name not in fold.phases:
+        fold.phases.append(name)
+    if name != fold.phase:
+        fold.phase_since = fold.last_time
+    fold.phase, fold.phase_detail = name, str(event.get("detail", ""))
     fold.progress = {}
 
 
@@ -134,7 +157,7 @@ def _train_step(fold: RunFold, event: Event) -> None:
 
 
 def _eval(fold: RunFold, event: Event) -> None:
-    fold.last_eval = event
+    fold.last_eval, fold.progress = event, {}
     fold.eval_loss.append(_number(event, "step"), _number(event, "loss"))
     if event.get("best"):
         fold.best_eval = event

@@ -35,6 +35,9 @@ def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     told = events(run)
     steps = [event for event in told if event["type"] == "train_step"]
     evaluated = [event for event in told if event["type"] == "eval"]
+    order = [event["name"] for event in told if event["type"] == "phase"]
+    assert order[-3:] == ["evaluate", "train", "save"]
+    assert all(event["seconds"] > 0 for event in evaluated)
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert evaluated[-1]["loss"] < evaluated[0]["loss"]
     assert summary["outcome"] == "completed"

@@ -46,15 +46,13 @@ class OverviewScreen(Modal[None]):
         ("G", "scroll('end')", "end"),
     ]
 
-    def __init__(self, run: Run, section: str = "") -> None:
-        """`section`: where to begin, by its name."""
+    def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
         self.words = ""
         """Words that every row shown must have; empty for all rows."""
         self.found: Overview | None = None
         self._begins: tuple[int, ...] = ()
-        self._section = section
         self._poll = Poll(self, "overview", READ_EVERY_S, OverviewReader(run).read, self._take, self._report)
 
     def compose(self) -> ComposeResult:
@@ -100,8 +98,6 @@ class OverviewScreen(Modal[None]):
         self.query_one("#overview-head", Ends).show(*head(short_name(self.run.id), found))
         parts = runs.sections(found)
         self._show_columns(runs.filtered(parts, self.words) if self.words else parts)
-        if self._section:
-            self._go_to_section(parts)
 
     def _show_columns(self, parts: tuple[Section, ...]) -> None:
         shown = columns(parts, self.size.width)
@@ -114,13 +110,6 @@ class OverviewScreen(Modal[None]):
             self.query_one(name, Line).show(text, wraps=True)
         if not shown:
             self.query_one("#overview-left", Line).show(nothing(self.words), wraps=True)
-
-    def _go_to_section(self, parts: tuple[Section, ...]) -> None:
-        names = [part.name for part in parts]
-        if self._section in names and len(self._begins) == len(names):
-            line_at = self._begins[names.index(self._section)]
-            self.call_after_refresh(self.query_one("#overview-body").scroll_to, y=line_at, animate=False)
-        self._section = ""
 
     # Commands
 

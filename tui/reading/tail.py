@@ -24,6 +24,7 @@ from engine.api.runs import (
     Run,
     RunFold,
     RunRecord,
+    asked_at,
     fold_marks,
     load_record,
     run_state,
@@ -79,7 +80,6 @@ class RunReader:
         """As before the first event."""
         self.fold = RunFold()
         self._health = HealthFold(self._planned)
-        self._phases: list[str] = []
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
         """Lines since the last snapshot; of a million only those that are seen are made ready."""
@@ -113,8 +113,6 @@ class RunReader:
             self._take()
         elif event["type"] == "memory":
             self._take_memory(event)
-        elif event["type"] == "phase" and self.fold.phase and self.fold.phase not in self._phases:
-            self._phases.append(safe(self.fold.phase, 30))
 
     def _rebuild(self) -> None:
         """A resumed run cuts its curves: draw them from the beginning."""
@@ -199,7 +197,9 @@ class RunReader:
             state=state,
             phase=safe(fold.phase, 30),
             phase_detail=safe(fold.phase_detail, 200),
-            phases=tuple(self._phases),
+            phases=tuple(safe(name, 30) for name in fold.phases),
+            phase_since=fold.phase_since,
+            asked_at=(asked_at(self.run.path) or 0.0) if state == "starting" else 0.0,
             progress=make_progress(fold),
             step=fold.step,
             steps_total=fold.steps_total,

@@ -38,6 +38,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,6 +57,8 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self.folder = path.parent
+        self.listener: Callable[[Event], None] = lambda event: None
+        """Called with every event once it is written, by the thread that wrote it."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._sequence = _repair(self._descriptor)
         self._turn = threading.Lock()
@@ -65,18 +68,20 @@ class EventWriter:
         lost: list[str] = []
         clean = {key: _finite(value, key, lost) for key, value in fields.items()}
         with self._turn:
-            self._append(kind, clean)
+            event = self._append(kind, clean)
             if lost:
                 names = ", ".join(sorted(set(lost)))
                 self._append("warning", {"code": "non_finite", "message": f"{kind}: {names} is not a finite number"})
+        self.listener(event)
 
-    def _append(self, kind: str, fields: Event) -> None:
+    def _append(self, kind: str, fields: Event) -> Event:
         event = {"v": EVENT_VERSION, "seq": self._sequence, "t": round(time.time(), 3), "type": kind, **fields}
         line = json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=str)
         self._write_whole(line.encode("ascii") + b"\n")
         self._sequence += 1
         if kind in _DURABLE:
             os.fsync(self._descriptor)
+        return event
 
     def _write_whole(self, data: bytes) -> None:
         """All of `data` or nothing: half a line would swallow the next one."""

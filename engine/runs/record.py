@@ -131,6 +131,12 @@ class RunRecord:
         return LaunchSettings(device, gpu, threads, "launch.threads" in self.given)
 
     @property
+    def notify(self) -> tuple[str, ...]:
+        """The command to start when the run ends or something goes wrong; empty for none."""
+        found = self.setting("launch.notify")
+        return tuple(str(word) for word in found) if isinstance(found, list) else ()
+
+    @property
     def given(self) -> frozenset[str]:
         """Keys whose value is a person's own, not a default or a plan's."""
         return frozenset(key for key, origin in self.provenance.items() if origin.source in ("profile", "override"))

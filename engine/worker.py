@@ -23,6 +23,7 @@ from typing import Any
 from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode, is_out_of_memory
 from engine.files import write_json_atomic
 from engine.libraries import check_libraries, hidden
+from engine.runs import presence
 from engine.runs.events import EventWriter
 from engine.runs.job import Job
 from engine.runs.lock import acquire
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return int(error.code)
     _install_signals(job)
+    presence.watch(directory / "lock", lock, lambda: _leave(job))
     return _run(job, _notifier(job))
 
 
@@ -103,6 +105,20 @@ def _run(job: Job, notifier: Notifier | None = None) -> int:
     if notifier is not None:
         notifier.ended(outcome)
     return int(code)
+
+
+_LEAVE_S = 20.0
+"""A worker whose directory is gone has this long to end by itself."""
+
+
+def _leave(job: Job) -> None:
+    """The directory was deleted: end at once, for what is saved now would be found by nobody."""
+    print(f"{job.directory} is gone: the work ends", file=sys.stderr)
+    job.stop.ask("its directory is gone")
+    job.stoppable.clear()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_LEAVE_S)
+    os._exit(int(ExitCode.INTERRUPTED))
 
 
 def _notifier(job: Job) -> Notifier | None:

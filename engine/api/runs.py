@@ -48,3 +48,5 @@ from engine.runs.view import PHASE_WORDS as PHASE_WORDS
 from engine.runs.view import Curve as Curve
 from engine.runs.view import RunFold as RunFold
 from engine.runs.view import describe as describe
+from engine.runs.workers import end_orphan as end_orphan
+from engine.runs.workers import orphans as orphans

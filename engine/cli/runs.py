@@ -28,9 +28,10 @@ from engine.runs.health import HealthFold
 from engine.runs.overview import OverviewReader
 from engine.runs.overview_page import page_lines
 from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
-from engine.runs.state import LIVE_STATES, run_state
+from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
+from engine.runs.workers import end_orphan, orphans
 from engine.text import format_bytes
 
 _TAIL_BYTES = 64 * 1024
@@ -50,6 +51,7 @@ def list_(limit: int, as_json: bool) -> None:
     listed = store.list_runs()
     listed = listed[:limit] if limit else listed
     rows = [_row(run) for run in listed]
+    rows = [{"run": run_id, "state": "orphan", "model": "?", "pid": pid} for run_id, pid in orphans().items()] + rows
     if as_json:
         print_json({"runs": rows})
         return
@@ -171,7 +173,13 @@ def watch(run_id: str, as_json: bool) -> None:
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
-    """Save a checkpoint and stop a run after its current step."""
+    """Save a checkpoint and stop a run after its current step. The worker of a deleted run is killed."""
+    orphan = end_orphan(run_id)
+    if orphan is not None:
+        note(f"run {run_id} was deleted; its worker (pid {orphan}) was killed")
+        if as_json:
+            print_json({"run": run_id, "state": REMOVED})
+        return
     run = store.find_run(run_id)
     pid = store.worker_pid(run)
     if pid is None:

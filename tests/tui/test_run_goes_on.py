@@ -16,6 +16,8 @@ from engine.runs.store import Run
 from engine.runs.view import RunFold
 from tests.tui.conftest import HOLD, SIZES, attached, make_run, record, screen_text, shows, until
 from tests.tui.test_older_run import settle_older
+from tui.commands import COMMANDS
+from tui.frame.session import DeckState
 from tui.reading.snapshot import Facts, Progress, RunSnapshot
 from tui.run.view import doing, ending, headline, numbers, preparation, status_notes, stop_question
 
@@ -90,6 +92,17 @@ def test_a_new_worker_forgets_the_pace_and_the_phases_of_the_one_before() -> Non
     fold.apply({"type": "phase", "name": "data", "detail": "more", "t": 12.0})
     fold.apply({"type": "phase", "name": "load", "t": 13.0})
     assert (fold.phases, fold.phase_since) == (["data", "load"], 13.0)
+
+
+def test_the_worker_of_a_deleted_run_is_told_and_can_be_killed() -> None:
+    gone = replace(SHOT, state="removed")
+    assert ending(gone) == "this run was deleted"
+    orphan = replace(gone, orphan_pid=4711)
+    assert ending(orphan) == "this run was deleted; its worker 4711 lives on, x kills it"
+    assert "nothing of it is kept" in stop_question(orphan)
+    stop = COMMANDS.by_id["stop"]
+    assert stop.available(DeckState(snapshot=orphan)) is None
+    assert stop.available(DeckState(snapshot=gone)) == "this run is removed: no worker is there to ask"
 
 
 def test_warnings_name_the_key_that_shows_them() -> None:

@@ -111,6 +111,8 @@ class RunSnapshot:
     concerns: tuple[Concern, ...] = ()
     """What goes wrong now, the worst first."""
     last_time: float = 0.0
+    orphan_pid: int | None = None
+    """The worker that lives on although the run was deleted."""
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""
     failure: Mapping[str, Any] | None = None

@@ -26,7 +26,7 @@ def _needs_run(state: DeckState) -> str | None:
 def _needs_live(state: DeckState) -> str | None:
     if state.snapshot is None:
         return _needs_run(state) or "the run has not been read yet"
-    if state.snapshot.is_live:
+    if state.snapshot.is_live or state.snapshot.orphan_pid:
         return None
     return f"this run is {state.snapshot.state}: no worker is there to ask"
 
@@ -68,7 +68,7 @@ def _needs_end(state: DeckState) -> str | None:
 
 def _works(state: DeckState) -> bool:
     """Whether the attached run may still be asked for something."""
-    return state.snapshot is None or state.snapshot.is_live
+    return state.snapshot is None or state.snapshot.is_live or state.snapshot.orphan_pid is not None
 
 
 RUN_COMMANDS: tuple[Command, ...] = (

@@ -260,12 +260,24 @@ class RunScreen(DeckScreen):
     def do_stop(self) -> None:
         """Stop the run once somebody has confirmed it."""
 
+        snapshot = self.deck.snapshot
+        if snapshot is None:
+            return
+        orphaned = snapshot.orphan_pid is not None
+
         def answer(yes: bool | None) -> None:
-            if yes:
+            if yes and orphaned:
+                self._kill_orphan()
+            elif yes:
                 self._request("stop", "asked to stop")
 
-        if self.deck.snapshot is not None:
-            self.app.push_screen(Confirm(stop_question(self.deck.snapshot), "stop it"), answer)
+        question = Confirm(stop_question(snapshot), "kill it" if orphaned else "stop it", final=orphaned)
+        self.app.push_screen(question, answer)
+
+    def _kill_orphan(self) -> None:
+        run = self.follower.run
+        pid = None if run is None else runs.end_orphan(run.id)
+        self.say("its worker has ended already" if pid is None else f"killed process {pid}")
 
     def do_overview(self) -> None:
         """Everything about the run on one page."""

@@ -227,6 +227,8 @@ def log_text(item: LogLine) -> str:
 
 def stop_question(snapshot: RunSnapshot) -> str:
     """What stopping the run now would do."""
+    if snapshot.orphan_pid:
+        return f"Kill the worker of {snapshot.facts.name}? The run was deleted: nothing of it is kept."
     begun = snapshot.step or snapshot.phase in ("train", "evaluate")
     when = f"saves a checkpoint at step {snapshot.step + 1}, then ends" if begun else "ends before training begins"
     return f"Stop {snapshot.facts.name}? It {when}. What it learned is kept; it can be resumed."
@@ -260,7 +262,7 @@ def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Pa
 
 def ending(snapshot: RunSnapshot) -> str:
     """What became of a run that is over, and the keys that go on from there."""
-    saved = snapshot.checkpoint_step
+    saved, orphan = snapshot.checkpoint_step, snapshot.orphan_pid
     again = f"r goes on from step {saved:,}" if saved is not None else "nothing was saved: r starts it anew"
     ends = {
         "completed": "done: 5 shows results, chat, export",
@@ -268,6 +270,6 @@ def ending(snapshot: RunSnapshot) -> str:
         "failed": f"failed; {again}, the same way",
         "not started": "mend it on screen 2, then ^r again",
         "lost": f"the worker ended without saying why; {again}",
-        "removed": "this run was deleted",
+        "removed": "this run was deleted" + (f"; its worker {orphan} lives on, x kills it" if orphan else ""),
     }
     return ends.get(snapshot.state, snapshot.state)

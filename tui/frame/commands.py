@@ -82,6 +82,7 @@ _KEY_NAMES = {
     "question_mark": "?", "slash": "/", "equals_sign": "=", "escape": "esc", "plus": "+", "minus": "-", "comma": ",",
     "full_stop": ".", "semicolon": ";", "colon": ":", "exclamation_mark": "!", "number_sign": "#", "ampersand": "&",
     "underscore": "_", "asterisk": "*", "at": "@", "backslash": "\\", "tilde": "~",
+    "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 NO_KEYS: Mapping[str, str] = {}
 

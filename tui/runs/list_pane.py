@@ -50,6 +50,8 @@ class RunListPane(Vertical):
         self.selection = Selection()
         self.listing: Listing | None = None
         """None until it was read."""
+        self.trouble = ""
+        """Why the list could not be read."""
         self._marked: tuple[Run, ...] = ()
         self._entries: dict[str, Entry] = {}
 
@@ -79,7 +81,12 @@ class RunListPane(Vertical):
 
     def show(self, listing: Listing | None, marked: Sequence[Run]) -> None:
         """Bring the list up to date."""
-        self.listing, self._marked = listing, tuple(marked)
+        self.listing, self._marked, self.trouble = listing, tuple(marked), ""
+        self._draw()
+
+    def fail(self, trouble: str) -> None:
+        """Say in place of the list why it cannot be read."""
+        self.listing, self.trouble = None, trouble
         self._draw()
 
     def forget(self, run: Run) -> None:
@@ -150,7 +157,8 @@ class RunListPane(Vertical):
         current = self.query_one(Rows).current
         entry = self._entries.get(current.key) if current else None
         sweep = self._opened_sweep()
-        self.query_one("#about", Line).show(about(entry, sweep.facts if sweep else None))
+        shown = Content.styled(self.trouble, "$error") if self.trouble else about(entry, sweep.facts if sweep else None)
+        self.query_one("#about", Line).show(shown)
         self.post_message(self.Moved(entry))
 
     def _draw(self) -> None:
@@ -181,6 +189,8 @@ class RunListPane(Vertical):
         return LETTERS[marked.index(run.id)] if run.id in marked else ""
 
     def _why_empty(self) -> Callable[[int], Content]:
+        if self.trouble:
+            return _unread
         if self.rows:
             return _none_match
         return _no_runs if self.listing else _reading
@@ -188,6 +198,10 @@ class RunListPane(Vertical):
 
 def _metric(sweep: SweepRow) -> str:
     return sweep.facts.metric if sweep.facts else "eval_loss"
+
+
+def _unread(width: int) -> Content:
+    return Content.styled("   the list cannot be read", "$error")
 
 
 def _no_runs(width: int) -> Content:

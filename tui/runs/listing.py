@@ -133,9 +133,12 @@ class RunList:
 
     def _row(self, run: Run) -> RunRow | None:
         try:
-            kept = self._known(run)
-        except OSError:
-            return None  # removed while we looked
+            return self._read_row(run)
+        except Exception as error:  # whatever a directory holds, the other runs are still shown
+            return _unreadable(run, error) if os.path.lexists(run.path) else None  # removed while we looked
+
+    def _read_row(self, run: Run) -> RunRow | None:
+        kept = self._known(run)
         state = runs_api.run_state(run, runs_api.fold_marks(kept.fold, begun=kept.cut))
         if state == "removed":
             return None
@@ -160,6 +163,12 @@ class RunList:
         elif kept.stamp != stamp:
             kept.stamp, (kept.fold, kept.cut) = stamp, _fold_tail(run)
         return kept
+
+
+def _unreadable(run: Run, error: Exception) -> RunRow:
+    why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else error.strerror
+    problem = safe(f"the run cannot be read: {why}", 300)
+    return RunRow(run, "damaged", make_facts(run.id, None), error=(problem,))
 
 
 def _sweeps() -> Iterator[SweepFacts]:

@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from engine.api.runs import Run
+from engine.errors import EngineError
 from tui.background import Poll
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
@@ -23,7 +24,7 @@ from tui.runs.commands import RUNS_COMMANDS, Selection
 from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow
 from tui.runs.view import LETTERS, selection_words, states
-from tui.text import Part, line
+from tui.text import Part, line, safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Ends, Rule
 
@@ -100,7 +101,9 @@ class RunsScreen(DeckScreen):
 
     def _failed(self, error: Exception) -> None:
         self._answered = True
-        self._actions.report(error)
+        if not isinstance(error, (EngineError, OSError)):
+            raise error
+        self._pane.fail(safe(error, 400))
 
     @on(RunListPane.Moved)
     def _moved(self, event: RunListPane.Moved) -> None:

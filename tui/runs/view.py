@@ -11,7 +11,7 @@ from textual.content import Content
 
 from tui.reading.snapshot import short_name
 from tui.runs.listing import Listing, RunRow, Standing, SweepFacts, SweepRow
-from tui.text import STATE_STYLES, Part, age, clip, fit, fit_right, line, number, safe, short_path
+from tui.text import STATE_STYLES, Part, age, clip, fit, fit_right, line, middle, number, safe, short_path
 
 Entry = RunRow | SweepRow
 ENDED = ("completed", "pruned", "failed")
@@ -164,7 +164,7 @@ def _run_cells(row: RunRow, at: Columns) -> list[Part]:
     total = f" of {row.steps_total:,}" if row.steps_total else ""
     steps = f"{row.step:,}{total}" if row.step or total else "–"
     return [
-        fit(row.name, at.name - 1) + " ",
+        fit(middle(row.name, at.name - 1), at.name - 1) + " ",
         (fit(row.state, 11), STATE_STYLES.get(row.state, "dim")),
         (fit(row.facts.model.rpartition("/")[2], max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
         fit_right(steps, 15),
@@ -179,7 +179,7 @@ def _sweep_cells(sweep: SweepRow, at: Columns) -> list[Part]:
     planned = facts.planned if facts and facts.planned else len(sweep.trials)
     model = sweep.trials[0].facts.model.rpartition("/")[2] if sweep.trials else ""
     return [
-        fit(f"▸ {short_name(sweep.id)}", at.name - 1) + " ",
+        fit(middle(f"▸ {short_name(sweep.id)}", at.name - 1), at.name - 1) + " ",
         (fit(sweep.state, 11), STATE_STYLES.get(sweep.state, "dim")),
         (fit(model, max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
         fit_right(f"{done:,} of {planned:,} trials", 15),

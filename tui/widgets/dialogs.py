@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 
 from tui.text import Part, line
 from tui.widgets.lines import Line
+from tui.widgets.moving import MOVING
 
 Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
@@ -37,6 +38,7 @@ def drop_stale(event: events.Resize, size: Size) -> bool:
 class Modal(ModalScreen[ScreenResultType]):
     """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
 
+    BINDINGS: ClassVar = [*MOVING]
     _answered = False
 
     def on_resize(self, event: events.Resize) -> None:

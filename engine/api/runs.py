@@ -27,6 +27,13 @@ from engine.runs.notes import change_note as change_note
 from engine.runs.notes import change_tags as change_tags
 from engine.runs.notes import checked_tag as checked_tag
 from engine.runs.notes import load_notes as load_notes
+from engine.runs.overview import Overview as Overview
+from engine.runs.overview import OverviewReader as OverviewReader
+from engine.runs.overview_page import Row as Row
+from engine.runs.overview_page import Section as Section
+from engine.runs.overview_page import filtered as filtered
+from engine.runs.overview_page import laid_out as laid_out
+from engine.runs.overview_page import sections as sections
 from engine.runs.query import QUERY_HELP as QUERY_HELP
 from engine.runs.query import Query as Query
 from engine.runs.query import is_column as is_column
@@ -42,6 +49,7 @@ from engine.runs.record import record_of as record_of
 from engine.runs.record import summary_or_empty as summary_or_empty
 from engine.runs.state import LIVE_STATES as LIVE_STATES
 from engine.runs.state import Marks as Marks
+from engine.runs.state import asked_at as asked_at
 from engine.runs.state import fold_marks as fold_marks
 from engine.runs.state import run_state as run_state
 from engine.runs.store import Run as Run
@@ -59,6 +67,9 @@ from engine.runs.traits import grouped as grouped
 from engine.runs.traits import ordered as ordered
 from engine.runs.traits import text_of as text_of
 from engine.runs.traits import value_of as value_of
+from engine.runs.view import PHASE_WORDS as PHASE_WORDS
 from engine.runs.view import Curve as Curve
 from engine.runs.view import RunFold as RunFold
 from engine.runs.view import describe as describe
+from engine.runs.workers import end_orphan as end_orphan
+from engine.runs.workers import orphans as orphans

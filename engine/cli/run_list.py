@@ -24,6 +24,7 @@ from engine.runs.record import Summary, load_record, load_summary
 from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.runs.traits import RunTraits, falls, grouped, ordered, text_of
+from engine.runs.workers import orphans
 from engine.text import format_bytes
 
 _TAIL_BYTES = 64 * 1024
@@ -73,7 +74,7 @@ def list_(
     newest_alone = limit if not words and sort == "begun" and not reverse else 0
     chosen = choose(words, measured=sized, most=newest_alone)
     listed = ordered(chosen, _traits, sort, falling=falls(sort, BETTER) != reverse)
-    listed = listed[:limit] if limit else listed
+    listed = [*_orphans(words), *(listed[:limit] if limit else listed)]
     if as_json:
         print_json({"runs": [_json_row(one, columns, sized) for one in listed]})
         return
@@ -101,6 +102,16 @@ def choose(words: Sequence[str], *, measured: bool = False, most: int = 0) -> li
     found = store.list_runs()
     listed = (_read(run, measured) for run in (found[:most] if most else found))
     return [one for one in listed if matches(one.traits, asked, now_s)]
+
+
+def _orphans(words: Sequence[str]) -> list[Listed]:
+    """Runs whose worker lives on though their directory was deleted."""
+    asked, found = parse_query(" ".join(words)), []
+    for run_id, pid in orphans().items():
+        nothing: dict[str, Any] = {"step": None, "steps_total": None, "best_eval_loss": None, "tags": [], "note": ""}
+        row = {"run": run_id, "state": "orphan", "model": "?", "pid": pid, **nothing}
+        found.append(Listed(Run(run_id, store.runs_root() / run_id), RunTraits(run_id, "orphan"), row))
+    return [one for one in found if matches(one.traits, asked, time.time())]
 
 
 def _traits(one: Listed) -> RunTraits:

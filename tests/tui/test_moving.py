@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.app import App
 from textual.containers import VerticalScroll
 from textual.content import Content
 
@@ -47,7 +49,7 @@ async def test_vim_keys_move_in_lists_and_texts(cpu_machine: object) -> None:
         form = screen.form_pane
         for key, index in (("G", -1), ("g", 0), ("j", 1)):
             await pilot.press(key)
-            assert form.row is form.rows[index]
+            assert form.stop is form.stops[index]
 
 
 async def test_vim_keys_move_in_questions_and_the_log(cpu_machine: object) -> None:
@@ -92,6 +94,11 @@ async def test_help_is_searched(size: tuple[int, int], cpu_machine: object) -> N
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
+def place(app: App[Any], text: str) -> tuple[int, int]:
+    """The cell where `text` begins."""
+    return next((line.index(text), y) for y, line in enumerate(screen_text(app).splitlines()) if text in line)
+
+
 async def test_a_click_chooses_and_a_second_one_opens(cpu_machine: object) -> None:
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -103,14 +110,15 @@ async def test_a_click_chooses_and_a_second_one_opens(cpu_machine: object) -> No
         assert len(app.screen_stack) == 1
         at_once(pilot, click(10, y))
         await shows(pilot, "make a profile")
-        await pilot.press("escape")
-        for x, name in ((25, "runs"), (14, "fit")):
-            label = {"runs": "4 Runs", "fit": "1 Fit"}[name]
-            x = screen_text(app).splitlines()[0].index(label) + 1
-            at_once(pilot, click(x, 0))
-            await until(pilot, lambda name=name: app.current_mode == name)  # type: ignore[misc]
-        x, y = next((line.index("goal"), at) for at, line in enumerate(screen_text(app).splitlines()) if "goal" in line)
+        x, y = next(
+            (line.index("esc"), at) for at, line in enumerate(screen_text(app).splitlines()) if "esc back" in line
+        )
         at_once(pilot, click(x, y))
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+        for name, label in (("runs", "4 Runs"), ("fit", "1 Fit")):
+            at_once(pilot, click(*place(app, label)))
+            await until(pilot, lambda name=name: app.current_mode == name)  # type: ignore[misc]
+        at_once(pilot, click(*place(app, "goal")))
         await shows(pilot, "goal speed")
 
 

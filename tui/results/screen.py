@@ -254,6 +254,13 @@ class ResultsScreen(DeckScreen):
     do_toggle = forward(ExportPane, ExportPane.toggle)
     do_write = forward(ExportPane, ExportPane.write)
 
+    def do_overview_result(self) -> None:
+        """Everything about the run on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self._run is not None:
+            self.app.push_screen(OverviewScreen(self._run))
+
     # Jobs
 
     @on(JobRequested)

@@ -75,6 +75,7 @@ DECK_COMMANDS: tuple[Command, ...] = (
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command("theme", "", "theme", "Choose other colours", aside=True),
     Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before", aside=True),
+    Command("suspend", "ctrl+z", "suspend", "Leave the terminal to the shell; fg brings the deck back", aside=True),
     Command("quit", "q", "quit", "Close the deck; runs go on without it (ctrl+q and ctrl+c too)", bar=99),
 )
 

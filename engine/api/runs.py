@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from engine.runs.control import pending as pending
 from engine.runs.control import request as request
+from engine.runs.disk import disk_bytes as disk_bytes
+from engine.runs.disk import disk_mark as disk_mark
 from engine.runs.events import Event as Event
 from engine.runs.events import EventReader as EventReader
 from engine.runs.events import parse_event as parse_event
@@ -16,7 +18,15 @@ from engine.runs.launch import run_job as run_job
 from engine.runs.launch import start_run as start_run
 from engine.runs.launch import stop_job as stop_job
 from engine.runs.launch import wait_started as wait_started
+from engine.runs.listed import method_text as method_text
+from engine.runs.listed import settled_traits as settled_traits
 from engine.runs.lock import holder_pid as holder_pid
+from engine.runs.notes import NOTES_FILE as NOTES_FILE
+from engine.runs.notes import RunNotes as RunNotes
+from engine.runs.notes import change_note as change_note
+from engine.runs.notes import change_tags as change_tags
+from engine.runs.notes import checked_tag as checked_tag
+from engine.runs.notes import load_notes as load_notes
 from engine.runs.overview import Overview as Overview
 from engine.runs.overview import OverviewReader as OverviewReader
 from engine.runs.overview_page import Row as Row
@@ -24,6 +34,11 @@ from engine.runs.overview_page import Section as Section
 from engine.runs.overview_page import filtered as filtered
 from engine.runs.overview_page import laid_out as laid_out
 from engine.runs.overview_page import sections as sections
+from engine.runs.query import QUERY_HELP as QUERY_HELP
+from engine.runs.query import Query as Query
+from engine.runs.query import is_column as is_column
+from engine.runs.query import matches as matches
+from engine.runs.query import parse_query as parse_query
 from engine.runs.record import RunRecord as RunRecord
 from engine.runs.record import Summary as Summary
 from engine.runs.record import SweepTrial as SweepTrial
@@ -44,6 +59,14 @@ from engine.runs.store import remove_run as remove_run
 from engine.runs.store import runs_root as runs_root
 from engine.runs.store import state_home as state_home
 from engine.runs.store import worker_pid as worker_pid
+from engine.runs.traits import WORDS as WORDS
+from engine.runs.traits import RunTraits as RunTraits
+from engine.runs.traits import differing_settings as differing_settings
+from engine.runs.traits import falls as falls
+from engine.runs.traits import grouped as grouped
+from engine.runs.traits import ordered as ordered
+from engine.runs.traits import text_of as text_of
+from engine.runs.traits import value_of as value_of
 from engine.runs.view import PHASE_WORDS as PHASE_WORDS
 from engine.runs.view import Curve as Curve
 from engine.runs.view import RunFold as RunFold

@@ -36,6 +36,7 @@ import errno
 import json
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -195,12 +196,27 @@ _LONGEST_LINE_BYTES = 64 * 1024 * 1024
 
 
 def parse_event(line: bytes) -> Event | None:
-    """The event that a line is; None for one that is no event."""
+    """The event that a line is; None for one that is no event. A number that is not finite becomes None."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    # Few lines look like one that holds such a number, and only those are searched.
+    return _bounded(event) if _MAYBE_INFINITE.search(line) else event
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _bounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    endless = isinstance(value, float) and not math.isfinite(value)
+    return None if endless or (isinstance(value, int) and value.bit_length() > 1000) else value
+
+
+_MAYBE_INFINITE = re.compile(rb"[eE]\+?[0-9]{3}|Infinity|NaN|[0-9]{300}")
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

@@ -15,6 +15,8 @@ from engine.runs.events import Event
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
+_LAST_MOMENT_S = 1e11
+"""A later time is none: no clock shows the year 5000."""
 PHASE_WORDS = {
     "load": "loading the model",
     "data": "reading data",
@@ -98,12 +100,17 @@ class RunFold:
     last_time: float = 0.0
 
     def apply(self, event: Event) -> None:
-        """Take one event; unknown types only move the clock."""
-        self.last_time = number_in(event, "t") or self.last_time
+        """Take one event; unknown types only move the clock. One whose values are of another kind is passed over."""
+        moment = event.get("t")
+        if isinstance(moment, (int, float)) and 0 < moment < _LAST_MOMENT_S:
+            self.last_time = float(moment)
         handler = _HANDLERS.get(str(event.get("type")))
-        if handler is not None:
-            handler(self, event)
-        text = describe(event)
+        try:
+            if handler is not None:
+                handler(self, event)
+            text = describe(event)
+        except (TypeError, ValueError, OverflowError, AttributeError):
+            return
         if text:
             self.lines.append((self.last_time, str(event["type"]), text))
             if len(self.lines) > 2 * RECENT_LINES:

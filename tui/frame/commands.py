@@ -75,6 +75,7 @@ DECK_COMMANDS: tuple[Command, ...] = (
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command("theme", "", "theme", "Choose other colours", aside=True),
     Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before", aside=True),
+    Command("suspend", "ctrl+z", "suspend", "Leave the terminal to the shell; fg brings the deck back", aside=True),
     Command("quit", "q", "quit", "Close the deck; runs go on without it (ctrl+q and ctrl+c too)", bar=99),
 )
 
@@ -82,6 +83,7 @@ _KEY_NAMES = {
     "question_mark": "?", "slash": "/", "equals_sign": "=", "escape": "esc", "plus": "+", "minus": "-", "comma": ",",
     "full_stop": ".", "semicolon": ";", "colon": ":", "exclamation_mark": "!", "number_sign": "#", "ampersand": "&",
     "underscore": "_", "asterisk": "*", "at": "@", "backslash": "\\", "tilde": "~",
+    "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 NO_KEYS: Mapping[str, str] = {}
 

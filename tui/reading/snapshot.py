@@ -145,13 +145,11 @@ def make_facts(run_id: str, found: RunRecord | Unreadable | None) -> Facts:
     """The unchanging part, from run.json; of one that cannot be read only why."""
     if found is None or isinstance(found, Unreadable):
         return Facts(run_id=safe(run_id), name=safe(short_name(run_id)), problem=safe(found or "", 300))
-    tuning, method = found.text("tuning.method"), found.text("quantization.method") or "none"
-    words = {"lora": "LoRA" if method == "none" else f"QLoRA {method}"}.get(tuning, tuning)
     return Facts(
         run_id=safe(run_id),
         name=safe(found.text("name") or short_name(run_id)),
         model=safe(found.text("model.name_or_path")),
-        how=safe(f"{words} {found.text('model.dtype')}".strip()),
+        how=safe(runs.method_text(found)),
         predicted_bytes=found.prediction.device_bytes,
         available_bytes=found.prediction.available_bytes,
         device=safe(_device(found)),

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
 from engine.api import runs
@@ -21,6 +21,7 @@ from engine.api.runs import Run
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
+from tui.run.card_pane import CardPane
 from tui.run.commands import RUN_COMMANDS, RemediesState
 from tui.run.curve_pane import CurvePane
 from tui.run.curves import reading
@@ -66,7 +67,9 @@ class RunScreen(DeckScreen):
         with Horizontal(id="stage"):
             yield CurvePane(id="charts")
             yield RemedyPane(id="message")
-            yield Drawn(id="memory")
+            with Vertical(id="run-side"):
+                yield Drawn(id="memory")
+                yield CardPane()
         yield Rule(id="log-rule")
         yield LogPane()
         yield Ends(id="status")
@@ -108,6 +111,7 @@ class RunScreen(DeckScreen):
     def on_screen_suspend(self) -> None:
         """Read less often while another screen is open."""
         self.follower.hide(True)
+        self._show_card(seen=False)
 
     def on_app_blur(self) -> None:
         """Read less often while the terminal is not in front."""
@@ -184,6 +188,7 @@ class RunScreen(DeckScreen):
         message.find(snapshot)
         self.deck.put(RemediesState(message.remedies))
         memory.show(memory_lines, snapshot)
+        self._show_card(seen=self.is_current)
         width = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(snapshot.curves.loss or snapshot.curves.evals)
         live = snapshot.is_live
@@ -197,6 +202,11 @@ class RunScreen(DeckScreen):
         self.set_class(broken, "-failed")
         self.curves.show(snapshot)
         self._show_numbers()
+
+    def _show_card(self, *, seen: bool) -> None:
+        card = self.query_one(CardPane)
+        card.fit_in(self.size)
+        card.follow(self.deck.snapshot, seen=seen)
 
     @on(CurvePane.Changed)
     def _show_numbers(self) -> None:

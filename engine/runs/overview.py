@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.jsonvalues import Table, Unreadable, number_in, table_in, tables_in, text_in, whole_in
 from engine.runs.events import EventReader
+from engine.runs.notes import RunNotes, load_notes
 from engine.runs.record import (
     DataRecord,
     Origin,
@@ -31,7 +32,7 @@ from engine.runs.view import RunFold, widest
 _UNTOLD = frozenset({"schema_version", "name", "description"})
 """Settings that name a profile and change nothing."""
 _RANKS = {"override": 0, "profile": 1, "auto": 2}
-_NO_DATA = DataRecord()
+_NO_DATA, _NO_NOTES = DataRecord(), RunNotes()
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -98,6 +99,8 @@ class Overview:
     profile: str = ""
     trial: str = ""
     """The sweep that it is a trial of."""
+    notes: RunNotes = _NO_NOTES
+    """What a person has written of it."""
     progress: Progress = Progress()
     settings: tuple[Setting, ...] = ()
     """Those that a person chose in front, then those chosen for the machine, then defaults."""
@@ -132,6 +135,7 @@ class OverviewReader:
             run.path,
             state,
             problem=str(record) if isinstance(record, Unreadable) else "",
+            notes=load_notes(run.path),
             data=load_data_record(run.path),
             moments=told.shown(),
             warnings=told.warnings,
@@ -224,6 +228,7 @@ _FILES = (
     ("profile.toml", "the profile as it was written"),
     ("run.json", "every setting with who chose it, the prediction, the machine"),
     ("events.jsonl", "what happened, a line each"),
+    ("notes.json", "your tags and your note"),
     ("worker.log", "what the worker printed"),
     ("summary.json", "the numbers at the end"),
     ("data/report.json", "rows kept, cut and dropped"),
@@ -237,14 +242,20 @@ _FILES = (
 _FOLDERS = (("checkpoints", "a run can go on from here"), ("export", "written for use elsewhere"))
 
 
+_TOLD = {name.partition("/")[0] for name, _ in (*_FILES, *_FOLDERS)} | {"lock", "control"}
+
+
 def run_files(folder: Path) -> Iterator[RunFile]:
-    """What is there of a run's known files and folders, with their sizes; a file that goes meanwhile is left out."""
+    """The files and folders of a run with their sizes, those that everybody looks for first."""
     for name, what in _FILES:
         if (folder / name).exists():
             yield RunFile(folder / name, what, _size(folder / name))
     for name, what in _FOLDERS:
         for path in _inside(folder / name):
             yield RunFile(path, what, _size(path))
+    for path in _inside(folder):
+        if path.name not in _TOLD:
+            yield RunFile(path, "", _size(path))
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -21,13 +21,12 @@ from tui.background import Poll
 from tui.overview.view import column_text, columns, head, nothing
 from tui.reading.snapshot import short_name
 from tui.terminal.clipboard import to_clipboard
-from tui.text import fit, fit_right, line, safe, short_path
+from tui.text import Part, fit, fit_right, line, safe, short_path
 from tui.widgets.dialogs import Modal, Pick, drop_stale
-from tui.widgets.lines import Ends, Line, Rule
+from tui.widgets.lines import Ends, Line, Rule, hint
 from tui.widgets.panes import notify
 
 READ_EVERY_S = 2.0
-KEYS = (("esc", "back"), ("/", "find"), ("] [", "section"), ("y", "copy a path"))
 
 
 class OverviewScreen(Modal[None]):
@@ -40,10 +39,6 @@ class OverviewScreen(Modal[None]):
         ("y", "copy", "copy a path"),
         ("right_square_bracket", "section(1)", "next section"),
         ("left_square_bracket", "section(-1)", "section before"),
-        ("j", "scroll('down')", "down"),
-        ("k", "scroll('up')", "up"),
-        ("g", "scroll('home')", "beginning"),
-        ("G", "scroll('end')", "end"),
     ]
 
     def __init__(self, run: Run) -> None:
@@ -65,7 +60,7 @@ class OverviewScreen(Modal[None]):
         with VerticalScroll(id="overview-body"), Horizontal(id="overview-columns"):
             yield Line(id="overview-left")
             yield Line(id="overview-right")
-        yield Line(line(*(part for key, does in KEYS for part in ((key, "bold $accent"), f" {does}  "))), id="keys")
+        yield Line(line(*_keys()), id="keys")
 
     def on_mount(self) -> None:
         """Read at once, then every two seconds."""
@@ -157,10 +152,6 @@ class OverviewScreen(Modal[None]):
         if ahead:
             body.scroll_to(y=ahead[0] if step > 0 else ahead[-1], animate=False)
 
-    def action_scroll(self, where: str) -> None:
-        """Up, down, home, end."""
-        getattr(self.query_one("#overview-body"), f"scroll_{where}")(animate=False)
-
     def action_copy(self) -> None:
         """Choose a file of the run, and copy its path."""
         if self.found is None:
@@ -175,3 +166,9 @@ class OverviewScreen(Modal[None]):
                 notify(self, f"copied to {' and '.join(places)}: {short_path(rows[index].path)}")
 
         self.app.push_screen(Pick("Copy the path of", choices), copy)
+
+
+def _keys() -> list[Part]:
+    back, find, copy = hint("esc", "escape"), hint("/", "slash"), hint("y")
+    section = [*hint("]", "right_square_bracket"), " ", *hint("[", "left_square_bracket")]
+    return [*back, " back  ", *find, " find  ", *section, " section  ", *copy, " copy a path"]

@@ -33,6 +33,7 @@ _UNTOLD = frozenset({"schema_version", "name", "description"})
 """Settings that name a profile and change nothing."""
 _RANKS = {"override": 0, "profile": 1, "auto": 2}
 _NO_DATA, _NO_NOTES = DataRecord(), RunNotes()
+_STEP = b'"type":"train_step"'
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -112,12 +113,19 @@ class Overview:
     files: tuple[RunFile, ...] = ()
 
 
+def without_inner_steps(lines: list[bytes]) -> list[bytes]:
+    """Of steps in a row the first and the last: of 200,000 steps no other has a place on the page."""
+    is_step = [_STEP in line[:120] for line in lines]
+    around = zip([False, *is_step[:-1]], is_step, [*is_step[1:], False], lines, strict=True)
+    return [line for before, step, after, line in around if not (before and step and after)]
+
+
 class OverviewReader:
     """Reads the overview of one run again and again. Used by one thread at a time."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._events = EventReader(run.events_path, limit_bytes=_CHUNK_BYTES)
+        self._events = EventReader(run.events_path, limit_bytes=_CHUNK_BYTES, pick=without_inner_steps)
         self._forget()
 
     def _forget(self) -> None:

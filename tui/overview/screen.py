@@ -2,7 +2,7 @@
 warnings in full, files.
 
 Opened with `i` on the run, runs and results screens; read again every two seconds in a thread. The page itself is made
-by `engine.api.runs.sections`, as `engine runs show --full` prints it; `view.py` gives it columns and colours.
+by `engine.api.overview.sections`, as `engine runs show --full` prints it; `view.py` gives it columns and colours.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input
 
-from engine.api import runs
-from engine.api.runs import Overview, OverviewReader, Row, Run, Section
+from engine.api import overview
+from engine.api.overview import Overview, OverviewReader, Row, Section
+from engine.api.runs import Run
 from tui.background import Poll
 from tui.overview.view import column_text, columns, head, nothing
 from tui.reading.snapshot import short_name
@@ -91,8 +92,8 @@ class OverviewScreen(Modal[None]):
         if found is None or not self.is_mounted:
             return
         self.query_one("#overview-head", Ends).show(*head(short_name(self.run.id), found))
-        parts = runs.sections(found)
-        self._show_columns(runs.filtered(parts, self.words) if self.words else parts)
+        parts = overview.sections(found)
+        self._show_columns(overview.filtered(parts, self.words) if self.words else parts)
 
     def _show_columns(self, parts: tuple[Section, ...]) -> None:
         shown = columns(parts, self.size.width)
@@ -156,7 +157,7 @@ class OverviewScreen(Modal[None]):
         """Choose a file of the run, and copy its path."""
         if self.found is None:
             return
-        files = next((part.rows for part in runs.sections(self.found) if part.name == "files"), ())
+        files = next((part.rows for part in overview.sections(self.found) if part.name == "files"), ())
         rows = (Row("the run's folder", "", path=str(self.run.path)), *files)
         choices = [line(fit(safe(row.label), 38), (fit_right(row.text, 10), "dim")) for row in rows]
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from engine.cli.runs import runs
 from engine.runs.events import EventWriter
 from engine.runs.notes import change_note
-from engine.runs.overview import OverviewReader
+from engine.runs.overview import OverviewReader, without_inner_steps
 from engine.runs.overview_page import filtered, laid_out, page_lines, sections
 from engine.runs.store import Run
 from engine.runs.timeline import TimelineFold
@@ -139,6 +139,14 @@ def test_a_warning_told_often_is_one_with_its_count() -> None:
         at(9, "warning", code="other", message="once"),
     )
     assert [(one.code, one.times) for one in fold.warnings] == [("step_skipped", 3), ("other", 1)]
+
+
+def test_steps_that_the_page_does_not_name_are_not_parsed() -> None:
+    kinds = ["start", "step", "step", "step", "step", "warn", "step", "step", "eval", "step"]
+    lines = [f'{{"v":1,"seq":{at},"t":1.5,"type":"{kind}"}}'.encode() for at, kind in enumerate(kinds)]
+    lines = [line.replace(b'"step"', b'"train_step"') for line in lines]
+    kept = [json.loads(line)["seq"] for line in without_inner_steps(lines)]
+    assert kept == [0, 1, 4, 5, 6, 7, 8, 9]
 
 
 def test_words_leave_only_the_rows_that_have_them(run: Run) -> None:

@@ -34,8 +34,8 @@ class FieldRow(Widget, can_focus=True):
 
     BINDINGS: ClassVar = [
         Binding("enter", "edit", "edit", show=False),
-        Binding("space,right", "cycle(1)", "next value", show=False),
-        Binding("left", "cycle(-1)", "previous value", show=False),
+        Binding("space,right,l", "cycle(1)", "next value", show=False),
+        Binding("left,h", "cycle(-1)", "previous value", show=False),
     ]
 
     class Typed(Message):

@@ -51,10 +51,10 @@ class ProfileScreen(DeckScreen):
         *bindings(PROFILE_COMMANDS),
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "move(-10)", show=False),
-        Binding("pagedown", "move(10)", show=False),
-        Binding("home", "move(-999)", show=False),
-        Binding("end", "move(999)", show=False),
+        Binding("pageup,ctrl+u", "move(-10)", show=False),
+        Binding("pagedown,ctrl+d", "move(10)", show=False),
+        Binding("home,g", "move(-999)", show=False),
+        Binding("end,G", "move(999)", show=False),
     ]
 
     def __init__(self) -> None:

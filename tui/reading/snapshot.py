@@ -48,6 +48,10 @@ class Curves:
     grad_norm: tuple[Point, ...] = ()
     memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
     """By name, in GiB over seconds since the run's first sample."""
+    memory_by_step: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """The same over optimizer steps."""
+    metrics: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """Whatever else steps and evaluations told, by its name in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ class RunSnapshot:
     warnings: int = 0
     concerns: tuple[Concern, ...] = ()
     """What goes wrong now, the worst first."""
+    health: tuple[Concern, ...] = ()
+    """What went wrong on the way, in the order of its steps."""
     last_time: float = 0.0
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""

@@ -94,7 +94,7 @@ class HealthFold:
         elif kind in ("phase", "finished", "error"):
             self._training = kind == "phase" and event.get("name") == "train"
         if kind in ("train_step", "eval"):
-            self._remember()
+            self._remember(int(number_in(event, "step") or self._step))
 
     def _begin(self, event: Event) -> None:
         """A resumed run: what came after its checkpoint is done anew."""
@@ -154,13 +154,13 @@ class HealthFold:
         """What went wrong at a step, of a run that is over too; `step` is where it was noticed."""
         return tuple(self._history)
 
-    def _remember(self) -> None:
+    def _remember(self, step: int) -> None:
         found = [one for one in (self._divergence(), self._overfitting(), self._gradient_spike()) if one is not None]
         # Only a spike has a step of its own; other concerns last, and where they began may move.
         present = {(one.code, one.step if one.code == "gradient_spike" else 0): one for one in found}
         for key, one in present.items():
             if key not in self._present:
-                self._history.append(replace(one, step=key[1] or self._step))
+                self._history.append(replace(one, step=key[1] or step))
         self._present = frozenset(present)
 
     def concerns(self, now_s: float, *, live: bool) -> tuple[Concern, ...]:

@@ -9,7 +9,7 @@ from textual.content import Content
 
 from tui.charts.axis import short
 from tui.charts.canvas import Styled
-from tui.charts.chart import EVAL_STYLE, ChartData, Level, Series
+from tui.charts.chart import EVAL_STYLE, FLAG_MARK, FLAG_STYLE, ChartData, Level, Series
 from tui.charts.decimate import Point, smoothed
 from tui.reading.snapshot import Curves, RunSnapshot, value
 from tui.run.curves import (
@@ -32,7 +32,7 @@ from tui.run.curves import (
 )
 from tui.run.reference import Reference
 from tui.run.view import MEMORY_STYLES
-from tui.text import Part, line, number, rate
+from tui.text import Part, line, number, rate, safe
 
 REFERENCE_STYLE, REFERENCE_LETTER = "$foreground", "r"
 FLAGS = {
@@ -43,6 +43,8 @@ FLAGS = {
 }
 """Concerns that are marked on a curve."""
 _SPECS = {LOSS: ".4f", EVALUATION: ".4f", RATE: ".2e", GRADIENT: ".2f"}
+_NEAR = 0.01
+"""Of what is shown: as near as that the crosshair stands on a mark."""
 Window = tuple[float, float] | None
 
 
@@ -238,10 +240,18 @@ def reading(snapshot: RunSnapshot, view: CurveView, width: int) -> Content:
     place = view.cursor or 0.0
     pairs = _memory_reading(snapshot, place) if view.kind == MEMORY else _step_reading(snapshot, view, place)
     head = (f"at {place:,.0f} s " if view.kind == MEMORY else f"at step {place:,.0f} ", "bold")
-    shown: list[Part] = [head]
+    shown: list[Part] = [head, *_concerns_at(snapshot, view)]
     for name, amount in pairs:
         shown += [(f" {name} ", "dim"), amount]
     return line(*shown).truncate(width, ellipsis=True)
+
+
+def _concerns_at(snapshot: RunSnapshot, view: CurveView) -> list[Part]:
+    """What went wrong under the crosshair, as its marks show."""
+    place, codes = view.cursor or 0.0, FLAGS.get(view.kind, ())
+    low, high = window(snapshot, view) or extent(snapshot, view) or (place, place)
+    near = [one for one in snapshot.health if one.code in codes and abs(one.step - place) <= (high - low) * _NEAR]
+    return [(f" {FLAG_MARK} {safe(one.text, 200)} ", FLAG_STYLE) for one in near[-1:]]
 
 
 def _memory_reading(snapshot: RunSnapshot, place: float) -> list[tuple[str, str]]:

@@ -127,10 +127,7 @@ def moved(snapshot: RunSnapshot, view: CurveView, share: float) -> CurveView:
     if view.cursor is None:
         return replace(view, cursor=high if share < 0 else low)
     place = min(whole[1], max(whole[0], view.cursor + share * (high - low)))
-    lines = (
-        lines_of(snapshot.curves, MEMORY) if view.kind == MEMORY else [shown_points(snapshot, view.kind, (low, high))]
-    )
-    near = min((point.x for points in lines[:1] for point in points), key=lambda x: abs(x - place), default=place)
+    near = min(_places(snapshot, view, (low, high)), key=lambda x: abs(x - place), default=place)
     place = near if (near - view.cursor) * share > 0 and low <= place <= high else place
     end = view.end
     if view.span is not None and place > high:
@@ -138,6 +135,14 @@ def moved(snapshot: RunSnapshot, view: CurveView, share: float) -> CurveView:
     if view.span is not None and place < low:
         end = place + view.span
     return replace(view, cursor=place, end=end)
+
+
+def _places(snapshot: RunSnapshot, view: CurveView, shown: tuple[float, float]) -> list[float]:
+    """Where the crosshair may stand: there are values."""
+    if view.kind == MEMORY:
+        return [point.x for points in lines_of(snapshot.curves, MEMORY)[:1] for point in points]
+    beside = (EVALUATION,) if view.kind == LOSS else ()
+    return [point.x for kind in (view.kind, *beside) for point in shown_points(snapshot, kind, shown)]
 
 
 def zoomed(snapshot: RunSnapshot, view: CurveView, factor: float) -> CurveView:

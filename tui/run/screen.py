@@ -22,6 +22,7 @@ from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
 from tui.run.commands import RUN_COMMANDS, RemediesState
+from tui.run.cures import with_cure
 from tui.run.curve_data import reading
 from tui.run.curve_pane import CurvePane
 from tui.run.follower import RunFollower, SnapshotMessage, StartFailed
@@ -214,7 +215,8 @@ class RunScreen(DeckScreen):
         if snapshot is None:
             return
         notes = status_notes(snapshot, self.paused, log.following, log.search_note)
-        self.query_one("#status", Ends).show(*status(snapshot, time.time(), notes))
+        ends = status(snapshot, time.time(), notes)
+        self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
     def help_here(self) -> tuple[str, Content] | None:
         """How to read the picture."""

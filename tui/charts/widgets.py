@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding
-from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
+from textual.strip import Strip
+from textual.style import Style as VisualStyle
 from textual.widget import Widget
 
 from tui.charts.canvas import Styled
@@ -39,10 +42,15 @@ def changed_regions(before: Rows, after: Rows) -> list[Region]:
 class Picture(Widget):
     """Rows of styled characters. A subclass keeps what is drawn and gives `draw_rows`."""
 
+    ALLOW_SELECT = False
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._rows: Rows = []
         self._rows_size = (0, 0)
+        self._segment_styles: dict[str, Style] = {}
+        self._styles_of: tuple[VisualStyle, str] | None = None
+        """The widget's own style, to which those of segments were added, and the theme."""
 
     def draw_rows(self, width: int, height: int) -> Rows:
         """The picture in so many columns and rows."""
@@ -58,11 +66,24 @@ class Picture(Widget):
         elif regions := changed_regions(before, self._rows):
             self.refresh(*regions)
 
-    def render(self) -> Content:
-        """The picture."""
-        if self._rows_size != tuple(self.size):
-            self._rows, self._rows_size = self.draw_rows(*self.size), (self.size.width, self.size.height)
-        return Content("\n").join(Content.assemble(*row) for row in self._rows)
+    def render_line(self, y: int) -> Strip:
+        """One row, which Textual asks for where something changed."""
+        width, height = self.size
+        if self._rows_size != (width, height):
+            self._rows, self._rows_size = self.draw_rows(width, height), (width, height)
+        row = self._rows[y] if y < len(self._rows) else []
+        strip = Strip([Segment(text, self._segment_style(style)) for text, style in row if text])
+        return strip.adjust_cell_length(width, self._segment_style(""))
+
+    def _segment_style(self, style: str) -> Style:
+        base = self.visual_style
+        if self._styles_of != (base, self.app.theme):
+            self._styles_of = (base, self.app.theme)
+            self._segment_styles.clear()
+        if style not in self._segment_styles:
+            shown = base + self.app.stylesheet.parse_style(style) if style else base
+            self._segment_styles[style] = shown.rich_style
+        return self._segment_styles[style]
 
 
 class LineChart(Picture):

@@ -54,7 +54,7 @@ def level(loss: float, steps: int = 200) -> tuple[Point, ...]:
         (1.5, None, "50 % above demo-c512 at step 150"),
         (1.001, 35.0, "level with demo-c512 at step 35"),
         (30.0, 20.0, "29 times above demo-c512 at step 20"),
-        (0.5, 190.0, "demo-c512 ends at step 180"),
+        (0.5, 190.0, "50 % below demo-c512 at its end, step 180"),
     ],
 )
 def test_the_difference_at_the_same_step_in_words(loss: float, cursor: float | None, words: str) -> None:
@@ -110,4 +110,4 @@ async def test_b_lays_a_finished_run_under_the_live_one(cpu_machine: object) -> 
             await pilot.press("T", "b")
             await until(pilot, lambda: "above alike" not in screen_text(app))
             await pilot.press("b", "z")  # the one chosen before, without a question
-            await shows(pilot, "above alike", "r alike")
+            await shows(pilot, "above alike", "r reference")

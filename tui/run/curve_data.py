@@ -126,7 +126,7 @@ def _reference(reference: Reference | None, view: CurveView, shown: Window) -> t
         points = _smooth(reference.curves, points, view, shown) or points
     elif view.kind != EVALUATION:
         points = smoothed(points, SMOOTHING[view.smoothing])
-    return (Series(points, REFERENCE_STYLE, REFERENCE_LETTER, reference.name),) if points else ()
+    return (Series(points, REFERENCE_STYLE, REFERENCE_LETTER, "reference"),) if points else ()
 
 
 # Memory

@@ -120,15 +120,17 @@ def read_reference(run: Run) -> Reference:
 
 
 def difference(snapshot: RunSnapshot, reference: Reference, cursor: float | None) -> str:
-    """`12 % below demo-c512 at step 120`: smoothed losses at the same step, under the crosshair or at the newest."""
+    """`12 % below demo-c512 at step 120`: smoothed losses at the same step, under the crosshair or at the newest.
+
+    Behind the end of the reference its last value counts.
+    """
     step = float(snapshot.step) if cursor is None else cursor
-    if step > reference.last_step:
-        return f"{reference.name} ends at step {reference.last_step:,}"
     mine, theirs = _between(snapshot.curves.smooth, step), _between(reference.curves.smooth, step)
     if mine is None or theirs is None or not theirs:
-        return f"{reference.name} has no loss there"
+        return f"{reference.name} has no loss to compare"
+    ended = step > reference.last_step
     share = (mine - theirs) / abs(theirs)
-    where = f"{reference.name} at step {step:,.0f}"
+    where = f"{reference.name} at {f'its end, step {reference.last_step:,}' if ended else f'step {step:,.0f}'}"
     if abs(share) < _LEVEL:
         return f"level with {where}"
     return f"{_percent(abs(share))} {'below' if share < 0 else 'above'} {where}"

@@ -92,7 +92,7 @@ class HealthFold:
         elif kind == "checkpoint":
             self._checkpoint_bytes = number_in(event, "bytes") or 0.0
         elif kind in ("phase", "finished", "error"):
-            self._training = kind == "phase" and event.get("name") == "train"
+            self._training = kind == "phase" and event.get("name") in ("train", "evaluate")
         if kind in ("train_step", "eval"):
             self._remember(int(number_in(event, "step") or self._step))
 

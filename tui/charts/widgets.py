@@ -127,8 +127,8 @@ class ChartGrid(Picture, can_focus=True):
     """Charts beside and above each other, one of them chosen; those that find no room are on further pages."""
 
     BINDINGS: ClassVar = [
-        Binding("up", "choose(-1)", show=False),
-        Binding("down", "choose(1)", show=False),
+        Binding("up,k", "choose(-1)", show=False),
+        Binding("down,j", "choose(1)", show=False),
         Binding("pageup", "page(-1)", show=False),
         Binding("pagedown", "page(1)", show=False),
         Binding("enter", "open", show=False),

@@ -135,14 +135,22 @@ class DeckApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters or, where colors are not wanted, ours in their place; and ours for ASCII."""
         filters = [self._colorless] if self._colorless else super().get_line_filters()
-        return [*filters, self._ascii] if self._ascii else filters
+        return [self._ascii, *filters] if self._ascii else filters  # before dim becomes a color
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of rules and of the focused row, for themes that are not ours."""
         if self.current_theme.ansi:
-            return {"deck-rule": "ansi_bright_black", "deck-focus": "ansi_default"}
+            return {
+                "deck-rule": "ansi_bright_black",
+                "deck-focus": "ansi_default",
+                "deck-evaluation": "ansi_magenta",
+            }
         light = not self.current_theme.dark
-        return {"deck-rule": "#b0b0b0" if light else "#4a4a4a", "deck-focus": "#d8e4ea" if light else "#1c2f38"}
+        return {
+            "deck-rule": "#b0b0b0" if light else "#4a4a4a",
+            "deck-focus": "#d8e4ea" if light else "#1c2f38",
+            "deck-evaluation": "#7a3fa0" if light else "#af87d7",
+        }
 
     def clear_selection(self) -> None:
         """Nothing is selected before the first screen is there.

@@ -41,6 +41,7 @@ from tui.terminal.opening import Attributes, restore_when_closed
 from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
+from tui.warm import warm_up
 from tui.widgets.dialogs import Confirm, Modal
 from tui.widgets.moving import MOVING, move
 
@@ -166,6 +167,7 @@ class DeckApp(App[None]):
             self.ending = hangup.install(partial(self.exit, None))
         if self.terminal is not None:
             restore_when_closed(self._driver, self.terminal)
+        warm_up(self, self._is_quiet)
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self._tell_settings()
 
@@ -175,6 +177,11 @@ class DeckApp(App[None]):
         if lines:
             text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
+
+    def _is_quiet(self) -> bool:
+        """Whether the screen shows what it had to look for."""
+        screen = self.screen_stack[0]
+        return not isinstance(screen, DeckScreen) or screen.ready
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""

@@ -129,6 +129,16 @@ class RunScreen(DeckScreen):
         """Lay the lines out for the new width."""
         self.call_after_refresh(self._show)
 
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel over the curve shows less of it."""
+        if self.curves.region.contains_point(event.screen_offset):
+            self.curves.zoom_in()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """And more of it the other way."""
+        if self.curves.region.contains_point(event.screen_offset):
+            self.curves.zoom_out()
+
     # Following
 
     def _follow(self, run: Run | None) -> None:

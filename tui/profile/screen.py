@@ -226,11 +226,11 @@ class ProfileScreen(DeckScreen):
 
     def do_next_section(self) -> None:
         """Go to the next section."""
-        self.form_pane.next_section(1)
+        self.form_pane.cursor.move_sections(1)
 
     def do_previous_section(self) -> None:
         """Go to the beginning of this section, then to the one before."""
-        self.form_pane.next_section(-1)
+        self.form_pane.cursor.move_sections(-1)
 
     def do_save(self) -> None:
         """Write the file."""

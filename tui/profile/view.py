@@ -112,7 +112,8 @@ def _finding(key: str, found: Preview) -> tuple[str, str]:
     for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
         for problem in problems:
             if problem.key == key:
-                return safe(problem.message).removeprefix(f"{key}: "), severity
+                nearest = f"{problem.hint} " if problem.hint.startswith("did you mean") else ""
+                return safe(nearest + problem.message.removeprefix(f"{key}: ")), severity
     return "", "$error"
 
 

@@ -120,6 +120,12 @@ async def test_a_click_chooses_and_a_second_one_opens(cpu_machine: object) -> No
         for name, label in (("runs", "4 Runs"), ("fit", "1 Fit")):
             at_once(pilot, click(*place(app, label)))
             await until(pilot, lambda name=name: app.current_mode == name)  # type: ignore[misc]
+        names = [row.key for row in rows.rows]
+        at_once(pilot, click(*place(app, "tokens/s")))
+        await shows(pilot, "tokens/s▼")
+        assert [row.key for row in rows.rows] != names
+        await pilot.press("s")
+        await until(pilot, lambda: [row.key for row in rows.rows] == names)
         at_once(pilot, click(*place(app, "goal")))
         await shows(pilot, "goal speed")
 

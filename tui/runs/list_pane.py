@@ -15,12 +15,12 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, OptionList
 
-from engine.api.runs import Run
+from engine.api.runs import Run, parse_query
 from tui.runs.columns import heading, own_widths
 from tui.runs.listing import Listing, RunRow, SweepRow
 from tui.runs.selecting import Entry, GroupRow, Selection, entries, runs_shown, sweeps
 from tui.runs.view import LETTERS, about, entry_line, trial_columns, trial_heading, trial_line
-from tui.text import safe
+from tui.text import clip, safe
 from tui.widgets.lines import Drawn, Line, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -201,7 +201,10 @@ class RunListPane(Vertical):
         draw_heading = partial(heading, self.selection, own)
         if sweep and columns:
             draw_heading = partial(trial_heading, columns, _metric(sweep))
-        self.query_one("#runs-heading", Drawn).show(draw_heading if shown else self._why_empty())
+        problem = parse_query(self.selection.words).problem
+        self.query_one("#runs-heading", Drawn).show(
+            partial(_told, problem) if problem else draw_heading if shown else self._why_empty()
+        )
         self._move()
 
     def _opened_sweep(self) -> SweepRow | None:
@@ -231,6 +234,10 @@ class RunListPane(Vertical):
 
 def _metric(sweep: SweepRow) -> str:
     return sweep.facts.metric if sweep.facts else "eval_loss"
+
+
+def _told(problem: str, width: int) -> Content:
+    return Content.styled(clip(f"   {safe(problem, 200)}", width), "$warning")
 
 
 def _unread(width: int) -> Content:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.await_complete import AwaitComplete
+from textual.binding import Binding
 from textual.geometry import Size
 from textual.screen import ModalScreen, ScreenResultType
 
@@ -27,7 +28,7 @@ def drop_stale(event: events.Resize, size: Size) -> bool:
 class Modal(ModalScreen[ScreenResultType]):
     """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
 
-    BINDINGS: ClassVar = [*MOVING]
+    BINDINGS: ClassVar = [*MOVING, Binding("ctrl+z", "app.command('suspend')", show=False)]
     _answered = False
 
     def on_resize(self, event: events.Resize) -> None:

@@ -143,7 +143,7 @@ def test_rows_and_headings_line_up(width: int) -> None:
     assert {line.cell_length for line in lines} == {width}
     at = columns(width)
     how = 2 + at.model
-    assert heading(width).plain[how : how + 3] == "how"
+    assert heading("rank", width).plain[how : how + 3] == "how"
     assert all(line.plain[how : how + 4] in ("LoRA", "QLoR", "full") for line in lines)
 
 

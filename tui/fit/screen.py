@@ -194,6 +194,10 @@ class FitScreen(DeckScreen):
 
     do_filter = forward(ModelsPane, ModelsPane.open_filter)
 
+    def do_order_models(self, place: int | None = None) -> None:
+        """The next order, or that of a column that was clicked."""
+        self.models.order_by(place)
+
     def do_probe(self) -> None:
         """Rank anew with what is free now."""
         self._look()

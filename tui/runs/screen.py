@@ -141,6 +141,7 @@ class RunsScreen(DeckScreen):
         alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
+        count = f"{len(self._pane.shown):,} of {count}" if selection.narrowed else count
         left: list[Part] = [*self.tabs()]
         if selection.sweep:
             trials = f"  {self._pane.shown_count} trials"
@@ -276,7 +277,7 @@ class RunsScreen(DeckScreen):
 
     def do_delete_shown(self) -> None:
         """Delete all that the filter shows, once confirmed."""
-        self._actions.delete_shown(self._pane.shown)
+        self._actions.delete_shown(self._pane.shown, self._pane.sweeps_shown)
 
     def do_tags(self) -> None:
         """Change its tags."""

@@ -23,7 +23,7 @@ from tui.runs.commands import RUNS_COMMANDS, Selection
 from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow
 from tui.runs.view import LETTERS, selection_words, states
-from tui.text import Part, line
+from tui.text import line
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Ends, Rule
 
@@ -48,6 +48,7 @@ class RunsScreen(DeckScreen):
     """All runs of this machine and what can be done with them."""
 
     NAME = "runs"
+    FIELD_WORDS: ClassVar = {"run-words": ("list", "clear")}
     BINDINGS: ClassVar = bindings(RUNS_COMMANDS)
 
     def __init__(self) -> None:
@@ -120,12 +121,11 @@ class RunsScreen(DeckScreen):
         alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
-        left: list[Part] = [*self.tabs()]
+        facts = selection_words(selection)
         if selection.sweep:
-            trials = f"  {self._pane.shown_count} trials"
-            left = [("sweep ", "dim"), (short_name(selection.sweep), "bold"), (trials, "dim")]
-        right = [*selection_words(selection), (f"  {count} run{'' if total == 1 else 's'}, {alive} alive", "dim")]
-        self.query_one("#top", Ends).show(left, right)
+            trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
+            facts = [(f"{trials} of {short_name(selection.sweep)}", "bold"), *facts]
+        self.show_top(*facts, f"{count} run{'' if total == 1 else 's'}", f"{alive} alive")
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""

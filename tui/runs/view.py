@@ -117,11 +117,11 @@ def selection_words(selection: Selection) -> list[Part]:
     """What is filtered and how it is ordered, where that is not as usual; words stand in their own field."""
     words: list[str] = []
     if selection.state:
-        words.append(f"  only {selection.state}")
+        words.append(f"only {selection.state}")
     if selection.order != "newest":
-        words.append(f"  by {selection.order}")
+        words.append(f"by {selection.order}")
     if selection.unfolded and not selection.sweep:
-        words.append("  sweeps unfolded")
+        words.append("sweeps unfolded")
     return [(word, "$accent") for word in words]
 
 

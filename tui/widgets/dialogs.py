@@ -113,7 +113,7 @@ class Ask(Modal[str | None]):
         event.stop()
         problem = self._check(event.value.strip()) if self._check else ""
         if problem:
-            self.query_one("#note", Line).show(Content.styled(problem, "$error"))
+            self.query_one("#note", Line).show(Content.styled(problem, "$error"), wraps=True)
         else:
             self.dismiss(event.value.strip())
 

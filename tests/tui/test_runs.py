@@ -26,7 +26,7 @@ async def test_runs_are_listed_with_their_states(size: tuple[int, int], cpu_mach
         async with app.run_test(size=size) as pilot:
             await pilot.press("4")
             await shows(pilot, "done-one", "completed", "alive-one", "running", "20 of 400", "2 runs")
-            assert size[0] < 80 or "2 runs · 1 alive" in screen_text(app)
+            assert size[0] < 80 or "2 runs, 1 alive" in screen_text(app)
             assert all(cell_len(line) <= size[0] for line in screen_text(app).splitlines())
 
 
@@ -39,7 +39,7 @@ async def test_enter_attaches_and_escape_comes_back(cpu_machine: object) -> None
         await pilot.press("enter")
         await shows(pilot, "step 100 of 100", "loss")
         await pilot.press("escape")
-        await shows(pilot, "> done-one", "1 run · 0 alive")
+        await shows(pilot, "> done-one", "1 run, 0 alive")
 
 
 async def test_delete_asks_first_and_refuses_living_runs(cpu_machine: object) -> None:

@@ -42,6 +42,8 @@ STATE_HELP = {
 SWEEP_HELP = """\
 A sweep tries settings in runs of their own. enter shows them, ranked by the value that decides.
 u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
+WITH_ALIVE_CELLS = 76
+"""Columns from which on the first line has room for how many runs are alive."""
 
 
 class RunsScreen(DeckScreen):
@@ -125,7 +127,8 @@ class RunsScreen(DeckScreen):
         if selection.sweep:
             trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
             facts = [(f"{trials} of {short_name(selection.sweep)}", "bold"), *facts]
-        self.show_top(*facts, f"{count} run{'' if total == 1 else 's'}", f"{alive} alive")
+        words = f"{count} run{'' if total == 1 else 's'}"
+        self.show_top(*facts, f"{words}, {alive} alive" if self.size.width >= WITH_ALIVE_CELLS else words)
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""

@@ -24,6 +24,7 @@ from textual.notifications import Notify
 from textual.screen import Screen
 from textual.widgets import Input
 
+from engine.errors import EngineError
 from tui.commands import COMMANDS as DECK_TABLE
 from tui.frame.commands import DECK_COMMANDS, Command, bindings
 from tui.frame.notices import Notices
@@ -39,9 +40,11 @@ from tui.terminal import hangup
 from tui.terminal.ascii import AsciiFilter
 from tui.terminal.colorless import ColorlessFilter
 from tui.terminal.opening import Attributes, restore_when_closed
+from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
 from tui.widgets.dialogs import Confirm, Modal, Reader
+from tui.widgets.moving import MOVING, move
 from tui.widgets.notice import Told, notices_text
 
 if TYPE_CHECKING:
@@ -102,7 +105,11 @@ class DeckApp(App[None]):
         "compare": _compare,
     }  # fmt: skip
     DEFAULT_MODE = "fit"
-    BINDINGS: ClassVar = [*bindings(DECK_COMMANDS), Binding("ctrl+c", "copy_or_quit", show=False, priority=True)]
+    BINDINGS: ClassVar = [
+        *bindings(DECK_COMMANDS),
+        *MOVING,
+        Binding("ctrl+c", "copy_or_quit", show=False, priority=True),
+    ]
     COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
@@ -155,6 +162,7 @@ class DeckApp(App[None]):
             self.ending = hangup.install(partial(self.exit, None))
         if self.terminal is not None:
             restore_when_closed(self._driver, self.terminal)
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self._tell_settings()
 
     def _tell_settings(self) -> None:
@@ -184,8 +192,11 @@ class DeckApp(App[None]):
                 self.notices.key_pressed()
             await super().on_event(event)
 
-    def action_command(self, command_id: str) -> None:
-        """Carry out a command of the table, or say why not. What was typed into an open field is taken first."""
+    def action_command(self, command_id: str, *arguments: object) -> None:
+        """Carry out a command of the table, or say why not. What was typed into an open field is taken first.
+
+        `arguments`: what a click on the screen adds, such as the column that was clicked.
+        """
         command = self.commands.by_id[command_id]
         if not command.aside and not self._settled_for(command):
             return
@@ -194,7 +205,7 @@ class DeckApp(App[None]):
             self.notify(f"{command.label}: {reason}", severity="warning", timeout=4, markup=False)
             return
         owner = self.screen_stack[0] if command.screen else self
-        getattr(owner, f"do_{command.id}")()
+        getattr(owner, f"do_{command.id}")(*arguments)
 
     def _settled_for(self, command: Command) -> bool:
         """Whether no field and no question stands in a command's way."""
@@ -237,6 +248,10 @@ class DeckApp(App[None]):
         else:
             self.action_command("quit")
 
+    def action_move(self, where: str) -> None:
+        """Move in the list or text that has the keyboard, by vim's keys."""
+        move(self.screen, where)
+
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
         """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
         self.deck.process_offset = offset
@@ -276,12 +291,18 @@ class DeckApp(App[None]):
 
     def do_results(self) -> None:
         """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
+        here = {"runs": self.deck.of(Selection).best_run, "run": self.deck.run}.get(self.current_mode)
+        self.deck.chosen = here or self.deck.chosen or self.deck.run or self._newest_run()
+        self.switch_mode("results")
+
+    def _newest_run(self) -> Run | None:
         from engine.api import runs
 
-        here = {"runs": self.deck.of(Selection).best_run, "run": self.deck.run}.get(self.current_mode)
-        newest = next(iter(runs.list_runs()), None)
-        self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
-        self.switch_mode("results")
+        try:
+            return next(iter(runs.list_runs()), None)
+        except EngineError as error:
+            self.notify(safe(error, 400), severity="error", timeout=6, markup=False)
+            return None
 
     def do_cards(self) -> None:
         """Go to the cards."""
@@ -320,6 +341,13 @@ class DeckApp(App[None]):
         step = getattr(self.screen_stack[0], "step_back", None)
         if step is None or not step():
             self.switch_mode("fit")
+
+    def do_suspend(self) -> None:
+        """Leave the terminal to the shell until `fg`."""
+        if self._driver is None or not self._driver.can_suspend or not can_come_back():
+            self.notify("no shell is here that could bring the deck back", severity="warning", timeout=4, markup=False)
+            return
+        suspend_job()
 
     def do_quit(self) -> None:
         """Close the deck, asking first when edits would be lost."""

@@ -81,7 +81,7 @@ async def test_context_and_goal_rank_anew(gpu_machine: Machine) -> None:
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "context auto", "goal quality")
-        await pilot.press("c", "g")
+        await pilot.press("c", "o")
         await shows(pilot, "context 512", "goal speed", "sequences of 512")
         order = [plan.model.name for plan in app.screen.ranker.ranking.plans]  # type: ignore[attr-defined]
         await pilot.press("t")

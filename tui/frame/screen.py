@@ -19,9 +19,9 @@ from textual.widgets import Input
 from tui.frame.deck import Deck, deck_of
 from tui.frame.jump import Target
 from tui.frame.keybar import KeyBar
-from tui.text import Part, clip, line
+from tui.text import Part, line, middle
 from tui.widgets.dialogs import drop_stale
-from tui.widgets.lines import Ends
+from tui.widgets.lines import Ends, does
 from tui.widgets.panes import notify
 from tui.widgets.rows import Rows
 
@@ -46,7 +46,8 @@ def tab_line(name: str, facts: Sequence[Part], width: int) -> tuple[list[Part], 
     """
     parts: list[Part] = []
     for screen, label in TABS:
-        parts += [" ", (label, "bold $accent underline") if screen == name else (label, "dim")]
+        look = "bold $accent underline" if screen == name else "dim"
+        parts += [" ", (label, f"{look} {does(screen)}")]
     room = width - line(*parts).cell_length - 2
     right: list[Part] = []
     for fact in facts:
@@ -54,7 +55,7 @@ def tab_line(name: str, facts: Sequence[Part], width: int) -> tuple[list[Part], 
         used = line(*right).cell_length
         if right and used + 3 + cell_len(text) > room:
             break
-        right += [*([(" · ", "dim")] if right else []), (clip(text, room), style)]
+        right += [*([(" · ", "dim")] if right else []), (middle(text, room), style)]
     title: list[Part] = [("tunedeck", "bold"), "  "]
     fits = line(*title, *right).cell_length <= room
     return [*(title if fits else []), *parts], right

@@ -16,7 +16,8 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from tui.text import Part, line
-from tui.widgets.lines import Line
+from tui.widgets.lines import Line, hint
+from tui.widgets.moving import MOVING
 
 Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
@@ -37,6 +38,7 @@ def drop_stale(event: events.Resize, size: Size) -> bool:
 class Modal(ModalScreen[ScreenResultType]):
     """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
 
+    BINDINGS: ClassVar = [*MOVING]
     _answered = False
 
     def on_resize(self, event: events.Resize) -> None:
@@ -69,11 +71,11 @@ class Confirm(Modal[bool]):
 
     def compose(self) -> ComposeResult:
         """The text and the two answers."""
-        key = "bold $accent"
-        yes: list[Part] = [("y", key)] if self._final else [("y", key), " or ", ("enter", key)]
+        yes: list[Part] = hint("y") if self._final else [*hint("y"), " or ", *hint("enter")]
         with Vertical(classes="box"):
             yield Line(Content(self._text))
-            yield Line(line(*yes, f" {self._action}   ", ("n", key), " or ", ("esc", key), " no"), classes="keys")
+            no = [*hint("n"), " or ", *hint("esc", "escape"), " no"]
+            yield Line(line(*yes, f" {self._action}   ", *no), classes="keys")
 
     def action_enter(self) -> None:
         """Yes, unless what is done is final."""
@@ -102,7 +104,7 @@ class Ask(Modal[str | None]):
             field.cursor_blink = False
             yield field
             yield Line(Content.styled(self._note, "dim"), id="note")
-            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+            yield Line(line(*hint("enter"), " take   ", *hint("esc", "escape"), " cancel"), classes="keys")
 
     def on_mount(self) -> None:
         """Type at once."""
@@ -138,7 +140,7 @@ class Pick(Modal[int | None]):
             yield OptionList(*(Option(choice) for choice in self._choices), compact=True)
             if self._note:
                 yield Line(Content.styled(self._note, "dim"))
-            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+            yield Line(line(*hint("enter"), " take   ", *hint("esc", "escape"), " cancel"), classes="keys")
 
     def on_mount(self) -> None:
         """Start on the present value."""
@@ -172,7 +174,7 @@ class Reader(Modal[None]):
             yield Line(Content.styled(self._title, "bold"))
             with VerticalScroll():
                 yield Line(self._text)
-            yield Line(line(("esc", "bold $accent"), " close"), classes="keys")
+            yield Line(line(*hint("esc", "escape"), " close"), classes="keys")
 
     def on_mount(self) -> None:
         """Arrows scroll at once."""

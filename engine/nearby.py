@@ -54,7 +54,8 @@ def _like(name: str, names: list[str]) -> list[str]:
     """Names that `name` begins, however it is written; else those with nearly the same letters."""
     lowered = name.lower()
     begun = sorted((other for other in names if other.lower().startswith(lowered)), key=len)
-    stems = sorted(other for other in names if Path(other).stem.lower() == Path(lowered).stem)
-    by_lower = {other.lower(): other for other in sorted(names, reverse=True)}
-    close = difflib.get_close_matches(lowered, by_lower, n=1, cutoff=_LIKENESS)
-    return [*begun, *stems, *(by_lower[other] for other in close)]
+    by_stem = {Path(other).stem.lower(): other for other in sorted(names, reverse=True)}
+    by_name = {other.lower(): other for other in sorted(names, reverse=True)}
+    found = [by_name[near] for near in difflib.get_close_matches(lowered, by_name, n=1, cutoff=_LIKENESS)]
+    found += [by_stem[near] for near in difflib.get_close_matches(Path(lowered).stem, by_stem, n=1, cutoff=_LIKENESS)]
+    return [*begun, *found]

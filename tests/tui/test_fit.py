@@ -125,7 +125,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
         await pilot.press("down", "p")
         assert isinstance(app.screen, Ask)
         await pilot.press(*"nothing.jsonl", "enter")
-        await shows(pilot, "there is no nothing.jsonl")
+        await shows(pilot, "there is no file")
         await pilot.press("ctrl+u", *"train.jsonl", "enter")
         await until(pilot, lambda: app.deck.form is not None)
         form = app.deck.form

@@ -89,8 +89,9 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @property
     def ready(self) -> bool:
-        """Whether the rows are there, and no command waits for a check."""
-        return not self._building and not self.prediction.is_awaited
+        """Whether the rows are there, and nothing is waited for: a check, or what a folder holds."""
+        editor = self.editor
+        return not self._building and not self.prediction.is_awaited and not (editor is not None and editor.is_busy)
 
     def open(self, form: Form | None) -> None:
         """Show another form."""
@@ -123,7 +124,7 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         form = self.form
         with self.app.batch_update():
             await self.remove_children()
-            self.cursor.hold(Blocks.of(form_fields(form)) if form is not None else Blocks(), form)
+            self.cursor.hold(Blocks.of(form_fields(form), form.path.parent) if form is not None else Blocks(), form)
             await self.mount(*self.cursor.blocks.widgets())
 
     def show_rows(self) -> None:

@@ -116,7 +116,9 @@ def _finding(key: str, found: Preview) -> tuple[str, str, str]:
     for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
         for problem in problems:
             if problem.key == key:
-                return safe(problem.message, 600).removeprefix(f"{key}: "), severity, safe(problem.hint, 600)
+                nearest = f"{problem.hint} " if problem.hint.startswith("did you mean") else ""
+                message = safe(nearest + problem.message.removeprefix(f"{key}: "), 600)
+                return message, severity, "" if nearest else safe(problem.hint, 600)
     return "", "$error", ""
 
 

@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option
 from tui.text import Part, line
 from tui.widgets.lines import Line, hint
 from tui.widgets.moving import MOVING
+from tui.widgets.told import Told
 
 Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
@@ -88,27 +89,48 @@ class Confirm(Modal[bool]):
 
 
 class Ask(Modal[str | None]):
-    """Ask for one line of text. Closes with it, or None when it was given up."""
+    """Ask for one line of text. Closes with it, or None when it was given up.
+
+    `field`: one that checks what is typed itself, in the place of a plain one with `check`.
+    """
 
     BINDINGS: ClassVar = [("escape", "give_up", "cancel")]
 
-    def __init__(self, title: str, note: str = "", value: str = "", check: Check | None = None) -> None:
+    def __init__(
+        self, title: str, note: str = "", value: str = "", check: Check | None = None, field: Input | None = None
+    ) -> None:
         super().__init__()
-        self._title, self._note, self._value, self._check = title, note, value, check
+        self._title, self._note, self._check = title, note, check
+        self._field = field if field is not None else Input(value, compact=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the field has answered what it was asked; keys typed ahead wait until then."""
+        return not getattr(self._field, "is_busy", False)
 
     def compose(self) -> ComposeResult:
         """Title, field, and a line that first explains and then says what is wrong."""
         with Vertical(classes="box"):
             yield Line(Content.styled(self._title, "bold"))
-            field = Input(self._value, compact=True)
-            field.cursor_blink = False
-            yield field
+            self._field.cursor_blink = False
+            yield self._field
             yield Line(Content.styled(self._note, "dim"), id="note")
             yield Line(line(*hint("enter"), " take   ", *hint("esc", "escape"), " cancel"), classes="keys")
 
     def on_mount(self) -> None:
         """Type at once."""
         self.set_focus(self.query_one(Input))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """What was said is about what stood there before."""
+        event.stop()
+        self.query_one("#note", Line).show(Content.styled(self._note, "dim"), wraps=True)
+
+    def on_told(self, message: Told) -> None:
+        """Say what the field says, in the place of the note."""
+        message.stop()
+        style = "$error" if message.is_problem else "dim"
+        self.query_one("#note", Line).show(Content.styled(message.text or self._note, style), wraps=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the line, or say why not."""

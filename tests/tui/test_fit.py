@@ -133,7 +133,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
         assert form is not None
         assert form.dirty
         assert form.given("data.datasets.0.path") == "train.jsonl"
-        await shows(pilot, "train.jsonl", "*")
+        await shows(pilot, ".toml *")
 
 
 @pytest.mark.parametrize("width", [56, 64, 76, 120])

@@ -244,6 +244,10 @@ class ProfileScreen(DeckScreen):
         """Take over what the file says now, edits on top."""
         self.files.reload()
 
+    def do_edit(self) -> None:
+        """Open the file in the person's own editor."""
+        self.files.edit()
+
     def do_diff(self) -> None:
         """What differs from the file, or from a profile that comes with the program."""
         self.files.compare()

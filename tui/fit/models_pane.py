@@ -40,6 +40,8 @@ class ModelsPane(Vertical):
         self._trouble = ""
         self._filter = Filter()
         self._shown: dict[str, Plan] = {}
+        self._sought = ""
+        """The model to go to once it is ranked."""
 
     def compose(self) -> ComposeResult:
         """The line of the question, the filter, the heading, the rows."""
@@ -78,6 +80,8 @@ class ModelsPane(Vertical):
         self.query_one("#heading", Drawn).show(
             partial(told_line, problem) if problem else heading if found else none_found_line
         )
+        if self._sought in self._shown:
+            self._to_sought()
         self._moved()  # rows that keep their order say nothing themselves, and their plans are new ones
 
     @on(OptionList.OptionHighlighted, "#models")
@@ -88,6 +92,20 @@ class ModelsPane(Vertical):
     @on(OptionList.OptionSelected, "#models")
     def _chosen(self) -> None:
         self.post_message(self.Chosen())
+
+    def seek(self, name: str) -> None:
+        """Go to the row of a model, at once or when it is ranked; a filter that hides it goes."""
+        self._sought = name
+        if name not in self._shown:
+            self.close_filter()
+        if name in self._shown:
+            self._to_sought()
+
+    def _to_sought(self) -> None:
+        rows = self.query_one(Rows)
+        self.screen.set_focus(rows)
+        rows.highlighted = list(self._shown).index(self._sought)
+        self._sought = ""
 
     def open_filter(self) -> None:
         """Type words to filter by."""

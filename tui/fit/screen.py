@@ -190,6 +190,10 @@ class FitScreen(DeckScreen):
             return None
         return safe(plan.model.name, 60), short_detail(self.ranker.known(plan), 10_000)
 
+    def seek(self, name: str) -> None:
+        """Go to the row of a model."""
+        self.models.seek(name)
+
     # Commands
 
     do_filter = forward(ModelsPane, ModelsPane.open_filter)

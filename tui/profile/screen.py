@@ -132,6 +132,10 @@ class ProfileScreen(DeckScreen):
         """Give up what is typed into an open field, then the filter."""
         return self.form_pane.give_up() or self.filter.close()
 
+    def seek(self, name: str) -> None:
+        """Go to the field of a setting."""
+        self.form_pane.seek(name)
+
     # Showing
 
     @on(FormPane.Changed)

@@ -43,6 +43,7 @@ from tui.terminal.opening import Attributes, restore_when_closed
 from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
+from tui.warm import warm_up
 from tui.widgets.dialogs import Confirm, Modal
 from tui.widgets.moving import MOVING, move
 from tui.widgets.panes import notify
@@ -136,14 +137,22 @@ class DeckApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters or, where colors are not wanted, ours in their place; and ours for ASCII."""
         filters = [self._colorless] if self._colorless else super().get_line_filters()
-        return [*filters, self._ascii] if self._ascii else filters
+        return [self._ascii, *filters] if self._ascii else filters  # before dim becomes a color
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of rules and of the focused row, for themes that are not ours."""
         if self.current_theme.ansi:
-            return {"deck-rule": "ansi_bright_black", "deck-focus": "ansi_default"}
+            return {
+                "deck-rule": "ansi_bright_black",
+                "deck-focus": "ansi_default",
+                "deck-evaluation": "ansi_magenta",
+            }
         light = not self.current_theme.dark
-        return {"deck-rule": "#b0b0b0" if light else "#4a4a4a", "deck-focus": "#d8e4ea" if light else "#1c2f38"}
+        return {
+            "deck-rule": "#b0b0b0" if light else "#4a4a4a",
+            "deck-focus": "#d8e4ea" if light else "#1c2f38",
+            "deck-evaluation": "#7a3fa0" if light else "#af87d7",
+        }
 
     def clear_selection(self) -> None:
         """Nothing is selected before the first screen is there.
@@ -160,6 +169,7 @@ class DeckApp(App[None]):
             self.ending = hangup.install(partial(self.exit, None))
         if self.terminal is not None:
             restore_when_closed(self._driver, self.terminal)
+        warm_up(self, self._is_quiet)
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self._tell_settings()
 
@@ -169,6 +179,11 @@ class DeckApp(App[None]):
         if lines:
             text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
+
+    def _is_quiet(self) -> bool:
+        """Whether the screen shows what it had to look for."""
+        screen = self.screen_stack[0]
+        return not isinstance(screen, DeckScreen) or screen.ready
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""

@@ -12,7 +12,7 @@ import click
 from engine.cli.common import json_option, line, note, number, print_json, table, warn
 from engine.errors import EngineError, ExitCode
 from engine.evaluate.report import KINDS, tuned_scores
-from engine.jsonvalues import Unreadable, whole_in
+from engine.jsonvalues import Unreadable, number_in, whole_in
 from engine.runs import store
 from engine.runs.disk import disk_bytes
 from engine.runs.events import EventReader
@@ -139,16 +139,19 @@ def _read(run: Run, measured: bool) -> Listed:
 
 
 def _last_step(run: Run) -> Summary:
-    """How far a run without a summary has come."""
+    """How far a run without a summary has come, and how well it did."""
     try:
         events = EventReader.at_tail(run.events_path, _TAIL_BYTES).read()
     except OSError as error:
         warn(f"{run.id}: events.jsonl cannot be read: {error.strerror}")
         return Summary()
-    for event in reversed(events):
-        if event["type"] == "train_step":
-            return Summary(step=whole_in(event, "step"), steps_total=whole_in(event, "steps_total"))
-    return Summary()
+    step = next((event for event in reversed(events) if event["type"] == "train_step"), None)
+    best = next((event for event in reversed(events) if event["type"] == "eval" and event.get("best")), None)
+    return Summary(
+        step=whole_in(step, "step"),
+        steps_total=whole_in(step, "steps_total"),
+        best_eval_loss=number_in(best, "loss"),
+    )
 
 
 def _last_s(run: Run) -> float:

@@ -14,7 +14,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
-from tests.tui.keyboard import at_once, click
+from tests.tui.keyboard import at_once, click, wheel
 from tui.documents.new import demo_form
 from tui.profile.screen import ProfileScreen
 from tui.run.screen import RunScreen
@@ -65,6 +65,10 @@ async def test_vim_keys_move_in_questions_and_the_log(cpu_machine: object) -> No
         await until(pilot, lambda: lines.scroll_y == 0 and not lines.following)
         await pilot.press("j", "ctrl+d")
         assert lines.scroll_y == 1 + lines.size.height // 2
+        at_once(pilot, wheel(20, 8, up=True), wheel(20, 8, up=True))
+        await until(pilot, lambda: screen.curves.view.span == pytest.approx(199 / 4))
+        at_once(pilot, wheel(20, 8, up=False), wheel(20, 20, up=False))
+        await until(pilot, lambda: screen.curves.view.span == pytest.approx(199 / 2))
         await app.push_screen(Pick("one of", [Content(word) for word in "abc"], 0))
         await pilot.press("j", "G", "k")
         assert app.screen.query_one("OptionList").highlighted == 1  # type: ignore[attr-defined]

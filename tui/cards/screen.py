@@ -243,9 +243,9 @@ class CardsScreen(DeckScreen):
 
     # Commands
 
-    def do_order_holders(self) -> None:
-        """Order by the next thing."""
-        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
+    def do_order_holders(self, place: int | None = None) -> None:
+        """Order by the next thing, or by the column that was clicked."""
+        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
         self._show()
 
     def do_next_pane(self) -> None:

@@ -36,7 +36,7 @@ MOVES = (
 MARKS = {
     "fit": "OK fits with room · TIGHT fits, little room · NO does not fit, +GiB says by how much",
     "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
-    "run": "dots: loss of each step · line: smoothed · o: evaluation",
+    "run": "dots: loss of each step · line: smoothed · o, e: evaluation · ◆: the best · !: a concern",
     "runs": "lost: the worker ended without saying why; it can be resumed · A B C: marked to be compared",
     "compare": "A B C: the runs, also in the chart · ✓: the best of a row · auto, default, …: who chose a value",
     "results": "better, worse: the interval leaves zero out · chance: it does not · ✓: exactly as wanted",

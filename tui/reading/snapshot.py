@@ -50,6 +50,10 @@ class Curves:
     grad_norm: tuple[Point, ...] = ()
     memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
     """By name, in GiB over seconds since the run's first sample."""
+    memory_by_step: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """The same over optimizer steps."""
+    metrics: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """Whatever else steps and evaluations told, by its name in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class RunSnapshot:
     warnings: int = 0
     concerns: tuple[Concern, ...] = ()
     """What goes wrong now, the worst first."""
+    health: tuple[Concern, ...] = ()
+    """What went wrong on the way, in the order of its steps."""
     last_time: float = 0.0
     orphan_pid: int | None = None
     """The worker that lives on although the run was deleted."""

@@ -55,6 +55,24 @@ def test_the_page_tells_who_chose_what_and_what_became_of_the_rows(run: Run) -> 
     assert files["checkpoints/step-252"].note == "a run can go on from here"
 
 
+def test_dropped_rows_have_their_causes_and_a_card_its_free_memory(run: Run) -> None:
+    report = json.loads((run.path / "data" / "report.json").read_text())
+    report["datasets"][0] |= {"kept": 1990, "cut": 12, "dropped": [{"rows": 10, "cause": "no answer"}]}
+    (run.path / "data" / "report.json").write_text(json.dumps(report))
+    record = json.loads((run.path / "run.json").read_text())
+    cards = [{"uuid": f"GPU-{at}", "free_bytes": (70 + at) << 30, "total_bytes": 80 << 30} for at in range(2)]
+    record["machine"] |= {"gpus": cards, "driver_version": "580.95", "cuda_driver_version": [13, 0]}
+    record["estimate"] |= {"card": "GPU 1", "device_name": "NVIDIA A100"}
+    record["settings"]["launch"] |= {"device": "cuda", "gpu": "GPU-1"}
+    (run.path / "run.json").write_text(json.dumps(record))
+    found = {part.name: {row.label: row for row in part.rows} for part in sections(OverviewReader(run).read())}
+    assert (found["data"]["dropped"].text, found["data"]["dropped"].mark) == ("10: no answer", "warning")
+    assert any("1,990 kept, 12 cut, 10 dropped" in text for text in page_lines(OverviewReader(run).read(), 80))
+    card = found["machine"]["card"]
+    assert (card.text, card.note) == ("GPU 1 NVIDIA A100", "71.0 GiB free of 80.0 GiB")
+    assert found["machine"]["driver"].text == "580.95, CUDA 13.0"
+
+
 @pytest.mark.parametrize("width", [40, 58, 118, 198])
 def test_no_line_is_too_wide_and_every_word_is_there(run: Run, width: int) -> None:
     for part in sections(OverviewReader(run).read()):

@@ -193,6 +193,10 @@ class FitScreen(DeckScreen):
         about = short_detail(self.ranker.known(plan), 10_000)
         return safe(plan.model.name, 60), Content("\n\n").join([about, notes]) if notes.plain else about
 
+    def seek(self, name: str) -> None:
+        """Go to the row of a model."""
+        self.models.seek(name)
+
     # Commands
 
     do_filter = forward(ModelsPane, ModelsPane.open_filter)

@@ -29,6 +29,7 @@ from tui.runs.disk import DiskUse
 from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow, measured
 from tui.runs.selecting import GroupRow, states
+from tui.runs.source_file import SourceFile
 from tui.runs.view import LETTERS, selection_words
 from tui.text import line, safe
 from tui.widgets.dialogs import Pick
@@ -262,6 +263,11 @@ class RunsScreen(DeckScreen):
     def do_reuse(self) -> None:
         """A new profile with its settings."""
         self._actions.reuse()
+
+    def do_edit_source(self) -> None:
+        """Open the profile file that it was started from."""
+        if self.selection.row is not None:
+            SourceFile(self).edit(self.selection.row.run)
 
     def do_resume(self) -> None:
         """Go on from the newest checkpoint."""

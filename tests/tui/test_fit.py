@@ -133,7 +133,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
         assert form is not None
         assert form.dirty
         assert form.given("data.datasets.0.path") == "train.jsonl"
-        await shows(pilot, "train.jsonl", "*")
+        await shows(pilot, ".toml *")
 
 
 @pytest.mark.parametrize("width", [56, 64, 76, 120])
@@ -143,7 +143,7 @@ def test_rows_and_headings_line_up(width: int) -> None:
     assert {line.cell_length for line in lines} == {width}
     at = columns(width)
     how = 2 + at.model
-    assert heading(width).plain[how : how + 3] == "how"
+    assert heading("rank", width).plain[how : how + 3] == "how"
     assert all(line.plain[how : how + 4] in ("LoRA", "QLoR", "full") for line in lines)
 
 

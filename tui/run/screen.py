@@ -259,7 +259,6 @@ class RunScreen(DeckScreen):
     do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
     do_whole = forward(CurvePane, CurvePane.show_whole)
     do_powers_y = forward(CurvePane, CurvePane.toggle_powers)
-    do_all_curves = forward(CurvePane, CurvePane.toggle_grid)
     do_reference = forward(CurvePane, lambda pane: pane.references.toggle())
     do_references = forward(CurvePane, lambda pane: pane.references.choose())
     do_left = forward(CurvePane, CurvePane.left)
@@ -329,6 +328,11 @@ class RunScreen(DeckScreen):
         self.toggle_class("-log")
         self.log_pane.lines.wrap(self.has_class("-log"))
         self.log_pane.lines.focus()
+
+    def do_all_curves(self) -> None:
+        """Show all curves, or leave them."""
+        self.log_pane.lines.wrap(False)
+        self.curves.toggle_grid()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""

@@ -198,7 +198,7 @@ class RunListPane(Vertical):
         own = own_widths(self.selection.columns, [one.traits for one in shown if not isinstance(one, GroupRow)])
         rows = [Row(entry.key, self._row_drawer(entry, draw_trial, now, own)) for entry in shown]
         self.query_one(Rows).set_rows(rows)
-        draw_heading = partial(heading, self.selection, own)
+        draw_heading = partial(heading, self.selection, own, len(self.shown))
         if sweep and columns:
             draw_heading = partial(trial_heading, columns, _metric(sweep))
         problem = parse_query(self.selection.words).problem

@@ -141,7 +141,6 @@ class RunsScreen(DeckScreen):
         alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
-        count = f"{len(self._pane.shown):,} of {count}" if selection.narrowed else count
         left: list[Part] = [*self.tabs()]
         if selection.sweep:
             trials = f"  {self._pane.shown_count} trials"

@@ -37,11 +37,11 @@ class ModelsPane(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="list")
+        self._order = ORDERS[0]
         self._ranking: Ranking | None = None
         self._trouble = ""
         self._filter = Filter()
         self._shown: dict[str, Plan] = {}
-        self._order = ORDERS[0]
 
     def compose(self) -> ComposeResult:
         """The line of the question, the filter, the heading, the rows."""
@@ -92,11 +92,6 @@ class ModelsPane(Vertical):
     def _chosen(self) -> None:
         self.post_message(self.Chosen())
 
-    def order_by(self, place: int | None) -> None:
-        """Order by one of `ORDERS`, without `place` by the next one."""
-        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
-        self.show(self._ranking, self._trouble)
-
     def open_filter(self) -> None:
         """Type words to filter by."""
         self.add_class("-filtering")
@@ -110,6 +105,11 @@ class ModelsPane(Vertical):
         self.remove_class("-filtering")
         self.query_one(Rows).focus()
         return True
+
+    def order_by(self, place: int | None) -> None:
+        """Order by one of `ORDERS`, without `place` by the next one."""
+        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
+        self.show(self._ranking, self._trouble)
 
     @on(Input.Changed, "#filter")
     def _filtered(self, event: Input.Changed) -> None:

@@ -37,11 +37,13 @@ class ModelsPane(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="list")
-        self._order = ORDERS[0]
         self._ranking: Ranking | None = None
         self._trouble = ""
         self._filter = Filter()
         self._shown: dict[str, Plan] = {}
+        self._order = ORDERS[0]
+        self._sought = ""
+        """The model to go to once it is ranked."""
 
     def compose(self) -> ComposeResult:
         """The line of the question, the filter, the heading, the rows."""
@@ -81,6 +83,8 @@ class ModelsPane(Vertical):
         self.query_one("#heading", Drawn).show(
             partial(told_line, problem) if problem else partial(heading, self._order) if found else none_found_line
         )
+        if self._sought in self._shown:
+            self._to_sought()
         self._moved()  # rows that keep their order say nothing themselves, and their plans are new ones
 
     @on(OptionList.OptionHighlighted, "#models")
@@ -91,6 +95,25 @@ class ModelsPane(Vertical):
     @on(OptionList.OptionSelected, "#models")
     def _chosen(self) -> None:
         self.post_message(self.Chosen())
+
+    def order_by(self, place: int | None) -> None:
+        """Order by one of `ORDERS`, without `place` by the next one."""
+        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
+        self.show(self._ranking, self._trouble)
+
+    def seek(self, name: str) -> None:
+        """Go to the row of a model, at once or when it is ranked; a filter that hides it goes."""
+        self._sought = name
+        if name not in self._shown:
+            self.close_filter()
+        if name in self._shown:
+            self._to_sought()
+
+    def _to_sought(self) -> None:
+        rows = self.query_one(Rows)
+        self.screen.set_focus(rows)
+        rows.highlighted = list(self._shown).index(self._sought)
+        self._sought = ""
 
     def open_filter(self) -> None:
         """Type words to filter by."""
@@ -105,11 +128,6 @@ class ModelsPane(Vertical):
         self.remove_class("-filtering")
         self.query_one(Rows).focus()
         return True
-
-    def order_by(self, place: int | None) -> None:
-        """Order by one of `ORDERS`, without `place` by the next one."""
-        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
-        self.show(self._ranking, self._trouble)
 
     @on(Input.Changed, "#filter")
     def _filtered(self, event: Input.Changed) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api.fit import Machine, Plan, Requirements, method_words
+from engine.api.fit import GIB, Machine, Plan, Requirements, method_words
 from engine.text import format_bytes
 from tui.fit.order import ORDERS
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
@@ -21,6 +21,8 @@ from tui.widgets.lines import does
 
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
+_AMOUNT = 9
+"""Columns of an amount of memory."""
 TASK_COMMANDS = ("task", "context", "goal", "device")
 CONTEXTS = (None, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -73,12 +75,11 @@ def short_model(name: str) -> str:
 def verdict_text(plan: Plan) -> str:
     """`OK     38.0 GiB`, `NO    +11.0 GiB`."""
     missing = -plan.headroom_bytes
-    amount = (
-        f"+{format_bytes(missing)}"
-        if plan.verdict == "NO" and missing > 0
-        else format_bytes(plan.estimate.device_bytes)
-    )
-    return f"{fit(plan.verdict, 6)}{fit_right(amount, 9)}"
+    amount = format_bytes(plan.estimate.device_bytes)
+    if plan.verdict == "NO" and missing > 0:
+        amount = f"+{format_bytes(missing)}"
+        amount = amount if len(amount) <= _AMOUNT else f"+{missing / GIB:.0f} GiB"
+    return f"{fit(plan.verdict, 6)}{fit_right(amount, _AMOUNT)}"
 
 
 def model_row(plan: Plan, width: int, current: bool) -> Content:

@@ -19,7 +19,7 @@ EXTRA = {
         ("space", "next value of a choice, or on and off"),
         ("esc", "give an edit up; every command takes it first"),
     ),
-    "run": (("up down", "scroll the log; it stops following"),),
+    "run": (("up down", "scroll the log; it stops following"), ("enter", "read the lines of the log in sight whole")),
     "runs": (("up down", "choose a run"),),
     "compare": (("up down", "scroll the tables"),),
     "results": (

@@ -89,6 +89,8 @@ def test_what_was_chosen_is_kept_beside_what_a_person_wrote(settings: Path, tmp_
     assert read_settings(COMMANDS).runs == RunsView(("lora.r",), "best", True)
     remember(settings, "runs", {"columns": [], "order": "", "turned": False, "group": "state"})
     assert read_settings(COMMANDS).runs == RunsView(group="state")
+    remember(settings, "runs", {"group": ""})
+    assert "[runs]" not in kept.read_text()
     kept.write_text("theme = \n")
     with pytest.raises(ValueError, match="line 1"):
         remember(settings, "runs", {"group": "state"})

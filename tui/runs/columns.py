@@ -89,7 +89,7 @@ def heading(selection: Selection, widths: tuple[tuple[str, int], ...], shown: in
     `shown`: how many runs a filter leaves.
     """
     at = columns(width, widths)
-    left = f"  {shown:,} shown" if selection.narrowed else ""
+    left = f"  {shown:,} shown " if selection.narrowed else ""
     parts: list[Part] = [" " * _MARK, *_head("run", selection, at.name - cell_len(left), left=True), (left, "$accent")]
     parts += [*_head("state", selection, _STATE, left=True), *_head("model", selection, at.model, left=True)]
     parts += _head("step", selection, at.step)

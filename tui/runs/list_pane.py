@@ -120,6 +120,10 @@ class RunListPane(Vertical):
         """Give the rows the keyboard."""
         self.query_one(Rows).focus()
 
+    def to_first(self) -> None:
+        """Go to the first line."""
+        self.query_one(Rows).action_first()
+
     def cursor_down(self) -> None:
         """The next line, unless this is the last."""
         rows = self.query_one(Rows)

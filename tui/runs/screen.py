@@ -148,7 +148,8 @@ class RunsScreen(DeckScreen):
         facts = selection_words(selection, self.size.width)
         if selection.sweep:
             trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
-            facts = [(f"{trials} of {short_name(selection.sweep)}", "bold"), *facts]
+            named = f"{trials} of {short_name(selection.sweep)}"
+            facts = [(named if self.size.width >= WITH_ALIVE_CELLS else trials, "bold"), *facts]
         words = f"{count} run{'' if total == 1 else 's'}"
         self.show_top(*facts, f"{words}, {alive} alive" if self.size.width >= WITH_ALIVE_CELLS else words)
 

@@ -145,11 +145,11 @@ class RunsScreen(DeckScreen):
         alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
-        count = f"{len(self._pane.shown):,} of {count}" if selection.narrowed else count
         facts = selection_words(selection, self.size.width)
         if selection.sweep:
             trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
-            facts = [(f"{trials} of {short_name(selection.sweep)}", "bold"), *facts]
+            named = f"{trials} of {short_name(selection.sweep)}"
+            facts = [(named if self.size.width >= WITH_ALIVE_CELLS else trials, "bold"), *facts]
         words = f"{count} run{'' if total == 1 else 's'}"
         self.show_top(*facts, f"{words}, {alive} alive" if self.size.width >= WITH_ALIVE_CELLS else words)
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from engine.hardware.cards import model_name
 from engine.runs.events import Event
+from engine.runs.samples import Samples, sample_from
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
+_SAMPLE_CHARS = 120
 
 
 def _numbers() -> array[float]:
@@ -71,6 +73,8 @@ class RunFold:
     learning_rate: Curve = field(default_factory=Curve)
     grad_norm: Curve = field(default_factory=Curve)
     tokens_per_second: Curve = field(default_factory=Curve)
+    samples: Samples = field(default_factory=Samples)
+    """Answers to the run's fixed prompts; not sanitised."""
     lines: list[tuple[float, str, str]] = field(default_factory=list)
     """(unix time, event type, text) of what a log pane shows; not sanitised."""
     warnings: int = 0
@@ -94,6 +98,7 @@ def _started(fold: RunFold, event: Event) -> None:
     fold.finished, fold.error = {}, {}
     fold.steps_total = int(event.get("steps_total") or 0)
     resumed = event.get("resumed_from_step")
+    fold.samples.cut_after(-1 if resumed is None else int(resumed))
     if resumed is not None:
         fold.step = int(resumed)
         for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
@@ -125,6 +130,12 @@ def _eval(fold: RunFold, event: Event) -> None:
     fold.eval_loss.append(_number(event, "step"), _number(event, "loss"))
     if event.get("best"):
         fold.best_eval = event
+
+
+def _sample(fold: RunFold, event: Event) -> None:
+    sample = sample_from(event)
+    if sample is not None:
+        fold.samples.add(sample)
 
 
 def _memory(fold: RunFold, event: Event) -> None:
@@ -161,6 +172,7 @@ _HANDLERS: dict[str, Any] = {
     "progress": _progress,
     "train_step": _train_step,
     "eval": _eval,
+    "sample": _sample,
     "memory": _memory,
     "calibration": _calibration,
     "checkpoint": _checkpoint,
@@ -212,7 +224,7 @@ def describe(event: Event) -> str:
     if kind == "trial":
         return _trial(event)
     if kind == "sample":
-        return f"sample {event.get('prompt')!r} -> {event.get('output')!r}"
+        return _answered(event)
     templates = {
         "phase": "{name} {detail}",
         "warning": "warning: {message}",
@@ -224,6 +236,22 @@ def describe(event: Event) -> str:
         return ""
     known = {"name": "", "detail": "", "message": "", "request": "", "outcome": ""}
     return template.format(**{**known, **{key: value for key, value in event.items() if key in known}}).strip()
+
+
+def _answered(event: Event) -> str:
+    """An answer in a line, both texts shortened: the whole ones are shown where there is room."""
+    prompt, output = (_line_of(event.get(key)) for key in ("prompt", "output"))
+    at = f"step {event['step']}: " if event.get("step") is not None else ""
+    tokens, seconds = event.get("tokens"), event.get("seconds")
+    facts = [f"{tokens:,} tokens"] if isinstance(tokens, int) else []
+    facts += [f"{seconds:.1f} s"] if isinstance(seconds, (int, float)) else []
+    facts += ["cut"] if event.get("ended") is False else []
+    return f"sample {at}{prompt} -> {output}" + (f" ({', '.join(facts)})" if facts else "")
+
+
+def _line_of(text: Any) -> str:
+    words = " ".join(str(text or "").split())
+    return f'"{words}"' if len(words) <= _SAMPLE_CHARS else f'"{words[:_SAMPLE_CHARS].rstrip()} …"'
 
 
 def _trial(event: Event) -> str:

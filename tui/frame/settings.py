@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +57,8 @@ def read_settings(table: CommandTable, themes: frozenset[str] = frozenset()) -> 
     try:
         with path.open("rb") as file:
             text = file.read(_SIZE_LIMIT).decode("utf-8")
+        import tomllib  # 3 ms that a deck without settings need not pay
+
         tree = tomllib.loads(text)
     except FileNotFoundError:
         return DeckSettings(path)

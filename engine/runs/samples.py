@@ -1,13 +1,16 @@
 """Answers to a run's fixed prompts, folded from its `sample` events: which prompt, at which step, what was said.
 
-Pure. Not here: samples of an evaluation afterwards, which compare two models and have a report of their own.
+Not here: samples of an evaluation afterwards, which compare two models and have a report of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from engine.runs.events import Event, parse_event
 
 MOST_STEPS = 200
 """Steps that are kept: the first, and the newest ones."""
@@ -73,3 +76,25 @@ class Samples:
         """Every answer kept, by prompt and then by step."""
         found = (sample for answers in self.by_step.values() for sample in answers.values())
         return tuple(sorted(found, key=lambda sample: (sample.index, sample.step)))
+
+
+_KINDS = (b'"type":"sample"', b'"type":"started"')
+
+
+def read_samples(path: Path) -> Samples:
+    """The answers in an event file, of which no other line is parsed. Raises OSError."""
+    samples = Samples()
+    with path.open("rb") as file:
+        for line in file:
+            if any(kind in line for kind in _KINDS) and (event := parse_event(line)) is not None:
+                apply(samples, event)
+    return samples
+
+
+def apply(samples: Samples, event: Event) -> None:
+    """Take an event that answers a prompt, or begins or resumes the run."""
+    if event["type"] == "started":
+        resumed = event.get("resumed_from_step")
+        samples.cut_after(-1 if resumed is None else int(resumed))
+    elif event["type"] == "sample" and (sample := sample_from(event)) is not None:
+        samples.add(sample)

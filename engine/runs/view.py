@@ -11,7 +11,8 @@ from typing import Any
 
 from engine.hardware.cards import model_name
 from engine.runs.events import Event
-from engine.runs.samples import Samples, sample_from
+from engine.runs.samples import Samples
+from engine.runs.samples import apply as apply_sample
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
@@ -98,7 +99,7 @@ def _started(fold: RunFold, event: Event) -> None:
     fold.finished, fold.error = {}, {}
     fold.steps_total = int(event.get("steps_total") or 0)
     resumed = event.get("resumed_from_step")
-    fold.samples.cut_after(-1 if resumed is None else int(resumed))
+    apply_sample(fold.samples, event)
     if resumed is not None:
         fold.step = int(resumed)
         for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
@@ -133,9 +134,7 @@ def _eval(fold: RunFold, event: Event) -> None:
 
 
 def _sample(fold: RunFold, event: Event) -> None:
-    sample = sample_from(event)
-    if sample is not None:
-        fold.samples.add(sample)
+    apply_sample(fold.samples, event)
 
 
 def _memory(fold: RunFold, event: Event) -> None:
@@ -243,7 +242,7 @@ def _answered(event: Event) -> str:
     prompt, output = (_line_of(event.get(key)) for key in ("prompt", "output"))
     at = f"step {event['step']}: " if event.get("step") is not None else ""
     tokens, seconds = event.get("tokens"), event.get("seconds")
-    facts = [f"{tokens:,} tokens"] if isinstance(tokens, int) else []
+    facts = [f"{tokens:,} token{'s' * (tokens != 1)}"] if isinstance(tokens, int) else []
     facts += [f"{seconds:.1f} s"] if isinstance(seconds, (int, float)) else []
     facts += ["cut"] if event.get("ended") is False else []
     return f"sample {at}{prompt} -> {output}" + (f" ({', '.join(facts)})" if facts else "")

@@ -41,6 +41,7 @@ from tui.reading.snapshot import (
     make_progress,
     value,
 )
+from tui.reading.strips import Strip, make_strips
 from tui.text import safe
 
 CHUNK_BYTES = 1024 * 1024
@@ -89,6 +90,8 @@ class RunReader:
         self._memory = {name: Buckets() for name, _ in MEMORY}
         self._memory_since: float | None = None
         self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
+        self._strips: tuple[Strip, ...] | None = None
+        """None where there are answers that no snapshot has shown."""
 
     def read(self) -> bool:
         """Take at most one chunk of new events; True when there were any."""
@@ -107,6 +110,8 @@ class RunReader:
         if self.fold.lines and self.fold.lines[-1] is not before:
             self._fresh.append(self.fold.lines[-1])
             self._lines_total += 1
+        if event["type"] in ("started", "sample"):
+            self._strips = None
         if event["type"] == "started":
             self._rebuild()
         elif event["type"] == "train_step":
@@ -193,6 +198,8 @@ class RunReader:
             self.facts = self._read_facts()
         self._lines.extend(LogLine(at, safe(kind, 20), safe(text, 1000)) for at, kind, text in self._fresh)
         self._fresh.clear()
+        if self._strips is None:
+            self._strips = make_strips(fold.samples)
         evals = fold.eval_loss
         return RunSnapshot(
             facts=self.facts,
@@ -227,6 +234,7 @@ class RunReader:
             failure=fold.error or None,
             limit_bytes=value(fold.shortage.get("measured"), "limit_bytes"),
             finished=fold.finished or None,
+            strips=self._strips,
         )
 
     def _read_facts(self) -> Facts:
@@ -315,4 +323,5 @@ def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:
     while ahead.read():
         pass
     share = reader.offset / max(1, ahead.offset)
-    return replace(ahead.snapshot(state), curves=reader.snapshot(state).curves, reading=share)
+    read = reader.snapshot(state)
+    return replace(ahead.snapshot(state), curves=read.curves, strips=read.strips, reading=share)

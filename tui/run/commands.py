@@ -47,12 +47,28 @@ def _needs_remedy(state: DeckState) -> str | None:
     return None if remedies.items else "none is known: mend what the message says"
 
 
+def _needs_answers(state: DeckState) -> str | None:
+    if state.snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    return None if state.snapshot.strips else "it answered nothing: evaluate.prompts of a profile asks"
+
+
 RUN_COMMANDS: tuple[Command, ...] = (
     Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, bar=10),
     Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, bar=11),
     Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, bar=12),
     Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=9, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
+    Command(
+        "answers",
+        "a",
+        "answers",
+        "Read what it answered to your prompts, step by step",
+        "run",
+        _needs_answers,
+        bar=13,
+        rare=True,
+    ),
     Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=13),
     Command("search", "slash", "find", "Show only lines of the log with some words", "run", _needs_run),
     Command("worker_log", "w", "worker's log", "Read the end of what the worker printed", "run", _needs_run),

@@ -18,6 +18,7 @@ from textual.content import Content
 
 from engine.api import runs
 from engine.api.runs import Run
+from tui.answers.screen import AnswersScreen
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
@@ -55,6 +56,7 @@ class RunScreen(DeckScreen):
         super().__init__()
         self.paused = False
         self.follower = RunFollower(self)
+        self._answers: AnswersScreen | None = None
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -136,6 +138,8 @@ class RunScreen(DeckScreen):
         if self.follower.accept(message) and (not self.paused or isinstance(message, StartFailed)):
             self.deck.snapshot = self.follower.latest
             self._show()
+            if self._answers is not None and self.deck.snapshot is not None:
+                self._answers.update(self.deck.snapshot.strips)
 
     @on(RemedyPane.Started)
     def _on_remedy_started(self, message: RemedyPane.Started) -> None:
@@ -260,6 +264,16 @@ class RunScreen(DeckScreen):
 
         if self.deck.snapshot is not None:
             self.app.push_screen(Confirm(stop_question(self.deck.snapshot), "stop it"), answer)
+
+    def do_answers(self) -> None:
+        """Show what the run answered to its prompts."""
+
+        def closed(_: None) -> None:
+            self._answers = None
+
+        if self.deck.snapshot is not None:
+            self._answers = AnswersScreen(self.deck.snapshot.strips)
+            self.app.push_screen(self._answers, closed)
 
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""

@@ -255,6 +255,7 @@ class ResultsScreen(DeckScreen):
     do_seek = forward(ScoresPane, ScoresPane.open_search)
     do_read = forward(ScoresPane, ScoresPane.read_sample)
     do_answerer = forward(ChatPane, ChatPane.switch_answerer)
+    do_both = forward(ChatPane, ChatPane.switch_both)
     do_toggle = forward(ExportPane, ExportPane.toggle)
     do_write = forward(ExportPane, ExportPane.write)
 

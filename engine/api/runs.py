@@ -17,6 +17,13 @@ from engine.runs.launch import start_run as start_run
 from engine.runs.launch import stop_job as stop_job
 from engine.runs.launch import wait_started as wait_started
 from engine.runs.lock import holder_pid as holder_pid
+from engine.runs.overview import Overview as Overview
+from engine.runs.overview import OverviewReader as OverviewReader
+from engine.runs.overview_page import Row as Row
+from engine.runs.overview_page import Section as Section
+from engine.runs.overview_page import filtered as filtered
+from engine.runs.overview_page import laid_out as laid_out
+from engine.runs.overview_page import sections as sections
 from engine.runs.record import RunRecord as RunRecord
 from engine.runs.record import Summary as Summary
 from engine.runs.record import SweepTrial as SweepTrial
@@ -30,6 +37,7 @@ from engine.runs.samples import Samples as Samples
 from engine.runs.samples import read_samples as read_samples
 from engine.runs.state import LIVE_STATES as LIVE_STATES
 from engine.runs.state import Marks as Marks
+from engine.runs.state import asked_at as asked_at
 from engine.runs.state import fold_marks as fold_marks
 from engine.runs.state import run_state as run_state
 from engine.runs.store import Run as Run
@@ -39,6 +47,9 @@ from engine.runs.store import remove_run as remove_run
 from engine.runs.store import runs_root as runs_root
 from engine.runs.store import state_home as state_home
 from engine.runs.store import worker_pid as worker_pid
+from engine.runs.view import PHASE_WORDS as PHASE_WORDS
 from engine.runs.view import Curve as Curve
 from engine.runs.view import RunFold as RunFold
 from engine.runs.view import describe as describe
+from engine.runs.workers import end_orphan as end_orphan
+from engine.runs.workers import orphans as orphans

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.common import json_option, line, note, number, print_json, table, width
 from engine.cli.flags import group_flags
 from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
 from engine.cli.names import complete_runs
@@ -26,10 +26,13 @@ from engine.runs import control, launch, store
 from engine.runs.events import EventReader
 from engine.runs.follow import fold_run
 from engine.runs.health import HealthFold
+from engine.runs.overview import OverviewReader
+from engine.runs.overview_page import page_lines
 from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
-from engine.runs.state import LIVE_STATES, run_state
+from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
+from engine.runs.workers import end_orphan, orphans
 from engine.text import format_bytes
 
 _TAIL_BYTES = 64 * 1024
@@ -49,6 +52,7 @@ def list_(limit: int, as_json: bool) -> None:
     listed = store.list_runs()
     listed = listed[:limit] if limit else listed
     rows = [_row(run) for run in listed]
+    rows = [{"run": run_id, "state": "orphan", "model": "?", "pid": pid} for run_id, pid in orphans().items()] + rows
     if as_json:
         print_json({"runs": rows})
         return
@@ -91,10 +95,19 @@ def _steps(row: dict[str, Any]) -> str:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Show the whole page: settings and who chose each, data, machine, versions, timeline, warnings, files.",
+)
 @json_option
-def show(run_id: str, as_json: bool) -> None:
+def show(run_id: str, full: bool, as_json: bool) -> None:
     """Show state, numbers, predicted and measured memory, answers to its prompts, and files of a run."""
     run = store.find_run(run_id)
+    if full and not as_json:
+        for text in page_lines(OverviewReader(run).read(), width()):
+            line(text)
+        return
     record = read_record(run.path)
     health = HealthFold(record.prediction.tokens_per_second)
     fold, _ = fold_run(run, health)
@@ -117,7 +130,8 @@ def show(run_id: str, as_json: bool) -> None:
         "concerns": [asdict(one) for one in health.concerns(time.time(), live=state in LIVE_STATES)],
     }
     if as_json:
-        print_json({**facts, "settings": record.settings, "provenance": record.raw.get("provenance")})
+        settings = {"settings": record.settings, "provenance": record.raw.get("provenance")}
+        print_json({**facts, **settings, **({"overview": asdict(OverviewReader(run).read())} if full else {})})
         return
     _print_facts(facts, fold)
 
@@ -164,7 +178,13 @@ def watch(run_id: str, as_json: bool) -> None:
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
-    """Save a checkpoint and stop a run after its current step."""
+    """Save a checkpoint and stop a run after its current step. The worker of a deleted run is killed."""
+    orphan = end_orphan(run_id)
+    if orphan is not None:
+        note(f"run {run_id} was deleted; its worker (pid {orphan}) was killed")
+        if as_json:
+            print_json({"run": run_id, "state": REMOVED})
+        return
     run = store.find_run(run_id)
     pid = store.worker_pid(run)
     if pid is None:

@@ -11,7 +11,7 @@ Types and their fields (units in the name; every field may be missing):
 - `progress`: phase, done, total, unit
 - `train_step`: step, steps_total, epoch, loss, learning_rate, grad_norm, tokens, step_tokens,
   tokens_per_second, step_s, eta_s; where answers are compared reward_preferred, reward_other, reward_margin, accuracy
-- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, and the same scores
+- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, seconds, and the same scores
 - `audit`: step, trained, untouched, zero: tensors of the first gradients
 - `kernels`: ways (`liger+fused`, `plain`), source (measured, known from a day, as the run began; empty where nothing
   was measured), gain (times as fast as the plainest), seconds (of a micro-batch, by way), unfit
@@ -40,6 +40,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +59,8 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self.folder = path.parent
+        self.listener: Callable[[Event], None] = lambda event: None
+        """Called with every event once it is written, by the thread that wrote it."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._sequence = _repair(self._descriptor)
         self._turn = threading.Lock()
@@ -67,18 +70,20 @@ class EventWriter:
         lost: list[str] = []
         clean = {key: _finite(value, key, lost) for key, value in fields.items()}
         with self._turn:
-            self._append(kind, clean)
+            event = self._append(kind, clean)
             if lost:
                 names = ", ".join(sorted(set(lost)))
                 self._append("warning", {"code": "non_finite", "message": f"{kind}: {names} is not a finite number"})
+        self.listener(event)
 
-    def _append(self, kind: str, fields: Event) -> None:
+    def _append(self, kind: str, fields: Event) -> Event:
         event = {"v": EVENT_VERSION, "seq": self._sequence, "t": round(time.time(), 3), "type": kind, **fields}
         line = json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=str)
         self._write_whole(line.encode("ascii") + b"\n")
         self._sequence += 1
         if kind in _DURABLE:
             os.fsync(self._descriptor)
+        return event
 
     def _write_whole(self, data: bytes) -> None:
         """All of `data` or nothing: half a line would swallow the next one."""

@@ -88,7 +88,7 @@ class HealthFold:
         elif kind == "checkpoint":
             self._checkpoint_bytes = number_in(event, "bytes") or 0.0
         elif kind in ("phase", "finished", "error"):
-            self._training = kind == "phase" and event.get("name") == "train"
+            self._training = kind == "phase" and event.get("name") in ("train", "evaluate")
 
     def _begin(self, event: Event) -> None:
         """A resumed run: what came after its checkpoint is done anew."""

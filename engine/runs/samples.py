@@ -94,7 +94,7 @@ def read_samples(path: Path) -> Samples:
 def apply(samples: Samples, event: Event) -> None:
     """Take an event that answers a prompt, or begins or resumes the run."""
     if event["type"] == "started":
-        resumed = event.get("resumed_from_step")
-        samples.cut_after(-1 if resumed is None else int(resumed))
+        resumed = _whole(event, "resumed_from_step")
+        samples.cut_after(-1 if resumed is None else resumed)
     elif event["type"] == "sample" and (sample := sample_from(event)) is not None:
         samples.add(sample)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.hardware.cards import model_name
+from engine.jsonvalues import number_in, whole_in
 from engine.runs.events import Event
 from engine.runs.samples import Samples
 from engine.runs.samples import apply as apply_sample
@@ -17,6 +18,22 @@ from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
 _SAMPLE_CHARS = 120
+PHASE_WORDS = {
+    "load": "loading the model",
+    "data": "reading data",
+    "check": "checking the fit",
+    "measure": "measuring the device",
+    "train": "training",
+    "evaluate": "evaluating",
+    "checkpoint": "saving a checkpoint",
+    "save": "saving what was learned",
+    "export": "writing the adapter",
+}
+"""What a run does in a phase."""
+BEGINNINGS = frozenset({"measure", "data", "load"})
+"""Phases with which a worker begins its work."""
+_OF_THE_MOMENT = frozenset({"tokens_per_second", "step_s", "eta_s"})
+"""Figures of a step that say nothing once its worker has ended."""
 
 
 def _numbers() -> array[float]:
@@ -24,8 +41,8 @@ def _numbers() -> array[float]:
 
 
 def _number(event: Event, key: str) -> float:
-    value = event.get(key)
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    found = number_in(event, key)
+    return float("nan") if found is None else found
 
 
 @dataclass(slots=True)
@@ -55,6 +72,10 @@ class RunFold:
     started: Event = field(default_factory=dict)
     phase: str = ""
     phase_detail: str = ""
+    phases: list[str] = field(default_factory=list)
+    """Phases that the present worker has gone through, its present one last."""
+    phase_since: float = 0.0
+    """Unix time at which the present phase began."""
     progress: Event = field(default_factory=dict)
     step: int = 0
     steps_total: int = 0
@@ -83,7 +104,7 @@ class RunFold:
 
     def apply(self, event: Event) -> None:
         """Take one event; unknown types only move the clock."""
-        self.last_time = float(event.get("t") or self.last_time)
+        self.last_time = number_in(event, "t") or self.last_time
         handler = _HANDLERS.get(str(event.get("type")))
         if handler is not None:
             handler(self, event)
@@ -97,17 +118,32 @@ class RunFold:
 def _started(fold: RunFold, event: Event) -> None:
     fold.started = event
     fold.finished, fold.error = {}, {}
-    fold.steps_total = int(event.get("steps_total") or 0)
-    resumed = event.get("resumed_from_step")
+    _forget_pace(fold)
+    fold.steps_total = whole_in(event, "steps_total") or 0
+    resumed = whole_in(event, "resumed_from_step")
     apply_sample(fold.samples, event)
     if resumed is not None:
-        fold.step = int(resumed)
+        fold.step = resumed
         for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
-            curve.cut_after(float(resumed))
+            curve.cut_after(resumed)
+
+
+def _forget_pace(fold: RunFold) -> None:
+    """A worker begins: what the one before took for a step is no longer so."""
+    fold.last_step = {key: value for key, value in fold.last_step.items() if key not in _OF_THE_MOMENT}
 
 
 def _phase(fold: RunFold, event: Event) -> None:
-    fold.phase, fold.phase_detail = str(event.get("name", "")), str(event.get("detail", ""))
+    name = str(event.get("name", ""))
+    begins = name in BEGINNINGS and name != fold.phase
+    if begins and any(known == name or known not in BEGINNINGS for known in fold.phases):
+        fold.phases = []
+        _forget_pace(fold)
+    if name and name not in fold.phases:
+        fold.phases.append(name)
+    if name != fold.phase:
+        fold.phase_since = fold.last_time
+    fold.phase, fold.phase_detail = name, str(event.get("detail", ""))
     fold.progress = {}
 
 
@@ -118,8 +154,8 @@ def _progress(fold: RunFold, event: Event) -> None:
 def _train_step(fold: RunFold, event: Event) -> None:
     fold.last_step = event
     fold.phase, fold.phase_detail, fold.progress = "train", "", {}
-    fold.step = int(event.get("step") or fold.step)
-    fold.steps_total = int(event.get("steps_total") or fold.steps_total)
+    fold.step = whole_in(event, "step") or fold.step
+    fold.steps_total = whole_in(event, "steps_total") or fold.steps_total
     fold.loss.append(fold.step, _number(event, "loss"))
     fold.learning_rate.append(fold.step, _number(event, "learning_rate"))
     fold.grad_norm.append(fold.step, _number(event, "grad_norm"))
@@ -127,13 +163,14 @@ def _train_step(fold: RunFold, event: Event) -> None:
 
 
 def _eval(fold: RunFold, event: Event) -> None:
-    fold.last_eval = event
+    fold.last_eval, fold.progress = event, {}
     fold.eval_loss.append(_number(event, "step"), _number(event, "loss"))
     if event.get("best"):
         fold.best_eval = event
 
 
 def _sample(fold: RunFold, event: Event) -> None:
+    fold.progress = {}
     apply_sample(fold.samples, event)
 
 
@@ -204,7 +241,7 @@ def describe(event: Event) -> str:
         ahead = f", {right:.0%} of pairs right" if isinstance(right, float) else ""
         return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{ahead}{best}"
     if kind == "checkpoint":
-        size_mib = (event.get("bytes") or 0) / 2**20
+        size_mib = (whole_in(event, "bytes") or 0) / 2**20
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
     if kind == "started":
         resumed = event.get("resumed_from_step")

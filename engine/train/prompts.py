@@ -92,6 +92,7 @@ class Prompts:
         if not self._questions:
             return
         began = time.monotonic()
+        self._job.progress("answers", 0, len(self._questions), "prompts")
         try:
             with _aside(self._model, self._compiled), autocast():
                 answers = answer(
@@ -99,6 +100,7 @@ class Prompts:
                     self._tokenizer,
                     [each.ids for each in self._questions],
                     self._room_there(),
+                    lambda done, total: self._job.progress("answers", done, total, "prompts"),
                     ended=lambda: bool(self._job.stop),
                 )
         except Exception as error:

@@ -29,13 +29,19 @@ def wait_for(condition, seconds=90.0):
 @pytest.mark.usefixtures("warm_workers")
 def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     asked = FAST.replace("[evaluate]", '[evaluate]\nprompts = ["Write 3 March 1999 as ISO.", "Who,\\nwhy?"]')
-    done = shell.engine("train", shell.write("p.toml", asked), "--json")
+    shell.write("tell.sh", '#!/bin/sh\necho "$TUNEDECK_STATE: $TUNEDECK_TEXT" >> told\n')
+    (shell.folder / "tell.sh").chmod(0o755)
+    done = shell.engine("train", shell.write("p.toml", asked + 'notify = ["./tell.sh"]\n'), "--json")
     assert done.code == 0, done.err
     summary = done.json
     (run,) = shell.runs
     told = events(run)
     steps = [event for event in told if event["type"] == "train_step"]
     evaluated = [event for event in told if event["type"] == "eval"]
+    assert (shell.folder / "told").read_text() == f"completed: {run.name}: completed at step 6\n"
+    order = [event["name"] for event in told if event["type"] == "phase"]
+    assert order[-3:] == ["evaluate", "train", "save"]
+    assert all(event["seconds"] > 0 for event in evaluated)
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert evaluated[-1]["loss"] < evaluated[0]["loss"]
     assert summary["outcome"] == "completed"

@@ -15,7 +15,7 @@ EXTRA = {
     "fit": (("up down", "choose a model"),),
     "profile": (
         ("up down", "go from field to field"),
-        ("enter", "edit the field, or choose from its values"),
+        ("enter", "edit the field, or choose from its values; open or fold a section"),
         ("space", "next value of a choice, or on and off"),
         ("esc", "give an edit up; every command takes it first"),
     ),

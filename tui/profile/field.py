@@ -18,7 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from engine.api import profiles
-from tui.profile.view import GROUP_CELLS, LABEL_CELLS, RowState, row_content
+from tui.profile.view import INDENT_CELLS, LABEL_CELLS, RowState, row_content
 from tui.text import safe
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class FieldRow(Widget, can_focus=True):
     def __init__(self, spec: FieldSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.state = RowState("", "", "", "")
+        self.state = RowState("", "", "")
         self._complaint = ""
         self._field: Input | None = None
         self._before = ""
@@ -96,7 +96,7 @@ class FieldRow(Widget, can_focus=True):
     @property
     def _shown(self) -> RowState:
         state = self.state
-        return RowState(state.group, state.label, "", "", message=self._complaint) if self._complaint else state
+        return RowState(state.label, "", "", message=self._complaint) if self._complaint else state
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """More than one line when there is something to say."""
@@ -112,8 +112,8 @@ class FieldRow(Widget, can_focus=True):
             text = "" if self.state.value == "–" else self.state.value
             self._before, self._field = text, Input(text, compact=True)
             self._field.cursor_blink = False
-            self._field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS + 1)
-            self._field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS - 1)
+            self._field.styles.margin = (0, 0, 0, INDENT_CELLS + LABEL_CELLS + 1)
+            self._field.styles.width = max(16, self.content_size.width - INDENT_CELLS - LABEL_CELLS - 1)
             self.mount(self._field)
             self.screen.set_focus(self._field)
 

@@ -35,6 +35,8 @@ class Progress:
     done: float = 0.0
     total: float = 0.0
     unit: str = ""
+    phase: str = ""
+    """What it is the progress of: an evaluation while the run trains, or the run's own phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,10 @@ class RunSnapshot:
     phase_detail: str = ""
     phases: tuple[str, ...] = ()
     """Names of the phases gone through, the present one last."""
+    phase_since: float = 0.0
+    """Unix time at which the present phase began; 0 = not known."""
+    asked_at: float = 0.0
+    """Unix time at which the worker was asked for; 0 = not known."""
     progress: Progress | None = None
     step: int = 0
     steps_total: int = 0
@@ -106,6 +112,8 @@ class RunSnapshot:
     concerns: tuple[Concern, ...] = ()
     """What goes wrong now, the worst first."""
     last_time: float = 0.0
+    orphan_pid: int | None = None
+    """The worker that lives on although the run was deleted."""
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""
     failure: Mapping[str, Any] | None = None
@@ -174,7 +182,8 @@ def make_progress(fold: RunFold) -> Progress | None:
     event = fold.progress
     if not event:
         return None
-    return Progress(value(event, "done") or 0.0, value(event, "total") or 0.0, safe(event.get("unit") or "", 20))
+    done, total = value(event, "done") or 0.0, value(event, "total") or 0.0
+    return Progress(done, total, safe(event.get("unit") or "", 20), safe(event.get("phase") or "", 30))
 
 
 def make_error(fold: RunFold) -> tuple[str, ...]:

@@ -24,8 +24,10 @@ from engine.api.runs import (
     Run,
     RunFold,
     RunRecord,
+    asked_at,
     fold_marks,
     load_record,
+    orphans,
     run_state,
 )
 from tui.background import in_thread
@@ -80,7 +82,6 @@ class RunReader:
         """As before the first event."""
         self.fold = RunFold()
         self._health = HealthFold(self._planned)
-        self._phases: list[str] = []
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
         """Lines since the last snapshot; of a million only those that are seen are made ready."""
@@ -118,8 +119,6 @@ class RunReader:
             self._take()
         elif event["type"] == "memory":
             self._take_memory(event)
-        elif event["type"] == "phase" and self.fold.phase and self.fold.phase not in self._phases:
-            self._phases.append(safe(self.fold.phase, 30))
 
     def _rebuild(self) -> None:
         """A resumed run cuts its curves: draw them from the beginning."""
@@ -191,6 +190,10 @@ class RunReader:
         """What goes wrong now; silence does without any event."""
         return self._health.concerns(time.time(), live=state in LIVE_STATES)
 
+    def orphan_pid(self, state: str) -> int | None:
+        """The worker that lives on although its run was deleted."""
+        return orphans().get(self.run.id) if state == "removed" else None
+
     def snapshot(self, state: str) -> RunSnapshot:
         """What there is to see now."""
         fold = self.fold
@@ -206,7 +209,9 @@ class RunReader:
             state=state,
             phase=safe(fold.phase, 30),
             phase_detail=safe(fold.phase_detail, 200),
-            phases=tuple(self._phases),
+            phases=tuple(safe(name, 30) for name in fold.phases),
+            phase_since=fold.phase_since,
+            asked_at=(asked_at(self.run.path) or 0.0) if state == "starting" else 0.0,
             progress=make_progress(fold),
             step=fold.step,
             steps_total=fold.steps_total,
@@ -230,6 +235,7 @@ class RunReader:
             warnings=fold.warnings,
             concerns=self.concerns(state),
             last_time=fold.last_time,
+            orphan_pid=self.orphan_pid(state),
             error=make_error(fold),
             failure=fold.error or None,
             limit_bytes=value(fold.shortage.get("measured"), "limit_bytes"),
@@ -278,7 +284,7 @@ class RunTail:
     def _loop(self) -> None:
         reader = RunReader(self.run)
         posted, unseen = "", False
-        told: tuple[Concern, ...] = ()
+        told: tuple[tuple[Concern, ...], int | None] = ((), None)
         ahead = newest_part(self.run)
         if ahead is not None:
             self._post(_joined(ahead, reader, ahead.state()))
@@ -287,12 +293,12 @@ class RunTail:
             changed = reader.read()
             more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
             state = reader.state() if ahead is None else ahead.state()
-            concerns = reader.concerns(state)
-            unseen = unseen or changed or state != posted or reader.window != self._window or concerns != told
+            told_now = (reader.concerns(state), reader.orphan_pid(state))
+            unseen = unseen or changed or state != posted or reader.window != self._window or told_now != told
             if unseen and not self._stopped and self._due(more):
                 reader.window = self._window
                 self._post(reader.snapshot(state) if ahead is None else _joined(ahead, reader, state))
-                posted, told, unseen = state, concerns, False
+                posted, told, unseen = state, told_now, False
             if ahead is not None and not more:
                 ahead, posted = None, ""  # the whole file is known: from now on it alone counts
                 continue

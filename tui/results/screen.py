@@ -269,6 +269,13 @@ class ResultsScreen(DeckScreen):
         if self.app.screen is self:
             self.app.push_screen(AnswersScreen(strips))
 
+    def do_overview_result(self) -> None:
+        """Everything about the run on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self._run is not None:
+            self.app.push_screen(OverviewScreen(self._run))
+
     # Jobs
 
     @on(JobRequested)

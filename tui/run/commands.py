@@ -26,7 +26,7 @@ def _needs_run(state: DeckState) -> str | None:
 def _needs_live(state: DeckState) -> str | None:
     if state.snapshot is None:
         return _needs_run(state) or "the run has not been read yet"
-    if state.snapshot.is_live:
+    if state.snapshot.is_live or state.snapshot.orphan_pid:
         return None
     return f"this run is {state.snapshot.state}: no worker is there to ask"
 
@@ -53,11 +53,36 @@ def _needs_answers(state: DeckState) -> str | None:
     return None if state.snapshot.strips else "it answered nothing: evaluate.prompts of a profile asks"
 
 
+_WHY_NOT_RESUMED = {
+    "completed": "this run is complete: start a new one for more steps",
+    "not started": "this run never began: mend it on screen 2, then ^r",
+    "removed": "this run was deleted",
+}
+
+
+def _needs_end(state: DeckState) -> str | None:
+    """Why the attached run cannot be taken up again."""
+    snapshot = state.snapshot
+    if snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    if snapshot.is_live:
+        return f"this run is {snapshot.state}: it goes on by itself"
+    if snapshot.facts.problem:
+        return f"its settings cannot be used: {snapshot.facts.problem}"
+    return _WHY_NOT_RESUMED.get(snapshot.state)
+
+
+def _works(state: DeckState) -> bool:
+    """Whether the attached run may still be asked for something."""
+    return state.snapshot is None or state.snapshot.is_live or state.snapshot.orphan_pid is not None
+
+
 RUN_COMMANDS: tuple[Command, ...] = (
-    Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, bar=10),
-    Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, bar=11),
-    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, bar=12),
-    Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=9, rare=True),
+    Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, 10, in_bar=_works),
+    Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, 11, in_bar=_works),
+    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, 12, in_bar=_works),
+    Command("resume_run", "r", "resume", "Go on from the newest checkpoint", "run", _needs_end, bar=9, rare=True),
+    Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=8, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
     Command(
         "answers",
@@ -69,7 +94,10 @@ RUN_COMMANDS: tuple[Command, ...] = (
         bar=13,
         rare=True,
     ),
-    Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=13),
+    Command(
+        "overview", "i", "overview", "Settings, data, machine, timeline, warnings, files", "run", _needs_run, bar=13
+    ),
+    Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=14),
     Command("search", "slash", "find", "Show only lines of the log with some words", "run", _needs_run),
     Command("worker_log", "w", "worker's log", "Read the end of what the worker printed", "run", _needs_run),
     Command("chart", "t", "next curve", "Loss, learning rate, gradient norm, tokens/s, memory", "run", _needs_run),

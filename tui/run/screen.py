@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
 from engine.api import runs
@@ -22,13 +22,15 @@ from tui.answers.screen import AnswersScreen
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
+from tui.run.card_pane import CardPane
 from tui.run.commands import RUN_COMMANDS, RemediesState
 from tui.run.curve_pane import CurvePane
 from tui.run.curves import reading
-from tui.run.follower import RunFollower, SnapshotMessage, StartFailed
+from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerStarted
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
-from tui.run.view import headline, memory_lines, numbers, preparation, status, status_notes, stop_question
+from tui.run.resuming import Resumer
+from tui.run.view import headline, memory_lines, numbers, preparation, prepares, status, status_notes, stop_question
 from tui.widgets.dialogs import Confirm
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
@@ -57,6 +59,7 @@ class RunScreen(DeckScreen):
         self.paused = False
         self.follower = RunFollower(self)
         self._answers: AnswersScreen | None = None
+        self._resumer = Resumer(self)
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -66,7 +69,9 @@ class RunScreen(DeckScreen):
         with Horizontal(id="stage"):
             yield CurvePane(id="charts")
             yield RemedyPane(id="message")
-            yield Drawn(id="memory")
+            with Vertical(id="run-side"):
+                yield Drawn(id="memory")
+                yield CardPane()
         yield Rule(id="log-rule")
         yield LogPane()
         yield Ends(id="status")
@@ -108,6 +113,7 @@ class RunScreen(DeckScreen):
     def on_screen_suspend(self) -> None:
         """Read less often while another screen is open."""
         self.follower.hide(True)
+        self._show_card(seen=False)
 
     def on_app_blur(self) -> None:
         """Read less often while the terminal is not in front."""
@@ -141,8 +147,8 @@ class RunScreen(DeckScreen):
             if self._answers is not None and self.deck.snapshot is not None:
                 self._answers.update(self.deck.snapshot.strips)
 
-    @on(RemedyPane.Started)
-    def _on_remedy_started(self, message: RemedyPane.Started) -> None:
+    @on(WorkerStarted)
+    def _on_worker_started(self, message: WorkerStarted) -> None:
         self.deck_app.attach(message.run, message.process, message.offset)
         self._follow(self.deck.run)
         self._show()
@@ -153,7 +159,11 @@ class RunScreen(DeckScreen):
         if self.deck.process is not None:
             self.deck.process.poll()
         if self.is_current and not self.paused:
-            self._show_status()
+            snapshot = self.deck.snapshot
+            if snapshot is not None and prepares(snapshot):
+                self._show()  # its clocks go on without any event
+            else:
+                self._show_status()
 
     @on(RemedyPane.Found)
     def _show(self) -> None:
@@ -165,7 +175,7 @@ class RunScreen(DeckScreen):
                 self._show_nothing()
                 return
             width = max(20, self.size.width - 2)
-            self.query_one("#headline", Ends).show(*headline(snapshot, width))
+            self.query_one("#headline", Ends).show(*headline(snapshot, time.time(), width))
             self._show_stage(snapshot)
             self.log_pane.show(snapshot)
             self._show_status()
@@ -182,6 +192,7 @@ class RunScreen(DeckScreen):
         message.find(snapshot)
         self.deck.put(RemediesState(message.remedies))
         memory.show(memory_lines, snapshot)
+        self._show_card(seen=self.is_current)
         width = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(snapshot.curves.loss or snapshot.curves.evals)
         live = snapshot.is_live
@@ -190,11 +201,16 @@ class RunScreen(DeckScreen):
         if broken:
             message.show_failure(snapshot)
         elif not learned or resuming:
-            message.show(preparation(snapshot, width))
+            message.show(preparation(snapshot, time.time(), width))
         self.set_class(broken or not learned or resuming, "-message")
         self.set_class(broken, "-failed")
         self.curves.show(snapshot)
         self._show_numbers()
+
+    def _show_card(self, *, seen: bool) -> None:
+        card = self.query_one(CardPane)
+        card.fit_in(self.size)
+        card.follow(self.deck.snapshot, seen=seen)
 
     @on(CurvePane.Changed)
     def _show_numbers(self) -> None:
@@ -258,12 +274,36 @@ class RunScreen(DeckScreen):
     def do_stop(self) -> None:
         """Stop the run once somebody has confirmed it."""
 
+        snapshot = self.deck.snapshot
+        if snapshot is None:
+            return
+        orphaned = snapshot.orphan_pid is not None
+
         def answer(yes: bool | None) -> None:
-            if yes:
+            if yes and orphaned:
+                self._kill_orphan()
+            elif yes:
                 self._request("stop", "asked to stop")
 
-        if self.deck.snapshot is not None:
-            self.app.push_screen(Confirm(stop_question(self.deck.snapshot), "stop it"), answer)
+        question = Confirm(stop_question(snapshot), "kill it" if orphaned else "stop it", final=orphaned)
+        self.app.push_screen(question, answer)
+
+    def _kill_orphan(self) -> None:
+        run = self.follower.run
+        pid = None if run is None else runs.end_orphan(run.id)
+        self.say("its worker has ended already" if pid is None else f"killed process {pid}")
+
+    def do_overview(self) -> None:
+        """Everything about the run on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self.follower.run is not None:
+            self.app.push_screen(OverviewScreen(self.follower.run))
+
+    def do_resume_run(self) -> None:
+        """Go on from the newest checkpoint."""
+        if self.follower.run is not None:
+            self._resumer.resume(self.follower.run)
 
     def do_answers(self) -> None:
         """Show what the run answered to its prompts."""

@@ -102,6 +102,7 @@ RUNS_COMMANDS: tuple[Command, ...] = (
     Command("sort", "o", "order", "Sort by age, name, state, best evaluation or steps", "runs"),
     Command("fold", "t", "fold sweeps", "Show the trials of sweeps among the runs, or fold them", "runs"),
     Command("evaluation", "v", "results", "What this run, or a sweep's best, has come to", "runs", _row_or_sweep),
+    Command("overview_row", "i", "overview", "This run, or a sweep's best, on one page", "runs", _row_or_sweep),
     Command("resume", "r", "resume", "Go on where this run or sweep stopped", "runs", _row_resumable),
     Command("reuse", "u", "use settings", "These settings, or a sweep's best, as a new profile", "runs", _row_or_sweep),
     Command("halt", "x", "stop", "Stop this run or sweep after a checkpoint", "runs", _row_live),

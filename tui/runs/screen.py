@@ -207,6 +207,13 @@ class RunsScreen(DeckScreen):
         """What the run has come to."""
         self.deck_app.action_command("results")
 
+    def do_overview_row(self) -> None:
+        """Everything about it on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self.selection.best_run is not None:
+            self.app.push_screen(OverviewScreen(self.selection.best_run))
+
     def do_reuse(self) -> None:
         """A new profile with its settings."""
         self._actions.reuse()

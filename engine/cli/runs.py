@@ -1,4 +1,4 @@
-"""`engine runs list|show|watch|stop|resume|remedy|rm`: runs as plain text or JSON."""
+"""`engine runs show|watch|stop|resume|rm`: one run, as text or JSON. Not here: `list`, `tag`, `note`, `remedy`."""
 
 from __future__ import annotations
 
@@ -6,91 +6,41 @@ import os
 import signal
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, number, print_json, table, width
+from engine.cli.common import json_option, line, note, number, print_json, width
 from engine.cli.flags import group_flags
 from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
 from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
+from engine.cli.run_list import choose, list_
 from engine.cli.run_memory import memory_facts, memory_lines
+from engine.cli.run_notes import note_, tag
 from engine.cli.run_samples import sample_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
 from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
-from engine.jsonvalues import Unreadable, whole_in
 from engine.runs import control, launch, store
-from engine.runs.events import EventReader
+from engine.runs.disk import disk_bytes
 from engine.runs.follow import fold_run
 from engine.runs.health import HealthFold
+from engine.runs.notes import load_notes
 from engine.runs.overview import OverviewReader
 from engine.runs.overview_page import page_lines
-from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
+from engine.runs.record import SUMMARY_FILE, read_record
 from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
-from engine.runs.workers import end_orphan, orphans
+from engine.runs.workers import end_orphan
 from engine.text import format_bytes
-
-_TAIL_BYTES = 64 * 1024
 
 
 @click.group()
 @group_flags
 def runs() -> None:
-    """List, show, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
-
-
-@runs.command("list")
-@click.option("--limit", default=20, show_default=True, help="Number of runs to list; 0 = all.")
-@json_option
-def list_(limit: int, as_json: bool) -> None:
-    """List runs, newest first."""
-    listed = store.list_runs()
-    listed = listed[:limit] if limit else listed
-    rows = [_row(run) for run in listed]
-    rows = [{"run": run_id, "state": "orphan", "model": "?", "pid": pid} for run_id, pid in orphans().items()] + rows
-    if as_json:
-        print_json({"runs": rows})
-        return
-    if not rows:
-        note(f"no runs in {store.runs_root()}")
-        return
-    cells = [[row["run"], row["state"], row["model"], _steps(row), number(row.get("best_eval_loss"))] for row in rows]
-    for text in table(cells, header=("run", "state", "model", "steps", "best eval")):
-        line(text)
-
-
-def _row(run: Run) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": run.id, "state": run_state(run), "model": "?"}
-    record, summary = load_record(run.path), load_summary(run.path)
-    if isinstance(record, Unreadable):
-        row |= {"state": "damaged", "problem": str(record)}
-    else:
-        row["model"] = record.text("model.name_or_path") or "?"
-    if isinstance(summary, Unreadable):
-        summary = _last_step(run)
-    return {
-        **row,
-        "step": summary.step,
-        "steps_total": summary.steps_total,
-        "best_eval_loss": summary.best_eval_loss,
-    }
-
-
-def _last_step(run: Run) -> Summary:
-    """How far a run without a summary has come."""
-    for event in reversed(EventReader.at_tail(run.events_path, _TAIL_BYTES).read()):
-        if event["type"] == "train_step":
-            return Summary(step=whole_in(event, "step"), steps_total=whole_in(event, "steps_total"))
-    return Summary()
-
-
-def _steps(row: dict[str, Any]) -> str:
-    return f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
+    """List, show, tag, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
 
 
 @runs.command()
@@ -108,7 +58,7 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         for text in page_lines(OverviewReader(run).read(), width()):
             line(text)
         return
-    record = read_record(run.path)
+    record, notes = read_record(run.path), load_notes(run.path)
     health = HealthFold(record.prediction.tokens_per_second)
     fold, _ = fold_run(run, health)
     state = run_state(run)
@@ -117,6 +67,8 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         "state": state,
         "path": str(run.path),
         "model": record.setting("model.name_or_path"),
+        "tags": list(notes.tags),
+        "note": notes.note,
         "step": fold.step,
         "steps_total": fold.steps_total,
         "loss": fold.last_step.get("loss"),
@@ -145,6 +97,8 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
     for text in memory_lines(facts["memory"]):
         line(text)
     line(f"files    {facts['path']}")
+    if facts["tags"] or facts["note"]:
+        line(f"notes    {' '.join([*(f'#{tag}' for tag in facts['tags']), facts['note']]).strip()}")
     for concern in facts["concerns"]:
         line(f"health   {concern['text']} - {concern['hint']}")
     if facts["error"]:
@@ -227,18 +181,37 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
 
 
 @runs.command("rm")
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=complete_runs)
+@click.option("--where", metavar="WORDS", default="", help="Delete all runs that 'engine runs list WORDS' lists.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Delete runs with their checkpoints and exports."""
-    chosen = [store.find_run(run_id) for run_id in run_ids]
+def rm(run_ids: tuple[str, ...], where: str, yes: bool, as_json: bool) -> None:
+    """Delete runs with their checkpoints and exports. --where never deletes a run that has a worker."""
+    if bool(run_ids) == bool(where.split()):
+        raise click.UsageError("name runs, or say which with --where")
+    chosen = _found(where, yes) if where else [store.find_run(run_id) for run_id in run_ids]
     for run in chosen:
-        size = sum(path.stat().st_size for path in Path(run.path).rglob("*") if path.is_file())
-        if not yes:
-            click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
+        if not (yes or where):
+            click.confirm(f"delete {run.id} ({format_bytes(disk_bytes(run.path))})?", abort=True, err=True)
         store.remove_run(run)
     tell_removed(chosen, as_json=as_json)
 
 
+def _found(where: str, yes: bool) -> list[Run]:
+    """Runs without a worker that have these words, once somebody has said yes to all of them."""
+    found = choose(where.split(), measured=True)
+    chosen = [one for one in found if one.traits.state not in LIVE_STATES and store.worker_pid(one.run) is None]
+    if len(chosen) < len(found):
+        note(f"{len(found) - len(chosen)} with a worker stay")
+    if chosen and not yes:
+        for one in chosen:
+            note(f"  {one.run.id}")
+        size = format_bytes(sum(one.traits.disk_bytes or 0 for one in chosen))
+        click.confirm(f"delete these {len(chosen)} runs ({size})?", abort=True, err=True)
+    return [one.run for one in chosen]
+
+
+runs.add_command(list_)
+runs.add_command(tag)
+runs.add_command(note_)
 runs.add_command(remedy)

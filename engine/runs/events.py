@@ -38,6 +38,7 @@ import errno
 import json
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ from typing import Any, BinaryIO
 
 EVENT_VERSION = 1
 Event = dict[str, Any]
+Pick = Callable[[list[bytes]], list[bytes]]
 
 _DURABLE = frozenset({"started", "checkpoint", "error", "finished"})
 """Types that are fsynced: what a reader must find after a power cut."""
@@ -134,8 +136,12 @@ class EventReader:
     and `restarts` counts that, so that whoever folds the events can begin anew.
     """
 
-    def __init__(self, path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024, pick: Pick | None = None
+    ) -> None:
+        """`pick` leaves out lines that the reader of the events has no use for, before they are parsed."""
         self.path, self.offset, self.restarts = path, offset, 0
+        self._pick = pick
         self.at_end = False
         """Whether the last `read` left nothing behind but a line being written."""
         self._limit_bytes = limit_bytes
@@ -186,7 +192,7 @@ class EventReader:
             del lines[0]  # the rest of a line that was too long
             self._inside_line = False
         events = []
-        for line in lines:
+        for line in lines if self._pick is None else self._pick(lines):
             if line and (event := parse_event(line)) is not None:
                 events.append(event)
         return events
@@ -197,12 +203,27 @@ _LONGEST_LINE_BYTES = 64 * 1024 * 1024
 
 
 def parse_event(line: bytes) -> Event | None:
-    """The event that a line is; None for one that is no event."""
+    """The event that a line is; None for one that is no event. A number that is not finite becomes None."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    # Few lines look like one that holds such a number, and only those are searched.
+    return _bounded(event) if _MAYBE_INFINITE.search(line) else event
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _bounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    endless = isinstance(value, float) and not math.isfinite(value)
+    return None if endless or (isinstance(value, int) and value.bit_length() > 1000) else value
+
+
+_MAYBE_INFINITE = re.compile(rb"[eE]\+?[0-9]{3}|Infinity|NaN|[0-9]{300}")
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

@@ -12,11 +12,14 @@ from typing import Any
 from engine.hardware.cards import model_name
 from engine.jsonvalues import number_in, whole_in
 from engine.runs.events import Event
+from engine.runs.metrics import MOST, own_metrics
 from engine.runs.samples import Samples
 from engine.runs.samples import apply as apply_sample
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
+_LAST_MOMENT_S = 1e11
+"""A later time is none: no clock shows the year 5000."""
 _SAMPLE_CHARS = 120
 PHASE_WORDS = {
     "load": "loading the model",
@@ -97,18 +100,25 @@ class RunFold:
     tokens_per_second: Curve = field(default_factory=Curve)
     samples: Samples = field(default_factory=Samples)
     """Answers to the run's fixed prompts; not sanitised."""
+    metrics: dict[str, Curve] = field(default_factory=dict)
+    """Whatever else steps and evaluations told, by its name in words; not sanitised."""
     lines: list[tuple[float, str, str]] = field(default_factory=list)
     """(unix time, event type, text) of what a log pane shows; not sanitised."""
     warnings: int = 0
     last_time: float = 0.0
 
     def apply(self, event: Event) -> None:
-        """Take one event; unknown types only move the clock."""
-        self.last_time = number_in(event, "t") or self.last_time
+        """Take one event; unknown types only move the clock. One whose values are of another kind is passed over."""
+        moment = event.get("t")
+        if isinstance(moment, (int, float)) and 0 < moment < _LAST_MOMENT_S:
+            self.last_time = float(moment)
         handler = _HANDLERS.get(str(event.get("type")))
-        if handler is not None:
-            handler(self, event)
-        text = describe(event)
+        try:
+            if handler is not None:
+                handler(self, event)
+            text = describe(event)
+        except (TypeError, ValueError, OverflowError, AttributeError):
+            return
         if text:
             self.lines.append((self.last_time, str(event["type"]), text))
             if len(self.lines) > 2 * RECENT_LINES:
@@ -124,7 +134,8 @@ def _started(fold: RunFold, event: Event) -> None:
     apply_sample(fold.samples, event)
     if resumed is not None:
         fold.step = resumed
-        for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
+        usual = (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second)
+        for curve in (*usual, *fold.metrics.values()):
             curve.cut_after(resumed)
 
 
@@ -160,11 +171,14 @@ def _train_step(fold: RunFold, event: Event) -> None:
     fold.learning_rate.append(fold.step, _number(event, "learning_rate"))
     fold.grad_norm.append(fold.step, _number(event, "grad_norm"))
     fold.tokens_per_second.append(fold.step, _number(event, "tokens_per_second"))
+    _own_metrics(fold, fold.step, event)
 
 
 def _eval(fold: RunFold, event: Event) -> None:
     fold.last_eval, fold.progress = event, {}
     fold.eval_loss.append(_number(event, "step"), _number(event, "loss"))
+    if not event.get("model"):
+        _own_metrics(fold, _number(event, "step"), event)
     if event.get("best"):
         fold.best_eval = event
 
@@ -172,6 +186,12 @@ def _eval(fold: RunFold, event: Event) -> None:
 def _sample(fold: RunFold, event: Event) -> None:
     fold.progress = {}
     apply_sample(fold.samples, event)
+
+
+def _own_metrics(fold: RunFold, step: float, event: Event) -> None:
+    for name, value in own_metrics(event).items():
+        if name in fold.metrics or len(fold.metrics) < MOST:
+            fold.metrics.setdefault(name, Curve()).append(step, value)
 
 
 def _memory(fold: RunFold, event: Event) -> None:

@@ -104,6 +104,7 @@ def test_kill_resume_ends_with_the_same_weights(shell, events):
     assert ours == (straight / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_the_run_outlives_its_starter_and_stops_when_asked(shell, events):
     profile = shell.write("p.toml", FAST)
     starter = shell.start("train", profile, "--set", "train.max_steps=100000", "--set", "train.save_steps=100000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ async def test_context_and_goal_rank_anew(gpu_machine: Machine) -> None:
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "context auto", "goal quality")
-        await pilot.press("c", "g")
+        await pilot.press("c", "o")
         await shows(pilot, "context 512", "goal speed", "sequences of 512")
         order = [plan.model.name for plan in app.screen.ranker.ranking.plans]  # type: ignore[attr-defined]
         await pilot.press("t")
@@ -125,14 +126,14 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
         await pilot.press("down", "p")
         assert isinstance(app.screen, Ask)
         await pilot.press(*"nothing.jsonl", "enter")
-        await shows(pilot, "there is no nothing.jsonl")
+        await shows(pilot, "there is no file")
         await pilot.press("ctrl+u", *"train.jsonl", "enter")
         await until(pilot, lambda: app.deck.form is not None)
         form = app.deck.form
         assert form is not None
         assert form.dirty
         assert form.given("data.datasets.0.path") == "train.jsonl"
-        await shows(pilot, "train.jsonl", "*")
+        await shows(pilot, ".toml *")
 
 
 @pytest.mark.parametrize("width", [56, 64, 76, 120])
@@ -142,7 +143,7 @@ def test_rows_and_headings_line_up(width: int) -> None:
     assert {line.cell_length for line in lines} == {width}
     at = columns(width)
     how = 2 + at.model
-    assert heading(width).plain[how : how + 3] == "how"
+    assert heading("rank", width).plain[how : how + 3] == "how"
     assert all(line.plain[how : how + 4] in ("LoRA", "QLoR", "full") for line in lines)
 
 
@@ -153,6 +154,9 @@ def test_a_refusal_says_how_far_off_it_is() -> None:
     text = model_row(refused, 80, False).plain
     assert "NO" in text
     assert "+" in text
+    for missing, words in ((11.04, "+11.0 GiB"), (129.8, "+130 GiB"), (5557.1, "+5557 GiB")):
+        far = replace(refused, available_bytes=refused.estimate.device_bytes - round(missing * GIB))
+        assert words in model_row(far, 80, False).plain
 
 
 def test_many_gpus_are_cut_with_a_word() -> None:

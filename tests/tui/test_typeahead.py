@@ -21,7 +21,7 @@ async def test_every_step_of_the_cursor_counts(size: tuple[int, int], profile: P
     app = opened(profile)
     async with app.run_test(size=size) as pilot:
         await on_row(pilot, app, "model.name_or_path")
-        stops = pane_of(app).stops
+        stops = pane_of(app).cursor.stops
         at_once(pilot, "j" * 25, DOWN * 3, "k")
         await until(pilot, lambda: pane_of(app).stop is stops[27])
 

@@ -29,6 +29,7 @@ def serve(path: Path) -> None:
     """Import, listen at `path`, and fork until the process that started this one closes stdin."""
     for name in PRELOADED:
         importlib.import_module(name)
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
     others = [name for name in _threads() if name != "jemalloc_bg_thd"]  # it begins anew after a fork by itself
     if len(others) > 1:
         sys.exit(f"a library has started threads, which a fork loses: {', '.join(others)}")

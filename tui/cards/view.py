@@ -16,6 +16,7 @@ from engine.api.cards import CardLoad, GpuProcess, Loads, place_of
 from engine.api.fit import Gpu
 from tui.charts.card_history import Place, used_bytes
 from tui.text import Part, clip, fit, fit_right, gib, line, safe
+from tui.widgets.lines import does
 
 _BAR_CELLS = 8
 """Fewest that still show who holds what."""
@@ -175,12 +176,13 @@ def _card_cells(width: int) -> int:
 
 
 def holders_heading(order: str, width: int) -> Content:
-    """Heads of the columns; the one they are ordered by is marked."""
+    """Heads of the columns; the one they are ordered by is marked, and a click orders by another."""
     heads = {"card": fit("card", _card_cells(width)), "user": fit("user", 11), "memory": fit_right("GiB", 7)}
     heads["use"] = fit_right("SM %", 6)
 
     def head(name: str) -> tuple[str, str]:
-        return heads[name], "bold underline" if name == order else "dim"
+        style = "bold underline" if name == order else "dim"
+        return heads[name], f"{style} {does('order_holders', ORDERS.index(name))}"
 
     return line(
         "  ", head("card"), " ", (fit("pid", 9), "dim"), head("user"), head("memory"), head("use"), ("  program", "dim")

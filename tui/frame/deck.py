@@ -35,7 +35,7 @@ class Deck(Protocol):
     def settings(self) -> DeckSettings:
         """What the person's own file says."""
 
-    def action_command(self, command_id: str) -> None:
+    def action_command(self, command_id: str, *arguments: object) -> None:
         """Carry out a command of the table, or say why not."""
 
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
@@ -43,6 +43,12 @@ class Deck(Protocol):
 
     def open_form(self, form: Form) -> None:
         """Show a profile on the profile screen, asking first when edits of another would be lost."""
+
+    def go_to(self, mode: str, name: str) -> None:
+        """Show a screen, and the setting or the model of that name on it."""
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A short notice that goes by itself."""
 
 
 def deck_of(node: DOMNode) -> Deck:

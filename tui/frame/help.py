@@ -19,7 +19,7 @@ EXTRA = {
         ("space", "next value of a choice, or on and off"),
         ("esc", "give an edit up; every command takes it first"),
     ),
-    "run": (("up down", "scroll the log; it stops following"),),
+    "run": (("up down", "scroll the log; it stops following"), ("enter", "read the lines of the log in sight whole")),
     "runs": (("up down", "choose a run"),),
     "compare": (("up down", "scroll the tables"),),
     "results": (
@@ -27,10 +27,16 @@ EXTRA = {
         ("enter", "in the chat: ask; a line that begins with / changes how answers are made"),
     ),
 }
+MOVES = (
+    ("j k", "down and up, in lists and texts"),
+    ("g G", "to the beginning and the end"),
+    ("^d ^u", "half a page down and up"),
+    ("/ n N", "here: find words, the next place, the one before"),
+)
 MARKS = {
     "fit": "OK fits with room · TIGHT fits, little room · NO does not fit, +GiB says by how much",
     "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
-    "run": "dots: loss of each step · line: smoothed · o: evaluation",
+    "run": "dots: loss of each step · line: smoothed · o, e: evaluation · ◆: the best · !: a concern",
     "runs": "lost: the worker ended without saying why; it can be resumed · A B C: marked to be compared",
     "compare": "A B C: the runs, also in the chart · ✓: the best of a row · auto, default, …: who chose a value",
     "results": "better, worse: the interval leaves zero out · chance: it does not · ✓: exactly as wanted",
@@ -41,7 +47,8 @@ def _rows(commands: list[Command], keys: Mapping[str, str]) -> list[Part]:
     parts: list[Part] = []
     for command in commands:
         shown = key_label(command, keys) if command.key or command.id in keys else "^p"
-        parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{command.help}\n"]
+        called = "" if command.label.lower() in command.help.lower() else f" ({command.label})"
+        parts += [(fit(f"  {shown}", 12), "bold $accent"), command.help, (f"{called}\n", "dim")]
     return parts
 
 
@@ -58,6 +65,7 @@ def help_text(
     for shown, text in EXTRA.get(screen, ()):
         parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{text}\n"]
     parts += [("\neverywhere\n", "dim"), *_rows([command for command in commands if not command.screen], keys)]
+    parts += [part for shown, text in MOVES for part in ((fit(f"  {shown}", 12), "bold $accent"), f"{text}\n")]
     parts += [("\nwhat the words mean\n", "dim"), f"  {MARKS.get(screen, '')}\n"]
     if settings is not None:
         parts += [("\nother keys and colours\n", "dim"), f"  theme = and [keys] in {short_path(settings.path)}\n"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.widget import Widget
@@ -46,14 +47,9 @@ class Blocks:
     blocks: list[Block] = field(default_factory=list)
 
     @classmethod
-    def of(cls, fields: Sequence[FieldSpec]) -> Blocks:
-        """New rows for these settings, to be mounted."""
-        return cls(
-            [
-                Block(section, SectionRow(section.title) if section.title else None, [*map(FieldRow, section.specs)])
-                for section in sections_of(fields)
-            ]
-        )
+    def of(cls, fields: Sequence[FieldSpec], base: Path) -> Blocks:
+        """New rows for these settings, to be mounted; their relative paths start at `base`."""
+        return cls([_block(section, base) for section in sections_of(fields)])
 
     @property
     def titles(self) -> set[str]:
@@ -101,6 +97,11 @@ class Blocks:
             if block.heading is not None:
                 block.heading.display = wanted.heading
                 block.heading.show(heading_state(block.section.title, [*states.values()], wanted.open, wanted.words))
+
+
+def _block(section: Section, base: Path) -> Block:
+    heading = SectionRow(section.title) if section.title else None
+    return Block(section, heading, [FieldRow(spec, base) for spec in section.specs])
 
 
 def _head(block: Block) -> None:

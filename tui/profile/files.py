@@ -7,14 +7,19 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.nearby import did_you_mean
 from tui.documents import document
+from tui.documents.checking import told_problems
+from tui.documents.completion import Wanted
 from tui.documents.form import Form
 from tui.documents.new import demo_form, file_form, nearby, shipped_form
 from tui.frame.deck import deck_of
+from tui.frame.path_field import PathField
 from tui.profile.form_pane import FormPane
 from tui.profile.view import diff_content
+from tui.terminal.editor import edit
 from tui.text import line, safe, short_path
-from tui.widgets.dialogs import Ask, Pick, Reader
+from tui.widgets.dialogs import Ask, Confirm, Pick, Reader
 from tui.widgets.panes import notify
 
 
@@ -46,6 +51,39 @@ class ProfileFiles:
         self._say(f"{safe(form.name, 60)} was read again" + ("; your edits stay on top" if form.edits else ""))
         self._pane.rebuild_here()
 
+    def edit(self) -> None:
+        """Open the file in the person's editor; first ask about what is not in it yet."""
+        form = self._pane.form
+        if form is None:
+            return
+        if not form.edits and form.on_disk:
+            self._edit(form)
+            return
+        name = safe(form.name, 60)
+        text = f"{name} has edits that are not saved." if form.edits else f"{name} is not a file of yours yet."
+
+        def take(yes: bool | None) -> None:
+            if yes and self.save():
+                self._edit(form)
+
+        self._pane.app.push_screen(Confirm(text, f"save {safe(form.path.name, 60)} and open it"), take)
+
+    def _edit(self, form: Form) -> None:
+        problem = edit(self._pane.app, form.path)
+        if problem:
+            notify(self._pane, problem, error=True)
+        if not form.changed_on_disk():
+            if not problem:
+                self._say(f"{safe(form.name, 60)} is as it was")
+        elif self._try(form.reread):
+            form.stale = False
+            self._pane.rebuild_here()
+            self._pane.prediction.when_checked(partial(self._tell_found, form.name))
+
+    def _tell_found(self, name: str) -> None:
+        problems = self._pane.found.problems
+        notify(self._pane, told_problems(f"{name} was read again", problems), error=bool(problems))
+
     def save(self) -> bool:
         """Write the file; False when that cannot be done, which a person has been told."""
         form = self._pane.form
@@ -63,7 +101,8 @@ class ProfileFiles:
                 self._try(lambda: self._say(safe(form.save_as(_target(text, folder)))))
                 self._pane.show_rows()
 
-        ask = Ask("Save as", f"in {short_path(folder)}", form.path.stem, partial(_no_target, folder))
+        field = PathField(form.path.stem, Wanted(folder, (".toml",)), partial(_no_target, folder))
+        ask = Ask("Save as", f"in {short_path(folder)}; tab completes", field=field)
         self._pane.app.push_screen(ask, take)
 
     def compare(self) -> None:
@@ -105,7 +144,9 @@ class ProfileFiles:
 
         def open_one(index: int | None) -> None:
             if index == len(makers):
-                self._pane.app.push_screen(Ask("Open a profile", "path of a TOML file", "", _no_profile), open_path)
+                field = PathField("", Wanted(Path.cwd(), (".toml",)), _no_profile)
+                ask = Ask("Open a profile", "path of a TOML file; tab completes", field=field)
+                self._pane.app.push_screen(ask, open_path)
             elif index is not None:
                 self._open(makers[index])
 
@@ -167,5 +208,13 @@ def _no_target(folder: Path, text: str) -> str:
 
 
 def _no_profile(text: str) -> str:
+    """Why no profile can be read from a typed path, or nothing."""
+    if not text:
+        return "type a path"
     path = Path(text).expanduser()
-    return "" if text and path.is_file() else f"there is no file {safe(path, 200)}" if text else "type a path"
+    if path.is_file():
+        return ""
+    if path.is_dir():
+        return f"{safe(path, 200)} is a folder: name a file in it"
+    near = did_you_mean(path)
+    return f"there is no file {safe(path, 200)}" + (f": {near}" if near else "")

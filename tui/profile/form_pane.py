@@ -15,11 +15,11 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widget import Widget
 
 from engine.errors import EngineError
 from tui.documents.form import Form, Preview, form_fields
 from tui.profile.blocks import Blocks, Stop
+from tui.profile.cursor import Cursor
 from tui.profile.field import FieldRow
 from tui.profile.form_filter import Filter
 from tui.profile.outline import Outline
@@ -46,11 +46,17 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__(id="form")
         self.form: Form | None = None
-        self.outline = Outline()
-        self._blocks = Blocks()
+        self.cursor = Cursor(self, lambda: self.post_message(self.Changed()))
         self.prediction = Prediction(self, self.show_rows)
         self._building = False
+        self._sought = ""
+        """The setting to go to once the rows are there."""
         self._debounce: Timer | None = None
+
+    @property
+    def outline(self) -> Outline:
+        """What of the form a person wants to see."""
+        return self.cursor.outline
 
     @property
     def found(self) -> Preview:
@@ -60,25 +66,17 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     @property
     def rows(self) -> list[FieldRow]:
         """The settings that are seen, from top to bottom."""
-        return [row for row in self._blocks.rows() if row.display]
+        return [row for row in self.cursor.blocks.rows() if row.display]
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many settings are seen, and of how many."""
-        return len(self.rows), len(list(self._blocks.rows()))
-
-    @property
-    def stops(self) -> list[Stop]:
-        """The rows and headings that are seen, from top to bottom."""
-        return self._blocks.stops()
+        return len(self.rows), len(list(self.cursor.blocks.rows()))
 
     @property
     def stop(self) -> Stop | None:
         """The row or the heading that has the keyboard, or holds the field that has it."""
-        widget: object = self.screen.focused
-        while isinstance(widget, Widget) and not isinstance(widget, (FieldRow, SectionRow)):
-            widget = widget.parent
-        return widget if isinstance(widget, (FieldRow, SectionRow)) else None
+        return self.cursor.stop
 
     @property
     def row(self) -> FieldRow | None:
@@ -89,17 +87,19 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     @property
     def editor(self) -> FieldRow | None:
         """The row that is a field now."""
-        return next((row for row in self._blocks.rows() if row.editing), None)
+        return next((row for row in self.cursor.blocks.rows() if row.editing), None)
 
     @property
     def ready(self) -> bool:
-        """Whether the rows are there, and no command waits for a check."""
-        return not self._building and not self.prediction.is_awaited
+        """Whether the rows are there, and nothing is waited for: a check, or what a folder holds."""
+        editor = self.editor
+        return not self._building and not self.prediction.is_awaited and not (editor is not None and editor.is_busy)
 
     def open(self, form: Form | None) -> None:
         """Show another form."""
         if form is not self.form:
             self.form = form
+            self.outline.asked = Filter()
             self.prediction.open(form)
             self._building = True
             self.call_after_refresh(self.rebuild)
@@ -113,7 +113,8 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         if self.form is None:
             return
         self.show_rows()
-        self._arrange()
+        self.cursor.arrange()
+        focus, self._sought = self._sought or focus, ""
         if not (focus and self.go_to(focus)):
             self.move(-MANY)
         self.prediction.refresh()
@@ -126,74 +127,33 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         form = self.form
         with self.app.batch_update():
             await self.remove_children()
-            self._blocks = Blocks.of(form_fields(form)) if form is not None else Blocks()
-            await self.mount(*self._blocks.widgets())
+            self.cursor.hold(Blocks.of(form_fields(form), form.path.parent) if form is not None else Blocks(), form)
+            await self.mount(*self.cursor.blocks.widgets())
 
     def show_rows(self) -> None:
         """Show what the form and the prediction say now, and tell the screen."""
         if self.form is not None:
-            self._blocks.show(self.form, self.found)
+            self.cursor.blocks.show(self.form, self.found)
         self.post_message(self.Changed())
-
-    def _arrange(self) -> None:
-        """Show the rows that are wanted now; a keyboard on one that goes moves to its heading."""
-        if self.form is None:
-            return
-        row = self.row
-        with self.app.batch_update():
-            self._blocks.arrange(self.outline, self.form)
-        if row is not None and not row.display:
-            heading = self._blocks.block_of(row).heading
-            self._to_stop(heading if heading is not None and heading.display else None)
-        self.post_message(self.Changed())
-
-    def _to_stop(self, stop: Stop | None) -> None:
-        """Give a row the keyboard, the first one for None; with that one the form is seen from its top."""
-        stops = self.stops
-        wanted = stop or next(iter(stops), None)
-        self.screen.set_focus(wanted)
-        if wanted is not None and self.screen.focused is wanted and wanted is stops[0]:
-            self.scroll_home(animate=False)
 
     def move(self, step: int) -> None:
         """Go `step` rows down."""
-        stops = self.stops
-        if stops:
-            at = stops.index(self.stop) if self.stop in stops else 0
-            self._to_stop(stops[max(0, min(len(stops) - 1, at + step))])
+        self.cursor.move(step)
 
     # Sections and the filter
 
-    def next_section(self, step: int) -> None:
-        """Go to the beginning of the next section, or of this one, then of those before it."""
-        stops, starts = self.stops, self._blocks.starts()
-        if not stops:
-            return
-        now = stops.index(self.stop) if self.stop in stops else 0
-        places = [stops.index(start) for start in starts]
-        beyond = [at for at in places if at > now] if step > 0 else [at for at in reversed(places) if at < now]
-        if beyond:
-            self._to_stop(stops[beyond[0]])
-
     @on(SectionRow.Folded)
     def _on_folded(self, message: SectionRow.Folded) -> None:
-        if self.outline.asked:
+        if not self.cursor.fold(message.title, message.folded):
             notify(self, "a filter shows what it finds: esc clears it, then sections fold")
-            return
-        (self.outline.opened.discard if message.folded else self.outline.opened.add)(message.title)
-        self._arrange()
 
     def toggle_sections(self) -> None:
         """Open all sections, or fold them when all are open."""
-        titles = self._blocks.titles
-        self.outline.opened = set() if titles <= self.outline.opened else titles
-        self._arrange()
+        self.cursor.fold_all()
 
     def filter_by(self, asked: Filter) -> None:
         """Show only the settings that are asked for; all, for an empty filter. An open field stays."""
-        if asked != self.outline.asked:
-            self.outline.asked = asked
-            self._arrange()
+        self.cursor.filter_by(asked)
 
     # Editing
 
@@ -324,26 +284,14 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def toggle_advanced(self) -> None:
         """Show or hide advanced settings."""
-        self.outline.advanced = not self.outline.advanced
-        self._arrange()
-        notify(self, f"advanced settings {'shown in open sections' if self.outline.advanced else 'hidden'}")
+        shown = self.cursor.toggle_advanced()
+        notify(self, f"advanced settings {'shown in open sections' if shown else 'hidden'}")
 
     def go_to(self, key: str) -> bool:
         """Go to the field of a setting, or of the first one below it; a hidden one is shown. False without a field."""
-        found = [row for row in self._blocks.rows() if key and f"{row.spec.key}.".startswith(f"{key}.")]
-        row = next((row for row in found if row.display), next(iter(found), None))
-        if row is not None:
-            self._reveal(row)
-            self._to_stop(row)
-        return row is not None
+        return self.cursor.go_to(key)
 
-    def _reveal(self, row: FieldRow) -> None:
-        """Open, clear and show whatever hides a row."""
-        if row.display:
-            return
-        self.outline.asked = Filter()
-        self.outline.opened.add(self._blocks.block_of(row).section.title)
-        self._arrange()
-        if not row.display:
-            self.outline.advanced = True
-            self._arrange()
+    def seek(self, key: str) -> None:
+        """Go to the field of a setting, at once or when the rows are there."""
+        if self._building or not self.go_to(key):
+            self._sought = key

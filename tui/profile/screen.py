@@ -51,10 +51,10 @@ class ProfileScreen(DeckScreen):
         *bindings(PROFILE_COMMANDS),
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "move(-10)", show=False),
-        Binding("pagedown", "move(10)", show=False),
-        Binding("home", "move(-999)", show=False),
-        Binding("end", "move(999)", show=False),
+        Binding("pageup,ctrl+u", "move(-10)", show=False),
+        Binding("pagedown,ctrl+d", "move(10)", show=False),
+        Binding("home,g", "move(-999)", show=False),
+        Binding("end,G", "move(999)", show=False),
     ]
 
     def __init__(self) -> None:
@@ -70,9 +70,10 @@ class ProfileScreen(DeckScreen):
 
     def compose_body(self) -> ComposeResult:
         """The answer above, the form, what the field is, what is wrong."""
+        yield Ends(id="top")
         yield Ends(id="answer")
         yield Drawn(id="membar")
-        yield Rule()
+        yield Rule(id="form-rule")
         yield self.filter
         with Horizontal(id="columns"):
             yield self.form_pane
@@ -132,6 +133,10 @@ class ProfileScreen(DeckScreen):
         """Give up what is typed into an open field, then the filter."""
         return self.form_pane.give_up() or self.filter.close()
 
+    def seek(self, name: str) -> None:
+        """Go to the field of a setting."""
+        self.form_pane.seek(name)
+
     # Showing
 
     @on(FormPane.Changed)
@@ -144,15 +149,15 @@ class ProfileScreen(DeckScreen):
 
     def _show_answer(self) -> None:
         form, found = self.form_pane.form, self.form_pane.found
+        self.show_top()
         answer = self.query_one("#answer", Ends)
         if form is None:
-            answer.show(self.tabs(), [("no profile is open", "dim")])
+            answer.show([("no profile is open", "dim")], [])
             self.query_one("#hint", Line).show(Content(NO_FORM))
             return
         mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
         right = answer_parts(found.plan, len(found.problems), self.form_pane.prediction.is_busy, self.size.width)
-        tabs = [*self.tabs(), "   "] if self.has_class("-wide") else []
-        answer.show([*tabs, (safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
+        answer.show([(safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
         self.query_one("#membar", Drawn).show(memory_lines, found.plan, self.time())
         self.query_one("#side", Drawn).show(side_content, found.plan, found)
 
@@ -226,11 +231,11 @@ class ProfileScreen(DeckScreen):
 
     def do_next_section(self) -> None:
         """Go to the next section."""
-        self.form_pane.next_section(1)
+        self.form_pane.cursor.move_sections(1)
 
     def do_previous_section(self) -> None:
         """Go to the beginning of this section, then to the one before."""
-        self.form_pane.next_section(-1)
+        self.form_pane.cursor.move_sections(-1)
 
     def do_save(self) -> None:
         """Write the file."""
@@ -243,6 +248,10 @@ class ProfileScreen(DeckScreen):
     def do_reload(self) -> None:
         """Take over what the file says now, edits on top."""
         self.files.reload()
+
+    def do_edit(self) -> None:
+        """Open the file in the person's own editor."""
+        self.files.edit()
 
     def do_diff(self) -> None:
         """What differs from the file, or from a profile that comes with the program."""

@@ -83,8 +83,8 @@ class SectionRow(Widget, can_focus=True):
     DEFAULT_CSS = "SectionRow { height: 1; width: 1fr; padding: 0 1 0 0; }"
     BINDINGS: ClassVar = [
         Binding("enter,space", "fold", "open or fold", show=False),
-        Binding("right", "fold(False)", "open", show=False),
-        Binding("left", "fold(True)", "fold", show=False),
+        Binding("right,l", "fold(False)", "open", show=False),
+        Binding("left,h", "fold(True)", "fold", show=False),
     ]
 
     class Folded(Message):

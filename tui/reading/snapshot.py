@@ -51,6 +51,10 @@ class Curves:
     grad_norm: tuple[Point, ...] = ()
     memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
     """By name, in GiB over seconds since the run's first sample."""
+    memory_by_step: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """The same over optimizer steps."""
+    metrics: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """Whatever else steps and evaluations told, by its name in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ class RunSnapshot:
     warnings: int = 0
     concerns: tuple[Concern, ...] = ()
     """What goes wrong now, the worst first."""
+    health: tuple[Concern, ...] = ()
+    """What went wrong on the way, in the order of its steps."""
     last_time: float = 0.0
     orphan_pid: int | None = None
     """The worker that lives on although the run was deleted."""
@@ -148,13 +154,11 @@ def make_facts(run_id: str, found: RunRecord | Unreadable | None) -> Facts:
     """The unchanging part, from run.json; of one that cannot be read only why."""
     if found is None or isinstance(found, Unreadable):
         return Facts(run_id=safe(run_id), name=safe(short_name(run_id)), problem=safe(found or "", 300))
-    tuning, method = found.text("tuning.method"), found.text("quantization.method") or "none"
-    words = {"lora": "LoRA" if method == "none" else f"QLoRA {method}"}.get(tuning, tuning)
     return Facts(
         run_id=safe(run_id),
         name=safe(found.text("name") or short_name(run_id)),
         model=safe(found.text("model.name_or_path")),
-        how=safe(f"{words} {found.text('model.dtype')}".strip()),
+        how=safe(runs.method_text(found)),
         predicted_bytes=found.prediction.device_bytes,
         available_bytes=found.prediction.available_bytes,
         device=safe(_device(found)),

@@ -13,11 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.api.fit import GIB
 from engine.api.runs import (
     LIVE_STATES,
     Concern,
-    Curve,
     Event,
     EventReader,
     HealthFold,
@@ -31,9 +29,8 @@ from engine.api.runs import (
     run_state,
 )
 from tui.background import in_thread
-from tui.charts.decimate import Buckets, Point, Smooth, binned
+from tui.reading.following import FollowedRun, close_up
 from tui.reading.snapshot import (
-    Curves,
     Detail,
     Facts,
     LogLine,
@@ -50,12 +47,6 @@ CHUNK_BYTES = 1024 * 1024
 KEPT_LINES = 1000
 LONG_BYTES, NEWEST_BYTES = 4 * CHUNK_BYTES, CHUNK_BYTES // 4
 HIDDEN_INTERVAL_S = 5.0
-MEMORY = (
-    ("device", "device_used_bytes"),
-    ("process", "process_bytes"),
-    ("reserved", "reserved_bytes"),
-    ("allocated", "allocated_bytes"),
-)
 Post = Callable[[RunSnapshot], object]
 
 
@@ -86,11 +77,7 @@ class RunReader:
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
         """Lines since the last snapshot; of a million only those that are seen are made ready."""
         self._lines_total = 0
-        self._smooth = Smooth()
-        self._taken = 0
-        self._memory = {name: Buckets() for name, _ in MEMORY}
-        self._memory_since: float | None = None
-        self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
+        self._curves = FollowedRun(self.fold)
         self._strips: tuple[Strip, ...] | None = None
         """None where there are answers that no snapshot has shown."""
 
@@ -113,73 +100,12 @@ class RunReader:
             self._lines_total += 1
         if event["type"] in ("started", "sample"):
             self._strips = None
-        if event["type"] == "started":
-            self._rebuild()
-        elif event["type"] == "train_step":
-            self._take()
-        elif event["type"] == "memory":
-            self._take_memory(event)
-
-    def _rebuild(self) -> None:
-        """A resumed run cuts its curves: draw them from the beginning."""
-        for buckets in (self._loss, self._ema, self._rate, self._speed, self._grad):
-            buckets.clear()
-        self._smooth.clear()
-        self._taken = 0
-        fold = self.fold
-        for curve, buckets in (
-            (fold.learning_rate, self._rate),
-            (fold.tokens_per_second, self._speed),
-            (fold.grad_norm, self._grad),
-        ):
-            for step, number in zip(curve.steps, curve.values, strict=True):
-                buckets.add(step, number)
-        self._take_loss()
-
-    def _take_loss(self) -> None:
-        loss = self.fold.loss
-        for index in range(self._taken, len(loss.steps)):
-            self._loss.add(loss.steps[index], loss.values[index])
-            self._ema.add(loss.steps[index], self._smooth.add(loss.values[index]))
-        self._taken = len(loss.steps)
-
-    def _take(self) -> None:
-        self._take_loss()
-        fold = self.fold
-        for curve, buckets in (
-            (fold.learning_rate, self._rate),
-            (fold.tokens_per_second, self._speed),
-            (fold.grad_norm, self._grad),
-        ):
-            if curve.steps and curve.steps[-1] == fold.step:
-                buckets.add(curve.steps[-1], curve.values[-1])
-
-    def _take_memory(self, event: Event) -> None:
-        at = self.fold.last_time
-        if self._memory_since is None:
-            self._memory_since = at
-        keys = MEMORY if "reserved_bytes" in event or "device_used_bytes" in event else (("process", "host_rss_bytes"),)
-        for name, key in keys:
-            amount = value(event, key)
-            if amount is not None:
-                self._memory[name].add(max(0.0, at - self._memory_since), amount / GIB)
+        self._curves.apply(event)
 
     def _detail(self) -> Detail | None:
         if self.window is None:
             return None
-        low, high = self.window
-        fold = self.fold
-
-        def cut(curve: Curve) -> tuple[Point, ...]:
-            return binned(curve.steps, curve.values, low, high)
-
-        curves = Curves(
-            loss=cut(fold.loss),
-            learning_rate=cut(fold.learning_rate),
-            tokens_per_second=cut(fold.tokens_per_second),
-            grad_norm=cut(fold.grad_norm),
-        )
-        return Detail(low, high, curves)
+        return Detail(*self.window, close_up(self.fold, *self.window))
 
     def state(self) -> str:
         """The run's state, without reading the file's end again where all of it is folded."""
@@ -203,7 +129,6 @@ class RunReader:
         self._fresh.clear()
         if self._strips is None:
             self._strips = make_strips(fold.samples)
-        evals = fold.eval_loss
         return RunSnapshot(
             facts=self.facts,
             state=state,
@@ -220,20 +145,13 @@ class RunReader:
             best_eval=fold.best_eval or None,
             memory=fold.last_memory or None,
             checkpoint_step=fold.last_checkpoint.get("step"),
-            curves=Curves(
-                loss=self._loss.points(),
-                smooth=self._ema.points(),
-                evals=tuple(zip(evals.steps[-200:], evals.values[-200:], strict=True)),
-                learning_rate=self._rate.points(),
-                tokens_per_second=self._speed.points(),
-                grad_norm=self._grad.points(),
-                memory=tuple((name, buckets.points()) for name, buckets in self._memory.items() if len(buckets)),
-            ),
+            curves=self._curves.curves(),
             detail=self._detail(),
             lines=tuple(self._lines),
             lines_total=self._lines_total,
             warnings=fold.warnings,
             concerns=self.concerns(state),
+            health=self._health.history,
             last_time=fold.last_time,
             orphan_pid=self.orphan_pid(state),
             error=make_error(fold),
@@ -329,5 +247,5 @@ def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:
     while ahead.read():
         pass
     share = reader.offset / max(1, ahead.offset)
-    read = reader.snapshot(state)
-    return replace(ahead.snapshot(state), curves=read.curves, strips=read.strips, reading=share)
+    past = reader.snapshot(state)
+    return replace(ahead.snapshot(state), curves=past.curves, health=past.health, strips=past.strips, reading=share)

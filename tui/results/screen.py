@@ -33,7 +33,7 @@ from tui.results.scores import verdict_parts
 from tui.results.scores_pane import ScoresPane
 from tui.terminal.clipboard import copy_text
 from tui.text import Part, line, safe
-from tui.widgets.lines import Ends, Line, Rule
+from tui.widgets.lines import Ends, Line, Rule, does
 from tui.widgets.panes import forward
 
 Pane = ScoresPane | ChatPane | ExportPane
@@ -49,6 +49,7 @@ class ResultsScreen(DeckScreen):
     """One of three views of a run's results, and the shell command that does the same."""
 
     NAME = "results"
+    FIELD_WORDS: ClassVar = {"words": ("list", "clear"), "question": ("ask", "leave")}
     BINDINGS: ClassVar = bindings(RESULTS_COMMANDS)
 
     def __init__(self) -> None:
@@ -172,12 +173,11 @@ class ResultsScreen(DeckScreen):
         self._show_state()
 
     def _show_top(self) -> None:
-        name = safe(short_name(self._run.id)) if self._run else ""
-        self.query_one("#top", Ends).show(self.tabs(), [(name, "bold")])
+        self.show_top(*([(safe(short_name(self._run.id)), "bold")] if self._run else []))
         parts: list[Part] = []
         for key, view in zip("sce", FOCUS, strict=True):
             style = "bold $accent underline" if view == self.view else "dim"
-            parts += [(f"{key} ", "dim"), (view, style), "   "]
+            parts += [(f"{key} ", f"dim {does(view)}"), (view, f"{style} {does(view)}"), "   "]
         report = self.results.report if self.results else None
         self.query_one("#views", Ends).show(parts, verdict_parts(report, self.size.width) if report else [])
 

@@ -24,8 +24,9 @@ from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
 from tui.run.card_pane import CardPane
 from tui.run.commands import RUN_COMMANDS, RemediesState
+from tui.run.cures import with_cure
+from tui.run.curve_data import reading
 from tui.run.curve_pane import CurvePane
-from tui.run.curves import reading
 from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerStarted
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
@@ -42,6 +43,9 @@ HERE = Content(
     "The run goes on without this window; q leaves it alone.\n"
     "curve   t chooses which, s how smooth, + - 0 how close;\n"
     "        left and right put a crosshair: its values stand above\n"
+    "        T shows all curves: up and down choose, enter opens\n"
+    "        L log axis, b lays a finished run under this one\n"
+    "        ○ evaluation, e where they are a line, ◆ best, ! a concern\n"
     "memory  bars on one scale with the prediction; t shows it over time\n"
     "log     up and down scroll, / shows only lines with some words,\n"
     "        w reads the worker's own"
@@ -52,6 +56,7 @@ class RunScreen(DeckScreen):
     """Headline and numbers, curves beside memory, the log, and how alive the run is."""
 
     NAME = "run"
+    FIELD_WORDS: ClassVar = {"search": ("find", "show all")}
     BINDINGS: ClassVar = bindings(RUN_COMMANDS)
 
     def __init__(self) -> None:
@@ -63,6 +68,7 @@ class RunScreen(DeckScreen):
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
+        yield Ends(id="top")
         yield Ends(id="headline")
         yield Drawn(id="numbers")
         yield Rule(id="stage-rule")
@@ -127,12 +133,22 @@ class RunScreen(DeckScreen):
         """Lay the lines out for the new width."""
         self.call_after_refresh(self._show)
 
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel over the curve shows less of it."""
+        if self.curves.region.contains_point(event.screen_offset):
+            self.curves.zoom_in()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """And more of it the other way."""
+        if self.curves.region.contains_point(event.screen_offset):
+            self.curves.zoom_out()
+
     # Following
 
     def _follow(self, run: Run | None) -> None:
         """Show `run` from now on; nothing of the run before stays."""
         self.paused = False
-        self.curves.reset()
+        self.curves.reset(run)
         self.query_one(RemedyPane).reset(run)
         self.log_pane.reset(run)
         self.follower.follow(run, self.deck_app.options.refresh_s, self.deck.process, self.deck.process_offset)
@@ -170,6 +186,7 @@ class RunScreen(DeckScreen):
         if not self.query("#loss"):  # the deck closes: panes go before what is still posted to their screen
             return
         snapshot = self.deck.snapshot
+        self.show_top()
         with self.app.batch_update():
             if self.follower.run is None or snapshot is None:
                 self._show_nothing()
@@ -182,9 +199,9 @@ class RunScreen(DeckScreen):
         self.refresh_keys()
 
     def _show_nothing(self) -> None:
-        self.query_one("#headline", Ends).show(self.tabs(), [])
         text = "reading the run …" if self.follower.run else NO_RUN
-        self.query_one("#numbers", Drawn).show(_dim, text)
+        self.query_one("#headline", Ends).show([(text, "dim")], [])
+        self.query_one("#numbers", Drawn).show(_dim, "")
 
     def _show_stage(self, snapshot: RunSnapshot) -> None:
         """Curves and memory, or what stands in their place: a failure, or the preparation."""
@@ -223,7 +240,7 @@ class RunScreen(DeckScreen):
         if curves.view.cursor is None:
             line.show(numbers, snapshot)
         else:
-            line.show(reading, snapshot, curves.view)
+            line.show(reading, snapshot, curves.reading_view)
 
     @on(LogPane.Changed)
     def _show_status(self) -> None:
@@ -231,7 +248,8 @@ class RunScreen(DeckScreen):
         if snapshot is None:
             return
         notes = status_notes(snapshot, self.paused, log.following, log.search_note)
-        self.query_one("#status", Ends).show(*status(snapshot, time.time(), notes))
+        ends = status(snapshot, time.time(), notes)
+        self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
     def help_here(self) -> tuple[str, Content] | None:
         """How to read the picture."""
@@ -244,6 +262,10 @@ class RunScreen(DeckScreen):
     do_zoom_in = forward(CurvePane, CurvePane.zoom_in)
     do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
     do_whole = forward(CurvePane, CurvePane.show_whole)
+    do_powers_y = forward(CurvePane, CurvePane.toggle_powers)
+    do_all_curves = forward(CurvePane, CurvePane.toggle_grid)
+    do_reference = forward(CurvePane, lambda pane: pane.references.toggle())
+    do_references = forward(CurvePane, lambda pane: pane.references.choose())
     do_left = forward(CurvePane, CurvePane.left)
     do_right = forward(CurvePane, CurvePane.right)
     do_far_left = forward(CurvePane, CurvePane.far_left)
@@ -317,13 +339,15 @@ class RunScreen(DeckScreen):
 
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
-        self.remove_class("-zoom")
+        self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
+        self.log_pane.lines.wrap(self.has_class("-log"))
         self.log_pane.lines.focus()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
-        self.remove_class("-log")
+        self.remove_class("-log", "-grid")
+        self.log_pane.lines.wrap(False)
         self.toggle_class("-zoom")
 
     def do_pause(self) -> None:
@@ -338,10 +362,11 @@ class RunScreen(DeckScreen):
         """Leave a search, the crosshair or a zoom; otherwise go to the list of runs."""
         if self.log_pane.searching:
             self.log_pane.search("")
-        elif self.curves.zoomed:
-            self.curves.show_whole()
+        elif self.curves.step_back():
+            pass
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
+            self.log_pane.lines.wrap(False)
         else:
             self.app.switch_mode("runs")
         return True

@@ -10,12 +10,19 @@ from textual.content import Content
 from engine.api.runs import PHASE_WORDS
 from engine.text import format_bytes, format_count, format_duration
 from tui.reading.snapshot import LogLine, RunSnapshot, value
-from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
+from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe, thin_bar
 
 if TYPE_CHECKING:
     from engine.api.profiles import Remedy
     from tui.run.remedies import Remedies
 
+MEMORY_STYLES = {
+    "device": "dim",
+    "process": "$accent",
+    "reserved": "$deck-evaluation",
+    "allocated": "$success",
+    "predicted": "$secondary",
+}
 STALE_S = 60.0
 GRAVE = frozenset({"silent", "loss_rises", "disk_full"})
 """Concerns after which a night is lost if nobody does anything."""
@@ -73,6 +80,9 @@ def headline(snapshot: RunSnapshot, now: float, width: int) -> tuple[list[Part],
     return left, []
 
 
+TREND_STYLES = {"▼": "$success", "▲": "bold $warning"}
+
+
 def trend(snapshot: RunSnapshot) -> str:
     """Whether the smoothed loss falls or rises over the last tenth."""
     points = snapshot.curves.smooth
@@ -89,9 +99,12 @@ def numbers(snapshot: RunSnapshot, width: int) -> Content:
     step, seen = snapshot.last_step, snapshot.last_eval
     if step is None and seen is None:
         return job_line(snapshot)
-    items = [line(("loss ", "dim"), number(value(step, "loss"), ".4f"), (f" {trend(snapshot)}", "$accent"))]
+    sign = trend(snapshot)
+    shown = (f" {sign}", TREND_STYLES.get(sign, "dim"))
+    items = [line(("loss ", "dim"), number(value(step, "loss"), ".4f"), shown)]
     if seen is not None:
-        items.append(line(("eval ", "dim"), number(value(seen, "loss"), ".4f"), (_eval_note(snapshot), "dim")))
+        note = (_eval_note(snapshot), "$success" if seen.get("best") else "dim")
+        items.append(line(("eval ", "dim"), number(value(seen, "loss"), ".4f"), note))
     items.append(line(("rate ", "dim"), number(value(step, "learning_rate"), ".2e")))
     items.append(line(("grad ", "dim"), number(value(step, "grad_norm"), ".2f")))
     pace = None if awaits_worker(snapshot) else value(step, "tokens_per_second")
@@ -138,8 +151,7 @@ def memory_lines(snapshot: RunSnapshot, width: int) -> Content:
     shown = [line((title, "bold"), (" GiB", "dim"))]
     room = max(4, width - 18)
     for name, amount in rows:
-        style = "$secondary" if name == "predicted" else "$accent"
-        cells = bar((amount or 0.0) / scale, room, style)
+        cells = thin_bar((amount or 0.0) / scale, room, MEMORY_STYLES[name])
         shown.append(line((fit(name, 10), "dim"), *cells, fit_right(gib(amount), 8)))
     shown.append(line((fit("free before", 10 + room), "dim"), fit_right(gib(facts.available_bytes), 8)))
     if total:

@@ -17,7 +17,7 @@ _PAIRS = {
     "…": "~", "·": "-", "×": "x", "→": ">", "←": "<", "↑": "^", "↓": "v", "–": "-", "—": "-", "−": "-", "⏎": "|",
     "○": "o", "●": "o", "✓": "+", "✗": "x", "°": " ", "‘": "'", "’": "'", "“": '"', "”": '"', "²": "2", "▔": "-",
     "▁": "_", "▂": "_", "▃": "_", "▄": "_", "▅": "#", "▆": "#", "▇": "#", "▀": "-", "▎": "|", "▊": "#", "▕": "|",
-    "\ufffd": "?", "┆": ":", "┄": "-", "⟦": "[", "⟧": "]",
+    "\ufffd": "?", "┆": ":", "┄": "-", "⟦": "[", "⟧": "]", "◆": "*", "≤": "<",
 }  # fmt: skip
 
 
@@ -35,6 +35,8 @@ def _braille(code: int) -> str:
 
 
 TABLE = str.maketrans({**_PAIRS, **{chr(0x2800 + code): _braille(code) for code in range(256)}})
+HAZE = TABLE | {0x2800 + code: "." for code in range(1, 256)}
+"""For what is dim: of a chart the raw values, which no line may be mistaken for."""
 
 
 class AsciiFilter(LineFilter):
@@ -42,4 +44,7 @@ class AsciiFilter(LineFilter):
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """Segments with the same styles and widths."""
-        return [Segment(text.translate(TABLE), style, control) for text, style, control in segments]
+        return [
+            Segment(text.translate(HAZE if style and style.dim else TABLE), style, control)
+            for text, style, control in segments
+        ]

@@ -62,7 +62,7 @@ def test_a_trouble_is_told_once_and_the_end_with_its_reason(tmp_path: Path) -> N
     for event in [*map(step, range(1, 31)), *evaluations(1.0, 1.1, 1.2, 1.3), step(31), step(32)]:
         run.notifier.watch({**event, "t": time.time()})
     deadline = time.monotonic() + 10
-    while not (tmp_path / "told").exists() and time.monotonic() < deadline:
+    while time.monotonic() < deadline and not ((tmp_path / "told").exists() and run.notifier._waiting.empty()):
         time.sleep(0.01)
     run.notifier.watch({"type": "error", "code": "disk", "message": "full", "hint": "free space and resume"})
     end(run, outcome="failed", reason="no space left on the disk")
@@ -79,6 +79,18 @@ def test_a_trouble_is_told_once_and_the_end_with_its_reason(tmp_path: Path) -> N
     last = (tmp_path / "told").read_text().splitlines()[-1]
     assert last == "20261128-1-demo-aa: failed at step 40: no space left on the disk|failed|a word"
     assert run.warnings == []
+
+
+def test_silence_is_told_although_no_event_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "LOOK_S", 0.05)
+    run = Run(tmp_path, script(tmp_path, TELL))
+    run.notifier.watch({"type": "phase", "name": "train", "t": time.time() - 3600})
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not (tmp_path / "told").exists():
+        time.sleep(0.01)
+    end(run)
+    assert run.told[0]["code"] == "silent"
+    assert "no event for 1 h 0 min" in run.told[0]["reason"]
 
 
 def test_what_it_is_told_is_safe_and_read_by_no_shell(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ class Results:
     """run.json; None where it cannot be read."""
 
     @property
+    def prompts(self) -> int:
+        """How many prompts its profile has for it to answer while it learns."""
+        found = self.record.setting("evaluate.prompts") if self.record else None
+        return len(found) if isinstance(found, list) else 0
+
+    @property
     def no_evaluation(self) -> str:
         """Why it cannot be evaluated now, or nothing."""
         if self.reason or self.held_out:

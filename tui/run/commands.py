@@ -47,6 +47,12 @@ def _needs_remedy(state: DeckState) -> str | None:
     return None if remedies.items else "none is known: mend what the message says"
 
 
+def _needs_answers(state: DeckState) -> str | None:
+    if state.snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    return None if state.snapshot.strips else "it answered nothing: evaluate.prompts of a profile asks"
+
+
 _WHY_NOT_RESUMED = {
     "completed": "this run is complete: start a new one for more steps",
     "not started": "this run never began: mend it on screen 2, then ^r",
@@ -87,6 +93,16 @@ RUN_COMMANDS: tuple[Command, ...] = (
     Command("resume_run", "r", "resume", "Go on from the newest checkpoint", "run", _needs_end, bar=9, rare=True),
     Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=8, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
+    Command(
+        "answers",
+        "a",
+        "answers",
+        "Read what it answered to your prompts, step by step",
+        "run",
+        _needs_answers,
+        bar=13,
+        rare=True,
+    ),
     Command(
         "overview", "i", "overview", "Settings, data, machine, timeline, warnings, files", "run", _needs_run, bar=13
     ),

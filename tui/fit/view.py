@@ -17,6 +17,8 @@ from engine.text import format_bytes
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, plan_device, rate, safe, spread, thin_bar
 
+_LIMIT_WORDS = {"speed": "slow", "context": "over context", "main memory": "RAM too small"}
+"""In a table, where a verdict comes from something else than the device's memory."""
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
 CONTEXTS = (None, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -38,10 +40,10 @@ def columns(width: int) -> Columns:
     if width < 62:
         how, bar_width, tokens = 10, 6, 0
     elif width < 74:
-        how, bar_width, tokens = 10, 7, 8
+        how, bar_width, tokens = 10, 5, 8
     else:
-        how, bar_width, tokens = 11, 12 if width < 100 else 20, 9
-    predicted = 17
+        how, bar_width, tokens = 11, 10 if width < 100 else 20, 9
+    predicted = 19
     return Columns(max(12, width - 2 - how - bar_width - predicted - tokens - 1), how, bar_width, predicted, tokens)
 
 
@@ -59,14 +61,13 @@ def short_model(name: str) -> str:
 
 
 def verdict_text(plan: Plan) -> str:
-    """`OK     38.0 GiB`, `NO    +11.0 GiB`."""
+    """`OK         38.0 GiB`, `TIGHT slow  8.5 GiB`, `NO        +11.0 GiB`, `NO     over context`."""
     missing = -plan.headroom_bytes
-    amount = (
-        f"+{format_bytes(missing)}"
-        if plan.verdict == "NO" and missing > 0
-        else format_bytes(plan.estimate.device_bytes)
-    )
-    return f"{fit(plan.verdict, 6)}{fit_right(amount, 9)}"
+    if plan.verdict == "NO" and missing <= 0:
+        return f"{plan.verdict} {fit_right(_LIMIT_WORDS.get(plan.limit, ''), 16)}"
+    word = f"{plan.verdict} {_LIMIT_WORDS.get(plan.limit, '')}"
+    amount = f"+{format_bytes(missing)}" if plan.verdict == "NO" else format_bytes(plan.estimate.device_bytes)
+    return f"{fit(word, 10)}{fit_right(amount, 9)}"
 
 
 def model_row(plan: Plan, width: int, current: bool) -> Content:

@@ -14,6 +14,7 @@ from engine.data.chat import Tokenizer, choose_template
 from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
 from engine.data.formats import read_examples, with_mask, with_system
+from engine.data.lengths import length_choices
 from engine.data.mask import Rendered, masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
@@ -27,7 +28,7 @@ PREVIEW_ROWS = 2
 
 
 def run_check(job: Job) -> dict[str, Any]:
-    """Prepare the data as training would; returns the report as plain values.
+    """Prepare the data as training would; returns the report, and what other lengths would do, as plain values.
 
     With `params["rows"]` the first rows come earlier, in a `preview` event, because all of them may take long.
     """
@@ -36,7 +37,7 @@ def run_check(job: Job) -> dict[str, Any]:
         job.events.write("preview", **preview(settings, tokenizer, base_dir, int(job.params["rows"])))
     job.phase("data", "reading and packing")
     done = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
-    return {"report": done.report.to_dict()}
+    return {"report": done.report.to_dict(), "lengths": length_choices(done.documents, settings).to_dict()}
 
 
 def run_preview(job: Job) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class LengthChoices:
     max_length: int
     longest: int
     """From which on nothing is cut or dropped for its length."""
+    tokens: int
+    """Of all documents that something can be learned from, cut nowhere."""
     packing: bool
     histogram: tuple[tuple[int, int], ...]
     """Upper bound in tokens, documents up to it and above the bound before."""
@@ -66,7 +68,7 @@ def choices_of(value: Any) -> LengthChoices | None:
     try:
         at = tuple(AtLength(*(int(one[name]) for name in names)) for one in value["at"])
         histogram = tuple((int(bound), int(count)) for bound, count in value["histogram"])
-        own = (int(value["max_length"]), int(value["longest"]), bool(value["packing"]))
+        own = (int(value["max_length"]), int(value["longest"]), int(value["tokens"]), bool(value["packing"]))
     except (KeyError, TypeError, ValueError):
         return None
     return LengthChoices(*own, histogram, at) if at and histogram and isinstance(value, Mapping) else None

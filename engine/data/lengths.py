@@ -62,6 +62,7 @@ def length_choices(documents: Numbers, settings: Profile) -> LengthChoices:
     return LengthChoices(
         max_length=now,
         longest=longest,
+        tokens=int(documents[(documents[:, FIRST] >= 0) | (documents[:, SPLITS] != 0), LENGTH].sum()),
         packing=bool(settings.data.packing),
         histogram=tuple((bound, int(count)) for bound, count in zip(grid, counts, strict=True)),
         at=tuple(at_length(documents, settings, limit) for limit in sorted({*grid, now, longest})),

@@ -32,9 +32,10 @@ from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.panes import forward
 
 if TYPE_CHECKING:
-    from tui.profile.data_screen import DataSeen
+    from tui.profile.data_screen import DataAnswer, DataSeen
 
 DISK_EVERY_S = 2.0
+MAX_LENGTH = "model.max_length"
 NO_FORM = (
     "o opens a profile, N makes one for the built-in demo,\nenter on a model of screen 1 makes one for that model."
 )
@@ -188,9 +189,12 @@ class ProfileScreen(DeckScreen):
         if form is None or not self.problems.allow("not read"):
             return
 
-        def take(seen: DataSeen | None) -> None:
+        def take(answer: DataAnswer | None) -> None:
+            seen = answer.seen if answer is not None else None
             self._data = (form, seen) if seen is not None else None
             self._show_answer()
+            if answer is not None and answer.max_length is not None:
+                self.form_pane.take(MAX_LENGTH, answer.max_length)
 
         settings = data_settings(self.form_pane.found)
         self.app.push_screen(DataScreen(form.name, form.text(), form.path, settings, self._seen(form)), take)

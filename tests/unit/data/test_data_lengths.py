@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.data.choices import LengthChoices, choices_of
-from engine.data.lengths import count_bins, length_choices
+from engine.data.lengths import LENGTH, count_bins, length_choices
 from engine.data.pack import best_fit
 from engine.data.prepare import Prepared, prepare
 from engine.profile.schema import Profile
@@ -80,6 +80,7 @@ def test_the_counts_are_those_of_training(
         changed += at.rows_cut + at.rows_dropped + at.tokens_lost
     assert (changed > 0) == (name != "texts")
     assert (found.at[-1].rows_cut, found.at[-1].tokens_lost) == (0, 0)
+    assert found.tokens == int(first.documents[:, LENGTH].sum())
 
 
 def test_documents_of_one_size_fill_sequences_as_one_by_one() -> None:

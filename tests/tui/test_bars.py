@@ -10,7 +10,7 @@ import pytest
 from engine.api.fit import GIB, Room, Term
 from engine.memory.terms import TERM_NAMES
 from tests.tui.test_golden import PLANS, plan
-from tui.charts.bars import Segment, legend, stacked
+from tui.charts.bars import Segment, around_zero, legend, stacked
 from tui.charts.memory import memory_bar, memory_legend, room_segments, verdict_parts
 from tui.fit.view import verdict_text
 from tui.terminal.ascii import TABLE
@@ -76,3 +76,17 @@ def test_a_verdict_says_why(limit: str, verdict: str, size: float, told: str, ro
 
 def test_all_verdicts_are_as_wide() -> None:
     assert {len(verdict_text(one)) for one in PLANS} == {19}
+
+
+@pytest.mark.parametrize(
+    ("interval", "drawn"),
+    [
+        ((0.95, 0.97, 1.0), "─────│────●"),
+        ((0.01, 0.02, 1.0), "─────│●━━━━"),
+        ((-0.1, 0.6, 1.0), "─────┃━━●━━"),
+        ((-1.0, -0.6, -0.02), "━━●━━│─────"),
+        ((-1.0, 0.0, 0.5), "━━━━━●━━───"),
+    ],
+)
+def test_an_interval_touches_zero_only_when_it_holds_it(interval: tuple[float, float, float], drawn: str) -> None:
+    assert line(*around_zero(*interval, 11, "")).plain == drawn

@@ -86,3 +86,20 @@ def legend(
 
 def _entry(one: Segment, words: Callable[[float], str]) -> list[Part]:
     return [(one.glyph, one.style), (f" {one.name} ", "dim"), words(one.amount), "  "]
+
+
+def around_zero(low: float, value: float, high: float, cells: int, style: str) -> list[Part]:
+    """An interval within -1 and 1 with its value, on a line with zero in the middle.
+
+    An interval that leaves zero out never touches it, however near it is.
+    """
+    middle = cells // 2
+    drawn = [("─", "dim")] * cells
+    first, last = (middle + round(bound * middle) for bound in (low, high))
+    first, last = (max(first, middle + 1) if low > 0 else first), (min(last, middle - 1) if high < 0 else last)
+    for place in range(max(0, first), min(cells - 1, max(first, last)) + 1):
+        drawn[place] = ("━", style)
+    drawn[middle] = ("┃" if low <= 0 <= high else "│", style if low <= 0 <= high else "dim")
+    at = middle + round(value * middle)
+    drawn[max(0, min(cells - 1, max(first, min(last, at))))] = ("●", style)
+    return joined(drawn)

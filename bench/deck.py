@@ -1,6 +1,7 @@
-"""What the deck costs: start, memory, bytes on the line, processor, key latency, and what it takes from training.
+"""What the deck costs: start, first visits, resizes, memory, bytes on the line, processor, key latency, and what it
+takes from training.
 
-    python bench/deck.py [--output bench/results/deck.json] [--rounds 12] [--quick]
+    python bench/deck.py [--output bench/results/deck.json] [--rounds 12] [--quick] [--long]
 
 Everything is measured on the real program in a pseudo-terminal of 80 x 24 with 256 colors, mouse off as over a slow
 line, on real runs of the built-in demo and on one written for the purpose with 360,000 steps and a million lines of
@@ -30,18 +31,23 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from deck_screens import measure_cards, measure_resize, measure_visits
 from deck_terminal import HEAVY, MIB, Deck, deck
 
 BOUNDS = {
     "first_frame_s": 0.4,
     "rss_mib": 80.0,
-    "run_bytes_per_s": 8 * 1024,
-    "run_cpu_percent": 3.0,
+    "first_visit_ms": 150.0,
+    "resize_settled_s": 0.5,
+    "run_bytes_per_s": 6 * 1024,
+    "run_cpu_percent": 2.0,
+    "cards_bytes_per_s": 6 * 1024,
+    "cards_cpu_percent": 2.0,
     "idle_bytes_per_s": 0.0,
     "attach_s": 1.0,
     "key_p95_ms": 100.0,
     "growth_mib": 50.0,
-    "slow_down_percent": 1.0,
+    "slow_down_percent": 0.5,
 }
 
 
@@ -317,6 +323,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "deck.json")
     parser.add_argument("--rounds", type=int, default=12, help="pairs for the slow-down of training")
+    parser.add_argument("--long", action="store_true", help="ten minutes of the cards' screen in place of one")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see that it works")
     arguments = parser.parse_args()
     small = 10 if arguments.quick else 1
@@ -330,7 +337,10 @@ def main() -> int:
     try:
         figures = {
             **measure_start(5 if small == 1 else 2),
+            **measure_visits(5 if small == 1 else 1),
+            **measure_resize(5 if small == 1 else 1),
             **measure_run(60.0 / small),
+            **measure_cards(600.0 if arguments.long else 60.0 / small),
             **measure_long(360_000 // small, 1_000_000 // small),
             **measure_storm(1000 // small),
             **measure_slow_down(max(2, arguments.rounds // small), 15.0 if small == 1 else 5.0),

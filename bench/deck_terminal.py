@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,13 +25,13 @@ MIB = 2**20
 class Deck:
     """The deck in a pseudo-terminal of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: Sequence[str] = ("-m", "tui.main")) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": ""}
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui.main", "--no-mouse", *arguments],
+            [sys.executable, *program, *arguments, "--no-mouse"],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -109,9 +109,9 @@ class Deck:
 
 
 @contextmanager
-def deck(*arguments: str) -> Iterator[Deck]:
-    """A deck that is closed at the end."""
-    one = Deck(*arguments)
+def deck(*arguments: str, program: Sequence[str] = ("-m", "tui.main")) -> Iterator[Deck]:
+    """A deck that is closed at the end; `program`: what the interpreter is given to open it."""
+    one = Deck(*arguments, program=program)
     try:
         yield one
     finally:

@@ -8,31 +8,35 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench import cli_page, families, published_sizes
+from bench import catalog, cli_page, families, published_sizes
 from bench.gpu import page as benchmarks
-from engine.models import catalog
 from engine.profile import docs as profile
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES: Mapping[str, Callable[[str], str]] = {
+    "engine/models/catalog.json": lambda _: catalog.compiled_json(),
+    "engine/models/listed.py": lambda _: catalog.compiled_specs(),
     "docs/cli.md": lambda _: cli_page.text(),
     "docs/profile.md": lambda _: profile.reference(),
     "docs/benchmarks.md": benchmarks.page_text,
     "docs/training.md": benchmarks.training_text,
     "docs/families.md": lambda page: published_sizes.page_text(families.page_text(page)),
-    "engine/models/catalog.json": lambda _: catalog.compiled_catalog(),
 }
-"""Each page with what makes it, given what the page says now: of some only a part is made."""
+"""Each page with what makes it, given what the page says now: of some only a part is made.
+
+Later ones are made from the first."""
 
 
-def outdated(root: Path = ROOT) -> dict[str, str]:
-    """New texts of the pages that differ from what code would write."""
-    old = {name: _read(root / name) for name in PAGES}
-    new = {name: make(old[name]) for name, make in PAGES.items()}
-    return {name: text for name, text in new.items() if text != old[name]}
+def outdated(root: Path = ROOT) -> Iterator[tuple[str, str]]:
+    """New texts of the pages that differ from what code would write, one after the other."""
+    for name, make in PAGES.items():
+        old = _read(root / name)
+        new = make(old)
+        if new != old:
+            yield name, new
 
 
 def _read(path: Path) -> str:
@@ -44,14 +48,15 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a page is out of date")
     check = parser.parse_args(arguments).check
-    found = outdated(root)
-    for name, text in found.items():
+    found = False
+    for name, text in outdated(root):
+        found = True
         if check:
             sys.stderr.write(f"{name} is out of date: run 'make docs' and commit it\n")
         else:
             (root / name).write_text(text, encoding="utf-8")
             sys.stdout.write(f"{name}\n")
-    return int(check and bool(found))
+    return int(check and found)
 
 
 if __name__ == "__main__":

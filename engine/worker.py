@@ -23,9 +23,11 @@ from typing import Any
 from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode, is_out_of_memory
 from engine.files import write_json_atomic
 from engine.libraries import check_libraries, hidden
+from engine.runs import presence
 from engine.runs.events import EventWriter
 from engine.runs.job import Job
 from engine.runs.lock import acquire
+from engine.runs.notify import Notifier, command_of_run, command_of_sweep
 from engine.runs.ranks import forget_rank
 from engine.runs.record import RESULT_FILE, RunRecord, load_record, read_job
 
@@ -72,10 +74,11 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return int(error.code)
     _install_signals(job)
-    return _run(job)
+    presence.watch(directory / "lock", lock, lambda: _leave(job))
+    return _run(job, _notifier(job))
 
 
-def _run(job: Job) -> int:
+def _run(job: Job, notifier: Notifier | None = None) -> int:
     began = time.monotonic()
     outcome: dict[str, Any] = {"outcome": "failed", "step": None, "reason": ""}
     code = ExitCode.INTERNAL
@@ -99,7 +102,38 @@ def _run(job: Job) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     _tell(job, "finished", **outcome, exit_code=int(code), seconds=round(time.monotonic() - began, 3))
+    if notifier is not None:
+        notifier.ended(outcome)
     return int(code)
+
+
+_LEAVE_S = 20.0
+"""A worker whose directory is gone has this long to end by itself."""
+
+
+def _leave(job: Job) -> None:
+    """The directory was deleted: end at once, for what is saved now would be found by nobody."""
+    print(f"{job.directory} is gone: the work ends", file=sys.stderr)
+    job.stop.ask("its directory is gone")
+    job.stoppable.clear()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_LEAVE_S)
+    os._exit(int(ExitCode.INTERRUPTED))
+
+
+def _notifier(job: Job) -> Notifier | None:
+    """Who is told of the end and of troubles of a run or a sweep; trials leave that to their sweep."""
+    kind = job.params.get("job")
+    record = load_record(job.directory) if kind == "train" else None
+    command = command_of_sweep(job.directory) if kind == "sweep" else None
+    planned = None
+    if isinstance(record, RunRecord) and record.trial is None:
+        command, planned = command_of_run(record), record.prediction.tokens_per_second
+    if command is None:
+        return None
+    notifier = Notifier(command, job.directory, job.warn, planned)
+    job.events.listener = notifier.watch
+    return notifier
 
 
 def _tell(job: Job, kind: str, **fields: Any) -> None:

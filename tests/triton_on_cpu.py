@@ -6,6 +6,7 @@ arithmetic is done in fp32 and rounded to the nearest even number, as GPUs do it
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from typing import Any
@@ -37,10 +38,61 @@ def repair() -> None:
     """Make the interpreter able to run Liger's kernels; once a process."""
     from triton.runtime import interpreter
 
+    _language_patched_once(interpreter)
+    _types_made_once(interpreter)
     _floats_as_tensors(interpreter)
     _scalars_as_indices(interpreter)
     _bf16_arithmetic(interpreter)
     _math_functions()
+
+
+def _language_patched_once(interpreter: Any) -> None:
+    """The interpreter changes the language before each launch and back after it; here once for the process."""
+    import triton.language as tl
+
+    patch = interpreter._patch_lang
+    scopes: dict[frozenset[int], type] = {}
+
+    def patched(kernel: Any) -> Any:
+        modules = frozenset(id(each) for each in kernel.__globals__.values() if each is tl or each is tl.core)
+        if modules not in scopes:
+            scopes[modules] = type(patch(kernel))
+        return scopes[modules]()  # nothing to restore
+
+    interpreter._patch_lang = patched
+
+
+def _types_made_once(interpreter: Any) -> None:
+    """Each value makes its type and its shape anew and compares them, which takes longer than to calculate with it."""
+    import triton.language as tl
+
+    block, tensor = tl.block_type, tl.tensor
+    make, equal, begin = block.__init__, block.__eq__, tensor.__init__
+    blocks: dict[Any, dict[str, Any]] = {}
+    empty = (tl.tuple([]), tl.constexpr(1))
+
+    def made(self: Any, element: Any, shape: Any) -> None:
+        key = (element, tuple(int(size) for size in shape))
+        if key not in blocks:
+            make(self, element, shape)
+            held = tensor.__new__(tensor)
+            begin(held, None, self)
+            self.outline = (held.shape, held.numel)
+            blocks[key] = vars(self).copy()
+        vars(self).update(blocks[key])
+
+    def hold(self: Any, handle: Any, kind: Any) -> None:
+        self.handle, self.type, self.dtype = handle, kind, kind.scalar
+        self.shape, self.numel = kind.outline if kind.is_block() else empty
+
+    def same(self: Any, other: Any) -> bool:
+        known = isinstance(other, block) and self.outline is other.outline
+        return bool(self.element_ty == other.element_ty if known else equal(self, other))
+
+    block.__init__, tensor.__init__ = made, hold
+    block.__eq__ = same
+    tl.pointer_type.__hash__ = block.__hash__ = lambda self: hash(self.name)
+    interpreter._get_np_dtype = functools.cache(interpreter._get_np_dtype)
 
 
 def _floats_as_tensors(interpreter: Any) -> None:

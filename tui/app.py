@@ -23,6 +23,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widgets import Input
 
+from engine.errors import EngineError
 from tui.commands import COMMANDS as DECK_TABLE
 from tui.frame.commands import DECK_COMMANDS, Command, bindings
 from tui.frame.options import Options
@@ -37,9 +38,12 @@ from tui.terminal import hangup
 from tui.terminal.ascii import AsciiFilter
 from tui.terminal.colorless import ColorlessFilter
 from tui.terminal.opening import Attributes, restore_when_closed
+from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
+from tui.warm import warm_up
 from tui.widgets.dialogs import Confirm, Modal
+from tui.widgets.moving import MOVING, move
 
 if TYPE_CHECKING:
     from engine.api.runs import Run
@@ -99,7 +103,11 @@ class DeckApp(App[None]):
         "compare": _compare,
     }  # fmt: skip
     DEFAULT_MODE = "fit"
-    BINDINGS: ClassVar = [*bindings(DECK_COMMANDS), Binding("ctrl+c", "copy_or_quit", show=False, priority=True)]
+    BINDINGS: ClassVar = [
+        *bindings(DECK_COMMANDS),
+        *MOVING,
+        Binding("ctrl+c", "copy_or_quit", show=False, priority=True),
+    ]
     COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
@@ -127,14 +135,22 @@ class DeckApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters or, where colors are not wanted, ours in their place; and ours for ASCII."""
         filters = [self._colorless] if self._colorless else super().get_line_filters()
-        return [*filters, self._ascii] if self._ascii else filters
+        return [self._ascii, *filters] if self._ascii else filters  # before dim becomes a color
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of rules and of the focused row, for themes that are not ours."""
         if self.current_theme.ansi:
-            return {"deck-rule": "ansi_bright_black", "deck-focus": "ansi_default"}
+            return {
+                "deck-rule": "ansi_bright_black",
+                "deck-focus": "ansi_default",
+                "deck-evaluation": "ansi_magenta",
+            }
         light = not self.current_theme.dark
-        return {"deck-rule": "#b0b0b0" if light else "#4a4a4a", "deck-focus": "#d8e4ea" if light else "#1c2f38"}
+        return {
+            "deck-rule": "#b0b0b0" if light else "#4a4a4a",
+            "deck-focus": "#d8e4ea" if light else "#1c2f38",
+            "deck-evaluation": "#7a3fa0" if light else "#af87d7",
+        }
 
     def clear_selection(self) -> None:
         """Nothing is selected before the first screen is there.
@@ -151,6 +167,8 @@ class DeckApp(App[None]):
             self.ending = hangup.install(partial(self.exit, None))
         if self.terminal is not None:
             restore_when_closed(self._driver, self.terminal)
+        warm_up(self, self._is_quiet)
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self._tell_settings()
 
     def _tell_settings(self) -> None:
@@ -160,13 +178,21 @@ class DeckApp(App[None]):
             text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
+    def _is_quiet(self) -> bool:
+        """Whether the screen shows what it had to look for."""
+        screen = self.screen_stack[0]
+        return not isinstance(screen, DeckScreen) or screen.ready
+
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""
         if self._typed_ahead.admits(event):
             await super().on_event(event)
 
-    def action_command(self, command_id: str) -> None:
-        """Carry out a command of the table, or say why not. What was typed into an open field is taken first."""
+    def action_command(self, command_id: str, *arguments: object) -> None:
+        """Carry out a command of the table, or say why not. What was typed into an open field is taken first.
+
+        `arguments`: what a click on the screen adds, such as the column that was clicked.
+        """
         command = self.commands.by_id[command_id]
         if not command.aside and not self._settled_for(command):
             return
@@ -175,7 +201,7 @@ class DeckApp(App[None]):
             self.notify(f"{command.label}: {reason}", severity="warning", timeout=4, markup=False)
             return
         owner = self.screen_stack[0] if command.screen else self
-        getattr(owner, f"do_{command.id}")()
+        getattr(owner, f"do_{command.id}")(*arguments)
 
     def _settled_for(self, command: Command) -> bool:
         """Whether no field and no question stands in a command's way."""
@@ -218,6 +244,10 @@ class DeckApp(App[None]):
         else:
             self.action_command("quit")
 
+    def action_move(self, where: str) -> None:
+        """Move in the list or text that has the keyboard, by vim's keys."""
+        move(self.screen, where)
+
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:
         """Show `run` on the run screen; `offset` = where a resumed worker's events begin."""
         self.deck.process_offset = offset
@@ -257,12 +287,18 @@ class DeckApp(App[None]):
 
     def do_results(self) -> None:
         """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
+        here = {"runs": self.deck.of(Selection).best_run, "run": self.deck.run}.get(self.current_mode)
+        self.deck.chosen = here or self.deck.chosen or self.deck.run or self._newest_run()
+        self.switch_mode("results")
+
+    def _newest_run(self) -> Run | None:
         from engine.api import runs
 
-        here = {"runs": self.deck.of(Selection).best_run, "run": self.deck.run}.get(self.current_mode)
-        newest = next(iter(runs.list_runs()), None)
-        self.deck.chosen = here or self.deck.chosen or self.deck.run or newest
-        self.switch_mode("results")
+        try:
+            return next(iter(runs.list_runs()), None)
+        except EngineError as error:
+            self.notify(safe(error, 400), severity="error", timeout=6, markup=False)
+            return None
 
     def do_cards(self) -> None:
         """Go to the cards."""
@@ -301,6 +337,13 @@ class DeckApp(App[None]):
         step = getattr(self.screen_stack[0], "step_back", None)
         if step is None or not step():
             self.switch_mode("fit")
+
+    def do_suspend(self) -> None:
+        """Leave the terminal to the shell until `fg`."""
+        if self._driver is None or not self._driver.can_suspend or not can_come_back():
+            self.notify("no shell is here that could bring the deck back", severity="warning", timeout=4, markup=False)
+            return
+        suspend_job()
 
     def do_quit(self) -> None:
         """Close the deck, asking first when edits would be lost."""

@@ -49,6 +49,16 @@ def clip(text: str, cells: int) -> str:
     return set_cell_size(text, cells - 1).rstrip() + "…"
 
 
+def middle(text: str, cells: int) -> str:
+    """`text` in at most `cells` columns, cut in its middle: names that begin alike differ at their end."""
+    if cells <= 0:
+        return ""
+    if cell_len(text) <= cells:
+        return text
+    end = min(cells // 2, 14) if cells > 8 else cells // 2
+    return set_cell_size(text, cells - 1 - end) + tail(text, end + 1)
+
+
 def tail(text: str, cells: int) -> str:
     """The end of `text` in at most `cells` columns: of keys and paths it tells more than the beginning."""
     while cell_len(text) > cells:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from engine.data.choices import AtLength as AtLength
 from engine.data.choices import LengthChoices as LengthChoices
 from engine.data.choices import choices_of as choices_of
+from engine.profile.data_files import SUFFIXES as SUFFIXES
 from engine.profile.data_files import data_path as data_path
+from engine.profile.data_files import data_trouble as data_trouble
 from engine.profile.fields import field_at as field_at
 from engine.profile.fields import format_value as format_value
 from engine.profile.fields import parse_value as parse_value

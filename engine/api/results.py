@@ -7,12 +7,15 @@ from engine.evaluate.page import change_text as change_text
 from engine.evaluate.page import count_rows as count_rows
 from engine.evaluate.page import number_text as number_text
 from engine.evaluate.report import FEWEST_ROWS as FEWEST_ROWS
+from engine.evaluate.report import KINDS as KINDS
 from engine.evaluate.report import Effect as Effect
 from engine.evaluate.report import EvaluationReport as EvaluationReport
 from engine.evaluate.report import Sample as Sample
 from engine.evaluate.report import Score as Score
+from engine.evaluate.report import ScoreKind as ScoreKind
 from engine.evaluate.report import load_report as load_report
 from engine.evaluate.report import report_of as report_of
+from engine.evaluate.report import tuned_scores as tuned_scores
 from engine.export.formats import DTYPES as DTYPES
 from engine.export.formats import FORMATS as FORMATS
 from engine.export.formats import GGUF as GGUF

@@ -88,7 +88,7 @@ class Progress:
 
 def status_line(fold: RunFold) -> str:
     """The state of a run in one line: its step and numbers, or the progress of its phase."""
-    if fold.phase == "train" and fold.last_step:
+    if fold.phase == "train" and fold.last_step and not fold.progress:
         numbers = fold.last_step
         speed, left = numbers.get("tokens_per_second"), numbers.get("eta_s")
         loss, rate = numbers.get("loss"), numbers.get("learning_rate")
@@ -102,4 +102,5 @@ def status_line(fold: RunFold) -> str:
         return "  ".join(part for part in parts if part)
     done, total = fold.progress.get("done"), fold.progress.get("total")
     counted = f"  {done} of {total} {fold.progress.get('unit', '')}" if fold.progress else ""
-    return f"{fold.phase} {fold.phase_detail}{counted}".strip()
+    what = str(fold.progress.get("phase") or fold.phase)
+    return f"{what} {fold.phase_detail}{counted}".strip()

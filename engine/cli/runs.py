@@ -1,4 +1,4 @@
-"""`engine runs list|show|watch|stop|resume|remedy|rm`: runs as plain text or JSON."""
+"""`engine runs show|watch|stop|resume|rm`: one run, as text or JSON. Not here: `list`, `tag`, `note`, `remedy`."""
 
 from __future__ import annotations
 
@@ -6,94 +6,56 @@ import os
 import signal
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from engine.cli.common import json_option, line, note, number, print_json, table
+from engine.cli.common import json_option, line, note, number, print_json, width
 from engine.cli.flags import group_flags
 from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
 from engine.cli.names import complete_runs
 from engine.cli.remedy import remedy
+from engine.cli.run_list import choose, list_
 from engine.cli.run_memory import memory_facts, memory_lines
+from engine.cli.run_notes import note_, tag
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
 from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
-from engine.jsonvalues import Unreadable, whole_in
 from engine.runs import control, launch, store
-from engine.runs.events import EventReader
+from engine.runs.disk import disk_bytes
 from engine.runs.follow import fold_run
 from engine.runs.health import HealthFold
-from engine.runs.record import SUMMARY_FILE, Summary, load_record, load_summary, read_record
-from engine.runs.state import LIVE_STATES, run_state
+from engine.runs.overview import OverviewReader
+from engine.runs.overview_page import page_lines
+from engine.runs.record import SUMMARY_FILE, read_record
+from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
+from engine.runs.workers import end_orphan
 from engine.text import format_bytes
-
-_TAIL_BYTES = 64 * 1024
 
 
 @click.group()
 @group_flags
 def runs() -> None:
-    """List, show, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
-
-
-@runs.command("list")
-@click.option("--limit", default=20, show_default=True, help="Number of runs to list; 0 = all.")
-@json_option
-def list_(limit: int, as_json: bool) -> None:
-    """List runs, newest first."""
-    listed = store.list_runs()
-    listed = listed[:limit] if limit else listed
-    rows = [_row(run) for run in listed]
-    if as_json:
-        print_json({"runs": rows})
-        return
-    if not rows:
-        note(f"no runs in {store.runs_root()}")
-        return
-    cells = [[row["run"], row["state"], row["model"], _steps(row), number(row.get("best_eval_loss"))] for row in rows]
-    for text in table(cells, header=("run", "state", "model", "steps", "best eval")):
-        line(text)
-
-
-def _row(run: Run) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": run.id, "state": run_state(run), "model": "?"}
-    record, summary = load_record(run.path), load_summary(run.path)
-    if isinstance(record, Unreadable):
-        row |= {"state": "damaged", "problem": str(record)}
-    else:
-        row["model"] = record.text("model.name_or_path") or "?"
-    if isinstance(summary, Unreadable):
-        summary = _last_step(run)
-    return {
-        **row,
-        "step": summary.step,
-        "steps_total": summary.steps_total,
-        "best_eval_loss": summary.best_eval_loss,
-    }
-
-
-def _last_step(run: Run) -> Summary:
-    """How far a run without a summary has come."""
-    for event in reversed(EventReader.at_tail(run.events_path, _TAIL_BYTES).read()):
-        if event["type"] == "train_step":
-            return Summary(step=whole_in(event, "step"), steps_total=whole_in(event, "steps_total"))
-    return Summary()
-
-
-def _steps(row: dict[str, Any]) -> str:
-    return f"{row['step']}/{row['steps_total']}" if row.get("step") is not None else "-"
+    """List, show, tag, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
 
 
 @runs.command()
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Show the whole page: settings and who chose each, data, machine, versions, timeline, warnings, files.",
+)
 @json_option
-def show(run_id: str, as_json: bool) -> None:
+def show(run_id: str, full: bool, as_json: bool) -> None:
     """Show state, numbers, predicted and measured memory, and files of a run."""
     run = store.find_run(run_id)
+    if full and not as_json:
+        for text in page_lines(OverviewReader(run).read(), width()):
+            line(text)
+        return
     record = read_record(run.path)
     health = HealthFold(record.prediction.tokens_per_second)
     fold, _ = fold_run(run, health)
@@ -115,7 +77,8 @@ def show(run_id: str, as_json: bool) -> None:
         "concerns": [asdict(one) for one in health.concerns(time.time(), live=state in LIVE_STATES)],
     }
     if as_json:
-        print_json({**facts, "settings": record.settings, "provenance": record.raw.get("provenance")})
+        settings = {"settings": record.settings, "provenance": record.raw.get("provenance")}
+        print_json({**facts, **settings, **({"overview": asdict(OverviewReader(run).read())} if full else {})})
         return
     _print_facts(facts, fold)
 
@@ -159,7 +122,13 @@ def watch(run_id: str, as_json: bool) -> None:
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the end.")
 @json_option
 def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
-    """Save a checkpoint and stop a run after its current step."""
+    """Save a checkpoint and stop a run after its current step. The worker of a deleted run is killed."""
+    orphan = end_orphan(run_id)
+    if orphan is not None:
+        note(f"run {run_id} was deleted; its worker (pid {orphan}) was killed")
+        if as_json:
+            print_json({"run": run_id, "state": REMOVED})
+        return
     run = store.find_run(run_id)
     pid = store.worker_pid(run)
     if pid is None:
@@ -202,18 +171,37 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
 
 
 @runs.command("rm")
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=complete_runs)
+@click.option("--where", metavar="WORDS", default="", help="Delete all runs that 'engine runs list WORDS' lists.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def rm(run_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Delete runs with their checkpoints and exports."""
-    chosen = [store.find_run(run_id) for run_id in run_ids]
+def rm(run_ids: tuple[str, ...], where: str, yes: bool, as_json: bool) -> None:
+    """Delete runs with their checkpoints and exports. --where never deletes a run that has a worker."""
+    if bool(run_ids) == bool(where.split()):
+        raise click.UsageError("name runs, or say which with --where")
+    chosen = _found(where, yes) if where else [store.find_run(run_id) for run_id in run_ids]
     for run in chosen:
-        size = sum(path.stat().st_size for path in Path(run.path).rglob("*") if path.is_file())
-        if not yes:
-            click.confirm(f"delete {run.id} ({format_bytes(size)})?", abort=True, err=True)
+        if not (yes or where):
+            click.confirm(f"delete {run.id} ({format_bytes(disk_bytes(run.path))})?", abort=True, err=True)
         store.remove_run(run)
     tell_removed(chosen, as_json=as_json)
 
 
+def _found(where: str, yes: bool) -> list[Run]:
+    """Runs without a worker that have these words, once somebody has said yes to all of them."""
+    found = choose(where.split(), measured=True)
+    chosen = [one for one in found if one.traits.state not in LIVE_STATES and store.worker_pid(one.run) is None]
+    if len(chosen) < len(found):
+        note(f"{len(found) - len(chosen)} with a worker stay")
+    if chosen and not yes:
+        for one in chosen:
+            note(f"  {one.run.id}")
+        size = format_bytes(sum(one.traits.disk_bytes or 0 for one in chosen))
+        click.confirm(f"delete these {len(chosen)} runs ({size})?", abort=True, err=True)
+    return [one.run for one in chosen]
+
+
+runs.add_command(list_)
+runs.add_command(tag)
+runs.add_command(note_)
 runs.add_command(remedy)

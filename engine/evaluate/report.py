@@ -11,7 +11,17 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from engine.jsonvalues import Table, Unreadable, load_object, number_in, table_in, tables_in, text_in, whole_in
+from engine.jsonvalues import (
+    Table,
+    Unreadable,
+    load_any_object,
+    load_object,
+    number_in,
+    table_in,
+    tables_in,
+    text_in,
+    whole_in,
+)
 
 REPORT_VERSION = 2
 REPORT_FILE = "report.json"
@@ -227,6 +237,14 @@ def load_report(folder: Path) -> EvaluationReport | Unreadable:
     """The report in a run's `eval/`, or why it cannot be used."""
     found = load_object(folder / REPORT_FILE, name=REPORT_FILE, version_key="v", newest=REPORT_VERSION, hint=_HINT)
     return found if isinstance(found, Unreadable) else report_of(found, str(folder))
+
+
+def tuned_scores(folder: Path) -> dict[str, float]:
+    """What the tuned model scored, by the key of the score; empty without a report that can be read."""
+    found = load_any_object(folder / REPORT_FILE, name=REPORT_FILE, hint=_HINT)
+    tuned = {} if isinstance(found, Unreadable) else table_in(found, "tuned")
+    numbers = ((kind.key, number_in(tuned, kind.key)) for kind in KINDS)
+    return {key: score for key, score in numbers if score is not None}
 
 
 def read_report(folder: Path) -> EvaluationReport:

@@ -362,11 +362,12 @@ def kept_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost, *, keeps_
     shared += (4 + width) * side_width(spec) * spec.num_hidden_layers
     others = learning_layers(spec.num_hidden_layers, shape) - few
     # The last one is among the widest where layers are of several kinds.
-    usual = (others - keeps_last) * whole_layer_bytes(spec, shape, replace(cost, saved=cost.mean_saved or cost.saved))
-    last = keeps_last * whole_layer_bytes(spec, shape, cost)
+    last = whole_layer_bytes(spec, shape, cost)
+    usual = last + tokens * (cost.mean_saved - cost.saved) if cost.mean_saved else last
+    kept = (others - keeps_last) * usual + keeps_last * last
     inputs = min(few, STAGED_INPUTS) if shape.offload_inputs else few
     checkpoints = inputs * cost.boundary + few * cost.attention
-    return tokens * (shared + checkpoints) + usual + last
+    return tokens * (shared + checkpoints) + kept
 
 
 def whole_layer_bytes(spec: ModelSpec, shape: TrainingShape, cost: LayerCost) -> int:

@@ -46,12 +46,12 @@ def stacked_parameters(spec: ModelSpec) -> int:
 
 def are_packed(spec: ModelSpec, shape: TrainingShape) -> bool:
     """Whether experts are stored in 4 bit."""
-    return bool(stacks(spec)) and shape.quantization in FOUR_BIT and not learns_whole(shape)
+    return shape.quantization in FOUR_BIT and not learns_whole(shape) and bool(stacks(spec))
 
 
 def are_adapted(spec: ModelSpec, shape: TrainingShape) -> bool:
     """Whether experts carry adapters."""
-    return bool(stacks(spec)) and shape.lora_experts and shape.method == "lora"
+    return shape.lora_experts and shape.method == "lora" and bool(stacks(spec))
 
 
 def adapter_parameters(spec: ModelSpec, shape: TrainingShape) -> int:

@@ -1,13 +1,12 @@
 """The list of known models: the shipped one, and behind it a person's own.
 
-`catalog.toml` is edited by hand; `catalog.json` holds the same and is read, because loading it is on the path of a
-cold `engine fit` and TOML takes fifty times as long. `python -m bench.pages` writes it. Not here: models on disk, names
-that resemble others (`nearest.py`), what can be done with a model (`abilities.py`).
+`catalog.toml` is edited by hand; `python -m bench.pages` makes two files of it, because reading the list is on the path
+of a cold `engine fit`: `listed.py` has each model as its `ModelSpec`, `catalog.json` what else is known. Not here:
+models on disk, names that resemble others (`nearest.py`), what can be done with a model (`abilities.py`).
 """
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -71,9 +70,15 @@ def catalog_problem() -> EngineError | None:
 @lru_cache(maxsize=1)
 def shipped_catalog() -> tuple[ModelSpec, ...]:
     """Every shipped model, in the order of the file."""
-    models, architectures = _shipped()["models"], _shipped()["architecture"]
-    counted = {name: _architecture(name, row) for name, row in architectures.items()}
-    return tuple(_spec(name, row, counted[row["architecture"]]) for name, row in models.items())
+    from engine.models.listed import MODELS
+
+    return MODELS
+
+
+def specs_of(tables: dict[str, Any]) -> tuple[ModelSpec, ...]:
+    """The models of the list's `tables`, worked out anew."""
+    counted = {name: _architecture(name, row) for name, row in tables["architecture"].items()}
+    return tuple(_spec(name, row, counted[row["architecture"]], tables) for name, row in tables["models"].items())
 
 
 def shipped_config(spec: ModelSpec) -> dict[str, Any]:
@@ -85,13 +90,13 @@ def shipped_config(spec: ModelSpec) -> dict[str, Any]:
             "the model's parts are not known by its name", code=ExitCode.MODEL, where=spec.name, hint=hint
         )
     text = config_of(_shipped()["architecture"][row["architecture"]])
-    beside = _beside(spec.name)
+    beside = _beside(spec.name, _shipped())
     return wrapped(text, beside) if beside else text
 
 
-def _beside(name: str) -> dict[str, Any] | None:
+def _beside(name: str, tables: dict[str, Any]) -> dict[str, Any] | None:
     """The row of the towers that are loaded with the shipped model `name`; None for a model of text alone."""
-    rows = _shipped()["towers"].values()
+    rows = tables["towers"].values()
     return next((row for row in rows if name.startswith(tuple(row["of"]))), None)
 
 
@@ -132,21 +137,10 @@ def forget_catalog() -> None:
 
 @lru_cache(maxsize=1)
 def _shipped() -> dict[str, Any]:
+    import json
+
     found: dict[str, Any] = json.loads(CATALOG_PATH.read_text(encoding="utf-8"))
     return found
-
-
-def compiled_catalog() -> str:
-    """Text of `catalog.json`: what `catalog.toml` says now, one row a line."""
-    import tomllib
-
-    with EDITED_PATH.open("rb") as file:
-        tables = tomllib.load(file)
-    return "{" + ",".join(f"\n{json.dumps(name)}: {_table(rows)}" for name, rows in tables.items()) + "\n}\n"
-
-
-def _table(rows: dict[str, Any]) -> str:
-    return "{" + ",".join(f"\n{json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()) + "\n}"
 
 
 @lru_cache(maxsize=1)
@@ -184,9 +178,10 @@ def _architecture(name: str, row: dict[str, Any]) -> ModelSpec:
     return spec_from_config(config_of(row), name, EDITED_PATH.name, source="catalogue", path=None)
 
 
-def _spec(name: str, row: dict[str, Any], counted: ModelSpec) -> ModelSpec:
-    beside = _beside(name)
-    found = _with_towers(counted, row["architecture"], beside) if beside else counted
+def _spec(name: str, row: dict[str, Any], counted: ModelSpec, tables: dict[str, Any]) -> ModelSpec:
+    beside = _beside(name, tables)
+    text = tables["architecture"][row["architecture"]]
+    found = _with_towers(counted, config_of(text), beside) if beside else counted
     return replace(
         found,
         name=name,
@@ -201,7 +196,6 @@ def _spec(name: str, row: dict[str, Any], counted: ModelSpec) -> ModelSpec:
     )
 
 
-def _with_towers(counted: ModelSpec, architecture: str, beside: dict[str, Any]) -> ModelSpec:
-    text = config_of(_shipped()["architecture"][architecture])
+def _with_towers(counted: ModelSpec, text: dict[str, Any], beside: dict[str, Any]) -> ModelSpec:
     groups = towers_of(wrapped(text, beside), EDITED_PATH.name)
     return replace(counted, wrapper=beside["wrapper"], tower_groups=groups or ())

@@ -18,6 +18,7 @@ from engine.models.config import read_config, spec_from_config
 from engine.models.safetensors import count_parameters
 from engine.models.spec import ModelSpec
 from engine.models.wrapper_rows import says_untied, text_part
+from engine.nearby import did_you_mean
 from engine.text import sanitize
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -45,7 +46,8 @@ def resolve_model(
     if local.is_dir():
         return read_directory(local, name=ref, source="directory", simulated=simulated)
     if _looks_like_path(ref):
-        raise _error("no such model directory", shown, "check the path; it is relative to the profile")
+        hint = did_you_mean(local) or "check the path; it is relative to the profile"
+        raise _error("no such model directory", shown, hint)
     return _hub(ref, revision, shown, simulated)
 
 
@@ -145,7 +147,7 @@ def _file(path: Path, shown: str) -> ModelSpec:
     if path.suffix != ".gguf":
         raise _error("the model is a file, and not a .gguf", shown, "give the directory that holds config.json")
     if not path.is_file():
-        raise _error("no such .gguf file", shown, "check the path; it is relative to the profile")
+        raise _error("no such .gguf file", shown, did_you_mean(path) or "check the path; it is relative to the profile")
     from engine.models.gguf import spec_from_gguf
 
     return spec_from_gguf(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -80,6 +79,8 @@ def read_entries() -> tuple[ModelSpec, ...]:
         raise _damaged(f"cannot be read: {error.strerror}") from None
     if len(raw) > MAX_FILE_BYTES:
         raise _damaged("is larger than 1 MiB")
+    import tomllib  # 3 ms that nobody without a list of their own need pay
+
     try:
         models = tomllib.loads(raw.decode("utf-8")).get("models", {})
     except (ValueError, RecursionError) as error:

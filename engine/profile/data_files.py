@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
+from engine.nearby import did_you_mean
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.text import sanitize
@@ -62,7 +63,7 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     sound = [(key, path, part) for key, path, part in named if loaded.is_sound(key)]
     readable = []
     for key, path, part in sound:
-        message, hint = _trouble(path, loaded.base_dir)
+        message, hint = data_trouble(path, loaded.base_dir)
         if message:
             yield finding(loaded, key, message, hint, value=path, code=ExitCode.DATA)
             continue
@@ -80,7 +81,8 @@ def _is_cached(path: str) -> bool:
     return (hub_cache() / f"datasets--{owner}--{name}" / "snapshots").is_dir()
 
 
-def _trouble(path: str, base_dir: Path) -> tuple[str, str]:
+def data_trouble(path: str, base_dir: Path) -> tuple[str, str]:
+    """Why data cannot be read from a path, and what to do; two empty texts when they can be, or are on the hub."""
     try:
         if path.startswith(HUB):
             hub_reference(path)
@@ -91,14 +93,15 @@ def _trouble(path: str, base_dir: Path) -> tuple[str, str]:
     shown = sanitize(os.path.normpath(file.absolute()), max_chars=300, single_line=True)
     if os.path.isdir(file):
         return ("", "") if any(file.iterdir()) else (f"the folder {shown} is empty", "put data files into it")
-    if file.suffix.lower() not in SUFFIXES:
+    near = "" if os.path.lexists(file) else did_you_mean(file)
+    if file.suffix.lower() not in SUFFIXES and not near:
         return f"{shown} is none of {', '.join(SUFFIXES)}", "convert it to one of these"
     try:
         status = file.stat()
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         reason = "there is no file" if missing else f"cannot look at ({getattr(error, 'strerror', None) or 'bad path'})"
-        return f"{reason} {shown}", "check the path; it is relative to the profile's folder"
+        return f"{reason} {shown}", near or "check the path; it is relative to the profile's folder"
     if not stat.S_ISREG(status.st_mode):
         return f"{shown} is not a file", "name one file; several go into [[data.datasets]] entries of their own"
     if not os.access(file, os.R_OK):

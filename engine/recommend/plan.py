@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.hardware.cards import model_name
-from engine.memory.recompute import Recompute
-from engine.memory.shape import MemoryEstimate, TrainingShape
-from engine.models.spec import ModelSpec
-from engine.speed.decode import Latency
+
+if TYPE_CHECKING:
+    from engine.memory.recompute import Recompute
+    from engine.memory.shape import MemoryEstimate, TrainingShape
+    from engine.models.spec import ModelSpec
+    from engine.speed.decode import Latency
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,16 +83,26 @@ def _plans(specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: 
 def _best_plans(
     specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: Requirements, enough: int
 ) -> tuple[list[Plan], list[ModelSpec]]:
-    """Plans of models that are of most use first, until `enough` pass the rest for sure; and models that never fit."""
+    """Plans of models that are of most use first, until `enough` pass the rest for sure; and models that never fit.
+
+    Every OK stands before any TIGHT, so that what can only be TIGHT is planned where too few are OK.
+    """
     plans: list[Plan] = []
+    tight: list[ModelSpec] = []
     hopeless: list[ModelSpec] = []
     for useful, group in groupby(specs, key=lambda spec: _useful(spec, asked)):
         if _ahead(plans, useful, asked, ("OK",)) >= enough:
-            break
-        wanted = ("OK",) if _ahead(plans, useful, asked, ("OK", "TIGHT")) >= enough else ("OK", "TIGHT")
+            return plans, hopeless
         outlooks = [(spec, _outlook(spec, machine, target, asked)) for spec in group]
+        plans += _plans([spec for spec, best in outlooks if best == "OK"], machine, target, asked)
+        tight += [spec for spec, best in outlooks if best == "TIGHT"]
         hopeless += [spec for spec, best in outlooks if best == "NO"]
-        plans += _plans([spec for spec, best in outlooks if best in wanted], machine, target, asked)
+    if _ahead(plans, -1, asked, ("OK",)) >= enough:
+        return plans, hopeless
+    for useful, group in groupby(tight, key=lambda spec: _useful(spec, asked)):
+        if _ahead(plans, useful, asked, ("OK", "TIGHT")) >= enough:
+            break
+        plans += _plans(list(group), machine, target, asked)
     return plans, hopeless
 
 

@@ -5,6 +5,7 @@ None keeps a run from starting. Not here: problems (`cross.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from engine.errors import Problem
@@ -20,6 +21,7 @@ from engine.profile.schema import Profile
 from engine.profile.tables.train import ONE_ROW
 from engine.recommend.plan import Plan
 from engine.resolve.cross import Context
+from engine.runs.notify import program_of
 from engine.text import format_bytes
 
 _USUAL_SCALE = (0.25, 8.0)
@@ -27,8 +29,19 @@ _USUAL_SCALE = (0.25, 8.0)
 
 def warning_findings(context: Context) -> Iterator[Finding]:
     """Everything that deserves a second look."""
-    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _alone, _not_here, _stored):
+    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _alone, _not_here, _stored, _notify):
         yield from check(context)
+
+
+def _notify(context: Context) -> Iterator[Finding]:
+    """The command that tells of a run's end has to be there when it is needed."""
+    words, loaded = context.profile.launch.notify, context.loaded
+    if not words or not loaded.is_sound("launch.notify") or program_of(words, loaded.base_dir) is not None:
+        return
+    is_path = os.sep in words[0]
+    way = "give the path of a file that may be executed" if is_path else "install it, or give the path of a file"
+    hint = f"{way}; the run goes on without it"
+    yield finding(loaded, "launch.notify", f"the program '{words[0]}' was not found", hint, is_warning=True)
 
 
 def _without_effect(context: Context) -> Iterator[Finding]:

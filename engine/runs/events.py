@@ -11,7 +11,7 @@ Types and their fields (units in the name; every field may be missing):
 - `progress`: phase, done, total, unit
 - `train_step`: step, steps_total, epoch, loss, learning_rate, grad_norm, tokens, step_tokens,
   tokens_per_second, step_s, eta_s; where answers are compared reward_preferred, reward_other, reward_margin, accuracy
-- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, and the same scores
+- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, seconds, and the same scores
 - `audit`: step, trained, untouched, zero: tensors of the first gradients
 - `kernels`: ways (`liger+fused`, `plain`), source (measured, known from a day, as the run began; empty where nothing
   was measured), gain (times as fast as the plainest), seconds (of a micro-batch, by way), unfit
@@ -36,8 +36,10 @@ import errno
 import json
 import math
 import os
+import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,6 +58,8 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self.folder = path.parent
+        self.listener: Callable[[Event], None] = lambda event: None
+        """Called with every event once it is written, by the thread that wrote it."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._sequence = _repair(self._descriptor)
         self._turn = threading.Lock()
@@ -65,18 +69,20 @@ class EventWriter:
         lost: list[str] = []
         clean = {key: _finite(value, key, lost) for key, value in fields.items()}
         with self._turn:
-            self._append(kind, clean)
+            event = self._append(kind, clean)
             if lost:
                 names = ", ".join(sorted(set(lost)))
                 self._append("warning", {"code": "non_finite", "message": f"{kind}: {names} is not a finite number"})
+        self.listener(event)
 
-    def _append(self, kind: str, fields: Event) -> None:
+    def _append(self, kind: str, fields: Event) -> Event:
         event = {"v": EVENT_VERSION, "seq": self._sequence, "t": round(time.time(), 3), "type": kind, **fields}
         line = json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=str)
         self._write_whole(line.encode("ascii") + b"\n")
         self._sequence += 1
         if kind in _DURABLE:
             os.fsync(self._descriptor)
+        return event
 
     def _write_whole(self, data: bytes) -> None:
         """All of `data` or nothing: half a line would swallow the next one."""
@@ -190,12 +196,27 @@ _LONGEST_LINE_BYTES = 64 * 1024 * 1024
 
 
 def parse_event(line: bytes) -> Event | None:
-    """The event that a line is; None for one that is no event."""
+    """The event that a line is; None for one that is no event. A number that is not finite becomes None."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    # Few lines look like one that holds such a number, and only those are searched.
+    return _bounded(event) if _MAYBE_INFINITE.search(line) else event
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _bounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    endless = isinstance(value, float) and not math.isfinite(value)
+    return None if endless or (isinstance(value, int) and value.bit_length() > 1000) else value
+
+
+_MAYBE_INFINITE = re.compile(rb"[eE]\+?[0-9]{3}|Infinity|NaN|[0-9]{300}")
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from engine.jsonvalues import number_in
@@ -31,6 +31,8 @@ SLOW_SHARE = 0.6
 _SLOWED_LOOKS = 10
 _SMOOTHING = 0.1
 _SPIKE_SHOWN_STEPS = 20
+_KEPT = 100
+"""Concerns of the past."""
 _DISK_SPAN_S, _DISK_LEFT_S = 120.0, 1800.0
 _SILENT_S, _SILENT_STEPS = 300.0, 20.0
 _EXPECTED_SLOWDOWN = frozenset({"power limit"})
@@ -72,6 +74,8 @@ class HealthFold:
     _checkpoint_bytes: float = 0.0
     _last_time: float = 0.0
     _training: bool = False
+    _present: frozenset[tuple[str, int]] = frozenset()
+    _history: deque[Concern] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def apply(self, event: Event) -> None:
         """Take one event."""
@@ -88,7 +92,9 @@ class HealthFold:
         elif kind == "checkpoint":
             self._checkpoint_bytes = number_in(event, "bytes") or 0.0
         elif kind in ("phase", "finished", "error"):
-            self._training = kind == "phase" and event.get("name") == "train"
+            self._training = kind == "phase" and event.get("name") in ("train", "evaluate")
+        if kind in ("train_step", "eval"):
+            self._remember(int(number_in(event, "step") or self._step))
 
     def _begin(self, event: Event) -> None:
         """A resumed run: what came after its checkpoint is done anew."""
@@ -97,6 +103,8 @@ class HealthFold:
             setattr(self, name, getattr(fresh, name))
         at = number_in(event, "resumed_from_step")
         self._evals = deque([one for one in self._evals if at is not None and one[0] <= at], maxlen=RISES + 1)
+        self._history = deque([one for one in self._history if at is not None and one.step <= at], maxlen=_KEPT)
+        self._present = frozenset()
         if at is None:
             self._best_loss, self._best_eval = math.inf, (0, math.inf)
 
@@ -140,6 +148,20 @@ class HealthFold:
             self._disk.append((self._last_time, free))
 
     # What there is to say
+
+    @property
+    def history(self) -> tuple[Concern, ...]:
+        """What went wrong at a step, of a run that is over too; `step` is where it was noticed."""
+        return tuple(self._history)
+
+    def _remember(self, step: int) -> None:
+        found = [one for one in (self._divergence(), self._overfitting(), self._gradient_spike()) if one is not None]
+        # Only a spike has a step of its own; other concerns last, and where they began may move.
+        present = {(one.code, one.step if one.code == "gradient_spike" else 0): one for one in found}
+        for key, one in present.items():
+            if key not in self._present:
+                self._history.append(replace(one, step=key[1] or step))
+        self._present = frozenset(present)
 
     def concerns(self, now_s: float, *, live: bool) -> tuple[Concern, ...]:
         """What goes wrong at `now_s` (seconds since the epoch), the worst first; nothing of a run that is over."""

@@ -131,6 +131,12 @@ class RunRecord:
         return LaunchSettings(device, gpu, threads, "launch.threads" in self.given)
 
     @property
+    def notify(self) -> tuple[str, ...]:
+        """The command to start when the run ends or something goes wrong; empty for none."""
+        found = self.setting("launch.notify")
+        return tuple(str(word) for word in found) if isinstance(found, list) else ()
+
+    @property
     def given(self) -> frozenset[str]:
         """Keys whose value is a person's own, not a default or a plan's."""
         return frozenset(key for key, origin in self.provenance.items() if origin.source in ("profile", "override"))
@@ -346,6 +352,7 @@ class DataPart:
     rows: int | None = None
     tokens: int | None = None
     trained_tokens: int | None = None
+    sequences: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +364,7 @@ class DataFile:
     kept: int | None = None
     cut: int | None = None
     dropped: tuple[tuple[int, str], ...] = ()
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +375,10 @@ class DataRecord:
     validation: DataPart | None = None
     files: tuple[DataFile, ...] = ()
     ends: tuple[str, ...] = ()
+    validation_source: str = ""
+    """A file, or the share of the rows that was held out."""
+    duplicates: int | None = None
+    template: str = ""
 
 
 def load_data_record(run_dir: Path) -> DataRecord:
@@ -380,19 +392,28 @@ def load_data_record(run_dir: Path) -> DataRecord:
         _part(table_in(found, "validation")),
         tuple(map(_file, tables_in(found, "datasets"))),
         tuple(str(end) for end in ends) if isinstance(ends, list) else (),
+        text_in(found, "validation_source"),
+        whole_in(found, "duplicates"),
+        text_in(found, "template_why") or text_in(found, "template"),
     )
 
 
 def _part(found: Table) -> DataPart | None:
     if not found:
         return None
-    return DataPart(whole_in(found, "rows"), whole_in(found, "tokens"), whole_in(found, "trained_tokens"))
+    keys = ("rows", "tokens", "trained_tokens", "sequences")
+    return DataPart(*(whole_in(found, key) for key in keys))
 
 
 def _file(found: Table) -> DataFile:
     dropped = tuple((whole_in(item, "rows") or 0, text_in(item, "cause")) for item in tables_in(found, "dropped"))
     return DataFile(
-        text_in(found, "format"), whole_in(found, "rows_read"), whole_in(found, "kept"), whole_in(found, "cut"), dropped
+        text_in(found, "format"),
+        whole_in(found, "rows_read"),
+        whole_in(found, "kept"),
+        whole_in(found, "cut"),
+        dropped,
+        text_in(found, "path"),
     )
 
 

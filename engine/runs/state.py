@@ -54,10 +54,10 @@ def run_state(run: Run, marks: Marks | None = None) -> str:
         return "stopping" if pending(run.path, "stop") else "running"
     if known.outcome and not resumed:
         return known.outcome
-    asked_at = _asked_at(run.path)
-    if asked_at is None:
+    asked = asked_at(run.path)
+    if asked is None:
         return REMOVED  # just now
-    return "starting" if is_new and time.time() - asked_at < START_GRACE_S else "lost"
+    return "starting" if is_new and time.time() - asked < START_GRACE_S else "lost"
 
 
 def read_marks(events_path: Path) -> Marks:
@@ -95,7 +95,7 @@ def _is_asked_again(run: Run, marks: Marks) -> bool:
     return bool(marks.ended_at) and job.asked_at > marks.ended_at
 
 
-def _asked_at(directory: Path) -> float | None:
+def asked_at(directory: Path) -> float | None:
     """When a worker was asked for last: the time of the file that asks, else of the directory; None without both."""
     for path in (directory / JOB_FILE, directory):
         try:

@@ -98,16 +98,23 @@ def directory_error(path: Path, error: OSError) -> EngineError:
 
 
 def list_runs() -> list[Run]:
-    """All runs, newest first."""
+    """All runs, newest first. Raises EngineError(DISK) when their folder cannot be read."""
     return directories(runs_root())
 
 
 def directories(root: Path) -> list[Run]:
-    """Directories below `root` that are not hidden, newest first."""
+    """Directories below `root` that are not hidden, newest first. Raises EngineError(DISK)."""
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise EngineError(
+            f"the folder cannot be read: {error.strerror}",
+            code=ExitCode.DISK,
+            where=str(root),
+            hint="put a folder there that you may read, or set XDG_STATE_HOME to another one",
+        ) from error
     return [Run(name, root / name) for name in sorted(names, reverse=True) if not name.startswith(".")]
 
 

@@ -10,10 +10,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.hardware.cards import model_name
+from engine.jsonvalues import number_in, whole_in
 from engine.runs.events import Event
+from engine.runs.metrics import MOST, own_metrics
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
+_LAST_MOMENT_S = 1e11
+"""A later time is none: no clock shows the year 5000."""
+PHASE_WORDS = {
+    "load": "loading the model",
+    "data": "reading data",
+    "check": "checking the fit",
+    "measure": "measuring the device",
+    "train": "training",
+    "evaluate": "evaluating",
+    "checkpoint": "saving a checkpoint",
+    "save": "saving what was learned",
+    "export": "writing the adapter",
+}
+"""What a run does in a phase."""
+BEGINNINGS = frozenset({"measure", "data", "load"})
+"""Phases with which a worker begins its work."""
+_OF_THE_MOMENT = frozenset({"tokens_per_second", "step_s", "eta_s"})
+"""Figures of a step that say nothing once its worker has ended."""
 
 
 def _numbers() -> array[float]:
@@ -21,8 +41,8 @@ def _numbers() -> array[float]:
 
 
 def _number(event: Event, key: str) -> float:
-    value = event.get(key)
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    found = number_in(event, key)
+    return float("nan") if found is None else found
 
 
 @dataclass(slots=True)
@@ -52,6 +72,10 @@ class RunFold:
     started: Event = field(default_factory=dict)
     phase: str = ""
     phase_detail: str = ""
+    phases: list[str] = field(default_factory=list)
+    """Phases that the present worker has gone through, its present one last."""
+    phase_since: float = 0.0
+    """Unix time at which the present phase began."""
     progress: Event = field(default_factory=dict)
     step: int = 0
     steps_total: int = 0
@@ -71,18 +95,25 @@ class RunFold:
     learning_rate: Curve = field(default_factory=Curve)
     grad_norm: Curve = field(default_factory=Curve)
     tokens_per_second: Curve = field(default_factory=Curve)
+    metrics: dict[str, Curve] = field(default_factory=dict)
+    """Whatever else steps and evaluations told, by its name in words; not sanitised."""
     lines: list[tuple[float, str, str]] = field(default_factory=list)
     """(unix time, event type, text) of what a log pane shows; not sanitised."""
     warnings: int = 0
     last_time: float = 0.0
 
     def apply(self, event: Event) -> None:
-        """Take one event; unknown types only move the clock."""
-        self.last_time = float(event.get("t") or self.last_time)
+        """Take one event; unknown types only move the clock. One whose values are of another kind is passed over."""
+        moment = event.get("t")
+        if isinstance(moment, (int, float)) and 0 < moment < _LAST_MOMENT_S:
+            self.last_time = float(moment)
         handler = _HANDLERS.get(str(event.get("type")))
-        if handler is not None:
-            handler(self, event)
-        text = describe(event)
+        try:
+            if handler is not None:
+                handler(self, event)
+            text = describe(event)
+        except (TypeError, ValueError, OverflowError, AttributeError):
+            return
         if text:
             self.lines.append((self.last_time, str(event["type"]), text))
             if len(self.lines) > 2 * RECENT_LINES:
@@ -92,16 +123,32 @@ class RunFold:
 def _started(fold: RunFold, event: Event) -> None:
     fold.started = event
     fold.finished, fold.error = {}, {}
-    fold.steps_total = int(event.get("steps_total") or 0)
-    resumed = event.get("resumed_from_step")
+    _forget_pace(fold)
+    fold.steps_total = whole_in(event, "steps_total") or 0
+    resumed = whole_in(event, "resumed_from_step")
     if resumed is not None:
-        fold.step = int(resumed)
-        for curve in (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second):
-            curve.cut_after(float(resumed))
+        fold.step = resumed
+        usual = (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second)
+        for curve in (*usual, *fold.metrics.values()):
+            curve.cut_after(resumed)
+
+
+def _forget_pace(fold: RunFold) -> None:
+    """A worker begins: what the one before took for a step is no longer so."""
+    fold.last_step = {key: value for key, value in fold.last_step.items() if key not in _OF_THE_MOMENT}
 
 
 def _phase(fold: RunFold, event: Event) -> None:
-    fold.phase, fold.phase_detail = str(event.get("name", "")), str(event.get("detail", ""))
+    name = str(event.get("name", ""))
+    begins = name in BEGINNINGS and name != fold.phase
+    if begins and any(known == name or known not in BEGINNINGS for known in fold.phases):
+        fold.phases = []
+        _forget_pace(fold)
+    if name and name not in fold.phases:
+        fold.phases.append(name)
+    if name != fold.phase:
+        fold.phase_since = fold.last_time
+    fold.phase, fold.phase_detail = name, str(event.get("detail", ""))
     fold.progress = {}
 
 
@@ -112,19 +159,28 @@ def _progress(fold: RunFold, event: Event) -> None:
 def _train_step(fold: RunFold, event: Event) -> None:
     fold.last_step = event
     fold.phase, fold.phase_detail, fold.progress = "train", "", {}
-    fold.step = int(event.get("step") or fold.step)
-    fold.steps_total = int(event.get("steps_total") or fold.steps_total)
+    fold.step = whole_in(event, "step") or fold.step
+    fold.steps_total = whole_in(event, "steps_total") or fold.steps_total
     fold.loss.append(fold.step, _number(event, "loss"))
     fold.learning_rate.append(fold.step, _number(event, "learning_rate"))
     fold.grad_norm.append(fold.step, _number(event, "grad_norm"))
     fold.tokens_per_second.append(fold.step, _number(event, "tokens_per_second"))
+    _own_metrics(fold, fold.step, event)
 
 
 def _eval(fold: RunFold, event: Event) -> None:
-    fold.last_eval = event
+    fold.last_eval, fold.progress = event, {}
     fold.eval_loss.append(_number(event, "step"), _number(event, "loss"))
+    if not event.get("model"):
+        _own_metrics(fold, _number(event, "step"), event)
     if event.get("best"):
         fold.best_eval = event
+
+
+def _own_metrics(fold: RunFold, step: float, event: Event) -> None:
+    for name, value in own_metrics(event).items():
+        if name in fold.metrics or len(fold.metrics) < MOST:
+            fold.metrics.setdefault(name, Curve()).append(step, value)
 
 
 def _memory(fold: RunFold, event: Event) -> None:
@@ -193,7 +249,7 @@ def describe(event: Event) -> str:
         ahead = f", {right:.0%} of pairs right" if isinstance(right, float) else ""
         return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{ahead}{best}"
     if kind == "checkpoint":
-        size_mib = (event.get("bytes") or 0) / 2**20
+        size_mib = (whole_in(event, "bytes") or 0) / 2**20
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
     if kind == "started":
         resumed = event.get("resumed_from_step")

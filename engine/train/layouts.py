@@ -92,8 +92,10 @@ def _why(asked: Layout, known: str, wrong: list[str]) -> str:
 
 def _known(model: Any) -> ModelSpec | None:
     """The model as the plan saw it; None for one that no plan knows."""
+    # What this run packed into 4 or 8 bits is no property of the architecture.
+    config = {key: value for key, value in base_of(model).config.to_dict().items() if key != "quantization_config"}
     try:
-        return spec_from_config(base_of(model).config.to_dict(), "", "config.json", source="directory", path=None)
+        return spec_from_config(config, "", "config.json", source="directory", path=None)
     except EngineError:
         return None
 

@@ -25,7 +25,7 @@ from engine.train.watched_layers import Watcher, has_experts, layers_of
 Layout = Literal["packed", "rows", "padded"]
 """`packed`: several documents a row; `rows`: one a row, its padding a document of its own; `padded`: one a row behind
 an attention mask."""
-DOCUMENT_TOKENS = {"cuda": 48, "cpu": 4}
+DOCUMENT_TOKENS = {"cuda": 48, "cpu": 3}
 """A border is crossed at any length; processors take a second for each pass of a large model."""
 _SEED = 0
 

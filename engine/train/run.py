@@ -143,14 +143,19 @@ def _device_name(settings: Profile) -> str:
 
 def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
     job = trainer.job
-    job.phase("train")
+    evaluates_first = resume is None and trainer.validation is not None
+    if evaluates_first:
+        job.phase("evaluate", "before the first step")
+    else:
+        job.phase("train")
     job.stoppable.set()
     try:
         # What exists by now stays: the collector need not walk it, which would stop the host for a step's time.
         gc.collect()
         gc.freeze()
-        if resume is None and trainer.validation is not None:
+        if evaluates_first:
             trainer._evaluate(None, None)
+            job.phase("train")
         trainer.meter.restart()
         if resume is not None and resume.step >= trainer.schedule.steps_total:
             trainer.checkpointer.restore(trainer, resume.path)

@@ -7,6 +7,7 @@ A member of the trainer, which says when to evaluate and acts on what is found. 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from engine.train.objectives.objective import Likelihood
 
 Prepare = Callable[[Batch], Batch]
 """Puts a batch on the run's device."""
+PROGRESS_S = 1.0
+"""How often an evaluation says how far it is."""
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
@@ -67,7 +70,7 @@ class Validation:
 
     def evaluate(self, model: Any, state: TrainerState, prepare: Prepare, autocast: Autocast) -> Evaluated | None:
         """Evaluate, write the `eval` event, note in `state` what is the best; None where a request to stop cut it."""
-        step = state.global_step
+        step, began_s = state.global_step, time.monotonic()
         loss, tokens = self.loss(model, prepare, autocast)
         if self._job.stop:
             self._job.warn("evaluation_cut", f"the evaluation at step {step} was ended by the request to stop")
@@ -78,7 +81,8 @@ class Validation:
         scores = self._objective.scores(training=False)
         if self._settings.train.objective not in NEEDED:
             scores["perplexity"] = math.exp(loss) if loss < 700 else math.inf
-        self._job.events.write("eval", step=step, loss=loss, best=best, tokens=tokens, **scores)
+        seconds = round(time.monotonic() - began_s, 3)
+        self._job.events.write("eval", step=step, loss=loss, best=best, tokens=tokens, seconds=seconds, **scores)
         return Evaluated(loss, scores, best)
 
     @torch.no_grad()
@@ -86,9 +90,14 @@ class Validation:
         """Loss per trained token (or pair, or judged answer) of all held-out sequences, and how many there are."""
         model.eval()
         total, tokens = torch.zeros((), dtype=torch.float64, device=self._device), 0
-        for batch in DataLoader(self.dataset, **self._loading):
+        told_s = time.monotonic()
+        for number, batch in enumerate(DataLoader(self.dataset, **self._loading)):
             if self._job.stop:
                 break
+            if number and time.monotonic() - told_s >= PROGRESS_S:
+                told_s = time.monotonic()
+                done = number * self._loading["batch_size"]
+                self._job.progress("evaluate", done, len(self.dataset), "sequences")
             tokens += self._objective.items(batch)
             with autocast():
                 for one in self._micro_batches.of(prepare(batch)):

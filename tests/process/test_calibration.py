@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from engine.hardware.probe import probe_machine
 from engine.memory.calibration_store import decode
 from engine.memory.shape import MIB
-from tests.process.conftest import FAST
+from tests.process.conftest import FAST, Shell
 
 BIG = FAST.replace("max_length = 128", "max_length = 512").replace("batch_size = 4", "batch_size = 16")
 BIG = BIG.replace("max_samples = 60", "max_samples = 20\npacking = false").replace("max_steps = 6", "max_steps = 1")
@@ -23,8 +24,23 @@ def records(shell):
     return json.loads(path.read_text())["records"]
 
 
-def test_a_run_is_measured_shown_and_kept(shell, events):
+@pytest.fixture(scope="module")
+def home_after_a_run(tmp_path_factory):
+    """A home in which one run was trained, by a process that measured itself from its start."""
+    shell = Shell(tmp_path_factory.mktemp("measured"))
     assert shell.engine("train", shell.write("p.toml", FAST), "--json").code == 0
+    return shell.folder
+
+
+@pytest.fixture
+def measured(shell, home_after_a_run):
+    """A shell after that run."""
+    shutil.copytree(home_after_a_run, shell.folder, dirs_exist_ok=True)
+    return shell
+
+
+def test_a_run_is_measured_shown_and_kept(measured, events):
+    shell = measured
     (run,) = shell.runs
     first, last = (event for event in events(run) if event["type"] == "calibration")
     assert (first["stage"], last["stage"]) == ("first_steps", "end")
@@ -49,9 +65,9 @@ def test_a_run_is_measured_shown_and_kept(shell, events):
 
 
 @pytest.mark.usefixtures("warm_workers")
-def test_the_measurement_is_of_this_machine_and_software_only(shell):
+def test_the_measurement_is_of_this_machine_and_software_only(measured):
     """What `load_calibration` reads in another process, before and after a version changes in the file."""
-    assert shell.engine("train", shell.write("p.toml", FAST), "--json").code == 0
+    shell = measured
     code = (
         "from engine.hardware.probe import probe_machine; "
         "from engine.memory.calibration_store import load_calibration; "
@@ -120,8 +136,8 @@ def test_a_run_short_of_memory_goes_on_in_smaller_pieces_and_says_so(shell, even
     assert told[0]["kept"] is False
 
 
-def test_the_second_prediction_is_what_the_first_run_took(shell, events):
-    assert shell.engine("train", shell.write("p.toml", FAST), "--json").code == 0
+def test_the_second_prediction_is_what_the_first_run_took(measured, events):
+    shell = measured
     took = [event for event in events(shell.runs[0]) if event["type"] == "calibration"][-1]["measured"]
     checked = shell.engine("profile", "check", "p.toml", "--json").json
     assert checked["device_bytes"] == took["device_bytes"]

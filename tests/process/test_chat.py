@@ -75,6 +75,7 @@ def test_answers_stream_can_be_ended_and_differ_from_the_base(trained):
     assert not place.exists()
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_worker_whose_owner_is_gone_ends(trained):
     code = (
         "import os, sys; from engine.runs.talk import Talk; from engine.runs.store import find_run\n"

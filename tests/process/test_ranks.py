@@ -65,6 +65,7 @@ def test_every_launcher_is_told_with_its_variable(shell, monkeypatch, launcher):
     assert nothing_began(shell)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_commands_that_start_no_training_go_on(shell, monkeypatch):
     shell.write("p.toml", FAST)
     launched(monkeypatch, {**TORCHRUN, **LAUNCHERS["srun"]})
@@ -117,6 +118,7 @@ def test_a_command_that_is_ended_before_training_takes_its_worker_along(shell, h
     assert shell.runs == []
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_command_that_is_ended_while_it_trains_leaves_the_run_alone(shell, events):
     starter = shell.start("train", shell.write("p.toml", FAST), "--set", "train.max_steps=100000")
     run = wait_for(lambda: shell.runs and shell.runs[0])
@@ -129,6 +131,7 @@ def test_a_command_that_is_ended_while_it_trains_leaves_the_run_alone(shell, eve
     assert shell.engine("runs", "stop", "last", "--now").code == 0
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_sweep_whose_command_is_ended_goes_on_and_says_so(shell):
     starter = shell.start("sweep", shell.write("p.toml", FAST), "--vary", "lora.r=2,4")
     (sweep,) = wait_for(lambda: list((shell.folder / "state" / "tunedeck" / "sweeps").glob("*")))

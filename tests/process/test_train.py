@@ -28,13 +28,19 @@ def wait_for(condition, seconds=90.0):
 
 @pytest.mark.usefixtures("warm_workers")
 def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
-    done = shell.engine("train", shell.write("p.toml", FAST), "--json")
+    shell.write("tell.sh", '#!/bin/sh\necho "$TUNEDECK_STATE: $TUNEDECK_TEXT" >> told\n')
+    (shell.folder / "tell.sh").chmod(0o755)
+    done = shell.engine("train", shell.write("p.toml", FAST + 'notify = ["./tell.sh"]\n'), "--json")
     assert done.code == 0, done.err
     summary = done.json
     (run,) = shell.runs
     told = events(run)
     steps = [event for event in told if event["type"] == "train_step"]
     evaluated = [event for event in told if event["type"] == "eval"]
+    assert (shell.folder / "told").read_text() == f"completed: {run.name}: completed at step 6\n"
+    order = [event["name"] for event in told if event["type"] == "phase"]
+    assert order[-3:] == ["evaluate", "train", "save"]
+    assert all(event["seconds"] > 0 for event in evaluated)
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert evaluated[-1]["loss"] < evaluated[0]["loss"]
     assert summary["outcome"] == "completed"
@@ -91,6 +97,7 @@ def test_kill_resume_ends_with_the_same_weights(shell, events):
     assert ours == (straight / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_the_run_outlives_its_starter_and_stops_when_asked(shell, events):
     profile = shell.write("p.toml", FAST)
     starter = shell.start("train", profile, "--set", "train.max_steps=100000", "--set", "train.save_steps=100000")

@@ -114,7 +114,7 @@ def test_fit_answers_from_another_folder(installed, tmp_path):
 
 @pytest.mark.usefixtures("warm_workers")
 def test_the_demo_runs_from_another_folder(installed, tmp_path):
-    few = ["train.max_steps=4", "evaluate.max_samples=6", "data.max_samples=80"]
+    few = ["train.max_steps=4", "train.eval_steps=4", "evaluate.max_samples=6", "data.max_samples=80"]
     done = run(installed[1], tmp_path, "demo", "--json", *[word for change in few for word in ("--set", change)])
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)

@@ -72,8 +72,9 @@ GPU_MACHINE = Machine(
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder and a state directory that vanish after the test."""
+    """A working folder, and state and settings that vanish after the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -24,6 +24,11 @@ def at_once(pilot: Pilot[Any], *keys: str) -> None:
         driver.process_message(event)
 
 
+def wheel(x: int, y: int, *, up: bool) -> str:
+    """What a terminal sends for a turn of the wheel over a cell, counted from 0."""
+    return f"\x1b[<{64 if up else 65};{x + 1};{y + 1}M"
+
+
 def click(x: int, y: int) -> str:
     """What a terminal sends for a click on a cell, counted from 0."""
     return f"\x1b[<0;{x + 1};{y + 1}M\x1b[<0;{x + 1};{y + 1}m"

@@ -64,10 +64,17 @@ def current(app: DeckApp) -> str:
     return row.spec.key if row is not None else ""
 
 
+def open_sections(app: DeckApp) -> None:
+    """No section is folded."""
+    if len(rows(app)) < 20:
+        pane_of(app).toggle_sections()
+
+
 async def on_row(pilot: Pilot[Any], app: DeckApp, key: str) -> None:
-    """The form is there, and `key` has the keyboard."""
+    """The form is there with its sections open, and `key` has the keyboard."""
     await pilot.press("2")
     await until(pilot, lambda: isinstance(app.screen_stack[0], ProfileScreen))
-    await until(pilot, lambda: key in rows(app) and app.focused is not None and pane_of(app).found.plan is not None)
+    await until(pilot, lambda: rows(app) and app.focused is not None and pane_of(app).found.plan is not None)
+    open_sections(app)
     form_of(app).set_focus(rows(app)[key])
     await pilot.pause()

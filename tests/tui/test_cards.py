@@ -17,20 +17,19 @@ from tests.tui.conftest import GIB, SIZES, deck, make_run, screen_text, shows, u
 from tests.unit.hardware.conftest import FakeNvml, load_recording
 from tui.cards import screen as cards_screen
 from tui.cards import waiting
-from tui.cards.history import GAUGES, KEPT_S, History
 from tui.cards.view import (
     ORDERS,
     Holder,
     Wanted,
     card_row,
-    columns_of,
-    gauges_text,
     holder_row,
     holders_of,
     ordered,
     owner_bar,
 )
 from tui.cards.waiting import LOOKS, Waiter, Waiting, check_amount
+from tui.charts.card_history import GAUGES, KEPT_S, History
+from tui.charts.gauges import columns_of, gauges_text
 from tui.documents.form import Form
 from tui.reading import cards as reading
 

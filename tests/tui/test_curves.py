@@ -19,7 +19,8 @@ from tui.charts.decimate import Point, binned, smoothed
 from tui.reading.log_search import search_log
 from tui.reading.snapshot import RunSnapshot
 from tui.reading.tail import RunReader, newest_part
-from tui.run.curves import CurveView, chart_data, moved, reading, title_of, window, zoomed
+from tui.run.curve_data import chart_data, reading, title_of
+from tui.run.curves import CurveView, moved, window, zoomed
 from tui.run.screen import RunScreen
 
 
@@ -55,7 +56,7 @@ def test_zoom_shows_single_steps_that_the_whole_curve_cannot() -> None:
     points = chart_data(close, view).raw
     assert [point.x for point in points] == list(range(math.ceil(shown[0]), math.floor(shown[1]) + 1))
     assert {point.x: point.mean for point in points}[3001] == 9.0
-    assert "zoom" in title_of(close, view)
+    assert "zoom" in title_of(close, view)[0][0]
     assert zoomed(shot, view, 1000.0).span is None
 
 
@@ -148,11 +149,11 @@ async def test_keys_choose_smooth_zoom_and_read_the_curve() -> None:
     writer.write("finished", outcome="completed", step=200)
     app = attached(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        await shows(pilot, "loss  · steps", "step 200 of 400")
+        await shows(pilot, "loss  ⡀ steps", "step 200 of 400")
         await pilot.press("t")
-        await shows(pilot, "learning rate")
-        await pilot.press("t", "t", "t")
-        await shows(pilot, "memory  d device  p process")
+        await shows(pilot, "evaluation loss")
+        await pilot.press("t", "t", "t", "t")
+        await shows(pilot, "memory, GiB", "┤")
         await pilot.press("t", "s")
         await shows(pilot, "loss  smoothing strong")
         await pilot.press("left", "left", "comma")

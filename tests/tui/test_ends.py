@@ -73,7 +73,9 @@ def test_refresh_takes_a_sane_number(wrong: str, capsys: pytest.CaptureFixture[s
 def test_the_deck_never_imports_what_only_workers_need() -> None:
     code = f"""
 import asyncio, sys
+from tui import warm
 from tui.app import DeckApp
+warm.AFTER_S = 0.2
 async def go():
     app = DeckApp()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -82,7 +84,11 @@ async def go():
             if app.deck.plan is not None:
                 break
         assert app.deck.plan is not None
-        assert "pydantic" not in sys.modules, "pydantic before the form"
+        for _ in range(100):
+            await pilot.pause(0.05)
+            if "tui.cards.screen" in sys.modules:
+                break
+        assert "tui.cards.screen" in sys.modules, "what other screens need is loaded while nobody types"
         await pilot.press("p")
         for _ in range(100):
             await pilot.pause(0.05)

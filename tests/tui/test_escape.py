@@ -69,7 +69,10 @@ async def test_what_was_given_up_is_not_taken_by_the_next_key(size: tuple[int, i
         await on_row(pilot, app, "lora.r")
         at_once(pilot, ENTER, CLEAR, "48", ESCAPE, SAVE, ENTER, CLEAR, "9", ESCAPE, ENTER, ESCAPE, "j", DOWN, "k")
         await until(
-            pilot, lambda: isinstance(app.screen, ProfileScreen) and app.screen.form_pane.row is rows(app)["lora.alpha"]
+            pilot,
+            lambda: (
+                isinstance(app.screen, ProfileScreen) and app.screen.form_pane.row is rows(app)["train.learning_rate"]
+            ),
         )
         assert app.deck.form is not None
         assert app.deck.form.edits == {}

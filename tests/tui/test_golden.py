@@ -85,7 +85,7 @@ async def test_profile(size: tuple[int, int], place: Path, monkeypatch: pytest.M
     async with app.run_test(size=size) as pilot:
         await pilot.press("2")
         await shows(pilot, "support-bot.toml", "OK", "max length")
-        await pilot.press("down", "down")
+        await pilot.press("f", "down", "down")
         await pilot.pause(0.2)
         compare("profile", size, screen_text(app))
 

@@ -165,7 +165,7 @@ async def test_help_begins_with_what_has_the_keyboard(cpu_machine: object) -> No
         await shows(pilot, "demo (shipped)", "OK")
         screen = app.screen
         assert isinstance(screen, ProfileScreen)
-        next(row for row in screen.form_pane.rows if row.spec.key == "model.dtype").focus()
+        screen.form_pane.go_to("model.dtype")
         await pilot.press("f1")
         await shows(pilot, "model.dtype", "Compute precision", "takes    one of 'auto', 'bf16'", "from     auto: ")
         await pilot.press("escape", "3", "question_mark")

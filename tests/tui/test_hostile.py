@@ -30,7 +30,7 @@ def check(app: App[None]) -> None:
     for strip in app.screen._compositor.render_strips():
         for segment in strip:
             action = segment.style.meta.get("@click") if segment.style else None
-            assert action is None or str(action).startswith("app.command(")
+            assert action is None or str(action).startswith(("app.command(", "app.simulate_key("))
 
 
 def nasty_run() -> object:

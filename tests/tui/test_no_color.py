@@ -164,7 +164,7 @@ async def test_marks_for_the_mouse_stay(no_color: None, cpu_machine: object) -> 
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, "> demo", "OK")
-        await pilot.click("#models", offset=(4, 2))
+        await pilot.click("#models", offset=(4, 2), times=2)
         await pilot.pause(0.2)
         assert "make a profile" in screen_text(app)
 

@@ -14,6 +14,7 @@ from engine.api import profiles, runs
 from engine.hardware.machine import Machine
 from engine.runs.store import create_run
 from tests.tui.conftest import SIZES, deck, record, screen_text, shows, until
+from tests.tui.small_profile import open_sections
 from tui.app import DeckApp
 from tui.documents.document import free_path
 from tui.documents.form import Form
@@ -59,7 +60,8 @@ def rows(app: DeckApp) -> dict[str, FieldRow]:
 
 async def ready(pilot: Any, app: DeckApp) -> None:
     await pilot.press("2")
-    await until(pilot, lambda: len(rows(app)) > 20 and app.focused is not None)
+    await until(pilot, lambda: isinstance(app.screen, ProfileScreen) and rows(app) and app.focused is not None)
+    open_sections(app)
 
 
 @pytest.mark.parametrize("size", SIZES)

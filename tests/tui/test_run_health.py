@@ -12,6 +12,9 @@ from engine.runs import health
 from engine.runs.events import EventWriter
 from engine.runs.follow import follow_run
 from tests.tui.conftest import attached, make_run, record, shows, worker_alive
+from tui.reading.tail import RunReader
+from tui.run.curve_data import chart_data, reading
+from tui.run.curves import CurveView
 
 
 def rising(run: object) -> None:
@@ -31,7 +34,22 @@ async def test_the_last_line_says_what_goes_wrong(size: tuple[int, int]) -> None
         async with app.run_test(size=size) as pilot:
             await shows(pilot, "runs on without this window")
             rising(run)
-            await shows(pilot, "the held-out loss rose 3 times in a row, to 1.6000")
+            await shows(pilot, "the held-out loss rose 3 times in a row, to 1.6000", "x stop", "!")
+
+
+def test_what_went_wrong_is_a_mark_that_the_crosshair_reads() -> None:
+    run = make_run()
+    record(run, 200, 400)
+    rising(run)
+    reader = RunReader(run)
+    reader.read()
+    shot = reader.snapshot("completed")
+    assert shot.concerns == ()
+    assert [x for x, _ in chart_data(shot, CurveView()).flags] == [230]
+    assert [x for x, _ in chart_data(shot, CurveView("evaluation loss")).flags] == [230]
+    assert chart_data(shot, CurveView("gradient norm")).flags == ()
+    assert "at step 230  ! the held-out loss rose 3 times" in reading(shot, CurveView(cursor=230.0), 200).plain
+    assert "!" not in reading(shot, CurveView(cursor=200.0), 200).plain
 
 
 async def test_silence_is_told_though_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

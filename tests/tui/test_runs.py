@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from engine.api import runs as runs_api
 from engine.runs.events import EventWriter
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until, worker_alive
+from tests.tui.keyboard import at_once, click
 from tests.tui.results_of import settle, trained
 from tui.runs import listing
 from tui.runs.listing import Listing, RunList
@@ -177,10 +178,18 @@ async def test_orders_go_round(cpu_machine: object) -> None:
 
         await pilot.press("o")
         await until(pilot, lambda: order() == ["alpha", "beta", "gamma"])
-        await shows(pilot, "by name")
-        await pilot.press("o", "o", "o")
+        await shows(pilot, "run▲")
+        await pilot.press("O")
+        await until(pilot, lambda: order() == ["gamma", "beta", "alpha"])
+        await pilot.press("l", "l", "l")
         await until(pilot, lambda: order() == ["beta", "gamma", "alpha"])
-        await shows(pilot, "by steps")
+        await shows(pilot, "step▼")
+        await pilot.press("h")
+        await shows(pilot, "model▲")
+        at_once(pilot, click(screen_text(app).splitlines()[2].index("step") + 1, 2))
+        await until(pilot, lambda: order() == ["beta", "gamma", "alpha"])
+        at_once(pilot, click(screen_text(app).splitlines()[2].index("step") + 1, 2))
+        await until(pilot, lambda: order() == ["alpha", "gamma", "beta"])
 
 
 async def test_settings_of_a_run_open_as_a_profile_with_what_it_overrode(cpu_machine: object, place: Path) -> None:

@@ -15,7 +15,7 @@ from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows
 from tests.tui.results_of import put, settle, trained
 from tests.tui.test_hostile import NASTY, check
 from tui.runs.listing import Listing, RunList
-from tui.runs.view import Selection, entries, sweeps
+from tui.runs.selecting import Selection, entries, sweeps
 
 VALUES = (0.9, 0.5, None)
 

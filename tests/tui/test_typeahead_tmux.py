@@ -81,8 +81,8 @@ def open_profile(terminal: Terminal, *more: str) -> None:
 
 
 def test_forty_steps_are_forty_rows(terminal: Terminal) -> None:
-    open_profile(terminal, *["j"] * 40, "k")
-    terminal.shows("evaluate.max_samples")
+    open_profile(terminal, "f", *["j"] * 40, "k")
+    terminal.shows("train.eval_steps")
 
 
 def test_a_filter_takes_its_words(terminal: Terminal) -> None:
@@ -92,18 +92,18 @@ def test_a_filter_takes_its_words(terminal: Terminal) -> None:
 
 
 def test_a_value_typed_in_one_go(terminal: Terminal, place: Path) -> None:
-    open_profile(terminal, *["j"] * 6, "Enter", "C-u", "4", "8", "Enter", "C-s")
+    open_profile(terminal, *["j"] * 4, "Enter", "C-u", "4", "8", "Enter", "C-s")
     terminal.wait(lambda: "r = 48" in (place / "mine.toml").read_text())
-    terminal.shows("lora.alpha")
+    terminal.shows("train.learning_rate")
 
 
 def test_saving_takes_what_is_typed(terminal: Terminal, place: Path) -> None:
-    open_profile(terminal, "j", "Enter", "C-u", "5", "1", "2", "C-s")
+    open_profile(terminal, "j", "j", "Enter", "C-u", "5", "1", "2", "C-s")
     terminal.wait(lambda: "max_length = 512" in (place / "mine.toml").read_text())
 
 
 def test_starting_takes_what_is_typed_and_refuses_what_cannot_be(terminal: Terminal, place: Path) -> None:
-    open_profile(terminal, "j", "Enter", "C-u", *"nope", "C-r")
+    open_profile(terminal, "j", "j", "Enter", "C-u", *"nope", "C-r")
     terminal.shows("cannot be taken", "must be a whole number")
     time.sleep(1)
     assert runs.list_runs() == []

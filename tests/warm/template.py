@@ -8,6 +8,7 @@ what ends one ends the other.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -28,12 +29,12 @@ def serve(path: Path) -> None:
     """Import, listen at `path`, and fork until the process that started this one closes stdin."""
     for name in PRELOADED:
         importlib.import_module(name)
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
     others = [name for name in _threads() if name != "jemalloc_bg_thd"]  # it begins anew after a fork by itself
     if len(others) > 1:
         sys.exit(f"a library has started threads, which a fork loses: {', '.join(others)}")
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen()
@@ -41,14 +42,22 @@ def serve(path: Path) -> None:
     while True:
         readable, _, _ = select.select([server, sys.stdin], [], [])
         if sys.stdin in readable:
+            _reap()
             return
         connection, _ = server.accept()
         if os.fork() == 0:
             server.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _keep(connection)
             return
         connection.close()
+        _reap()
+
+
+def _reap() -> None:
+    """Collect the keepers that have ended; their processor time, with their workers', then counts as this process's."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _threads() -> list[str]:

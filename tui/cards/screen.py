@@ -24,13 +24,11 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Poll
 from tui.cards.commands import CARDS_COMMANDS, CardsState
-from tui.cards.history import History
 from tui.cards.need import Need
 from tui.cards.view import (
     ORDERS,
     Holder,
     card_row,
-    gauges_text,
     holder_row,
     holders_heading,
     holders_of,
@@ -39,6 +37,8 @@ from tui.cards.view import (
     ordered,
 )
 from tui.cards.waiting import Waiter
+from tui.charts.card_history import History
+from tui.charts.gauges import gauges_text
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.cards import CardsReader, CardsReading
@@ -243,9 +243,9 @@ class CardsScreen(DeckScreen):
 
     # Commands
 
-    def do_order_holders(self) -> None:
-        """Order by the next thing."""
-        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
+    def do_order_holders(self, place: int | None = None) -> None:
+        """Order by the next thing, or by the column that was clicked."""
+        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
         self._show()
 
     def do_next_pane(self) -> None:

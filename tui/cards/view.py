@@ -1,6 +1,6 @@
-"""The cards in lines: memory by owner, gauges over two minutes, who holds what. Pure functions.
+"""The cards in lines: memory by owner, who holds what. Pure functions.
 
-Not here: which reading is shown (`screen.py`), reading it (`engine.hardware.loads`).
+Not here: which reading is shown (`screen.py`), reading it (`engine.hardware.loads`), gauges (`tui.charts.gauges`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from textual.content import Content
 from engine.api import fit as fit_api
 from engine.api.cards import CardLoad, GpuProcess, Loads, place_of
 from engine.api.fit import Gpu
-from tui.cards.history import GAUGES, KEPT_S, Gauge, History, Place, used_bytes
+from tui.charts.card_history import Place, used_bytes
 from tui.text import Part, clip, fit, fit_right, gib, line, safe
+from tui.widgets.lines import does
 
 _BAR_CELLS = 8
 """Fewest that still show who holds what."""
 _NORMAL, _WIDE = 76, 100
 _AMOUNT_CELLS = 13
-_VALUE_CELLS = 26
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
-_HOT_SHARE = 0.95
-_GB = 1e9
 ORDERS = ("memory", "use", "card", "user")
 
 
@@ -144,79 +141,6 @@ def legend(wanted: Wanted | None, gpu: Gpu | None, width: int) -> Content:
     return line(*parts).truncate(width, ellipsis=True)
 
 
-# Gauges
-
-
-def gauges_text(history: History, load: CardLoad | None, width: int, height: int) -> Content:
-    """The card's gauges, each a name, a value and its last two minutes; two side by side where there is width."""
-    if load is None or height < 1:
-        return Content("")
-    told = [gauge for gauge in GAUGES if history.series(place_of(load.gpu), gauge)]
-    columns = 2 if width >= _WIDE else 1
-    lines_each = max(1, min(4, height // max(1, -(-len(told) // columns))))
-    cells = (width - 2 * (columns - 1)) // columns
-    shown = told[: columns * (height // lines_each)]
-    blocks = [_gauge_lines(history, load, gauge, cells, lines_each) for gauge in shown]
-    rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
-    lines = [Content("  ").join(row[index] for row in side) for side in rows for index in range(lines_each)]
-    return Content("\n").join(lines) if lines else Content.styled("the driver tells nothing of this card", "dim")
-
-
-def _gauge_lines(history: History, load: CardLoad, gauge: Gauge, cells: int, height: int) -> list[Content]:
-    series = history.series(place_of(load.gpu), gauge)
-    most = gauge.most(load) or max([value for _, value in series] + [1.0])
-    value = gauge.value(load)
-    hot = gauge.name != "util" and value is not None and value >= _HOT_SHARE * most and gauge.most(load) is not None
-    words = [
-        (fit(gauge.name, 7), "dim"),
-        (fit(_value_text(gauge, load, value), _VALUE_CELLS - 7), "$warning" if hot else ""),
-    ]
-    room = max(0, cells - _VALUE_CELLS)
-    picture = columns_of(series, gauge.least, most, room, height)
-    blank = " " * _VALUE_CELLS
-    heads = [line(*words)] + [Content(blank)] * (height - 1)
-    return [
-        Content.assemble(head, (row, "$warning" if hot else "$accent"))
-        for head, row in zip(heads, picture, strict=True)
-    ]
-
-
-def _value_text(gauge: Gauge, load: CardLoad, value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    most = gauge.most(load)
-    if gauge.unit == "GiB":
-        return f"{gib(value)} of {gib(most)} GiB"
-    if gauge.name == "bus":
-        lanes = f"  gen {load.pcie_generation} x{load.pcie_lanes}" if load.pcie_generation and load.pcie_lanes else ""
-        return f"{value / _GB:.1f} GB/s{lanes}"
-    limit = f" of {most:.0f}" if most is not None and gauge.unit != "%" else ""
-    return f"{value:.0f}{limit} {gauge.unit}"
-
-
-def columns_of(series: Sequence[tuple[float, float]], least: float, most: float, width: int, height: int) -> list[str]:
-    """Columns of eighths, `height` lines from the top; now at the right, `KEPT_S` ago at the left."""
-    groups: list[list[float]] = [[] for _ in range(width)]
-    for ago_s, value in series:
-        if width:
-            groups[max(0, width - 1 - int(ago_s * width / KEPT_S))].append(value)
-    span = max(most - least, 1e-9)
-    levels = [_level(group, least, span, height) for group in groups]
-    return ["".join(_glyph(level, row) for level in levels) for row in range(height - 1, -1, -1)]
-
-
-def _level(group: Sequence[float], least: float, span: float, height: int) -> int | None:
-    """Eighths of a line; None where nothing was read. What is not zero is seen."""
-    if not group:
-        return None
-    mean = sum(group) / len(group)
-    return max(1, min(8 * height, round(8 * height * (mean - least) / span)))
-
-
-def _glyph(level: int | None, row: int) -> str:
-    return " " if level is None else _EIGHTHS[max(0, min(8, level - 8 * row))]
-
-
 # Processes
 
 
@@ -252,12 +176,13 @@ def _card_cells(width: int) -> int:
 
 
 def holders_heading(order: str, width: int) -> Content:
-    """Heads of the columns; the one they are ordered by is marked."""
+    """Heads of the columns; the one they are ordered by is marked, and a click orders by another."""
     heads = {"card": fit("card", _card_cells(width)), "user": fit("user", 11), "memory": fit_right("GiB", 7)}
     heads["use"] = fit_right("SM %", 6)
 
     def head(name: str) -> tuple[str, str]:
-        return heads[name], "bold underline" if name == order else "dim"
+        style = "bold underline" if name == order else "dim"
+        return heads[name], f"{style} {does('order_holders', ORDERS.index(name))}"
 
     return line(
         "  ", head("card"), " ", (fit("pid", 9), "dim"), head("user"), head("memory"), head("use"), ("  program", "dim")

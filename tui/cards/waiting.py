@@ -18,8 +18,8 @@ from engine.api.fit import GIB, card_name
 from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
-from tui.cards.history import Place
 from tui.cards.view import Wanted
+from tui.charts.card_history import Place
 from tui.documents.form import Form
 from tui.documents.launching import launch
 from tui.frame.screen import DeckScreen

@@ -1,24 +1,24 @@
-"""Drawing curves with braille dots: pure functions from points to rows of characters.
+"""Drawing curves: pure functions from points to rows of characters.
 
-A character is two dots wide and four high. The widget is in `widgets.py`; `tui.terminal.ascii` replaces the characters
-where the terminal shows ASCII alone.
+The widget is in `widgets.py`, the line above a chart in `legend.py`, several charts beside each other in `grid.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from tui.charts.axis import Axis, plain_axis, power_axis, time_axis
+from tui.charts.canvas import Canvas, Styled
 from tui.charts.decimate import Point
 
-Styled = tuple[str, str]
-"""Characters and their style."""
-
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-RAW_STYLE, LINE_STYLE, MARK_STYLE, AXIS_STYLE, CURSOR_STYLE = "dim", "$accent", "bold $warning", "dim", "bold"
-LETTER_EVERY = 18
-"""Characters between two letters of one curve."""
+RAW_STYLE, LINE_STYLE, AXIS_STYLE, CURSOR_STYLE = "dim", "$accent", "dim", "bold"
+EVAL_STYLE, BEST_STYLE, FLAG_STYLE = "$deck-evaluation", "bold $success", "bold $warning"
+EVAL_MARK, BEST_MARK, FLAG_MARK, EVAL_LETTER = "○", "◆", "!", "e"
+COLUMNS_PER_MARK = 3
+"""With less room for each, evaluations are a line: marks would hide the curve below them."""
+_MIN_WIDTH, _MIN_HEIGHT = 16, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Series:
     points: tuple[Point, ...]
     style: str
     letter: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,13 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class ChartData:
-    """What a chart shows: raw values as dots, a smoothed line, further lines, levels, single marks, a crosshair."""
+    """What a chart shows: raw values as dots, a smoothed line, evaluations, further lines, levels, a crosshair."""
 
     raw: tuple[Point, ...] = ()
     line: tuple[Point, ...] = ()
     marks: tuple[tuple[float, float], ...] = ()
-    title: str = ""
+    """Evaluations: a mark each, or a line where they are dense."""
+    title: tuple[Styled, ...] = ()
     series: tuple[Series, ...] = ()
     levels: tuple[Level, ...] = ()
     window: tuple[float, float] | None = None
@@ -55,143 +57,123 @@ class ChartData:
     """Where the crosshair stands."""
     floor: float | None = None
     """A value that the picture always reaches down to."""
+    best: tuple[float, float] | None = None
+    """The best evaluation."""
+    flags: tuple[tuple[float, float], ...] = ()
+    """Where something went wrong."""
+    powers: bool = False
+    """Values are shown as powers of ten; those that are not above zero are left out."""
+    seconds: bool = False
+    """x is time."""
+    trimmed: bool = False
+    """The highest 2 % of lines may leave the picture, so that a first spike does not flatten all."""
+
+    @property
+    def everything(self) -> tuple[tuple[Point, ...], ...]:
+        """The points of every curve."""
+        return self.raw, self.line, *(one.points for one in self.series)
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """An axis from `low` to `high` with labels every `step`."""
-
-    low: float
-    high: float
-    step: float
-
-    def ticks(self) -> list[float]:
-        """Multiples of `step` within the axis."""
-        first = math.ceil(self.low / self.step - 1e-9)
-        last = math.floor(self.high / self.step + 1e-9)
-        return [index * self.step for index in range(first, last + 1)][:50]
-
-    def label(self, value: float) -> str:
-        """`value` with the digits that tell neighbors apart."""
-        if self.high >= 10_000:
-            return f"{value / 1000:,.{0 if self.step >= 1000 else 1}f}k"
-        if max(abs(self.high), abs(self.low)) < 1e-2:
-            return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if value else "0"
-        digits = max(0, min(6, -math.floor(math.log10(self.step) + 1e-9)))
-        return f"{value:,.{digits}f}"
+def left_out(data: ChartData) -> int:
+    """Values that powers of ten cannot show."""
+    if not data.powers:
+        return 0
+    points = (data.raw or data.line, *(one.points for one in data.series))
+    return sum(point.mean <= 0 for line in points for point in line) + sum(y <= 0 for _, y in data.marks)
 
 
-def nice_range(low: float, high: float, ticks: int) -> Range:
-    """An axis that holds `low` to `high` with about `ticks` labels at 1, 2 or 5 times a power of ten."""
-    if not high > low:
-        margin = abs(low) * 0.05 or 0.5
-        low, high = low - margin, high + margin
-    raw = (high - low) / max(1, ticks)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next((factor * power for factor in (1, 2, 5) if 1.25 * factor * power >= raw), 10 * power)
-    return Range(low, high, step)
+def in_powers(data: ChartData) -> ChartData:
+    """The same with the exponents of values."""
+    return replace(
+        data,
+        raw=_exponents(data.raw),
+        line=_exponents(data.line),
+        marks=_logarithms(data.marks),
+        flags=_logarithms(data.flags),
+        best=next(iter(_logarithms([data.best] if data.best else [])), None),
+        series=tuple(replace(one, points=_exponents(one.points)) for one in data.series),
+        levels=tuple(replace(one, value=math.log10(one.value)) for one in data.levels if one.value > 0),
+        floor=None,
+    )
+
+
+def _exponents(points: Iterable[Point]) -> tuple[Point, ...]:
+    return tuple(
+        Point(point.x, math.log10(point.low if point.low > 0 else point.mean), math.log10(point.high), mean)
+        for point in points
+        if point.mean > 0 and math.isfinite(mean := math.log10(point.mean))
+    )
+
+
+def _logarithms(places: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((x, math.log10(y)) for x, y in places if y > 0)
 
 
 def value_range(data: ChartData) -> tuple[float, float] | None:
     """Lowest and highest value worth showing: the outermost 2 % of raw spikes may leave the picture."""
-    lows = sorted(point.low for point in data.raw)
-    highs = sorted(point.high for point in data.raw)
     lines = (data.line, *(one.points for one in data.series))
     kept = [point.mean for points in lines for point in points] + [value for _, value in data.marks]
-    kept += [level.value for level in data.levels] if kept or lows else []
-    kept += [data.floor] if data.floor is not None and (kept or lows) else []
+    if data.trimmed and kept:
+        kept = sorted(kept)[: len(kept) - len(kept) // 50]
+    lows = sorted(point.low for point in data.raw)
+    highs = sorted(point.high for point in data.raw)
     if lows:
         cut = len(lows) // 50
         kept += [lows[cut], highs[-1 - cut]]
-    return (min(kept), max(kept)) if kept else None
+    if not kept:
+        return None
+    kept += [level.value for level in data.levels]
+    kept += [data.floor] if data.floor is not None else []
+    return min(kept), max(kept)
 
 
-class Canvas:
-    """Braille dots with a style per cell. Where a line runs, the haze of raw values gives way to it."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self._bits = [[0] * width for _ in range(height)]
-        self._lines = [[0] * width for _ in range(height)]
-        self._glyphs: list[list[str]] = [[""] * width for _ in range(height)]
-        self._styles = [[""] * width for _ in range(height)]
-
-    def dot(self, x: int, y: int, style: str) -> None:
-        """Set one dot; (0, 0) is top left, dots outside are ignored."""
-        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
-            self._bits[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
-            self._styles[y // 4][x // 2] = style
-
-    def line_dot(self, x: int, y: int, style: str = LINE_STYLE) -> None:
-        """Set one dot of a line."""
-        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
-            self._lines[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
-            self._styles[y // 4][x // 2] = style
-
-    def column(self, x: int, top: int, bottom: int, style: str) -> None:
-        """Set the dots of a column from `top` to `bottom`."""
-        for y in range(max(0, top), min(self.height * 4 - 1, bottom) + 1):
-            self.dot(x, y, style)
-
-    def behind(self, x: int, y: int, character: str, style: str) -> None:
-        """Put a character into the cell of dot (x, y) where nothing else is."""
-        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
-            row, column = y // 4, x // 2
-            if not (self._bits[row][column] or self._lines[row][column] or self._glyphs[row][column]):
-                self.glyph(x, y, character, style)
-
-    def glyph(self, x: int, y: int, character: str, style: str) -> None:
-        """Put a character into the cell of dot (x, y)."""
-        if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
-            self._glyphs[y // 4][x // 2] = character
-            self._styles[y // 4][x // 2] = style
-
-    def rows(self) -> list[list[Styled]]:
-        """Rows of runs of equal style."""
-        return [self._row(y) for y in range(self.height)]
-
-    def _row(self, y: int) -> list[Styled]:
-        runs: list[Styled] = []
-        cells = zip(self._bits[y], self._lines[y], self._glyphs[y], self._styles[y], strict=True)
-        for haze, bits, glyph, style in cells:
-            character = glyph or (chr(0x2800 + (bits or haze)) if bits or haze else " ")
-            if runs and runs[-1][1] == style:
-                runs[-1] = (runs[-1][0] + character, style)
-            else:
-                runs.append((character, style))
-        return runs
+def is_dense(data: ChartData, width: int) -> bool:
+    """Whether evaluations are drawn as a line in a chart of that width."""
+    return len(data.marks) * COLUMNS_PER_MARK > width
 
 
-def scale(value: float, low: float, high: float, dots: int) -> int:
-    """Where `value` lies on an axis of `dots` places from `low` to `high`."""
-    return round((value - low) / (high - low) * (dots - 1)) if high > low else 0
-
-
-def plot(canvas: Canvas, data: ChartData, x_axis: Range, y_axis: Range) -> None:
+def plot(canvas: Canvas, data: ChartData, x_axis: Axis, y_axis: Axis, *, dense: bool) -> None:
     """Draw raw dots, then the lines, then the marks, levels and crosshair."""
-    dots_x, dots_y = canvas.width * 2, canvas.height * 4
+    dots_x, dots_y = canvas.dots
 
     def across(value: float) -> int:
-        return scale(value, x_axis.low, x_axis.high, dots_x)
+        return x_axis.at(value, dots_x)
 
     def down(value: float) -> int:
-        return dots_y - 1 - scale(value, y_axis.low, y_axis.high, dots_y)
+        return dots_y - 1 - y_axis.at(value, dots_y)
 
     for point in data.raw:
         canvas.column(across(point.x), down(point.high), down(point.low), RAW_STYLE)
-    lines = (*data.series, Series(data.line, LINE_STYLE))
+    lines = _lines(data, dense=dense)
     places = [[(across(point.x), down(point.mean)) for point in one.points] for one in lines]
     for one, where in zip(lines, places, strict=True):
-        _connect(canvas, where, one.style)
+        canvas.line(where, one.style)
     for number, (one, where) in enumerate(zip(lines, places, strict=True)):
-        letters(canvas, one.letter, one.style, number, where)
-    for x, y in data.marks:
-        canvas.glyph(across(x), down(y), "○", MARK_STYLE)
+        canvas.letters(one.letter, one.style, number, where)
+    for (x, y), glyph, style in _glyphs(data, dense=dense):
+        canvas.glyph(across(x), min(max(down(y), 0), dots_y - 1), glyph, style)
     for level in data.levels:
         _level(canvas, level, down(level.value))
     if data.cursor is not None:
         for row in range(canvas.height):
             canvas.behind(across(data.cursor), row * 4, "┆", CURSOR_STYLE)
+
+
+def _lines(data: ChartData, *, dense: bool) -> list[Series]:
+    """The lines in the order in which they are drawn, the main one last."""
+    evaluations = tuple(Point(x, y, y, y) for x, y in data.marks) if dense else ()
+    return [*data.series, Series(evaluations, EVAL_STYLE, EVAL_LETTER), Series(data.line, LINE_STYLE)]
+
+
+def _glyphs(data: ChartData, *, dense: bool) -> list[tuple[tuple[float, float], str, str]]:
+    """Single signs and their places, the most telling last: it is seen where several fall together."""
+    marks = () if dense else data.marks
+    best = (data.best,) if data.best is not None else ()
+    return [
+        *((mark, EVAL_MARK, f"bold {EVAL_STYLE}") for mark in marks),
+        *((mark, BEST_MARK, BEST_STYLE) for mark in best),
+        *((flag, FLAG_MARK, FLAG_STYLE) for flag in data.flags),
+    ]
 
 
 def _level(canvas: Canvas, level: Level, y: int) -> None:
@@ -200,66 +182,41 @@ def _level(canvas: Canvas, level: Level, y: int) -> None:
         canvas.behind(column * 2, y, " " if column in (0, len(level.name) + 1) else character, level.style)
 
 
-def _connect(canvas: Canvas, places: Sequence[tuple[int, int]], style: str) -> None:
-    for index, (x, y) in enumerate(places):
-        if index == 0:
-            canvas.line_dot(x, y, style)
-            continue
-        before_x, before_y = places[index - 1]
-        steps = max(abs(x - before_x), abs(y - before_y), 1)
-        for step in range(1, steps + 1):
-            share = step / steps
-            at = (round(before_x + (x - before_x) * share), round(before_y + (y - before_y) * share))
-            canvas.line_dot(*at, style)
-
-
-def letters(canvas: Canvas, letter: str, style: str, number: int, places: Sequence[tuple[int, int]]) -> None:
-    """A curve's letter at its end and here and there on the way, at other places for each curve."""
-    if not letter or not places or places[0] == places[-1]:
-        return
-    bold = f"bold {style}".replace("bold dim", "dim")
-    due = 2 * (number * LETTER_EVERY // 4 + 3)
-    for x, y in places:
-        if x >= due:
-            canvas.glyph(x, min(max(y, 0), canvas.height * 4 - 1), letter, bold)
-            due = x + 2 * LETTER_EVERY
-    canvas.glyph(*places[-1], letter, bold)
-
-
 def draw(data: ChartData, width: int, height: int) -> list[list[Styled]]:
     """A chart in `width` x `height` characters: labels at the left, steps below; empty when there is no room."""
+    data = in_powers(data) if data.powers else data
     values = value_range(data)
-    if values is None or width < 16 or height < 3:
+    if values is None or width < _MIN_WIDTH or height < _MIN_HEIGHT:
         return []
-    lines = (data.raw, data.line, *(one.points for one in data.series))
-    xs = [point.x for points in lines for point in points] + [x for x, _ in data.marks]
     plot_height = height - 2
-    y_axis = nice_range(*values, max(3, round(plot_height / 2.5)))
-    labels = {value: y_axis.label(value) for value in y_axis.ticks()}
-    gutter = max((len(text) for text in labels.values()), default=1)
+    y_axis = (power_axis if data.powers else plain_axis)(*values, max(3, round(plot_height / 2.5)))
+    gutter = max((len(text) for _, text in y_axis.ticks), default=1)
     canvas = Canvas(width - gutter - 2, plot_height)
-    low, high = data.window or (0.0 if min(xs) < 0.1 * max(xs) else min(xs), max(xs))
-    x_axis = nice_range(low, high, max(1, canvas.width // 10)) if low < high else _single(xs[0])
-    plot(canvas, data, x_axis, y_axis)
-    at_row = {plot_height - 1 - scale(value, y_axis.low, y_axis.high, plot_height): labels[value] for value in labels}
+    x_axis = _x_axis(data, canvas.width)
+    plot(canvas, data, x_axis, y_axis, dense=is_dense(data, width))
+    at_row = {plot_height - 1 - y_axis.at(value, plot_height): text for value, text in y_axis.ticks}
     rows = []
     for index, runs in enumerate(canvas.rows()):
-        label = at_row.get(index)
-        rows.append([(f"{label or '':>{gutter}} {'┤' if label else '│'}", AXIS_STYLE), *runs])
+        text = at_row.get(index, "")
+        rows.append([(f"{text:>{gutter}} {'┤' if text else '│'}", AXIS_STYLE), *runs])
     return rows + foot(x_axis, canvas.width, gutter)
 
 
-def _single(x: float) -> Range:
-    return Range(x - 1, x + 1, 1)
+def _x_axis(data: ChartData, width: int) -> Axis:
+    axis = time_axis if data.seconds else plain_axis
+    if data.window is not None:
+        return axis(*data.window, max(1, width // 10))
+    xs = [point.x for points in data.everything for point in points] + [x for x, _ in data.marks]
+    low = 0.0 if len(set(xs)) > 1 and min(xs) < 0.1 * max(xs) else min(xs)
+    return axis(low, max(xs), max(1, width // 10))
 
 
-def foot(axis: Range, width: int, gutter: int) -> list[list[Styled]]:
+def foot(axis: Axis, width: int, gutter: int) -> list[list[Styled]]:
     """The axis below a chart: a line with ticks, and their labels."""
     line, text = ["─"] * width, [" "] * (width + gutter + 2)
     end = 0
-    for value in axis.ticks():
-        column = scale(value, axis.low, axis.high, width)
-        label = axis.label(value)
+    for value, label in axis.ticks:
+        column = axis.at(value, width)
         start = min(max(end, gutter + 2 + column - len(label) // 2), len(text) - len(label))
         if start < end or not 0 <= column < width:
             continue

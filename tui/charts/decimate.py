@@ -54,6 +54,15 @@ class Buckets:
             values.append(value)
         self._filled = 1
 
+    def cut_after(self, x: float) -> None:
+        """Drop points that begin behind `x`."""
+        if not self._x or self._x[-1] <= x:
+            return
+        kept = bisect_right(self._x, x)
+        for values in (self._x, self._low, self._high, self._sum):
+            del values[kept:]
+        self._filled = self.per
+
     def _merge(self) -> None:
         pairs = range(0, self._capacity, 2)
         self._x = self._x[::2]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from engine.api.fit import GIB, MEMORY, Plan, Room, Term, limit_words
+from engine.api import fit as fit_api
+from engine.api.fit import GIB, MEMORY, Plan, Term
 from tui.charts.bars import Segment, legend, marked, stacked
 from tui.text import VERDICT_STYLES, Part, gib, safe
+
+if TYPE_CHECKING:
+    from engine.api.fit import Room
 
 _GLYPHS = {
     "weights": ("█", "$accent"),
@@ -67,7 +72,7 @@ def memory_legend(room: Room, width: int) -> list[Part]:
 def verdict_parts(plan: Plan, where: str = "") -> list[Part]:
     """`OK  38.0 of 79.0 GiB free`, `NO  11.0 GiB short: 90.0 needed, 79.0 free`; a reason behind any other verdict."""
     needed, available = gib(plan.estimate.device_bytes), gib(plan.available_bytes)
-    reason = limit_words(plan)
+    reason = fit_api.limit_words(plan)
     if plan.headroom_bytes < 0:
         words = f"{reason}: {needed} needed, {available} free{where}"
     else:

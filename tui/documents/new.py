@@ -12,7 +12,6 @@ from tui.documents import document
 from tui.documents.form import Form
 from tui.reading.snapshot import short_name
 
-_DATA = (".json", ".jsonl", ".csv", ".parquet")
 _DEMO = """\
 # The built-in demo model on its own data: trains in about a minute, anywhere.
 schema_version = 1
@@ -51,21 +50,15 @@ def plan_form(plan: Plan, data_path: str, asked: Requirements) -> Form:
 
 
 def data_path_problem(text: str) -> str:
-    """Why a typed data path cannot be used, or nothing."""
+    """Why a typed data path cannot be used, or nothing. Looks at files: not for the screen's loop."""
     if not text:
         return "type the path of your examples"
-    if text.startswith("demo:"):
-        return ""
-    path = Path(text).expanduser()
-    if not path.exists():
-        return f"there is no {path}"
-    if path.is_dir():
-        return "that is a folder: give one file"
-    return "" if path.suffix in _DATA else "must end in " + ", ".join(_DATA)
+    message, hint = profiles.data_trouble(text, Path.cwd())
+    return f"{message}: {hint}" if message and hint else message
 
 
 def _relative(data_path: str, folder: Path) -> str:
-    if data_path.startswith("demo:"):
+    if data_path.startswith(("demo:", "hub:")):
         return data_path
     path = Path(data_path).expanduser().absolute()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

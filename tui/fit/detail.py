@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.api.fit import Choice, Plan, TrainingShape, room_of
+from engine.api import fit as fit_api
+from engine.api.fit import Choice, Plan, TrainingShape
 from engine.text import format_count
 from tui.charts.bars import Segment
 from tui.charts.memory import FREE, MARGIN, OTHERS, memory_bar, memory_legend, room_segments, verdict_parts
@@ -42,7 +43,7 @@ def parameters(plan: Plan) -> str:
 
 def short_detail(plan: Plan, width: int) -> Content:
     """Seven lines about a plan; those that say most about whether it fits come first."""
-    shape, model, room = plan.shape, plan.model, room_of(plan)
+    shape, model, room = plan.shape, plan.model, fit_api.room_of(plan)
     facts = [parameters(plan), safe(model.licence), "gated" if model.gated else ""]
     facts += [f"trains {format_count(plan.estimate.trainable_parameters)}", "on this disk" if model.path else ""]
     storage = shape.quantization if shape.quantization != "none" else "not quantized"
@@ -105,7 +106,7 @@ def long_detail(plan: Plan, width: int) -> Content:
 
 def _prediction(plan: Plan, width: int) -> list[Content]:
     """The verdict, the memory bar, and a line for each of its parts."""
-    room = room_of(plan)
+    room = fit_api.room_of(plan)
     lines = [line(("predicted  ", "bold"), *verdict_parts(plan)), line(*memory_bar(room, min(width, _BAR_CELLS)))]
     details = {safe(term.name): safe(term.detail) for term in room.terms} | _ends(plan)
     for one in room_segments(room):

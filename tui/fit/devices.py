@@ -14,7 +14,7 @@ from textual.widgets import OptionList
 from tui.fit.device_view import DeviceLine, device_detail, device_row
 from tui.text import line
 from tui.widgets.dialogs import Modal
-from tui.widgets.lines import Drawn, Line
+from tui.widgets.lines import Drawn, Line, hint
 from tui.widgets.rows import Row, Rows
 
 
@@ -41,7 +41,7 @@ class DevicesScreen(Modal[str | None]):
             yield Drawn(id="device")
             for text in self._left_out:
                 yield Line(Content.styled(text, "$warning"))
-            keys = (("enter", "bold $accent"), " take   ", ("d", "bold $accent"), " next   ", ("esc", "bold $accent"))
+            keys = (*hint("enter"), " take   ", *hint("d"), " next   ", *hint("esc", "escape"))
             yield Line(line(*keys, " cancel"), classes="keys")
 
     def on_mount(self) -> None:

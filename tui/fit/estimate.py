@@ -12,7 +12,7 @@ from engine.api.fit import Plan
 from tui.fit.detail import long_detail
 from tui.text import line
 from tui.widgets.dialogs import Modal
-from tui.widgets.lines import Line
+from tui.widgets.lines import Line, hint
 
 
 class EstimateScreen(Modal[bool]):
@@ -29,7 +29,7 @@ class EstimateScreen(Modal[bool]):
         with Vertical(classes="box tall"):
             with VerticalScroll():
                 yield Line(id="estimate")
-            keys = (("enter", "bold $accent"), " make a profile   ", ("esc", "bold $accent"), " back")
+            keys = (*hint("enter"), " make a profile   ", *hint("esc", "escape"), " back")
             yield Line(line(*keys), classes="keys")
 
     def on_mount(self) -> None:

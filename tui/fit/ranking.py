@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from engine.api import fit
-from engine.api.fit import Gpu, Machine, ModelSpec, Plan, Requirements
+from engine.api.fit import Gpu, Machine, Plan, Requirements
 from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from engine.api.fit import ModelSpec
 
 AUTO, CPU = "auto", "cpu"
 _RERANK_BYTES = 512 * 1024**2

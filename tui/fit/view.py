@@ -16,11 +16,13 @@ from engine.api.fit import Machine, Plan, Requirements, method_words
 from engine.text import format_bytes
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, plan_device, rate, safe, spread, thin_bar
+from tui.widgets.lines import does
 
 _LIMIT_WORDS = {"speed": "slow", "context": "over context", "main memory": "RAM too small"}
 """In a table, where a verdict comes from something else than the device's memory."""
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
+TASK_COMMANDS = ("task", "context", "goal", "device")
 CONTEXTS = (None, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -113,10 +115,11 @@ def _task_parts(requirements: Requirements, device: str, named: int) -> list[Par
     parts: list[Part] = []
     context = "auto" if requirements.max_length is None else f"{requirements.max_length:,}"
     task = requirements.complexity or "any"
-    asked = (("t", "task", task), ("c", "context", context), ("g", "goal", requirements.goal), ("d", "device", device))
+    asked = (("t", "task", task), ("c", "context", context), ("o", "goal", requirements.goal), ("d", "device", device))
     for index, (key, name, shown) in enumerate(asked):
         words = f" {name} " if index < named else " "
-        parts += [("  " if parts else "", ""), (key, "bold $accent"), (words, "dim"), shown]
+        click = does(TASK_COMMANDS[index])
+        parts += [("  " if parts else "", ""), (key, f"bold $accent {click}"), (words, f"dim {click}"), (shown, click)]
     return parts
 
 

@@ -25,6 +25,10 @@ def _always(state: DeckState) -> str | None:
     return None
 
 
+def _on_a_run_that_is_over(state: DeckState) -> bool:
+    return state.snapshot is not None and not state.snapshot.is_live
+
+
 def _in_every_view(state: DeckState) -> bool:
     return True
 
@@ -34,8 +38,8 @@ class Command:
     """One thing that hands can do. `screen` empty = everywhere; `bar` = place in the key bar, 0 = not in it.
 
     `rare` = stands in the key bar only while it is possible; `in_bar` = whether the view that the screen shows now has
-    it in its key bar; `aside` = leaves an open field as it is: every other command first takes what was typed there, or
-    is refused.
+    it in its key bar; `borrowed` = the one screen whose key bar has this command of every screen; `aside` = leaves an
+    open field as it is: every other command first takes what was typed there, or is refused.
     """
 
     id: str
@@ -48,6 +52,7 @@ class Command:
     rare: bool = False
     in_bar: Shown = _in_every_view
     aside: bool = False
+    borrowed: str = ""
 
 
 DECK_COMMANDS: tuple[Command, ...] = (
@@ -56,12 +61,21 @@ DECK_COMMANDS: tuple[Command, ...] = (
     Command("profile", "2", "profile", "The settings of a run"),
     Command("run", "3", "run", "The attached run, live"),
     Command("runs", "4", "runs", "All runs: attach, compare, resume, delete"),
-    Command("results", "5", "results", "What a run has come to: scores, samples, chat, export"),
+    Command(
+        "results",
+        "5",
+        "results",
+        "What a run has come to: scores, samples, chat, export",
+        bar=11,
+        in_bar=_on_a_run_that_is_over,
+        borrowed="run",
+    ),
     Command("cards", "6", "GPUs", "The GPUs, live: whose memory, how busy, what slows them"),
     Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90, aside=True),
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command("theme", "", "theme", "Choose other colours", aside=True),
     Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before", aside=True),
+    Command("suspend", "ctrl+z", "suspend", "Leave the terminal to the shell; fg brings the deck back", aside=True),
     Command("quit", "q", "quit", "Close the deck; runs go on without it (ctrl+q and ctrl+c too)", bar=99),
 )
 
@@ -69,6 +83,7 @@ _KEY_NAMES = {
     "question_mark": "?", "slash": "/", "equals_sign": "=", "escape": "esc", "plus": "+", "minus": "-", "comma": ",",
     "full_stop": ".", "semicolon": ";", "colon": ":", "exclamation_mark": "!", "number_sign": "#", "ampersand": "&",
     "underscore": "_", "asterisk": "*", "at": "@", "backslash": "\\", "tilde": "~",
+    "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 NO_KEYS: Mapping[str, str] = {}
 
@@ -117,7 +132,7 @@ class CommandTable:
         Of a screen with views only those of the view it shows.
         """
         shown = sorted((command for command in self.of(screen) if command.bar), key=lambda command: command.bar)
-        own = [command for command in shown if command.screen]
+        own = [command for command in shown if command.screen or (command.borrowed == screen and state is not None)]
         if state is not None:
             own = [command for command in own if command.available(state) is None or not command.rare]
             own = [command for command in own if command.in_bar(state)]
@@ -125,7 +140,7 @@ class CommandTable:
         else:
             own = [command for command in own if not command.rare]
         own = own[: 3 if screen == "" else 4]
-        everywhere = [command for command in shown if not command.screen]
+        everywhere = [command for command in shown if not command.screen and not command.borrowed]
         ends = [command for command in everywhere if command.bar >= 90]
         kept = ([everywhere[0]] if everywhere else []) + own
         return kept + ends[-(6 - len(kept)) :] if len(kept) < 6 else kept

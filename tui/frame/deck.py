@@ -35,7 +35,7 @@ class Deck(Protocol):
     def settings(self) -> DeckSettings:
         """What the person's own file says."""
 
-    def action_command(self, command_id: str) -> None:
+    def action_command(self, command_id: str, *arguments: object) -> None:
         """Carry out a command of the table, or say why not."""
 
     def attach(self, run: Run, process: subprocess.Popen[bytes] | None = None, offset: int = 0) -> None:

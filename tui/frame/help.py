@@ -9,13 +9,13 @@ from textual.content import Content
 from tui.frame.commands import Command, CommandTable, key_label
 from tui.frame.settings import DeckSettings
 from tui.text import Part, fit, line, safe, short_path
-from tui.widgets.dialogs import Reader
+from tui.widgets.searching import SearchReader
 
 EXTRA = {
     "fit": (("up down", "choose a model"),),
     "profile": (
         ("up down", "go from field to field"),
-        ("enter", "edit the field, or choose from its values"),
+        ("enter", "edit the field, or choose from its values; open or fold a section"),
         ("space", "next value of a choice, or on and off"),
         ("esc", "give an edit up; every command takes it first"),
     ),
@@ -27,10 +27,16 @@ EXTRA = {
         ("enter", "in the chat: ask; a line that begins with / changes how answers are made"),
     ),
 }
+MOVES = (
+    ("j k", "down and up, in lists and texts"),
+    ("g G", "to the beginning and the end"),
+    ("^d ^u", "half a page down and up"),
+    ("/ n N", "here: find words, the next place, the one before"),
+)
 MARKS = {
     "fit": "OK fits with room · TIGHT fits, little room · NO does not fit, +GiB says by how much",
     "profile": "auto: chosen for this machine · profile: from the file · edited: not saved yet · default",
-    "run": "dots: loss of each step · line: smoothed · o: evaluation",
+    "run": "dots: loss of each step · line: smoothed · o, e: evaluation · ◆: the best · !: a concern",
     "runs": "lost: the worker ended without saying why; it can be resumed · A B C: marked to be compared",
     "compare": "A B C: the runs, also in the chart · ✓: the best of a row · auto, default, …: who chose a value",
     "results": "better, worse: the interval leaves zero out · chance: it does not · ✓: exactly as wanted",
@@ -58,6 +64,7 @@ def help_text(
     for shown, text in EXTRA.get(screen, ()):
         parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{text}\n"]
     parts += [("\neverywhere\n", "dim"), *_rows([command for command in commands if not command.screen], keys)]
+    parts += [part for shown, text in MOVES for part in ((fit(f"  {shown}", 12), "bold $accent"), f"{text}\n")]
     parts += [("\nwhat the words mean\n", "dim"), f"  {MARKS.get(screen, '')}\n"]
     if settings is not None:
         parts += [("\nother keys and colours\n", "dim"), f"  theme = and [keys] in {short_path(settings.path)}\n"]
@@ -78,6 +85,6 @@ def help_screen(
     screen: str,
     here: tuple[str, Content] | None = None,
     settings: DeckSettings | None = None,
-) -> Reader:
+) -> SearchReader:
     """What `?` opens."""
-    return Reader(f"Keys: {screen}", help_text(table, screen, here, settings))
+    return SearchReader(f"Keys: {screen}", help_text(table, screen, here, settings))

@@ -19,6 +19,7 @@ from tui.frame.jump import Target
 from tui.frame.keybar import KeyBar
 from tui.text import Part
 from tui.widgets.dialogs import drop_stale
+from tui.widgets.lines import does
 from tui.widgets.panes import notify
 from tui.widgets.rows import Rows
 
@@ -99,7 +100,8 @@ class DeckScreen(Screen[None]):
         """The names of the screens, this one marked."""
         parts: list[Part] = [("tunedeck", "bold"), "  "] if self.size.width >= 76 else []
         for name, label in TABS:
-            parts += [" ", (label, "bold $accent underline") if name == self.NAME else (label, "dim")]
+            style = "bold $accent underline" if name == self.NAME else "dim"
+            parts += [" ", (label, f"{style} {does(name)}")]
         return parts
 
     def help_here(self) -> tuple[str, Content] | None:

@@ -6,6 +6,10 @@
     checkpoint = "C"
     stop = ["ctrl+x", "f9"]
 
+    [runs]                                # written by the deck: how screen 4 lists runs
+    columns = ["lora.r", "perplexity"]
+    order = "perplexity"
+
 What is wrong there is told when the deck opens and in its help; the rest holds. Not here: what the keys do
 (`commands.py`).
 """
@@ -14,7 +18,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +36,7 @@ KEPT = frozenset(
 SAME = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace", "ctrl+j": "enter"}
 """Pairs that a terminal sends as one."""
 _NAMED = re.compile(r"f([1-9]|1[0-9]|2[0-4])|end|insert|delete|space|left|right")
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _SIZE_LIMIT = 64 * 1024
 
 
@@ -44,6 +48,17 @@ class DeckSettings:
     theme: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    runs: RunsView = field(default_factory=lambda: RunsView())
+
+
+@dataclass(frozen=True, slots=True)
+class RunsView:
+    """How screen 4 lists runs: columns of one's own, what they are ordered by, what they are grouped by."""
+
+    columns: tuple[str, ...] = ()
+    order: str = ""
+    turned: bool = False
+    group: str = ""
 
 
 def settings_path() -> Path:
@@ -58,6 +73,8 @@ def read_settings(table: CommandTable, themes: frozenset[str] = frozenset()) -> 
     try:
         with path.open("rb") as file:
             text = file.read(_SIZE_LIMIT).decode("utf-8")
+        import tomllib  # 3 ms that a deck without settings need not pay
+
         tree = tomllib.loads(text)
     except FileNotFoundError:
         return DeckSettings(path)
@@ -66,10 +83,26 @@ def read_settings(table: CommandTable, themes: frozenset[str] = frozenset()) -> 
     problems: list[Problem] = []
     theme = _theme(tree.get("theme", ""), themes, problems)
     keys = _keys(tree.get("keys", {}), table, problems)
+    runs = _runs(tree.get("runs", {}), problems)
     for name in tree:
-        if name not in ("theme", "keys"):
-            problems.append(Problem("is no setting of the deck", _near(name, ["theme", "keys"]), key=safe(name, 60)))
-    return DeckSettings(path, theme, keys, tuple(problems))
+        if name not in ("theme", "keys", "runs"):
+            near = _near(name, ["theme", "keys", "runs"])
+            problems.append(Problem("is no setting of the deck", near, key=safe(name, 60)))
+    return DeckSettings(path, theme, keys, tuple(problems), runs)
+
+
+def _runs(written: Any, problems: list[Problem]) -> RunsView:
+    """`[runs]`, which the deck writes itself when columns are chosen."""
+    table = written if isinstance(written, dict) else {}
+    columns = table.get("columns", [])
+    good = isinstance(columns, list) and all(isinstance(one, str) and _COLUMN.fullmatch(one) for one in columns)
+    names = [table.get(key, "") for key in ("order", "group")]
+    good = good and isinstance(written, dict) and isinstance(table.get("turned", False), bool)
+    if not good or not all(name == "" or (isinstance(name, str) and _COLUMN.fullmatch(name)) for name in names):
+        hint = "columns = a list of names such as 'lora.r'; order, group = one of them; turned = true or false"
+        problems.append(Problem("cannot be used", hint, key="runs"))
+        return RunsView()
+    return RunsView(tuple(dict.fromkeys(columns)), names[0], table.get("turned", False), names[1])
 
 
 def _theme(asked: Any, themes: frozenset[str], problems: list[Problem]) -> str:

@@ -43,6 +43,7 @@ THEMES = (
         variables={
             "deck-rule": "#444444",
             "deck-focus": "#1a2c34",
+            "deck-evaluation": "#af87d7",
             "block-cursor-background": "#264f63",
             "block-cursor-foreground": "#f0f0f0",
             "block-cursor-text-style": "none",
@@ -67,6 +68,7 @@ THEMES = (
         dark=True,
         variables={
             **_ON_ANSI,
+            "deck-evaluation": "ansi_magenta",
             "ansi-background": "ansi_black",
             "ansi-foreground": "ansi_white",
             "border": "ansi_cyan",
@@ -96,6 +98,7 @@ THEMES = (
         variables={
             "deck-rule": "#b4b4b4",
             "deck-focus": "#dceaf0",
+            "deck-evaluation": "#7a3fa0",
             "block-cursor-background": "#b8d8e6",
             "block-cursor-foreground": "#101010",
             "block-cursor-text-style": "none",
@@ -120,6 +123,7 @@ THEMES = (
         dark=False,
         variables={
             **_ON_ANSI,
+            "deck-evaluation": "ansi_cyan",
             "ansi-background": "ansi_white",
             "ansi-foreground": "ansi_black",
             "border": "ansi_blue",

@@ -52,7 +52,21 @@ PROFILE_COMMANDS: tuple[Command, ...] = (
     Command("save_as", "S", "save as", "Write the profile to another file", "profile", _needs_form),
     Command("reload", "R", "take over", "Take over what the file says now", "profile", _needs_news, bar=9, rare=True),
     Command("advanced", "v", "advanced", "Show or hide advanced settings", "profile", _needs_form),
+    Command(
+        "find_setting",
+        "slash",
+        "find",
+        "Show only settings with some words, is:edited or is:auto",
+        "profile",
+        _needs_form,
+        bar=13,
+    ),
+    Command("next_section", "right_square_bracket", "next section", "Go to the next section", "profile", _needs_form),
+    Command(
+        "previous_section", "left_square_bracket", "section before", "Go to the section before", "profile", _needs_form
+    ),
+    Command("sections", "f", "fold", "Open all sections, or fold them", "profile", _needs_form),
     Command("problem", "n", "next problem", "Go to the field of the next problem", "profile", _needs_form),
-    Command("load", "o", "open", "Open another profile", "profile", bar=13),
+    Command("load", "o", "open", "Open another profile", "profile", bar=14),
     Command("new", "N", "new", "New profile for the built-in demo model", "profile"),
 )

@@ -7,6 +7,7 @@ screen does that).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
@@ -18,8 +19,11 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from engine.api import profiles
-from tui.profile.view import GROUP_CELLS, LABEL_CELLS, RowState, row_content
+from tui.documents.completion import wanted_by
+from tui.frame.path_field import PathField
+from tui.profile.view import INDENT_CELLS, LABEL_CELLS, RowState, row_content
 from tui.text import safe
+from tui.widgets.told import Told
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
@@ -30,8 +34,8 @@ class FieldRow(Widget, can_focus=True):
 
     BINDINGS: ClassVar = [
         Binding("enter", "edit", "edit", show=False),
-        Binding("space,right", "cycle(1)", "next value", show=False),
-        Binding("left", "cycle(-1)", "previous value", show=False),
+        Binding("space,right,l", "cycle(1)", "next value", show=False),
+        Binding("left,h", "cycle(-1)", "previous value", show=False),
     ]
 
     class Typed(Message):
@@ -69,11 +73,13 @@ class FieldRow(Widget, can_focus=True):
             super().__init__()
             self.row = row
 
-    def __init__(self, spec: FieldSpec) -> None:
+    def __init__(self, spec: FieldSpec, base: Path) -> None:
         super().__init__()
         self.spec = spec
-        self.state = RowState("", "", "", "")
-        self._complaint = ""
+        self._paths = wanted_by(spec.key, base)
+        """What a path in it shall lead to; None: it is no path."""
+        self.state = RowState("", "", "")
+        self._complaint, self._told = "", ""
         self._field: Input | None = None
         self._before = ""
 
@@ -94,9 +100,16 @@ class FieldRow(Widget, can_focus=True):
         return row_content(self._shown, self.content_size.width, self.has_focus or self.editing)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether keys shall wait for what the field asked."""
+        return isinstance(self._field, PathField) and self._field.is_busy
+
+    @property
     def _shown(self) -> RowState:
         state = self.state
-        return RowState(state.group, state.label, "", "", message=self._complaint) if self._complaint else state
+        if self._complaint:
+            return RowState(state.label, "", "", message=self._complaint)
+        return RowState(state.label, "", "", message=self._told, severity="dim") if self._told else state
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """More than one line when there is something to say."""
@@ -110,10 +123,11 @@ class FieldRow(Widget, can_focus=True):
             self.post_message(self.Pick(self))
         elif not self.editing:
             text = "" if self.state.value == "–" else self.state.value
-            self._before, self._field = text, Input(text, compact=True)
+            self._before = text
+            self._field = PathField(text, self._paths) if self._paths else Input(text, compact=True)
             self._field.cursor_blink = False
-            self._field.styles.margin = (0, 0, 0, GROUP_CELLS + LABEL_CELLS + 1)
-            self._field.styles.width = max(16, self.content_size.width - GROUP_CELLS - LABEL_CELLS - 1)
+            self._field.styles.margin = (0, 0, 0, INDENT_CELLS + LABEL_CELLS + 1)
+            self._field.styles.width = max(16, self.content_size.width - INDENT_CELLS - LABEL_CELLS - 1)
             self.mount(self._field)
             self.screen.set_focus(self._field)
 
@@ -140,6 +154,12 @@ class FieldRow(Widget, can_focus=True):
             return
         self.complain("")
         self.post_message(self.Typed(self, value))
+
+    @on(Told)
+    def _on_told(self, message: Told) -> None:
+        message.stop()
+        if self.editing:
+            self._say("" if message.is_problem else message.text, message.text if message.is_problem else "")
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -180,8 +200,11 @@ class FieldRow(Widget, can_focus=True):
 
     def complain(self, text: str) -> None:
         """Say below the row why the text cannot be taken; an empty text takes that back."""
-        if text != self._complaint:
-            self._complaint = text
+        self._say("", text)
+
+    def _say(self, told: str, complaint: str) -> None:
+        if (told, complaint) != (self._told, self._complaint):
+            self._told, self._complaint = told, complaint
             self.refresh(layout=True)
             self.call_after_refresh(self.scroll_visible, animate=False)
 

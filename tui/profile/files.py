@@ -7,10 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import EngineError
+from engine.nearby import did_you_mean
 from tui.documents import document
+from tui.documents.completion import Wanted
 from tui.documents.form import Form
 from tui.documents.new import demo_form, file_form, nearby, shipped_form
 from tui.frame.deck import deck_of
+from tui.frame.path_field import PathField
 from tui.profile.form_pane import FormPane
 from tui.profile.view import diff_content
 from tui.text import line, safe, short_path
@@ -63,7 +66,8 @@ class ProfileFiles:
                 self._try(lambda: self._say(safe(form.save_as(_target(text, folder)))))
                 self._pane.show_rows()
 
-        ask = Ask("Save as", f"in {short_path(folder)}", form.path.stem, partial(_no_target, folder))
+        field = PathField(form.path.stem, Wanted(folder, (".toml",)), partial(_no_target, folder))
+        ask = Ask("Save as", f"in {short_path(folder)}; tab completes", field=field)
         self._pane.app.push_screen(ask, take)
 
     def compare(self) -> None:
@@ -105,7 +109,9 @@ class ProfileFiles:
 
         def open_one(index: int | None) -> None:
             if index == len(makers):
-                self._pane.app.push_screen(Ask("Open a profile", "path of a TOML file", "", _no_profile), open_path)
+                field = PathField("", Wanted(Path.cwd(), (".toml",)), _no_profile)
+                ask = Ask("Open a profile", "path of a TOML file; tab completes", field=field)
+                self._pane.app.push_screen(ask, open_path)
             elif index is not None:
                 self._open(makers[index])
 
@@ -167,5 +173,13 @@ def _no_target(folder: Path, text: str) -> str:
 
 
 def _no_profile(text: str) -> str:
+    """Why no profile can be read from a typed path, or nothing."""
+    if not text:
+        return "type a path"
     path = Path(text).expanduser()
-    return "" if text and path.is_file() else f"there is no file {safe(path, 200)}" if text else "type a path"
+    if path.is_file():
+        return ""
+    if path.is_dir():
+        return f"{safe(path, 200)} is a folder: name a file in it"
+    near = did_you_mean(path)
+    return f"there is no file {safe(path, 200)}" + (f": {near}" if near else "")

@@ -1,35 +1,37 @@
 """The form of screen 2: its rows, the field that is open, and the edits that come from it.
 
 What is typed counts for the prediction at once and for the form when it is taken: by enter, by moving on, and by every
-command (`settle`). Not here: what is shown around the rows (`screen.py`), the file (`files.py`).
+command (`settle`). Not here: what is shown around the rows (`screen.py`), the file (`files.py`), the order of rows
+(`outline.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual import on
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widget import Widget
 
-from engine.api import profiles
 from engine.errors import EngineError
 from tui.documents.form import Form, Preview, form_fields
+from tui.profile.blocks import Blocks, Stop
+from tui.profile.cursor import Cursor
 from tui.profile.field import FieldRow
+from tui.profile.form_filter import Filter
+from tui.profile.outline import Outline
 from tui.profile.prediction import Prediction
-from tui.profile.view import group_of, row_state
+from tui.profile.section_row import SectionRow
 from tui.text import safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.panes import notify
 
-if TYPE_CHECKING:
-    from engine.api.profiles import FieldSpec
-
 DEBOUNCE_S = 0.15
+MANY = 999
+"""More rows than a form has."""
 
 
 class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -44,10 +46,15 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__(id="form")
         self.form: Form | None = None
-        self.advanced = False
+        self.cursor = Cursor(self, lambda: self.post_message(self.Changed()))
         self.prediction = Prediction(self, self.show_rows)
         self._building = False
         self._debounce: Timer | None = None
+
+    @property
+    def outline(self) -> Outline:
+        """What of the form a person wants to see."""
+        return self.cursor.outline
 
     @property
     def found(self) -> Preview:
@@ -56,31 +63,41 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @property
     def rows(self) -> list[FieldRow]:
-        """The rows from top to bottom."""
-        return list(self.query(FieldRow))
+        """The settings that are seen, from top to bottom."""
+        return [row for row in self.cursor.blocks.rows() if row.display]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many settings are seen, and of how many."""
+        return len(self.rows), len(list(self.cursor.blocks.rows()))
+
+    @property
+    def stop(self) -> Stop | None:
+        """The row or the heading that has the keyboard, or holds the field that has it."""
+        return self.cursor.stop
 
     @property
     def row(self) -> FieldRow | None:
-        """The row that has the keyboard, or holds the field that has it."""
-        widget: object = self.screen.focused
-        while isinstance(widget, Widget) and not isinstance(widget, FieldRow):
-            widget = widget.parent
-        return widget if isinstance(widget, FieldRow) else None
+        """The setting that has the keyboard."""
+        stop = self.stop
+        return stop if isinstance(stop, FieldRow) else None
 
     @property
     def editor(self) -> FieldRow | None:
         """The row that is a field now."""
-        return next((row for row in self.rows if row.editing), None)
+        return next((row for row in self.cursor.blocks.rows() if row.editing), None)
 
     @property
     def ready(self) -> bool:
-        """Whether the rows are there, and no command waits for a check."""
-        return not self._building and not self.prediction.is_awaited
+        """Whether the rows are there, and nothing is waited for: a check, or what a folder holds."""
+        editor = self.editor
+        return not self._building and not self.prediction.is_awaited and not (editor is not None and editor.is_busy)
 
     def open(self, form: Form | None) -> None:
         """Show another form."""
         if form is not self.form:
             self.form = form
+            self.outline.asked = Filter()
             self.prediction.open(form)
             self._building = True
             self.call_after_refresh(self.rebuild)
@@ -94,8 +111,9 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         if self.form is None:
             return
         self.show_rows()
-        for row in [row for row in self.rows if row.spec.key == focus] or self.rows[:1]:
-            self._to_row(row)
+        self.cursor.arrange()
+        if not (focus and self.go_to(focus)):
+            self.move(-MANY)
         self.prediction.refresh()
 
     def rebuild_here(self) -> None:
@@ -105,38 +123,34 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     async def _make_rows(self) -> None:
         form = self.form
         with self.app.batch_update():
-            await self.query(FieldRow).remove()
-            if form is None:
-                return
-            await self.mount(*(FieldRow(spec) for spec in _visible_fields(form, self.advanced)))
+            await self.remove_children()
+            self.cursor.hold(Blocks.of(form_fields(form), form.path.parent) if form is not None else Blocks(), form)
+            await self.mount(*self.cursor.blocks.widgets())
 
     def show_rows(self) -> None:
         """Show what the form and the prediction say now, and tell the screen."""
         if self.form is not None:
-            self._show_states(self.form)
+            self.cursor.blocks.show(self.form, self.found)
         self.post_message(self.Changed())
-
-    def _show_states(self, form: Form) -> None:
-        group = ""
-        for row in self.rows:
-            name = group_of(row.spec)
-            row.show(row_state(row.spec, form, self.found, "" if name == group else name))
-            group = name
-
-    def _to_row(self, row: FieldRow) -> None:
-        """Give a row the keyboard; with the first one the form is seen from its top."""
-        self.screen.set_focus(row)
-        if self.screen.focused is row and row is self.rows[0]:
-            self.scroll_home(animate=False)
 
     def move(self, step: int) -> None:
         """Go `step` rows down."""
-        rows = self.rows
-        if not rows:
-            return
-        row = self.row
-        index = rows.index(row) if row in rows else 0
-        self._to_row(rows[max(0, min(len(rows) - 1, index + step))])
+        self.cursor.move(step)
+
+    # Sections and the filter
+
+    @on(SectionRow.Folded)
+    def _on_folded(self, message: SectionRow.Folded) -> None:
+        if not self.cursor.fold(message.title, message.folded):
+            notify(self, "a filter shows what it finds: esc clears it, then sections fold")
+
+    def toggle_sections(self) -> None:
+        """Open all sections, or fold them when all are open."""
+        self.cursor.fold_all()
+
+    def filter_by(self, asked: Filter) -> None:
+        """Show only the settings that are asked for; all, for an empty filter. An open field stays."""
+        self.cursor.filter_by(asked)
 
     # Editing
 
@@ -256,13 +270,13 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     def _went_to(self, step: Callable[[], str]) -> None:
         key = step()
         self._edited()
-        for row in [row for row in self.rows if row.spec.key == key]:
-            self._to_row(row)
+        self.go_to(key)
 
     def set_auto(self) -> None:
         """Leave the setting out: automatic, or its default."""
         row, form = self.row, self.form
         if row is None or form is None:
+            notify(self, "go to a setting first")
             return
         if row.spec.required:
             notify(self, f"{row.spec.key} has to be given")
@@ -274,23 +288,9 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def toggle_advanced(self) -> None:
         """Show or hide advanced settings."""
-        self.advanced = not self.advanced
-        self.rebuild_here()
-        notify(self, "advanced settings shown" if self.advanced else "advanced settings hidden")
+        shown = self.cursor.toggle_advanced()
+        notify(self, f"advanced settings {'shown in open sections' if shown else 'hidden'}")
 
     def go_to(self, key: str) -> bool:
         """Go to the field of a setting, or of the first one below it; a hidden one is shown. False without a field."""
-        for row in self.rows:
-            if key and (row.spec.key == key or row.spec.key.startswith(key + ".")):
-                self._to_row(row)
-                return True
-        hidden = not self.advanced and any(spec.key == key for spec in profiles.profile_fields())
-        if hidden:
-            self.advanced = True
-            self.call_later(self.rebuild, key)
-        return hidden
-
-
-def _visible_fields(form: Form, advanced: bool) -> list[FieldSpec]:
-    """The settings that get a row: advanced ones only when they are wanted or given."""
-    return [spec for spec in form_fields(form) if advanced or not spec.advanced or form.given(spec.key) is not None]
+        return self.cursor.go_to(key)

@@ -22,11 +22,14 @@ from tui.documents.form import Form, Preview
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.profile.commands import PROFILE_COMMANDS
+from tui.profile.field import FieldRow
 from tui.profile.files import ProfileFiles
+from tui.profile.filter_bar import FilterBar
+from tui.profile.form_filter import FILTER_HELP, FILTER_MORE
 from tui.profile.form_pane import FormPane
 from tui.profile.problems_pane import ProblemsPane
 from tui.profile.starting import Starter
-from tui.profile.view import answer_parts, field_help, hint, memory_lines, side_content
+from tui.profile.view import answer_parts, field_help, hint, memory_lines, section_hint, side_content
 from tui.text import safe
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.panes import forward
@@ -49,15 +52,16 @@ class ProfileScreen(DeckScreen):
         *bindings(PROFILE_COMMANDS),
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "move(-10)", show=False),
-        Binding("pagedown", "move(10)", show=False),
-        Binding("home", "move(-999)", show=False),
-        Binding("end", "move(999)", show=False),
+        Binding("pageup,ctrl+u", "move(-10)", show=False),
+        Binding("pagedown,ctrl+d", "move(10)", show=False),
+        Binding("home,g", "move(-999)", show=False),
+        Binding("end,G", "move(999)", show=False),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.form_pane = FormPane()
+        self.filter = FilterBar(self.form_pane)
         self.problems = ProblemsPane(self.form_pane)
         self.files = ProfileFiles(self.form_pane)
         self.starter = Starter(self.form_pane, self.problems, self.files)
@@ -70,6 +74,7 @@ class ProfileScreen(DeckScreen):
         yield Ends(id="answer")
         yield Drawn(id="membar")
         yield Rule()
+        yield self.filter
         with Horizontal(id="columns"):
             yield self.form_pane
             yield Drawn(id="side")
@@ -125,8 +130,8 @@ class ProfileScreen(DeckScreen):
         return self.form_pane.settle()
 
     def step_back(self) -> bool:
-        """Give up what is typed into an open field."""
-        return self.form_pane.give_up()
+        """Give up what is typed into an open field, then the filter."""
+        return self.form_pane.give_up() or self.filter.close()
 
     # Showing
 
@@ -134,6 +139,7 @@ class ProfileScreen(DeckScreen):
     def _show(self) -> None:
         self._show_answer()
         self.problems.show(2 if self.size.height < 24 else 5)
+        self.filter.show()
         self._show_hint()
         self.refresh_keys()
 
@@ -152,11 +158,20 @@ class ProfileScreen(DeckScreen):
         self.query_one("#side", Drawn).show(side_content, found.plan, found)
 
     def _show_hint(self) -> None:
-        if self.form_pane.form is not None and self.form_pane.row is not None:
-            self.query_one("#hint", Line).show(hint(self.form_pane.row.spec))
+        stop, line = self.form_pane.stop, self.query_one("#hint", Line)
+        if self.filter.has_keyboard:
+            line.show(Content.styled(FILTER_MORE, "dim"))
+        elif self.form_pane.form is None or stop is None:
+            return
+        elif isinstance(stop, FieldRow):
+            line.show(hint(stop.spec))
+        else:
+            line.show(section_hint(stop.state.title, stop.state.labels))
 
     def help_here(self) -> tuple[str, Content] | None:
-        """Everything about the setting that has the keyboard."""
+        """Everything about the setting that has the keyboard, or how to filter."""
+        if self.filter.has_keyboard:
+            return "filter", Content(FILTER_HELP)
         form, row = self.form_pane.form, self.form_pane.row
         if form is None or row is None:
             return None
@@ -205,11 +220,21 @@ class ProfileScreen(DeckScreen):
     do_redo = forward(FormPane, FormPane.redo)
     do_auto = forward(FormPane, FormPane.set_auto)
     do_advanced = forward(FormPane, FormPane.toggle_advanced)
+    do_sections = forward(FormPane, FormPane.toggle_sections)
+    do_find_setting = forward(FilterBar, FilterBar.open)
     do_problem = forward(ProblemsPane, ProblemsPane.visit_next)
 
     def action_move(self, step: int) -> None:
         """Go `step` rows down."""
         self.form_pane.move(step)
+
+    def do_next_section(self) -> None:
+        """Go to the next section."""
+        self.form_pane.cursor.move_sections(1)
+
+    def do_previous_section(self) -> None:
+        """Go to the beginning of this section, then to the one before."""
+        self.form_pane.cursor.move_sections(-1)
 
     def do_save(self) -> None:
         """Write the file."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api.fit import Plan, method_words, room_of
+from engine.api import fit as fit_api
+from engine.api.fit import Plan, method_words
 from engine.api.profiles import RunTime, time_words
 from engine.errors import Problem
 from tui.charts.memory import glyph_of, memory_bar, memory_legend, verdict_parts
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
     from tui.documents.form import Form, Preview
 
-GROUP_CELLS, LABEL_CELLS, VALUE_CELLS = 12, 21, 20
+INDENT_CELLS, LABEL_CELLS, VALUE_CELLS = 2, 25, 23
 MESSAGE_LINES = 2
 _NORMAL = 76
 _NAME_CELLS = 24
@@ -33,6 +34,15 @@ GROUPS = {
     "train": "training",
 }
 LABELS = {
+    "quantization.method": "quantization",
+    "tuning.method": "tuning method",
+    "sweep.method": "search method",
+    "sweep.seed": "search seed",
+    "export.dtype": "export dtype",
+    "data.max_samples": "data max samples",
+    "data.datasets.0.max_samples": "file max samples",
+    "evaluate.max_samples": "evaluate max samples",
+    "evaluate.batch_size": "evaluate batch size",
     "train.per_device_train_batch_size": "micro-batch",
     "train.gradient_accumulation_steps": "accumulation steps",
     "train.activation_checkpointing": "checkpointing",
@@ -49,7 +59,6 @@ SOURCE_STYLES = {"edited": "$warning", "override": "$warning"}
 class RowState:
     """What one row shows."""
 
-    group: str
     label: str
     value: str
     source: str
@@ -61,8 +70,12 @@ class RowState:
 
 
 def label_of(spec: FieldSpec) -> str:
-    """The short name of a setting."""
-    return safe(LABELS.get(spec.key, spec.label))
+    """The short name of a setting; no two settings share one."""
+    parts = spec.key.split(".")
+    if parts[:2] != ["data", "datasets"] or parts[2] == "0":
+        return safe(LABELS.get(spec.key, spec.label))
+    first = LABELS.get(".".join(["data", "datasets", "0", *parts[3:]]))
+    return safe(f"{first} {int(parts[2]) + 1}" if first else spec.label)
 
 
 def group_of(spec: FieldSpec) -> str:
@@ -70,7 +83,7 @@ def group_of(spec: FieldSpec) -> str:
     return GROUPS.get(spec.table, spec.table)
 
 
-def row_state(spec: FieldSpec, form: Form, found: Preview, group: str) -> RowState:
+def row_state(spec: FieldSpec, form: Form, found: Preview) -> RowState:
     """Value and provenance of a setting, from edits, file and what it resolved to."""
     resolved: Mapping[str, Any] = found.provenance.get(spec.key, {})
     given = form.given(spec.key)
@@ -82,7 +95,7 @@ def row_state(spec: FieldSpec, form: Form, found: Preview, group: str) -> RowSta
         source = _source(spec, resolved, edited)
     message, severity = _finding(spec.key, found)
     style = SOURCE_STYLES.get(source.partition(":")[0], "dim")
-    return RowState(group, label_of(spec), safe(document.value_text(value)) or "–", source, style, message, severity)
+    return RowState(label_of(spec), safe(document.value_text(value)) or "–", source, style, message, severity)
 
 
 def _given_source(resolved: Mapping[str, Any], edited: bool) -> str:
@@ -102,28 +115,30 @@ def _finding(key: str, found: Preview) -> tuple[str, str]:
     for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
         for problem in problems:
             if problem.key == key:
-                return safe(problem.message).removeprefix(f"{key}: "), severity
+                nearest = f"{problem.hint} " if problem.hint.startswith("did you mean") else ""
+                return safe(nearest + problem.message.removeprefix(f"{key}: ")), severity
     return "", "$error"
 
 
 def row_content(state: RowState, width: int, focused: bool = False) -> Content:
-    """A row: mark, group, label, value, source; a message below when there is one."""
+    """A row: mark, label, value, source; a message below when there is one."""
     width -= 1
-    source = clip(state.source, max(8, width - GROUP_CELLS - LABEL_CELLS - 10))
-    left = width - GROUP_CELLS - LABEL_CELLS
+    left = width - INDENT_CELLS - LABEL_CELLS
+    source = clip(state.source, max(8, left - 10))
     room = max(VALUE_CELLS, left - len(source) - 2)
     value = clip(state.value, room - 2)
     cells = max(VALUE_CELLS if width >= 76 else 14, len(value) + 2)
     rest = clip(state.source, max(0, left - cells))
     shown = line(
         (">" if focused else " ", "bold $accent"),
-        (fit(state.group, GROUP_CELLS), "bold"),
+        " " * INDENT_CELLS,
         (fit(state.label, LABEL_CELLS), "bold" if focused else "dim"),
         fit(value, cells),
         (rest, state.style),
     )
-    lines = textwrap.wrap(state.message, max(20, width - GROUP_CELLS))[:MESSAGE_LINES]
-    below = [Content.styled(" " * (GROUP_CELLS + 1) + text, state.severity) for text in lines]
+    indent = INDENT_CELLS + 3
+    lines = textwrap.wrap(state.message, max(20, width - indent))[:MESSAGE_LINES]
+    below = [Content.styled(" " * indent + text, state.severity) for text in lines]
     return Content("\n").join([shown, *below])
 
 
@@ -139,7 +154,7 @@ def memory_lines(plan: Plan | None, time: RunTime | None, width: int) -> Content
     """The prediction as a bar of its terms against the device, the terms by name, and how long the run would take."""
     if plan is None:
         return Content("\n")
-    room = room_of(plan)
+    room = fit_api.room_of(plan)
     facts = [f"{method_words(plan.shape)} on {safe(plan.device_title, 40)}", f"{rate(plan.tokens_per_second)} tokens/s"]
     told = [*facts, time_words(time)]
     least = cell_len(_longest(told[-1:], width // 2)) + 2 if width >= _NORMAL else 0
@@ -172,9 +187,14 @@ def hint(spec: FieldSpec) -> Content:
     return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
 
 
+def section_hint(title: str, labels: Sequence[str]) -> Content:
+    """What a section holds."""
+    return line((f"{safe(title)}  ", "bold"), "enter opens or folds it  ", (", ".join(labels), "dim"))
+
+
 def field_help(spec: FieldSpec, form: Form, found: Preview) -> Content:
     """A setting in full: what it is, what it takes, what it is now and why."""
-    state = row_state(spec, form, found, "")
+    state = row_state(spec, form, found)
     default = document.value_text(spec.default)
     rows = [("is", state.value), ("from", state.source), ("takes", safe(document.allowed(spec), 300))]
     rows += [("unit", safe(spec.unit))] if spec.unit else []

@@ -34,6 +34,8 @@ class Progress:
     done: float = 0.0
     total: float = 0.0
     unit: str = ""
+    phase: str = ""
+    """What it is the progress of: an evaluation while the run trains, or the run's own phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class Curves:
     grad_norm: tuple[Point, ...] = ()
     memory: tuple[tuple[str, tuple[Point, ...]], ...] = ()
     """By name, in GiB over seconds since the run's first sample."""
+    memory_by_step: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """The same over optimizer steps."""
+    metrics: tuple[tuple[str, tuple[Point, ...]], ...] = ()
+    """Whatever else steps and evaluations told, by its name in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,10 @@ class RunSnapshot:
     phase_detail: str = ""
     phases: tuple[str, ...] = ()
     """Names of the phases gone through, the present one last."""
+    phase_since: float = 0.0
+    """Unix time at which the present phase began; 0 = not known."""
+    asked_at: float = 0.0
+    """Unix time at which the worker was asked for; 0 = not known."""
     progress: Progress | None = None
     step: int = 0
     steps_total: int = 0
@@ -104,7 +114,11 @@ class RunSnapshot:
     warnings: int = 0
     concerns: tuple[Concern, ...] = ()
     """What goes wrong now, the worst first."""
+    health: tuple[Concern, ...] = ()
+    """What went wrong on the way, in the order of its steps."""
     last_time: float = 0.0
+    orphan_pid: int | None = None
+    """The worker that lives on although the run was deleted."""
     error: tuple[str, ...] = ()
     """What went wrong, a line each, empty when nothing did."""
     failure: Mapping[str, Any] | None = None
@@ -137,13 +151,11 @@ def make_facts(run_id: str, found: RunRecord | Unreadable | None) -> Facts:
     """The unchanging part, from run.json; of one that cannot be read only why."""
     if found is None or isinstance(found, Unreadable):
         return Facts(run_id=safe(run_id), name=safe(short_name(run_id)), problem=safe(found or "", 300))
-    tuning, method = found.text("tuning.method"), found.text("quantization.method") or "none"
-    words = {"lora": "LoRA" if method == "none" else f"QLoRA {method}"}.get(tuning, tuning)
     return Facts(
         run_id=safe(run_id),
         name=safe(found.text("name") or short_name(run_id)),
         model=safe(found.text("model.name_or_path")),
-        how=safe(f"{words} {found.text('model.dtype')}".strip()),
+        how=safe(runs.method_text(found)),
         predicted_bytes=found.prediction.device_bytes,
         available_bytes=found.prediction.available_bytes,
         device=safe(_device(found)),
@@ -171,7 +183,8 @@ def make_progress(fold: RunFold) -> Progress | None:
     event = fold.progress
     if not event:
         return None
-    return Progress(value(event, "done") or 0.0, value(event, "total") or 0.0, safe(event.get("unit") or "", 20))
+    done, total = value(event, "done") or 0.0, value(event, "total") or 0.0
+    return Progress(done, total, safe(event.get("unit") or "", 20), safe(event.get("phase") or "", 30))
 
 
 def make_error(fold: RunFold) -> tuple[str, ...]:

@@ -13,25 +13,24 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.api.fit import GIB
 from engine.api.runs import (
     LIVE_STATES,
     Concern,
-    Curve,
     Event,
     EventReader,
     HealthFold,
     Run,
     RunFold,
     RunRecord,
+    asked_at,
     fold_marks,
     load_record,
+    orphans,
     run_state,
 )
 from tui.background import in_thread
-from tui.charts.decimate import Buckets, Point, Smooth, binned
+from tui.reading.following import FollowedRun, close_up
 from tui.reading.snapshot import (
-    Curves,
     Detail,
     Facts,
     LogLine,
@@ -47,12 +46,6 @@ CHUNK_BYTES = 1024 * 1024
 KEPT_LINES = 1000
 LONG_BYTES, NEWEST_BYTES = 4 * CHUNK_BYTES, CHUNK_BYTES // 4
 HIDDEN_INTERVAL_S = 5.0
-MEMORY = (
-    ("device", "device_used_bytes"),
-    ("process", "process_bytes"),
-    ("reserved", "reserved_bytes"),
-    ("allocated", "allocated_bytes"),
-)
 Post = Callable[[RunSnapshot], object]
 
 
@@ -79,16 +72,11 @@ class RunReader:
         """As before the first event."""
         self.fold = RunFold()
         self._health = HealthFold(self._planned)
-        self._phases: list[str] = []
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=KEPT_LINES)
         """Lines since the last snapshot; of a million only those that are seen are made ready."""
         self._lines_total = 0
-        self._smooth = Smooth()
-        self._taken = 0
-        self._memory = {name: Buckets() for name, _ in MEMORY}
-        self._memory_since: float | None = None
-        self._loss, self._ema, self._rate, self._speed, self._grad = (Buckets() for _ in range(5))
+        self._curves = FollowedRun(self.fold)
 
     def read(self) -> bool:
         """Take at most one chunk of new events; True when there were any."""
@@ -107,75 +95,12 @@ class RunReader:
         if self.fold.lines and self.fold.lines[-1] is not before:
             self._fresh.append(self.fold.lines[-1])
             self._lines_total += 1
-        if event["type"] == "started":
-            self._rebuild()
-        elif event["type"] == "train_step":
-            self._take()
-        elif event["type"] == "memory":
-            self._take_memory(event)
-        elif event["type"] == "phase" and self.fold.phase and self.fold.phase not in self._phases:
-            self._phases.append(safe(self.fold.phase, 30))
-
-    def _rebuild(self) -> None:
-        """A resumed run cuts its curves: draw them from the beginning."""
-        for buckets in (self._loss, self._ema, self._rate, self._speed, self._grad):
-            buckets.clear()
-        self._smooth.clear()
-        self._taken = 0
-        fold = self.fold
-        for curve, buckets in (
-            (fold.learning_rate, self._rate),
-            (fold.tokens_per_second, self._speed),
-            (fold.grad_norm, self._grad),
-        ):
-            for step, number in zip(curve.steps, curve.values, strict=True):
-                buckets.add(step, number)
-        self._take_loss()
-
-    def _take_loss(self) -> None:
-        loss = self.fold.loss
-        for index in range(self._taken, len(loss.steps)):
-            self._loss.add(loss.steps[index], loss.values[index])
-            self._ema.add(loss.steps[index], self._smooth.add(loss.values[index]))
-        self._taken = len(loss.steps)
-
-    def _take(self) -> None:
-        self._take_loss()
-        fold = self.fold
-        for curve, buckets in (
-            (fold.learning_rate, self._rate),
-            (fold.tokens_per_second, self._speed),
-            (fold.grad_norm, self._grad),
-        ):
-            if curve.steps and curve.steps[-1] == fold.step:
-                buckets.add(curve.steps[-1], curve.values[-1])
-
-    def _take_memory(self, event: Event) -> None:
-        at = self.fold.last_time
-        if self._memory_since is None:
-            self._memory_since = at
-        keys = MEMORY if "reserved_bytes" in event or "device_used_bytes" in event else (("process", "host_rss_bytes"),)
-        for name, key in keys:
-            amount = value(event, key)
-            if amount is not None:
-                self._memory[name].add(max(0.0, at - self._memory_since), amount / GIB)
+        self._curves.apply(event)
 
     def _detail(self) -> Detail | None:
         if self.window is None:
             return None
-        low, high = self.window
-        fold = self.fold
-
-        def cut(curve: Curve) -> tuple[Point, ...]:
-            return binned(curve.steps, curve.values, low, high)
-
-        curves = Curves(
-            loss=cut(fold.loss),
-            learning_rate=cut(fold.learning_rate),
-            tokens_per_second=cut(fold.tokens_per_second),
-            grad_norm=cut(fold.grad_norm),
-        )
-        return Detail(low, high, curves)
+        return Detail(*self.window, close_up(self.fold, *self.window))
 
     def state(self) -> str:
         """The run's state, without reading the file's end again where all of it is folded."""
@@ -186,6 +111,10 @@ class RunReader:
         """What goes wrong now; silence does without any event."""
         return self._health.concerns(time.time(), live=state in LIVE_STATES)
 
+    def orphan_pid(self, state: str) -> int | None:
+        """The worker that lives on although its run was deleted."""
+        return orphans().get(self.run.id) if state == "removed" else None
+
     def snapshot(self, state: str) -> RunSnapshot:
         """What there is to see now."""
         fold = self.fold
@@ -193,13 +122,14 @@ class RunReader:
             self.facts = self._read_facts()
         self._lines.extend(LogLine(at, safe(kind, 20), safe(text, 1000)) for at, kind, text in self._fresh)
         self._fresh.clear()
-        evals = fold.eval_loss
         return RunSnapshot(
             facts=self.facts,
             state=state,
             phase=safe(fold.phase, 30),
             phase_detail=safe(fold.phase_detail, 200),
-            phases=tuple(self._phases),
+            phases=tuple(safe(name, 30) for name in fold.phases),
+            phase_since=fold.phase_since,
+            asked_at=(asked_at(self.run.path) or 0.0) if state == "starting" else 0.0,
             progress=make_progress(fold),
             step=fold.step,
             steps_total=fold.steps_total,
@@ -208,21 +138,15 @@ class RunReader:
             best_eval=fold.best_eval or None,
             memory=fold.last_memory or None,
             checkpoint_step=fold.last_checkpoint.get("step"),
-            curves=Curves(
-                loss=self._loss.points(),
-                smooth=self._ema.points(),
-                evals=tuple(zip(evals.steps[-200:], evals.values[-200:], strict=True)),
-                learning_rate=self._rate.points(),
-                tokens_per_second=self._speed.points(),
-                grad_norm=self._grad.points(),
-                memory=tuple((name, buckets.points()) for name, buckets in self._memory.items() if len(buckets)),
-            ),
+            curves=self._curves.curves(),
             detail=self._detail(),
             lines=tuple(self._lines),
             lines_total=self._lines_total,
             warnings=fold.warnings,
             concerns=self.concerns(state),
+            health=self._health.history,
             last_time=fold.last_time,
+            orphan_pid=self.orphan_pid(state),
             error=make_error(fold),
             failure=fold.error or None,
             limit_bytes=value(fold.shortage.get("measured"), "limit_bytes"),
@@ -270,7 +194,7 @@ class RunTail:
     def _loop(self) -> None:
         reader = RunReader(self.run)
         posted, unseen = "", False
-        told: tuple[Concern, ...] = ()
+        told: tuple[tuple[Concern, ...], int | None] = ((), None)
         ahead = newest_part(self.run)
         if ahead is not None:
             self._post(_joined(ahead, reader, ahead.state()))
@@ -279,12 +203,12 @@ class RunTail:
             changed = reader.read()
             more = changed and reader.read()  # a second chunk: the file is long, show what there is and go on
             state = reader.state() if ahead is None else ahead.state()
-            concerns = reader.concerns(state)
-            unseen = unseen or changed or state != posted or reader.window != self._window or concerns != told
+            told_now = (reader.concerns(state), reader.orphan_pid(state))
+            unseen = unseen or changed or state != posted or reader.window != self._window or told_now != told
             if unseen and not self._stopped and self._due(more):
                 reader.window = self._window
                 self._post(reader.snapshot(state) if ahead is None else _joined(ahead, reader, state))
-                posted, told, unseen = state, concerns, False
+                posted, told, unseen = state, told_now, False
             if ahead is not None and not more:
                 ahead, posted = None, ""  # the whole file is known: from now on it alone counts
                 continue
@@ -315,4 +239,5 @@ def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:
     while ahead.read():
         pass
     share = reader.offset / max(1, ahead.offset)
-    return replace(ahead.snapshot(state), curves=reader.snapshot(state).curves, reading=share)
+    past = reader.snapshot(state)
+    return replace(ahead.snapshot(state), curves=past.curves, health=past.health, reading=share)

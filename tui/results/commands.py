@@ -48,6 +48,10 @@ def _under_way(state: DeckState) -> str | None:
     return None if results.evaluating or results.exporting or results.answering else "nothing is under way"
 
 
+def _needs_run(state: DeckState) -> str | None:
+    return None if state.chosen is not None else "no run is chosen: pick one on screen 4"
+
+
 def _has_samples(state: DeckState) -> str | None:
     return _in_view("scores", "s")(state) or (None if state.of(ResultsState).samples else "there is no sample here")
 
@@ -108,6 +112,7 @@ RESULTS_COMMANDS: tuple[Command, ...] = (
         in_bar=_shows("chat"),
     ),
     Command("cease", "x", "end job", "End the evaluation, export or answer that is under way", "results", _under_way),
+    Command("overview_result", "i", "overview", "Everything about this run on one page", "results", _needs_run),
     Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),
     Command("seek", "slash", "filter", "Show only samples with these words", "results", _in_view("scores", "s")),
     Command("which", "f", "which", "All samples, those gained, lost or wrong", "results", _in_view("scores", "s")),

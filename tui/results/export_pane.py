@@ -18,6 +18,8 @@ from textual.widgets import OptionList
 from engine.api import results as results_api
 from engine.api.runs import Run
 from engine.text import format_bytes
+from tui.documents.completion import Wanted
+from tui.frame.path_field import PathField
 from tui.reading.jobs import JobView
 from tui.results.exports import DTYPES, FORMATS, Choices, Exported, Written, command, size_estimate, toggled
 from tui.results.job_starter import JobRequested
@@ -93,7 +95,10 @@ same token    how often the likeliest next token is the same
             self.app.push_screen(pick, self._take_dtype)
         elif name == "output":
             note = "a new or empty folder, or one of an earlier export; empty = in the run's own folder"
-            self.app.push_screen(Ask("Write to which folder?", note, choices.output), self._take_output)
+            field = PathField(choices.output, Wanted(Path.cwd(), folders_only=True))
+            self.app.push_screen(
+                Ask("Write to which folder?", f"{note}; tab completes", field=field), self._take_output
+            )
         else:
             choices, refusal = toggled(choices, name, results.profile)
             if refusal:

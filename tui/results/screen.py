@@ -31,7 +31,7 @@ from tui.results.scores import verdict_parts
 from tui.results.scores_pane import ScoresPane
 from tui.terminal.clipboard import copy_text
 from tui.text import Part, line, safe
-from tui.widgets.lines import Ends, Line, Rule
+from tui.widgets.lines import Ends, Line, Rule, does
 from tui.widgets.panes import forward
 
 Pane = ScoresPane | ChatPane | ExportPane
@@ -174,7 +174,7 @@ class ResultsScreen(DeckScreen):
         parts: list[Part] = []
         for key, view in zip("sce", FOCUS, strict=True):
             style = "bold $accent underline" if view == self.view else "dim"
-            parts += [(f"{key} ", "dim"), (view, style), "   "]
+            parts += [(f"{key} ", f"dim {does(view)}"), (view, f"{style} {does(view)}"), "   "]
         report = self.results.report if self.results else None
         self.query_one("#views", Ends).show(parts, verdict_parts(report, self.size.width) if report else [])
 
@@ -253,6 +253,13 @@ class ResultsScreen(DeckScreen):
     do_answerer = forward(ChatPane, ChatPane.switch_answerer)
     do_toggle = forward(ExportPane, ExportPane.toggle)
     do_write = forward(ExportPane, ExportPane.write)
+
+    def do_overview_result(self) -> None:
+        """Everything about the run on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self._run is not None:
+            self.app.push_screen(OverviewScreen(self._run))
 
     # Jobs
 

@@ -26,7 +26,7 @@ def _needs_run(state: DeckState) -> str | None:
 def _needs_live(state: DeckState) -> str | None:
     if state.snapshot is None:
         return _needs_run(state) or "the run has not been read yet"
-    if state.snapshot.is_live:
+    if state.snapshot.is_live or state.snapshot.orphan_pid:
         return None
     return f"this run is {state.snapshot.state}: no worker is there to ask"
 
@@ -47,16 +47,48 @@ def _needs_remedy(state: DeckState) -> str | None:
     return None if remedies.items else "none is known: mend what the message says"
 
 
+_WHY_NOT_RESUMED = {
+    "completed": "this run is complete: start a new one for more steps",
+    "not started": "this run never began: mend it on screen 2, then ^r",
+    "removed": "this run was deleted",
+}
+
+
+def _needs_end(state: DeckState) -> str | None:
+    """Why the attached run cannot be taken up again."""
+    snapshot = state.snapshot
+    if snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    if snapshot.is_live:
+        return f"this run is {snapshot.state}: it goes on by itself"
+    if snapshot.facts.problem:
+        return f"its settings cannot be used: {snapshot.facts.problem}"
+    return _WHY_NOT_RESUMED.get(snapshot.state)
+
+
+def _works(state: DeckState) -> bool:
+    """Whether the attached run may still be asked for something."""
+    return state.snapshot is None or state.snapshot.is_live or state.snapshot.orphan_pid is not None
+
+
 RUN_COMMANDS: tuple[Command, ...] = (
-    Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, bar=10),
-    Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, bar=11),
-    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, bar=12),
-    Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=9, rare=True),
+    Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, 10, in_bar=_works),
+    Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, 11, in_bar=_works),
+    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, 12, in_bar=_works),
+    Command("resume_run", "r", "resume", "Go on from the newest checkpoint", "run", _needs_end, bar=9, rare=True),
+    Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=8, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
-    Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=13),
+    Command(
+        "overview", "i", "overview", "Settings, data, machine, timeline, warnings, files", "run", _needs_run, bar=13
+    ),
+    Command("log", "l", "log", "Give the log the whole screen", "run", _needs_run, bar=14),
     Command("search", "slash", "find", "Show only lines of the log with some words", "run", _needs_run),
     Command("worker_log", "w", "worker's log", "Read the end of what the worker printed", "run", _needs_run),
-    Command("chart", "t", "next curve", "Loss, learning rate, gradient norm, tokens/s, memory", "run", _needs_run),
+    Command("chart", "t", "next curve", "Loss, evaluation, learning rate, gradient norm, …", "run", _needs_run),
+    Command("all_curves", "T", "all curves", "All curves at once, under one crosshair", "run", _needs_run),
+    Command("powers_y", "L", "log axis", "Show values as powers of ten, or plainly", "run", _needs_run),
+    Command("reference", "b", "reference", "Lay a finished run under this one, or take it away", "run", _needs_run),
+    Command("references", "B", "other reference", "Choose which run lies under this one", "run", _needs_run),
     Command("smooth", "s", "smoothing", "None, light, normal, strong", "run", _needs_run),
     Command("zoom_in", "plus,equals_sign", "closer", "Half as much of the curve", "run", _needs_run),
     Command("zoom_out", "minus", "wider", "Twice as much of the curve", "run", _needs_run),

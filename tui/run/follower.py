@@ -39,6 +39,16 @@ class StartFailed(Message):
         self.run, self.error = run, error
 
 
+class WorkerStarted(Message):
+    """A worker was started that goes on with the run that is shown, or with another one in its place."""
+
+    def __init__(self, run: Run, process: subprocess.Popen[bytes], offset: int) -> None:
+        super().__init__()
+        self.run, self.process = run, process
+        self.offset = offset
+        """Byte of the event file where what this worker writes begins; 0 for a new run."""
+
+
 class RunFollower:
     """The run that is followed, its newest snapshot, and the threads that read it."""
 

@@ -14,6 +14,7 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.reading.snapshot import RunSnapshot
+from tui.run.follower import WorkerStarted
 from tui.run.remedies import Remedies, apply_remedy, find_remedies
 from tui.run.view import failure, remedy_line
 from tui.text import safe, short_path
@@ -27,15 +28,6 @@ class RemedyPane(Line):
 
     class Found(Message):
         """Remedies were found, or there are none: `remedies` says which."""
-
-    class Started(Message):
-        """A remedy was carried out: a worker goes on with the run, or with a new one."""
-
-        def __init__(self, run: Run, process: subprocess.Popen[bytes], offset: int) -> None:
-            super().__init__()
-            self.run, self.process = run, process
-            self.offset = offset
-            """Byte of the event file where what this worker writes begins; 0 for a new run."""
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
@@ -97,4 +89,4 @@ class RemedyPane(Line):
 
     def _on_started(self, failed: Run, offset: int, started: tuple[Run, subprocess.Popen[bytes]]) -> None:
         run, process = started
-        self.post_message(self.Started(run, process, offset if run.id == failed.id else 0))
+        self.post_message(WorkerStarted(run, process, offset if run.id == failed.id else 0))

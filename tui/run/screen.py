@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
 from engine.api import runs
@@ -21,13 +21,16 @@ from engine.api.runs import Run
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
+from tui.run.card_pane import CardPane
 from tui.run.commands import RUN_COMMANDS, RemediesState
+from tui.run.cures import with_cure
+from tui.run.curve_data import reading
 from tui.run.curve_pane import CurvePane
-from tui.run.curves import reading
-from tui.run.follower import RunFollower, SnapshotMessage, StartFailed
+from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerStarted
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
-from tui.run.view import headline, memory_lines, numbers, preparation, status, status_notes, stop_question
+from tui.run.resuming import Resumer
+from tui.run.view import headline, memory_lines, numbers, preparation, prepares, status, status_notes, stop_question
 from tui.widgets.dialogs import Confirm
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
@@ -39,6 +42,9 @@ HERE = Content(
     "The run goes on without this window; q leaves it alone.\n"
     "curve   t chooses which, s how smooth, + - 0 how close;\n"
     "        left and right put a crosshair: its values stand above\n"
+    "        T shows all curves: up and down choose, enter opens, esc goes back\n"
+    "        L makes the axis logarithmic, b lays a finished run under this one\n"
+    "        ○ evaluation, e where they are a line, ◆ best, ! a concern\n"
     "memory  bars on one scale with the prediction; t shows it over time\n"
     "log     up and down scroll, / shows only lines with some words,\n"
     "        w reads the worker's own"
@@ -55,6 +61,7 @@ class RunScreen(DeckScreen):
         super().__init__()
         self.paused = False
         self.follower = RunFollower(self)
+        self._resumer = Resumer(self)
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
@@ -64,7 +71,9 @@ class RunScreen(DeckScreen):
         with Horizontal(id="stage"):
             yield CurvePane(id="charts")
             yield RemedyPane(id="message")
-            yield Drawn(id="memory")
+            with Vertical(id="run-side"):
+                yield Drawn(id="memory")
+                yield CardPane()
         yield Rule(id="log-rule")
         yield LogPane()
         yield Ends(id="status")
@@ -106,6 +115,7 @@ class RunScreen(DeckScreen):
     def on_screen_suspend(self) -> None:
         """Read less often while another screen is open."""
         self.follower.hide(True)
+        self._show_card(seen=False)
 
     def on_app_blur(self) -> None:
         """Read less often while the terminal is not in front."""
@@ -119,12 +129,22 @@ class RunScreen(DeckScreen):
         """Lay the lines out for the new width."""
         self.call_after_refresh(self._show)
 
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel over the curve shows less of it."""
+        if self.curves.region.contains_point(event.screen_offset):
+            self.curves.zoom_in()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """And more of it the other way."""
+        if self.curves.region.contains_point(event.screen_offset):
+            self.curves.zoom_out()
+
     # Following
 
     def _follow(self, run: Run | None) -> None:
         """Show `run` from now on; nothing of the run before stays."""
         self.paused = False
-        self.curves.reset()
+        self.curves.reset(run)
         self.query_one(RemedyPane).reset(run)
         self.log_pane.reset(run)
         self.follower.follow(run, self.deck_app.options.refresh_s, self.deck.process, self.deck.process_offset)
@@ -137,8 +157,8 @@ class RunScreen(DeckScreen):
             self.deck.snapshot = self.follower.latest
             self._show()
 
-    @on(RemedyPane.Started)
-    def _on_remedy_started(self, message: RemedyPane.Started) -> None:
+    @on(WorkerStarted)
+    def _on_worker_started(self, message: WorkerStarted) -> None:
         self.deck_app.attach(message.run, message.process, message.offset)
         self._follow(self.deck.run)
         self._show()
@@ -149,7 +169,11 @@ class RunScreen(DeckScreen):
         if self.deck.process is not None:
             self.deck.process.poll()
         if self.is_current and not self.paused:
-            self._show_status()
+            snapshot = self.deck.snapshot
+            if snapshot is not None and prepares(snapshot):
+                self._show()  # its clocks go on without any event
+            else:
+                self._show_status()
 
     @on(RemedyPane.Found)
     def _show(self) -> None:
@@ -161,7 +185,7 @@ class RunScreen(DeckScreen):
                 self._show_nothing()
                 return
             width = max(20, self.size.width - 2)
-            self.query_one("#headline", Ends).show(*headline(snapshot, width))
+            self.query_one("#headline", Ends).show(*headline(snapshot, time.time(), width))
             self._show_stage(snapshot)
             self.log_pane.show(snapshot)
             self._show_status()
@@ -178,6 +202,7 @@ class RunScreen(DeckScreen):
         message.find(snapshot)
         self.deck.put(RemediesState(message.remedies))
         memory.show(memory_lines, snapshot)
+        self._show_card(seen=self.is_current)
         width = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
         learned = bool(snapshot.curves.loss or snapshot.curves.evals)
         live = snapshot.is_live
@@ -186,11 +211,16 @@ class RunScreen(DeckScreen):
         if broken:
             message.show_failure(snapshot)
         elif not learned or resuming:
-            message.show(preparation(snapshot, width))
+            message.show(preparation(snapshot, time.time(), width))
         self.set_class(broken or not learned or resuming, "-message")
         self.set_class(broken, "-failed")
         self.curves.show(snapshot)
         self._show_numbers()
+
+    def _show_card(self, *, seen: bool) -> None:
+        card = self.query_one(CardPane)
+        card.fit_in(self.size)
+        card.follow(self.deck.snapshot, seen=seen)
 
     @on(CurvePane.Changed)
     def _show_numbers(self) -> None:
@@ -203,7 +233,7 @@ class RunScreen(DeckScreen):
         if curves.view.cursor is None:
             line.show(numbers, snapshot)
         else:
-            line.show(reading, snapshot, curves.view)
+            line.show(reading, snapshot, curves.reading_view)
 
     @on(LogPane.Changed)
     def _show_status(self) -> None:
@@ -211,7 +241,8 @@ class RunScreen(DeckScreen):
         if snapshot is None:
             return
         notes = status_notes(snapshot, self.paused, log.following, log.search_note)
-        self.query_one("#status", Ends).show(*status(snapshot, time.time(), notes))
+        ends = status(snapshot, time.time(), notes)
+        self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
     def help_here(self) -> tuple[str, Content] | None:
         """How to read the picture."""
@@ -224,6 +255,10 @@ class RunScreen(DeckScreen):
     do_zoom_in = forward(CurvePane, CurvePane.zoom_in)
     do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
     do_whole = forward(CurvePane, CurvePane.show_whole)
+    do_powers_y = forward(CurvePane, CurvePane.toggle_powers)
+    do_all_curves = forward(CurvePane, CurvePane.toggle_grid)
+    do_reference = forward(CurvePane, lambda pane: pane.references.toggle())
+    do_references = forward(CurvePane, lambda pane: pane.references.choose())
     do_left = forward(CurvePane, CurvePane.left)
     do_right = forward(CurvePane, CurvePane.right)
     do_far_left = forward(CurvePane, CurvePane.far_left)
@@ -254,22 +289,46 @@ class RunScreen(DeckScreen):
     def do_stop(self) -> None:
         """Stop the run once somebody has confirmed it."""
 
+        snapshot = self.deck.snapshot
+        if snapshot is None:
+            return
+        orphaned = snapshot.orphan_pid is not None
+
         def answer(yes: bool | None) -> None:
-            if yes:
+            if yes and orphaned:
+                self._kill_orphan()
+            elif yes:
                 self._request("stop", "asked to stop")
 
-        if self.deck.snapshot is not None:
-            self.app.push_screen(Confirm(stop_question(self.deck.snapshot), "stop it"), answer)
+        question = Confirm(stop_question(snapshot), "kill it" if orphaned else "stop it", final=orphaned)
+        self.app.push_screen(question, answer)
+
+    def _kill_orphan(self) -> None:
+        run = self.follower.run
+        pid = None if run is None else runs.end_orphan(run.id)
+        self.say("its worker has ended already" if pid is None else f"killed process {pid}")
+
+    def do_overview(self) -> None:
+        """Everything about the run on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self.follower.run is not None:
+            self.app.push_screen(OverviewScreen(self.follower.run))
+
+    def do_resume_run(self) -> None:
+        """Go on from the newest checkpoint."""
+        if self.follower.run is not None:
+            self._resumer.resume(self.follower.run)
 
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
-        self.remove_class("-zoom")
+        self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
         self.log_pane.lines.focus()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
-        self.remove_class("-log")
+        self.remove_class("-log", "-grid")
         self.toggle_class("-zoom")
 
     def do_pause(self) -> None:
@@ -284,8 +343,8 @@ class RunScreen(DeckScreen):
         """Leave a search, the crosshair or a zoom; otherwise go to the list of runs."""
         if self.log_pane.searching:
             self.log_pane.search("")
-        elif self.curves.zoomed:
-            self.curves.show_whole()
+        elif self.curves.step_back():
+            pass
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
         else:

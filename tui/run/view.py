@@ -7,41 +7,63 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from engine.api.runs import PHASE_WORDS
 from engine.text import format_bytes, format_count, format_duration
 from tui.reading.snapshot import LogLine, RunSnapshot, value
-from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe
+from tui.text import STATE_STYLES, Part, age, bar, clip, fit, fit_right, gib, line, number, rate, safe, thin_bar
 
 if TYPE_CHECKING:
     from engine.api.profiles import Remedy
     from tui.run.remedies import Remedies
 
-PHASES = {
-    "load": "loading the model",
-    "data": "reading data",
-    "check": "checking the fit",
-    "measure": "measuring the device",
-    "train": "training",
-    "evaluate": "evaluating",
-    "checkpoint": "saving a checkpoint",
-    "export": "writing the adapter",
+MEMORY_STYLES = {
+    "device": "dim",
+    "process": "$accent",
+    "reserved": "$deck-evaluation",
+    "allocated": "$success",
+    "predicted": "$secondary",
 }
 STALE_S = 60.0
 GRAVE = frozenset({"silent", "loss_rises", "disk_full"})
 """Concerns after which a night is lost if nobody does anything."""
 
 
-def doing(snapshot: RunSnapshot) -> tuple[str, str]:
+def awaits_worker(snapshot: RunSnapshot) -> bool:
+    """Whether a worker was asked for that has said nothing yet."""
+    if snapshot.state != "starting":
+        return False
+    resumed = snapshot.finished is not None and snapshot.asked_at > snapshot.last_time
+    return resumed or not snapshot.phases
+
+
+def prepares(snapshot: RunSnapshot) -> bool:
+    """Whether the run is on its way to its first step, or does something else than to train: a clock tells it lives."""
+    return snapshot.is_live and (awaits_worker(snapshot) or snapshot.phase not in ("train", ""))
+
+
+def _clock(since: float, now: float) -> str:
+    """`, 12 s` since then; empty where that is not known or just now."""
+    return f", {age(now - since)}" if since and now - since >= 1 else ""
+
+
+def doing(snapshot: RunSnapshot, now: float) -> tuple[str, str]:
     """What the run does now, in a word or two, and its style."""
     style = STATE_STYLES.get(snapshot.state, "dim")
-    if snapshot.state == "running":
-        return PHASES.get(snapshot.phase, snapshot.phase or "running"), style
-    return snapshot.state, style
+    if awaits_worker(snapshot):
+        return f"starting the worker{_clock(snapshot.asked_at, now)}", style
+    if snapshot.state not in ("running", "starting"):
+        return snapshot.state, style
+    progress = snapshot.progress
+    if progress is not None and progress.phase == "evaluate" and progress.total:
+        return f"evaluating {progress.done:,.0f} of {progress.total:,.0f}", style
+    words = PHASE_WORDS.get(snapshot.phase, snapshot.phase or snapshot.state)
+    return words + (_clock(snapshot.phase_since, now) if prepares(snapshot) else ""), style
 
 
-def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]:
+def headline(snapshot: RunSnapshot, now: float, width: int) -> tuple[list[Part], list[Part]]:
     """Which run, what it does, how far it is; and when it will be done."""
     name = clip(snapshot.facts.name, max(12, width // 3))
-    left: list[Part] = [(name, "bold"), "   ", doing(snapshot)]
+    left: list[Part] = [(name, "bold"), "   ", doing(snapshot, now)]
     if snapshot.steps_total:
         left.append(f"   step {snapshot.step:,} of {snapshot.steps_total:,}")
     epoch = value(snapshot.last_step, "epoch")
@@ -51,9 +73,12 @@ def headline(snapshot: RunSnapshot, width: int) -> tuple[list[Part], list[Part]]
     if seconds is not None and not snapshot.is_live:
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
-    if eta is not None and snapshot.is_live:
+    if eta is not None and snapshot.is_live and not awaits_worker(snapshot):
         return left, [("eta ", "dim"), format_duration(eta)]
     return left, []
+
+
+TREND_STYLES = {"▼": "$success", "▲": "bold $warning"}
 
 
 def trend(snapshot: RunSnapshot) -> str:
@@ -72,12 +97,16 @@ def numbers(snapshot: RunSnapshot, width: int) -> Content:
     step, seen = snapshot.last_step, snapshot.last_eval
     if step is None and seen is None:
         return job_line(snapshot)
-    items = [line(("loss ", "dim"), number(value(step, "loss"), ".4f"), (f" {trend(snapshot)}", "$accent"))]
+    sign = trend(snapshot)
+    shown = (f" {sign}", TREND_STYLES.get(sign, "dim"))
+    items = [line(("loss ", "dim"), number(value(step, "loss"), ".4f"), shown)]
     if seen is not None:
-        items.append(line(("eval ", "dim"), number(value(seen, "loss"), ".4f"), (_eval_note(snapshot), "dim")))
+        note = (_eval_note(snapshot), "$success" if seen.get("best") else "dim")
+        items.append(line(("eval ", "dim"), number(value(seen, "loss"), ".4f"), note))
     items.append(line(("rate ", "dim"), number(value(step, "learning_rate"), ".2e")))
     items.append(line(("grad ", "dim"), number(value(step, "grad_norm"), ".2f")))
-    tail = line(rate(value(step, "tokens_per_second")), (" tok/s", "dim"))
+    pace = None if awaits_worker(snapshot) else value(step, "tokens_per_second")
+    tail = line(rate(pace), (" tok/s", "dim"))
     head = items[0]
     for item in items[1:]:
         longer = Content.assemble(head, "  ", item)
@@ -120,8 +149,7 @@ def memory_lines(snapshot: RunSnapshot, width: int) -> Content:
     shown = [line((title, "bold"), (" GiB", "dim"))]
     room = max(4, width - 18)
     for name, amount in rows:
-        style = "$secondary" if name == "predicted" else "$accent"
-        cells = bar((amount or 0.0) / scale, room, style)
+        cells = thin_bar((amount or 0.0) / scale, room, MEMORY_STYLES[name])
         shown.append(line((fit(name, 10), "dim"), *cells, fit_right(gib(amount), 8)))
     shown.append(line((fit("free before", 10 + room), "dim"), fit_right(gib(facts.available_bytes), 8)))
     if total:
@@ -146,17 +174,18 @@ def job_line(snapshot: RunSnapshot) -> Content:
     return line((f"{facts.model}  {facts.how}  {facts.device}".strip(), "dim"))
 
 
-def preparation(snapshot: RunSnapshot, width: int) -> Content:
-    """What goes on before the first step: phases gone through, and progress of the present one."""
+def preparation(snapshot: RunSnapshot, now: float, width: int) -> Content:
+    """What goes on before the first step: phases gone through, and time and progress of the present one."""
     shown: list[Content] = [Content.styled("before the first step", "dim"), Content("")]
+    if awaits_worker(snapshot):
+        text = f"starting the worker{_clock(snapshot.asked_at, now)}"
+        return Content("\n").join([*shown, line(("→ ", "$accent"), text)])
     for name in snapshot.phases:
         present = name == snapshot.phase
-        words = PHASES.get(name, name)
+        words = PHASE_WORDS.get(name, name) + (_clock(snapshot.phase_since, now) if present else "")
         shown.append(line(("→ " if present else "✓ ", "$accent" if present else "$success"), words))
         if present:
             shown += _progress_lines(snapshot, width)
-    if not snapshot.phases:
-        shown.append(line(("→ ", "$accent"), "starting the worker"))
     return Content("\n").join(shown)
 
 
@@ -210,7 +239,9 @@ def log_text(item: LogLine) -> str:
 
 def stop_question(snapshot: RunSnapshot) -> str:
     """What stopping the run now would do."""
-    begun = snapshot.step or snapshot.phase == "train"
+    if snapshot.orphan_pid:
+        return f"Kill the worker of {snapshot.facts.name}? The run was deleted: nothing of it is kept."
+    begun = snapshot.step or snapshot.phase in ("train", "evaluate")
     when = f"saves a checkpoint at step {snapshot.step + 1}, then ends" if begun else "ends before training begins"
     return f"Stop {snapshot.facts.name}? It {when}. What it learned is kept; it can be resumed."
 
@@ -222,7 +253,7 @@ def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: s
         notes.append(f"reading the history: {snapshot.reading:.0%}")
     notes.append(search)
     if snapshot.warnings:
-        notes.append(f"{snapshot.warnings} warning{'s' if snapshot.warnings > 1 else ''}")
+        notes.append(f"{snapshot.warnings} warning{'s' if snapshot.warnings > 1 else ''} (i)")
     return notes
 
 
@@ -238,12 +269,19 @@ def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Pa
         style = "$warning" if quiet > STALE_S else "dim"
         heard = f"last event {age(quiet)} ago" if snapshot.last_time else "no event yet"
         return [("runs on without this window · ", "dim"), (heard, style)], right
+    return [(ending(snapshot), "dim")], right
+
+
+def ending(snapshot: RunSnapshot) -> str:
+    """What became of a run that is over, and the keys that go on from there."""
+    saved, orphan = snapshot.checkpoint_step, snapshot.orphan_pid
+    again = f"r goes on from step {saved:,}" if saved is not None else "nothing was saved: r starts it anew"
     ends = {
-        "completed": "done: 'engine evaluate' and 'engine export' go on from here",
-        "stopped": "stopped with a checkpoint; r on screen 4 resumes it",
-        "failed": "failed; screen 4 resumes or deletes it",
+        "completed": "done: 5 shows results, chat, export",
+        "stopped": f"stopped; {again}",
+        "failed": f"failed; {again}, the same way",
         "not started": "mend it on screen 2, then ^r again",
-        "lost": "the worker ended without saying why; m goes on from what it saved",
-        "removed": "this run was deleted",
+        "lost": f"the worker ended without saying why; {again}",
+        "removed": "this run was deleted" + (f"; its worker {orphan} lives on, x kills it" if orphan else ""),
     }
-    return [(ends.get(snapshot.state, snapshot.state), "dim")], right
+    return ends.get(snapshot.state, snapshot.state)

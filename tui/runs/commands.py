@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from engine.api.runs import Run
     from tui.frame.session import DeckState
     from tui.runs.listing import RunRow, SweepRow
+    from tui.runs.selecting import GroupRow
 
 
 @dataclass(slots=True)
@@ -22,6 +23,10 @@ class Selection:
     """The sweep under the cursor, when it is one."""
     marked: tuple[Run, ...] = ()
     """Runs marked for a comparison, in the order in which they were."""
+    group: GroupRow | None = None
+    """The heading under the cursor, when it is one."""
+    narrowed: bool = False
+    """Whether a filter says which runs are shown."""
 
     @property
     def line(self) -> RunRow | SweepRow | None:
@@ -45,11 +50,21 @@ def _needs_row(state: DeckState) -> str | None:
     here = state.of(Selection)
     if here.row is not None:
         return None
+    if here.group is not None:
+        return "this is a group: enter folds it"
     return "this is a sweep: enter shows its trials" if here.sweep is not None else "there is no run here yet"
 
 
 def _row_or_sweep(state: DeckState) -> str | None:
     return None if state.of(Selection).sweep is not None else _needs_row(state)
+
+
+def _any_line(state: DeckState) -> str | None:
+    return None if state.of(Selection).group is not None else _row_or_sweep(state)
+
+
+def _narrowed(state: DeckState) -> str | None:
+    return None if state.of(Selection).narrowed else "nothing says which runs: / or f shows some of them first"
 
 
 def _row_live(state: DeckState) -> str | None:
@@ -93,19 +108,27 @@ def _any_marked(state: DeckState) -> str | None:
 
 
 RUNS_COMMANDS: tuple[Command, ...] = (
-    Command("attach", "enter", "show", "Show this run, or the trials of this sweep", "runs", _row_or_sweep, bar=10),
+    Command("attach", "enter", "show", "Show this run, a sweep's trials, a group's runs", "runs", _any_line, bar=10),
     Command("mark", "space", "mark", "Mark this run to compare it, or take the mark away", "runs", _needs_row, bar=11),
     Command("compare", "c", "compare", "Compare marked runs: curves, numbers, settings", "runs", _two_marked, bar=12),
     Command("unmark", "U", "unmark all", "Take all marks away", "runs", _any_marked),
     Command("find", "slash", "filter", "Show only runs with these words", "runs", bar=13),
     Command("state_filter", "f", "states", "Show only runs of one state", "runs"),
-    Command("sort", "o", "order", "Sort by age, name, state, best evaluation or steps", "runs"),
+    Command("sort", "o,l,right", "order", "Order by the next column; a click on its name does it too", "runs"),
+    Command("sort_back", "h,left", "order back", "Order by the column before", "runs"),
+    Command("turn", "O", "turn order", "Turn the order round: ▲ the lowest first, ▼ the highest", "runs"),
+    Command("columns", "C", "columns", "Choose columns: any setting or score; the deck remembers them", "runs"),
+    Command("group", "b", "group by", "Group runs by a setting or another column", "runs"),
+    Command("tags", "T", "tags", "Change the tags of this run", "runs", _needs_row),
+    Command("note", "n", "note", "Change the note of this run", "runs", _needs_row),
     Command("fold", "t", "fold sweeps", "Show the trials of sweeps among the runs, or fold them", "runs"),
     Command("evaluation", "v", "results", "What this run, or a sweep's best, has come to", "runs", _row_or_sweep),
+    Command("overview_row", "i", "overview", "This run, or a sweep's best, on one page", "runs", _row_or_sweep),
     Command("resume", "r", "resume", "Go on where this run or sweep stopped", "runs", _row_resumable),
     Command("reuse", "u", "use settings", "These settings, or a sweep's best, as a new profile", "runs", _row_or_sweep),
     Command("halt", "x", "stop", "Stop this run or sweep after a checkpoint", "runs", _row_live),
     Command("delete", "d", "delete", "Delete this run or sweep and its files", "runs", _row_dead),
+    Command("delete_shown", "D", "delete shown", "Delete all runs that the filter shows", "runs", _narrowed),
     Command("error", "e", "error", "Say why this run failed", "runs", _row_error),
     Command("copy_row", "y", "copy", "Copy the folder of this run or sweep", "runs", _row_or_sweep),
 )

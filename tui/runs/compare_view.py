@@ -9,7 +9,7 @@ from textual.content import Content
 
 from tui.charts.overlay import STYLES
 from tui.runs.comparing import Compared, best_of, differing, setting_keys
-from tui.text import Part, clip, fit, line, tail
+from tui.text import Part, fit, line, middle, tail
 
 
 def legend(runs: Sequence[Compared], metric: str, width: int) -> Content:
@@ -17,7 +17,7 @@ def legend(runs: Sequence[Compared], metric: str, width: int) -> Content:
     room = max(8, (width - 20) // max(1, len(runs)) - 4)
     parts: list[Part] = []
     for place, one in enumerate(runs):
-        parts += [(f"{one.letter} ", f"bold {style_of(place)}"), clip(one.name, room), "  "]
+        parts += [(f"{one.letter} ", f"bold {style_of(place)}"), middle(one.name, room), "  "]
     letters = line(*parts)
     return Content.assemble(letters, " " * max(1, width - letters.cell_length - len(metric)), (metric, "bold"))
 
@@ -33,7 +33,7 @@ def table(runs: Sequence[Compared], every: bool, width: int) -> Content:
     longest = max((cell_len(key) for one in runs for key in (*one.numbers, *keys)), default=0)
     label = min(longest + 2, max(18, width // 3))
     cell = max(6, (width - label) // max(1, len(runs)))
-    head = fit("", label) + "".join(fit(f"{one.letter} {one.name}", cell - 1) + " " for one in runs)
+    head = fit("", label) + "".join(fit(f"{one.letter} {middle(one.name, cell - 3)}", cell - 1) + " " for one in runs)
     lines = [Content.styled(head.rstrip(), "dim")]
     for name in dict.fromkeys(key for one in runs for key in one.numbers):
         best = best_of(name, runs)

@@ -16,21 +16,10 @@ from textual.message import Message
 from textual.widgets import Input, OptionList
 
 from engine.api.runs import Run
+from tui.runs.columns import heading, own_widths
 from tui.runs.listing import Listing, RunRow, SweepRow
-from tui.runs.view import (
-    LETTERS,
-    ORDERS,
-    Entry,
-    Selection,
-    about,
-    entries,
-    entry_line,
-    heading,
-    sweeps,
-    trial_columns,
-    trial_heading,
-    trial_line,
-)
+from tui.runs.selecting import Entry, GroupRow, Selection, entries, runs_shown, sweeps
+from tui.runs.view import LETTERS, about, entry_line, trial_columns, trial_heading, trial_line
 from tui.text import safe
 from tui.widgets.lines import Drawn, Line, Rule
 from tui.widgets.rows import Row, Rows
@@ -48,15 +37,23 @@ class RunListPane(Vertical):
     def __init__(self) -> None:
         super().__init__()
         self.selection = Selection()
+        self.disk = ""
+        """What all runs take of the disk, in words."""
         self.listing: Listing | None = None
         """None until it was read."""
+        self.trouble = ""
+        """Why the list could not be read."""
         self._marked: tuple[Run, ...] = ()
         self._entries: dict[str, Entry] = {}
 
     def compose(self) -> ComposeResult:
         """Heading, the field for words, the rows, and what is known of the current one."""
         yield Drawn(id="runs-heading")
-        field = Input(placeholder="words of a name, model, state or setting; esc clears", compact=True, id="run-words")
+        field = Input(
+            placeholder="words, tag:keep lora.r=16 best<1.2 age<7d; F1 says all",
+            compact=True,
+            id="run-words",
+        )
         field.cursor_blink = False
         yield field
         yield Rows(id="runs")
@@ -77,16 +74,32 @@ class RunListPane(Vertical):
         """Lines of the list."""
         return len(self._entries)
 
+    @property
+    def shown(self) -> tuple[RunRow, ...]:
+        """The runs that are lines of the list."""
+        return runs_shown(list(self._entries.values()))
+
+    @property
+    def typing(self) -> bool:
+        """Whether words are being typed."""
+        return self.query_one("#run-words", Input).has_focus
+
     def show(self, listing: Listing | None, marked: Sequence[Run]) -> None:
         """Bring the list up to date."""
-        self.listing, self._marked = listing, tuple(marked)
+        self.listing, self._marked, self.trouble = listing, tuple(marked), ""
         self._draw()
 
-    def forget(self, run: Run) -> None:
-        """Take the line of a deleted run away."""
+    def fail(self, trouble: str) -> None:
+        """Say in place of the list why it cannot be read."""
+        self.listing, self.trouble = None, trouble
+        self._draw()
+
+    def forget(self, *runs: Run) -> None:
+        """Take the lines of deleted runs away."""
+        gone = {run.id for run in runs}
         if self.listing is not None:
-            left = tuple(row for row in self.listing.rows if row.run.id != run.id)
-            self.show(replace(self.listing, rows=left, total=self.listing.total - 1), self._marked)
+            left = tuple(row for row in self.listing.rows if row.run.id not in gone)
+            self.show(replace(self.listing, rows=left, total=self.listing.total - len(gone)), self._marked)
 
     def choose(self, **changes: Any) -> None:
         """Show other runs, or in another order."""
@@ -103,9 +116,20 @@ class RunListPane(Vertical):
         if rows.highlighted is not None and rows.highlighted < len(rows.rows) - 1:  # it would go round
             rows.action_cursor_down()
 
-    def next_order(self) -> None:
+    def next_order(self, step: int = 1) -> None:
         """Order by the next of the columns."""
-        self.choose(order=ORDERS[(ORDERS.index(self.selection.order) + 1) % len(ORDERS)])
+        orders = self.selection.orders
+        self.choose(order=orders[(orders.index(self.selection.order) + step) % len(orders)], turned=False)
+
+    def order_by(self, place: int) -> None:
+        """Order by a column; turn the order round where it is that one already."""
+        order = self.selection.orders[place]
+        same = order == self.selection.order
+        self.choose(order=order, turned=same and not self.selection.turned)
+
+    def fold_group(self, group: GroupRow) -> None:
+        """Fold a group, or show its runs again."""
+        self.choose(closed=self.selection.closed ^ {group.value})
 
     def open_sweep(self, sweep_id: str) -> None:
         """Show the trials of a sweep."""
@@ -150,7 +174,8 @@ class RunListPane(Vertical):
         current = self.query_one(Rows).current
         entry = self._entries.get(current.key) if current else None
         sweep = self._opened_sweep()
-        self.query_one("#about", Line).show(about(entry, sweep.facts if sweep else None))
+        told = about(entry, sweep.facts if sweep else None, self.disk)
+        self.query_one("#about", Line).show(Content.styled(self.trouble, "$error") if self.trouble else told)
         self.post_message(self.Moved(entry))
 
     def _draw(self) -> None:
@@ -159,9 +184,12 @@ class RunListPane(Vertical):
         sweep, now = self._opened_sweep(), time.time()
         columns = trial_columns(sweep.trials) if sweep else None
         draw_trial = partial(trial_line, sweep.facts, columns) if sweep and columns else None
-        rows = [Row(entry.key, self._row_drawer(entry, draw_trial, now)) for entry in shown]
+        own = own_widths(self.selection.columns, [one.traits for one in shown if not isinstance(one, GroupRow)])
+        rows = [Row(entry.key, self._row_drawer(entry, draw_trial, now, own)) for entry in shown]
         self.query_one(Rows).set_rows(rows)
-        draw_heading = partial(trial_heading, columns, _metric(sweep)) if sweep and columns else heading
+        draw_heading = partial(heading, self.selection, own)
+        if sweep and columns:
+            draw_heading = partial(trial_heading, columns, _metric(sweep))
         self.query_one("#runs-heading", Drawn).show(draw_heading if shown else self._why_empty())
         self._move()
 
@@ -170,10 +198,12 @@ class RunListPane(Vertical):
         known = sweeps(self.listing) if self.selection.sweep and self.listing else []
         return next((sweep for sweep in known if sweep.id == self.selection.sweep), None)
 
-    def _row_drawer(self, entry: Entry, draw_trial: Callable[..., Content] | None, now: float) -> partial[Content]:
+    def _row_drawer(
+        self, entry: Entry, draw_trial: Callable[..., Content] | None, now: float, own: tuple[tuple[str, int], ...]
+    ) -> partial[Content]:
         letter = self._letter(entry.run) if isinstance(entry, RunRow) else ""
         if draw_trial is None:
-            return partial(entry_line, entry, letter, now)
+            return partial(entry_line, entry, letter, now, own)
         return partial(draw_trial, entry, letter)
 
     def _letter(self, run: Run) -> str:
@@ -181,6 +211,8 @@ class RunListPane(Vertical):
         return LETTERS[marked.index(run.id)] if run.id in marked else ""
 
     def _why_empty(self) -> Callable[[int], Content]:
+        if self.trouble:
+            return _unread
         if self.rows:
             return _none_match
         return _no_runs if self.listing else _reading
@@ -188,6 +220,10 @@ class RunListPane(Vertical):
 
 def _metric(sweep: SweepRow) -> str:
     return sweep.facts.metric if sweep.facts else "eval_loss"
+
+
+def _unread(width: int) -> Content:
+    return Content.styled("   the list cannot be read", "$error")
 
 
 def _no_runs(width: int) -> Content:

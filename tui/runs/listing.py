@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from engine.api import results as results_api
 from engine.api import runs as runs_api
 from engine.api import sweeps as sweeps_api
-from engine.api.runs import EventReader, Run, RunFold, SweepTrial
+from engine.api.runs import EventReader, Run, RunFold, RunNotes, RunTraits, SweepTrial
 from engine.errors import EngineError
 from engine.jsonvalues import Unreadable
 from tui.reading.snapshot import Facts, error_lines, make_facts, short_name, value
@@ -37,6 +38,8 @@ class RunRow:
     last_time: float = 0.0
     error: tuple[str, ...] = ()
     trial: Trial | None = None
+    traits: RunTraits = field(default_factory=lambda: RunTraits(""))
+    """What it is filtered, ordered and grouped by; not sanitised."""
 
     @property
     def key(self) -> str:
@@ -87,6 +90,23 @@ class SweepRow:
         return values[0] if values and values[0] is not None else min(losses, default=None)
 
     @property
+    def traits(self) -> RunTraits:
+        """What it is filtered and ordered by; settings that all its trials share."""
+        one, sizes = self.trials[0].traits if self.trials else None, [row.traits.disk_bytes for row in self.trials]
+        known = [size for size in sizes if size is not None]
+        return RunTraits(
+            self.begun,
+            self.state,
+            short_name(self.id),
+            one.model if one else "",
+            "sweep",
+            best=self.best,
+            last_s=self.last_time,
+            disk_bytes=sum(known) if known and len(known) == len(sizes) else None,
+            settings=_shared([row.traits.settings for row in self.trials]),
+        )
+
+    @property
     def last_time(self) -> float:
         """When the newest thing of it happened."""
         return max([row.last_time for row in self.trials] + ([self.facts.last_time] if self.facts else []), default=0.0)
@@ -114,6 +134,9 @@ class _Kept:
     """Whether the fold begins within the file."""
     facts: Facts
     trial: Trial | None
+    traits: RunTraits
+    said: tuple[int, ...] = ()
+    """When notes and scores changed last."""
 
 
 class RunList:
@@ -121,6 +144,8 @@ class RunList:
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
+        self.sizes: Mapping[str, int] = {}
+        """Bytes on disk by run, as far as they were measured."""
 
     def read(self) -> Listing:
         """The newest runs."""
@@ -133,33 +158,41 @@ class RunList:
 
     def _row(self, run: Run) -> RunRow | None:
         try:
-            kept = self._known(run)
-        except OSError:
-            return None  # removed while we looked
+            return self._read_row(run)
+        except Exception as error:  # whatever a directory holds, the other runs are still shown
+            return _unreadable(run, error) if os.path.lexists(run.path) else None  # removed while we looked
+
+    def _read_row(self, run: Run) -> RunRow | None:
+        kept = self._known(run)
         state = runs_api.run_state(run, runs_api.fold_marks(kept.fold, begun=kept.cut))
         if state == "removed":
             return None
         fold = kept.fold
-        return RunRow(
-            run,
-            state,
-            kept.facts,
-            fold.step,
-            fold.steps_total,
-            value(fold.best_eval or fold.last_eval or None, "loss"),
-            fold.last_time or kept.stamp[0],
-            _error(kept),
-            kept.trial,
+        best, last_time = value(fold.best_eval or fold.last_eval or None, "loss"), fold.last_time or kept.stamp[0]
+        traits = replace(
+            kept.traits, state=state, step=fold.step, best=best, last_s=last_time, disk_bytes=self.sizes.get(run.id)
         )
+        error, total = _error(kept), fold.steps_total
+        return RunRow(run, state, kept.facts, fold.step, total, best, last_time, error, kept.trial, traits)
 
     def _known(self, run: Run) -> _Kept:
         stamp = _stamp(run)
         kept = self._kept.get(run.id)
         if kept is None:
-            kept = self._kept[run.id] = _Kept(stamp, *_fold_tail(run), *_read_settings(run))
+            fold, cut = _fold_tail(run)
+            kept = self._kept[run.id] = _Kept(stamp, fold, cut, *_read_settings(run))
         elif kept.stamp != stamp:
             kept.stamp, (kept.fold, kept.cut) = stamp, _fold_tail(run)
+        said = _said(run)
+        if said != kept.said:
+            kept.said, kept.traits = said, _with_said(run, kept.traits)
         return kept
+
+
+def _unreadable(run: Run, error: Exception) -> RunRow:
+    why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else error.strerror
+    problem = safe(f"the run cannot be read: {why}", 300)
+    return RunRow(run, "damaged", make_facts(run.id, None), error=(problem,), traits=RunTraits(run.id, "damaged"))
 
 
 def _sweeps() -> Iterator[SweepFacts]:
@@ -184,9 +217,43 @@ def _stamp(run: Run) -> tuple[float, int]:
     return found.st_mtime, found.st_size
 
 
-def _read_settings(run: Run) -> tuple[Facts, Trial | None]:
+def _read_settings(run: Run) -> tuple[Facts, Trial | None, RunTraits]:
     found = runs_api.load_record(run.path)
-    return make_facts(run.id, found), None if isinstance(found, Unreadable) else make_trial(found.trial)
+    trial = None if isinstance(found, Unreadable) else make_trial(found.trial)
+    return make_facts(run.id, found), trial, runs_api.settled_traits(run, found, RunNotes())
+
+
+def _said(run: Run) -> tuple[int, ...]:
+    """When what is kept beside the events changed last; -1 = it is not there."""
+    marks = []
+    for path in (run.path / runs_api.NOTES_FILE, run.path / results_api.EVALUATION_FOLDER / "report.json"):
+        try:
+            marks.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            marks.append(-1)
+    return tuple(marks)
+
+
+def _with_said(run: Run, traits: RunTraits) -> RunTraits:
+    scores = results_api.tuned_scores(run.path / results_api.EVALUATION_FOLDER)
+    return replace(traits, notes=runs_api.load_notes(run.path), scores=scores)
+
+
+def score_kinds() -> Mapping[str, results_api.ScoreKind]:
+    """The scores that an evaluation may give, by key."""
+    return {kind.key: kind for kind in results_api.KINDS}
+
+
+def measured(listing: Listing, sizes: Mapping[str, int]) -> Listing:
+    """The same with what runs take of the disk."""
+    rows = (replace(row, traits=replace(row.traits, disk_bytes=sizes.get(row.run.id))) for row in listing.rows)
+    return replace(listing, rows=tuple(rows))
+
+
+def _shared(settings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    if not settings:
+        return {}
+    return {key: held for key, held in settings[0].items() if all(one.get(key) == held for one in settings[1:])}
 
 
 def _fold_tail(run: Run) -> tuple[RunFold, bool]:

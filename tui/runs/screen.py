@@ -6,6 +6,7 @@ Read again every two seconds while it is seen. Not here: the list (`list_pane.py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual import on
@@ -13,17 +14,23 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import OptionList
 
+from engine.api import runs as runs_api
 from engine.api.runs import Run
+from engine.errors import EngineError
+from engine.text import format_bytes
 from tui.background import Poll
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
 from tui.runs.actions import RunActions
+from tui.runs.arranging import Arranging
 from tui.runs.commands import RUNS_COMMANDS, Selection
+from tui.runs.disk import DiskUse
 from tui.runs.list_pane import RunListPane
-from tui.runs.listing import Listing, RunList, RunRow, SweepRow
-from tui.runs.view import LETTERS, selection_words, states
-from tui.text import Part, line
+from tui.runs.listing import Listing, RunList, RunRow, SweepRow, measured
+from tui.runs.selecting import GroupRow, states
+from tui.runs.view import LETTERS, selection_words
+from tui.text import Part, line, safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Ends, Rule
 
@@ -56,6 +63,8 @@ class RunsScreen(DeckScreen):
         self._pane = RunListPane()
         self._poll = Poll(self, "runs", REFRESH_S, self._read_list, self._show, self._failed)
         self._actions = RunActions(self, self._pane.forget, self._poll.read_now)
+        self._disk = DiskUse(self, self._measured)
+        self._arranging = Arranging(self, self._pane)
         self._answered = False
         """Whether the list was read once, or could not be."""
 
@@ -72,6 +81,7 @@ class RunsScreen(DeckScreen):
 
     def on_mount(self) -> None:
         """Read at once, then every two seconds."""
+        self._arranging.as_kept()
         self._pane.take_keyboard()
         self._poll.start()
 
@@ -97,18 +107,29 @@ class RunsScreen(DeckScreen):
         known = {row.run.id for row in listing.rows}
         self.selection.marked = tuple(run for run in self.selection.marked if run.id in known)
         self._pane.show(listing, self.selection.marked)
+        self._disk.look([row.run for row in listing.rows])
+
+    def _measured(self, sizes: Mapping[str, int]) -> None:
+        self._list.sizes = sizes
+        self._pane.disk = f"of {format_bytes(self._disk.total_bytes)}"
+        if self._pane.listing is not None:
+            self._pane.show(measured(self._pane.listing, sizes), self.selection.marked)
 
     def _failed(self, error: Exception) -> None:
         self._answered = True
-        self._actions.report(error)
+        if not isinstance(error, (EngineError, OSError)):
+            raise error
+        self._pane.fail(safe(error, 400))
 
     @on(RunListPane.Moved)
     def _moved(self, event: RunListPane.Moved) -> None:
-        before = (self.selection.row, self.selection.sweep)
+        before = (self.selection.line, self.selection.group, self.selection.narrowed)
         self.selection.row = event.entry if isinstance(event.entry, RunRow) else None
         self.selection.sweep = event.entry if isinstance(event.entry, SweepRow) else None
+        self.selection.group = event.entry if isinstance(event.entry, GroupRow) else None
+        self.selection.narrowed = self._pane.selection.narrowed
         self._show_top()
-        if (self.selection.row, self.selection.sweep) != before:
+        if (self.selection.line, self.selection.group, self.selection.narrowed) != before:
             self.refresh_keys()
 
     @on(OptionList.OptionSelected, "#runs")
@@ -124,12 +145,17 @@ class RunsScreen(DeckScreen):
         if selection.sweep:
             trials = f"  {self._pane.shown_count} trials"
             left = [("sweep ", "dim"), (short_name(selection.sweep), "bold"), (trials, "dim")]
-        right = [*selection_words(selection), (f"  {count} run{'' if total == 1 else 's'}, {alive} alive", "dim")]
+        right = [
+            *selection_words(selection, self.size.width),
+            (f"  {count} run{'' if total == 1 else 's'}, {alive} alive", "dim"),
+        ]
         self.query_one("#top", Ends).show(left, right)
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""
-        entry = self.selection.row or self.selection.sweep
+        if self._pane.typing:
+            return "filter", Content(runs_api.QUERY_HELP)
+        entry = self.selection.line
         if entry is None:
             return None
         sweep_help = [("\n\n" + SWEEP_HELP, "")] if self.selection.sweep is not None else []
@@ -158,9 +184,25 @@ class RunsScreen(DeckScreen):
 
         self.app.push_screen(Pick("Show runs that are", lines, at), take)
 
-    def do_sort(self) -> None:
-        """The next order."""
-        self._pane.next_order()
+    def do_sort(self, place: int | None = None) -> None:
+        """The next order, or that of a column that was clicked."""
+        self._arranging.sort(place)
+
+    def do_sort_back(self) -> None:
+        """The order before."""
+        self._arranging.sort_back()
+
+    def do_turn(self) -> None:
+        """The other way round."""
+        self._arranging.turn()
+
+    def do_columns(self) -> None:
+        """Choose columns."""
+        self._arranging.choose_columns()
+
+    def do_group(self) -> None:
+        """Choose what to group by."""
+        self._arranging.choose_group()
 
     def do_fold(self) -> None:
         """Trials among the runs, or one line a sweep."""
@@ -198,7 +240,9 @@ class RunsScreen(DeckScreen):
 
     def do_attach(self) -> None:
         """Show the run, or the trials of the sweep."""
-        if self.selection.sweep is not None:
+        if self.selection.group is not None:
+            self._pane.fold_group(self.selection.group)
+        elif self.selection.sweep is not None:
             self._pane.open_sweep(self.selection.sweep.id)
         elif self.selection.row is not None:
             self.deck_app.attach(self.selection.row.run)
@@ -206,6 +250,13 @@ class RunsScreen(DeckScreen):
     def do_evaluation(self) -> None:
         """What the run has come to."""
         self.deck_app.action_command("results")
+
+    def do_overview_row(self) -> None:
+        """Everything about it on one page."""
+        from tui.overview.screen import OverviewScreen
+
+        if self.selection.best_run is not None:
+            self.app.push_screen(OverviewScreen(self.selection.best_run))
 
     def do_reuse(self) -> None:
         """A new profile with its settings."""
@@ -222,6 +273,18 @@ class RunsScreen(DeckScreen):
     def do_delete(self) -> None:
         """Delete it, once confirmed."""
         self._actions.delete()
+
+    def do_delete_shown(self) -> None:
+        """Delete all that the filter shows, once confirmed."""
+        self._actions.delete_shown(self._pane.shown)
+
+    def do_tags(self) -> None:
+        """Change its tags."""
+        self._actions.ask_tags()
+
+    def do_note(self) -> None:
+        """Change its note."""
+        self._actions.ask_note()
 
     def do_copy_row(self) -> None:
         """Copy the path of its folder."""

@@ -1,160 +1,48 @@
-"""Runs and sweeps chosen, ordered and drawn as lines: pure functions of rows and width."""
+"""Runs, sweeps and groups drawn as lines: pure functions of rows and width."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
 from textual.content import Content
 
+from engine.text import format_bytes
 from tui.reading.snapshot import short_name
-from tui.runs.listing import Listing, RunRow, Standing, SweepFacts, SweepRow
-from tui.text import STATE_STYLES, Part, age, clip, fit, fit_right, line, number, safe, short_path
+from tui.runs.columns import Columns, arrow, columns, label, own_cells
+from tui.runs.listing import RunRow, SweepFacts, SweepRow
+from tui.runs.selecting import DEFAULT_ORDER, Entry, GroupRow, Selection, standing
+from tui.text import STATE_STYLES, Part, age, clip, fit, fit_right, line, middle, number, safe, short_path
 
-Entry = RunRow | SweepRow
 ENDED = ("completed", "pruned", "failed")
 """States of trials that are over."""
-ORDERS = ("newest", "name", "state", "best", "steps")
 LETTERS = "ABCDEF"
 """Of marked runs; also how many can be compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which runs are shown and how. `state` empty = all; `sweep` = only the trials of that one."""
-
-    words: str = ""
-    state: str = ""
-    order: str = "newest"
-    sweep: str = ""
-    unfolded: bool = False
-
-
-def entries(listing: Listing, selection: Selection) -> list[Entry]:
-    """Lines of the list: runs, and a line for each sweep unless its trials are shown."""
-    rows = listing.rows
-    every_sweep = sweeps(listing)
-    if selection.sweep:
-        trials = next((one.trials for one in every_sweep if one.id == selection.sweep), ())
-        matching = [row for row in trials if _matches(row, selection)]
-        return list(matching if selection.order in ("newest", "best") else _ordered(matching, selection.order))
-    alone: list[Entry] = [row for row in rows if (row.trial is None or selection.unfolded) and _matches(row, selection)]
-    folded = [] if selection.unfolded else [one for one in every_sweep if _sweep_matches(one, selection)]
-    return _ordered([*alone, *folded], selection.order)
-
-
-def sweeps(listing: Listing) -> list[SweepRow]:
-    """Every sweep with its trials, those whose folder is gone as well."""
-    trials: dict[str, list[RunRow]] = {safe(one.sweep.id, 80): [] for one in listing.sweeps}
-    facts = {safe(one.sweep.id, 80): one for one in listing.sweeps}
-    for row in listing.rows:
-        if row.trial is not None:
-            trials.setdefault(row.trial.sweep, []).append(row)
-    return [SweepRow(key, facts.get(key), tuple(ranked(rows, facts.get(key)))) for key, rows in trials.items()]
-
-
-def ranked(trials: Sequence[RunRow], facts: SweepFacts | None) -> list[RunRow]:
-    """Trials by their rank in the sweep; those without one by their best evaluation loss, then by number."""
-
-    def place(row: RunRow) -> tuple[bool, int, bool, float, int]:
-        rank = standing(row, facts).rank
-        return (not rank, rank, row.best is None, row.best or 0.0, row.trial.number if row.trial else 0)
-
-    return sorted(trials, key=place)
-
-
-def standing(row: RunRow, facts: SweepFacts | None) -> Standing:
-    """How a trial stands, as its sweep says; nothing known without one."""
-    number = row.trial.number if row.trial else -1
-    return facts.standings.get(number, Standing()) if facts else Standing()
-
-
-def _sweep_matches(one: SweepRow, selection: Selection) -> bool:
-    words = selection.words.lower().split()
-    has_words = all(word in f"{one.id} sweep {one.state}".lower() for word in words)
-    if not selection.state:
-        return has_words or any(_matches(row, selection) for row in one.trials)
-    return (one.state == selection.state and has_words) or any(_matches(row, selection) for row in one.trials)
-
-
-def _matches(row: RunRow, selection: Selection) -> bool:
-    if selection.state and row.state != selection.state:
-        return False
-    params = "" if row.trial is None else row.trial.sweep + str(row.trial.params)
-    text = f"{row.run.id} {row.facts.name} {row.facts.model} {row.facts.how} {row.state} {params}".lower()
-    return all(word in text for word in selection.words.lower().split())
-
-
-def _ordered(listed: Sequence[Entry], order: str) -> list[Entry]:
-    if order == "name":
-        return sorted(listed, key=lambda one: _name(one).lower())
-    if order == "state":
-        return sorted(listed, key=lambda one: (one.state, -one.last_time))
-    if order == "best":
-        return sorted(listed, key=lambda one: (one.best is None, one.best or 0.0))
-    if order == "steps":
-        return sorted(listed, key=lambda one: -(one.step if isinstance(one, RunRow) else 0))
-    return sorted(listed, key=_begun, reverse=True)
-
-
-def _begun(one: Entry) -> str:
-    """Run ids begin with the time at which they were made."""
-    return one.run.id if isinstance(one, RunRow) else one.begun
-
-
-def _name(one: Entry) -> str:
-    return one.name if isinstance(one, RunRow) else one.id
-
-
-def states(rows: Sequence[RunRow]) -> list[tuple[str, int]]:
-    """States that occur, with how many runs are in each."""
-    return sorted(Counter(row.state for row in rows).items())
-
-
-def selection_words(selection: Selection) -> list[Part]:
-    """What is filtered and how it is ordered, where that is not as usual; words stand in their own field."""
+def selection_words(selection: Selection, width: int) -> list[Part]:
+    """What is filtered and, where no heading says so, how it is ordered; words stand in their own field."""
     words: list[str] = []
     if selection.state:
         words.append(f"  only {selection.state}")
-    if selection.order != "newest":
-        words.append(f"  by {selection.order}")
+    hidden = ("begun", "model", "best") if width < 72 else ("begun",)
+    if (selection.order != DEFAULT_ORDER or selection.turned) and selection.order in hidden:
+        words.append(f"  by {label(selection.order)} {arrow(selection)}")
     if selection.unfolded and not selection.sweep:
         words.append("  sweeps unfolded")
     return [(word, "$accent") for word in words]
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Widths of the list; 0 = left out."""
-
-    name: int
-    model: int
-    best: int
-
-
-def columns(width: int) -> Columns:
-    """Columns for rows of `width`; state, steps and age are always there."""
-    fixed = 3 + 11 + 15 + 8 + 1
-    best = 9 if width >= 70 else 0
-    rest = width - fixed - best
-    model = rest * 2 // 5 if width >= 70 else 0
-    return Columns(rest - model, model, best)
-
-
-def heading(width: int) -> Content:
-    """The names of the columns."""
-    at = columns(width)
-    text = "   " + fit("run", at.name) + fit("state", 11) + fit("model", at.model)
-    text += fit_right("step", 15) + fit_right("best" if at.best else "", at.best) + fit_right("age", 8)
-    return Content.styled(text, "dim")
-
-
-def entry_line(one: Entry, letter: str, now: float, width: int, current: bool) -> Content:
-    """One line of the list; `letter` marks a run that will be compared."""
-    at = columns(width)
+def entry_line(
+    one: Entry, letter: str, now: float, own: tuple[tuple[str, int], ...], width: int, current: bool
+) -> Content:
+    """One line of the list; `letter` marks a run that will be compared, `own` are columns of one's own."""
+    at = columns(width, own)
     head: list[Part] = [(letter or " ", "bold $accent"), ("> " if current else "  ", "bold")]
+    if isinstance(one, GroupRow):
+        drawn = line(*head, *_group_parts(one))
+        return Content(drawn.plain) if current else drawn.truncate(width, ellipsis=True)
     cells = _sweep_cells(one, at) if isinstance(one, SweepRow) else _run_cells(one, at)
     drawn = line(*head, *cells, (fit_right(age(now - one.last_time), 8), "dim"))
     return Content(drawn.plain) if current else drawn
@@ -164,12 +52,33 @@ def _run_cells(row: RunRow, at: Columns) -> list[Part]:
     total = f" of {row.steps_total:,}" if row.steps_total else ""
     steps = f"{row.step:,}{total}" if row.step or total else "–"
     return [
-        fit(row.name, at.name - 1) + " ",
+        *_name_parts(row.name, row.traits.notes.tags, at.name - 1),
         (fit(row.state, 11), STATE_STYLES.get(row.state, "dim")),
         (fit(row.facts.model.rpartition("/")[2], max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
-        fit_right(steps, 15),
+        fit_right(steps, at.step) if at.step else "",
+        own_cells(row.traits, at),
         _best(row.best, at),
     ]
+
+
+def _name_parts(name: str, tags: Sequence[str], cells: int) -> list[Part]:
+    """The name, and behind it as many tags as there is room for."""
+    shown, left, marks = middle(name, cells), cells - min(cells, cell_len(name)), ""
+    for tag in tags:
+        if cell_len(marks) + cell_len(tag) + 2 <= left:
+            marks += f" #{safe(tag, 40)}"
+    return [shown, (fit(marks, left) + " ", "$accent")]
+
+
+def _group_parts(group: GroupRow) -> list[Part]:
+    count = len(group.rows)
+    parts: list[Part] = [
+        ("▸ " if group.closed else "▾ ", "dim"),
+        (f"{safe(label(group.column), 40)} = {safe(group.value, 60) or 'not set'}", "bold"),
+        (f"   {count:,} run{'' if count == 1 else 's'}", "dim"),
+    ]
+    parts += [(f"   best {group.best:.4f}", "dim")] if group.best is not None else []
+    return parts + ([(f"   {format_bytes(group.disk_bytes)}", "dim")] if group.disk_bytes else [])
 
 
 def _sweep_cells(sweep: SweepRow, at: Columns) -> list[Part]:
@@ -179,10 +88,11 @@ def _sweep_cells(sweep: SweepRow, at: Columns) -> list[Part]:
     planned = facts.planned if facts and facts.planned else len(sweep.trials)
     model = sweep.trials[0].facts.model.rpartition("/")[2] if sweep.trials else ""
     return [
-        fit(f"▸ {short_name(sweep.id)}", at.name - 1) + " ",
+        fit(middle(f"▸ {short_name(sweep.id)}", at.name - 1), at.name - 1) + " ",
         (fit(sweep.state, 11), STATE_STYLES.get(sweep.state, "dim")),
         (fit(model, max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
-        fit_right(f"{done:,} of {planned:,} trials", 15),
+        fit_right(f"{done:,} of {planned:,} trials", at.step) if at.step else "",
+        own_cells(sweep.traits, at),
         _best(sweep.best, at),
     ]
 
@@ -242,14 +152,23 @@ def trial_line(
     return Content(drawn.plain) if current else drawn
 
 
-def about(one: Entry | None, facts: SweepFacts | None = None) -> Content:
-    """What is known of the line under the cursor, and the shell command that tells more; `facts` of a trial's sweep."""
+def about(one: Entry | None, facts: SweepFacts | None = None, disk: str = "") -> Content:
+    """What is known of the line under the cursor, and the shell command that tells more.
+
+    `facts` of a trial's sweep; `disk`: what all runs take.
+    """
     if one is None:
-        return Content("")
+        return Content.styled(disk, "dim")
+    if isinstance(one, GroupRow):
+        return line(*_group_parts(one)[1:], ("\nenter folds it, or shows its runs again\n", "dim"), (disk, "dim"))
     if isinstance(one, SweepRow):
         return _about_sweep(one)
-    parts: list[Part] = [(one.facts.run_id, "bold"), (f"  {one.facts.how} {one.facts.device}\n", "dim")]
+    own = "" if one.traits.disk_bytes is None else f"  {format_bytes(one.traits.disk_bytes)} {disk}"
+    parts: list[Part] = [(one.facts.run_id, "bold"), (f"  {one.facts.how} {one.facts.device}{own}\n", "dim")]
     parts.append((f"{short_path(one.run.path)}\n", "dim"))
+    notes = one.traits.notes
+    said = " ".join([*(f"#{safe(tag, 40)}" for tag in notes.tags), safe(notes.note or notes.problem, 400)])
+    parts += [(f"{said}\n", "$warning" if notes.problem else "$accent")] if said.strip() else []
     reason = standing(one, facts).reason
     parts += [(f"{reason}\n", "$warning")] if reason else []
     parts += [(f"{text}\n", "$error") for text in one.error[:2]]

@@ -17,8 +17,8 @@ _PAIRS = {
     "…": "~", "·": "-", "×": "x", "→": ">", "←": "<", "↑": "^", "↓": "v", "–": "-", "—": "-", "−": "-", "⏎": "|",
     "○": "o", "●": "o", "✓": "+", "✗": "x", "°": " ", "‘": "'", "’": "'", "“": '"', "”": '"', "²": "2", "▔": "-",
     "▁": "_", "▂": "_", "▃": "_", "▄": "_", "▅": "#", "▆": "#", "▇": "#", "▀": "-", "▎": "|", "▊": "#", "▕": "|",
-    "\ufffd": "?", "┆": ":", "┄": "-", "⟦": "[", "⟧": "]",
-    "▙": "&", "▚": "/", "▞": "$", "▖": ":", "▗": "+", "╳": "X", "◆": "*",
+    "\ufffd": "?", "┆": ":", "┄": "-", "⟦": "[", "⟧": "]", "◆": "*", "≤": "<",
+    "▙": "&", "▚": "/", "▞": "$", "▖": ":", "▗": "+", "╳": "X",
 }  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def _braille(code: int) -> str:
 
 
 TABLE = str.maketrans({**_PAIRS, **{chr(0x2800 + code): _braille(code) for code in range(256)}})
+HAZE = TABLE | {0x2800 + code: "." for code in range(1, 256)}
+"""For what is dim: of a chart the raw values, which no line may be mistaken for."""
 
 
 class AsciiFilter(LineFilter):
@@ -43,4 +45,7 @@ class AsciiFilter(LineFilter):
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """Segments with the same styles and widths."""
-        return [Segment(text.translate(TABLE), style, control) for text, style, control in segments]
+        return [
+            Segment(text.translate(HAZE if style and style.dim else TABLE), style, control)
+            for text, style, control in segments
+        ]

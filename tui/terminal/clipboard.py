@@ -13,11 +13,13 @@ from tui.text import short_path
 
 
 def copy_text(app: App[None], text: str, path: Path) -> str:
-    """Copy `text`; gives a sentence that says where it went. Raises OSError when the file cannot be written.
-
-    tmux drops OSC 52 unless told otherwise, so its own buffer is loaded too.
-    """
+    """Copy `text`; gives a sentence that says where it went. Raises OSError when the file cannot be written."""
     write_text_atomic(path, text)
+    return f"copied to {' and '.join(to_clipboard(app, text))}, and to {short_path(path)}"
+
+
+def to_clipboard(app: App[None], text: str) -> list[str]:
+    """Copy `text`; the places where it went. tmux drops OSC 52 unless told otherwise, so its own buffer is loaded."""
     app.copy_to_clipboard(text)
     places = ["the clipboard"]
     if os.environ.get("TMUX"):
@@ -27,5 +29,5 @@ def copy_text(app: App[None], text: str, path: Path) -> str:
             )
             places.append("tmux's buffer")
         except (OSError, subprocess.SubprocessError):
-            pass  # the file below holds the text in any case
-    return f"copied to {' and '.join(places)}, and to {short_path(path)}"
+            pass  # whoever calls has another place too
+    return places

@@ -16,7 +16,9 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from tui.text import Part, line
-from tui.widgets.lines import Line
+from tui.widgets.lines import Line, hint
+from tui.widgets.moving import MOVING
+from tui.widgets.told import Told
 
 Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
@@ -37,6 +39,7 @@ def drop_stale(event: events.Resize, size: Size) -> bool:
 class Modal(ModalScreen[ScreenResultType]):
     """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
 
+    BINDINGS: ClassVar = [*MOVING]
     _answered = False
 
     def on_resize(self, event: events.Resize) -> None:
@@ -69,11 +72,11 @@ class Confirm(Modal[bool]):
 
     def compose(self) -> ComposeResult:
         """The text and the two answers."""
-        key = "bold $accent"
-        yes: list[Part] = [("y", key)] if self._final else [("y", key), " or ", ("enter", key)]
+        yes: list[Part] = hint("y") if self._final else [*hint("y"), " or ", *hint("enter")]
         with Vertical(classes="box"):
             yield Line(Content(self._text))
-            yield Line(line(*yes, f" {self._action}   ", ("n", key), " or ", ("esc", key), " no"), classes="keys")
+            no = [*hint("n"), " or ", *hint("esc", "escape"), " no"]
+            yield Line(line(*yes, f" {self._action}   ", *no), classes="keys")
 
     def action_enter(self) -> None:
         """Yes, unless what is done is final."""
@@ -86,34 +89,55 @@ class Confirm(Modal[bool]):
 
 
 class Ask(Modal[str | None]):
-    """Ask for one line of text. Closes with it, or None when it was given up."""
+    """Ask for one line of text. Closes with it, or None when it was given up.
+
+    `field`: one that checks what is typed itself, in the place of a plain one with `check`.
+    """
 
     BINDINGS: ClassVar = [("escape", "give_up", "cancel")]
 
-    def __init__(self, title: str, note: str = "", value: str = "", check: Check | None = None) -> None:
+    def __init__(
+        self, title: str, note: str = "", value: str = "", check: Check | None = None, field: Input | None = None
+    ) -> None:
         super().__init__()
-        self._title, self._note, self._value, self._check = title, note, value, check
+        self._title, self._note, self._check = title, note, check
+        self._field = field if field is not None else Input(value, compact=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the field has answered what it was asked; keys typed ahead wait until then."""
+        return not getattr(self._field, "is_busy", False)
 
     def compose(self) -> ComposeResult:
         """Title, field, and a line that first explains and then says what is wrong."""
         with Vertical(classes="box"):
             yield Line(Content.styled(self._title, "bold"))
-            field = Input(self._value, compact=True)
-            field.cursor_blink = False
-            yield field
+            self._field.cursor_blink = False
+            yield self._field
             yield Line(Content.styled(self._note, "dim"), id="note")
-            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+            yield Line(line(*hint("enter"), " take   ", *hint("esc", "escape"), " cancel"), classes="keys")
 
     def on_mount(self) -> None:
         """Type at once."""
         self.set_focus(self.query_one(Input))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """What was said is about what stood there before."""
+        event.stop()
+        self.query_one("#note", Line).show(Content.styled(self._note, "dim"), wraps=True)
+
+    def on_told(self, message: Told) -> None:
+        """Say what the field says, in the place of the note."""
+        message.stop()
+        style = "$error" if message.is_problem else "dim"
+        self.query_one("#note", Line).show(Content.styled(message.text or self._note, style), wraps=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the line, or say why not."""
         event.stop()
         problem = self._check(event.value.strip()) if self._check else ""
         if problem:
-            self.query_one("#note", Line).show(Content.styled(problem, "$error"))
+            self.query_one("#note", Line).show(Content.styled(problem, "$error"), wraps=True)
         else:
             self.dismiss(event.value.strip())
 
@@ -138,7 +162,7 @@ class Pick(Modal[int | None]):
             yield OptionList(*(Option(choice) for choice in self._choices), compact=True)
             if self._note:
                 yield Line(Content.styled(self._note, "dim"))
-            yield Line(line(("enter", "bold $accent"), " take   ", ("esc", "bold $accent"), " cancel"), classes="keys")
+            yield Line(line(*hint("enter"), " take   ", *hint("esc", "escape"), " cancel"), classes="keys")
 
     def on_mount(self) -> None:
         """Start on the present value."""
@@ -172,7 +196,7 @@ class Reader(Modal[None]):
             yield Line(Content.styled(self._title, "bold"))
             with VerticalScroll():
                 yield Line(self._text)
-            yield Line(line(("esc", "bold $accent"), " close"), classes="keys")
+            yield Line(line(*hint("esc", "escape"), " close"), classes="keys")
 
     def on_mount(self) -> None:
         """Arrows scroll at once."""

@@ -12,8 +12,26 @@ from textual.widgets import Static
 from tui.text import Part, spread
 
 
+def does(command_id: str, *arguments: object) -> str:
+    """A style by which a click on the text carries out a command of the deck."""
+    given = "".join(f", {argument!r}" for argument in arguments)
+    return f"@click=app.command('{command_id}'{given})"
+
+
+def presses(key: str) -> str:
+    """A style by which a click on the text does what `key` does."""
+    return f"@click=app.simulate_key('{key}')"
+
+
+def hint(shown: str, key: str = "") -> list[Part]:
+    """A key as hints name it; a click on it presses `key`, by default what is shown."""
+    return [(shown, f"bold $accent {presses(key or shown)}")]
+
+
 class Line(Static):
     """Content that is set often and repainted only when it differs."""
+
+    auto_links = False
 
     def __init__(self, content: Content | str = "", *, id: str | None = None, classes: str | None = None) -> None:
         shown = Content(content) if isinstance(content, str) else content
@@ -32,6 +50,7 @@ class Ends(Widget):
     """One line with a left and a right part, laid out for the width it has."""
 
     DEFAULT_CSS = "Ends { height: 1; width: 1fr; }"
+    auto_links = False  # what can be clicked looks like the rest
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -53,6 +72,7 @@ class Drawn(Widget):
     """Content made by a function of some data and the width there is; drawn again when either changes."""
 
     DEFAULT_CSS = "Drawn { height: 1; width: 1fr; text-wrap: nowrap; }"
+    auto_links = False
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)

@@ -35,6 +35,8 @@ class Rows(OptionList):
         self.rows: list[Row] = []
         self._marked: int | None = None
         self._drawn: list[Content] = []
+        self._clicked = ""
+        """The row that the last click chose, while it has the cursor: a second click there opens it."""
 
     @property
     def room(self) -> int:
@@ -70,6 +72,17 @@ class Rows(OptionList):
         self.focus()
         self.highlighted = index
 
+    def on_click(self, event: events.Click) -> None:
+        """One click chooses a row, a second one opens it. Textual's lists open with the first."""
+        event.prevent_default()
+        index = event.style.meta.get("option")
+        if index is None or index >= len(self.rows):
+            return
+        again = index == self.highlighted and self._clicked == self.rows[index].key
+        self.highlighted, self._clicked = index, self.rows[index].key
+        if again:
+            self.action_select()
+
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Replace all rows; the cursor stays on the row with the same key, else on the same line."""
         before = self.current.key if self.current else None
@@ -104,6 +117,8 @@ class Rows(OptionList):
     def watch_highlighted(self, highlighted: int | None) -> None:
         """Move the mark with the cursor."""
         super().watch_highlighted(highlighted)
+        if self.current is None or self.current.key != self._clicked:
+            self._clicked = ""
         for index in (self._marked, highlighted):
             if index is not None and index < min(len(self.rows), len(self._drawn), self.option_count):
                 self._draw_row(index, self.rows[index].draw(self.room, index == highlighted and self._marks))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from engine.profile.tables.base import Auto, Name, Table, setting
+from engine.profile.tables.base import Auto, Name, PathText, Table, setting
 
 
 def _as_text(value: Any) -> Any:
@@ -25,4 +25,11 @@ class Launch(Table):
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting(
         "auto", "CPU threads; auto = physical cores.", advanced=True
+    )
+    notify: list[PathText] = setting(
+        [],
+        "A program and its arguments, started when the run ends or something begins to go wrong; it finds what"
+        " happened in TUNEDECK_TEXT, TUNEDECK_STATE and others, and as JSON on its standard input.",
+        advanced=True,
+        max_length=32,
     )

@@ -40,6 +40,16 @@ def test_five_kinds_of_problem_in_one_answer(load, cpu_machine):
     assert len(raised.value.problems) == 5
 
 
+@pytest.mark.parametrize("program", ["./tell.sh", "no-such-program-anywhere"])
+def test_a_command_to_notify_that_is_not_there_is_a_warning_with_its_line(load, cpu_machine, program):
+    text = f"[model]\nname_or_path = 'demo'\n{DATA}[launch]\nnotify = ['{program}', '--loud']\n"
+    (warning,) = (item.problem for item in examine(load(text), cpu_machine).warnings)
+    assert (warning.key, warning.line) == ("launch.notify", text.splitlines().index("[launch]") + 2)
+    assert f"'{program}' was not found" in warning.message
+    assert "the run goes on without it" in warning.hint
+    assert not examine(load(text.replace(program, "sh")), cpu_machine).warnings
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

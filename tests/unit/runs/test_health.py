@@ -132,6 +132,15 @@ def test_a_run_that_is_over_has_no_health() -> None:
     assert seen(folded(steps(40)), 9999.0, live=False) == {}
 
 
+def test_what_went_wrong_stays_known_by_its_step() -> None:
+    spiked = [*steps(22, grad_norm=1.0), step(23, grad_norm=50.0), *(step(number) for number in range(24, 70))]
+    health = folded([*spiked, *evaluations(1.0, 1.1, 1.2, 1.3, 1.4), {"type": "finished"}])
+    assert [(one.code, one.step) for one in health.history] == [("gradient_spike", 23), ("evaluation_rises", 30)]
+    assert seen(health, live=False) == {}
+    health.apply({"type": "started", "resumed_from_step": 25})
+    assert [one.code for one in health.history] == ["gradient_spike"]
+
+
 def test_a_resumed_run_begins_anew() -> None:
     bad = [*steps(60, loss=1.0), *(step(number, loss=9.0) for number in range(61, 90)), *evaluations(1, 2, 3, 4)]
     assert {"loss_rises", "evaluation_rises"} <= seen(folded(bad)).keys()

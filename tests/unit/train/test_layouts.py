@@ -187,6 +187,18 @@ def test_what_keeps_documents_apart_is_asked_for_before_the_check() -> None:
     assert "one document a row" in text
 
 
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_model_in_4_bit_is_known_as_the_one_that_was_planned(packing: bool) -> None:
+    """Its state-space layers refuse packed rows, also in the checks that follow."""
+    model, settings = states(), make_settings()
+    model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"packing": packing})})
+    found = arrange(model, settings, prepared(), lambda *words: None)
+    assert found.collate is collate_rows
+    batch = found.collate([found.train[0]])
+    assert choose_loss(model, batch, lambda *words: pytest.fail(str(words))) is forward.loss_sum
+
+
 def test_answers_that_are_compared_in_one_row_stop_the_run() -> None:
     with pytest.raises(EngineError, match="side by side") as caught:
         arrange(gpt_oss(), make_settings(objective="dpo"), prepared(), lambda *words: None)

@@ -89,7 +89,10 @@ class Constant(Likelihood):
         return torch.tensor(model.each * self.items(batch))
 
 
-def test_evaluations_know_the_best_and_when_there_is_no_more_gain(tmp_path: Path) -> None:
+def test_evaluations_know_the_best_and_when_there_is_no_more_gain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.train.validation.PROGRESS_S", 0.0)
     job, settings = job_in(tmp_path / "run"), make_settings(eval_steps=1, early_stopping_patience=2)
     validation = Validation(
         PackedDataset(make_packed(3, 5)),
@@ -109,5 +112,7 @@ def test_evaluations_know_the_best_and_when_there_is_no_more_gain(tmp_path: Path
         found.append((evaluated.loss, evaluated.best, validation.has_no_more_gain(state)))
     assert found == [(3.0, False, False), (2.0, True, False), (2.5, False, False), (2.5, False, True)]
     assert (state.best_metric, state.best_global_step) == (2.0, 1)
+    told = [event for event in read_events(tmp_path / "run" / "events.jsonl")[0] if event["type"] == "progress"]
+    assert [(event["phase"], event["done"], event["total"]) for event in told] == [("evaluate", 2, 3)] * 4
     job.stop.ask("SIGTERM")
     assert validation.evaluate(model, state, lambda batch: batch, nullcontext) is None

@@ -36,5 +36,6 @@ from engine.resolve.resolve import resolve_profile as resolve_profile
 from engine.resolve.run_time import RunTime as RunTime
 from engine.resolve.run_time import run_time as run_time
 from engine.resolve.run_time import time_words as time_words
+from engine.resolve.typed import typed_value as typed_value
 from engine.sweep.prepare import PreparedSweep as PreparedSweep
 from engine.sweep.prepare import prepare_sweep as prepare_sweep

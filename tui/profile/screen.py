@@ -37,7 +37,7 @@ from tui.widgets.panes import forward
 if TYPE_CHECKING:
     from tui.profile.data_screen import DataAnswer, DataSeen
 
-DISK_EVERY_S = 2.0
+DISK_EVERY_S, CLOCK_EVERY_S = 2.0, 1.0
 MAX_LENGTH = "model.max_length"
 NO_FORM = (
     "o opens a profile, N makes one for the built-in demo,\nenter on a model of screen 1 makes one for that model."
@@ -64,7 +64,7 @@ class ProfileScreen(DeckScreen):
         self.filter = FilterBar(self.form_pane)
         self.problems = ProblemsPane(self.form_pane)
         self.files = ProfileFiles(self.form_pane)
-        self.starter = Starter(self.form_pane, self.problems, self.files)
+        self.starter = Starter(self.form_pane, self.problems, self.files, self._show_answer)
         self._data: tuple[Form, DataSeen] | None = None
         """What was read of the data of a form."""
         self._disk: Timer | None = None
@@ -91,6 +91,7 @@ class ProfileScreen(DeckScreen):
 
     def on_mount(self) -> None:
         """Nothing is shown until a profile is open."""
+        self.set_interval(CLOCK_EVERY_S, self._tick)
         self._disk = self.set_interval(DISK_EVERY_S, self.files.check_disk, pause=True)
         self._show()
 
@@ -101,6 +102,11 @@ class ProfileScreen(DeckScreen):
             self._disk.resume()
         self.files.check_disk()
         self._show_answer()
+        self.call_after_refresh(self.starter.ask_now)
+
+    def _tick(self) -> None:
+        if self.starter.doing:
+            self._show_answer()
 
     def on_screen_suspend(self) -> None:
         """Leave the file alone while another screen is open."""
@@ -152,6 +158,7 @@ class ProfileScreen(DeckScreen):
             return
         mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
         right = answer_parts(found.plan, len(found.problems), self.form_pane.prediction.is_busy, self.size.width)
+        right = [(self.starter.doing, "$accent")] if self.starter.doing else right
         tabs = [*self.tabs(), "   "] if self.has_class("-wide") else []
         answer.show([*tabs, (safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
         self.query_one("#membar", Drawn).show(memory_lines, found.plan, self.time())

@@ -20,14 +20,18 @@ from textual import events
 from textual.app import App, ScreenStackError
 from textual.binding import Binding
 from textual.filter import LineFilter
+from textual.notifications import Notify
 from textual.screen import Screen
 from textual.widgets import Input
 
 from engine.errors import EngineError
 from tui.commands import COMMANDS as DECK_TABLE
+from tui.commands import SOURCES
 from tui.frame.commands import DECK_COMMANDS, Command, bindings
+from tui.frame.finding import Entry
+from tui.frame.notices import Notices
 from tui.frame.options import Options
-from tui.frame.palette import DeckCommands
+from tui.frame.palette import Palette, command_entries
 from tui.frame.screen import DeckScreen
 from tui.frame.session import DeckState
 from tui.frame.settings import read_settings
@@ -42,8 +46,10 @@ from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
 from tui.warm import warm_up
-from tui.widgets.dialogs import Confirm, Modal
+from tui.widgets.dialogs import Confirm, Modal, Reader
 from tui.widgets.moving import MOVING, move
+from tui.widgets.notice import Told, notices_text
+from tui.widgets.panes import notify
 
 if TYPE_CHECKING:
     from engine.api.runs import Run
@@ -108,7 +114,6 @@ class DeckApp(App[None]):
         *MOVING,
         Binding("ctrl+c", "copy_or_quit", show=False, priority=True),
     ]
-    COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-mid"), (34, "-tall")]  # noqa: RUF012
@@ -120,6 +125,7 @@ class DeckApp(App[None]):
         self.commands = DECK_TABLE
         self._typed_ahead = TypeAhead(self)
         self._quit_question: Confirm | None = None
+        self.notices = Notices(self)
         self.ending = hangup.Ending()
         self.terminal: Attributes | None = None
         """What the terminal was like before the deck took it; None: Textual knows."""
@@ -178,6 +184,19 @@ class DeckApp(App[None]):
             text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
+    def _on_notify(self, event: Notify) -> None:
+        """Show it on one line. Textual keeps it in a handler of its own."""
+        if not self._disable_notifications:
+            self.notices.tell(event.notification)
+
+    def _refresh_notifications(self) -> None:
+        """Textual's place for its toasts, which it also fills whenever a screen comes to the front."""
+        self.notices.draw()
+
+    def do_notices(self) -> None:
+        """Read what was told, newest first."""
+        self.push_screen(Reader("Notices", notices_text(self.deck.of(Told).notices)))
+
     def _is_quiet(self) -> bool:
         """Whether the screen shows what it had to look for."""
         screen = self.screen_stack[0]
@@ -186,6 +205,8 @@ class DeckApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""
         if self._typed_ahead.admits(event):
+            if isinstance(event, events.Key):
+                self.notices.key_pressed()
             await super().on_event(event)
 
     def action_command(self, command_id: str, *arguments: object) -> None:
@@ -205,7 +226,7 @@ class DeckApp(App[None]):
 
     def _settled_for(self, command: Command) -> bool:
         """Whether no field and no question stands in a command's way."""
-        if isinstance(self.screen, Modal) and command.id != "quit":
+        if isinstance(self.screen, Modal) and command.id not in ("quit", "notices"):
             self._tell_question()
             return False
         screen = self.screen_stack[0]
@@ -219,7 +240,26 @@ class DeckApp(App[None]):
         if isinstance(self.screen, Modal):
             self._tell_question()
         else:
-            super().action_command_palette()
+            self.push_screen(Palette(command_entries(self, self.current_mode), SOURCES), self._go_to_found)
+
+    def _go_to_found(self, entry: Entry | None) -> None:
+        """Do what was chosen in the palette; anything but a command first takes what stands in an open field."""
+        if entry is None:
+            return
+        screen = self.screen_stack[0]
+        if entry.aside or not isinstance(screen, DeckScreen) or screen.settle_editor():
+            entry.go(self)
+
+    def go_to(self, mode: str, name: str) -> None:
+        """Show a screen, and the setting or the model of that name on it."""
+        self.switch_mode(mode)
+        screen = self.screen_stack[0]
+        if isinstance(screen, DeckScreen):
+            screen.seek(name)
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A short notice that goes by itself."""
+        notify(self, text, error=error)
 
     @property
     def _asks_to_quit(self) -> bool:

@@ -27,6 +27,7 @@ from engine.recommend.plan import Requirements as Requirements
 if TYPE_CHECKING:
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
     from engine.hardware.probe import probe_machine as probe_machine
+    from engine.models.catalog import load_catalog as load_catalog
     from engine.models.resolve import resolve_model as resolve_model
     from engine.models.spec import ModelSpec as ModelSpec
     from engine.recommend.device import device_settings as device_settings
@@ -39,6 +40,7 @@ else:
     _HOMES = {
         "hypothetical_machine": "engine.hardware.probe",
         "probe_machine": "engine.hardware.probe",
+        "load_catalog": "engine.models.catalog",
         "resolve_model": "engine.models.resolve",
         "ModelSpec": "engine.models.spec",
         "device_settings": "engine.recommend.device",

@@ -71,9 +71,10 @@ class ProfileScreen(DeckScreen):
 
     def compose_body(self) -> ComposeResult:
         """The answer above, the form, what the field is, what is wrong."""
+        yield Ends(id="top")
         yield Ends(id="answer")
         yield Drawn(id="membar")
-        yield Rule()
+        yield Rule(id="form-rule")
         yield self.filter
         with Horizontal(id="columns"):
             yield self.form_pane
@@ -139,6 +140,10 @@ class ProfileScreen(DeckScreen):
         """Give up what is typed into an open field, then the filter."""
         return self.form_pane.give_up() or self.filter.close()
 
+    def seek(self, name: str) -> None:
+        """Go to the field of a setting."""
+        self.form_pane.seek(name)
+
     # Showing
 
     @on(FormPane.Changed)
@@ -151,16 +156,16 @@ class ProfileScreen(DeckScreen):
 
     def _show_answer(self) -> None:
         form, found = self.form_pane.form, self.form_pane.found
+        self.show_top()
         answer = self.query_one("#answer", Ends)
         if form is None:
-            answer.show(self.tabs(), [("no profile is open", "dim")])
+            answer.show([("no profile is open", "dim")], [])
             self.query_one("#hint", Line).show(Content(NO_FORM))
             return
         mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
         right = answer_parts(found.plan, len(found.problems), self.form_pane.prediction.is_busy, self.size.width)
         right = [(self.starter.doing, "$accent")] if self.starter.doing else right
-        tabs = [*self.tabs(), "   "] if self.has_class("-wide") else []
-        answer.show([*tabs, (safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
+        answer.show([(safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
         self.query_one("#membar", Drawn).show(memory_lines, found.plan, self.time())
         self.query_one("#side", Drawn).show(side_content, found.plan, found)
 
@@ -254,6 +259,10 @@ class ProfileScreen(DeckScreen):
     def do_reload(self) -> None:
         """Take over what the file says now, edits on top."""
         self.files.reload()
+
+    def do_edit(self) -> None:
+        """Open the file in the person's own editor."""
+        self.files.edit()
 
     def do_diff(self) -> None:
         """What differs from the file, or from a profile that comes with the program."""

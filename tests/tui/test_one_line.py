@@ -107,9 +107,9 @@ async def test_a_notice_goes_by_itself(monkeypatch: pytest.MonkeyPatch, cpu_mach
     app = deck()
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         app.notify("soon gone", timeout=0.05, markup=False)
-        await shows(pilot, "soon gone")
-        await until(pilot, lambda: "soon gone" not in screen_text(app))
-        assert not app.screen.query_one(NoticeLine).display
+        await until(pilot, lambda: app.screen.query(NoticeLine))
+        await until(pilot, lambda: not app.screen.query_one(NoticeLine).display)
+        assert "soon gone" not in screen_text(app)
 
 
 async def test_the_key_bar_is_true_in_a_field_and_under_a_question(cpu_machine: object) -> None:

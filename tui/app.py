@@ -26,10 +26,12 @@ from textual.widgets import Input
 
 from engine.errors import EngineError
 from tui.commands import COMMANDS as DECK_TABLE
+from tui.commands import SOURCES
 from tui.frame.commands import DECK_COMMANDS, Command, bindings
+from tui.frame.finding import Entry
 from tui.frame.notices import Notices
 from tui.frame.options import Options
-from tui.frame.palette import DeckCommands
+from tui.frame.palette import Palette, command_entries
 from tui.frame.screen import DeckScreen
 from tui.frame.session import DeckState
 from tui.frame.settings import read_settings
@@ -47,6 +49,7 @@ from tui.warm import warm_up
 from tui.widgets.dialogs import Confirm, Modal, Reader
 from tui.widgets.moving import MOVING, move
 from tui.widgets.notice import Told, notices_text
+from tui.widgets.panes import notify
 
 if TYPE_CHECKING:
     from engine.api.runs import Run
@@ -111,7 +114,6 @@ class DeckApp(App[None]):
         *MOVING,
         Binding("ctrl+c", "copy_or_quit", show=False, priority=True),
     ]
-    COMMANDS = {DeckCommands}  # noqa: RUF012
     COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-mid"), (34, "-tall")]  # noqa: RUF012
@@ -196,9 +198,9 @@ class DeckApp(App[None]):
         self.push_screen(Reader("Notices", notices_text(self.deck.of(Told).notices)))
 
     def _is_quiet(self) -> bool:
-        """Whether the screen shows what it had to look for."""
-        screen = self.screen_stack[0]
-        return not isinstance(screen, DeckScreen) or screen.ready
+        """Whether the screen shows what it had to look for; while the deck closes there is none."""
+        screen = self.screen_stack[0] if self.screen_stack else None
+        return screen is not None and (not isinstance(screen, DeckScreen) or screen.ready)
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""
@@ -238,7 +240,26 @@ class DeckApp(App[None]):
         if isinstance(self.screen, Modal):
             self._tell_question()
         else:
-            super().action_command_palette()
+            self.push_screen(Palette(command_entries(self, self.current_mode), SOURCES), self._go_to_found)
+
+    def _go_to_found(self, entry: Entry | None) -> None:
+        """Do what was chosen in the palette; anything but a command first takes what stands in an open field."""
+        if entry is None:
+            return
+        screen = self.screen_stack[0]
+        if entry.aside or not isinstance(screen, DeckScreen) or screen.settle_editor():
+            entry.go(self)
+
+    def go_to(self, mode: str, name: str) -> None:
+        """Show a screen, and the setting or the model of that name on it."""
+        self.switch_mode(mode)
+        screen = self.screen_stack[0]
+        if isinstance(screen, DeckScreen):
+            screen.seek(name)
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A short notice that goes by itself."""
+        notify(self, text, error=error)
 
     @property
     def _asks_to_quit(self) -> bool:

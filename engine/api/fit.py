@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
     from engine.hardware.probe import probe_machine as probe_machine
     from engine.memory.calibration_store import last_measured_s as last_measured_s
+    from engine.models.catalog import load_catalog as load_catalog
     from engine.models.resolve import resolve_model as resolve_model
     from engine.models.spec import ModelSpec as ModelSpec
     from engine.recommend.device import device_settings as device_settings
@@ -36,6 +37,7 @@ else:
         "hypothetical_machine": "engine.hardware.probe",
         "probe_machine": "engine.hardware.probe",
         "last_measured_s": "engine.memory.calibration_store",
+        "load_catalog": "engine.models.catalog",
         "resolve_model": "engine.models.resolve",
         "ModelSpec": "engine.models.spec",
         "device_settings": "engine.recommend.device",

@@ -155,6 +155,8 @@ async def test_filters_narrow_the_list_as_they_are_typed(cpu_machine: object) ->
         await until(pilot, lambda: "alpha" not in screen_text(app) and "beta" in screen_text(app))
         await pilot.press(*"x")
         await shows(pilot, "no run is like that")
+        await pilot.press(*" best<x")
+        await shows(pilot, "after < comes a number")
         await pilot.press("escape")
         await shows(pilot, "alpha", "gamma")
         await pilot.press("f")

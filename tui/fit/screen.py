@@ -199,9 +199,17 @@ class FitScreen(DeckScreen):
         about = short_detail(self.ranker.known(plan), 10_000)
         return safe(plan.model.name, 60), Content("\n\n").join([about, notes]) if notes.plain else about
 
+    def seek(self, name: str) -> None:
+        """Go to the row of a model."""
+        self.models.seek(name)
+
     # Commands
 
     do_filter = forward(ModelsPane, ModelsPane.open_filter)
+
+    def do_order_models(self, place: int | None = None) -> None:
+        """The next order, or that of a column that was clicked."""
+        self.models.order_by(place)
 
     def do_probe(self) -> None:
         """Rank anew with what is free now."""

@@ -77,7 +77,7 @@ DECK_COMMANDS: tuple[Command, ...] = (
         borrowed="run",
     ),
     Command("cards", "6", "GPUs", "The GPUs, live: whose memory, how busy, what slows them"),
-    Command("palette", "ctrl+p", "commands", "Find a command by name", bar=90, aside=True),
+    Command("palette", "ctrl+p", "commands", "Find a command, setting, run, model or profile", bar=90, aside=True),
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
     Command(
         "notices",

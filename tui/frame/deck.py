@@ -44,6 +44,12 @@ class Deck(Protocol):
     def open_form(self, form: Form) -> None:
         """Show a profile on the profile screen, asking first when edits of another would be lost."""
 
+    def go_to(self, mode: str, name: str) -> None:
+        """Show a screen, and the setting or the model of that name on it."""
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A short notice that goes by itself."""
+
 
 def deck_of(node: DOMNode) -> Deck:
     """The deck that a screen or a widget belongs to."""

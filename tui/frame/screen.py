@@ -179,6 +179,9 @@ class DeckScreen(Screen[None]):
         """
         return True
 
+    def seek(self, name: str) -> None:
+        """Go to what has this name on the screen, at once or when it is there."""
+
     def step_back(self) -> bool:
         """Leave the innermost thing that is open; False when there was none."""
         return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from tui.frame.commands import Command
+from tui.terminal.editor import NO_EDITOR, named_editor
 
 if TYPE_CHECKING:
     from tui.frame.session import DeckState
@@ -24,6 +26,10 @@ def _needs_redo(state: DeckState) -> str | None:
 
 def _needs_news(state: DeckState) -> str | None:
     return _needs_form(state) or (None if state.form and state.form.stale else "the file on disk is as it was read")
+
+
+def _needs_editor(state: DeckState) -> str | None:
+    return _needs_form(state) or (None if named_editor(os.environ)[1] else NO_EDITOR)
 
 
 def _needs_space(state: DeckState) -> str | None:
@@ -50,6 +56,7 @@ PROFILE_COMMANDS: tuple[Command, ...] = (
     Command("auto", "a", "auto", "Leave this setting to the machine", "profile", _needs_form),
     Command("diff", "equals_sign", "diff", "Compare with the file, or with a shipped profile", "profile", _needs_form),
     Command("save_as", "S", "save as", "Write the profile to another file", "profile", _needs_form),
+    Command("edit", "e", "editor", "Open the file in $VISUAL or $EDITOR", "profile", _needs_editor),
     Command("reload", "R", "take over", "Take over what the file says now", "profile", _needs_news, bar=9, rare=True),
     Command("advanced", "v", "advanced", "Show or hide advanced settings", "profile", _needs_form),
     Command(

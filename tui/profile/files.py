@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.nearby import did_you_mean
 from tui.documents import document
+from tui.documents.checking import told_problems
 from tui.documents.completion import Wanted
 from tui.documents.form import Form
 from tui.documents.new import demo_form, file_form, nearby, shipped_form
@@ -16,8 +17,9 @@ from tui.frame.deck import deck_of
 from tui.frame.path_field import PathField
 from tui.profile.form_pane import FormPane
 from tui.profile.view import diff_content
+from tui.terminal.editor import edit
 from tui.text import line, safe, short_path
-from tui.widgets.dialogs import Ask, Pick, Reader
+from tui.widgets.dialogs import Ask, Confirm, Pick, Reader
 from tui.widgets.panes import notify
 
 
@@ -48,6 +50,39 @@ class ProfileFiles:
         form.stale = False
         self._say(f"{safe(form.name, 60)} was read again" + ("; your edits stay on top" if form.edits else ""))
         self._pane.rebuild_here()
+
+    def edit(self) -> None:
+        """Open the file in the person's editor; first ask about what is not in it yet."""
+        form = self._pane.form
+        if form is None:
+            return
+        if not form.edits and form.on_disk:
+            self._edit(form)
+            return
+        name = safe(form.name, 60)
+        text = f"{name} has edits that are not saved." if form.edits else f"{name} is not a file of yours yet."
+
+        def take(yes: bool | None) -> None:
+            if yes and self.save():
+                self._edit(form)
+
+        self._pane.app.push_screen(Confirm(text, f"save {safe(form.path.name, 60)} and open it"), take)
+
+    def _edit(self, form: Form) -> None:
+        problem = edit(self._pane.app, form.path)
+        if problem:
+            notify(self._pane, problem, error=True)
+        if not form.changed_on_disk():
+            if not problem:
+                self._say(f"{safe(form.name, 60)} is as it was")
+        elif self._try(form.reread):
+            form.stale = False
+            self._pane.rebuild_here()
+            self._pane.prediction.when_checked(partial(self._tell_found, form.name))
+
+    def _tell_found(self, name: str) -> None:
+        problems = self._pane.found.problems
+        notify(self._pane, told_problems(f"{name} was read again", problems), error=bool(problems))
 
     def save(self) -> bool:
         """Write the file; False when that cannot be done, which a person has been told."""

@@ -49,6 +49,8 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         self.cursor = Cursor(self, lambda: self.post_message(self.Changed()))
         self.prediction = Prediction(self, self.show_rows)
         self._building = False
+        self._sought = ""
+        """The setting to go to once the rows are there."""
         self._debounce: Timer | None = None
 
     @property
@@ -112,6 +114,7 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
             return
         self.show_rows()
         self.cursor.arrange()
+        focus, self._sought = self._sought or focus, ""
         if not (focus and self.go_to(focus)):
             self.move(-MANY)
         self.prediction.refresh()
@@ -287,3 +290,8 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     def go_to(self, key: str) -> bool:
         """Go to the field of a setting, or of the first one below it; a hidden one is shown. False without a field."""
         return self.cursor.go_to(key)
+
+    def seek(self, key: str) -> None:
+        """Go to the field of a setting, at once or when the rows are there."""
+        if self._building or not self.go_to(key):
+            self._sought = key

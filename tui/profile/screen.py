@@ -133,6 +133,10 @@ class ProfileScreen(DeckScreen):
         """Give up what is typed into an open field, then the filter."""
         return self.form_pane.give_up() or self.filter.close()
 
+    def seek(self, name: str) -> None:
+        """Go to the field of a setting."""
+        self.form_pane.seek(name)
+
     # Showing
 
     @on(FormPane.Changed)
@@ -244,6 +248,10 @@ class ProfileScreen(DeckScreen):
     def do_reload(self) -> None:
         """Take over what the file says now, edits on top."""
         self.files.reload()
+
+    def do_edit(self) -> None:
+        """Open the file in the person's own editor."""
+        self.files.edit()
 
     def do_diff(self) -> None:
         """What differs from the file, or from a profile that comes with the program."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tui.frame.commands import Command
+from tui.terminal.editor import NO_EDITOR, named_editor
 
 if TYPE_CHECKING:
     from engine.api.runs import Run
@@ -84,6 +86,10 @@ def _row_resumable(state: DeckState) -> str | None:
     return f"this {here.kind} is {'complete' if is_complete else here.line.state}"
 
 
+def _row_editor(state: DeckState) -> str | None:
+    return _needs_row(state) or (None if named_editor(os.environ)[1] else NO_EDITOR)
+
+
 def _row_dead(state: DeckState) -> str | None:
     here = state.of(Selection)
     if here.line is not None and here.line.is_live:
@@ -126,6 +132,9 @@ RUNS_COMMANDS: tuple[Command, ...] = (
     Command("overview_row", "i", "overview", "This run, or a sweep's best, on one page", "runs", _row_or_sweep),
     Command("resume", "r", "resume", "Go on where this run or sweep stopped", "runs", _row_resumable),
     Command("reuse", "u", "use settings", "These settings, or a sweep's best, as a new profile", "runs", _row_or_sweep),
+    Command(
+        "edit_source", "E", "edit profile", "Open the file this run was started from in $EDITOR", "runs", _row_editor
+    ),
     Command("halt", "x", "stop", "Stop this run or sweep after a checkpoint", "runs", _row_live),
     Command("delete", "d", "delete", "Delete this run or sweep and its files", "runs", _row_dead),
     Command("delete_shown", "D", "delete shown", "Delete all runs that the filter shows", "runs", _narrowed),
@@ -136,6 +145,7 @@ RUNS_COMMANDS: tuple[Command, ...] = (
 COMPARE_COMMANDS: tuple[Command, ...] = (
     Command("curve", "m", "curve", "Another curve: loss, evaluation, rate, gradient, speed", "compare", bar=10),
     Command("powers", "l", "log scale", "Show values as powers of ten, or plainly", "compare", bar=11),
+    Command("all_metrics", "T", "all curves", "All curves of the runs at once", "compare"),
     Command("zoom_curve", "z", "zoom", "Give the curves the whole screen", "compare"),
     Command("all_settings", "a", "all settings", "Show all settings, or only those that differ", "compare", bar=12),
     Command("copy_table", "y", "copy", "Copy the tables to the clipboard and to a file", "compare", bar=13),

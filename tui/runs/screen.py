@@ -29,6 +29,7 @@ from tui.runs.disk import DiskUse
 from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow, measured
 from tui.runs.selecting import GroupRow, states
+from tui.runs.source_file import SourceFile
 from tui.runs.view import LETTERS, selection_words
 from tui.text import line, safe
 from tui.widgets.dialogs import Pick
@@ -144,6 +145,7 @@ class RunsScreen(DeckScreen):
         alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
+        count = f"{len(self._pane.shown):,} of {count}" if selection.narrowed else count
         facts = selection_words(selection, self.size.width)
         if selection.sweep:
             trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
@@ -262,6 +264,11 @@ class RunsScreen(DeckScreen):
         """A new profile with its settings."""
         self._actions.reuse()
 
+    def do_edit_source(self) -> None:
+        """Open the profile file that it was started from."""
+        if self.selection.row is not None:
+            SourceFile(self).edit(self.selection.row.run)
+
     def do_resume(self) -> None:
         """Go on from the newest checkpoint."""
         self._actions.resume()
@@ -276,7 +283,7 @@ class RunsScreen(DeckScreen):
 
     def do_delete_shown(self) -> None:
         """Delete all that the filter shows, once confirmed."""
-        self._actions.delete_shown(self._pane.shown)
+        self._actions.delete_shown(self._pane.shown, self._pane.sweeps_shown)
 
     def do_tags(self) -> None:
         """Change its tags."""

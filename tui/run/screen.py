@@ -30,7 +30,17 @@ from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerSt
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
 from tui.run.resuming import Resumer
-from tui.run.view import headline, memory_lines, numbers, preparation, prepares, status, status_notes, stop_question
+from tui.run.view import (
+    concerns_text,
+    headline,
+    memory_lines,
+    numbers,
+    preparation,
+    prepares,
+    status,
+    status_notes,
+    stop_question,
+)
 from tui.widgets.dialogs import Confirm
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
@@ -248,8 +258,10 @@ class RunScreen(DeckScreen):
         self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
     def help_here(self) -> tuple[str, Content] | None:
-        """How to read the picture."""
-        return "this run", HERE
+        """What goes wrong, whole, and how to read the picture."""
+        snapshot = self.deck.snapshot
+        told = concerns_text(snapshot) if snapshot is not None else Content("")
+        return "this run", Content("\n").join([told, HERE]) if told.plain else HERE
 
     # Commands of the panes
 

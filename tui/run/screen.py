@@ -339,13 +339,11 @@ class RunScreen(DeckScreen):
         """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
-        self.log_pane.lines.wrap(self.has_class("-log"))
         self.log_pane.lines.focus()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
         self.remove_class("-log", "-grid")
-        self.log_pane.lines.wrap(False)
         self.toggle_class("-zoom")
 
     def do_pause(self) -> None:
@@ -364,7 +362,6 @@ class RunScreen(DeckScreen):
             pass
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
-            self.log_pane.lines.wrap(False)
         else:
             self.app.switch_mode("runs")
         return True

@@ -27,6 +27,7 @@ from engine.recommend.plan import Requirements as Requirements
 if TYPE_CHECKING:
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
     from engine.hardware.probe import probe_machine as probe_machine
+    from engine.memory.calibration_store import last_measured_s as last_measured_s
     from engine.models.catalog import load_catalog as load_catalog
     from engine.models.resolve import resolve_model as resolve_model
     from engine.models.spec import ModelSpec as ModelSpec
@@ -40,6 +41,7 @@ else:
     _HOMES = {
         "hypothetical_machine": "engine.hardware.probe",
         "probe_machine": "engine.hardware.probe",
+        "last_measured_s": "engine.memory.calibration_store",
         "load_catalog": "engine.models.catalog",
         "resolve_model": "engine.models.resolve",
         "ModelSpec": "engine.models.spec",

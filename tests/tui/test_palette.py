@@ -57,7 +57,7 @@ def test_the_best_comes_first(text: str, labels: list[str]) -> None:
 
 def test_what_is_found_is_counted() -> None:
     assert told(ENTRIES, 0, "", True).startswith("looking for")
-    assert told(ENTRIES, 0, "", False) == "2 commands, 2 settings, 1 runs, 1 models, 1 files"
+    assert told(ENTRIES, 0, "", False) == "2 commands, 2 settings, 1 run, 1 model, 1 file"
     assert told(ENTRIES, 3, "de", False) == "3 found"
     assert told(ENTRIES, 0, "zz ", False) == "nothing matches 'zz'"
     for width in (50, 76):

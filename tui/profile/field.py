@@ -100,6 +100,11 @@ class FieldRow(Widget, can_focus=True):
         return row_content(self._shown, self.content_size.width, self.has_focus or self.editing)
 
     @property
+    def completes(self) -> bool:
+        """Whether it is an open field for a path."""
+        return isinstance(self._field, PathField)
+
+    @property
     def is_busy(self) -> bool:
         """Whether keys shall wait for what the field asked."""
         return isinstance(self._field, PathField) and self._field.is_busy

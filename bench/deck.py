@@ -118,28 +118,28 @@ print(",".join(name for name in {HEAVY!r} if name in sys.modules))
 
 
 def measure_run(seconds: float) -> dict[str, Any]:
-    """Bytes and processor time of the run screen while a demo trains, then of a finished run that is looked at."""
+    """Bytes and processor time of the run screen and of all its curves while a demo trains, then of a run at rest."""
     with demo_run(200) as run:
         wait_for_steps(run, 20)
         with deck(run) as one:
             one.wait_for(b"training")
             one.read(5.0)
-            cpu, began = one.cpu_s, time.perf_counter()
-            sent = one.read(seconds)
-            took = time.perf_counter() - began
-            live = {
-                "run_bytes_per_s": sent / took,
-                "run_cpu_percent": (one.cpu_s - cpu) / took * 100,
-                "rss_mib": one.rss_mib,
-                "key_p95_ms_live": latency(one, 40),
-            }
+            live = {**cost(one, seconds, "run"), "rss_mib": one.rss_mib, "key_p95_ms_live": latency(one, 40)}
+            os.write(one.master, b"T")
+            one.read(2.0)
+            live |= cost(one, seconds / 2, "grid")
     with deck(run) as one:
         one.wait_for(b"stopped")
         one.read(3.0)
-        cpu, began = one.cpu_s, time.perf_counter()
-        sent = one.read(seconds / 2)
-        took = time.perf_counter() - began
-        return {**live, "idle_bytes_per_s": sent / took, "idle_cpu_percent": (one.cpu_s - cpu) / took * 100}
+        return {**live, **cost(one, seconds / 2, "idle")}
+
+
+def cost(one: Deck, seconds: float, name: str) -> dict[str, float]:
+    """Bytes and processor time a second while nobody presses a key."""
+    cpu, began = one.cpu_s, time.perf_counter()
+    sent = one.read(seconds)
+    took = time.perf_counter() - began
+    return {f"{name}_bytes_per_s": sent / took, f"{name}_cpu_percent": (one.cpu_s - cpu) / took * 100}
 
 
 def wait_for_steps(run: str, steps: int) -> None:

@@ -20,6 +20,7 @@ from textual import events
 from textual.app import App, ScreenStackError
 from textual.binding import Binding
 from textual.filter import LineFilter
+from textual.notifications import Notify
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -28,6 +29,7 @@ from tui.commands import COMMANDS as DECK_TABLE
 from tui.commands import SOURCES
 from tui.frame.commands import DECK_COMMANDS, Command, bindings
 from tui.frame.finding import Entry
+from tui.frame.notices import Notices
 from tui.frame.options import Options
 from tui.frame.palette import Palette, command_entries
 from tui.frame.screen import DeckScreen
@@ -44,8 +46,9 @@ from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
 from tui.warm import warm_up
-from tui.widgets.dialogs import Confirm, Modal
+from tui.widgets.dialogs import Confirm, Modal, Reader
 from tui.widgets.moving import MOVING, move
+from tui.widgets.notice import Told, notices_text
 from tui.widgets.panes import notify
 
 if TYPE_CHECKING:
@@ -122,6 +125,7 @@ class DeckApp(App[None]):
         self.commands = DECK_TABLE
         self._typed_ahead = TypeAhead(self)
         self._quit_question: Confirm | None = None
+        self.notices = Notices(self)
         self.ending = hangup.Ending()
         self.terminal: Attributes | None = None
         """What the terminal was like before the deck took it; None: Textual knows."""
@@ -180,6 +184,19 @@ class DeckApp(App[None]):
             text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
+    def _on_notify(self, event: Notify) -> None:
+        """Show it on one line. Textual keeps it in a handler of its own."""
+        if not self._disable_notifications:
+            self.notices.tell(event.notification)
+
+    def _refresh_notifications(self) -> None:
+        """Textual's place for its toasts, which it also fills whenever a screen comes to the front."""
+        self.notices.draw()
+
+    def do_notices(self) -> None:
+        """Read what was told, newest first."""
+        self.push_screen(Reader("Notices", notices_text(self.deck.of(Told).notices)))
+
     def _is_quiet(self) -> bool:
         """Whether the screen shows what it had to look for."""
         screen = self.screen_stack[0]
@@ -188,6 +205,8 @@ class DeckApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""
         if self._typed_ahead.admits(event):
+            if isinstance(event, events.Key):
+                self.notices.key_pressed()
             await super().on_event(event)
 
     def action_command(self, command_id: str, *arguments: object) -> None:
@@ -207,7 +226,7 @@ class DeckApp(App[None]):
 
     def _settled_for(self, command: Command) -> bool:
         """Whether no field and no question stands in a command's way."""
-        if isinstance(self.screen, Modal) and command.id != "quit":
+        if isinstance(self.screen, Modal) and command.id not in ("quit", "notices"):
             self._tell_question()
             return False
         screen = self.screen_stack[0]

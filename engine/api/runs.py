@@ -27,13 +27,6 @@ from engine.runs.notes import change_note as change_note
 from engine.runs.notes import change_tags as change_tags
 from engine.runs.notes import checked_tag as checked_tag
 from engine.runs.notes import load_notes as load_notes
-from engine.runs.overview import Overview as Overview
-from engine.runs.overview import OverviewReader as OverviewReader
-from engine.runs.overview_page import Row as Row
-from engine.runs.overview_page import Section as Section
-from engine.runs.overview_page import filtered as filtered
-from engine.runs.overview_page import laid_out as laid_out
-from engine.runs.overview_page import sections as sections
 from engine.runs.query import QUERY_HELP as QUERY_HELP
 from engine.runs.query import Query as Query
 from engine.runs.query import is_column as is_column

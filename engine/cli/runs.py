@@ -25,6 +25,7 @@ from engine.runs import control, launch, store
 from engine.runs.disk import disk_bytes
 from engine.runs.follow import fold_run
 from engine.runs.health import HealthFold
+from engine.runs.notes import load_notes
 from engine.runs.overview import OverviewReader
 from engine.runs.overview_page import page_lines
 from engine.runs.record import SUMMARY_FILE, read_record
@@ -56,7 +57,7 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         for text in page_lines(OverviewReader(run).read(), width()):
             line(text)
         return
-    record = read_record(run.path)
+    record, notes = read_record(run.path), load_notes(run.path)
     health = HealthFold(record.prediction.tokens_per_second)
     fold, _ = fold_run(run, health)
     state = run_state(run)
@@ -65,6 +66,8 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         "state": state,
         "path": str(run.path),
         "model": record.setting("model.name_or_path"),
+        "tags": list(notes.tags),
+        "note": notes.note,
         "step": fold.step,
         "steps_total": fold.steps_total,
         "loss": fold.last_step.get("loss"),
@@ -92,6 +95,8 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
     for text in memory_lines(facts["memory"]):
         line(text)
     line(f"files    {facts['path']}")
+    if facts["tags"] or facts["note"]:
+        line(f"notes    {' '.join([*(f'#{tag}' for tag in facts['tags']), facts['note']]).strip()}")
     for concern in facts["concerns"]:
         line(f"health   {concern['text']} - {concern['hint']}")
     if facts["error"]:

@@ -45,6 +45,7 @@ from typing import Any, BinaryIO
 
 EVENT_VERSION = 1
 Event = dict[str, Any]
+Pick = Callable[[list[bytes]], list[bytes]]
 
 _DURABLE = frozenset({"started", "checkpoint", "error", "finished"})
 """Types that are fsynced: what a reader must find after a power cut."""
@@ -133,8 +134,12 @@ class EventReader:
     and `restarts` counts that, so that whoever folds the events can begin anew.
     """
 
-    def __init__(self, path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, path: Path, offset: int = 0, *, limit_bytes: int = 64 * 1024 * 1024, pick: Pick | None = None
+    ) -> None:
+        """`pick` leaves out lines that the reader of the events has no use for, before they are parsed."""
         self.path, self.offset, self.restarts = path, offset, 0
+        self._pick = pick
         self.at_end = False
         """Whether the last `read` left nothing behind but a line being written."""
         self._limit_bytes = limit_bytes
@@ -185,7 +190,7 @@ class EventReader:
             del lines[0]  # the rest of a line that was too long
             self._inside_line = False
         events = []
-        for line in lines:
+        for line in lines if self._pick is None else self._pick(lines):
             if line and (event := parse_event(line)) is not None:
                 events.append(event)
         return events

@@ -245,5 +245,5 @@ class HealthFold:
 
 
 def _median(values: Iterable[float]) -> float:
-    ordered = sorted(value for value in values if not math.isnan(value))
+    ordered = sorted(values)
     return ordered[len(ordered) // 2] if ordered else 0.0

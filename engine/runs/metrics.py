@@ -21,5 +21,7 @@ def own_metrics(event: Event) -> dict[str, float]:
     """Numbers of a `train_step` or `eval` event that have no curve of their own, by their name in words."""
     kind = str(event.get("type"))
     names = event.keys() - _USUAL.get(kind, event.keys())
+    if not names:
+        return {}
     found = ((name, number_in(event, name)) for name in sorted(names))
     return {_PREFIX[kind] + name.replace("_", " "): value for name, value in found if value is not None}

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.jsonvalues import Table, Unreadable, number_in, table_in, tables_in, text_in, whole_in
 from engine.runs.events import EventReader
+from engine.runs.notes import RunNotes, load_notes
 from engine.runs.record import (
     DataRecord,
     Origin,
@@ -31,7 +32,8 @@ from engine.runs.view import RunFold, widest
 _UNTOLD = frozenset({"schema_version", "name", "description"})
 """Settings that name a profile and change nothing."""
 _RANKS = {"override": 0, "profile": 1, "auto": 2}
-_NO_DATA = DataRecord()
+_NO_DATA, _NO_NOTES = DataRecord(), RunNotes()
+_STEP = b'"type":"train_step"'
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -98,6 +100,8 @@ class Overview:
     profile: str = ""
     trial: str = ""
     """The sweep that it is a trial of."""
+    notes: RunNotes = _NO_NOTES
+    """What a person has written of it."""
     progress: Progress = Progress()
     settings: tuple[Setting, ...] = ()
     """Those that a person chose in front, then those chosen for the machine, then defaults."""
@@ -109,12 +113,19 @@ class Overview:
     files: tuple[RunFile, ...] = ()
 
 
+def without_inner_steps(lines: list[bytes]) -> list[bytes]:
+    """Of steps in a row the first and the last: of 200,000 steps no other has a place on the page."""
+    is_step = [_STEP in line[:120] for line in lines]
+    around = zip([False, *is_step[:-1]], is_step, [*is_step[1:], False], lines, strict=True)
+    return [line for before, step, after, line in around if not (before and step and after)]
+
+
 class OverviewReader:
     """Reads the overview of one run again and again. Used by one thread at a time."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._events = EventReader(run.events_path, limit_bytes=_CHUNK_BYTES)
+        self._events = EventReader(run.events_path, limit_bytes=_CHUNK_BYTES, pick=without_inner_steps)
         self._forget()
 
     def _forget(self) -> None:
@@ -132,6 +143,7 @@ class OverviewReader:
             run.path,
             state,
             problem=str(record) if isinstance(record, Unreadable) else "",
+            notes=load_notes(run.path),
             data=load_data_record(run.path),
             moments=told.shown(),
             warnings=told.warnings,
@@ -224,6 +236,7 @@ _FILES = (
     ("profile.toml", "the profile as it was written"),
     ("run.json", "every setting with who chose it, the prediction, the machine"),
     ("events.jsonl", "what happened, a line each"),
+    ("notes.json", "your tags and your note"),
     ("worker.log", "what the worker printed"),
     ("summary.json", "the numbers at the end"),
     ("data/report.json", "rows kept, cut and dropped"),
@@ -237,14 +250,20 @@ _FILES = (
 _FOLDERS = (("checkpoints", "a run can go on from here"), ("export", "written for use elsewhere"))
 
 
+_TOLD = {name.partition("/")[0] for name, _ in (*_FILES, *_FOLDERS)} | {"lock", "control"}
+
+
 def run_files(folder: Path) -> Iterator[RunFile]:
-    """What is there of a run's known files and folders, with their sizes; a file that goes meanwhile is left out."""
+    """The files and folders of a run with their sizes, those that everybody looks for first."""
     for name, what in _FILES:
         if (folder / name).exists():
             yield RunFile(folder / name, what, _size(folder / name))
     for name, what in _FOLDERS:
         for path in _inside(folder / name):
             yield RunFile(path, what, _size(path))
+    for path in _inside(folder):
+        if path.name not in _TOLD:
+            yield RunFile(path, "", _size(path))
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -143,6 +143,10 @@ def _run_rows(found: Overview) -> Iterator[Row]:
         yield Row("settings", found.problem, mark="error")
     texts = (("model", found.model), ("profile", found.profile), ("sweep", found.trial), ("folder", str(found.path)))
     yield from (Row(label, text) for label, text in texts if text)
+    if found.notes.tags:
+        yield Row("tags", " ".join(found.notes.tags))
+    if found.notes.note:
+        yield Row("note", found.notes.note)
     yield from _progress_rows(found.progress)
 
 
@@ -158,7 +162,8 @@ def _progress_rows(at: Progress) -> Iterator[Row]:
     if at.tokens:
         yield Row("tokens", f"{at.tokens:,}", "seen in training")
     if at.predicted_bytes and at.measured_bytes:
-        off = f"{(at.measured_bytes / at.predicted_bytes - 1) * 100:+.1f} % against the prediction"
+        share = at.measured_bytes / at.predicted_bytes - 1
+        off = f"{abs(share):.1%} {'more' if share > 0 else 'less'} than predicted".replace("%", " %")
         measured, predicted = format_bytes(at.measured_bytes), format_bytes(at.predicted_bytes)
         yield Row("memory", f"measured {measured}, predicted {predicted}", off)
     elif at.predicted_bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
         assert form is not None
         assert form.dirty
         assert form.given("data.datasets.0.path") == "train.jsonl"
-        await shows(pilot, "train.jsonl", "*")
+        await shows(pilot, ".toml *")
 
 
 @pytest.mark.parametrize("width", [56, 64, 76, 120])
@@ -142,7 +143,7 @@ def test_rows_and_headings_line_up(width: int) -> None:
     assert {line.cell_length for line in lines} == {width}
     at = columns(width)
     how = 2 + at.model
-    assert heading(width).plain[how : how + 3] == "how"
+    assert heading("rank", width).plain[how : how + 3] == "how"
     assert all(line.plain[how : how + 4] in ("LoRA", "QLoR", "full") for line in lines)
 
 
@@ -153,6 +154,9 @@ def test_a_refusal_says_how_far_off_it_is() -> None:
     text = model_row(refused, 80, False).plain
     assert "NO" in text
     assert "+" in text
+    for missing, words in ((11.04, "+11.0 GiB"), (129.8, "+130 GiB"), (5557.1, "+5557 GiB")):
+        far = replace(refused, available_bytes=refused.estimate.device_bytes - round(missing * GIB))
+        assert words in model_row(far, 80, False).plain
 
 
 def test_many_gpus_are_cut_with_a_word() -> None:

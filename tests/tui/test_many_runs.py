@@ -13,6 +13,7 @@ from engine.runs.notes import load_notes
 from engine.runs.store import Run
 from engine.runs.traits import RunTraits
 from tests.tui.conftest import SIZES, deck, make_run, record, screen_text, shows, until, worker_alive
+from tests.tui.keyboard import ENTER, at_once
 from tui.commands import COMMANDS
 from tui.frame.remembering import remember
 from tui.frame.settings import RunsView, read_settings
@@ -104,29 +105,35 @@ async def test_runs_are_arranged_tagged_and_deleted_by_filter(cpu_machine: objec
         async with app.run_test(size=(60, 16), notifications=True) as pilot:
             await pilot.press("4")
             await shows(pilot, "gamma", "4 runs")
-            await pilot.press("C", *"lora.r", "enter", "escape")
+            at_once(pilot, "C", "lora.r", ENTER)
+            await shows(pilot, "✓ lora.r")
+            await pilot.press("escape")
             await shows(pilot, " r ")
             await until(pilot, settings.exists)
-            await pilot.press("b", *"lora.r", "enter")
+            at_once(pilot, "b", "lora.r", ENTER)
             await shows(pilot, "r = 8   3 runs", "r = 16   1 run")
-            await pilot.press("g", "T")
-            assert len(app.screen_stack) == 1  # a heading has no tags
-            await pilot.press("enter")
+            at_once(pilot, "g", "T")  # a heading has no tags
+            at_once(pilot, ENTER)
             await until(pilot, lambda: "alpha" not in screen_text(app))
-            await pilot.press("enter", "slash", *"alpha", "enter", "G", "T", *"keep best", "enter")
+            at_once(pilot, ENTER, "/", "alpha", ENTER, "G", "T", "keep best", ENTER)
             await until(pilot, lambda: load_notes(found["alpha"].path).tags == ("keep", "best"))
-            await until(pilot, lambda: "#keep" in screen_text(app))
-            await pilot.press("n", *"the first", "enter")
+            at_once(pilot, "n", "the first", ENTER)
             await until(pilot, lambda: load_notes(found["alpha"].path).note == "the first")
             await pilot.press("escape")
             await shows(pilot, "beta")
-            await pilot.press("D")
+            at_once(pilot, "D")
             await until(pilot, lambda: any("nothing says which" in str(n.message) for n in app._notifications))
-            await pilot.press("slash", *"lora.r=8 -tag:keep", "enter", "D")
+            await until(pilot, lambda: "#keep" in screen_text(app))
+            at_once(pilot, "/", "lora.r=8 -tag:keep", ENTER)
+            await shows(pilot, "2 of 4 runs")
+            at_once(pilot, "D")
             await shows(pilot, "Delete 1 run,", "delta", "1 with a worker stays")
-            await pilot.press("enter", "escape")
+            at_once(pilot, ENTER)
+            await pilot.pause()
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
             assert found["delta"].path.exists()
-            await pilot.press("D", "y")
+            at_once(pilot, "D", "y")
             await until(pilot, lambda: not found["delta"].path.exists())
             await pilot.press("escape")
             await shows(pilot, "3 runs")

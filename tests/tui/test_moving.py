@@ -16,11 +16,10 @@ from textual.content import Content
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.keyboard import at_once, click, wheel
 from tui.documents.new import demo_form
-from tui.profile.screen import ProfileScreen
 from tui.run.screen import RunScreen
 from tui.widgets.dialogs import Pick
+from tui.widgets.reader import places
 from tui.widgets.rows import Rows
-from tui.widgets.searching import places
 
 
 async def test_vim_keys_move_in_lists_and_texts(cpu_machine: object) -> None:
@@ -44,12 +43,12 @@ async def test_vim_keys_move_in_lists_and_texts(cpu_machine: object) -> None:
             assert text.scroll_y == place, keys
         await pilot.press("escape", "2")
         await shows(pilot, "demo (shipped)", "OK")
-        screen = app.screen
-        assert isinstance(screen, ProfileScreen)
-        form = screen.form_pane
-        for key, index in (("G", -1), ("g", 0), ("j", 1)):
+        found = []
+        for key in ("g", "j", "G", "k", "g"):
             await pilot.press(key)
-            assert form.stop is form.stops[index]
+            found.append(app.focused)
+        assert found[0] is found[4]
+        assert len({id(row) for row in found}) == 4
 
 
 async def test_vim_keys_move_in_questions_and_the_log(cpu_machine: object) -> None:
@@ -79,12 +78,11 @@ def test_places_are_found_whatever_their_case() -> None:
     assert places("anything", "") == places("a.c", "a+c") == []
 
 
-@pytest.mark.parametrize("size", [(60, 16), (80, 24)])
-async def test_help_is_searched(size: tuple[int, int], cpu_machine: object) -> None:
+async def test_help_is_searched(cpu_machine: object) -> None:
     app = deck()
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=(60, 16)) as pilot:
         await shows(pilot, "> demo")
-        await pilot.press("question_mark", "slash", *"deck")
+        await pilot.press("question_mark", "slash", *"filter")
         await shows(pilot, "1 of ")
         await pilot.press("enter", "n")
         await shows(pilot, "2 of ")
@@ -122,6 +120,12 @@ async def test_a_click_chooses_and_a_second_one_opens(cpu_machine: object) -> No
         for name, label in (("runs", "4 Runs"), ("fit", "1 Fit")):
             at_once(pilot, click(*place(app, label)))
             await until(pilot, lambda name=name: app.current_mode == name)  # type: ignore[misc]
+        names = [row.key for row in rows.rows]
+        at_once(pilot, click(*place(app, "tokens/s")))
+        await shows(pilot, "tokens/s▼")
+        assert [row.key for row in rows.rows] != names
+        await pilot.press("s")
+        await until(pilot, lambda: [row.key for row in rows.rows] == names)
         at_once(pilot, click(*place(app, "goal")))
         await shows(pilot, "goal speed")
 

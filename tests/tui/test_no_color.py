@@ -171,16 +171,16 @@ async def test_marks_for_the_mouse_stay(no_color: None, cpu_machine: object) -> 
 
 async def test_kinds_of_notices_look_different(no_color: None, cpu_machine: object) -> None:
     app = deck()
-    edges = set()
+    signs = set()
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await shows(pilot, "> demo", "OK")
         for kind in ("information", "warning", "error"):
             app.notify("a notice", severity=kind)  # type: ignore[arg-type]
             await shows(pilot, "a notice")
-            edges |= {edge for edge in "╰┗╚" if edge in screen_text(app)}
-            app.clear_notifications()
+            signs |= {sign for sign in "·▲✗" if f"{sign} a notice" in screen_text(app)}
+            app.notices.clear()
             await until(pilot, lambda: "a notice" not in screen_text(app))
-    assert len(edges) == 3
+    assert len(signs) == 3
 
 
 async def test_a_theme_is_not_offered_where_it_changes_nothing(no_color: None, cpu_machine: object) -> None:

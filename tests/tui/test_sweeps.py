@@ -157,5 +157,5 @@ async def test_hostile_sweeps(cpu_machine: object) -> None:
         await shows(pilot, "▸", "[/x]")
         check(app)
         await pilot.press("enter")
-        await shows(pilot, "1 trials", "[INST]")
+        await shows(pilot, "1 trial of", "[INST]")
         check(app)

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import OptionList
@@ -182,10 +182,9 @@ class CardsScreen(DeckScreen):
             self._cards.set_rows(rows)
             self._holders.set_rows([Row(one.key, partial(holder_row, one, self._me)) for one in self._listed()])
             self.query_one("#holders-heading", Drawn).show(holders_heading, self._order)
-            driver = f" · driver {safe(loads.driver_version, 20)}" if loads is not None and loads.driver_version else ""
-            driver = driver if self.size.width >= 90 else ""
-            host = self.deck.machine.hostname if self.deck.machine is not None else ""
-            self.query_one("#top", Ends).show(self.tabs(), [(f"{safe(host, 40)}{driver}", "dim")])
+            facts = [safe(self.deck.machine.hostname, 40)] if self.deck.machine is not None else []
+            facts += [f"driver {safe(loads.driver_version, 20)}"] if loads is not None and loads.driver_version else []
+            self.show_top(*facts)
             self._show_card()
             self._show_status()
 
@@ -207,7 +206,7 @@ class CardsScreen(DeckScreen):
             self.deck.put(state)
             self.refresh_keys()
 
-    def on_descendant_focus(self) -> None:
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """What enter does depends on the list that has the keyboard."""
         self._show_card()
 

@@ -24,6 +24,7 @@ FIT_COMMANDS: tuple[Command, ...] = (
     Command("context", "c", "context", "Change the tokens of one sequence", "fit"),
     Command("task", "t", "task", "Say how hard the task is: simple, medium, high, extreme", "fit"),
     Command("goal", "o", "goal", "Prefer quality or speed", "fit"),
+    Command("order_models", "s", "order", "Order models by rank, name, memory or speed; a click does too", "fit"),
     Command("device", "d", "device", "Choose the GPU, MIG slice or processor; a new profile keeps it", "fit"),
     Command("copy_fit", "Y", "copy command", "Copy the shell command that answers the same", "fit"),
     Command("probe", "r", "probe again", "Look at the machine again and rank anew", "fit"),

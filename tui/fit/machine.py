@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -15,6 +16,7 @@ from tui.text import Part, bar, clip, fit, gib, line, safe, thin_bar
 _CELL = 26
 """Columns that a card takes at least where several share a line."""
 _BAR_AND_WORDS = 14
+NOTE_CHARACTERS = 600
 _LINES_WITH_TITLE = 3
 """Lines from which on a further one may say what all the cards are."""
 
@@ -25,11 +27,34 @@ def machine_height(machine: Machine, most: int, what_if: str, width: int) -> int
 
 
 def machine_lines(machine: Machine, most: int, what_if: str, width: int) -> Content:
-    """The machine in about `most` lines: its GPUs, or processor and memory."""
+    """The machine in about `most` lines: its GPUs, or processor and memory, and what is wrong with it."""
     above = [Content.styled(clip(_what_if_text(what_if, len(machine.gpus)), width), "$warning")] if what_if else []
     room = most - len(above)
-    lines = _gpu_lines(machine, width, room, bool(what_if)) if machine.gpus else _cpu_lines(machine, width)
-    return Content("\n").join([*above, *lines])
+    if not machine.gpus:
+        notes = _note_lines(machine, width, 1 if most < _LINES_WITH_TITLE else 2)
+        return Content("\n").join([*above, *_cpu_lines(machine, width), *notes])
+    notes = [] if what_if or most < _LINES_WITH_TITLE else _note_lines(machine, width, 1)
+    return Content("\n").join([*above, *_gpu_lines(machine, width, room - len(notes), bool(what_if)), *notes])
+
+
+def _note_lines(machine: Machine, width: int, most: int) -> list[Content]:
+    """The first of the machine's notes on `most` lines; when it is cut or there are more, the key that reads them."""
+    notes = [safe(note, NOTE_CHARACTERS) for note in machine.notes if note]
+    if not notes:
+        return []
+    lines = textwrap.wrap(notes[0], max(20, width))
+    if len(lines) > most or len(notes) > 1:
+        words = f" (? reads {'it' if len(notes) == 1 else f'all {len(notes)}'})"
+        last = " ".join(lines[most - 1 :])
+        lines = [*lines[: most - 1], clip(last, width - len(words)) + words]
+    return [Content.styled(text, "$warning" if machine.gpus else "dim") for text in lines]
+
+
+def notes_content(machine: Machine) -> Content:
+    """All that the machine's driver and system said that a run may stumble over, whole."""
+    notes = [safe(note, NOTE_CHARACTERS) for note in machine.notes if note]
+    notes += [f"{fit_api.card_name(gpu)}: {safe(note, NOTE_CHARACTERS)}" for gpu in machine.gpus for note in gpu.notes]
+    return line(("this machine\n", "bold"), *(f"  {note}\n" for note in notes)) if notes else Content("")
 
 
 def _what_if_text(what_if: str, cards: int) -> str:
@@ -152,9 +177,7 @@ def _cpu_lines(machine: Machine, width: int) -> list[Content]:
     facts = f"{cpu.physical_cores} cores · {bf16}"
     amount = f"  {gib(used)} of {gib(machine.ram_total_bytes)} GiB   {gib(machine.ram_available_bytes)} GiB free"
     room = max(6, min(30, width - len(amount) - 6))
-    lines = [
+    return [
         line(("CPU   ", "bold"), clip(safe(cpu.name), max(8, width - len(facts) - 8)), ("  " + facts, "dim")),
         line(("RAM   ", "bold"), *bar(used / max(1, machine.ram_total_bytes), room), amount),
     ]
-    notes = [note for note in machine.notes if note]
-    return [*lines, Content.styled(clip(safe(notes[0]), width), "dim")] if notes else lines

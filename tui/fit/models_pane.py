@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 
 from engine.api.fit import Plan
 from tui.fit.filter import Filter, matches, parse_filter
+from tui.fit.order import ORDERS, ordered
 from tui.fit.ranking import Ranking
 from tui.fit.view import heading, model_row, none_found_line, told_line
 from tui.widgets.lines import Drawn
@@ -40,6 +41,7 @@ class ModelsPane(Vertical):
         self._trouble = ""
         self._filter = Filter()
         self._shown: dict[str, Plan] = {}
+        self._order = ORDERS[0]
         self._sought = ""
         """The model to go to once it is ranked."""
 
@@ -73,12 +75,13 @@ class ModelsPane(Vertical):
     def show(self, ranking: Ranking | None, trouble: str) -> None:
         """Show the newest plans, or why there are none."""
         self._ranking, self._trouble = ranking, trouble
-        plans = [plan for plan in ranking.plans if matches(plan, self._filter)] if ranking else []
+        found_plans = [plan for plan in ranking.plans if matches(plan, self._filter)] if ranking else []
+        plans = ordered(found_plans, self._order)
         self._shown = {plan.model.name: plan for plan in plans}
         self.query_one(Rows).set_rows([Row(plan.model.name, partial(model_row, plan)) for plan in plans])
         found, problem = bool(plans) or ranking is None, trouble or self._filter.problem
         self.query_one("#heading", Drawn).show(
-            partial(told_line, problem) if problem else heading if found else none_found_line
+            partial(told_line, problem) if problem else partial(heading, self._order) if found else none_found_line
         )
         if self._sought in self._shown:
             self._to_sought()
@@ -92,6 +95,11 @@ class ModelsPane(Vertical):
     @on(OptionList.OptionSelected, "#models")
     def _chosen(self) -> None:
         self.post_message(self.Chosen())
+
+    def order_by(self, place: int | None) -> None:
+        """Order by one of `ORDERS`, without `place` by the next one."""
+        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS) if place is None else place]
+        self.show(self._ranking, self._trouble)
 
     def seek(self, name: str) -> None:
         """Go to the row of a model, at once or when it is ranked; a filter that hides it goes."""

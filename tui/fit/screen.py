@@ -25,7 +25,7 @@ from tui.fit.commands import FIT_COMMANDS
 from tui.fit.detail import long_detail, short_detail
 from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP
-from tui.fit.machine import machine_height, machine_lines
+from tui.fit.machine import machine_height, machine_lines, notes_content
 from tui.fit.making import make_profile
 from tui.fit.models_pane import ModelsPane
 from tui.fit.ranker import Ranker
@@ -58,6 +58,7 @@ class FitScreen(DeckScreen):
     """The machine, the models ranked for it, and the plan under the cursor."""
 
     NAME = "fit"
+    FIELD_WORDS: ClassVar = {"filter": ("list", "clear")}
     BINDINGS: ClassVar = bindings(FIT_COMMANDS)
 
     def __init__(self) -> None:
@@ -138,9 +139,9 @@ class FitScreen(DeckScreen):
     def _show_top(self) -> None:
         machine, ranker = self.deck.machine, self.ranker
         facts = [safe(machine.hostname, 30)] if machine else []
-        if machine and machine.driver_version and self.size.width >= 76:
+        if machine and machine.driver_version:
             facts.append(f"driver {safe(machine.driver_version, 20)}")
-        self.query_one("#top", Ends).show(self.tabs(), [(" · ".join(facts), "dim")])
+        self.show_top(*facts)
         device = device_words(ranker.requirements, ranker.machine, ranker.ranking)
         self.query_one("#task", Drawn).show(task_line, ranker.requirements, device, self.models.count)
 
@@ -185,10 +186,12 @@ class FitScreen(DeckScreen):
         """How to filter, or what the highlighted model is."""
         if self.models.filter_has_keyboard:
             return "filter", Content(FILTER_HELP)
-        plan = self.deck.plan
+        plan, machine = self.deck.plan, self.ranker.machine
+        notes = notes_content(machine) if machine is not None else Content("")
         if plan is None:
-            return None
-        return safe(plan.model.name, 60), short_detail(self.ranker.known(plan), 10_000)
+            return ("", notes) if notes.plain else None
+        about = short_detail(self.ranker.known(plan), 10_000)
+        return safe(plan.model.name, 60), Content("\n\n").join([about, notes]) if notes.plain else about
 
     def seek(self, name: str) -> None:
         """Go to the row of a model."""
@@ -197,6 +200,10 @@ class FitScreen(DeckScreen):
     # Commands
 
     do_filter = forward(ModelsPane, ModelsPane.open_filter)
+
+    def do_order_models(self, place: int | None = None) -> None:
+        """The next order, or that of a column that was clicked."""
+        self.models.order_by(place)
 
     def do_probe(self) -> None:
         """Rank anew with what is free now."""

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.content import Content
 
-from engine.api.fit import Machine, Plan, Requirements, method_words
+from engine.api.fit import GIB, Machine, Plan, Requirements, method_words
 from engine.text import format_bytes
+from tui.fit.order import ORDERS
 from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, plan_device, rate, safe, spread, thin_bar
 from tui.widgets.lines import does
 
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
+_AMOUNT = 9
+"""Columns of an amount of memory."""
 TASK_COMMANDS = ("task", "context", "goal", "device")
 CONTEXTS = (None, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -47,12 +50,21 @@ def columns(width: int) -> Columns:
     return Columns(max(12, width - 2 - how - bar_width - predicted - tokens - 1), how, bar_width, predicted, tokens)
 
 
-def heading(width: int) -> Content:
-    """The names of the columns."""
+def heading(order: str, width: int) -> Content:
+    """The names of the columns; an arrow marks the one that orders them, and a click orders by another."""
     at = columns(width)
-    text = fit("  model", at.model + 2) + fit("how", at.how) + fit("predicted", at.bar + 1 + at.predicted)
-    text += fit_right("tokens/s", at.rate) if at.rate else ""
-    return Content.styled(clip(text, width), "dim")
+
+    def head(name: str, cells: int, *, right: bool = False) -> Part:
+        marked = name == order
+        text = name + ("▼" if name == "tokens/s" else "▲") * marked
+        again = 0 if marked else ORDERS.index(name)
+        shown = fit_right(text, cells) if right else fit(text, cells)
+        return shown, f"{'bold $accent' if marked else 'dim'} {does('order_models', again)}"
+
+    parts = ["  ", head("model", at.model), (fit("how", at.how), "dim")]
+    parts.append(head("predicted", at.bar + 1 + at.predicted))
+    parts += [head("tokens/s", at.rate, right=True)] if at.rate else []
+    return line(*parts).truncate(width, ellipsis=True)
 
 
 def short_model(name: str) -> str:
@@ -63,12 +75,11 @@ def short_model(name: str) -> str:
 def verdict_text(plan: Plan) -> str:
     """`OK     38.0 GiB`, `NO    +11.0 GiB`."""
     missing = -plan.headroom_bytes
-    amount = (
-        f"+{format_bytes(missing)}"
-        if plan.verdict == "NO" and missing > 0
-        else format_bytes(plan.estimate.device_bytes)
-    )
-    return f"{fit(plan.verdict, 6)}{fit_right(amount, 9)}"
+    amount = format_bytes(plan.estimate.device_bytes)
+    if plan.verdict == "NO" and missing > 0:
+        amount = f"+{format_bytes(missing)}"
+        amount = amount if len(amount) <= _AMOUNT else f"+{missing / GIB:.0f} GiB"
+    return f"{fit(plan.verdict, 6)}{fit_right(amount, _AMOUNT)}"
 
 
 def model_row(plan: Plan, width: int, current: bool) -> Content:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from textual.binding import Binding, BindingType
 
+from tui.widgets.notice import Told
+
 if TYPE_CHECKING:
     from tui.frame.session import DeckState
 
@@ -23,6 +25,10 @@ Shown = Callable[["DeckState"], bool]
 
 def _always(state: DeckState) -> str | None:
     return None
+
+
+def _needs_notice(state: DeckState) -> str | None:
+    return None if state.of(Told).notices else "nothing was told yet"
 
 
 def _on_a_run_that_is_over(state: DeckState) -> bool:
@@ -73,6 +79,14 @@ DECK_COMMANDS: tuple[Command, ...] = (
     Command("cards", "6", "GPUs", "The GPUs, live: whose memory, how busy, what slows them"),
     Command("palette", "ctrl+p", "commands", "Find a command, setting, run, model or profile", bar=90, aside=True),
     Command("jump", "ctrl+o,f3", "jump", "Go to anything on the screen by a letter"),
+    Command(
+        "notices",
+        "exclamation_mark,f4",
+        "notices",
+        "Read the last notice and those before",
+        available=_needs_notice,
+        aside=True,
+    ),
     Command("theme", "", "theme", "Choose other colours", aside=True),
     Command("back", "escape", "back", "Leave a field, a filter or a zoom; then the screen before", aside=True),
     Command("suspend", "ctrl+z", "suspend", "Leave the terminal to the shell; fg brings the deck back", aside=True),
@@ -86,11 +100,28 @@ _KEY_NAMES = {
     "left_square_bracket": "[", "right_square_bracket": "]",
 }  # fmt: skip
 NO_KEYS: Mapping[str, str] = {}
+_TYPED = frozenset(_KEY_NAMES) - {"escape"} | {"space"}
+"""Named keys that a field takes as text."""
+_MOVES = frozenset(("enter", "escape", "tab", "up", "down", "left", "right", "home", "end", "pageup", "pagedown"))
+"""Keys that mean something else while a field has the keyboard."""
 
 
 def key_label(command: Command, keys: Mapping[str, str] = NO_KEYS) -> str:
     """The first key as a person reads it: `?`, `^s`, `enter`. `keys`: other ones that a person chose, by command."""
-    key = keys.get(command.id, command.key).split(",")[0]
+    return _shown_key(keys.get(command.id, command.key).split(",")[0])
+
+
+def field_key_label(command: Command, keys: Mapping[str, str] = NO_KEYS) -> str:
+    """Its first key that works while a field takes what is typed: `^s`, `f1`; empty without one."""
+    for key in keys.get(command.id, command.key).split(","):
+        *modifiers, last = key.split("+")
+        typed = not modifiers and (len(last) == 1 or last in _TYPED)
+        if key and not typed and last not in _MOVES:
+            return _shown_key(key)
+    return ""
+
+
+def _shown_key(key: str) -> str:
     *modifiers, last = key.split("+")
     shown = "+".join([*modifiers, _KEY_NAMES.get(last, last)])
     return shown.replace("ctrl+", "^")
@@ -144,3 +175,8 @@ class CommandTable:
         ends = [command for command in everywhere if command.bar >= 90]
         kept = ([everywhere[0]] if everywhere else []) + own
         return kept + ends[-(6 - len(kept)) :] if len(kept) < 6 else kept
+
+    def field_bar(self, screen: str, state: DeckState) -> list[Command]:
+        """The commands for the last line while a field has the keyboard: help, those of the screen, the palette."""
+        shown = sorted((command for command in self.of(screen) if command.bar), key=lambda command: command.bar)
+        return [command for command in shown if field_key_label(command, state.keys)]

@@ -9,7 +9,7 @@ from textual.content import Content
 from tui.frame.commands import Command, CommandTable, key_label
 from tui.frame.settings import DeckSettings
 from tui.text import Part, fit, line, safe, short_path
-from tui.widgets.searching import SearchReader
+from tui.widgets.dialogs import Reader
 
 EXTRA = {
     "fit": (("up down", "choose a model"),),
@@ -19,7 +19,7 @@ EXTRA = {
         ("space", "next value of a choice, or on and off"),
         ("esc", "give an edit up; every command takes it first"),
     ),
-    "run": (("up down", "scroll the log; it stops following"),),
+    "run": (("up down", "scroll the log; it stops following"), ("enter", "read the lines of the log in sight whole")),
     "runs": (("up down", "choose a run"),),
     "compare": (("up down", "scroll the tables"),),
     "results": (
@@ -47,7 +47,8 @@ def _rows(commands: list[Command], keys: Mapping[str, str]) -> list[Part]:
     parts: list[Part] = []
     for command in commands:
         shown = key_label(command, keys) if command.key or command.id in keys else "^p"
-        parts += [(fit(f"  {shown}", 12), "bold $accent"), f"{command.help}\n"]
+        called = "" if command.label.lower() in command.help.lower() else f" ({command.label})"
+        parts += [(fit(f"  {shown}", 12), "bold $accent"), command.help, (f"{called}\n", "dim")]
     return parts
 
 
@@ -85,6 +86,6 @@ def help_screen(
     screen: str,
     here: tuple[str, Content] | None = None,
     settings: DeckSettings | None = None,
-) -> SearchReader:
+) -> Reader:
     """What `?` opens."""
-    return SearchReader(f"Keys: {screen}", help_text(table, screen, here, settings))
+    return Reader(f"Keys: {screen}", help_text(table, screen, here, settings))

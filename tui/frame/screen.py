@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -17,9 +19,9 @@ from textual.widgets import Input
 from tui.frame.deck import Deck, deck_of
 from tui.frame.jump import Target
 from tui.frame.keybar import KeyBar
-from tui.text import Part
+from tui.text import Part, line, middle
 from tui.widgets.dialogs import drop_stale
-from tui.widgets.lines import does
+from tui.widgets.lines import Ends, does
 from tui.widgets.panes import notify
 from tui.widgets.rows import Rows
 
@@ -37,6 +39,28 @@ TABS = (
 )
 
 
+def tab_line(name: str, facts: Sequence[Part], width: int) -> tuple[list[Part], list[Part]]:
+    """The names of the screens, that of `name` marked, and as many of `facts` as there is room for at the right end.
+
+    The names are never cut. The first fact stays, cut where it has to be.
+    """
+    parts: list[Part] = []
+    for screen, label in TABS:
+        look = "bold $accent underline" if screen == name else "dim"
+        parts += [" ", (label, f"{look} {does(screen)}")]
+    room = width - line(*parts).cell_length - 2
+    right: list[Part] = []
+    for fact in facts:
+        text, style = (fact, "dim") if isinstance(fact, str) else fact
+        used = line(*right).cell_length
+        if right and used + 3 + cell_len(text) > room:
+            break
+        right += [*([(" · ", "dim")] if right else []), (middle(text, room), style)]
+    title: list[Part] = [("tunedeck", "bold"), "  "]
+    fits = line(*title, *right).cell_length <= room
+    return [*(title if fits else []), *parts], right
+
+
 class TooSmall(Widget):
     """Shown in place of a screen that has no room."""
 
@@ -51,6 +75,8 @@ class DeckScreen(Screen[None]):
 
     NAME: ClassVar[str] = ""
     AUTO_FOCUS = ""
+    FIELD_WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """What enter and escape do in the fields of the screen, by their ids, for the key bar."""
     _had_keyboard: Widget | None = None
 
     @property
@@ -67,7 +93,7 @@ class DeckScreen(Screen[None]):
         """The body, the key bar, and the message for a tiny terminal."""
         yield TooSmall()
         yield from self.compose_body()
-        yield KeyBar(self.NAME)
+        yield KeyBar(self.NAME, self.FIELD_WORDS)
 
     def compose_body(self) -> ComposeResult:
         """The widgets of the screen."""
@@ -94,15 +120,29 @@ class DeckScreen(Screen[None]):
 
     def refresh_keys(self) -> None:
         """Repaint the key bar: what is possible may have changed."""
-        self.query_one(KeyBar).refresh()
+        for bar in self.query(KeyBar):
+            bar.refresh()
 
-    def tabs(self) -> list[Part]:
-        """The names of the screens, this one marked."""
-        parts: list[Part] = [("tunedeck", "bold"), "  "] if self.size.width >= 76 else []
-        for name, label in TABS:
-            style = "bold $accent underline" if name == self.NAME else "dim"
-            parts += [" ", (label, f"{style} {does(name)}")]
-        return parts
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Other keys work in a field."""
+        self.refresh_keys()
+
+    def on_descendant_blur(self, event: events.DescendantBlur) -> None:
+        """The keys of the screen work again."""
+        self.refresh_keys()
+
+    def on_screen_suspend(self) -> None:
+        """Under a question the keys are another's."""
+        self.refresh_keys()
+
+    def on_screen_resume(self) -> None:
+        """The keys are the screen's own again."""
+        self.refresh_keys()
+
+    def show_top(self, *facts: Part) -> None:
+        """The first line: the names of the screens, and as many of `facts` as there is room for beside them."""
+        for top in self.query("#top").results(Ends):
+            top.show(*tab_line(self.NAME, facts, self.size.width - 2))
 
     def help_here(self) -> tuple[str, Content] | None:
         """A title and a text about what has the keyboard; None when there is nothing to say."""

@@ -2,7 +2,7 @@
 warnings in full, files.
 
 Opened with `i` on the run, runs and results screens; read again every two seconds in a thread. The page itself is made
-by `engine.api.runs.sections`, as `engine runs show --full` prints it; `view.py` gives it columns and colours.
+by `engine.api.overview.sections`, as `engine runs show --full` prints it; `view.py` gives it columns and colours.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input
 
-from engine.api import runs
-from engine.api.runs import Overview, OverviewReader, Row, Run, Section
+from engine.api import overview
+from engine.api.overview import Overview, OverviewReader, Row, Section
+from engine.api.runs import Run
 from tui.background import Poll
 from tui.overview.view import column_text, columns, head, nothing
 from tui.reading.snapshot import short_name
 from tui.terminal.clipboard import to_clipboard
-from tui.text import fit, fit_right, line, safe, short_path
+from tui.text import Part, fit, fit_right, line, safe, short_path
 from tui.widgets.dialogs import Modal, Pick, drop_stale
-from tui.widgets.lines import Ends, Line, Rule
+from tui.widgets.lines import Ends, Line, Rule, hint
 from tui.widgets.panes import notify
 
 READ_EVERY_S = 2.0
-KEYS = (("esc", "back"), ("/", "find"), ("] [", "section"), ("y", "copy a path"))
 
 
 class OverviewScreen(Modal[None]):
@@ -40,10 +40,6 @@ class OverviewScreen(Modal[None]):
         ("y", "copy", "copy a path"),
         ("right_square_bracket", "section(1)", "next section"),
         ("left_square_bracket", "section(-1)", "section before"),
-        ("j", "scroll('down')", "down"),
-        ("k", "scroll('up')", "up"),
-        ("g", "scroll('home')", "beginning"),
-        ("G", "scroll('end')", "end"),
     ]
 
     def __init__(self, run: Run) -> None:
@@ -65,7 +61,7 @@ class OverviewScreen(Modal[None]):
         with VerticalScroll(id="overview-body"), Horizontal(id="overview-columns"):
             yield Line(id="overview-left")
             yield Line(id="overview-right")
-        yield Line(line(*(part for key, does in KEYS for part in ((key, "bold $accent"), f" {does}  "))), id="keys")
+        yield Line(line(*_keys()), id="keys")
 
     def on_mount(self) -> None:
         """Read at once, then every two seconds."""
@@ -96,8 +92,8 @@ class OverviewScreen(Modal[None]):
         if found is None or not self.is_mounted:
             return
         self.query_one("#overview-head", Ends).show(*head(short_name(self.run.id), found))
-        parts = runs.sections(found)
-        self._show_columns(runs.filtered(parts, self.words) if self.words else parts)
+        parts = overview.sections(found)
+        self._show_columns(overview.filtered(parts, self.words) if self.words else parts)
 
     def _show_columns(self, parts: tuple[Section, ...]) -> None:
         shown = columns(parts, self.size.width)
@@ -157,15 +153,11 @@ class OverviewScreen(Modal[None]):
         if ahead:
             body.scroll_to(y=ahead[0] if step > 0 else ahead[-1], animate=False)
 
-    def action_scroll(self, where: str) -> None:
-        """Up, down, home, end."""
-        getattr(self.query_one("#overview-body"), f"scroll_{where}")(animate=False)
-
     def action_copy(self) -> None:
         """Choose a file of the run, and copy its path."""
         if self.found is None:
             return
-        files = next((part.rows for part in runs.sections(self.found) if part.name == "files"), ())
+        files = next((part.rows for part in overview.sections(self.found) if part.name == "files"), ())
         rows = (Row("the run's folder", "", path=str(self.run.path)), *files)
         choices = [line(fit(safe(row.label), 38), (fit_right(row.text, 10), "dim")) for row in rows]
 
@@ -175,3 +167,9 @@ class OverviewScreen(Modal[None]):
                 notify(self, f"copied to {' and '.join(places)}: {short_path(rows[index].path)}")
 
         self.app.push_screen(Pick("Copy the path of", choices), copy)
+
+
+def _keys() -> list[Part]:
+    back, find, copy = hint("esc", "escape"), hint("/", "slash"), hint("y")
+    section = [*hint("]", "right_square_bracket"), " ", *hint("[", "left_square_bracket")]
+    return [*back, " back  ", *find, " find  ", *section, " section  ", *copy, " copy a path"]

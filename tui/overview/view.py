@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.api import runs
-from engine.api.runs import Overview, Section
+from engine.api import overview
+from engine.api.overview import Overview, Section
 from tui.text import STATE_STYLES, Part, line, safe
 
 TWO_COLUMNS = 140
@@ -34,7 +34,7 @@ def column_text(parts: Sequence[Section], width: int) -> tuple[Content, tuple[in
         lines += [Content("")] if lines else []
         begins.append(len(lines))
         lines.append(Content.styled(safe(part.title, 200), _TITLES.get(part.name, "bold")))
-        lines += [_line(pieces) for pieces in runs.laid_out(part, width - 2)]
+        lines += [_line(pieces) for pieces in overview.laid_out(part, width - 2)]
     return Content("\n").join(lines), tuple(begins)
 
 

@@ -86,7 +86,7 @@ class FieldRow(Widget, can_focus=True):
     def show(self, state: RowState) -> None:
         """Replace what the row shows."""
         if state != self.state:
-            other_height = state.message != self.state.message
+            other_height = (state.message, state.remedy) != (self.state.message, self.state.remedy)
             self.state = state
             self.refresh(layout=other_height)
 
@@ -118,7 +118,13 @@ class FieldRow(Widget, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """More than one line when there is something to say."""
-        return row_content(self._shown, width).plain.count("\n") + 1
+        return row_content(self._shown, width, self.has_focus or self.editing).plain.count("\n") + 1
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """What is wrong takes more room where the keyboard is."""
+        super().watch_has_focus(has_focus)
+        if self.state.message:
+            self.refresh(layout=True)
 
     def action_edit(self) -> None:
         """Become a field; on and off just flips."""

@@ -9,8 +9,9 @@ from textual.widgets import OptionList
 
 from engine.errors import Problem
 from tui.profile.form_pane import FormPane
-from tui.profile.view import finding_line
+from tui.profile.view import finding_line, finding_text
 from tui.text import safe
+from tui.widgets.dialogs import Reader
 from tui.widgets.panes import notify
 from tui.widgets.rows import Row, Rows
 
@@ -63,4 +64,4 @@ class ProblemsPane(Rows):
     def _go_to(self, problem: Problem) -> None:
         if not self._form.go_to(problem.key):
             name = self._form.form.path.name if self._form.form else "the file"
-            notify(self, f"no field for this one: edit {name}, {problem.where}")
+            self.app.push_screen(Reader(f"no field here has this: edit {safe(name, 60)}", finding_text(problem)))

@@ -70,9 +70,10 @@ class ProfileScreen(DeckScreen):
 
     def compose_body(self) -> ComposeResult:
         """The answer above, the form, what the field is, what is wrong."""
+        yield Ends(id="top")
         yield Ends(id="answer")
         yield Drawn(id="membar")
-        yield Rule()
+        yield Rule(id="form-rule")
         yield self.filter
         with Horizontal(id="columns"):
             yield self.form_pane
@@ -148,15 +149,15 @@ class ProfileScreen(DeckScreen):
 
     def _show_answer(self) -> None:
         form, found = self.form_pane.form, self.form_pane.found
+        self.show_top()
         answer = self.query_one("#answer", Ends)
         if form is None:
-            answer.show(self.tabs(), [("no profile is open", "dim")])
+            answer.show([("no profile is open", "dim")], [])
             self.query_one("#hint", Line).show(Content(NO_FORM))
             return
         mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
         right = answer_parts(found.plan, len(found.problems), self.form_pane.prediction.is_busy, self.size.width)
-        tabs = [*self.tabs(), "   "] if self.has_class("-wide") else []
-        answer.show([*tabs, (safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
+        answer.show([(safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
         self.query_one("#membar", Drawn).show(memory_lines, found.plan, self.time())
         self.query_one("#side", Drawn).show(side_content, found.plan, found)
 

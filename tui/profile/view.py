@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tui.documents.form import Form, Preview
 
 INDENT_CELLS, LABEL_CELLS, VALUE_CELLS = 2, 25, 23
-MESSAGE_LINES = 2
+MESSAGE_LINES, MOST_MESSAGE_LINES = 2, 8
+"""Lines of what is wrong below a row; more where the keyboard is, with what to do."""
 _NAME_CELLS = 30
 """Columns that the profile's name and the verdict keep in the first line."""
 GROUPS = {
@@ -64,6 +65,8 @@ class RowState:
     message: str = ""
     """What is wrong, below the row."""
     severity: str = "$error"
+    remedy: str = ""
+    """What to do about it: shown where the keyboard is."""
 
 
 def label_of(spec: FieldSpec) -> str:
@@ -90,9 +93,9 @@ def row_state(spec: FieldSpec, form: Form, found: Preview) -> RowState:
     else:
         value = resolved.get("value", spec.default)
         source = _source(spec, resolved, edited)
-    message, severity = _finding(spec.key, found)
     style = SOURCE_STYLES.get(source.partition(":")[0], "dim")
-    return RowState(label_of(spec), safe(document.value_text(value)) or "–", source, style, message, severity)
+    shown = safe(document.value_text(value)) or "–"
+    return RowState(label_of(spec), shown, source, style, *_finding(spec.key, found))
 
 
 def _given_source(resolved: Mapping[str, Any], edited: bool) -> str:
@@ -108,13 +111,15 @@ def _source(spec: FieldSpec, resolved: Mapping[str, Any], edited: bool) -> str:
     return "edited: left out" if edited else "default"
 
 
-def _finding(key: str, found: Preview) -> tuple[str, str]:
+def _finding(key: str, found: Preview) -> tuple[str, str, str]:
+    """What is wrong with a setting, how much, and what to do about it."""
     for problems, severity in ((found.problems, "$error"), (found.warnings, "$warning")):
         for problem in problems:
             if problem.key == key:
                 nearest = f"{problem.hint} " if problem.hint.startswith("did you mean") else ""
-                return safe(nearest + problem.message.removeprefix(f"{key}: ")), severity
-    return "", "$error"
+                message = safe(nearest + problem.message.removeprefix(f"{key}: "), 600)
+                return message, severity, "" if nearest else safe(problem.hint, 600)
+    return "", "$error", ""
 
 
 def row_content(state: RowState, width: int, focused: bool = False) -> Content:
@@ -134,9 +139,17 @@ def row_content(state: RowState, width: int, focused: bool = False) -> Content:
         (rest, state.style),
     )
     indent = INDENT_CELLS + 3
-    lines = textwrap.wrap(state.message, max(20, width - indent))[:MESSAGE_LINES]
+    room = max(20, width - indent)
+    lines = _some_lines(state.message, room, MOST_MESSAGE_LINES if focused else MESSAGE_LINES)
+    if focused and state.remedy:
+        lines += _some_lines(f"→ {state.remedy}", room, MOST_MESSAGE_LINES)
     below = [Content.styled(" " * indent + text, state.severity) for text in lines]
     return Content("\n").join([shown, *below])
+
+
+def _some_lines(text: str, width: int, most: int) -> list[str]:
+    """A text on at most `most` lines, with a sign where there is more of it."""
+    return textwrap.wrap(text, width, max_lines=most, placeholder=" …")
 
 
 def answer_parts(plan: Plan | None, problems: int, checking: bool, width: int = 80) -> list[Part]:
@@ -214,6 +227,7 @@ def field_help(spec: FieldSpec, form: Form, found: Preview) -> Content:
     rows += [("default", safe(default))] if default else []
     rows += [("needed", "it has to be given")] if spec.required else []
     rows += [("problem", state.message)] if state.message else []
+    rows += [("to do", state.remedy)] if state.remedy else []
     lines = [Content(safe(spec.description, 600))]
     return Content("\n").join([*lines, *(line((fit(f"  {name}", 11), "dim"), text) for name, text in rows)])
 
@@ -226,6 +240,13 @@ def finding_line(problem: Problem, warning: bool, width: int, current: bool) -> 
     word, style = ("warning", "$warning") if warning else ("problem", "$error")
     shown = line((f"{word}  ", style), (f"{safe(where, 60)}  ", "bold"), safe(text, 500)).truncate(width, ellipsis=True)
     return Content(shown.plain) if current else shown
+
+
+def finding_text(problem: Problem) -> Content:
+    """A finding in full: what, where, what to do."""
+    rows = [("problem", problem.message), ("where", problem.key or ""), ("in", problem.where or "")]
+    rows.append(("to do", problem.hint or ""))
+    return Content("\n").join(line((fit(name, 9), "dim"), safe(text, 2000)) for name, text in rows if text)
 
 
 def side_content(plan: Plan | None, found: Preview, width: int) -> Content:

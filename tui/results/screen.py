@@ -47,6 +47,7 @@ class ResultsScreen(DeckScreen):
     """One of three views of a run's results, and the shell command that does the same."""
 
     NAME = "results"
+    FIELD_WORDS: ClassVar = {"words": ("list", "clear"), "question": ("ask", "leave")}
     BINDINGS: ClassVar = bindings(RESULTS_COMMANDS)
 
     def __init__(self) -> None:
@@ -169,8 +170,7 @@ class ResultsScreen(DeckScreen):
         self._show_state()
 
     def _show_top(self) -> None:
-        name = safe(short_name(self._run.id)) if self._run else ""
-        self.query_one("#top", Ends).show(self.tabs(), [(name, "bold")])
+        self.show_top(*([(safe(short_name(self._run.id)), "bold")] if self._run else []))
         parts: list[Part] = []
         for key, view in zip("sce", FOCUS, strict=True):
             style = "bold $accent underline" if view == self.view else "dim"

@@ -20,6 +20,8 @@ from tui.reading.snapshot import RunSnapshot
 from tui.run.curve_data import chart_data, grid_data, title_of
 from tui.run.curves import (
     GRADIENT,
+    KINDS,
+    LOSS,
     MEMORY,
     RATE,
     SMOOTHING,
@@ -88,7 +90,8 @@ class CurvePane(Vertical):
 
     def reset(self, run: Run | None) -> None:
         """Prepare for another run: the whole of the same kind of curve."""
-        self.view, self._snapshot = self.view.whole, None
+        kind = self.view.kind if self.view.kind in KINDS else LOSS  # another run may have no such figures
+        self.view, self._snapshot = replace(self.view.whole, kind=kind), None
         self.references.follow(run)
 
     def show(self, snapshot: RunSnapshot) -> None:
@@ -246,6 +249,8 @@ class CurvePane(Vertical):
 
 def grid_head(view: CurveView, count: int, page: str, words: str, width: int) -> Content:
     """What is above all curves: how many, how they are looked at, and how they stand to the reference."""
+    if not count:
+        return Content.styled("no curve has points yet", "dim")
     notes = [page, "log" if view.powers else "", f"zoom {view.span:,.0f} steps" if view.span is not None else ""]
     parts: list[Part] = [(" · ".join([f"{count} curves", *(note for note in notes if note)]), "dim")]
     parts += [(f" · {words}", "bold")] if words else []

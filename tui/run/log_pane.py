@@ -4,64 +4,28 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, Log
+from textual.widgets import Input
 
 from engine.api.runs import Run
 from tui.background import Lane
 from tui.reading.log_search import Found, matches, search_log
 from tui.reading.snapshot import RunSnapshot
+from tui.run.log_lines import RunLog, whole_lines
 from tui.run.view import log_text
 from tui.terminal.clipboard import copy_text
 from tui.text import safe, short_path
 from tui.widgets.dialogs import Reader
 from tui.widgets.panes import notify
 
-KEPT_LOG_LINES = 2000
+READER_CELLS, READER_FRAME_CELLS = 78, 10
+"""Columns of text in a window, and what the window itself takes of a narrow screen."""
 WORKER_LOG_BYTES, WORKER_LOG_LINES = 64 * 1024, 300
-
-
-class RunLog(Log, inherit_bindings=False):
-    """The lines. They scroll up and down only: left and right belong to the crosshair of the curve.
-
-    The log follows its end until somebody scrolls up, and again once the end is in sight.
-    """
-
-    BINDINGS: ClassVar = [
-        Binding("up", "scroll_up", show=False),
-        Binding("down", "scroll_down", show=False),
-        Binding("pageup", "page_up", show=False),
-        Binding("pagedown", "page_down", show=False),
-        Binding("home", "scroll_home", show=False),
-    ]
-    following = True
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Scrolling up ends following at once, before the next line comes."""
-        super().watch_scroll_y(old_value, new_value)
-        at_end = new_value >= self.max_scroll_y
-        if at_end or new_value < old_value:
-            self.following = at_end
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Another height moves the end out of sight."""
-        self.keep_following()
-
-    def keep_following(self) -> None:
-        """Scroll to the end if it was in sight before the lines or the size changed."""
-        if self.following:
-            self.call_after_refresh(self._to_end)
-
-    def _to_end(self) -> None:
-        if self.following:
-            self.scroll_end(animate=False, immediate=True)
 
 
 class LogPane(Vertical):
@@ -86,7 +50,7 @@ class LogPane(Vertical):
         field = Input(placeholder="words to find in the whole log; esc shows all", compact=True, id="search")
         field.cursor_blink = False
         yield field
-        yield RunLog(max_lines=KEPT_LOG_LINES, id="log")
+        yield RunLog()
 
     @property
     def lines(self) -> RunLog:
@@ -116,13 +80,13 @@ class LogPane(Vertical):
         self._run, self._snapshot, self._lines_seen = run, None, 0
         self.words, self._result = "", None
         self.remove_class("-searching")
-        self.lines.clear()
+        self.lines.empty()
 
     def show(self, snapshot: RunSnapshot) -> None:
         """Add the lines that are new in a snapshot."""
         self._snapshot = snapshot
         if self._history_partial and snapshot.reading is None and not self.words:
-            self.lines.clear()  # until now only the end of the history was counted
+            self.lines.empty()  # until now only the end of the history was counted
             self._lines_seen = 0
         self._history_partial = snapshot.reading is not None
         new = snapshot.lines_total - self._lines_seen
@@ -131,7 +95,7 @@ class LogPane(Vertical):
         self._lines_seen = snapshot.lines_total
         texts = self._texts(snapshot, new)
         if texts:
-            self.lines.write_lines(texts)
+            self.lines.put(texts)
             self.lines.keep_following()
 
     def _texts(self, snapshot: RunSnapshot, new: int) -> list[str]:
@@ -160,7 +124,7 @@ class LogPane(Vertical):
         self.words, self._result = words, None
         self.set_class(bool(words), "-searching")
         self.lines.focus()
-        self.lines.clear()
+        self.lines.empty()
         snapshot = self._snapshot
         if words and self._run is not None:
             work = partial(search_log, self._run.events_path, words)
@@ -177,8 +141,8 @@ class LogPane(Vertical):
     def _show_result(self, result: Found) -> None:
         if result.words == self.words:
             self._result = result
-            self.lines.clear()
-            self.lines.write_lines([log_text(item) for item in result.lines] or ["no line has these words"])
+            self.lines.empty()
+            self.lines.put([log_text(item) for item in result.lines] or ["no line has these words"])
             self.post_message(self.Changed())
 
     def _report_unreadable(self, error: Exception) -> None:
@@ -187,6 +151,14 @@ class LogPane(Vertical):
         notify(self, f"the log cannot be read: {error.strerror}", error=True)
 
     # Other commands
+
+    @on(RunLog.Read)
+    def _read_whole(self) -> None:
+        """Show the lines in sight whole, in a window."""
+        texts = self.lines.in_sight
+        if texts:
+            width = min(READER_CELLS, self.app.size.width - READER_FRAME_CELLS)
+            self.app.push_screen(Reader("log: the lines in sight", whole_lines(texts, width)))
 
     def follow(self) -> None:
         """Go to the end of the log and stay there."""
@@ -210,7 +182,7 @@ class LogPane(Vertical):
         """Copy the lines to the clipboard and to a file."""
         if self._run is None:
             return
-        text = "\n".join(self.lines.lines) + "\n"
+        text = "\n".join(self.lines.texts) + "\n"
         try:
             notice = copy_text(self.app, text, self._run.path / "deck-log.txt")
         except OSError as error:

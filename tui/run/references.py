@@ -83,7 +83,7 @@ class References:
         if run is not self._run:
             return
         if isinstance(found, str):
-            notify(self._owner, f"{safe(other.id, 80)} is not laid under this run: {found}")
+            notify(self._owner, f"{safe(other.id, 80)} is not laid under this run: {found}; B chooses another")
             return
         self.current = found
         self._remember(ReferenceChoice(other, shown=True))

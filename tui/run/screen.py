@@ -42,8 +42,8 @@ HERE = Content(
     "The run goes on without this window; q leaves it alone.\n"
     "curve   t chooses which, s how smooth, + - 0 how close;\n"
     "        left and right put a crosshair: its values stand above\n"
-    "        T shows all curves: up and down choose, enter opens, esc goes back\n"
-    "        L makes the axis logarithmic, b lays a finished run under this one\n"
+    "        T shows all curves: up and down choose, enter opens\n"
+    "        L log axis, b lays a finished run under this one\n"
     "        ○ evaluation, e where they are a line, ◆ best, ! a concern\n"
     "memory  bars on one scale with the prediction; t shows it over time\n"
     "log     up and down scroll, / shows only lines with some words,\n"
@@ -55,6 +55,7 @@ class RunScreen(DeckScreen):
     """Headline and numbers, curves beside memory, the log, and how alive the run is."""
 
     NAME = "run"
+    FIELD_WORDS: ClassVar = {"search": ("find", "show all")}
     BINDINGS: ClassVar = bindings(RUN_COMMANDS)
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class RunScreen(DeckScreen):
 
     def compose_body(self) -> ComposeResult:
         """Headline and numbers, curves beside memory, log."""
+        yield Ends(id="top")
         yield Ends(id="headline")
         yield Drawn(id="numbers")
         yield Rule(id="stage-rule")
@@ -180,6 +182,7 @@ class RunScreen(DeckScreen):
         if not self.query("#loss"):  # the deck closes: panes go before what is still posted to their screen
             return
         snapshot = self.deck.snapshot
+        self.show_top()
         with self.app.batch_update():
             if self.follower.run is None or snapshot is None:
                 self._show_nothing()
@@ -192,9 +195,9 @@ class RunScreen(DeckScreen):
         self.refresh_keys()
 
     def _show_nothing(self) -> None:
-        self.query_one("#headline", Ends).show(self.tabs(), [])
         text = "reading the run …" if self.follower.run else NO_RUN
-        self.query_one("#numbers", Drawn).show(_dim, text)
+        self.query_one("#headline", Ends).show([(text, "dim")], [])
+        self.query_one("#numbers", Drawn).show(_dim, "")
 
     def _show_stage(self, snapshot: RunSnapshot) -> None:
         """Curves and memory, or what stands in their place: a failure, or the preparation."""
@@ -324,11 +327,13 @@ class RunScreen(DeckScreen):
         """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
+        self.log_pane.lines.wrap(self.has_class("-log"))
         self.log_pane.lines.focus()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
         self.remove_class("-log", "-grid")
+        self.log_pane.lines.wrap(False)
         self.toggle_class("-zoom")
 
     def do_pause(self) -> None:
@@ -347,6 +352,7 @@ class RunScreen(DeckScreen):
             pass
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
+            self.log_pane.lines.wrap(False)
         else:
             self.app.switch_mode("runs")
         return True

@@ -122,13 +122,14 @@ class RunActions:
             dialog = Confirm(question, "delete all of it", final=True)
             self._screen.app.push_screen(dialog, partial(self._delete_sweep, sweep))
 
-    def delete_shown(self, shown: Sequence[RunRow]) -> None:
-        """Ask with how many, how much and which, then delete all that have no worker."""
+    def delete_shown(self, shown: Sequence[RunRow], sweeps_shown: int) -> None:
+        """Ask with how many, how much and which, then delete all that have no worker. Sweeps stay."""
         doomed = [row for row in shown if not row.is_live]
         if not doomed:
             self._screen.say("every run shown has a worker: it stays" if shown else "the filter shows no run")
             return
-        question = Confirm(deletion_text(doomed, len(shown) - len(doomed)), "delete all of them", final=True)
+        text = deletion_text(doomed, len(shown) - len(doomed), sweeps_shown)
+        question = Confirm(text, "delete all of them", final=True)
         self._screen.app.push_screen(question, partial(self._delete_runs, tuple(doomed)))
 
     def _delete_runs(self, rows: Sequence[RunRow], yes: bool | None) -> None:
@@ -148,20 +149,20 @@ class RunActions:
             self._screen.say(f"deleted {text}")
 
     def _delete_sweep(self, sweep: SweepRow, yes: bool | None) -> None:
-        if not yes:
-            return
-        gone, problems = _remove_all([row.run for row in sweep.trials])
+        if yes and self._deleter.busy:
+            self._screen.say("runs are being deleted; ask again in a moment", error=True)
+        elif yes:
+            self._screen.say(f"deleting {short_name(sweep.id)} …")
+            self._deleter.submit(partial(_remove_sweep, sweep), partial(self._sweep_deleted, sweep), self.report)
+
+    def _sweep_deleted(self, sweep: SweepRow, outcome: tuple[list[Run], list[Exception]]) -> None:
+        gone, problems = outcome
         self._forget(*gone)
-        try:
-            for problem in problems:
-                raise problem
-            if sweep.facts is not None:
-                sweeps.remove_sweep(sweep.facts.sweep)
-        except (EngineError, OSError) as error:
+        for error in problems[:1]:
             self.report(error)
-            return
         self._read_again()
-        self._screen.say(f"deleted {short_name(sweep.id)}")
+        if not problems:
+            self._screen.say(f"deleted {short_name(sweep.id)}")
 
     def ask_tags(self) -> None:
         """Ask for the tags of the run under the cursor."""
@@ -225,7 +226,18 @@ def _remove_all(doomed: Sequence[Run]) -> tuple[list[Run], list[Exception]]:
     return gone, problems
 
 
-def deletion_text(doomed: Sequence[RunRow], living: int) -> str:
+def _remove_sweep(sweep: SweepRow) -> tuple[list[Run], list[Exception]]:
+    """Delete a sweep's trials, and its own directory once they are gone."""
+    gone, problems = _remove_all([row.run for row in sweep.trials])
+    if sweep.facts is not None and not problems:
+        try:
+            sweeps.remove_sweep(sweep.facts.sweep)
+        except (EngineError, OSError) as error:
+            problems.append(error)
+    return gone, problems
+
+
+def deletion_text(doomed: Sequence[RunRow], living: int, sweeps_shown: int = 0) -> str:
     """What would be deleted: how many runs, how much of the disk, and their names."""
     sizes = [row.traits.disk_bytes for row in doomed]
     known = sum(size for size in sizes if size is not None)
@@ -234,6 +246,7 @@ def deletion_text(doomed: Sequence[RunRow], living: int) -> str:
     names = [f"  {safe(row.name, 60)}" for row in doomed[:NAMED]]
     more = [f"  and {len(doomed) - NAMED:,} more"] if len(doomed) > NAMED else []
     stay = [f"{living:,} with a worker stay{'s' if living == 1 else ''}."] if living else []
+    stay += ["Sweeps stay, with their trials: d deletes one."] if sweeps_shown else []
     return "\n".join([f"Delete {count}, {size}? This cannot be undone.", *names, *more, *stay])
 
 

@@ -145,6 +145,7 @@ RUNS_COMMANDS: tuple[Command, ...] = (
 COMPARE_COMMANDS: tuple[Command, ...] = (
     Command("curve", "m", "curve", "Another curve: loss, evaluation, rate, gradient, speed", "compare", bar=10),
     Command("powers", "l", "log scale", "Show values as powers of ten, or plainly", "compare", bar=11),
+    Command("all_metrics", "T", "all curves", "All curves of the runs at once", "compare"),
     Command("zoom_curve", "z", "zoom", "Give the curves the whole screen", "compare"),
     Command("all_settings", "a", "all settings", "Show all settings, or only those that differ", "compare", bar=12),
     Command("copy_table", "y", "copy", "Copy the tables to the clipboard and to a file", "compare", bar=13),

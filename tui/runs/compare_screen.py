@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -13,12 +13,12 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Poll
 from tui.charts.overlay import Series
-from tui.charts.widgets import OverlayChart
+from tui.charts.widgets import ChartGrid, OverlayChart
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.runs.commands import COMPARE_COMMANDS, Selection
-from tui.runs.compare_view import legend, table
-from tui.runs.comparing import METRICS, Compared, Comparer
+from tui.runs.compare_view import cells, legend, table
+from tui.runs.comparing import METRICS, Compared, Comparer, metrics_of
 from tui.terminal.clipboard import copy_text
 from tui.text import line, safe
 from tui.widgets.lines import Drawn, Line, Rule
@@ -53,6 +53,7 @@ class CompareScreen(DeckScreen):
             yield Rule(id="pair-rule")
             with VerticalScroll(id="tables"):
                 yield Drawn(id="table")
+        yield ChartGrid(id="all-curves")
         yield Line(id="twin")
 
     def on_mount(self) -> None:
@@ -93,7 +94,12 @@ class CompareScreen(DeckScreen):
             self.query_one("#legend", Drawn).show(
                 legend, self.runs, self._metric + (", powers of ten" if self._log_scale else "")
             )
-            series = tuple(Series(one.letter, place, one.curves[self._metric]) for place, one in enumerate(self.runs))
+            self._show_grid()
+            curves = [one.curves.get(self._metric, ()) for one in self.runs]
+            series = tuple(
+                Series(one.letter, place, curve)
+                for place, (one, curve) in enumerate(zip(self.runs, curves, strict=True))
+            )
             with_points = tuple(one for one in series if one.points)
             self.query_one(OverlayChart).show(
                 with_points, self._log_scale, f"no run has a curve of its {self._metric}: m shows another"
@@ -103,21 +109,51 @@ class CompareScreen(DeckScreen):
             tables.show(table, self.runs, self._all_settings)
             self.query_one("#twin", Line).show(line((f"$ {self.twin()}", "dim")))
 
+    def _show_grid(self) -> None:
+        if self.has_class("-grid"):
+            found = cells(self.runs, self._metric, self._log_scale)
+            names = [name for name, _ in found]
+            chosen = names.index(self._metric) if self._metric in names else 0
+            self.query_one(ChartGrid).show([data for _, data in found], chosen)
+
+    @on(ChartGrid.Chosen)
+    def _on_chosen(self, event: ChartGrid.Chosen) -> None:
+        self._metric = cells(self.runs, self._metric, self._log_scale)[event.index][0]
+        if event.opened:
+            self.do_zoom_curve()
+        self._show()
+
+    def do_all_metrics(self) -> None:
+        """All curves as small charts, and back; of one that was opened from there, back to all."""
+        self.set_class(self.has_class("-zoom") or not self.has_class("-grid"), "-grid")
+        self.remove_class("-zoom")
+        self._take_keyboard()
+
+    def _take_keyboard(self) -> None:
+        """Keys choose among all curves; otherwise they scroll the tables."""
+        choosing = self.has_class("-grid") and not self.has_class("-zoom")
+        self.set_focus(self.query_one("#all-curves" if choosing else "#tables"))
+        self.call_after_refresh(self._show)
+
     def twin(self) -> str:
         """The shell command that shows one of them; there is none for several."""
         return f"engine runs show {self._marked[0].id} --json" if self._marked else "engine runs list"
 
     def step_back(self) -> bool:
-        """Out of the zoom, else to the runs."""
+        """Out of the zoom or all curves, else to the runs."""
         if self.has_class("-zoom"):
-            self.remove_class("-zoom")
+            self.do_zoom_curve()
+        elif self.has_class("-grid"):
+            self.do_all_metrics()
         else:
             self.app.switch_mode("runs")
         return True
 
     def do_curve(self) -> None:
         """The next curve."""
-        self._metric = METRICS[(METRICS.index(self._metric) + 1) % len(METRICS)]
+        found = metrics_of(self.runs)
+        place = found.index(self._metric) if self._metric in found else -1
+        self._metric = found[(place + 1) % len(found)]
         self._show()
 
     def do_powers(self) -> None:
@@ -128,6 +164,7 @@ class CompareScreen(DeckScreen):
     def do_zoom_curve(self) -> None:
         """The curves on the whole screen, and back."""
         self.toggle_class("-zoom")
+        self._take_keyboard()
 
     def do_all_settings(self) -> None:
         """All settings, or only those that differ."""

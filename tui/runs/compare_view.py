@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from textual.content import Content
 
-from tui.charts.overlay import STYLES
-from tui.runs.comparing import Compared, best_of, differing, setting_keys
+from tui.charts.chart import ChartData
+from tui.charts.overlay import STYLES, Series
+from tui.runs.comparing import Compared, best_of, differing, metrics_of, setting_keys
 from tui.text import Part, fit, line, middle, tail
 
 
@@ -20,6 +21,17 @@ def legend(runs: Sequence[Compared], metric: str, width: int) -> Content:
         parts += [(f"{one.letter} ", f"bold {style_of(place)}"), middle(one.name, room), "  "]
     letters = line(*parts)
     return Content.assemble(letters, " " * max(1, width - letters.cell_length - len(metric)), (metric, "bold"))
+
+
+def cells(runs: Sequence[Compared], chosen: str, powers: bool) -> list[tuple[str, ChartData]]:
+    """Every curve that any run has, as a small chart."""
+    found = []
+    for name in metrics_of(runs):
+        lines = tuple(Series(one.letter, place, one.curves.get(name, ())).drawn() for place, one in enumerate(runs))
+        if any(line.points for line in lines):
+            title = (f"▸ {name}", "bold $accent") if name == chosen else (f"  {name}", "dim")
+            found.append((name, ChartData(series=lines, powers=powers, trimmed=True, title=(title,))))
+    return found
 
 
 def style_of(place: int) -> str:

@@ -68,7 +68,13 @@ def _curves(shot: RunSnapshot) -> dict[str, Pairs]:
     found = shot.curves
     lines = (found.smooth, (), found.learning_rate, found.grad_norm, found.tokens_per_second)
     curves = {name: _pairs(points) for name, points in zip(METRICS, lines, strict=True)}
-    return {**curves, "evaluation loss": found.evals}
+    memory = {"memory": _pairs(found.memory_by_step[0][1])} if found.memory_by_step else {}
+    return {**curves, "evaluation loss": found.evals, **memory, **{name: _pairs(line) for name, line in found.metrics}}
+
+
+def metrics_of(runs: Sequence[Compared]) -> list[str]:
+    """The usual curves, then whatever else any of the runs told."""
+    return list(dict.fromkeys([*METRICS, *(name for one in runs for name in one.curves)]))
 
 
 def _pairs(points: Sequence[Point]) -> Pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from textual.message_pump import MessagePump
@@ -10,6 +11,8 @@ from engine.api import runs
 from engine.api.runs import Run
 from tui.background import Lane
 
+LOOK_EVERY_S = 15.0
+
 
 class DiskUse:
     """Bytes by run. `on_measured` gets all of them when some have changed."""
@@ -17,6 +20,7 @@ class DiskUse:
     def __init__(self, owner: MessagePump, on_measured: Callable[[Mapping[str, int]], None]) -> None:
         self.sizes: Mapping[str, int] = {}
         self._marks: dict[str, tuple[int, ...]] = {}
+        self._looked_at = 0.0
         self._lane = Lane(owner, "disk")
         self._tell = on_measured
 
@@ -26,8 +30,10 @@ class DiskUse:
         return sum(self.sizes.values())
 
     def look(self, listed: Sequence[Run]) -> None:
-        """Measure runs that are new or have changed, unless that is being done already."""
-        if not self._lane.busy:
+        """Measure runs that are new or have changed, unless that is being done already or was done just now."""
+        due = time.monotonic() - self._looked_at > LOOK_EVERY_S or any(run.id not in self.sizes for run in listed)
+        if due and not self._lane.busy:
+            self._looked_at = time.monotonic()
             self._lane.submit(lambda: self._measure(listed), self._take, _fail)
 
     def _measure(self, listed: Sequence[Run]) -> Mapping[str, int]:

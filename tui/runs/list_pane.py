@@ -15,14 +15,16 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, OptionList
 
-from engine.api.runs import Run
+from engine.api.runs import Run, parse_query
 from tui.runs.columns import heading, own_widths
 from tui.runs.listing import Listing, RunRow, SweepRow
 from tui.runs.selecting import Entry, GroupRow, Selection, entries, runs_shown, sweeps
 from tui.runs.view import LETTERS, about, entry_line, trial_columns, trial_heading, trial_line
-from tui.text import safe
+from tui.text import clip, safe
 from tui.widgets.lines import Drawn, Line, Rule
 from tui.widgets.rows import Row, Rows
+
+AGES_EVERY_S = 10.0
 
 
 class RunListPane(Vertical):
@@ -45,6 +47,7 @@ class RunListPane(Vertical):
         """Why the list could not be read."""
         self._marked: tuple[Run, ...] = ()
         self._entries: dict[str, Entry] = {}
+        self._drawn_at = 0.0
 
     def compose(self) -> ComposeResult:
         """Heading, the field for words, the rows, and what is known of the current one."""
@@ -80,14 +83,21 @@ class RunListPane(Vertical):
         return runs_shown(list(self._entries.values()))
 
     @property
+    def sweeps_shown(self) -> int:
+        """How many lines are sweeps."""
+        return sum(isinstance(entry, SweepRow) for entry in self._entries.values())
+
+    @property
     def typing(self) -> bool:
         """Whether words are being typed."""
         return self.query_one("#run-words", Input).has_focus
 
     def show(self, listing: Listing | None, marked: Sequence[Run]) -> None:
-        """Bring the list up to date."""
+        """Bring the list up to date. Where nothing is new, ages alone are drawn again, and those now and then."""
+        same = (listing, tuple(marked), "") == (self.listing, self._marked, self.trouble)
         self.listing, self._marked, self.trouble = listing, tuple(marked), ""
-        self._draw()
+        if not same or time.monotonic() - self._drawn_at > AGES_EVERY_S:
+            self._draw()
 
     def fail(self, trouble: str) -> None:
         """Say in place of the list why it cannot be read."""
@@ -179,6 +189,7 @@ class RunListPane(Vertical):
         self.post_message(self.Moved(entry))
 
     def _draw(self) -> None:
+        self._drawn_at = time.monotonic()
         shown = entries(self.listing or Listing(), self.selection)
         self._entries = {entry.key: entry for entry in shown}
         sweep, now = self._opened_sweep(), time.time()
@@ -190,7 +201,10 @@ class RunListPane(Vertical):
         draw_heading = partial(heading, self.selection, own)
         if sweep and columns:
             draw_heading = partial(trial_heading, columns, _metric(sweep))
-        self.query_one("#runs-heading", Drawn).show(draw_heading if shown else self._why_empty())
+        problem = parse_query(self.selection.words).problem
+        self.query_one("#runs-heading", Drawn).show(
+            partial(_told, problem) if problem else draw_heading if shown else self._why_empty()
+        )
         self._move()
 
     def _opened_sweep(self) -> SweepRow | None:
@@ -220,6 +234,10 @@ class RunListPane(Vertical):
 
 def _metric(sweep: SweepRow) -> str:
     return sweep.facts.metric if sweep.facts else "eval_loss"
+
+
+def _told(problem: str, width: int) -> Content:
+    return Content.styled(clip(f"   {safe(problem, 200)}", width), "$warning")
 
 
 def _unread(width: int) -> Content:

@@ -31,7 +31,7 @@ from tui.runs.listing import Listing, RunList, RunRow, SweepRow, measured
 from tui.runs.selecting import GroupRow, states
 from tui.runs.source_file import SourceFile
 from tui.runs.view import LETTERS, selection_words
-from tui.text import Part, line, safe
+from tui.text import line, safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Ends, Rule
 
@@ -50,12 +50,15 @@ STATE_HELP = {
 SWEEP_HELP = """\
 A sweep tries settings in runs of their own. enter shows them, ranked by the value that decides.
 u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
+WITH_ALIVE_CELLS = 76
+"""Columns from which on the first line has room for how many runs are alive."""
 
 
 class RunsScreen(DeckScreen):
     """All runs of this machine and what can be done with them."""
 
     NAME = "runs"
+    FIELD_WORDS: ClassVar = {"run-words": ("list", "clear")}
     BINDINGS: ClassVar = bindings(RUNS_COMMANDS)
 
     def __init__(self) -> None:
@@ -142,15 +145,13 @@ class RunsScreen(DeckScreen):
         alive = sum(row.is_live for row in rows)
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
-        left: list[Part] = [*self.tabs()]
+        count = f"{len(self._pane.shown):,} of {count}" if selection.narrowed else count
+        facts = selection_words(selection, self.size.width)
         if selection.sweep:
-            trials = f"  {self._pane.shown_count} trials"
-            left = [("sweep ", "dim"), (short_name(selection.sweep), "bold"), (trials, "dim")]
-        right = [
-            *selection_words(selection, self.size.width),
-            (f"  {count} run{'' if total == 1 else 's'}, {alive} alive", "dim"),
-        ]
-        self.query_one("#top", Ends).show(left, right)
+            trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
+            facts = [(f"{trials} of {short_name(selection.sweep)}", "bold"), *facts]
+        words = f"{count} run{'' if total == 1 else 's'}"
+        self.show_top(*facts, f"{words}, {alive} alive" if self.size.width >= WITH_ALIVE_CELLS else words)
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""
@@ -282,7 +283,7 @@ class RunsScreen(DeckScreen):
 
     def do_delete_shown(self) -> None:
         """Delete all that the filter shows, once confirmed."""
-        self._actions.delete_shown(self._pane.shown)
+        self._actions.delete_shown(self._pane.shown, self._pane.sweeps_shown)
 
     def do_tags(self) -> None:
         """Change its tags."""

@@ -25,12 +25,12 @@ def selection_words(selection: Selection, width: int) -> list[Part]:
     """What is filtered and, where no heading says so, how it is ordered; words stand in their own field."""
     words: list[str] = []
     if selection.state:
-        words.append(f"  only {selection.state}")
+        words.append(f"only {selection.state}")
     hidden = ("begun", "model", "best") if width < 72 else ("begun",)
     if (selection.order != DEFAULT_ORDER or selection.turned) and selection.order in hidden:
-        words.append(f"  by {label(selection.order)} {arrow(selection)}")
+        words.append(f"by {label(selection.order)} {arrow(selection)}")
     if selection.unfolded and not selection.sweep:
-        words.append("  sweeps unfolded")
+        words.append("sweeps unfolded")
     return [(word, "$accent") for word in words]
 
 

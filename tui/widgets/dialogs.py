@@ -5,53 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from textual import events
 from textual.app import ComposeResult
-from textual.await_complete import AwaitComplete
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
-from textual.geometry import Size
-from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from tui.text import Part, line
 from tui.widgets.lines import Line, hint
-from tui.widgets.moving import MOVING
+from tui.widgets.modal import Modal as Modal
+from tui.widgets.modal import drop_stale as drop_stale
+from tui.widgets.reader import Reader as Reader
 from tui.widgets.told import Told
 
 Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
-
-
-def drop_stale(event: events.Resize, size: Size) -> bool:
-    """Keep Textual from laying a screen out for a size that the terminal no longer has; whether this was one.
-
-    Laying out tells the screen its own size again. Of two such words under way each would bring the other back, for
-    ever.
-    """
-    if event.size == size:
-        return False
-    event.prevent_default()
-    return True
-
-
-class Modal(ModalScreen[ScreenResultType]):
-    """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
-
-    BINDINGS: ClassVar = [*MOVING]
-    _answered = False
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Only for a size that the terminal has."""
-        drop_stale(event, self.app.size)
-
-    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
-        """Close with a result, the first time that this is asked."""
-        if self._answered:
-            return AwaitComplete()
-        self._answered = True
-        return super().dismiss(result)
 
 
 class Confirm(Modal[bool]):
@@ -177,31 +145,4 @@ class Pick(Modal[int | None]):
 
     def action_give_up(self) -> None:
         """Close without an answer."""
-        self.dismiss(None)
-
-
-class Reader(Modal[None]):
-    """Show a text that may be longer than the screen."""
-
-    BINDINGS: ClassVar = [("escape,q,enter", "close", "close")]
-
-    def __init__(self, title: str, text: Content) -> None:
-        super().__init__()
-        self._title, self._text = title, text
-
-    def compose(self) -> ComposeResult:
-        """Title and scrolled text."""
-        tall = self._text.plain.count("\n") > self.app.size.height * 0.7
-        with Vertical(classes="box tall" if tall else "box"):
-            yield Line(Content.styled(self._title, "bold"))
-            with VerticalScroll():
-                yield Line(self._text)
-            yield Line(line(*hint("esc", "escape"), " close"), classes="keys")
-
-    def on_mount(self) -> None:
-        """Arrows scroll at once."""
-        self.set_focus(self.query_one(VerticalScroll))
-
-    def action_close(self) -> None:
-        """Go back."""
         self.dismiss(None)

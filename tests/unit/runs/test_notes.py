@@ -128,6 +128,7 @@ def three_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[store.Ru
 def test_the_shell_tags_lists_and_deletes_by_filter(engine: Engine, three_runs: list[store.Run]) -> None:
     assert engine("runs", "tag", "alpha", "+keep", "+old", "-old")[:2] == (0, "keep\n")
     assert engine("runs", "note", "alpha", "the", "first")[1] == "the first\n"
+    assert "#keep the first" in engine("runs", "show", "alpha")[1]
     found = json.loads(engine("runs", "list", "--json", "--disk", "--column", "lora.r", "tag:keep")[1])["runs"]
     assert [(one["tags"], one["note"], one["columns"]) for one in found] == [(["keep"], "the first", {"lora.r": "8"})]
     assert found[0]["disk_bytes"] > 0

@@ -81,6 +81,18 @@ def test_a_trouble_is_told_once_and_the_end_with_its_reason(tmp_path: Path) -> N
     assert run.warnings == []
 
 
+def test_silence_is_told_although_no_event_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "LOOK_S", 0.05)
+    run = Run(tmp_path, script(tmp_path, TELL))
+    run.notifier.watch({"type": "phase", "name": "train", "t": time.time() - 3600})
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not (tmp_path / "told").exists():
+        time.sleep(0.01)
+    end(run)
+    assert run.told[0]["code"] == "silent"
+    assert "no event for 1 h 0 min" in run.told[0]["reason"]
+
+
 def test_what_it_is_told_is_safe_and_read_by_no_shell(tmp_path: Path) -> None:
     command = script(tmp_path, TELL)
     hostile = "x\x00\x1b[2J\n$(touch made) `touch made`; touch made hf_abcdefghijklmnopqrstuv"

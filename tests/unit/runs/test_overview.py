@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from engine.cli.runs import runs
 from engine.runs.events import EventWriter
-from engine.runs.overview import OverviewReader
+from engine.runs.notes import change_note
+from engine.runs.overview import OverviewReader, without_inner_steps
 from engine.runs.overview_page import filtered, laid_out, page_lines, sections
 from engine.runs.store import Run
 from engine.runs.timeline import TimelineFold
@@ -37,7 +38,11 @@ def moments(fold: TimelineFold) -> list[tuple[str, float | None]]:
 
 
 def test_the_page_tells_who_chose_what_and_what_became_of_the_rows(run: Run) -> None:
+    change_note(run.path, "the one for the talk")
     found = {part.name: part.rows for part in sections(OverviewReader(run).read())}
+    told = {row.label: (row.text, row.note) for row in found["run"]}
+    assert told["note"] == ("the one for the talk", "")
+    assert told["memory"] == ("measured 868 MiB, predicted 735 MiB", "18.2 % more than predicted")
     chosen = {row.label: (row.text, row.note) for row in found["chosen"]}
     assert chosen["train.learning_rate"] == ("0.002", "profile")
     auto = {row.label: (row.text, row.note) for row in found["auto"]}
@@ -51,6 +56,7 @@ def test_the_page_tells_who_chose_what_and_what_became_of_the_rows(run: Run) -> 
     assert machine["RAM"] == "21.9 GiB free of 23.5 GiB"
     assert {row.label: row.text for row in found["versions"]}["torch"] == "2.13.0+cpu"
     files = {row.label: row for row in found["files"]}
+    assert {"export-job", "notes.json"} <= files.keys()
     assert files["eval/report.json"].path == str(run.path / "eval" / "report.json")
     assert files["checkpoints/step-252"].note == "a run can go on from here"
 
@@ -133,6 +139,14 @@ def test_a_warning_told_often_is_one_with_its_count() -> None:
         at(9, "warning", code="other", message="once"),
     )
     assert [(one.code, one.times) for one in fold.warnings] == [("step_skipped", 3), ("other", 1)]
+
+
+def test_steps_that_the_page_does_not_name_are_not_parsed() -> None:
+    kinds = ["start", "step", "step", "step", "step", "warn", "step", "step", "eval", "step"]
+    lines = [f'{{"v":1,"seq":{at},"t":1.5,"type":"{kind}"}}'.encode() for at, kind in enumerate(kinds)]
+    lines = [line.replace(b'"step"', b'"train_step"') for line in lines]
+    kept = [json.loads(line)["seq"] for line in without_inner_steps(lines)]
+    assert kept == [0, 1, 4, 5, 6, 7, 8, 9]
 
 
 def test_words_leave_only_the_rows_that_have_them(run: Run) -> None:

@@ -12,8 +12,8 @@ from textual.content import Content, Span
 from textual.widgets import Input
 
 from tui.text import Part, line
-from tui.widgets.dialogs import Modal
 from tui.widgets.lines import Line, hint
+from tui.widgets.modal import Modal
 
 
 def places(text: str, words: str) -> list[int]:
@@ -29,7 +29,7 @@ def marked(text: Content, found: list[int], cells: int, current: int) -> Content
     return text.add_spans(spans) if spans else text
 
 
-class SearchReader(Modal[None]):
+class Reader(Modal[None]):
     """Show a text that may be longer than the screen, and find words in it."""
 
     BINDINGS: ClassVar = [

@@ -199,6 +199,8 @@ class DeckApp(App[None]):
 
     def _is_quiet(self) -> bool:
         """Whether the screen shows what it had to look for."""
+        if not self.screen_stack:
+            return False  # the deck is closing
         screen = self.screen_stack[0]
         return not isinstance(screen, DeckScreen) or screen.ready
 

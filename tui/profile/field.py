@@ -23,7 +23,7 @@ from tui.documents.completion import wanted_by
 from tui.frame.path_field import PathField
 from tui.profile.view import INDENT_CELLS, LABEL_CELLS, RowState, row_content
 from tui.text import safe
-from tui.widgets.told import Told
+from tui.widgets.field_said import FieldSaid
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
@@ -166,8 +166,8 @@ class FieldRow(Widget, can_focus=True):
         self.complain("")
         self.post_message(self.Typed(self, value))
 
-    @on(Told)
-    def _on_told(self, message: Told) -> None:
+    @on(FieldSaid)
+    def _on_told(self, message: FieldSaid) -> None:
         message.stop()
         if self.editing:
             self._say("" if message.is_problem else message.text, message.text if message.is_problem else "")

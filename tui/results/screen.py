@@ -22,6 +22,7 @@ from tui.answers.screen import AnswersScreen
 from tui.background import Lane
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
+from tui.overview.opening import open_overview
 from tui.reading.snapshot import short_name
 from tui.reading.strips import Strip, read_strips
 from tui.results.chat_pane import ChatPane
@@ -271,10 +272,7 @@ class ResultsScreen(DeckScreen):
 
     def do_overview_result(self) -> None:
         """Everything about the run on one page."""
-        from tui.overview.screen import OverviewScreen
-
-        if self._run is not None:
-            self.app.push_screen(OverviewScreen(self._run))
+        open_overview(self, self._run)
 
     # Jobs
 

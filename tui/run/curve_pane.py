@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -219,6 +219,14 @@ class CurvePane(Vertical):
     def zoom_out(self) -> None:
         """Show twice as much of the curve."""
         self._move(lambda snapshot, view: zoomed(snapshot, view, 2.0))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel over the curve shows less of it."""
+        self.zoom_in()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """And more of it the other way."""
+        self.zoom_out()
 
     def show_whole(self) -> None:
         """Show all of the curve, without a crosshair."""

@@ -55,6 +55,8 @@ class RunFollower:
     def __init__(self, owner: MessagePump) -> None:
         self.run: Run | None = None
         self.latest: RunSnapshot | None = None
+        self.held = False
+        """Whether the picture is held still: snapshots go on being read, but are no news."""
         self._owner = owner
         self._tail: RunTail | None = None
 
@@ -66,7 +68,7 @@ class RunFollower:
         `process`: its worker when this deck started it; `offset`: byte where what that worker writes begins.
         """
         self.stop()
-        self.run, self.latest, self._tail = run, None, None
+        self.run, self.latest, self._tail, self.held = run, None, None, False
         if run is None:
             return
         post = self._owner.post_message
@@ -87,7 +89,10 @@ class RunFollower:
         in_thread(wait, f"start {run.id}")
 
     def accept(self, message: SnapshotMessage | StartFailed) -> bool:
-        """Make what a message says the newest snapshot; False when it says nothing new about this run."""
+        """Make what a message says the newest snapshot; False when there is nothing new to show of this run.
+
+        A failed start is shown even while the picture is held still.
+        """
         if message.run is not self.run:
             return False
         if isinstance(message, StartFailed):
@@ -99,7 +104,7 @@ class RunFollower:
         if self.latest is not None and self.latest.state == "not started" and message.snapshot.state == "removed":
             return False
         self.latest = message.snapshot
-        return True
+        return not self.held
 
     def look(self, window: tuple[float, float] | None) -> None:
         """Read these steps at full resolution; None for the whole curve alone."""

@@ -119,6 +119,13 @@ class LogPane(Vertical):
         event.stop()
         self.search(event.value.strip())
 
+    def leave_search(self) -> bool:
+        """Show all lines again; False when no search is open."""
+        searching = self.searching
+        if searching:
+            self.search("")
+        return searching
+
     def search(self, words: str) -> None:
         """Show only lines with these words, from the whole file, which a thread reads; all lines without words."""
         self.words, self._result = words, None

@@ -1,8 +1,8 @@
 """Screen 3: a run, live. Is it learning, does it fit, when is it done?
 
 The screen draws the newest `RunSnapshot`; the run goes on without it. It puts panes together: `CurvePane`, `LogPane`
-and `RemedyPane` keep their own state and say with messages what changed; `RunFollower` reads the run's events. The
-texts are in `view.py`.
+and `RemedyPane` keep their own state and say with messages what changed; `Stage` shows which of them there is to see;
+`RunFollower` reads the run's events. The texts are in `view.py`.
 """
 
 from __future__ import annotations
@@ -13,36 +13,32 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.content import Content
 
-from engine.api import runs
 from engine.api.runs import Run
-from tui.answers.screen import AnswersScreen
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
-from tui.reading.snapshot import RunSnapshot
-from tui.run.card_pane import CardPane
-from tui.run.commands import RUN_COMMANDS, RemediesState
+from tui.overview.opening import open_overview
+from tui.run import requests
+from tui.run.commands import RUN_COMMANDS
 from tui.run.cures import with_cure
 from tui.run.curve_data import reading
 from tui.run.curve_pane import CurvePane
+from tui.run.enlarging import CURVE, LOG, enlarge, shrink
 from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerStarted
+from tui.run.live_answers import LiveAnswers
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
 from tui.run.resuming import Resumer
+from tui.run.stage import Stage
 from tui.run.view import (
     concerns_text,
     headline,
-    memory_lines,
     numbers,
-    preparation,
     prepares,
     status,
     status_notes,
-    stop_question,
 )
-from tui.widgets.dialogs import Confirm
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
 
@@ -71,9 +67,8 @@ class RunScreen(DeckScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.paused = False
         self.follower = RunFollower(self)
-        self._answers: AnswersScreen | None = None
+        self._answers = LiveAnswers(self)
         self._resumer = Resumer(self)
 
     def compose_body(self) -> ComposeResult:
@@ -82,12 +77,7 @@ class RunScreen(DeckScreen):
         yield Ends(id="headline")
         yield Drawn(id="numbers")
         yield Rule(id="stage-rule")
-        with Horizontal(id="stage"):
-            yield CurvePane(id="charts")
-            yield RemedyPane(id="message")
-            with Vertical(id="run-side"):
-                yield Drawn(id="memory")
-                yield CardPane()
+        yield Stage()
         yield Rule(id="log-rule")
         yield LogPane()
         yield Ends(id="status")
@@ -96,6 +86,11 @@ class RunScreen(DeckScreen):
     def curves(self) -> CurvePane:
         """The curves."""
         return self.query_one(CurvePane)
+
+    @property
+    def stage(self) -> Stage:
+        """Curves beside memory, or what stands in their place."""
+        return self.query_one(Stage)
 
     @property
     def log_pane(self) -> LogPane:
@@ -129,7 +124,7 @@ class RunScreen(DeckScreen):
     def on_screen_suspend(self) -> None:
         """Read less often while another screen is open."""
         self.follower.hide(True)
-        self._show_card(seen=False)
+        self.stage.show_card(self.deck.snapshot, seen=False)
 
     def on_app_blur(self) -> None:
         """Read less often while the terminal is not in front."""
@@ -143,35 +138,22 @@ class RunScreen(DeckScreen):
         """Lay the lines out for the new width."""
         self.call_after_refresh(self._show)
 
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The wheel over the curve shows less of it."""
-        if self.curves.region.contains_point(event.screen_offset):
-            self.curves.zoom_in()
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """And more of it the other way."""
-        if self.curves.region.contains_point(event.screen_offset):
-            self.curves.zoom_out()
-
     # Following
 
     def _follow(self, run: Run | None) -> None:
         """Show `run` from now on; nothing of the run before stays."""
-        self.paused = False
-        self.curves.reset(run)
-        self.query_one(RemedyPane).reset(run)
+        self.stage.reset(run)
         self.log_pane.reset(run)
         self.follower.follow(run, self.deck_app.options.refresh_s, self.deck.process, self.deck.process_offset)
 
     @on(SnapshotMessage)
     @on(StartFailed)
     def _on_news(self, message: SnapshotMessage | StartFailed) -> None:
-        # A failed start is shown even while the view is held still.
-        if self.follower.accept(message) and (not self.paused or isinstance(message, StartFailed)):
+        if self.follower.accept(message):
             self.deck.snapshot = self.follower.latest
             self._show()
-            if self._answers is not None and self.deck.snapshot is not None:
-                self._answers.update(self.deck.snapshot.strips)
+            if self.deck.snapshot is not None:
+                self._answers.update(self.deck.snapshot)
 
     @on(WorkerStarted)
     def _on_worker_started(self, message: WorkerStarted) -> None:
@@ -184,7 +166,7 @@ class RunScreen(DeckScreen):
     def _tick(self) -> None:
         if self.deck.process is not None:
             self.deck.process.poll()
-        if self.is_current and not self.paused:
+        if self.is_current and not self.follower.held:
             snapshot = self.deck.snapshot
             if snapshot is not None and prepares(snapshot):
                 self._show()  # its clocks go on without any event
@@ -203,7 +185,8 @@ class RunScreen(DeckScreen):
                 return
             width = max(20, self.size.width - 2)
             self.query_one("#headline", Ends).show(*headline(snapshot, time.time(), width))
-            self._show_stage(snapshot)
+            self.stage.show(snapshot, seen=self.is_current)
+            self._show_numbers()
             self.log_pane.show(snapshot)
             self._show_status()
         self.refresh_keys()
@@ -212,32 +195,6 @@ class RunScreen(DeckScreen):
         text = "reading the run …" if self.follower.run else NO_RUN
         self.query_one("#headline", Ends).show([(text, "dim")], [])
         self.query_one("#numbers", Drawn).show(_dim, "")
-
-    def _show_stage(self, snapshot: RunSnapshot) -> None:
-        """Curves and memory, or what stands in their place: a failure, or the preparation."""
-        memory, message = self.query_one("#memory", Drawn), self.query_one(RemedyPane)
-        message.find(snapshot)
-        self.deck.put(RemediesState(message.remedies))
-        memory.show(memory_lines, snapshot)
-        self._show_card(seen=self.is_current)
-        width = max(20, self.query_one("#stage").size.width - memory.size.width - 4)
-        learned = bool(snapshot.curves.loss or snapshot.curves.evals)
-        live = snapshot.is_live
-        broken = bool(snapshot.error) and not live
-        resuming = bool(snapshot.error) and live  # a resumed run has its old error until it trains again
-        if broken:
-            message.show_failure(snapshot)
-        elif not learned or resuming:
-            message.show(preparation(snapshot, time.time(), width))
-        self.set_class(broken or not learned or resuming, "-message")
-        self.set_class(broken, "-failed")
-        self.curves.show(snapshot)
-        self._show_numbers()
-
-    def _show_card(self, *, seen: bool) -> None:
-        card = self.query_one(CardPane)
-        card.fit_in(self.size)
-        card.follow(self.deck.snapshot, seen=seen)
 
     @on(CurvePane.Changed)
     def _show_numbers(self) -> None:
@@ -257,7 +214,7 @@ class RunScreen(DeckScreen):
         snapshot, log = self.deck.snapshot, self.log_pane
         if snapshot is None:
             return
-        notes = status_notes(snapshot, self.paused, log.following, log.search_note)
+        notes = status_notes(snapshot, self.follower.held, log.following, log.search_note)
         ends = status(snapshot, time.time(), notes)
         self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
@@ -291,47 +248,20 @@ class RunScreen(DeckScreen):
     # Commands of the screen
 
     def _request(self, what: str, done: str) -> None:
-        run = self.follower.run
-        if run is None:
-            return
-        try:
-            runs.request(run.path, what)
-        except OSError as error:
-            self.say(f"the run cannot be asked: {error.strerror}", error=True)
-            return
-        self.say(done)
+        if self.follower.run is not None:
+            requests.request(self, self.follower.run, what, done)
 
     do_checkpoint = partialmethod(_request, "checkpoint", "asked for a checkpoint after this step")
     do_evaluate = partialmethod(_request, "evaluate", "asked for an evaluation after this step")
 
     def do_stop(self) -> None:
         """Stop the run once somebody has confirmed it."""
-
-        snapshot = self.deck.snapshot
-        if snapshot is None:
-            return
-        orphaned = snapshot.orphan_pid is not None
-
-        def answer(yes: bool | None) -> None:
-            if yes and orphaned:
-                self._kill_orphan()
-            elif yes:
-                self._request("stop", "asked to stop")
-
-        question = Confirm(stop_question(snapshot), "kill it" if orphaned else "stop it", final=orphaned)
-        self.app.push_screen(question, answer)
-
-    def _kill_orphan(self) -> None:
-        run = self.follower.run
-        pid = None if run is None else runs.end_orphan(run.id)
-        self.say("its worker has ended already" if pid is None else f"killed process {pid}")
+        if self.follower.run is not None and self.deck.snapshot is not None:
+            requests.stop(self, self.follower.run, self.deck.snapshot)
 
     def do_overview(self) -> None:
         """Everything about the run on one page."""
-        from tui.overview.screen import OverviewScreen
-
-        if self.follower.run is not None:
-            self.app.push_screen(OverviewScreen(self.follower.run))
+        open_overview(self, self.follower.run)
 
     def do_resume_run(self) -> None:
         """Go on from the newest checkpoint."""
@@ -340,18 +270,12 @@ class RunScreen(DeckScreen):
 
     def do_answers(self) -> None:
         """Show what the run answered to its prompts."""
-
-        def closed(_: None) -> None:
-            self._answers = None
-
         if self.deck.snapshot is not None:
-            self._answers = AnswersScreen(self.deck.snapshot.strips)
-            self.app.push_screen(self._answers, closed)
+            self._answers.show(self.deck.snapshot)
 
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
-        self.remove_class("-zoom", "-grid")
-        self.toggle_class("-log")
+        enlarge(self, LOG)
         self.log_pane.lines.focus()
 
     def do_all_curves(self) -> None:
@@ -360,26 +284,19 @@ class RunScreen(DeckScreen):
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
-        self.remove_class("-log", "-grid")
-        self.toggle_class("-zoom")
+        enlarge(self, CURVE)
 
     def do_pause(self) -> None:
         """Hold the picture still, or go on."""
-        self.paused = not self.paused
-        if not self.paused and self.follower.latest is not None:
+        self.follower.held = not self.follower.held
+        if not self.follower.held and self.follower.latest is not None:
             self.deck.snapshot = self.follower.latest
             self._show()
         self._show_status()
 
     def step_back(self) -> bool:
         """Leave a search, the crosshair or a zoom; otherwise go to the list of runs."""
-        if self.log_pane.searching:
-            self.log_pane.search("")
-        elif self.curves.step_back():
-            pass
-        elif self.has_class("-zoom") or self.has_class("-log"):
-            self.remove_class("-zoom", "-log")
-        else:
+        if not (self.log_pane.leave_search() or self.curves.step_back() or shrink(self)):
             self.app.switch_mode("runs")
         return True
 

@@ -21,6 +21,7 @@ from engine.text import format_bytes
 from tui.background import Poll
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
+from tui.overview.opening import open_overview
 from tui.reading.snapshot import short_name
 from tui.runs.actions import RunActions
 from tui.runs.arranging import Arranging
@@ -268,10 +269,7 @@ class RunsScreen(DeckScreen):
 
     def do_overview_row(self) -> None:
         """Everything about it on one page."""
-        from tui.overview.screen import OverviewScreen
-
-        if self.selection.best_run is not None:
-            self.app.push_screen(OverviewScreen(self.selection.best_run))
+        open_overview(self, self.selection.best_run)
 
     def do_reuse(self) -> None:
         """A new profile with its settings."""

@@ -3,14 +3,13 @@
 What stays Trainer's: the loop, accumulation, schedules, mixed precision, exact data order on resume. What is ours: a
 micro-batch's forward and backward pass, the loss, clipping, the optimizer, and what comes after a step. The parts with
 a life of their own are members: `checkpointer.py`, `validation.py`, `prompts.py`, `step_log.py`, `stepguard.py`,
-`micro_batches.py`.
+`micro_batches.py`. What an evaluation leads to is in `evaluating.py`.
 On a GPU a step waits for the device for a log line only, and for that one a step later.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from engine.runs.control import take_requests
 from engine.runs.job import Job
 from engine.train.audit import write_audit
 from engine.train.checkpointer import Checkpointer
+from engine.train.evaluating import evaluate
 from engine.train.micro_batches import MicroBatches, release
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
@@ -255,35 +255,7 @@ class EngineTrainer(Trainer):
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         self.control.should_evaluate = False
-        if self.validation is None and self.prompts is None:
-            self.job.warn("no_validation", "there are no held-out rows to evaluate on")
-        scores = self._validate() if self.validation is not None else {}
-        if self.prompts is not None and not self.job.stop:
-            self._answer(self.prompts)
-        return scores
-
-    def _answer(self, prompts: Prompts) -> None:
-        began = time.monotonic()
-        self.peaks.enter("answers")
-        prompts.answer(self.state.global_step, self.autocast)
-        self.peaks.enter("between")
-        self.meter.add_pause("answers", time.monotonic() - began)
-
-    def _validate(self) -> dict[str, float]:
-        assert self.validation is not None
-        began = time.monotonic()
-        self.peaks.enter("evaluate")
-        found = self.validation.evaluate(self.model, self.state, self._prepare_inputs, self.autocast)
-        self.peaks.enter("between")
-        if found is None:
-            return {}
-        self.meter.add_pause("evaluate", time.monotonic() - began)
-        self.report({f"eval_{name}": value for name, value in {"loss": found.loss, **found.scores}.items()})
-        if found.best and self.settings.train.load_best_model_at_end:
-            self.control.should_save, self.checkpointer.reason = True, "best evaluation"
-        if self.validation.has_no_more_gain(self.state):
-            self.control.should_training_stop = True
-        return {"eval_loss": found.loss}
+        return evaluate(self)
 
     # checkpoints: Trainer's hooks -------------------------------------------------------------------
 

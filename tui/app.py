@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,31 +22,31 @@ from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.notifications import Notify
 from textual.screen import Screen
-from textual.widgets import Input
 
 from engine.errors import EngineError
 from tui.commands import COMMANDS as DECK_TABLE
 from tui.commands import SOURCES
-from tui.frame.commands import DECK_COMMANDS, Command, bindings
-from tui.frame.finding import Entry
+from tui.frame.carrying_out import carry_out, open_palette
+from tui.frame.commands import DECK_COMMANDS, bindings
 from tui.frame.notices import Notices
 from tui.frame.options import Options
-from tui.frame.palette import Palette, command_entries
 from tui.frame.screen import DeckScreen
 from tui.frame.session import DeckState
-from tui.frame.settings import read_settings
-from tui.frame.themes import THEMES, default_theme
+from tui.frame.settings import problems_text, read_settings
+from tui.frame.themes import THEMES, default_theme, plain_variables
+from tui.frame.unsaved import drop_edits
 from tui.run.commands import RemediesState
 from tui.runs.commands import Selection
 from tui.terminal import hangup
 from tui.terminal.ascii import AsciiFilter
+from tui.terminal.clipboard import copy_selected
 from tui.terminal.colorless import ColorlessFilter
 from tui.terminal.opening import Attributes, restore_when_closed
 from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe
 from tui.warm import warm_up
-from tui.widgets.dialogs import Confirm, Modal, Reader
+from tui.widgets.dialogs import Confirm, Reader
 from tui.widgets.moving import MOVING, move
 from tui.widgets.notice import Told, notices_text
 from tui.widgets.panes import notify
@@ -145,18 +145,7 @@ class DeckApp(App[None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of rules and of the focused row, for themes that are not ours."""
-        if self.current_theme.ansi:
-            return {
-                "deck-rule": "ansi_bright_black",
-                "deck-focus": "ansi_default",
-                "deck-evaluation": "ansi_magenta",
-            }
-        light = not self.current_theme.dark
-        return {
-            "deck-rule": "#b0b0b0" if light else "#4a4a4a",
-            "deck-focus": "#d8e4ea" if light else "#1c2f38",
-            "deck-evaluation": "#7a3fa0" if light else "#af87d7",
-        }
+        return plain_variables(self.current_theme)
 
     def clear_selection(self) -> None:
         """Nothing is selected before the first screen is there.
@@ -179,9 +168,8 @@ class DeckApp(App[None]):
 
     def _tell_settings(self) -> None:
         """What of a person's own settings could not be done."""
-        lines = [f"{problem.key} {problem.message}".strip() for problem in self.settings.problems]
-        if lines:
-            text = "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do"
+        text = problems_text(self.settings)
+        if text:
             self.notify(text, title=self.settings.path.name, severity="warning", timeout=10, markup=False)
 
     def _on_notify(self, event: Notify) -> None:
@@ -214,41 +202,11 @@ class DeckApp(App[None]):
 
         `arguments`: what a click on the screen adds, such as the column that was clicked.
         """
-        command = self.commands.by_id[command_id]
-        if not command.aside and not self._settled_for(command):
-            return
-        reason = command.available(self.deck)
-        if reason is not None:
-            self.notify(f"{command.label}: {reason}", severity="warning", timeout=4, markup=False)
-            return
-        owner = self.screen_stack[0] if command.screen else self
-        getattr(owner, f"do_{command.id}")(*arguments)
-
-    def _settled_for(self, command: Command) -> bool:
-        """Whether no field and no question stands in a command's way."""
-        if isinstance(self.screen, Modal) and command.id not in ("quit", "notices"):
-            self._tell_question()
-            return False
-        screen = self.screen_stack[0]
-        return not isinstance(screen, DeckScreen) or screen.settle_editor()
-
-    def _tell_question(self) -> None:
-        self.notify("answer what is asked first; esc closes it", severity="warning", timeout=4, markup=False)
+        carry_out(self, self.commands.by_id[command_id], *arguments)
 
     def action_command_palette(self) -> None:
         """The palette, but not over a question: its commands would act on what lies below."""
-        if isinstance(self.screen, Modal):
-            self._tell_question()
-        else:
-            self.push_screen(Palette(command_entries(self, self.current_mode), SOURCES), self._go_to_found)
-
-    def _go_to_found(self, entry: Entry | None) -> None:
-        """Do what was chosen in the palette; anything but a command first takes what stands in an open field."""
-        if entry is None:
-            return
-        screen = self.screen_stack[0]
-        if entry.aside or not isinstance(screen, DeckScreen) or screen.settle_editor():
-            entry.go(self)
+        open_palette(self, SOURCES)
 
     def go_to(self, mode: str, name: str) -> None:
         """Show a screen, and the setting or the model of that name on it."""
@@ -273,11 +231,7 @@ class DeckApp(App[None]):
 
     async def action_copy_or_quit(self) -> None:
         """`ctrl+c` copies what is selected; else it asks as `q` does, and takes that question back."""
-        field = self.focused
-        selected = field.selected_text if isinstance(field, Input) else ""
-        selected = selected or self.screen.get_selected_text() or ""
-        if selected:
-            self.copy_to_clipboard(selected)
+        if copy_selected(self):
             self.notify("copied what is selected; ctrl+q quits", timeout=3, markup=False)
         elif self._asks_to_quit:
             self.screen.dismiss(False)
@@ -297,33 +251,18 @@ class DeckApp(App[None]):
 
     def open_form(self, form: Form) -> None:
         """Show `form` on the profile screen, asking first when edits of another would be lost."""
-        before = self.deck.form
 
-        def take(yes: bool | None) -> None:
-            if yes:
-                self.deck.form = form
-                self.switch_mode("profile")
+        def take() -> None:
+            self.deck.form = form
+            self.switch_mode("profile")
 
-        if before is None or not before.dirty:
-            take(True)
-            return
-        self.push_screen(Confirm(f"{before.name} has edits that are not saved.", "drop them", final=True), take)
+        drop_edits(self, "drop them", take)
 
-    def do_fit(self) -> None:
-        """Go to the fit screen."""
-        self.switch_mode("fit")
-
-    def do_profile(self) -> None:
-        """Go to the profile screen."""
-        self.switch_mode("profile")
-
-    def do_run(self) -> None:
-        """Go to the run screen."""
-        self.switch_mode("run")
-
-    def do_runs(self) -> None:
-        """Go to the runs screen."""
-        self.switch_mode("runs")
+    do_fit = partialmethod(App.switch_mode, "fit")
+    do_profile = partialmethod(App.switch_mode, "profile")
+    do_run = partialmethod(App.switch_mode, "run")
+    do_runs = partialmethod(App.switch_mode, "runs")
+    do_cards = partialmethod(App.switch_mode, "cards")
 
     def do_results(self) -> None:
         """Go to the results of the run under the cursor, or of the attached one, or of the last one shown."""
@@ -339,10 +278,6 @@ class DeckApp(App[None]):
         except EngineError as error:
             self.notify(safe(error, 400), severity="error", timeout=6, markup=False)
             return None
-
-    def do_cards(self) -> None:
-        """Go to the cards."""
-        self.switch_mode("cards")
 
     def do_palette(self) -> None:
         """Open the command palette."""
@@ -387,13 +322,7 @@ class DeckApp(App[None]):
 
     def do_quit(self) -> None:
         """Close the deck, asking first when edits would be lost."""
-        form = self.deck.form
-        if form is None or not form.dirty:
-            self.exit()
-            return
-        text = f"{form.name} has edits that are not saved."
-        self._quit_question = Confirm(text, "quit without saving", final=True)
-        self.push_screen(self._quit_question, lambda yes: self.exit() if yes else None)
+        self._quit_question = drop_edits(self, "quit without saving", self.exit)
 
     def _handle_exception(self, error: Exception) -> None:
         """Report without local variables, restore the terminal, end with code 1."""

@@ -91,6 +91,12 @@ def read_settings(table: CommandTable, themes: frozenset[str] = frozenset()) -> 
     return DeckSettings(path, theme, keys, tuple(problems), runs)
 
 
+def problems_text(settings: DeckSettings) -> str:
+    """What of a person's own settings could not be done; empty when all could."""
+    lines = [f"{problem.key} {problem.message}".strip() for problem in settings.problems]
+    return "\n".join(safe(line, 200) for line in lines[:4]) + "\n? says what to do" if lines else ""
+
+
 def _runs(written: Any, problems: list[Problem]) -> RunsView:
     """`[runs]`, which the deck writes itself when columns are chosen."""
     table = written if isinstance(written, dict) else {}

@@ -154,6 +154,15 @@ def default_theme(environment: Mapping[str, str], known: Container[str], own: st
     return ANSI_LIGHT if light else ANSI
 
 
+def plain_variables(theme: Theme) -> dict[str, str]:
+    """Colors of rules, of the focused row and of evaluations, for a theme that is not ours."""
+    if theme.ansi:
+        return {"deck-rule": "ansi_bright_black", "deck-focus": "ansi_default", "deck-evaluation": "ansi_magenta"}
+    if theme.dark:
+        return {"deck-rule": "#4a4a4a", "deck-focus": "#1c2f38", "deck-evaluation": "#af87d7"}
+    return {"deck-rule": "#b0b0b0", "deck-focus": "#d8e4ea", "deck-evaluation": "#7a3fa0"}
+
+
 def _is_light(foreground_background: str) -> bool:
     """`0;15`: some terminals tell the numbers of their two colours; 7 and 15 are light ones."""
     return foreground_background.rpartition(";")[2] in ("7", "15")

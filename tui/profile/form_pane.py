@@ -1,8 +1,7 @@
-"""The form of screen 2: its rows, the field that is open, and the edits that come from it.
+"""The form of screen 2: its rows, and the edits that come from them.
 
-What is typed counts for the prediction at once and for the form when it is taken: by enter, by moving on, and by every
-command (`settle`). Not here: what is shown around the rows (`screen.py`), the file (`files.py`), the order of rows
-(`outline.py`).
+What is typed is taken by enter, by moving on, and by every command (`settle`). Not here: what is typed until then
+(`open_field.py`), what is shown around the rows (`screen.py`), the file (`files.py`), the order of rows (`outline.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from textual import on
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.timer import Timer
 
-from engine.errors import EngineError
 from tui.documents.form import Form, Preview, form_fields
 from tui.profile.blocks import Blocks, Stop
 from tui.profile.cursor import Cursor
 from tui.profile.field import FieldRow
 from tui.profile.form_filter import Filter
+from tui.profile.open_field import OpenField
 from tui.profile.outline import Outline
 from tui.profile.prediction import Prediction
 from tui.profile.section_row import SectionRow
@@ -29,7 +27,6 @@ from tui.text import safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.panes import notify
 
-DEBOUNCE_S = 0.15
 MANY = 999
 """More rows than a form has."""
 
@@ -51,7 +48,9 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         self._building = False
         self._sought = ""
         """The setting to go to once the rows are there."""
-        self._debounce: Timer | None = None
+        self._field = OpenField(
+            self, self.cursor, self.prediction, self._edit, lambda: self.post_message(self.FieldClosed())
+        )
 
     @property
     def outline(self) -> Outline:
@@ -87,7 +86,7 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
     @property
     def editor(self) -> FieldRow | None:
         """The row that is a field now."""
-        return next((row for row in self.cursor.blocks.rows() if row.editing), None)
+        return self._field.row
 
     @property
     def ready(self) -> bool:
@@ -159,26 +158,15 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     @on(FieldRow.Typed)
     def _on_typed(self, message: FieldRow.Typed) -> None:
-        if message.row.editing:
-            self._forget_typed()
-            self.prediction.typed = {message.row.spec.key: message.value}
-            self._debounce = self.set_timer(DEBOUNCE_S, self.prediction.refresh)
+        self._field.type(message.row, message.value)
 
     @on(FieldRow.Left)
     def _on_left(self) -> None:
-        if self._forget_typed():
-            self.prediction.refresh()
-
-    def _forget_typed(self) -> bool:
-        """What is typed no longer counts for the prediction; whether it did."""
-        counted, self.prediction.typed = bool(self.prediction.typed), {}
-        if self._debounce is not None:
-            self._debounce.stop()
-        return counted
+        self._field.leave()
 
     @on(FieldRow.Taken)
     def _on_taken(self, message: FieldRow.Taken) -> None:
-        if message.row.editing and self._take_typed(message.row):
+        if message.row.editing and self._field.take(message.row):
             self.move(message.step)
 
     @on(FieldRow.Chosen)
@@ -187,43 +175,11 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
     def settle(self) -> bool:
         """Take what was typed into the open field, or say that it cannot be taken."""
-        row = self.editor
-        if row is None:
-            return True
-        if row.untouched:
-            self._close(row)
-            return True
-        if self._take_typed(row):
-            return True
-        notify(self, f"{row.spec.key}: what is typed cannot be taken; esc gives it up", error=True)
-        return False
+        return self._field.settle()
 
     def give_up(self) -> bool:
         """Close the open field and leave the setting as it is; False when no field is open."""
-        row = self.editor
-        if row is None:
-            return False
-        self._close(row)
-        return True
-
-    def _take_typed(self, row: FieldRow) -> bool:
-        """The form has the value when this returns True; else the row says why it cannot be taken."""
-        try:
-            value = row.reading()
-            if self.form is not None:
-                self.form.text({row.spec.key: value})
-        except (ValueError, EngineError) as error:
-            row.complain(safe(error, 400))
-            return False
-        self._close(row)
-        self._edit(row, value)
-        return True
-
-    def _close(self, row: FieldRow) -> None:
-        row.close()
-        if self._forget_typed():
-            self.prediction.refresh()
-        self.post_message(self.FieldClosed())
+        return self._field.give_up()
 
     def _edit(self, row: FieldRow, value: Any) -> None:
         if self.form is None:

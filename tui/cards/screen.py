@@ -40,9 +40,9 @@ from tui.cards.waiting import Waiter
 from tui.charts.card_history import History
 from tui.charts.gauges import gauges_text
 from tui.frame.commands import bindings
+from tui.frame.copying import copy_and_tell
 from tui.frame.screen import DeckScreen
 from tui.reading.cards import CardsReader, CardsReading
-from tui.terminal.clipboard import copy_text
 from tui.text import Part, age, safe
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
@@ -293,10 +293,7 @@ class CardsScreen(DeckScreen):
     def do_copy_cards(self) -> None:
         """What is shown, as text."""
         lines = [row.draw(118, False).plain for row in (*self._cards.rows, *self._holders.rows)]
-        try:
-            self.say(copy_text(self.app, "\n".join(lines) + "\n", runs.state_home() / "cards.txt"))
-        except OSError as error:
-            self.say(f"the text cannot be written: {error.strerror}", error=True)
+        copy_and_tell(self, "\n".join(lines) + "\n", runs.state_home() / "cards.txt", "the text")
 
     def do_copy_probe(self) -> None:
         """The same answer in a shell."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tui.frame.commands import Command, Reason, Shown
 
 if TYPE_CHECKING:
+    from engine.api.runs import Run
     from tui.frame.session import DeckState
+    from tui.results.reader import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,28 @@ class ResultsState:
     """Whether a sample is under the cursor."""
     prompts: int = 0
     """Prompts that the run answered while it learned."""
+
+
+UNREAD = "the run is being read"
+
+
+def results_state(
+    run: Run | None, results: Results | None, view: str, answering: bool, has_sample: bool
+) -> ResultsState:
+    """What the commands must know: of the chosen run, of what was read of it, and of the view that is shown."""
+    if results is None:
+        state = ResultsState(view, answering=answering, samples=has_sample)
+        return replace(state, cannot_ask=UNREAD) if run is not None else state
+    return ResultsState(
+        view,
+        cannot_ask=results.reason,
+        cannot_evaluate=results.no_evaluation,
+        evaluating=results.evaluation.state == "running",
+        exporting=results.export.state == "running",
+        answering=answering,
+        samples=has_sample,
+        prompts=results.prompts,
+    )
 
 
 def _can_ask(state: DeckState) -> str | None:

@@ -18,23 +18,23 @@ from engine.api import results as results_api
 from engine.api import runs
 from engine.api.runs import Run
 from engine.errors import EngineError
-from tui.answers.screen import AnswersScreen
+from tui.answers.opening import AnswersOpener
 from tui.background import Lane
 from tui.frame.commands import bindings
+from tui.frame.copying import copy_and_tell
 from tui.frame.screen import DeckScreen
 from tui.overview.opening import open_overview
 from tui.reading.snapshot import short_name
-from tui.reading.strips import Strip, read_strips
 from tui.results.chat_pane import ChatPane
-from tui.results.commands import RESULTS_COMMANDS, ResultsState
+from tui.results.commands import RESULTS_COMMANDS, ResultsState, results_state
 from tui.results.export_pane import ExportPane
 from tui.results.job_starter import JobRequested, JobStarter
 from tui.results.reader import ResultReader, Results
 from tui.results.scores import verdict_parts
 from tui.results.scores_pane import ScoresPane
-from tui.terminal.clipboard import copy_text
-from tui.text import Part, line, safe
-from tui.widgets.lines import Ends, Line, Rule, does
+from tui.results.view import view_names
+from tui.text import line, safe
+from tui.widgets.lines import Ends, Line, Rule
 from tui.widgets.panes import forward
 
 Pane = ScoresPane | ChatPane | ExportPane
@@ -43,7 +43,6 @@ FOCUS = {"scores": "#samples", "chat": "#question", "export": "#formats"}
 """What has the keyboard in each view."""
 READ_EVERY_S = 1.0
 NO_RUN = "no run is chosen: pick one on screen 4, then 5"
-UNREAD = "the run is being read"
 
 
 class ResultsScreen(DeckScreen):
@@ -60,7 +59,7 @@ class ResultsScreen(DeckScreen):
         self._run: Run | None = None
         self._reader: ResultReader | None = None
         self._lane = Lane(self, "results")
-        self._answers = Lane(self, "answers")
+        self._answers = AnswersOpener(self, self._report)
         self._jobs = JobStarter(self, self._read, self._report)
         self._timer: Timer | None = None
 
@@ -175,12 +174,9 @@ class ResultsScreen(DeckScreen):
 
     def _show_top(self) -> None:
         self.show_top(*([(safe(short_name(self._run.id)), "bold")] if self._run else []))
-        parts: list[Part] = []
-        for key, view in zip("sce", FOCUS, strict=True):
-            style = "bold $accent underline" if view == self.view else "dim"
-            parts += [(f"{key} ", f"dim {does(view)}"), (view, f"{style} {does(view)}"), "   "]
         report = self.results.report if self.results else None
-        self.query_one("#views", Ends).show(parts, verdict_parts(report, self.size.width) if report else [])
+        verdict = verdict_parts(report, self.size.width) if report else []
+        self.query_one("#views", Ends).show(view_names(self.view), verdict)
 
     @on(ScoresPane.Changed)
     @on(ChatPane.Changed)
@@ -188,17 +184,7 @@ class ResultsScreen(DeckScreen):
     def _show_state(self) -> None:
         """The shell command, and which commands are possible now."""
         self.query_one("#twin", Line).show(line(("$ ", "dim"), (self.twin(), "dim")))
-        results = self.results
-        state = ResultsState(
-            self.view,
-            results.reason if results else UNREAD if self._run else ResultsState().cannot_ask,
-            results.no_evaluation if results else ResultsState().cannot_evaluate,
-            results is not None and results.evaluation.state == "running",
-            results is not None and results.export.state == "running",
-            self.chat.answering,
-            self.scores.has_sample,
-            results.prompts if results else 0,
-        )
+        state = results_state(self._run, self.results, self.view, self.chat.answering, self.scores.has_sample)
         self.chat.refusal = state.cannot_ask
         if state != self.deck.of(ResultsState):
             self.deck.put(state)
@@ -262,13 +248,8 @@ class ResultsScreen(DeckScreen):
 
     def do_answers_then(self) -> None:
         """Show what the run answered to its prompts while it learned."""
-        run = self._run
-        if run is not None:
-            self._answers.submit(partial(read_strips, run), self._open_answers, self._report)
-
-    def _open_answers(self, strips: tuple[Strip, ...]) -> None:
-        if self.app.screen is self:
-            self.app.push_screen(AnswersScreen(strips))
+        if self._run is not None:
+            self._answers.open(self._run)
 
     def do_overview_result(self) -> None:
         """Everything about the run on one page."""
@@ -301,12 +282,7 @@ class ResultsScreen(DeckScreen):
             return
         texts = (self.pane.text(), self.scores.text(), f"{self.twin()}\n")
         text = next(text for text in texts if text is not None)
-        try:
-            notice = copy_text(self.app, text, self._run.path / f"deck-{self.view}.txt")
-        except OSError as error:
-            self.say(f"it cannot be written: {error.strerror}", error=True)
-            return
-        self.say(safe(notice))
+        copy_and_tell(self, text, self._run.path / f"deck-{self.view}.txt")
 
     def do_copy_twin(self) -> None:
         """Copy the shell command."""

@@ -14,11 +14,11 @@ from textual.widgets import Input
 
 from engine.api.runs import Run
 from tui.background import Lane
+from tui.frame.copying import copy_and_tell
 from tui.reading.log_search import Found, matches, search_log
 from tui.reading.snapshot import RunSnapshot
 from tui.run.log_lines import RunLog, whole_lines
 from tui.run.view import log_text
-from tui.terminal.clipboard import copy_text
 from tui.text import safe, short_path
 from tui.widgets.dialogs import Reader
 from tui.widgets.panes import notify
@@ -190,12 +190,7 @@ class LogPane(Vertical):
         if self._run is None:
             return
         text = "\n".join(self.lines.texts) + "\n"
-        try:
-            notice = copy_text(self.app, text, self._run.path / "deck-log.txt")
-        except OSError as error:
-            notify(self, f"the log cannot be written: {error.strerror}", error=True)
-            return
-        notify(self, safe(notice))
+        copy_and_tell(self, text, self._run.path / "deck-log.txt", "the log")
 
 
 def _end_of(path: Path) -> str:

@@ -15,11 +15,11 @@ from tui.background import Poll
 from tui.charts.overlay import Series
 from tui.charts.widgets import ChartGrid, OverlayChart
 from tui.frame.commands import bindings
+from tui.frame.copying import copy_and_tell
 from tui.frame.screen import DeckScreen
 from tui.runs.commands import COMPARE_COMMANDS, Selection
 from tui.runs.compare_view import cells, legend, table
 from tui.runs.comparing import METRICS, Compared, Comparer, metrics_of
-from tui.terminal.clipboard import copy_text
 from tui.text import line, safe
 from tui.widgets.lines import Drawn, Line, Rule
 
@@ -177,12 +177,7 @@ class CompareScreen(DeckScreen):
             return
         text = table(self.runs, self._all_settings, 80 + 60 * len(self.runs)).plain
         rows = "\n".join(row.rstrip() for row in text.splitlines()) + "\n"
-        try:
-            where = copy_text(self.app, rows, self._marked[0].path / "deck-compare.txt")
-        except OSError as error:
-            self.say(f"it cannot be written: {error.strerror}", error=True)
-            return
-        self.say(safe(where))
+        copy_and_tell(self, rows, self._marked[0].path / "deck-compare.txt")
 
 
 def _dim(text: str, width: int) -> Content:

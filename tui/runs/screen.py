@@ -15,7 +15,6 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from engine.api import runs as runs_api
-from engine.api.runs import Run
 from engine.errors import EngineError
 from engine.text import format_bytes
 from tui.background import Poll
@@ -27,30 +26,18 @@ from tui.runs.actions import RunActions
 from tui.runs.arranging import Arranging
 from tui.runs.commands import RUNS_COMMANDS, Selection
 from tui.runs.disk import DiskUse
+from tui.runs.line_help import line_help
 from tui.runs.list_pane import RunListPane
 from tui.runs.listing import Listing, RunList, RunRow, SweepRow, measured
+from tui.runs.marking import Marking
 from tui.runs.selecting import GroupRow, states
 from tui.runs.source_file import SourceFile
-from tui.runs.view import LETTERS, selection_words
-from tui.text import line, safe
+from tui.runs.view import selection_words
+from tui.text import safe
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Ends, Rule
 
 REFRESH_S = 2.0
-STATE_HELP = {
-    "starting": "The worker begins: it loads the model and reads the data. enter shows how far it is.",
-    "running": "It trains in a process of its own. enter shows it, x stops it after a checkpoint.",
-    "stopping": "It saves a checkpoint and ends.",
-    "completed": "It went to its end. v shows what it has come to: scores, samples, chat, export.",
-    "stopped": "It was stopped and saved a checkpoint first. r goes on from there, to the bit.",
-    "failed": "It ended with an error: e tells it. r goes on from the newest checkpoint that is whole.",
-    "lost": "Its worker was killed, or the machine went down. r goes on from the newest checkpoint.",
-    "damaged": "Its settings cannot be read: it can only be deleted.",
-    "removed": "The sweep's own folder is gone; its trials are runs as any other.",
-}
-SWEEP_HELP = """\
-A sweep tries settings in runs of their own. enter shows them, ranked by the value that decides.
-u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
 WIDE_CELLS = 76
 """Columns from which on the first line has room for a sweep's name, and for how many runs are alive."""
 
@@ -70,6 +57,7 @@ class RunsScreen(DeckScreen):
         self._actions = RunActions(self, self._pane.forget, self._poll.read_now)
         self._disk = DiskUse(self, self._measured)
         self._arranging = Arranging(self, self._pane)
+        self._marking = Marking(self, self._pane)
         self._answered = False
         """Whether the list was read once, or could not be."""
 
@@ -109,8 +97,7 @@ class RunsScreen(DeckScreen):
     def _show(self, listing: Listing) -> None:
         self._answered = True
         self._actions.collect_workers()
-        known = {row.run.id for row in listing.rows}
-        self.selection.marked = tuple(run for run in self.selection.marked if run.id in known)
+        self._marking.keep(listing)
         self._pane.show(listing, self.selection.marked)
         self._disk.look([row.run for row in listing.rows])
 
@@ -158,12 +145,7 @@ class RunsScreen(DeckScreen):
         """What the state of the line under the cursor means, and what can be done."""
         if self._pane.typing:
             return "filter", Content(runs_api.QUERY_HELP)
-        entry = self.selection.line
-        if entry is None:
-            return None
-        sweep_help = [("\n\n" + SWEEP_HELP, "")] if self.selection.sweep is not None else []
-        name = entry.name if isinstance(entry, RunRow) else short_name(entry.id)
-        return f"{name}: {entry.state}", line(STATE_HELP.get(entry.state, ""), *sweep_help)
+        return line_help(self.selection.line)
 
     def step_back(self) -> bool:
         """Clear the filter, then leave the sweep; then the screen."""
@@ -215,25 +197,11 @@ class RunsScreen(DeckScreen):
 
     def do_mark(self) -> None:
         """Mark the run under the cursor, or take its mark away."""
-        row, marked = self.selection.row, self.selection.marked
-        if row is None:
-            return
-        if any(run.id == row.run.id for run in marked):
-            self._set_marked(tuple(run for run in marked if run.id != row.run.id))
-        elif len(marked) == len(LETTERS):
-            self.say(f"{len(LETTERS)} runs are marked: no more can be told apart")
-        else:
-            self._set_marked((*marked, row.run))
-        self._pane.cursor_down()
+        self._marking.toggle()
 
     def do_unmark(self) -> None:
         """Take all marks away."""
-        self._set_marked(())
-
-    def _set_marked(self, marked: tuple[Run, ...]) -> None:
-        self.selection.marked = marked
-        self._pane.show(self._pane.listing, marked)
-        self.refresh_keys()
+        self._marking.clear()
 
     def do_compare(self) -> None:
         """Show the marked runs beside each other."""

@@ -26,7 +26,7 @@ def _needs_run(state: DeckState) -> str | None:
 def _needs_live(state: DeckState) -> str | None:
     if state.snapshot is None:
         return _needs_run(state) or "the run has not been read yet"
-    if state.snapshot.is_live or state.snapshot.orphan_pid:
+    if state.snapshot.is_live:
         return None
     return f"this run is {state.snapshot.state}: no worker is there to ask"
 
@@ -74,13 +74,22 @@ def _needs_end(state: DeckState) -> str | None:
 
 def _works(state: DeckState) -> bool:
     """Whether the attached run may still be asked for something."""
-    return state.snapshot is None or state.snapshot.is_live or state.snapshot.orphan_pid is not None
+    return state.snapshot is None or state.snapshot.is_live
+
+
+def _has_worker(state: DeckState) -> bool:
+    """Whether there is something to stop: the run, or what is left of one that was deleted."""
+    return _works(state) or (state.snapshot is not None and state.snapshot.orphan_pid is not None)
+
+
+def _needs_worker(state: DeckState) -> str | None:
+    return None if state.snapshot is not None and _has_worker(state) else _needs_live(state)
 
 
 RUN_COMMANDS: tuple[Command, ...] = (
     Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, 10, in_bar=_works),
     Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, 11, in_bar=_works),
-    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, 12, in_bar=_works),
+    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_worker, 12, in_bar=_has_worker),
     Command("resume_run", "r", "resume", "Go on from the newest checkpoint", "run", _needs_end, bar=9, rare=True),
     Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=8, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),

@@ -31,7 +31,17 @@ from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerSt
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
 from tui.run.resuming import Resumer
-from tui.run.view import headline, memory_lines, numbers, preparation, prepares, status, status_notes, stop_question
+from tui.run.view import (
+    concerns_text,
+    headline,
+    memory_lines,
+    numbers,
+    preparation,
+    prepares,
+    status,
+    status_notes,
+    stop_question,
+)
 from tui.widgets.dialogs import Confirm
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
@@ -252,8 +262,10 @@ class RunScreen(DeckScreen):
         self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
     def help_here(self) -> tuple[str, Content] | None:
-        """How to read the picture."""
-        return "this run", HERE
+        """What goes wrong, whole, and how to read the picture."""
+        snapshot = self.deck.snapshot
+        told = concerns_text(snapshot) if snapshot is not None else Content("")
+        return "this run", Content("\n").join([told, HERE]) if told.plain else HERE
 
     # Commands of the panes
 
@@ -263,7 +275,6 @@ class RunScreen(DeckScreen):
     do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
     do_whole = forward(CurvePane, CurvePane.show_whole)
     do_powers_y = forward(CurvePane, CurvePane.toggle_powers)
-    do_all_curves = forward(CurvePane, CurvePane.toggle_grid)
     do_reference = forward(CurvePane, lambda pane: pane.references.toggle())
     do_references = forward(CurvePane, lambda pane: pane.references.choose())
     do_left = forward(CurvePane, CurvePane.left)
@@ -341,13 +352,15 @@ class RunScreen(DeckScreen):
         """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
-        self.log_pane.lines.wrap(self.has_class("-log"))
         self.log_pane.lines.focus()
+
+    def do_all_curves(self) -> None:
+        """Show all curves, or leave them."""
+        self.curves.toggle_grid()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
         self.remove_class("-log", "-grid")
-        self.log_pane.lines.wrap(False)
         self.toggle_class("-zoom")
 
     def do_pause(self) -> None:
@@ -366,7 +379,6 @@ class RunScreen(DeckScreen):
             pass
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
-            self.log_pane.lines.wrap(False)
         else:
             self.app.switch_mode("runs")
         return True

@@ -259,6 +259,17 @@ def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: s
     return notes
 
 
+def concerns_text(snapshot: RunSnapshot) -> Content:
+    """All that goes wrong in a live run, whole: the last line has room for one of them, and cuts it."""
+    if not snapshot.is_live:
+        return Content("")
+    parts: list[Part] = []
+    for one in snapshot.concerns:
+        style = "$error" if one.code in GRAVE else "$warning"
+        parts += [(f"{safe(one.text, 600)}\n", style), f"  {safe(one.hint, 600)}\n"]
+    return line(*parts)
+
+
 def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:
     """Is it alive, and does it need this window?"""
     right: list[Part] = [(" · ".join(note for note in notes if note), "$warning")]

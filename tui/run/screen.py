@@ -18,6 +18,7 @@ from textual.content import Content
 
 from engine.api import runs
 from engine.api.runs import Run
+from tui.answers.screen import AnswersScreen
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
@@ -72,6 +73,7 @@ class RunScreen(DeckScreen):
         super().__init__()
         self.paused = False
         self.follower = RunFollower(self)
+        self._answers: AnswersScreen | None = None
         self._resumer = Resumer(self)
 
     def compose_body(self) -> ComposeResult:
@@ -168,6 +170,8 @@ class RunScreen(DeckScreen):
         if self.follower.accept(message) and (not self.paused or isinstance(message, StartFailed)):
             self.deck.snapshot = self.follower.latest
             self._show()
+            if self._answers is not None and self.deck.snapshot is not None:
+                self._answers.update(self.deck.snapshot.strips)
 
     @on(WorkerStarted)
     def _on_worker_started(self, message: WorkerStarted) -> None:
@@ -271,7 +275,6 @@ class RunScreen(DeckScreen):
     do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
     do_whole = forward(CurvePane, CurvePane.show_whole)
     do_powers_y = forward(CurvePane, CurvePane.toggle_powers)
-    do_all_curves = forward(CurvePane, CurvePane.toggle_grid)
     do_reference = forward(CurvePane, lambda pane: pane.references.toggle())
     do_references = forward(CurvePane, lambda pane: pane.references.choose())
     do_left = forward(CurvePane, CurvePane.left)
@@ -335,11 +338,25 @@ class RunScreen(DeckScreen):
         if self.follower.run is not None:
             self._resumer.resume(self.follower.run)
 
+    def do_answers(self) -> None:
+        """Show what the run answered to its prompts."""
+
+        def closed(_: None) -> None:
+            self._answers = None
+
+        if self.deck.snapshot is not None:
+            self._answers = AnswersScreen(self.deck.snapshot.strips)
+            self.app.push_screen(self._answers, closed)
+
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
         self.log_pane.lines.focus()
+
+    def do_all_curves(self) -> None:
+        """Show all curves, or leave them."""
+        self.curves.toggle_grid()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""

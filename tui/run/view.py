@@ -56,6 +56,8 @@ def doing(snapshot: RunSnapshot, now: float) -> tuple[str, str]:
     progress = snapshot.progress
     if progress is not None and progress.phase == "evaluate" and progress.total:
         return f"evaluating {progress.done:,.0f} of {progress.total:,.0f}", style
+    if progress is not None and progress.phase == "answers":
+        return "answering your prompts", style
     words = PHASE_WORDS.get(snapshot.phase, snapshot.phase or snapshot.state)
     return words + (_clock(snapshot.phase_since, now) if prepares(snapshot) else ""), style
 

@@ -240,6 +240,19 @@ class RunsScreen(DeckScreen):
 
     # Commands on the line under the cursor
 
+    def do_picture(self) -> None:
+        """Charts of the sweep under the cursor, or of the trial's."""
+        from tui.runs.sweep_screen import SweepScreen
+
+        row, sweep = self.selection.row, self.selection.sweep
+        wanted = sweep.id if sweep is not None else row.trial.sweep if row is not None and row.trial is not None else ""
+        known = self._pane.listing.sweeps if self._pane.listing else ()
+        folder = next((one.sweep for one in known if one.sweep.id == wanted), None)
+        if folder is None:
+            self.say("the sweep's own folder is gone: there is nothing to draw")
+        else:
+            self.app.push_screen(SweepScreen(folder))
+
     def do_attach(self) -> None:
         """Show the run, or the trials of the sweep."""
         if self.selection.group is not None:

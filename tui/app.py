@@ -198,7 +198,9 @@ class DeckApp(App[None]):
         self.push_screen(Reader("Notices", notices_text(self.deck.of(Told).notices)))
 
     def _is_quiet(self) -> bool:
-        """Whether the screen shows what it had to look for."""
+        """Whether the screen shows what it had to look for; not while one makes room for another."""
+        if not self.screen_stack:
+            return False
         screen = self.screen_stack[0]
         return not isinstance(screen, DeckScreen) or screen.ready
 

@@ -384,3 +384,8 @@ async def test_a_size_that_is_over_is_not_laid_out_again(cpu_machine: object) ->
 def test_nothing_is_selected_before_there_is_a_screen():
     """From Python 3.12 on, inputs of the first screen clear the selection before that screen is on the stack."""
     DeckApp().clear_selection()
+
+
+def test_nothing_is_loaded_ahead_while_there_is_no_screen() -> None:
+    """A timer asks, and may come between one screen and the next."""
+    assert not DeckApp()._is_quiet()

@@ -386,6 +386,5 @@ def test_nothing_is_selected_before_there_is_a_screen():
     DeckApp().clear_selection()
 
 
-def test_nothing_is_loaded_ahead_while_there_is_no_screen() -> None:
-    """A timer asks, and may come between one screen and the next."""
+def test_a_deck_that_closes_loads_no_more_screens() -> None:
     assert not DeckApp()._is_quiet()

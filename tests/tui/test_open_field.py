@@ -77,7 +77,7 @@ async def test_a_command_is_refused_while_a_field_holds_what_it_cannot_take(
 @pytest.mark.parametrize("leave", ["click", "tab", "jump", "mode", "another row's field"])
 async def test_leaving_a_field_takes_its_value_or_stays(leave: str, profile: Path) -> None:
     app = opened(profile)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 30)) as pilot:
 
         async def go() -> None:
             other = rows(app)["lora.alpha"]

@@ -106,7 +106,7 @@ async def test_a_filter_shows_what_it_finds_and_gives_it_back(
         await until(pilot, lambda: "train.weight_decay" in rows(app))  # its section is open
         assert current(app) == "train.warmup_steps"
         at_once(pilot, "/zzz")
-        await shows(pilot, f"0 of {TOTAL}")
+        await shows(pilot, f"0 of {TOTAL}", "no setting matches")
         await pilot.press("escape")
         await until(pilot, lambda: not types(app) and current(app) == "train.warmup_steps")
         await pilot.press("escape")

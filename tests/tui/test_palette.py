@@ -57,7 +57,7 @@ def test_the_best_comes_first(text: str, labels: list[str]) -> None:
 
 def test_what_is_found_is_counted() -> None:
     assert told(ENTRIES, 0, "", True).startswith("looking for")
-    assert told(ENTRIES, 0, "", False) == "2 commands, 2 settings, 1 runs, 1 models, 1 files"
+    assert told(ENTRIES, 0, "", False) == "2 commands, 2 settings, 1 run, 1 model, 1 file"
     assert told(ENTRIES, 3, "de", False) == "3 found"
     assert told(ENTRIES, 0, "zz ", False) == "nothing matches 'zz'"
     for width in (50, 76):
@@ -116,9 +116,10 @@ async def test_an_open_field_is_taken_before_anything_is_gone_to(profile: Path) 
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "lora.r")
-        at_once(pilot, ENTER, CLEAR, "nope", PALETTE, "train.seed", ENTER)
+        at_once(pilot, ENTER, CLEAR, "nope", PALETTE, "model qwen3-8b", ENTER)
         await until(pilot, lambda: not isinstance(app.screen, Palette))
         await pilot.pause()
+        assert app.current_mode == "profile"
         assert rows(app)["lora.r"].editing
         at_once(pilot, CLEAR, "48", PALETTE, "train.seed", ENTER)
         await until(pilot, lambda: current(app) == "train.seed")

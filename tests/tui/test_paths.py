@@ -83,6 +83,16 @@ def test_each_setting_wants_its_own_kind(folder: Path) -> None:
     assert wanted_by("name", folder) is None
 
 
+def test_a_model_is_known_by_its_name_too(folder: Path) -> None:
+    wanted = wanted_by("model.name_or_path", folder)
+    assert wanted is not None
+    assert complete("smollm2-135m-i", wanted).text == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    found = complete("qwen/qwen3-0", wanted)
+    assert found.text == "Qwen/Qwen3-0.6B"
+    assert set(found.choices) >= {"Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B-Base"}
+    assert "nothing here begins" in complete("no model of this name", wanted).problem
+
+
 def test_many_choices_are_counted(tmp_path: Path) -> None:
     for number in range(60):
         (tmp_path / f"part-{number:02}.json").touch()

@@ -27,6 +27,8 @@ class Wanted:
     folders_only: bool = False
     names: tuple[str, ...] = ()
     """Beginnings such as `hub:` that are no paths."""
+    models: bool = False
+    """Whether the name of a known model will do, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,28 @@ class Completion:
 
 def complete(typed: str, wanted: Wanted) -> Completion:
     """Go on with what was typed as far as there is one way to do so."""
+    found = _path(typed, wanted)
+    return (_model(typed) or found) if wanted.models and found.problem else found
+
+
+def _model(typed: str) -> Completion | None:
+    """A known model whose name, with or without its owner, begins so; None where there is none."""
+    from engine.api import fit
+
+    lowered = typed.lower()
+    known = [model.name for model in fit.load_catalog()]
+    begun = [name for name in known if lowered and name.lower().startswith(lowered)]
+    begun = begun or [name for name in known if lowered and name.rpartition("/")[2].lower().startswith(lowered)]
+    if not begun:
+        return None
+    common = _shared(begun)
+    return Completion(
+        common if common.lower().startswith(lowered) or len(begun) == 1 else typed,
+        tuple(sorted(begun)) if len(begun) > 1 else (),
+    )
+
+
+def _path(typed: str, wanted: Wanted) -> Completion:
     if typed.startswith(wanted.names or ("\x00",)):
         return Completion(typed, problem=f"tab completes paths; this begins with {typed.partition(':')[0]}:")
     if typed == "~":
@@ -115,7 +139,7 @@ def wanted_by(key: str, base: Path) -> Wanted | None:
     if key == "data.validation_path" or (key.startswith("data.datasets.") and key.endswith(".path")):
         return data_wanted(base)
     if key == "model.name_or_path":
-        return Wanted(base, (".gguf",))
+        return Wanted(base, (".gguf",), models=True)
     if key == "evaluate.retention_path":
         known = data_wanted(base)
         return replace(known, suffixes=(*known.suffixes, ".txt", ".md"))

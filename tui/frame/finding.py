@@ -91,7 +91,8 @@ def entry_row(entry: Entry, label_cells: int, width: int, current: bool) -> Cont
 def told(entries: Sequence[Entry], found: int, text: str, gathering: bool) -> str:
     """The line below the field: what there is, how much of it is found, or that nothing is."""
     kinds = ("command", "setting", "run", "model", "file")
-    counts = [f"{sum(entry.kind == kind for entry in entries)} {kind}s" for kind in kinds]
+    numbers = {kind: sum(entry.kind == kind for entry in entries) for kind in kinds}
+    counts = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in numbers.items()]
     if not text.strip():
         return "looking for runs, models and files …" if gathering else ", ".join(counts)
     if found:

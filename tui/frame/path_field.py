@@ -17,7 +17,7 @@ from textual.widgets import Input
 from tui.background import Lane
 from tui.documents.completion import Completion, Wanted, complete
 from tui.text import safe
-from tui.widgets.told import Told
+from tui.widgets.field_said import FieldSaid
 
 PATIENCE_S = 0.5
 """Keys wait so long for a folder; then it is said that it takes long."""
@@ -25,7 +25,7 @@ Check = Callable[[str], str]
 
 
 class PathField(Input):
-    """Posts `Told` with choices and problems, and `Submitted` when `check` has nothing against what was typed."""
+    """Posts `FieldSaid` with choices and problems, and `Submitted` when `check` has nothing against what was typed."""
 
     BINDINGS: ClassVar = [Binding("tab", "complete", "complete", show=False)]
 
@@ -84,4 +84,4 @@ class PathField(Input):
             self._tell("this folder takes long to answer; esc gives up", False)
 
     def _tell(self, text: str, is_problem: bool) -> None:
-        self.post_message(Told(text, is_problem))
+        self.post_message(FieldSaid(text, is_problem))

@@ -23,7 +23,7 @@ from tui.documents.completion import wanted_by
 from tui.frame.path_field import PathField
 from tui.profile.view import INDENT_CELLS, LABEL_CELLS, RowState, row_content
 from tui.text import safe
-from tui.widgets.told import Told
+from tui.widgets.field_said import FieldSaid
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
@@ -100,6 +100,11 @@ class FieldRow(Widget, can_focus=True):
         return row_content(self._shown, self.content_size.width, self.has_focus or self.editing)
 
     @property
+    def completes(self) -> bool:
+        """Whether it is an open field for a path."""
+        return isinstance(self._field, PathField)
+
+    @property
     def is_busy(self) -> bool:
         """Whether keys shall wait for what the field asked."""
         return isinstance(self._field, PathField) and self._field.is_busy
@@ -161,8 +166,8 @@ class FieldRow(Widget, can_focus=True):
         self.complain("")
         self.post_message(self.Typed(self, value))
 
-    @on(Told)
-    def _on_told(self, message: Told) -> None:
+    @on(FieldSaid)
+    def _on_told(self, message: FieldSaid) -> None:
         message.stop()
         if self.editing:
             self._say("" if message.is_problem else message.text, message.text if message.is_problem else "")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STATES = ("edited", "auto", "profile", "default", "problem")
 FILTER_HINT = "words, -word, is:edited is:auto is:profile; esc clears"
 FILTER_MORE = "enter keeps the filter, esc clears it; also is:default and is:problem"
+NOTHING_FOUND = "no setting matches: other words, or esc to see all of them"
 FILTER_HELP = """\
 words       all have to be found in a setting's name, help, value or source; -word must not
 is:edited   only what was changed and not saved      is:profile   only what the file sets

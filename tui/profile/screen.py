@@ -25,7 +25,7 @@ from tui.profile.commands import PROFILE_COMMANDS
 from tui.profile.field import FieldRow
 from tui.profile.files import ProfileFiles
 from tui.profile.filter_bar import FilterBar
-from tui.profile.form_filter import FILTER_HELP, FILTER_MORE
+from tui.profile.form_filter import FILTER_HELP, FILTER_MORE, NOTHING_FOUND
 from tui.profile.form_pane import FormPane
 from tui.profile.problems_pane import ProblemsPane
 from tui.profile.starting import Starter
@@ -172,11 +172,12 @@ class ProfileScreen(DeckScreen):
     def _show_hint(self) -> None:
         stop, line = self.form_pane.stop, self.query_one("#hint", Line)
         if self.filter.has_keyboard:
-            line.show(Content.styled(FILTER_MORE, "dim"))
+            found = self.form_pane.counts[0]
+            line.show(Content.styled(FILTER_MORE if found else NOTHING_FOUND, "dim" if found else "$warning"))
         elif self.form_pane.form is None or stop is None:
             return
         elif isinstance(stop, FieldRow):
-            line.show(hint(stop.spec))
+            line.show(hint(stop.spec, stop.completes))
         else:
             line.show(section_hint(stop.state.title, stop.state.labels))
 

@@ -191,13 +191,14 @@ def diff_content(lines: list[str]) -> Content:
     return Content("\n").join(shown) if shown else Content.styled("nothing differs", "dim")
 
 
-def hint(spec: FieldSpec) -> Content:
-    """What a setting is, and what it takes."""
+def hint(spec: FieldSpec, completes: bool = False) -> Content:
+    """What a setting is, and what it takes; whether `tab` completes what is typed there now."""
     default = document.value_text(spec.default)
     words = "" if spec.kind == "text" else safe(document.allowed(spec), 200)
     words += f", in {safe(spec.unit)}" if spec.unit else ""
     words += f"; default {safe(default)}" if default and default != "auto" else ""
-    return line((f"{spec.key}  ", "bold"), safe(spec.description, 400), (f"  {words}", "dim"))
+    tab: list[Part] = [("tab", "bold $accent"), " completes  "] if completes else []
+    return line((f"{spec.key}  ", "bold"), *tab, safe(spec.description, 400), (f"  {words}", "dim"))
 
 
 def section_hint(title: str, labels: Sequence[str]) -> Content:

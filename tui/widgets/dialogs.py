@@ -12,11 +12,11 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from tui.text import Part, line
+from tui.widgets.field_said import FieldSaid
 from tui.widgets.lines import Line, hint
 from tui.widgets.modal import Modal as Modal
 from tui.widgets.modal import drop_stale as drop_stale
 from tui.widgets.reader import Reader as Reader
-from tui.widgets.told import Told
 
 Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
@@ -94,7 +94,7 @@ class Ask(Modal[str | None]):
         event.stop()
         self.query_one("#note", Line).show(Content.styled(self._note, "dim"), wraps=True)
 
-    def on_told(self, message: Told) -> None:
+    def on_field_said(self, message: FieldSaid) -> None:
         """Say what the field says, in the place of the note."""
         message.stop()
         style = "$error" if message.is_problem else "dim"

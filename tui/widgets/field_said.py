@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.message import Message
 
 
-class Told(Message):
+class FieldSaid(Message):
     """A line about what is typed; an empty one takes back what was said."""
 
     def __init__(self, text: str, is_problem: bool) -> None:

@@ -198,11 +198,9 @@ class DeckApp(App[None]):
         self.push_screen(Reader("Notices", notices_text(self.deck.of(Told).notices)))
 
     def _is_quiet(self) -> bool:
-        """Whether the screen shows what it had to look for."""
-        if not self.screen_stack:
-            return False  # the deck is closing
-        screen = self.screen_stack[0]
-        return not isinstance(screen, DeckScreen) or screen.ready
+        """Whether the screen shows what it had to look for; there is none before the first one and after the last."""
+        screen = next(iter(self.screen_stack), None)
+        return screen is not None and (not isinstance(screen, DeckScreen) or screen.ready)
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""

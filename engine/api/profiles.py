@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from engine.data.choices import AtLength as AtLength
+from engine.data.choices import LengthChoices as LengthChoices
+from engine.data.choices import choices_of as choices_of
 from engine.profile.data_files import SUFFIXES as SUFFIXES
 from engine.profile.data_files import data_path as data_path
 from engine.profile.data_files import data_trouble as data_trouble
@@ -33,5 +36,6 @@ from engine.resolve.resolve import resolve_profile as resolve_profile
 from engine.resolve.run_time import RunTime as RunTime
 from engine.resolve.run_time import run_time as run_time
 from engine.resolve.run_time import time_words as time_words
+from engine.resolve.typed import typed_value as typed_value
 from engine.sweep.prepare import PreparedSweep as PreparedSweep
 from engine.sweep.prepare import prepare_sweep as prepare_sweep

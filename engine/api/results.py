@@ -6,7 +6,9 @@ from engine.evaluate.page import bound_texts as bound_texts
 from engine.evaluate.page import change_text as change_text
 from engine.evaluate.page import count_rows as count_rows
 from engine.evaluate.page import number_text as number_text
+from engine.evaluate.report import FEWEST_ROWS as FEWEST_ROWS
 from engine.evaluate.report import KINDS as KINDS
+from engine.evaluate.report import Effect as Effect
 from engine.evaluate.report import EvaluationReport as EvaluationReport
 from engine.evaluate.report import Sample as Sample
 from engine.evaluate.report import Score as Score

@@ -40,6 +40,9 @@ from engine.runs.record import load_record as load_record
 from engine.runs.record import read_record as read_record
 from engine.runs.record import record_of as record_of
 from engine.runs.record import summary_or_empty as summary_or_empty
+from engine.runs.samples import Sample as Sample
+from engine.runs.samples import Samples as Samples
+from engine.runs.samples import read_samples as read_samples
 from engine.runs.state import LIVE_STATES as LIVE_STATES
 from engine.runs.state import Marks as Marks
 from engine.runs.state import asked_at as asked_at

@@ -14,6 +14,7 @@ import click
 from engine.cli.common import color, json_option, line, note, print_json, table, warn
 from engine.cli.flags import group_flags
 from engine.cli.profile_argument import profile_argument, set_option
+from engine.data.choices import LengthChoices, choices_of
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
@@ -34,9 +35,9 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     result = _run("data_check", profile, overrides, as_json)
     report = result["report"]
     if as_json:
-        print_json(report)
+        print_json({**report, "at_lengths": result["lengths"]})
         return
-    for text in report_lines(report):
+    for text in [*report_lines(report), "", *length_lines(choices_of(result["lengths"]))]:
         line(text)
     for warning in report["warnings"]:
         warn(warning)
@@ -46,11 +47,15 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @profile_argument()
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
+@click.option("--from", "first_row", type=click.IntRange(1), default=1, show_default=True, help="Row to begin with.")
+@click.option("--words", default="", metavar="WORDS", help="Only rows that have all of these words.")
 @click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")
 @json_option
-def preview(profile: Path, overrides: tuple[str, ...], rows: int, by_token: bool, as_json: bool) -> None:
+def preview(
+    profile: Path, overrides: tuple[str, ...], rows: int, first_row: int, words: str, by_token: bool, as_json: bool
+) -> None:
     """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens."""
-    result = _run("data_preview", profile, overrides, as_json, rows=rows)
+    result = _run("data_preview", profile, overrides, as_json, rows=rows, first_row=first_row, words=words)
     if as_json:
         print_json(result)
         return
@@ -96,6 +101,27 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines.append("prepared    earlier, from the same rows and settings; read from the cache")
     lines.append(f"held out    {report['validation_source'] if report['validation'] else 'nothing'}")
     return lines
+
+
+def length_lines(choices: LengthChoices | None) -> list[str]:
+    """What powers of two as `max_length` would do, beside the profile's own and the one that cuts nothing."""
+    if choices is None:
+        return []
+    told = {choices.max_length, choices.longest}
+    shown = [at for at in choices.at if at.max_length in told or at.max_length & (at.max_length - 1) == 0]
+    rows = [
+        (
+            f"{at.max_length:,}" + " *" * (at.max_length == choices.max_length),
+            f"{at.rows_cut:,}",
+            f"{at.rows_dropped:,}",
+            format_count(at.tokens_lost),
+            f"{at.sequences:,}",
+            f"{at.filled:.1%}",
+        )
+        for at in shown
+    ]
+    header = ("max_length", "rows cut", "dropped", "tokens lost", "sequences", "filled")
+    return table(rows, header=header, right=(1, 2, 3, 4, 5))
 
 
 def _dataset_lines(dataset: dict[str, Any]) -> list[str]:

@@ -14,7 +14,8 @@ from engine.memory.evaluation import BATCH_SIZE, NEW_TOKENS
 from engine.memory.needs import needs_of
 from engine.memory.shape import method_words
 from engine.recommend.fit_report import FitReport, uncounted_note
-from engine.recommend.plan import Plan
+from engine.recommend.plan import MEMORY, Plan
+from engine.recommend.room import limit_words
 from engine.speed.decode import PROMPT_TOKENS
 from engine.text import format_bytes, format_count, format_duration
 
@@ -39,6 +40,8 @@ def show_detail(answer: FitReport) -> None:
     where = format_bytes(plan.available_bytes)
     spare = f"{format_bytes(plan.headroom_bytes)} {'spare' if plan.headroom_bytes >= 0 else 'short'}".lstrip("-")
     line(f"  {plan.verdict}  {bar(plan, 20)}  {format_bytes(estimate.device_bytes)} of {where}, {spare}")
+    if plan.limit not in ("", MEMORY):
+        line(f"  {plan.verdict}: {limit_words(plan)}")
     if plan.verdict != "NO":
         _show_times(answer)
     _show_terms(plan)

@@ -42,7 +42,8 @@ class Progress:
             return
         self.tell_concerns()
         kind = str(event["type"])
-        if kind in _LASTING and kind != "error":
+        is_answer = kind == "sample" and "index" in event  # those of an evaluation afterwards stand in its report
+        if is_answer or (kind in _LASTING and kind != "error"):
             self._lasting(describe(event))
         elif kind == "phase":
             self._draw(force=True)

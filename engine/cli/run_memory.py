@@ -23,7 +23,7 @@ _NAMES = {
     },
     "cpu": {"context_bytes": "libraries", "device_bytes": "resident"},
 }
-_PHASES = ("load", "check", "evaluate", "forward", "backward", "optimizer")
+_PHASES = ("load", "check", "evaluate", "answers", "forward", "backward", "optimizer")
 
 
 def memory_facts(fold: RunFold, prediction: Prediction) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from engine.cli.remedy import remedy
 from engine.cli.run_list import choose, list_
 from engine.cli.run_memory import memory_facts, memory_lines
 from engine.cli.run_notes import note_, tag
+from engine.cli.run_samples import sample_lines
 from engine.cli.train import finish, tell_summary, wait_until_it_trains
 from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
@@ -51,7 +52,7 @@ def runs() -> None:
 )
 @json_option
 def show(run_id: str, full: bool, as_json: bool) -> None:
-    """Show state, numbers, predicted and measured memory, and files of a run."""
+    """Show state, numbers, predicted and measured memory, answers to its prompts, and files of a run."""
     run = store.find_run(run_id)
     if full and not as_json:
         for text in page_lines(OverviewReader(run).read(), width()):
@@ -77,6 +78,7 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         "memory": memory_facts(fold, record.prediction),
         "error": fold.error or None,
         "warnings": fold.warnings,
+        "samples": [asdict(sample) for sample in fold.samples.all()],
         "concerns": [asdict(one) for one in health.concerns(time.time(), live=state in LIVE_STATES)],
     }
     if as_json:
@@ -101,7 +103,10 @@ def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
         line(f"health   {concern['text']} - {concern['hint']}")
     if facts["error"]:
         line(f"error    {EngineError.from_dict(facts['error'])}")
-    for _, _, text in fold.lines[-8:]:
+    for text in sample_lines(fold.samples):
+        line(text)
+    told = [text for _, kind, text in fold.lines if kind != "sample"]
+    for text in told[-8:]:
         line(f"  {text}")
 
 

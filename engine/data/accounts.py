@@ -176,8 +176,12 @@ def _rooms(lengths: Sequence[int], limit: int, together: int) -> list[int]:
 
 def _overlong(settings: Profile) -> str:
     """In pre-training a long text goes on in the next sequence, unless the profile drops it."""
-    chosen = settings.data.overlong
-    return "split" if settings.train.objective == "pretrain" and chosen == "cut" else chosen
+    return "split" if splits_long(settings) else settings.data.overlong
+
+
+def splits_long(settings: Profile) -> bool:
+    """Whether a plain text that is too long goes on in the next sequence."""
+    return settings.train.objective == "pretrain" and settings.data.overlong == "cut"
 
 
 def check_result(account: Account, template: ChatTemplate) -> None:

@@ -13,7 +13,9 @@ from engine.data.accounts import VALIDATION
 from engine.data.chat import Tokenizer, choose_template
 from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
+from engine.data.find import find_examples
 from engine.data.formats import read_examples, with_mask, with_system
+from engine.data.lengths import length_choices
 from engine.data.mask import Rendered, masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
@@ -27,7 +29,7 @@ PREVIEW_ROWS = 2
 
 
 def run_check(job: Job) -> dict[str, Any]:
-    """Prepare the data as training would; returns the report as plain values.
+    """Prepare the data as training would; returns the report, and what other lengths would do, as plain values.
 
     With `params["rows"]` the first rows come earlier, in a `preview` event, because all of them may take long.
     """
@@ -36,13 +38,17 @@ def run_check(job: Job) -> dict[str, Any]:
         job.events.write("preview", **preview(settings, tokenizer, base_dir, int(job.params["rows"])))
     job.phase("data", "reading and packing")
     done = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
-    return {"report": done.report.to_dict()}
+    return {"report": done.report.to_dict(), "lengths": length_choices(done.documents, settings).to_dict()}
 
 
 def run_preview(job: Job) -> dict[str, Any]:
-    """The first rows (`params["rows"]`) as tokens, each marked as trained on or not."""
+    """The first rows (`params["rows"]`) as tokens, each marked as trained on or not.
+
+    `params["first_row"]` and `params["words"]`: those from that row on, those that have these words.
+    """
     settings, tokenizer, base_dir = _open(job)
-    return preview(settings, tokenizer, base_dir, int(job.params.get("rows", PREVIEW_ROWS)))
+    first_row, words = int(job.params.get("first_row", 1)), str(job.params.get("words", ""))
+    return preview(settings, tokenizer, base_dir, int(job.params.get("rows", PREVIEW_ROWS)), first_row, words)
 
 
 def _open(job: Job) -> tuple[Profile, Tokenizer, Path]:
@@ -52,13 +58,18 @@ def _open(job: Job) -> tuple[Profile, Tokenizer, Path]:
     return settings, load_tokenizer(settings, base_dir, job.warn), base_dir
 
 
-def preview(settings: Profile, tokenizer: Tokenizer, base_dir: Path, rows: int) -> dict[str, Any]:
+def preview(
+    settings: Profile, tokenizer: Tokenizer, base_dir: Path, rows: int, first_row: int = 1, words: str = ""
+) -> dict[str, Any]:
     """Template, and per document of the first `rows` usable rows its text and tokens.
 
-    A token is {"id", "text", "trained", "kept"}; not kept = beyond max_length. Raises
-    EngineError(DATA) when no row can be used.
+    A token is {"id", "text", "trained", "kept"}; not kept = beyond max_length. `first_row` and `words`: of the rows
+    from there on that have these words. Raises EngineError(DATA) when no row can be used.
     """
-    examples, paths = _first_examples(settings, base_dir, rows)
+    if first_row > 1 or words:
+        examples, paths = find_examples(settings, base_dir, rows, first_row, words)
+    else:
+        examples, paths = _first_examples(settings, base_dir, rows)
     template = choose_template(tokenizer, settings.data.template)
     masker = masker_of(settings, tokenizer, template)
     shown, problems = [], []

@@ -22,6 +22,7 @@ from engine.data.accounts import (
     fit,
     refuse,
     set_report,
+    splits_long,
     take,
 )
 from engine.data.chat import ChatTemplate, Tokenizer
@@ -29,8 +30,9 @@ from engine.data.chunks import Chunk
 from engine.data.encode import Document, Encoded, encode_examples
 from engine.data.examples import Example
 from engine.data.formats import with_mask, with_system
+from engine.data.lengths import DOCUMENTS, DocumentWriter
 from engine.data.mask import masker_of
-from engine.data.mix import shares, weigh
+from engine.data.mix import repeats, shares, weigh
 from engine.data.pack import pack
 from engine.data.preference import NEEDED, answered, flat, paired
 from engine.data.report import DataReport, summarise_lengths
@@ -62,6 +64,7 @@ class Maker:
         self.files = ExitStack()
         limit = int(settings.model.max_length)
         self.writers = (PackedWriter(folder, "train", limit), PackedWriter(folder, "validation", limit))
+        self.documents = DocumentWriter(self.files.enter_context((folder / DOCUMENTS).open("wb")))
         self.conversations: IO[str] = self.files.enter_context((folder / CONVERSATIONS).open("w", encoding="utf-8"))
         for writer in self.writers:
             self.files.callback(writer.close)
@@ -82,6 +85,7 @@ class Maker:
         refuse(account, encoded.refused, examples)
         if chunk.last:
             check_bad_fraction(list(account.sources.values()), self.settings.data.max_bad_fraction)
+        self._note_documents(encoded.documents, examples, len(train), chunk.number)
         kept = fit(account, encoded.documents, examples, 2 if objective in NEEDED else 1)
         learned = weigh(account, [document for document in kept if document.example < len(train)], train)
         tested = [document for document in kept if document.example >= len(train)]
@@ -89,6 +93,15 @@ class Maker:
         rows = sorted({document.example for document in tested})
         self._write_conversations(answered([held[row - len(train)] for row in rows]))
         self.done += len(examples)
+
+    def _note_documents(self, documents: Sequence[Document], examples: list[Example], train: int, chunk: int) -> None:
+        """Keep of every document what other lengths would do to it."""
+        splits = [splits_long(self.settings) and example.kind == "text" for example in examples]
+        times = [repeats(self.settings, example) for example in examples[:train]] + [1] * (len(examples) - train)
+        self.documents.add(
+            documents,
+            [(chunk, int(at >= train), self.done + at, int(splits[at]), times[at]) for at in map(_example, documents)],
+        )
 
     def finish(self) -> DataReport:
         """The report, once the files are closed. Raises EngineError(DATA) when nothing is left to train on."""
@@ -201,3 +214,7 @@ class Maker:
         for example in examples:
             row: dict[str, Any] = {"kind": example.kind, "messages": [asdict(message) for message in example.messages]}
             self.conversations.write(json.dumps(row) + "\n")
+
+
+def _example(document: Document) -> int:
+    return document.example

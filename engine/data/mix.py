@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from engine.data.accounts import Account
 from engine.data.encode import Document
 from engine.data.examples import Example
+from engine.profile.schema import Profile
 
 
 def weigh(account: Account, documents: Sequence[Document], examples: Sequence[Example]) -> list[Document]:
@@ -16,14 +17,10 @@ def weigh(account: Account, documents: Sequence[Document], examples: Sequence[Ex
     A weight of 2.3 takes every row twice and a random 30 % of the rows a third time. Which rows depends on
     seed and content alone, so that adding rows to a file moves no others.
     """
-    weights = {number: dataset.weight for number, dataset in enumerate(account.settings.data.datasets)}
-    if all(weight == 1.0 for weight in weights.values()):
+    settings = account.settings
+    if all(dataset.weight == 1.0 for dataset in settings.data.datasets):
         return list(documents)
-    salt = account.settings.train.seed.to_bytes(8, "little")
-    times = {
-        number: _times(examples[number], weights[examples[number].dataset], salt)
-        for number in {document.example for document in documents}
-    }
+    times = {number: repeats(settings, examples[number]) for number in {document.example for document in documents}}
     taken = [document for document in documents for _ in range(times[document.example])]
     for document in documents:
         account.sources[examples[document.example].dataset].given_documents += 1
@@ -34,8 +31,12 @@ def weigh(account: Account, documents: Sequence[Document], examples: Sequence[Ex
     return taken
 
 
-def _times(example: Example, weight: float, salt: bytes) -> int:
-    whole = int(weight)
+def repeats(settings: Profile, example: Example) -> int:
+    """How often an epoch takes a row to train on."""
+    weight = settings.data.datasets[example.dataset].weight
+    if weight == 1.0:
+        return 1
+    salt, whole = settings.train.seed.to_bytes(8, "little"), int(weight)
     digest = hashlib.blake2b(example.key + example.row.to_bytes(8, "little"), digest_size=8, salt=salt).digest()
     return whole + (int.from_bytes(digest, "little") < (weight - whole) * 2**64)
 

@@ -22,6 +22,7 @@ from engine.data import cache
 from engine.data.chat import ChatTemplate, Tokenizer, choose_template
 from engine.data.chunks import CHUNK_ROWS, read_chunks
 from engine.data.examples import Example, Message
+from engine.data.lengths import Numbers, read_documents
 from engine.data.make import CONVERSATIONS, Maker
 from engine.data.pack import Packed
 from engine.data.report import DataReport
@@ -45,6 +46,8 @@ class Prepared:
     report: DataReport
     template: ChatTemplate
     end_token_ids: tuple[int, ...]
+    documents: Numbers
+    """A few numbers of every document, before anything was cut (`lengths.py`)."""
 
     @property
     def validation_examples(self) -> list[Example]:
@@ -105,10 +108,11 @@ def _opened(folder: Path, tokenizer: Tokenizer, template: ChatTemplate) -> Prepa
     try:
         report = TypeAdapter(DataReport).validate_json((folder / REPORT).read_bytes())
         train, validation = open_packed(folder, "train"), open_packed(folder, "validation")
+        documents = read_documents(folder)
         conversations = (folder / CONVERSATIONS).open("rb")
         if train is None:
             raise ValueError("it holds no sequence to train on")
     except (OSError, ValueError, KeyError) as error:
         raise cache.damaged(folder, error) from error
     ends = tuple(tokenizer.convert_tokens_to_ids(list(report.ends)))
-    return Prepared(train, validation, conversations, report, template, ends)
+    return Prepared(train, validation, conversations, report, template, ends, documents)

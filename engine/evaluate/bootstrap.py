@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.evaluate.report import FEWEST_ROWS as FEWEST_ROWS
+
 RESAMPLES = 2000
 LEVEL = 0.95
-FEWEST_ROWS = 5
-"""Below this the resamples are too alike for an interval to mean anything."""
 _BLOCK_CELLS = 4_000_000
 
 

@@ -25,6 +25,8 @@ from engine.jsonvalues import (
 
 REPORT_VERSION = 2
 REPORT_FILE = "report.json"
+FEWEST_ROWS = 5
+"""Below this the resamples are too alike for an interval to mean anything."""
 _HINT = "evaluate again"
 Numbers = Mapping[str, float | None]
 
@@ -65,6 +67,15 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """A change with its interval as shares of the largest of its bounds, -1 to 1: above 0 the tuned model is better."""
+
+    low: float
+    change: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A score of both models, of `tuned` less `base`, and the interval of that; None = not measured or not finite.
 
@@ -86,6 +97,15 @@ class Score:
         if low <= 0 <= high:
             return "chance"
         return "better" if (low > 0) == (self.kind.better > 0) else "worse"
+
+    @property
+    def effect(self) -> Effect | None:
+        """The change beside zero, to be drawn; None where no change was measured with an interval."""
+        if self.interval is None or self.delta is None:
+            return None
+        low, change, high = sorted(bound * self.kind.better for bound in (*self.interval, self.delta))
+        most = max(abs(low), abs(high)) or 1.0
+        return Effect(low / most, change / most, high / most)
 
 
 @dataclass(frozen=True, slots=True)

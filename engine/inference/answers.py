@@ -56,26 +56,38 @@ def stop_ids(tokenizer: Any, model: Any, last_trained: Iterable[int]) -> tuple[i
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], how: Sampling, on_progress: OnProgress, warn: Warn
 ) -> list[Answer]:
+    """One Answer a prompt, in the order given, of a model that learns no more; memory goes by what is free."""
+    return answer(model, tokenizer, prompts, Room(model, how, warn), on_progress)
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    room: Room,
+    on_progress: OnProgress = lambda done, total: None,
+    ended: Callable[[], bool] = lambda: False,
+) -> list[Answer]:
     """One Answer a prompt, in the order given; prompts of like length share a batch.
 
-    A batch holds as many as free memory has room for, `how.batch_size` at most; where that ends all the same, it is
-    halved. Both are told as warnings.
+    A batch holds as many as `room` has, `room.how.batch_size` at most; where memory ends all the same, it is halved.
+    Both are told as warnings. Once `ended` says so, no further token is made.
     """
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     found: dict[int, Answer] = {}
-    size, room = how.batch_size, Room(model, how, warn)
+    how, size = room.how, room.how.batch_size
     with _greedy(model, how) as generator:
         while len(found) < len(prompts):
             batch = order[len(found) : len(found) + size]
             batch = batch[: room.for_prompt(len(prompts[batch[0]]))]
             try:
-                outputs = _run(generator, [prompts[index] for index in batch], how)
+                outputs = _run(generator, [prompts[index] for index in batch], how, ended)
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
                 size = max(1, len(batch) // 2)
                 torch.cuda.empty_cache()
-                warn("generate_batch", f"out of memory: {size} prompts at once instead of {how.batch_size}")
+                room.warn("generate_batch", f"out of memory: {size} prompts at once instead of {how.batch_size}")
                 continue
             found |= {index: _answer(tokenizer, ids, how) for index, ids in zip(batch, outputs, strict=True)}
             on_progress(len(found), len(prompts))
@@ -101,16 +113,30 @@ def _greedy(model: Any, how: Sampling) -> Iterator[Any]:
         base.generation_config = kept
 
 
-def _run(base: Any, prompts: Sequence[Sequence[int]], how: Sampling) -> list[list[int]]:
+def _run(base: Any, prompts: Sequence[Sequence[int]], how: Sampling, ended: Callable[[], bool]) -> list[list[int]]:
     """New token ids of each prompt, with whatever stands after the stop token."""
+    from transformers import StoppingCriteriaList
+
     longest = max(len(prompt) for prompt in prompts)
     ids = [[how.pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     output = base.generate(
-        input_ids=torch.tensor(ids, device=base.device), attention_mask=torch.tensor(mask, device=base.device)
+        input_ids=torch.tensor(ids, device=base.device),
+        attention_mask=torch.tensor(mask, device=base.device),
+        stopping_criteria=StoppingCriteriaList([_Ended(ended)]),
     )
     new: list[list[int]] = output[:, longest:].tolist()
     return new
+
+
+class _Ended:
+    """transformers asks it after each token whether every answer is to end."""
+
+    def __init__(self, ended: Callable[[], bool]) -> None:
+        self._ended = ended
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self._ended(), dtype=torch.bool, device=input_ids.device)
 
 
 def _answer(tokenizer: Any, new: list[int], how: Sampling) -> Answer:
@@ -156,15 +182,23 @@ class Sampling:
 
 
 class Room:
-    """Free memory when generation begins, and whether a smaller batch was told of already."""
+    """Memory that answers may take, and whether a smaller batch was told of already.
 
-    def __init__(self, model: Any, how: Sampling, warn: Warn) -> None:
+    `most_bytes` where they may not have all that is free when the room is made.
+    """
+
+    def __init__(self, model: Any, how: Sampling, warn: Warn, most_bytes: int | None = None) -> None:
         base = base_of(model)
         self.how, self.warn = how, warn
         self.spec = _spec(base, warn)
         self.width = torch.finfo(base.dtype).bits // 8
-        self.free_bytes = int(FREE_SHARE * free_bytes(base.device))
+        free = int(FREE_SHARE * free_bytes(base.device))
+        self.free_bytes = free if most_bytes is None else min(free, most_bytes)
         self.told = False
+
+    def bytes_of(self, tokens: int) -> int:
+        """What one answer to a prompt of `tokens` tokens takes at most; 0 where that is not known."""
+        return answer_bytes(self.spec, tokens, self.how.max_new_tokens, self.width) if self.spec is not None else 0
 
     def for_prompt(self, tokens: int) -> int:
         """How many prompts of `tokens` tokens at once, `how.batch_size` at most."""
@@ -174,7 +208,7 @@ class Room:
         size = min(self.how.batch_size, prompts_at_once(self.spec, tokens, new, self.width, self.free_bytes))
         if size < self.how.batch_size and not self.told:
             self.told = True
-            needed = self.how.batch_size * answer_bytes(self.spec, tokens, new, self.width)
+            needed = self.how.batch_size * self.bytes_of(tokens)
             self.warn(
                 "generate_batch",
                 f"{self.how.batch_size} prompts of {tokens} tokens with answers of {new} would take"

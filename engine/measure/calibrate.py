@@ -83,6 +83,13 @@ class Calibrator:
         predicted = self._predicted
         return predicted is not None and keeps_last_layer(predicted.spec, predicted.shape, self.gpu)
 
+    def step_bytes(self) -> int | None:
+        """What the prediction has for a step, on top of what lies there between two; None where nothing is predicted.
+
+        What answers to prompts may take: gradients and activations are not there then.
+        """
+        return None if self._predicted is None else self._predicted.closed_form.moment.total
+
     def runs_with(self, kernels: str) -> None:
         """What is measured from here on is a step with `kernels` (`liger`, `plain`), whatever was planned."""
         predicted = self._predicted

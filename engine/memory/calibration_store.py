@@ -60,8 +60,20 @@ def device_key(gpu: Gpu | None, machine: Machine) -> str | None:
 
 def calibration_path(device: str) -> Path:
     """The file of a device by its key."""
+    return _folder() / f"{device}.json"
+
+
+def _folder() -> Path:
     base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(base, "tunedeck", "calibration", f"{device}.json")
+    return Path(base, "tunedeck", "calibration")
+
+
+def last_measured_s() -> float:
+    """When something was measured here last, on any device: plans made before it are not the newest. 0 = never."""
+    try:
+        return max((entry.stat().st_mtime for entry in os.scandir(_folder())), default=0.0)
+    except OSError:
+        return 0.0
 
 
 def software(gpu: Gpu | None, machine: Machine) -> dict[str, str]:

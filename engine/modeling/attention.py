@@ -10,7 +10,8 @@ Training and the perplexity of an evaluation use this; generation keeps transfor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,8 @@ from engine.modeling.attention_kernels import Call, Documents, capability, fused
 from engine.modeling.attention_sinks import SinkAttention
 
 NAME = "tunedeck_packed"
+_IMPLEMENTATION = "_attn_implementation_internal"
+"""Of one configuration; transformers' public name would also change the configurations below it."""
 _BY_FLEX = "scores_by_flex"
 """Attribute of attention modules whose soft-capped scores go through flex attention."""
 _FLEX_SHARE = 0.02
@@ -86,6 +89,21 @@ def packed_attention(
     if softcap is not None and getattr(module, _BY_FLEX, False):
         return capped_attention(query, key, value, documents, Capped(scale, softcap, sliding_window)), None
     return _by_document(query, key, value, cu_seq_lens_q, Scores(scale, sliding_window, softcap), s_aux), None
+
+
+@contextmanager
+def answering(model: Any) -> Iterator[None]:
+    """transformers' own attention while a model that learns writes answers: packed attention reads no cache."""
+    name = "sdpa" if getattr(model, "_supports_sdpa", True) else "eager"
+    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    packed = [config for config in configs.values() if getattr(config, _IMPLEMENTATION, None) == NAME]
+    try:
+        for config in packed:
+            setattr(config, _IMPLEMENTATION, name)
+        yield
+    finally:
+        for config in packed:
+            setattr(config, _IMPLEMENTATION, NAME)
 
 
 def use_flex(model: Any, warn: Callable[[str, str], None]) -> None:

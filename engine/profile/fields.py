@@ -99,8 +99,10 @@ def _field(key: str, name: str, node: Node, *, required: bool) -> FieldSpec:
         above="exclusiveMinimum" in value,
         below="exclusiveMaximum" in value,
         min_chars=value.get("minLength", 0),
-        max_chars=value.get("maxLength"),
+        max_chars=value.get("maxLength", value.get("items", {}).get("maxLength") if "holds" in node else None),
         pattern=value.get("pattern", ""),
+        items=node.get("holds", ""),
+        most_items=value.get("maxItems"),
     )
 
 

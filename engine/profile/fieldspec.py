@@ -54,6 +54,9 @@ class FieldSpec:
     min_chars: int = 0
     max_chars: int | None = None
     pattern: str = ""
+    items: str = ""
+    """What a list holds, as `texts`; empty = names or `choices`."""
+    most_items: int | None = None
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

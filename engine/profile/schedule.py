@@ -22,7 +22,10 @@ class Schedule:
 
 
 def plan_schedule(settings: Profile, sequences: int, *, has_validation: bool) -> Schedule:
-    """Steps for `sequences` packed sequences; counts as transformers does: partial batches are steps."""
+    """Steps for `sequences` packed sequences; counts as transformers does: partial batches are steps.
+
+    A run evaluates where it has held-out rows or prompts to answer.
+    """
     train = settings.train
     per_epoch = per_epoch_steps(
         sequences, int(train.per_device_train_batch_size), int(train.gradient_accumulation_steps)
@@ -32,7 +35,7 @@ def plan_schedule(settings: Profile, sequences: int, *, has_validation: bool) ->
     evaluate = rhythm if train.eval_steps == "auto" else int(train.eval_steps)
     save = evaluate if train.save_steps == "auto" else int(train.save_steps)
     warmup = math.ceil(total * train.warmup_ratio) if train.warmup_steps is None else train.warmup_steps
-    return Schedule(total, per_epoch, evaluate if has_validation else 0, save, warmup)
+    return Schedule(total, per_epoch, evaluate if has_validation or settings.evaluate.prompts else 0, save, warmup)
 
 
 def per_epoch_steps(sequences: int, micro_batch: int, accumulation: int) -> int:

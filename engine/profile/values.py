@@ -16,6 +16,9 @@ _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 _NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d[\d_]*(?:[eE][+-]?\d{1,3})?)\s*([kKmM]?)")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_PLAIN_ITEM = re.compile(r"[^\s,\"'\[\]]+")
+"""An item of a list that needs no quotes between its commas."""
+_QUOTED = re.compile(r""" "(?:[^"\\]|\\.)*" | '[^']*' """, re.VERBOSE)
 _MOST_DOTS = 64
 """tomllib takes time and memory by the square of dotted parts."""
 _PLAIN = "^[^\\x00"
@@ -46,7 +49,8 @@ def format_value(value: Any) -> str:
             return ", ".join(f"{name}={item}" for name, item in value.items())
         return inline_toml(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
+        plain = all(_PLAIN_ITEM.fullmatch(str(item)) for item in value)
+        return ", ".join(str(item) for item in value) if plain else inline_toml(value)
     return str(value)
 
 
@@ -63,12 +67,20 @@ def allowed(field: FieldSpec) -> str:
         "float": f"a number {_limits(field)}",
         "switch": f"true, false or a whole number {_limits(field)}{_gpu_words(words)}",
         "bool": "true or false",
-        "list": " or ".join([*words, "a list of names"]),
+        "list": " or ".join([*words, _list_words(field)]),
         "map": "a table of names, such as instruction = 'question'",
         "table": "a table, such as { lora.r = [8, 16] }",
         "text": _text_words(field),
     }[field.kind]
     return basis + tail
+
+
+def _list_words(field: FieldSpec) -> str:
+    if not field.items:
+        return "a list of names"
+    most = f"at most {field.most_items} " if field.most_items else ""
+    long = f" of 1 to {_number(field.max_chars)} characters without control characters" if field.max_chars else ""
+    return f'a list of {most}{field.items}{long}, such as ["What is DNA?"]'
 
 
 def _gpu_words(words: list[str]) -> str:
@@ -171,12 +183,30 @@ def _parse_text(field: FieldSpec, text: str) -> str | None:
 def _parse_list(field: FieldSpec, text: str) -> list[str] | str:
     if text in field.choices and field.default == text:
         return text
+    quoted = _quoted_items(text)
     items = [item.strip().strip("\"'").strip() for item in text.removeprefix("[").removesuffix("]").split(",")]
+    if quoted is not None:
+        items = quoted
+    elif field.items and not all(_PLAIN_ITEM.fullmatch(item) for item in items if item):
+        items = [text]  # one sentence, with its commas
     found = [item for item in items if item]
     fixed = [word for word in field.choices if word != field.default]
     if (fixed and not set(found) <= set(fixed)) or (not found and field.default != []):
         raise _refuse(field, text)
     return found
+
+
+def _quoted_items(text: str) -> list[str] | None:
+    """The items of a list as TOML writes it; None for any other text."""
+    if not text.startswith("[") or not text.endswith("]") or any("{" in part for part in _QUOTED.split(text)):
+        return None  # the keys of a table are what tomllib takes long for
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return None
+    value = found.get("value")
+    is_list = set(found) == {"value"} and isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return value if is_list else None
 
 
 def _parse_map(field: FieldSpec, text: str) -> dict[str, str]:

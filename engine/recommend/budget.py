@@ -40,6 +40,10 @@ class Target:
     """What it was measured to do."""
     ram_bytes: int = 0
     """Free main memory beside it; for a card that was only named, that of a machine like this one."""
+    free_bytes: int = 0
+    """Free on the device now, the margin included."""
+    total_bytes: int = 0
+    """All memory of the device."""
 
 
 def available_bytes(machine: Machine, gpu: Gpu | None) -> int:
@@ -48,11 +52,14 @@ def available_bytes(machine: Machine, gpu: Gpu | None) -> int:
     The margin covers what other processes take between now and the run. A card that does not tell
     what is free counts as 0: `usable_gpus` does not offer it.
     """
-    if gpu is None:
-        free, total = machine.ram_available_bytes, machine.ram_total_bytes
-    else:
-        free, total = gpu.free_bytes or 0, gpu.total_bytes or 0
+    free, total = _free_and_total(machine, gpu)
     return max(0, free - _MARGIN_BYTES - int(total * _MARGIN_SHARE))
+
+
+def _free_and_total(machine: Machine, gpu: Gpu | None) -> tuple[int, int]:
+    if gpu is None:
+        return machine.ram_available_bytes, machine.ram_total_bytes
+    return gpu.free_bytes or 0, gpu.total_bytes or 0
 
 
 def choose_target(machine: Machine, requirements: Requirements) -> Target:
@@ -113,9 +120,8 @@ def _gpu(machine: Machine, index: int, gpu: Gpu, count: int) -> Target:
         reason = "named, not found here" + (f"; one of {count} is used" if count > 1 else "")
     rates = load_rates(gpu, machine)
     known = _with_context(load_calibration(gpu, machine), rates, gpu), rates
-    return Target(
-        "cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, *known, machine.ram_available_bytes
-    )
+    room = machine.ram_available_bytes, *_free_and_total(machine, gpu)
+    return Target("cuda", gpu.name, index, gpu, available_bytes(machine, gpu), reason, *known, *room)
 
 
 def _with_context(found: Calibration | None, rates: MeasuredRates | None, gpu: Gpu) -> Calibration | None:
@@ -128,6 +134,5 @@ def _with_context(found: Calibration | None, rates: MeasuredRates | None, gpu: G
 
 def _cpu(machine: Machine, reason: str) -> Target:
     known = load_calibration(None, machine), load_rates(None, machine)
-    return Target(
-        "cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason, *known, machine.ram_available_bytes
-    )
+    room = machine.ram_available_bytes, *_free_and_total(machine, None)
+    return Target("cpu", machine.cpu.name, None, None, available_bytes(machine, None), reason, *known, *room)

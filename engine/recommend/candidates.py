@@ -19,7 +19,7 @@ from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
 from engine.recommend.kernels import choose_kernels
-from engine.recommend.plan import Requirements
+from engine.recommend.plan import CONTEXT, MAIN_MEMORY, MEMORY, SPEED, Requirements
 from engine.speed.rates import Rates
 from engine.speed.roofline import device_rates, speed_at
 
@@ -44,6 +44,8 @@ class Candidate:
     device_bytes: int
     tokens_per_second: float | None
     verdict: str
+    limit: str = ""
+    """What speaks against an `OK`, one of `plan.LIMITS`."""
 
 
 def verdict_of(device_bytes: int, available: int) -> str:
@@ -60,11 +62,14 @@ def evaluate(
     needed = peak(spec, shape, target.gpu, target.calibration, learned).device_bytes
     speed = speed_at(spec, shape, rates, learned) if rates else None
     verdict = verdict_of(needed, target.available_bytes)
+    limit = "" if verdict == "OK" else MEMORY
     if verdict == "OK" and target.device == "cpu" and speed is not None and speed < SLOW_TOKENS_PER_SECOND:
-        verdict = "TIGHT"
-    if shape.max_length > spec.max_position_embeddings or host_bytes(spec, shape) > _PINNED_SHARE * target.ram_bytes:
-        verdict = "NO"
-    return Candidate(shape, needed, speed, verdict)
+        verdict, limit = "TIGHT", SPEED
+    if verdict != "NO" and shape.max_length > spec.max_position_embeddings:
+        verdict, limit = "NO", CONTEXT
+    if verdict != "NO" and host_bytes(spec, shape) > _PINNED_SHARE * target.ram_bytes:
+        verdict, limit = "NO", MAIN_MEMORY
+    return Candidate(shape, needed, speed, verdict, limit)
 
 
 def find_best(spec: ModelSpec, target: Target, cpu: Cpu, dtype: str, requirements: Requirements) -> Candidate:

@@ -110,6 +110,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "gated": plan.model.gated,
         "quality": plan.model.quality,
         "verdict": plan.verdict,
+        "limit": plan.limit,
         "device": plan.device_name,
         "device_index": plan.device_index,
         "card": plan.card,

@@ -69,6 +69,11 @@ class Choice:
     reason: str
 
 
+MEMORY, SPEED, CONTEXT, MAIN_MEMORY = LIMITS = ("memory", "speed", "context", "main memory")
+"""What a verdict other than `OK` may come from: the device's memory, the speed of a processor, the model's own context,
+or main memory for inputs that wait there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The best configuration of one model on one device."""
@@ -97,6 +102,12 @@ class Plan:
     """Whether the first token comes within the asked latency."""
     card: str = ""
     """What people call the card: `GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = CPU."""
+    limit: str = ""
+    """What speaks against an `OK`, one of `LIMITS`; empty for an `OK`."""
+    free_bytes: int = 0
+    """Free device memory now, the margin included; 0 = not known."""
+    total_bytes: int = 0
+    """All memory of the device; 0 = not known."""
     alternatives: tuple[str, ...] = ()
     """Runner-ups and, for `NO`, the nearest changes that would fit: one line each."""
 

@@ -159,6 +159,9 @@ def _plan(spec: ModelSpec, machine: Machine, target: Target, asked: Requirements
         latency=answers,
         answers_in_time=_in_time(answers, asked.latency_ms),
         verdict=best.verdict,
+        limit=best.limit,
+        free_bytes=target.free_bytes,
+        total_bytes=target.total_bytes,
         choices=choices(spec, target, replace(best, tokens_per_second=speed), reason, asked, rates),
         alternatives=alternatives(spec, machine, target, best, asked) if explain else (),
     )

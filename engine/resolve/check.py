@@ -16,6 +16,7 @@ from engine.profile.load import LoadedProfile
 from engine.recommend.plan import Plan
 from engine.resolve.cross import Context, chosen_gpu, cross_findings, reporter_findings
 from engine.resolve.fill import requirements_of
+from engine.resolve.prompts import prompt_findings
 from engine.resolve.search_space import sweep_findings
 from engine.resolve.warnings import warning_findings
 from engine.text import format_bytes
@@ -63,6 +64,7 @@ def examine(loaded: LoadedProfile, machine: Machine | None) -> Examination:
     found += sweep_findings(context)
     found += check_data_files(loaded)
     plan = _plan(context, found)
+    found += prompt_findings(context, plan)
     found += warning_findings(context)
     found.sort(key=lambda item: (item.is_warning, item.problem.line or 0))
     return Examination(tuple(found), spec, plan)

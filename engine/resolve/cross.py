@@ -184,10 +184,11 @@ def _held_out(context: Context) -> Iterator[Finding]:
     loaded, train = context.loaded, context.profile.train
     if context.holds_out():
         return
+    asks = bool(context.profile.evaluate.prompts) and loaded.is_sound("evaluate.prompts")
     needs = {
         "train.load_best_model_at_end": train.load_best_model_at_end,
         "train.early_stopping_patience": train.early_stopping_patience,
-        "train.eval_steps": train.eval_steps != "auto",
+        "train.eval_steps": train.eval_steps != "auto" and not asks,
     }
     for key, is_on in needs.items():
         if is_on and loaded.is_given(key):

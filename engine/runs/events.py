@@ -22,7 +22,9 @@ Types and their fields (units in the name; every field may be missing):
   predicted, measured, error_percent (each by name: allocated_bytes, reserved_bytes, context_bytes, device_bytes;
   below zero = too little was promised), kept (for the next prediction)
 - `checkpoint`: step, path, bytes, seconds, reason
-- `sample`: step, prompt, output, reference
+- `sample` (an answer to a prompt of `evaluate.prompts`): step (0 = the base), index (the prompt's place, from 0),
+  prompt, output, tokens, seconds (its share of the time that all took), ended (false = cut at the limit of new tokens)
+- `sample` (of `engine evaluate`): model (base, tuned), prompt, output, reference
 - `trial` (of a sweep): trial, state, params, metric, value, run, reason
 - `warning`: code, message
 - `control`: request, outcome

@@ -88,6 +88,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A warning about the profile when the run was planned."""
+
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Everything that is told of one run."""
 
@@ -110,6 +118,8 @@ class Overview:
     versions: Mapping[str, str | None] | None = None
     moments: tuple[Moment, ...] = ()
     warnings: tuple[ToldWarning, ...] = ()
+    planned: tuple[Planned, ...] = ()
+    """What was said of the profile before the run began."""
     files: tuple[RunFile, ...] = ()
 
 
@@ -173,6 +183,9 @@ def _with_record(found: Overview, record: RunRecord) -> Overview:
         settings=ordered_settings(record),
         machine=machine_facts(record),
         versions=record.versions,
+        planned=tuple(
+            Planned(text_in(one, "message"), text_in(one, "hint")) for one in tables_in(record.raw, "warnings")
+        ),
     )
 
 

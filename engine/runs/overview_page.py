@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.runs.overview import MachineFacts, Overview, Progress, Setting
+from engine.runs.overview import MachineFacts, Overview, Planned, Progress, Setting
 from engine.runs.record import DataFile, DataPart, DataRecord
 from engine.runs.timeline import Moment, ToldWarning
 from engine.text import columns_of, format_bytes, format_count, format_duration, sanitize, wrap
@@ -53,6 +53,7 @@ def sections(found: Overview) -> tuple[Section, ...]:
     parts = (
         Section("run", "run", tuple(_run_rows(found))),
         Section("warnings", f"warnings ({_times(found.warnings)})", tuple(map(_warning_row, found.warnings))),
+        Section("planned", f"said of the profile ({len(found.planned)})", tuple(map(_planned_row, found.planned))),
         _settings("chosen", "settings of your own", by_source["chosen"]),
         Section("data", "data", tuple(_data_rows(found.data))),
         Section("machine", "machine when it was planned", tuple(_machine_rows(found.machine))),
@@ -178,6 +179,10 @@ def _warning_row(one: ToldWarning) -> Row:
     where = [clock(one.at_s)] + ([f"step {one.step:,}"] if one.step else [])
     where += [f"told {one.times} times"] if one.times > 1 else []
     return Row(one.code or "warning", one.message, ", ".join(where), "warning")
+
+
+def _planned_row(one: Planned) -> Row:
+    return Row("profile", one.message, one.hint, "warning")
 
 
 # Data, machine, versions

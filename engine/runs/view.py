@@ -13,11 +13,14 @@ from engine.hardware.cards import model_name
 from engine.jsonvalues import number_in, whole_in
 from engine.runs.events import Event
 from engine.runs.metrics import MOST, own_metrics
+from engine.runs.samples import Samples
+from engine.runs.samples import apply as apply_sample
 from engine.text import format_bytes, format_count
 
 RECENT_LINES = 500
 _LAST_MOMENT_S = 1e11
 """A later time is none: no clock shows the year 5000."""
+_SAMPLE_CHARS = 120
 PHASE_WORDS = {
     "load": "loading the model",
     "data": "reading data",
@@ -95,6 +98,8 @@ class RunFold:
     learning_rate: Curve = field(default_factory=Curve)
     grad_norm: Curve = field(default_factory=Curve)
     tokens_per_second: Curve = field(default_factory=Curve)
+    samples: Samples = field(default_factory=Samples)
+    """Answers to the run's fixed prompts; not sanitised."""
     metrics: dict[str, Curve] = field(default_factory=dict)
     """Whatever else steps and evaluations told, by its name in words; not sanitised."""
     lines: list[tuple[float, str, str]] = field(default_factory=list)
@@ -126,6 +131,7 @@ def _started(fold: RunFold, event: Event) -> None:
     _forget_pace(fold)
     fold.steps_total = whole_in(event, "steps_total") or 0
     resumed = whole_in(event, "resumed_from_step")
+    apply_sample(fold.samples, event)
     if resumed is not None:
         fold.step = resumed
         usual = (fold.loss, fold.eval_loss, fold.learning_rate, fold.grad_norm, fold.tokens_per_second)
@@ -177,6 +183,11 @@ def _eval(fold: RunFold, event: Event) -> None:
         fold.best_eval = event
 
 
+def _sample(fold: RunFold, event: Event) -> None:
+    fold.progress = {}
+    apply_sample(fold.samples, event)
+
+
 def _own_metrics(fold: RunFold, step: float, event: Event) -> None:
     for name, value in own_metrics(event).items():
         if name in fold.metrics or len(fold.metrics) < MOST:
@@ -217,6 +228,7 @@ _HANDLERS: dict[str, Any] = {
     "progress": _progress,
     "train_step": _train_step,
     "eval": _eval,
+    "sample": _sample,
     "memory": _memory,
     "calibration": _calibration,
     "checkpoint": _checkpoint,
@@ -268,7 +280,7 @@ def describe(event: Event) -> str:
     if kind == "trial":
         return _trial(event)
     if kind == "sample":
-        return f"sample {event.get('prompt')!r} -> {event.get('output')!r}"
+        return _answered(event)
     templates = {
         "phase": "{name} {detail}",
         "warning": "warning: {message}",
@@ -280,6 +292,22 @@ def describe(event: Event) -> str:
         return ""
     known = {"name": "", "detail": "", "message": "", "request": "", "outcome": ""}
     return template.format(**{**known, **{key: value for key, value in event.items() if key in known}}).strip()
+
+
+def _answered(event: Event) -> str:
+    """An answer in a line, both texts shortened: the whole ones are shown where there is room."""
+    prompt, output = (_line_of(event.get(key)) for key in ("prompt", "output"))
+    at = f"step {event['step']}: " if event.get("step") is not None else ""
+    tokens, seconds = event.get("tokens"), event.get("seconds")
+    facts = [f"{tokens:,} token{'s' * (tokens != 1)}"] if isinstance(tokens, int) else []
+    facts += [f"{seconds:.1f} s"] if isinstance(seconds, (int, float)) else []
+    facts += ["cut"] if event.get("ended") is False else []
+    return f"sample {at}{prompt} -> {output}" + (f" ({', '.join(facts)})" if facts else "")
+
+
+def _line_of(text: Any) -> str:
+    words = " ".join(str(text or "").split())
+    return f'"{words}"' if len(words) <= _SAMPLE_CHARS else f'"{words[:_SAMPLE_CHARS].rstrip()} …"'
 
 
 def _trial(event: Event) -> str:

@@ -83,8 +83,16 @@ def price(resolved: Resolved, sequences: tuple[int, int], start_s: float) -> Pri
     tokens = schedule.steps_total * a_step + held_out * _FORWARD_SHARE[settings.tuning.method]
     seconds = plan.training_time_s(tokens)
     if seconds is not None:
-        seconds += start_s + _answers_s(settings, resolved, start_s)
+        seconds += start_s + evaluations * _prompts_s(settings, resolved) + _answers_s(settings, resolved, start_s)
     return Price(schedule.steps_total, seconds, plan.estimate.device_bytes, needs.run_disk_bytes)
+
+
+def _prompts_s(settings: Profile, resolved: Resolved) -> float:
+    """Answers to the prompts of the profile at one evaluation, as long as they may be, in one batch."""
+    latency, prompts = resolved.plan.latency, len(settings.evaluate.prompts)
+    if not prompts or latency is None:
+        return 0.0
+    return prompts * latency.first_token_s + settings.evaluate.max_new_tokens * latency.per_token_s
 
 
 def _answers_s(settings: Profile, resolved: Resolved, start_s: float) -> float:

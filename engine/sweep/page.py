@@ -43,4 +43,5 @@ def params_text(params: dict[str, Any]) -> str:
 
 
 def value_text(value: Any) -> str:
+    """A setting's value in few characters."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

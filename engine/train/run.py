@@ -24,6 +24,7 @@ from engine.runs.job import Job
 from engine.runs.record import SUMMARY_FILE, RunRecord, Summary, package_versions, read_record
 from engine.train import outputs
 from engine.train.assembly import build_trainer, load_data, load_model
+from engine.train.prompts import prompts_of
 from engine.train.trainer import EngineTrainer
 
 
@@ -59,6 +60,7 @@ def _run(
         calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
     else:
         calibrator.runs_otherwise()
+    trainer.prompts = prompts_of(trainer, tokenizer, prepared, calibrator.step_bytes())
     trainer.peaks = peaks
     peaks.on_measured = lambda: calibrator.tell("first_steps", peaks, trainer.meter)
     trainer.on_smaller = lambda error, rows: calibrator.tell_smaller(peaks, error, rows, trainer.state.global_step)
@@ -143,7 +145,7 @@ def _device_name(settings: Profile) -> str:
 
 def _train(trainer: EngineTrainer, resume: Checkpoint | None) -> None:
     job = trainer.job
-    evaluates_first = resume is None and trainer.validation is not None
+    evaluates_first = resume is None and (trainer.validation is not None or trainer.prompts is not None)
     if evaluates_first:
         job.phase("evaluate", "before the first step")
     else:

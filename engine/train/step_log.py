@@ -47,7 +47,8 @@ class StepLog:
     def put(self, state: TrainerState, steps: int, learning_rate: float, figures: dict[str, torch.Tensor]) -> None:
         """A line for the last `steps` steps; `figures`, still on the device: `loss`, `norm`, `guard`."""
         step, last = state.global_step, state.max_steps
-        every = {"evaluate": self._schedule.eval_steps, "checkpoint": self._schedule.save_steps}
+        evaluations = self._schedule.eval_steps
+        every = {"evaluate": evaluations, "answers": evaluations, "checkpoint": self._schedule.save_steps}
         due = {kind: times_due(count, step, last) for kind, count in every.items()}
         known = {
             "step": step,

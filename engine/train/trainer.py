@@ -2,7 +2,8 @@
 
 What stays Trainer's: the loop, accumulation, schedules, mixed precision, exact data order on resume. What is ours: a
 micro-batch's forward and backward pass, the loss, clipping, the optimizer, and what comes after a step. The parts with
-a life of their own are members: `checkpointer.py`, `validation.py`, `step_log.py`, `stepguard.py`, `micro_batches.py`.
+a life of their own are members: `checkpointer.py`, `validation.py`, `prompts.py`, `step_log.py`, `stepguard.py`,
+`micro_batches.py`.
 On a GPU a step waits for the device for a log line only, and for that one a step later.
 """
 
@@ -33,6 +34,7 @@ from engine.train.checkpointer import Checkpointer
 from engine.train.micro_batches import MicroBatches, release
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
+from engine.train.prompts import Prompts
 from engine.train.reporters import at_step, reporters
 from engine.train.step_log import StepLog
 from engine.train.stepguard import StepGuard
@@ -78,6 +80,8 @@ class EngineTrainer(Trainer):
             job=job, settings=settings, meter=self.meter, micro_batches=self.micro_batches, data_digest=data_digest
         )
         self.validation = None if eval_dataset is None else _validation(self, eval_dataset)
+        self.prompts: Prompts | None = None
+        """Prompts that are answered at each evaluation."""
         self.step_log = StepLog(
             job=job,
             schedule=schedule,
@@ -251,9 +255,22 @@ class EngineTrainer(Trainer):
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         self.control.should_evaluate = False
-        if self.validation is None:
+        if self.validation is None and self.prompts is None:
             self.job.warn("no_validation", "there are no held-out rows to evaluate on")
-            return {}
+        scores = self._validate() if self.validation is not None else {}
+        if self.prompts is not None and not self.job.stop:
+            self._answer(self.prompts)
+        return scores
+
+    def _answer(self, prompts: Prompts) -> None:
+        began = time.monotonic()
+        self.peaks.enter("answers")
+        prompts.answer(self.state.global_step, self.autocast)
+        self.peaks.enter("between")
+        self.meter.add_pause("answers", time.monotonic() - began)
+
+    def _validate(self) -> dict[str, float]:
+        assert self.validation is not None
         began = time.monotonic()
         self.peaks.enter("evaluate")
         found = self.validation.evaluate(self.model, self.state, self._prepare_inputs, self.autocast)

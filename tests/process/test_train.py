@@ -28,9 +28,10 @@ def wait_for(condition, seconds=90.0):
 
 @pytest.mark.usefixtures("warm_workers")
 def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
+    asked = FAST.replace("[evaluate]", '[evaluate]\nprompts = ["Write 3 March 1999 as ISO.", "Who,\\nwhy?"]')
     shell.write("tell.sh", '#!/bin/sh\necho "$TUNEDECK_STATE: $TUNEDECK_TEXT" >> told\n')
     (shell.folder / "tell.sh").chmod(0o755)
-    done = shell.engine("train", shell.write("p.toml", FAST + 'notify = ["./tell.sh"]\n'), "--json")
+    done = shell.engine("train", shell.write("p.toml", asked + 'notify = ["./tell.sh"]\n'), "--json")
     assert done.code == 0, done.err
     summary = done.json
     (run,) = shell.runs
@@ -62,6 +63,12 @@ def test_a_run_trains_and_leaves_what_the_next_commands_need(shell, events):
     assert shown["settings"]["lora"]["r"] == 4
     assert shown["provenance"]["train.learning_rate"]["source"] == "profile"
     assert shown["memory"]["measured_bytes"] > 100 * 2**20
+    answers = [(sample["index"], sample["step"]) for sample in shown["samples"]]
+    assert answers == [(index, step) for index in (0, 1) for step in (0, 3, 6)]
+    assert not [event for event in told if event["type"] == "warning"]
+    lines = shell.engine("runs", "show", "last").out.splitlines()
+    told_of = [line.split()[0] for line in lines[lines.index("prompt   Who,⏎why?") :][:4]]
+    assert told_of == ["prompt", "base", "step", "step"]
 
 
 @pytest.mark.usefixtures("warm_workers")

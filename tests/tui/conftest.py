@@ -17,6 +17,7 @@ import pytest
 from textual._context import active_app
 from textual._wait import wait_for_idle
 from textual.app import App
+from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
@@ -28,7 +29,7 @@ from tui.app import AttachedDeckApp, DeckApp
 from tui.terminal.typeahead import _nodes, _rests
 
 GIB = 1024**3
-POLL_S, REST_TURNS = 0.003, 5
+POLL_S, REST_TURNS = 0.001, 5
 SIZES = [(60, 16), (80, 24), (120, 40), (200, 50)]
 
 CPU_MACHINE = Machine(
@@ -116,6 +117,7 @@ def sheets_parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stylesheet, "_parse_rules", parse_once)
+        patch.setattr(RuleSet, "__hash__", object.__hash__)  # the same without a call of Python's, a million times
         yield
 
 

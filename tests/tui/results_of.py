@@ -139,6 +139,7 @@ class FakeTalk:
 
     made: ClassVar[list[FakeTalk]] = []
     answer: ClassVar[str] = "1999-05-03"
+    base_answer: ClassVar[str] = ""
     waits: ClassVar[bool] = False
     error: ClassVar[EngineError | None] = None
     warning: ClassVar[str] = ""
@@ -166,15 +167,17 @@ class FakeTalk:
     def ask(self, messages: list[dict[str, str]], **how: Any) -> Iterator[dict[str, Any]]:
         """The answer in two parts; with `waits` only the first until it is silenced."""
         self.asked.append({"messages": messages, **how})
+        self.silenced.clear()
         if messages[-1]["content"] == "refuse":
             yield {"type": "refused", "message": "the conversation fills all 512 tokens"}
             return
-        half = len(self.answer) // 2
-        yield {"type": "answer_part", "text": self.answer[:half]}
+        answer = (how["base"] and self.base_answer) or self.answer
+        half = len(answer) // 2
+        yield {"type": "answer_part", "text": answer[:half]}
         while self.waits and not self.silenced.wait(0.02):
             if self.ended.is_set():
                 raise EngineError("the worker ended")
-        text = self.answer[:half] if self.waits else self.answer
+        text = answer[:half] if self.waits else answer
         silenced = self.silenced.is_set()
         yield {
             "type": "answer",

@@ -7,11 +7,14 @@ import time
 
 import pytest
 from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
 
 from tui.charts.axis import plain_axis
 from tui.charts.chart import LINE_STYLE, ChartData, draw, spark, value_range
 from tui.charts.decimate import Buckets, Point, Smooth
-from tui.terminal.ascii import TABLE
+from tui.terminal.ascii import TABLE, AsciiFilter
 
 
 def _curve(count: int) -> Buckets:
@@ -121,3 +124,9 @@ def test_every_drawn_character_has_an_ascii_one() -> None:
     text = "".join(text for row in draw(ChartData(line, line, ((50, 0.5),)), 60, 12) for text, _ in row)
     assert not text.isascii()
     assert text.translate(TABLE).isascii()
+
+
+def test_in_ascii_no_line_is_mistaken_for_single_steps() -> None:
+    cells = [Segment("⠉⣀⡇", Style(dim=True)), Segment("⠉⣀⡇"), Segment("12 │", Style(dim=True))]
+    shown = AsciiFilter().apply(cells, Color(0, 0, 0))
+    assert [segment.text for segment in shown] == ["...", "'.|", "12 |"]

@@ -52,6 +52,48 @@ async def test_questions_are_answered_with_what_was_said_before(talk: type[FakeT
         await until(pilot, lambda: "3 May 1999" not in screen_text(app))
 
 
+async def test_base_and_tuned_answer_beside_each_other_and_read_what_each_said(
+    talk: type[FakeTalk], cpu_machine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "base_answer", "May 3, 1999")
+    app = chatting()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("5", "c", "ctrl+b")
+        await shows(pilot, "tuned and base answer", "  ready", "^b both")
+        await pilot.press(*"one", "enter", *"two", "enter")
+        await until(pilot, lambda: sum(len(each.asked) for each in talk.made) == 4)
+        await shows(pilot, "you    two", "  ready")
+        rows = [text for text in screen_text(app).splitlines() if "1999-05-03" in text]
+        assert len(rows) == 2
+        assert all(text.index("base   May 3, 1999") >= 58 for text in rows)
+        asked = talk.made[0].asked
+        assert [ask["base"] for ask in asked] == [False, True] * 2
+        assert [ask["messages"][1]["content"] for ask in asked[2:]] == ["1999-05-03", "May 3, 1999"]
+        await pilot.resize_terminal(80, 24)
+        await shows(pilot, "tuned  1999-05-03", " base   May 3, 1999")
+        assert not [text for text in screen_text(app).splitlines() if "1999-05-03" in text and "May" in text]
+        await pilot.press(*"/tuned", "enter", *"three", "enter")
+        await shows(pilot, "tuned answers", "you    three", "  ready")
+        assert len(asked) == 5
+
+
+async def test_up_and_down_go_through_what_was_entered_and_keep_what_is_typed(
+    talk: type[FakeTalk], cpu_machine: object
+) -> None:
+    app = chatting()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "ready")
+        await pilot.press(*"one", "enter", *"/seed 7", "enter", *"ha", "up", "up", "up", "!", "up", "down", "down")
+        field = app.screen.query_one("#question", Input)
+        assert field.value == "ha"
+        await pilot.press("up", "up")
+        assert field.value == "one!"
+        await pilot.press("enter", "up", "up", "up")
+        assert field.value == "one"
+        await shows(pilot, "you    one!")
+
+
 async def test_an_answer_is_ended_by_key_and_kept(
     talk: type[FakeTalk], cpu_machine: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +106,11 @@ async def test_an_answer_is_ended_by_key_and_kept(
         await shows(pilot, "tuned  1999-", "answering: esc ends it")
         await pilot.press("escape")
         await shows(pilot, "(ended by you)", "  ready")
+        await pilot.press("ctrl+b", "h", "o", "enter")
+        await shows(pilot, "answering: esc ends it")
+        await pilot.press("escape")
+        await shows(pilot, "base   (nothing)", "ended before it began", "  ready")  # one key ends both
+        assert len(talk.made[0].asked) == 2
         assert app.screen.query_one("#question", Input).has_focus
         await pilot.press("escape")
         await shows(pilot, "not evaluated yet")
@@ -130,7 +177,7 @@ async def test_a_question_typed_while_the_model_loads_waits(talk: type[FakeTalk]
         if all(turn.over for turn in conversation.chat.turns) and conversation.chat.state == "ready":
             break
         await_s(0.02)
-    assert [turn.text for turn in conversation.chat.turns] == ["1999-05-03"] * 2
+    assert [reply.text for turn in conversation.chat.turns for reply in turn.replies] == ["1999-05-03"] * 2
     conversation.end(2.0)
     assert talk.made[0].left
     again = conversation.unloaded()

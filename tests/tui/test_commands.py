@@ -70,7 +70,7 @@ def test_a_fresh_deck_gives_reasons() -> None:
     ("view", "own"),
     [
         ("scores", {"measure", "chat", "export", "enlarge"}),
-        ("chat", {"answerer"}),
+        ("chat", {"answerer", "both"}),
         ("export", {"toggle", "write"}),
     ],
 )

@@ -125,6 +125,14 @@ def test_memory_over_time_stands_beside_prediction_and_limit() -> None:
     )
 
 
+def test_time_is_told_in_its_own_unit() -> None:
+    shot = read(make_run())
+    view = CurveView("memory", cursor=200_000.0, span=7200.0)
+    assert "200,000" not in reading(shot, view, 80).plain
+    assert reading(shot, view, 80).plain.startswith("at 2 d 7 h")
+    assert title_of(shot, view)[0][0] == "memory, GiB  zoom 2 h 0 min"
+
+
 def test_levels_and_crosshair_never_hide_a_curve() -> None:
     line = tuple(Point(x, 5.0, 5.0, 5.0) for x in range(100))
     plain = draw(ChartData(series=(Series(line, "bold"),)), 60, 12)

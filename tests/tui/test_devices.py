@@ -129,7 +129,7 @@ async def test_the_row_of_the_card_says_what_its_uuid_names(recorded: Recorded, 
         await pilot.press("p")
         await until(pilot, lambda: app.current_mode == "profile")
         await until(pilot, lambda: bool(app.screen.form_pane.found.provenance))  # type: ignore[attr-defined]
-        app.screen.form_pane.go_to("launch.gpu")  # type: ignore[attr-defined]
+        assert app.screen.form_pane.go_to("launch.gpu")  # type: ignore[attr-defined]
         await shows(pilot, "edited: GPU 1 Ge")
 
 

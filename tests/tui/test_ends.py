@@ -293,7 +293,7 @@ def test_detach_and_attach_again_in_tmux(tmp_path: Path) -> None:
         until = time.monotonic() + 20
         while not all(text in capture() for text in texts):
             assert time.monotonic() < until, capture()
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     command = f"{sys.executable} -m tui.main last; exec sh"
     root = Path(__file__).parents[2]
@@ -316,6 +316,7 @@ def test_detach_and_attach_again_in_tmux(tmp_path: Path) -> None:
 @pytest.mark.tmux
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+@pytest.mark.usefixtures("warm_workers")
 def test_three_keys_train_the_demo_for_real(tmp_path: Path) -> None:
     tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
 
@@ -326,7 +327,7 @@ def test_three_keys_train_the_demo_for_real(tmp_path: Path) -> None:
         until = time.monotonic() + seconds
         while not all(text in (seen := _pane(tmux)) for text in texts):
             assert time.monotonic() < until, seen
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     command = f"cd {Path(__file__).parents[2]}; {sys.executable} -m tui.main; exec sh"
     subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", command], check=True)
@@ -383,3 +384,7 @@ async def test_a_size_that_is_over_is_not_laid_out_again(cpu_machine: object) ->
 def test_nothing_is_selected_before_there_is_a_screen():
     """From Python 3.12 on, inputs of the first screen clear the selection before that screen is on the stack."""
     DeckApp().clear_selection()
+
+
+def test_a_deck_that_closes_loads_no_more_screens() -> None:
+    assert not DeckApp()._is_quiet()

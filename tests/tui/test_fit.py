@@ -16,6 +16,7 @@ from tui.fit.estimate import EstimateScreen
 from tui.fit.filter import matches, parse_filter
 from tui.fit.machine import machine_lines
 from tui.fit.ranking import devices, imagine, rank
+from tui.fit.screen import FitScreen
 from tui.fit.view import columns, heading, model_row
 from tui.widgets.dialogs import Ask
 
@@ -134,6 +135,23 @@ async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, pla
         assert form.dirty
         assert form.given("data.datasets.0.path") == "train.jsonl"
         await shows(pilot, ".toml *")
+
+
+async def test_rows_follow_what_a_run_measured(cpu_machine: Machine, tmp_path: Path) -> None:
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "> demo", "OK")
+        screen = app.screen
+        assert isinstance(screen, FitScreen)
+        before = screen.ranker.ranking
+        screen._look()
+        await pilot.pause(0.1)
+        assert screen.ranker.ranking is before
+        measured = tmp_path / "state" / "tunedeck" / "calibration" / "cpu.json"
+        measured.parent.mkdir(parents=True)
+        measured.write_text("{}")
+        screen._look()
+        await until(pilot, lambda: screen.ranker.ranking is not before)
 
 
 @pytest.mark.parametrize("width", [56, 64, 76, 120])

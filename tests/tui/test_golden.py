@@ -40,7 +40,7 @@ def plan(name: str, gib: float, verdict: str, quantization: str = "none", tokens
     )
     others = ("checkpointing on: 20.0 GiB OK, 0.72 x the speed",) if verdict != "NO" else ("nf4: 24.0 GiB OK",)
     fixed = spec, shape, "A100-SXM4-80GB", 1, 79 * GIB, estimate, tokens, verdict, choices
-    return Plan(*fixed, card="GPU 1", alternatives=others)
+    return Plan(*fixed, card="GPU 1", alternatives=others, free_bytes=int(79.5 * GIB), total_bytes=80 * GIB)
 
 
 PLANS = (

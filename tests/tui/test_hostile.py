@@ -45,7 +45,8 @@ def nasty_run() -> object:
     writer.write("phase", name=NASTY, detail=NASTY)
     writer.write("progress", phase=NASTY, done=1, total=2, unit=NASTY)
     writer.write("warning", code=NASTY, message=NASTY)
-    writer.write("sample", step=1, prompt=NASTY, output=NASTY)
+    writer.write("sample", step=0, index=0, prompt=NASTY, output=NASTY)
+    writer.write("sample", step=1, index=0, prompt=NASTY, output=NASTY, tokens=3, seconds=0.1, ended=False)
     writer.write("control", request=NASTY, outcome=NASTY)
     return run
 
@@ -61,7 +62,10 @@ async def test_events_and_settings(size: tuple[int, int]) -> None:
         await pilot.pause()
         check(app)
         assert all(character.isprintable() for text in app.screen.query_one(Log).lines for character in text)
-        await pilot.press("4")
+        await pilot.press("a")
+        await shows(pilot, "answers while it learned", "3 tokens, cut, as before")
+        check(app)
+        await pilot.press("escape", "4")
         await shows(pilot, "1 run,")
         check(app)
 

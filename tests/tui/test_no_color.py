@@ -141,7 +141,7 @@ async def test_the_row_under_the_cursor_is_reversed(theme: str, no_color: None, 
         await shows(pilot, "max length")
         await pilot.press("down")
         await pilot.pause()
-        assert "max length" in reversed_text(app)
+        assert "data file" in reversed_text(app)
 
 
 async def test_a_field_shows_its_cursor_and_what_is_selected(no_color: None, cpu_machine: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -10,8 +11,9 @@ from textual.widgets import Input
 
 from engine.errors import Problem
 from engine.runs.events import EventWriter
-from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
+from tests.tui.conftest import CPU_MACHINE, GPU_MACHINE, attached, deck, make_run, record, screen_text, shows, until
 from tui.app import DeckApp
+from tui.fit.machine import machine_lines, notes_content
 from tui.frame import notices
 from tui.frame.commands import field_key_label
 from tui.frame.keybar import KeyBar
@@ -107,9 +109,9 @@ async def test_a_notice_goes_by_itself(monkeypatch: pytest.MonkeyPatch, cpu_mach
     app = deck()
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         app.notify("soon gone", timeout=0.05, markup=False)
-        await shows(pilot, "soon gone")
-        await until(pilot, lambda: "soon gone" not in screen_text(app))
-        assert not app.screen.query_one(NoticeLine).display
+        await until(pilot, lambda: app.screen.query(NoticeLine))
+        await until(pilot, lambda: not app.screen.query_one(NoticeLine).display)
+        assert "soon gone" not in screen_text(app)
 
 
 async def test_the_key_bar_is_true_in_a_field_and_under_a_question(cpu_machine: object) -> None:
@@ -178,6 +180,20 @@ def test_what_is_wrong_is_told_whole_where_the_keyboard_is() -> None:
     assert away.count("\n") == 2
     assert away.endswith("…")
     assert problem.hint in finding_text(problem).plain
+
+
+def test_notes_of_the_driver_wrap_or_name_the_key_that_reads_them() -> None:
+    note = "no NVIDIA driver was found (libnvidia-ml.so.1): if this machine has a GPU, install the driver"
+    one, two = (replace(CPU_MACHINE, notes=(note, *more)) for more in ((), ("a container limit leaves 16.0 GiB",)))
+    assert note in " ".join(machine_lines(one, 4, "", 78).plain.split())
+    assert machine_lines(one, 2, "", 58).plain.endswith("… (? reads it)")
+    assert machine_lines(two, 4, "", 78).plain.endswith("(? reads all 2)")
+    assert all(cell_len(text) <= 58 for text in machine_lines(two, 2, "", 58).plain.splitlines())
+    assert all(note in notes_content(two).plain for note in two.notes)
+    cards = replace(GPU_MACHINE, notes=("torch is built for CUDA 13, the driver knows CUDA 12.2: update the driver",))
+    shown = machine_lines(cards, 4, "", 78).plain.splitlines()
+    assert len(shown) <= 4
+    assert shown[-1].startswith("torch is built")
 
 
 def test_a_key_typed_before_a_notice_could_be_seen_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:

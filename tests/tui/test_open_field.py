@@ -36,6 +36,7 @@ async def test_what_is_typed_and_not_taken_yet_is_trained(
         await until(pilot, lambda: started)
         assert started[0]["settings"]["train"]["learning_rate"] == 5e-5
         assert "learning_rate = 5e-05" in profile.read_text() or "learning_rate = 5e-5" in profile.read_text()
+        await until(pilot, lambda: app.current_mode == "run")
 
 
 async def test_a_run_goes_by_the_settings_as_they_are_now(profile: Path, started: list[dict[str, Any]]) -> None:
@@ -48,6 +49,7 @@ async def test_a_run_goes_by_the_settings_as_they_are_now(profile: Path, started
         form_of(app).set_focus(rows(app)["data.datasets.0.path"])
         at_once(pilot, ENTER, CLEAR, "rows.jsonl", START)
         await until(pilot, lambda: started)
+        await until(pilot, lambda: app.current_mode == "run")
         assert not [one for one in app._notifications if one.severity == "error"]
 
 
@@ -75,7 +77,7 @@ async def test_a_command_is_refused_while_a_field_holds_what_it_cannot_take(
 @pytest.mark.parametrize("leave", ["click", "tab", "jump", "mode", "another row's field"])
 async def test_leaving_a_field_takes_its_value_or_stays(leave: str, profile: Path) -> None:
     app = opened(profile)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 30)) as pilot:
 
         async def go() -> None:
             other = rows(app)["train.learning_rate"]

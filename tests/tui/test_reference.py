@@ -37,9 +37,15 @@ def finished(name: str, **kind: str) -> Run:
     return run
 
 
-def in_sweep(run: Run, sweep: str, number: int) -> None:
+def search(run: Run, best: Run) -> None:
+    """A sweep whose best trial is `best`, and `run` one of its trials."""
+    sweep = run.path.parents[1] / "sweeps" / "20260101-000000-search-1f3a"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text(json.dumps({"v": 1, "metric": "eval_loss"}))
+    trials = [{"trial": 0, "state": "completed", "value": 0.5, "run": best.id}, {"trial": 1, "state": "running"}]
+    (sweep / "trials.json").write_text(json.dumps({"v": 1, "trials": trials}))
     found = json.loads((run.path / "run.json").read_text())
-    found["sweep"] = {"id": sweep, "trial": number, "params": {}}
+    found["sweep"] = {"id": sweep.name, "trial": 1, "params": {}}
     (run.path / "run.json").write_text(json.dumps(found))
 
 
@@ -60,6 +66,9 @@ def level(loss: float, steps: int = 200) -> tuple[Point, ...]:
 def test_the_difference_at_the_same_step_in_words(loss: float, cursor: float | None, words: str) -> None:
     shot = RunSnapshot(Facts("a", "a"), step=150, curves=Curves(smooth=level(loss)))
     assert difference(shot, Reference("b", "demo-c512", Curves(smooth=level(1.0)), 180), cursor) == words
+    long = Reference("b", "smollm2-135m-instruct-1f3a", Curves(smooth=level(1.0)), 180)
+    assert "-1f3a at " in difference(shot, long, cursor, 16)
+    assert len(difference(shot, long, cursor, 16)) <= len(words) + 7
 
 
 def test_a_run_that_means_something_else_says_why_and_the_best_trial_comes_first() -> None:
@@ -70,12 +79,7 @@ def test_a_run_that_means_something_else_says_why_and_the_best_trial_comes_first
     )
     best = finished("best")
     mine = make_run("live", settings())
-    sweep = mine.path.parents[1] / "sweeps" / "20260101-000000-search-1f3a"
-    sweep.mkdir(parents=True)
-    (sweep / "sweep.json").write_text(json.dumps({"v": 1, "metric": "eval_loss"}))
-    trials = [{"trial": 0, "state": "completed", "value": 0.5, "run": best.id}, {"trial": 1, "state": "running"}]
-    (sweep / "trials.json").write_text(json.dumps({"v": 1, "trials": trials}))
-    in_sweep(mine, sweep.name, 1)
+    search(mine, best)
     with worker_alive(make_run("other-live", settings())):
         found = {one.run.id: one for one in find_candidates(mine)}
     assert set(found) == {best.id, alike.id, other_task.id, other_data.id}
@@ -87,27 +91,26 @@ def test_a_run_that_means_something_else_says_why_and_the_best_trial_comes_first
 
 
 async def test_b_lays_a_finished_run_under_the_live_one(cpu_machine: object) -> None:
-    finished("alike")
+    best = finished("alike")
     finished("data", path="a.jsonl")
     live = make_run("live", settings())
+    search(live, best)
     record(live, 40, 100)
     app = attached(live)
     with worker_alive(live):
         async with app.run_test(size=(80, 24), notifications=True) as pilot:
             await shows(pilot, "step 40 of 100")
-            await pilot.press("b")
-            await shows(pilot, "Lay under this run", "alike", "not comparable: another data set")
+            await pilot.press("b")  # the best trial of its sweep, without a question
+            await shows(pilot, "level with alike", "at step 40")
+            await pilot.press("B")
+            await shows(pilot, "Lay under this run", "best trial of this sweep", "not comparable: another data set")
             await pilot.press("down", "enter")
             await until(pilot, lambda: any("cannot be compared" in str(one.message) for one in app._notifications))
-            await pilot.press("b")
-            await shows(pilot, "Lay under this run")
-            await pilot.press("enter")
-            await shows(pilot, "level with alike", "at step 40")
             EventWriter(live.events_path).write("train_step", step=41, steps_total=100, loss=9.0)
             await shows(pilot, "above alike", "at step 41")
             await pilot.press("T")
             await shows(pilot, "above alike", "▸ loss")
             await pilot.press("T", "b")
             await until(pilot, lambda: "above alike" not in screen_text(app))
-            await pilot.press("b", "z")  # the one chosen before, without a question
+            await pilot.press("b", "z")
             await shows(pilot, "above alike", "r reference")

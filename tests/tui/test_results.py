@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,8 +37,9 @@ from tui.results.exports import (
     toggled,
 )
 from tui.results.reader import ResultReader, make_report
-from tui.results.scores import fitting, which_samples
+from tui.results.scores import fitting, verdict_parts, which_samples
 from tui.results.screen import ResultsScreen
+from tui.text import line
 
 
 def opened(run: Run) -> DeckApp:
@@ -73,7 +75,7 @@ async def test_a_report_is_shown_at_every_size(size: tuple[int, int], cpu_machin
     app = opened(scored())
     async with app.run_test(size=size) as pilot:
         await pilot.press("5")
-        await shows(pilot, "5 Results", "better on 100", "loss per token", "▲ better", "ISO date for 3 May 1999?")
+        await shows(pilot, "5 Results", "better, 100", "loss per token", "▲", "ISO date for 3 May 1999?")
         text = screen_text(app)
         assert all(cell_len(line) <= size[0] for line in text.splitlines())
         same_as(f"results-{size[0]}x{size[1]}", text)
@@ -90,8 +92,8 @@ async def test_scores_say_which_change_is_more_than_chance(cpu_machine: object) 
         await pilot.press("5")
         await shows(pilot, "perplexity, ROUGE-L better beyond chance")
         rows = {line[:20].strip(): line for line in screen_text(app).splitlines()}
-        assert rows["loss per token"].rstrip().endswith("-8.3205 to -7.6734 ▲ better")
-        assert rows["exact match %"].rstrip().endswith("-1.0 to +99.0   chance")
+        assert rows["loss per token"].rstrip().endswith("-8.3205, -7.6734  ────│───● ▲")
+        assert rows["exact match %"].rstrip().endswith("-1.0, +99.0  ────┃━━━●")
         assert rows["perplexity"].split() == ["perplexity", "2996.349", "1.018", "-2995.331"]
         assert "3" in rows["repeating answers"]
         await pilot.press("z", "z")
@@ -148,6 +150,11 @@ async def test_without_report_the_screen_says_what_can_be_done(cpu_machine: obje
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("5")
         await shows(pilot, "not evaluated yet", "200 rows were held out", f"$ engine evaluate {RUN_ID}")
+        await pilot.press("V", "4", "enter")
+        await shows(pilot, "4 rows are too few to tell better from chance (use 5)")
+        await pilot.press("escape")
+        put(run.path / "data" / "report.json", {"validation": {"rows": 3}})
+        await shows(pilot, "3 rows are too few to tell")
         put(run.path / "data" / "report.json", {"validation": {"rows": 0}})
         await shows(pilot, "the run held no rows out")
         await pilot.press("v")
@@ -378,7 +385,7 @@ async def test_results_open_from_the_runs_and_the_attached_run(cpu_machine: obje
         await pilot.press("4")
         await shows(pilot, "> ", "other-2b4c", "dates-1f3a")
         await pilot.press("down", "v")
-        await shows(pilot, "better on 100", "dates-1f3a")
+        await shows(pilot, "better, 100 of 200", "dates-1f3a")
         await pilot.press("escape")
         await shows(pilot, "dates-1f3a", "2 runs")
         await pilot.press("home", "enter")
@@ -445,4 +452,15 @@ def test_a_loss_that_surely_rises_is_worse() -> None:
         assert rises.significance == ("worse" if is_loss else "better"), kind.label
         assert falls.significance == ("better" if is_loss else "worse"), kind.label
     assert Measured(KINDS[0], 1.0, 1.2, 0.2, (-0.1, 0.3)).significance == "chance"
+    loss = Measured(KINDS[1], 8.0, 4.0, -4.0, (-8.0, -2.0)).effect
+    assert loss is not None
+    assert (loss.low, loss.change, loss.high) == (0.25, 0.5, 1.0)
+
+
+def test_the_headline_says_how_many_rows_were_scored() -> None:
+    found = make_report(read_report_of(report()))
+    headline = [line(*verdict_parts(replace(found, rows=rows), 80)).plain for rows in (100, 200, 4)]
+    assert headline[0] == "better, 100 of 200 held-out rows scored"
+    assert headline[1] == "better, all 200 held-out rows scored"
+    assert headline[2] == "too few rows to tell, 4 of 200 held-out rows scored"
     assert Measured(KINDS[0], 1.0, 1.2, 0.2, None).significance == ""

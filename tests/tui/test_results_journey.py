@@ -46,7 +46,7 @@ async def test_runs_results_evaluate_samples_export_chat(place: Path, cpu_machin
         await pilot.press("5", "v")
         await until(pilot, lambda: "samples  4 of 4" in screen_text(app), WORK_S)
         text = screen_text(app)
-        for word in ("on 4 of 6 held-out rows", "loss per token", "95 % interval", "wanted"):
+        for word in ("too few rows to tell, 4 of 6 held-out rows", "loss per token", "95 % interval", "wanted"):
             assert word in text
         assert (run.path / "eval" / "report.json").is_file()
 

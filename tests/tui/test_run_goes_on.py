@@ -102,6 +102,9 @@ def test_the_worker_of_a_deleted_run_is_told_and_can_be_killed() -> None:
     assert "nothing of it is kept" in stop_question(orphan)
     stop = COMMANDS.by_id["stop"]
     assert stop.available(DeckState(snapshot=orphan)) is None
+    bar = [command.id for command in COMMANDS.key_bar("run", DeckState(snapshot=orphan)) if command.screen]
+    assert bar[0] == "stop"
+    assert "checkpoint" not in bar
     assert stop.available(DeckState(snapshot=gone)) == "this run is removed: no worker is there to ask"
 
 

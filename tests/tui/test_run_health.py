@@ -35,6 +35,8 @@ async def test_the_last_line_says_what_goes_wrong(size: tuple[int, int]) -> None
             await shows(pilot, "runs on without this window")
             rising(run)
             await shows(pilot, "the held-out loss rose 3 times in a row, to 1.6000", "x stop", "!")
+            await pilot.press("question_mark")
+            await shows(pilot, "by heart", "early_stopping_patience")
 
 
 def test_what_went_wrong_is_a_mark_that_the_crosshair_reads() -> None:

@@ -58,7 +58,7 @@ class Terminal:
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, self.text()
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def shows(self, *texts: str) -> None:
         self.wait(lambda: all(text in self.text() for text in texts))

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.api.fit import GIB, Choice, Plan, TrainingShape
+from engine.api import fit as fit_api
+from engine.api.fit import Choice, Plan, TrainingShape
 from engine.text import format_count
-from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, gib, line, safe
+from tui.charts.bars import Segment
+from tui.charts.memory import FREE, MARGIN, OTHERS, memory_bar, memory_legend, room_segments, verdict_parts
+from tui.text import Part, clip, fit, fit_right, gib, line, plan_device, safe
 
 
 def _choice(plan: Plan, key: str) -> str:
@@ -32,15 +35,6 @@ def checkpointing(shape: TrainingShape) -> str:
     return f"checkpointing on{kept}"
 
 
-def terms_parts(plan: Plan) -> list[Part]:
-    """The terms of the estimate from the largest, in GiB."""
-    parts: list[Part] = []
-    for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
-        if term.bytes >= 0.005 * GIB or term.bytes * 100 > plan.estimate.device_bytes:
-            parts += [(safe(term.name) + " ", "dim"), gib(term.bytes, 1), "  "]
-    return parts
-
-
 def parameters(plan: Plan) -> str:
     """What is loaded, and how much of it is the text model where there is more."""
     loaded, towers = plan.estimate.total_parameters, plan.estimate.tower_parameters
@@ -48,18 +42,20 @@ def parameters(plan: Plan) -> str:
 
 
 def short_detail(plan: Plan, width: int) -> Content:
-    """Six lines about a plan."""
-    shape, model = plan.shape, plan.model
+    """Seven lines about a plan; those that say most about whether it fits come first."""
+    shape, model, room = plan.shape, plan.model, fit_api.room_of(plan)
     facts = [parameters(plan), safe(model.licence), "gated" if model.gated else ""]
     facts += [f"trains {format_count(plan.estimate.trainable_parameters)}", "on this disk" if model.path else ""]
     storage = shape.quantization if shape.quantization != "none" else "not quantized"
     batch = f"{shape.micro_batch} × {shape.gradient_accumulation_steps} sequences of {shape.max_length:,}"
+    verdict = [*verdict_parts(plan), "  "]
     lines = [
         line((safe(model.name), "bold"), ("  " + " · ".join(fact for fact in facts if fact), "dim")),
+        line(*verdict, *memory_bar(room, max(0, min(_BAR_CELLS, width - line(*verdict).cell_length)))),
+        line(*memory_legend(room, width)),
         line(f"{shape.compute_dtype}, {storage}: ", (_choice(plan, "quantization.method"), "dim")),
         line(f"{batch}: ", (_choice(plan, "train.per_device_train_batch_size"), "dim")),
         line(f"{checkpointing(shape)}: ", (_choice(plan, "train.activation_checkpointing"), "dim")),
-        line(f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free:  ", *terms_parts(plan)),
         line(("else  ", "dim"), " · ".join(safe(item) for item in plan.alternatives) or "–"),
     ]
     return Content("\n").join([item.truncate(width, ellipsis=True) for item in lines])
@@ -78,7 +74,8 @@ _NAMES = {
     "train.learning_rate": "rate",
     "launch.device": "device",
 }
-_NAME_CELLS, _VALUE_CELLS, _TERM_CELLS = 14, 9, 37
+_NAME_CELLS, _VALUE_CELLS, _TERM_CELLS = 14, 9, 23
+_BAR_CELLS, _DETAIL_FROM = 100, 40
 
 
 def _value(choice: Choice) -> str:
@@ -108,16 +105,34 @@ def long_detail(plan: Plan, width: int) -> Content:
 
 
 def _prediction(plan: Plan, width: int) -> list[Content]:
-    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB free  "
-    style = f"bold {VERDICT_STYLES[plan.verdict]}"
-    lines = [line(("predicted  ", "bold"), amount, (plan.verdict, style))]
-    for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
-        cells = round(term.bytes / max(1, plan.estimate.device_bytes) * 16)
-        name, size = (fit(safe(term.name), 13), "dim"), fit_right(gib(term.bytes, 2), 6)
-        detail = textwrap.wrap(safe(term.detail), max(8, width - _TERM_CELLS)) if width >= 56 else []
-        lines.append(line(name, size, " ", (fit("█" * cells, 17), "$accent"), (detail[0] if detail else "", "dim")))
-        lines += [Content.styled(" " * _TERM_CELLS + more, "dim") for more in detail[1:]]
+    """The verdict, the memory bar, and a line for each of its parts."""
+    room = fit_api.room_of(plan)
+    lines = [line(("predicted  ", "bold"), *verdict_parts(plan)), line(*memory_bar(room, min(width, _BAR_CELLS)))]
+    details = {safe(term.name): safe(term.detail) for term in room.terms} | _ends(plan)
+    for one in room_segments(room):
+        if one.amount:
+            lines += _segment_lines(one, details.get(one.name, ""), width)
     return lines
+
+
+def _ends(plan: Plan) -> dict[str, str]:
+    """What the parts are that no term of the run names."""
+    return {
+        OTHERS: f"not free now on {plan_device(plan)}",
+        MARGIN: "left for what others may take until the run starts",
+        FREE: "stays free at the peak",
+    }
+
+
+def _segment_lines(one: Segment, words: str, width: int) -> list[Content]:
+    head: list[Part] = [
+        (one.glyph, one.style),
+        (fit(f" {one.name}", _NAME_CELLS - 1), "dim"),
+        fit_right(gib(one.amount, 2), 7),
+    ]
+    detail = textwrap.wrap(words, max(8, width - _TERM_CELLS)) if width >= _DETAIL_FROM else []
+    below = [Content.styled(" " * _TERM_CELLS + more, "dim") for more in detail[1:]]
+    return [line(*head, (f"  {detail[0]}" if detail else "", "dim")), *below]
 
 
 def _choice_lines(choice: Choice, width: int) -> list[Content]:

@@ -17,7 +17,7 @@ from tui.fit.view import verdict_text
 from tui.text import VERDICT_STYLES, clip, fit, fit_right, gib, line, plan_device, safe
 
 _FREE_CELLS, _SHORT_FREE_CELLS = 22, 14
-_ROOMY, _TIGHT = 42, 33
+_ROOMY, _TIGHT = 46, 37
 """Columns beside the name: from which all is told, below which a verdict comes without its figure."""
 
 

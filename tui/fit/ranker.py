@@ -39,6 +39,8 @@ class Ranker:
         """The name of the imagined machine; empty for this one."""
         self._machine: Machine | None = None
         self._other: Machine | None = None
+        self._measured_s = 0.0
+        """When a run last measured what these plans rest on."""
         self._card = ""
         """What the chosen card was called: it may vanish."""
         self._explained: dict[str, Plan] = {}
@@ -50,10 +52,12 @@ class Ranker:
         """The machine that is ranked for; None until this one was looked at."""
         return self._other or self._machine
 
-    def saw(self, machine: Machine) -> None:
-        """This machine as it is now; ranks again where what is free changed enough."""
+    def saw(self, machine: Machine, measured_s: float = 0.0) -> None:
+        """This machine as it is now; ranks again where enough is free or a run measured something since."""
         before, self._machine = self._machine, machine
-        if self._other is None and (before is None or free_changed(before, machine)):
+        news = measured_s != self._measured_s
+        self._measured_s = measured_s
+        if self._other is None and (before is None or news or free_changed(before, machine)):
             self.rank_again()
 
     def ask(self, requirements: Requirements) -> None:

@@ -54,6 +54,11 @@ FIRST_S = 3.0
 """Keys typed while the deck opens wait so long for the first ranking; a driver that hangs must not hold them."""
 
 
+def _machine_and_measured() -> tuple[Machine, float]:
+    """The machine now, and when a run last measured something on it."""
+    return fit.probe_machine(), fit.last_measured_s()
+
+
 class FitScreen(DeckScreen):
     """The machine, the models ranked for it, and the plan under the cursor."""
 
@@ -114,11 +119,12 @@ class FitScreen(DeckScreen):
 
     def _look(self) -> None:
         if not self._probe.busy:
-            self._probe.submit(fit.probe_machine, self._saw, self._say_failure)
+            self._probe.submit(_machine_and_measured, self._saw, self._say_failure)
 
-    def _saw(self, machine: Machine) -> None:
+    def _saw(self, found: tuple[Machine, float]) -> None:
+        machine, measured_s = found
         self.deck.machine = machine
-        self.ranker.saw(machine)
+        self.ranker.saw(machine, measured_s)
         self._show_top()
         self._show_machine()
 

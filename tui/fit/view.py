@@ -19,6 +19,8 @@ from tui.fit.ranking import AUTO, Ranking, chosen_key, devices
 from tui.text import VERDICT_STYLES, Part, clip, fit, fit_right, line, plan_device, rate, safe, spread, thin_bar
 from tui.widgets.lines import does
 
+_LIMIT_WORDS = {"speed": "slow", "context": "over context", "main memory": "RAM too small"}
+"""In a table, where a verdict comes from something else than the device's memory."""
 TASKS = (None, "simple", "medium", "high", "extreme")
 """Complexity of what the model shall learn; None = not said."""
 _AMOUNT = 9
@@ -43,10 +45,10 @@ def columns(width: int) -> Columns:
     if width < 62:
         how, bar_width, tokens = 10, 6, 0
     elif width < 74:
-        how, bar_width, tokens = 10, 7, 8
+        how, bar_width, tokens = 10, 5, 8
     else:
-        how, bar_width, tokens = 11, 12 if width < 100 else 20, 9
-    predicted = 17
+        how, bar_width, tokens = 11, 10 if width < 100 else 20, 9
+    predicted = 19
     return Columns(max(12, width - 2 - how - bar_width - predicted - tokens - 1), how, bar_width, predicted, tokens)
 
 
@@ -73,13 +75,15 @@ def short_model(name: str) -> str:
 
 
 def verdict_text(plan: Plan) -> str:
-    """`OK     38.0 GiB`, `NO    +11.0 GiB`."""
+    """`OK         38.0 GiB`, `TIGHT slow  8.5 GiB`, `NO        +11.0 GiB`, `NO     over context`."""
     missing = -plan.headroom_bytes
-    amount = format_bytes(plan.estimate.device_bytes)
-    if plan.verdict == "NO" and missing > 0:
+    if plan.verdict == "NO" and missing <= 0:
+        return f"{plan.verdict} {fit_right(_LIMIT_WORDS.get(plan.limit, ''), 16)}"
+    word, amount = f"{plan.verdict} {_LIMIT_WORDS.get(plan.limit, '')}", format_bytes(plan.estimate.device_bytes)
+    if plan.verdict == "NO":
         amount = f"+{format_bytes(missing)}"
         amount = amount if len(amount) <= _AMOUNT else f"+{missing / GIB:.0f} GiB"
-    return f"{fit(plan.verdict, 6)}{fit_right(amount, _AMOUNT)}"
+    return f"{fit(word, 10)}{fit_right(amount, _AMOUNT)}"
 
 
 def model_row(plan: Plan, width: int, current: bool) -> Content:

@@ -23,7 +23,7 @@ EXTRA = {
     "runs": (("up down", "choose a run"),),
     "compare": (("up down", "scroll the tables"),),
     "results": (
-        ("up down", "choose a sample or a format; scroll the conversation"),
+        ("up down", "choose a sample or a format; in the chat: what you entered before"),
         ("enter", "in the chat: ask; a line that begins with / changes how answers are made"),
     ),
 }

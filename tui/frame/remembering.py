@@ -28,6 +28,8 @@ def remember(path: Path, table: str, values: Mapping[str, Any]) -> None:
             held[key] = value
         else:
             held.pop(key, None)
+    if not held:
+        document.remove(table)
     new = tomlkit.dumps(document)
     if new != text:
         real.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ def tab_line(name: str, facts: Sequence[Part], width: int) -> tuple[list[Part], 
     for screen, label in TABS:
         look = "bold $accent underline" if screen == name else "dim"
         parts += [" ", (label, f"{look} {does(screen)}")]
-    room = width - line(*parts).cell_length - 2
+    room = width - line(*parts).cell_length - 1
     right: list[Part] = []
     for fact in facts:
         text, style = (fact, "dim") if isinstance(fact, str) else fact

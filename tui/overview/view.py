@@ -12,7 +12,7 @@ from tui.text import STATE_STYLES, Part, line, safe
 
 TWO_COLUMNS = 140
 """Columns of the terminal from which on the page has two."""
-LEFT = frozenset({"run", "warnings", "chosen", "data", "machine", "versions"})
+LEFT = frozenset({"run", "warnings", "planned", "chosen", "data", "machine", "versions"})
 STYLES = {"label": "dim", "text": "", "note": "dim", "warning": "$warning", "error": "$error"}
 _TITLES = {"warnings": "bold $warning"}
 

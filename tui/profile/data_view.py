@@ -76,11 +76,26 @@ def _sets(report: Mapping[str, Any]) -> list[Content]:
     return lines
 
 
-def examples_content(preview: Mapping[str, Any]) -> Content:
-    """The first rows as the model reads them; what stands in brackets is trained on."""
+def keys_line(has_lengths: bool, searched: bool, width: int) -> Content:
+    """The keys of the pane; what does not fit is left out, last first."""
+    keys = [("esc", "close"), ("/", "search"), ("g", "row"), ("n", "next found" if searched else "next rows")]
+    line_keys = [("←→", "length"), ("enter", "take it")] if has_lengths else []
+    shown: list[Part] = []
+    for key, word in [*keys[:1], *line_keys, *keys[1:], ("r", "read again")]:
+        more: list[Part] = [(key, "bold $accent"), f" {word}  "]
+        if line(*shown, *more).cell_length <= width + 2:
+            shown += more
+    return line(*shown)
+
+
+def examples_content(preview: Mapping[str, Any], row: int = 1, words: str = "") -> Content:
+    """Rows as the model reads them, from `row` on and with `words` where asked; what is in brackets is trained on."""
+    asked = (f"from row {row:,} " if row > 1 else "") + (f"with '{safe(words, 40)}' " if words else "")
     shown: list[Content] = [
-        line(("examples ", "bold"), (f"as the model reads them; {BEGIN}…{END} is trained on", "dim")),
+        line(("examples ", "bold"), asked, (f"as the model reads them; {BEGIN}…{END} is trained on", "dim")),
     ]
+    if not preview["documents"]:
+        shown.append(Content(f"no row {asked or 'can be used'}".rstrip()))
     for document in preview["documents"]:
         shown += [Content(""), *_document(document, int(preview["max_length"]))]
     for problem in preview["problems"]:

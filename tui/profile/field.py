@@ -158,7 +158,7 @@ class FieldRow(Widget, can_focus=True):
         if event.input is not self._field:
             return  # it was closed meanwhile
         try:
-            value = profiles.parse_value(self.spec, event.value)
+            value = profiles.typed_value(self.spec, event.value)
         except ValueError as error:
             self.complain(_words(error))
             self.post_message(self.Left(self))
@@ -185,7 +185,7 @@ class FieldRow(Widget, can_focus=True):
     def reading(self) -> Any:
         """What the text in the open field means. Raises ValueError with words for a person."""
         try:
-            return profiles.parse_value(self.spec, self._field.value if self._field is not None else "")
+            return profiles.typed_value(self.spec, self._field.value if self._field is not None else "")
         except ValueError as error:
             raise ValueError(_words(error)) from None
 

@@ -233,6 +233,13 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
         if not untouched and self.form.set(row.spec.key, value):
             self._edited()
 
+    def take(self, key: str, value: Any) -> None:
+        """Take a value that was chosen elsewhere, as an edit that `undo` takes back; its row gets the keyboard."""
+        if self.form is not None and self.form.set(key, value):
+            self._edited()
+            self.go_to(key)
+            notify(self, f"{key} = {value}; u takes it back")
+
     def _edited(self) -> None:
         self.show_rows()
         self.prediction.refresh()

@@ -35,9 +35,10 @@ from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.panes import forward
 
 if TYPE_CHECKING:
-    from tui.profile.data_screen import DataSeen
+    from tui.profile.data_screen import DataAnswer, DataSeen
 
-DISK_EVERY_S = 2.0
+DISK_EVERY_S, CLOCK_EVERY_S = 2.0, 1.0
+MAX_LENGTH = "model.max_length"
 NO_FORM = (
     "o opens a profile, N makes one for the built-in demo,\nenter on a model of screen 1 makes one for that model."
 )
@@ -63,7 +64,7 @@ class ProfileScreen(DeckScreen):
         self.filter = FilterBar(self.form_pane)
         self.problems = ProblemsPane(self.form_pane)
         self.files = ProfileFiles(self.form_pane)
-        self.starter = Starter(self.form_pane, self.problems, self.files)
+        self.starter = Starter(self.form_pane, self.problems, self.files, self._show_answer)
         self._data: tuple[Form, DataSeen] | None = None
         """What was read of the data of a form."""
         self._disk: Timer | None = None
@@ -91,6 +92,7 @@ class ProfileScreen(DeckScreen):
 
     def on_mount(self) -> None:
         """Nothing is shown until a profile is open."""
+        self.set_interval(CLOCK_EVERY_S, self._tick)
         self._disk = self.set_interval(DISK_EVERY_S, self.files.check_disk, pause=True)
         self._show()
 
@@ -101,6 +103,11 @@ class ProfileScreen(DeckScreen):
             self._disk.resume()
         self.files.check_disk()
         self._show_answer()
+        self.call_after_refresh(self.starter.ask_now)
+
+    def _tick(self) -> None:
+        if self.starter.doing:
+            self._show_answer()
 
     def on_screen_suspend(self) -> None:
         """Leave the file alone while another screen is open."""
@@ -157,6 +164,7 @@ class ProfileScreen(DeckScreen):
             return
         mark = (" *" if form.dirty else "") + (" changed on disk" if form.stale else "")
         right = answer_parts(found.plan, len(found.problems), self.form_pane.prediction.is_busy, self.size.width)
+        right = [(self.starter.doing, "$accent")] if self.starter.doing else right
         answer.show([(safe(form.name, 60), "bold"), (mark, "bold $warning")], right)
         self.query_one("#membar", Drawn).show(memory_lines, found.plan, self.time())
         self.query_one("#side", Drawn).show(side_content, found.plan, found)
@@ -209,9 +217,12 @@ class ProfileScreen(DeckScreen):
         if form is None or not self.problems.allow("not read"):
             return
 
-        def take(seen: DataSeen | None) -> None:
+        def take(answer: DataAnswer | None) -> None:
+            seen = answer.seen if answer is not None else None
             self._data = (form, seen) if seen is not None else None
             self._show_answer()
+            if answer is not None and answer.max_length is not None:
+                self.form_pane.take(MAX_LENGTH, answer.max_length)
 
         settings = data_settings(self.form_pane.found)
         self.app.push_screen(DataScreen(form.name, form.text(), form.path, settings, self._seen(form)), take)

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from textual.content import Content
 
+from engine.api import fit as fit_api
 from engine.api.fit import Plan, method_words
 from engine.api.profiles import RunTime, time_words
 from engine.errors import Problem
-from engine.text import format_bytes
+from tui.charts.memory import glyph_of, memory_bar, memory_legend, verdict_parts
 from tui.documents import document
-from tui.text import VERDICT_STYLES, Part, clip, fit, gib, line, plan_device, rate, safe, spread
+from tui.text import Part, clip, fit, gib, line, plan_device, rate, safe, spread
 
 if TYPE_CHECKING:
     from engine.api.profiles import FieldSpec
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 INDENT_CELLS, LABEL_CELLS, VALUE_CELLS = 2, 25, 23
 MESSAGE_LINES, MOST_MESSAGE_LINES = 2, 8
 """Lines of what is wrong below a row; more where the keyboard is, with what to do."""
-_NAME_CELLS = 30
-"""Columns that the profile's name and the verdict keep in the first line."""
+_NORMAL = 76
+_NAME_CELLS = 24
+"""Columns that the name of the profile keeps in the first line."""
 GROUPS = {
     "": "profile",
     "quantization": "storage",
@@ -156,36 +159,21 @@ def answer_parts(plan: Plan | None, problems: int, checking: bool, width: int = 
     """Does it fit, and on what? The right end of the first line."""
     if plan is None:
         return [("checking …" if checking else f"{problems} to settle before it can be predicted", "dim")]
-    amount = f"{gib(plan.estimate.device_bytes)} of {gib(plan.available_bytes)} GiB"
-    place = plan_device(plan)
-    amount += f" free on {place}" if len(amount) + len(place) + _NAME_CELLS < width else f", {place}"
-    missing = f", {format_bytes(-plan.headroom_bytes)} short" if plan.headroom_bytes < 0 else ""
-    return [(plan.verdict, f"bold {VERDICT_STYLES[plan.verdict]}"), f"  {amount}{missing}"]
-
-
-SHADES = (("█", "$accent"), ("▓", "$accent"), ("▒", "$accent"))
+    whole = verdict_parts(plan, f" on {plan_device(plan)}")
+    return whole if line(*whole).cell_length + _NAME_CELLS < width else verdict_parts(plan)
 
 
 def memory_lines(plan: Plan | None, time: RunTime | None, width: int) -> Content:
-    """The prediction as a bar of its largest terms, the terms by name, and how long the run would take."""
+    """The prediction as a bar of its terms against the device, the terms by name, and how long the run would take."""
     if plan is None:
         return Content("\n")
-    terms = sorted(plan.estimate.terms, key=lambda term: -term.bytes)
-    shown = [(safe(term.name), term.bytes) for term in terms[:2]]
-    shown.append(("rest", max(0, plan.estimate.device_bytes - sum(size for _, size in shown))))
-    full = max(plan.available_bytes, plan.estimate.device_bytes, 1)
-    bar: list[Part] = []
-    legend: list[Part] = []
-    used = 0
-    for (name, size), (glyph, style) in zip(shown, SHADES, strict=True):
-        cells = min(width - used, max(0 if bar else 1, round(size / full * width)))
-        bar.append((glyph * cells, style))
-        used += cells
-        legend += [(glyph, style), (f" {name} ", "dim"), f"{gib(size)}  "]
-    bar.append(("░" * (width - used), "dim"))
+    room = fit_api.room_of(plan)
     facts = [f"{method_words(plan.shape)} on {safe(plan.device_title, 40)}", f"{rate(plan.tokens_per_second)} tokens/s"]
-    tail = _longest([*facts, time_words(time)], width - line(*legend).cell_length - 1)
-    return Content("\n").join([line(*bar), spread(legend, [(tail, "dim")], width)])
+    told = [*facts, time_words(time)]
+    least = cell_len(_longest(told[-1:], width // 2)) + 2 if width >= _NORMAL else 0
+    legend = memory_legend(room, width - least)
+    tail = _longest(told, width - line(*legend).cell_length - 1)
+    return Content("\n").join([line(*memory_bar(room, width)), spread(legend, [(tail, "dim")], width)])
 
 
 def _longest(facts: list[str], room: int) -> str:
@@ -255,8 +243,7 @@ def side_content(plan: Plan | None, found: Preview, width: int) -> Content:
     if plan is not None:
         parts.append(("predicted, GiB\n", "bold"))
         for term in sorted(plan.estimate.terms, key=lambda term: -term.bytes):
-            cells = max(0, round(term.bytes / max(1, plan.available_bytes) * (width - 20)))
-            parts += [(fit(safe(term.name), 13), "dim"), f"{gib(term.bytes, 2):>6} ", ("█" * cells, "$accent"), "\n"]
+            parts += [glyph_of(term.name), (fit(f" {safe(term.name)}", 14), "dim"), f"{gib(term.bytes, 2):>6}\n"]
             parts += [(f"  {text}\n", "dim") for text in textwrap.wrap(safe(term.detail), max(10, width - 2))]
         parts.append("\n")
     for problem in found.findings:

@@ -15,6 +15,7 @@ from engine.api.runs import Concern, RunFold, RunRecord
 from engine.errors import EngineError
 from engine.jsonvalues import Unreadable
 from tui.charts.decimate import Point
+from tui.reading.strips import Strip
 from tui.text import safe
 
 
@@ -126,6 +127,8 @@ class RunSnapshot:
     limit_bytes: float | None = None
     """What the run could have had of the device when memory ran out."""
     finished: Mapping[str, Any] | None = None
+    strips: tuple[Strip, ...] = ()
+    """Answers to the run's fixed prompts."""
 
     @property
     def is_live(self) -> bool:

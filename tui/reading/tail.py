@@ -40,6 +40,7 @@ from tui.reading.snapshot import (
     make_progress,
     value,
 )
+from tui.reading.strips import Strip, make_strips
 from tui.text import safe
 
 CHUNK_BYTES = 1024 * 1024
@@ -77,6 +78,8 @@ class RunReader:
         """Lines since the last snapshot; of a million only those that are seen are made ready."""
         self._lines_total = 0
         self._curves = FollowedRun(self.fold)
+        self._strips: tuple[Strip, ...] | None = None
+        """None where there are answers that no snapshot has shown."""
 
     def read(self) -> bool:
         """Take at most one chunk of new events; True when there were any."""
@@ -95,6 +98,8 @@ class RunReader:
         if self.fold.lines and self.fold.lines[-1] is not before:
             self._fresh.append(self.fold.lines[-1])
             self._lines_total += 1
+        if event["type"] in ("started", "sample"):
+            self._strips = None
         self._curves.apply(event)
 
     def _detail(self) -> Detail | None:
@@ -122,6 +127,8 @@ class RunReader:
             self.facts = self._read_facts()
         self._lines.extend(LogLine(at, safe(kind, 20), safe(text, 1000)) for at, kind, text in self._fresh)
         self._fresh.clear()
+        if self._strips is None:
+            self._strips = make_strips(fold.samples)
         return RunSnapshot(
             facts=self.facts,
             state=state,
@@ -151,6 +158,7 @@ class RunReader:
             failure=fold.error or None,
             limit_bytes=value(fold.shortage.get("measured"), "limit_bytes"),
             finished=fold.finished or None,
+            strips=self._strips,
         )
 
     def _read_facts(self) -> Facts:
@@ -240,4 +248,4 @@ def _joined(ahead: RunReader, reader: RunReader, state: str) -> RunSnapshot:
         pass
     share = reader.offset / max(1, ahead.offset)
     past = reader.snapshot(state)
-    return replace(ahead.snapshot(state), curves=past.curves, health=past.health, reading=share)
+    return replace(ahead.snapshot(state), curves=past.curves, health=past.health, strips=past.strips, reading=share)

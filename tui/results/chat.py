@@ -22,7 +22,7 @@ from tui.reading.snapshot import error_lines
 from tui.text import safe
 
 REPORT_EVERY_S = 0.125
-HELP = "/base /tuned  /clear  /system TEXT  /temperature N  /tokens N  /seed N"
+HELP = "/base /tuned /both  /clear  /system TEXT  /temperature N  /tokens N  /seed N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,18 @@ class AnswerSettings:
     """Who answers, and how."""
 
     base: bool = False
+    both: bool = False
+    """Tuned and base answer each question, one after the other."""
     system: str = ""
     max_new_tokens: int = 512
     temperature: float = 0.0
     top_p: float = 0.95
     seed: int | None = None
+
+    @property
+    def who(self) -> tuple[bool, ...]:
+        """Who answers the next question, in this order; True = the base."""
+        return (False, True) if self.both else (self.base,)
 
     def summary(self) -> str:
         """The settings in short, for the line above the field."""
@@ -43,16 +50,38 @@ class AnswerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A question and its answer. `text` is not sanitised: it goes back to the model as it is."""
+class Reply:
+    """One model's answer. `text` is not sanitised: it goes back to the model as it is."""
 
-    question: str
     base: bool
     text: str = ""
     note: str = ""
     over: bool = False
     kept: bool = False
     """Whether it belongs to the conversation that the model reads."""
+
+    @property
+    def who(self) -> str:
+        """`base` or `tuned`."""
+        return "base" if self.base else "tuned"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answers, one or both."""
+
+    question: str
+    replies: tuple[Reply, ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether every answer has come."""
+        return all(reply.over for reply in self.replies)
+
+    def read_by(self, base: bool) -> Reply | None:
+        """The answer that a model reads as its own: the one it gave, else the other's; None where none is kept."""
+        kept = [reply for reply in self.replies if reply.kept]
+        return next((reply for reply in kept if reply.base == base), kept[0] if kept else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +97,14 @@ class Chat:
     context: int = 0
     has_base: bool = True
 
-    def messages(self, question: str) -> list[dict[str, str]]:
-        """Everything that the model reads, with the new question."""
+    def messages_before(self, number: int, base: bool) -> list[dict[str, str]]:
+        """Everything that the base or the tuned model reads to answer a turn, its question last."""
         system = self.settings.system
         messages = [{"role": "system", "content": system}] if system else []
-        for turn in self.turns:
-            if turn.kept:
-                messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.text}]
-        return [*messages, {"role": "user", "content": question}]
+        for turn in self.turns[:number]:
+            if reply := turn.read_by(base):
+                messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": reply.text}]
+        return [*messages, {"role": "user", "content": self.turns[number].question}]
 
 
 class Conversation:
@@ -90,6 +119,7 @@ class Conversation:
         self._talk: results.Talk | None = None
         self._thread: threading.Thread | None = None
         self._ending = False
+        self._silenced = False
         self._reported_at = 0.0
 
     def unloaded(self) -> Conversation:
@@ -105,14 +135,16 @@ class Conversation:
     def ask(self, question: str) -> None:
         """Ask; answers come one after the other."""
         with self._lock:
-            turns = (*self.chat.turns, Turn(question, self.chat.settings.base))
+            replies = tuple(Reply(base) for base in self.chat.settings.who)
+            turns = (*self.chat.turns, Turn(question, replies))
             self.chat = replace(self.chat, turns=turns)
         self.start()
         self._questions.put(len(turns) - 1)
 
     def end_answer(self) -> None:
-        """End the answer under way; what there is of it stays."""
+        """End the answers to the question under way; what there is of them stays."""
         if self._talk is not None and self.chat.state == "answering":
+            self._silenced = True
             self._talk.silence()
 
     def end(self, wait_s: float = 0.0) -> None:
@@ -167,26 +199,40 @@ class Conversation:
                 self._set(state="ready", doing="", context=int(event["context"]), has_base=bool(event["base"]))
 
     def _answer(self, talk: results.Talk, number: int) -> None:
+        self._silenced = False
         self._set(state="answering")
-        chat = self.chat
-        settings, turn = chat.settings, chat.turns[number]
-        options = {name: getattr(settings, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
-        for event in talk.ask(chat.messages(turn.question), base=turn.base, **options):
-            turn = _turn_after(turn, event)
-            self._put(number, turn)
+        for place in range(len(self.chat.turns[number].replies)):
+            if self._silenced:
+                self._put(number, place, replace(self._reply(number, place), note="ended before it began", over=True))
+            elif not self._ending:
+                self._reply_to(talk, number, place)
         self._set(state="ready")
+
+    def _reply_to(self, talk: results.Talk, number: int, place: int) -> None:
+        chat, reply = self.chat, self._reply(number, place)
+        options = {name: getattr(chat.settings, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
+        messages = chat.messages_before(number, reply.base)
+        for event in talk.ask(messages, base=reply.base, **options):
+            reply = _reply_after(reply, event)
+            self._put(number, place, reply)
+
+    def _reply(self, number: int, place: int) -> Reply:
+        return self.chat.turns[number].replies[place]
 
     def _close_turns(self) -> None:
         """Mark questions that still wait: they are never answered."""
         for number, turn in enumerate(self.chat.turns):
-            if not turn.over:
-                self._put(number, replace(turn, note="the worker ended", over=True))
+            for place, reply in enumerate(turn.replies):
+                if not reply.over:
+                    self._put(number, place, replace(reply, note="the worker ended", over=True))
 
-    def _put(self, number: int, turn: Turn) -> None:
+    def _put(self, number: int, place: int, reply: Reply) -> None:
         with self._lock:
             turns = self.chat.turns
+            replies = turns[number].replies
+            turn = replace(turns[number], replies=(*replies[:place], reply, *replies[place + 1 :]))
             self.chat = replace(self.chat, turns=(*turns[:number], turn, *turns[number + 1 :]))
-        if turn.over or time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+        if reply.over or time.monotonic() - self._reported_at >= REPORT_EVERY_S:
             self._report()
 
     def _set(self, **changes: Any) -> None:
@@ -205,8 +251,8 @@ class Conversation:
 
 def changed_settings(settings: AnswerSettings, word: str, rest: str) -> AnswerSettings | None:
     """The settings after a command; None for one that is not understood."""
-    if word in ("/base", "/tuned"):
-        return replace(settings, base=word == "/base")
+    if word in ("/base", "/tuned", "/both"):
+        return replace(settings, base=word == "/base", both=word == "/both")
     if word == "/system":
         return replace(settings, system=rest)
     try:
@@ -221,27 +267,30 @@ def changed_settings(settings: AnswerSettings, word: str, rest: str) -> AnswerSe
     return None
 
 
-def _turn_after(turn: Turn, event: Event) -> Turn:
-    """The turn after an event of its answer."""
+def _reply_after(reply: Reply, event: Event) -> Reply:
+    """The answer after an event of it."""
     if event["type"] == "answer_part":
-        return replace(turn, text=turn.text + str(event["text"]))
+        return replace(reply, text=reply.text + str(event["text"]))
     if event["type"] == "refused":
-        return replace(turn, note=safe(event["message"], 400), over=True)
+        return replace(reply, note=safe(event["message"], 400), over=True)
     if event["type"] == "answer":
-        return replace(turn, text=str(event["text"]), note=_ending(event), over=True, kept=True)
-    return turn
+        return replace(reply, text=str(event["text"]), note=_ending(event), over=True, kept=True)
+    return reply
 
 
 def _ending(event: Event) -> str:
     seconds = float(event["seconds"])
     rate = f", {event['tokens'] / seconds:.1f} a second" if seconds else ""
     why = "" if event["stopped"] else " (ended by you)" if event["silenced"] else " (at the limit of new tokens)"
-    return f"{event['tokens']:,} tokens{rate}{why}"
+    return f"{event['tokens']:,} token{'s' * (event['tokens'] != 1)}{rate}{why}"
 
 
 def chat_text(chat: Chat) -> str:
     """The conversation as plain text, for copying; not sanitised."""
-    return "".join(f"you: {turn.question}\n{'base' if turn.base else 'tuned'}: {turn.text}\n\n" for turn in chat.turns)
+    return "".join(
+        f"you: {turn.question}\n" + "".join(f"{reply.who}: {reply.text}\n" for reply in turn.replies) + "\n"
+        for turn in chat.turns
+    )
 
 
 def chat_command(run_id: str, settings: AnswerSettings) -> str:

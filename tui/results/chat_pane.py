@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.message_pump import MessagePump
@@ -14,52 +14,18 @@ from textual.widgets import Input
 
 from engine.api.runs import Run
 from engine.text import sanitize
-from tui.results.chat import HELP, Chat, Conversation, Turn, chat_command, chat_text
+from tui.results.chat import HELP, Chat, Conversation, chat_command, chat_text
+from tui.results.chat_turn import TurnView
+from tui.results.history import History
 from tui.text import Part, line
 from tui.widgets.lines import Ends, Line
 from tui.widgets.panes import notify
 
-MOST_CHARS = 100_000
+SIDE_BY_SIDE_COLUMNS = 100
+"""From this width on, answers of base and tuned stand beside each other."""
+NO_BASE = "the base cannot be shown: it was trained itself, or some of its biases were"
 LEAVE_S = 3.0
 """How long the deck waits for the worker when it closes."""
-
-
-class TurnView(Vertical):
-    """One question with its answer."""
-
-    def __init__(self, turn: Turn) -> None:
-        super().__init__()
-        self._turn = turn
-
-    def compose(self) -> ComposeResult:
-        """Two rows of a name and a text, and a note below."""
-        with Horizontal(classes="said"):
-            yield Line(Content.styled("you", "dim"), classes="who")
-            yield Line(Content(sanitize(self._turn.question, max_chars=MOST_CHARS)), classes="text")
-        with Horizontal(classes="said"):
-            yield Line(Content.styled("base" if self._turn.base else "tuned", "bold $accent"), classes="who")
-            yield Line(_answer(self._turn), classes="text answer")
-        yield Line(Content.styled(self._turn.note, "dim"), classes="note")
-
-    def on_mount(self) -> None:
-        """Draw the answer, which may have grown meanwhile."""
-        self._draw()
-
-    def show(self, turn: Turn) -> None:
-        """Show more of the answer."""
-        if turn is not self._turn:
-            self._turn = turn
-            if self.is_mounted:
-                self._draw()
-
-    def _draw(self) -> None:
-        self.query_one(".answer", Line).show(_answer(self._turn), wraps=True)
-        self.query_one(".note", Line).show(Content.styled(self._turn.note, "dim"), wraps=True)
-
-
-def _answer(turn: Turn) -> Content:
-    text = sanitize(turn.text, max_chars=MOST_CHARS).strip()
-    return Content(text) if text else Content.styled("(nothing)" if turn.over and not turn.note else "…", "dim")
 
 
 class ChatPane(Vertical):
@@ -73,6 +39,10 @@ It is loaded when this view opens and let go when you leave the screen,
 start an evaluation or an export, or close the deck.
 
 ^t, /base, /tuned  who answers: the base lacks what was learned
+^b, F2, /both      both answer each question, and each reads its own answers;
+                   in tmux press ^b twice
+up, down           lines that you entered before; what you had typed stays
+pgup, pgdn         scroll the conversation
 /clear             forget the conversation
 /system TEXT       a system message; without TEXT none
 /temperature N     0 = always the likeliest token, up to 5
@@ -96,6 +66,7 @@ esc                end the answer under way; what was said stays
         self._run: Run | None = None
         self._conversation: Conversation | None = None
         self._views: list[TurnView] = []
+        self._history = History()
 
     def compose(self) -> ComposeResult:
         """Turns, state, field."""
@@ -148,11 +119,23 @@ esc                end the answer under way; what was said stays
         """Let the base answer instead of the tuned model, or the tuned model again."""
         if self._run is None:
             return
-        conversation = self._begin(self._run)
-        if not conversation.chat.has_base:
-            notify(self, "the base cannot be shown: it was trained itself, or some of its biases were", error=True)
+        settings = self._begin(self._run).chat.settings
+        self._choose("/tuned" if settings.base or settings.both else "/base")
+
+    def switch_both(self) -> None:
+        """Let both answer each question, or the tuned model alone again."""
+        if self._run is not None:
+            self._choose("/tuned" if self._begin(self._run).chat.settings.both else "/both")
+
+    def _choose(self, command: str) -> None:
+        """Change who answers, where that can be."""
+        conversation = self._conversation
+        if conversation is None:
             return
-        conversation.run_command("/tuned" if conversation.chat.settings.base else "/base")
+        if command != "/tuned" and not conversation.chat.has_base:
+            notify(self, NO_BASE, error=True)
+            return
+        conversation.run_command(command)
         self.post_message(self.Changed())
 
     def _begin(self, run: Run) -> Conversation:
@@ -166,6 +149,7 @@ esc                end the answer under way; what was said stays
         text = event.value.strip()
         if text:
             event.input.value = ""
+            self._history.enter(text)
             self._take(text)
 
     def _take(self, text: str) -> None:
@@ -176,7 +160,9 @@ esc                end the answer under way; what was said stays
             notify(self, self.refusal, error=True)
             return
         conversation = self._begin(self._run)
-        if text.startswith("/"):
+        if text in ("/base", "/tuned", "/both"):
+            self._choose(text)
+        elif text.startswith("/"):
             problem = conversation.run_command(text)
             if problem:
                 notify(self, problem)
@@ -196,18 +182,21 @@ esc                end the answer under way; what was said stays
 
     # Showing
 
-    def on_key(self, event: object) -> None:
-        """Scroll the conversation while the field has the keyboard."""
-        turns = self.query_one("#turns", VerticalScroll)
-        moves = {
-            "pageup": turns.scroll_page_up,
-            "pagedown": turns.scroll_page_down,
-            "up": turns.scroll_up,
-            "down": turns.scroll_down,
-        }
-        move = moves.get(getattr(event, "key", ""))
-        if move is not None:
-            move(animate=False)
+    def on_key(self, event: events.Key) -> None:
+        """Go through what was entered before, or scroll the conversation, while the field has the keyboard."""
+        turns, key = self.query_one("#turns", VerticalScroll), event.key
+        scrolls = {"pageup": turns.scroll_page_up, "pagedown": turns.scroll_page_down}
+        looks = {"up": self._history.earlier, "down": self._history.later}
+        if key in scrolls:
+            scrolls[key](animate=False)
+        elif key in looks:
+            field = self.query_one("#question", Input)
+            field.value = looks[key](field.value)
+            field.cursor_position = len(field.value)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Put answers beside or below each other."""
+        self.set_class(self.app.size.width >= SIDE_BY_SIDE_COLUMNS, "-side")
 
     @on(Changed)
     def show(self) -> None:
@@ -254,6 +243,7 @@ def _state(chat: Chat) -> tuple[list[Part], list[Part]]:
     }
     style = {"failed": "$error", "answering": "$accent", "loading": "$accent"}.get(chat.state, "dim")
     context = f"  context {chat.context:,}" if chat.context else ""
-    who = "base" if chat.settings.base else "tuned"
-    left: list[Part] = [(who, "bold $accent"), " answers", (f"  {chat.settings.summary()}{context}", "dim")]
+    who = "tuned and base" if chat.settings.both else "base" if chat.settings.base else "tuned"
+    word = " answer" if chat.settings.both else " answers"
+    left: list[Part] = [(who, "bold $accent"), word, (f"  {chat.settings.summary()}{context}", "dim")]
     return left, [(words[chat.state], style)]

@@ -25,6 +25,8 @@ class ResultsState:
     answering: bool = False
     samples: bool = False
     """Whether a sample is under the cursor."""
+    prompts: int = 0
+    """Prompts that the run answered while it learned."""
 
 
 def _can_ask(state: DeckState) -> str | None:
@@ -54,6 +56,12 @@ def _needs_run(state: DeckState) -> str | None:
 
 def _has_samples(state: DeckState) -> str | None:
     return _in_view("scores", "s")(state) or (None if state.of(ResultsState).samples else "there is no sample here")
+
+
+def _has_answers(state: DeckState) -> str | None:
+    if state.chosen is None:
+        return "no run is chosen: pick one on screen 4"
+    return None if state.of(ResultsState).prompts else "it answered nothing: evaluate.prompts of a profile asks"
 
 
 def _in_view(view: str, key: str) -> Reason:
@@ -111,11 +119,32 @@ RESULTS_COMMANDS: tuple[Command, ...] = (
         bar=10,
         in_bar=_shows("chat"),
     ),
+    Command(
+        "both",
+        "ctrl+b,f2",
+        "both",
+        "Let base and tuned answer each question, beside each other",
+        "results",
+        _in_view("chat", "c"),
+        bar=11,
+        in_bar=_shows("chat"),
+    ),
     Command("cease", "x", "end job", "End the evaluation, export or answer that is under way", "results", _under_way),
     Command("overview_result", "i", "overview", "Everything about this run on one page", "results", _needs_run),
     Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),
     Command("seek", "slash", "filter", "Show only samples with these words", "results", _in_view("scores", "s")),
     Command("which", "f", "which", "All samples, those gained, lost or wrong", "results", _in_view("scores", "s")),
+    Command(
+        "answers_then",
+        "a",
+        "answers",
+        "Read what it answered to your prompts, step by step",
+        "results",
+        _has_answers,
+        bar=13,
+        rare=True,
+        in_bar=_shows("scores"),
+    ),
     Command(
         "enlarge",
         "z",

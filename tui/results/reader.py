@@ -41,6 +41,12 @@ class Results:
     """run.json; None where it cannot be read."""
 
     @property
+    def prompts(self) -> int:
+        """How many prompts its profile has for it to answer while it learns."""
+        found = self.record.setting("evaluate.prompts") if self.record else None
+        return len(found) if isinstance(found, list) else 0
+
+    @property
     def no_evaluation(self) -> str:
         """Why it cannot be evaluated now, or nothing."""
         if self.reason or self.held_out:
@@ -144,6 +150,8 @@ class Score:
     low: str = ""
     high: str = ""
     sure: str = ""
+    effect: results.Effect | None = None
+    """The change beside zero, where it has an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +211,7 @@ def make_report(found: EvaluationReport) -> Report:
 def _score(found: results.Score) -> Score:
     base, tuned = (results.number_text(found.kind, value) for value in (found.base, found.tuned))
     low, high = results.bound_texts(found) if found.delta is not None else ("", "")
-    return Score(found.kind.label, base, tuned, results.change_text(found), low, high, found.significance)
+    return Score(found.kind.label, base, tuned, results.change_text(found), low, high, found.significance, found.effect)
 
 
 def _sample(number: int, item: results.Sample) -> Sample:

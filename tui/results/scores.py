@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from textual.content import Content
 
+from engine.api.results import FEWEST_ROWS
 from engine.text import format_count, format_duration
+from tui.charts.bars import around_zero
 from tui.reading.jobs import JobView
 from tui.results.reader import Report, Results, Sample, Score
 from tui.text import Part, bar, clip, fit, fit_right, line
@@ -19,10 +22,12 @@ WHICH = ("all", "gained", "lost", "wrong")
 
 
 def verdict_parts(report: Report, width: int) -> list[Part]:
-    """The verdict as a word and on how many rows."""
+    """The verdict as a word, and how many rows were scored."""
     style = VERDICT_STYLES.get(report.verdict, "bold $warning")
-    rows = f" on {report.rows:,} of {report.held_out:,} held-out rows" if width >= 76 else f" on {report.rows:,} rows"
-    return [(report.verdict, style), (rows, "dim")]
+    of = f"all {report.rows:,}" if report.rows == report.held_out else f"{report.rows:,} of {report.held_out:,}"
+    rows = f", {of} held-out rows scored" if width >= 76 else f", {report.rows:,} rows scored"
+    word = report.verdict if report.rows >= FEWEST_ROWS else "too few rows to tell"
+    return [(word, style), (rows, "dim")]
 
 
 def score_lines(report: Report, most: int, width: int) -> Content:
@@ -31,7 +36,8 @@ def score_lines(report: Report, most: int, width: int) -> Content:
     shown = Content(report.reason).wrap(width)
     if most < 9:
         shown = [Content(clip(report.reason, width))]
-    head = fit("", at[0]) + "".join(fit_right(name, size) for name, size in zip(_HEAD, at[1:5], strict=True))
+    head = fit("", at.label) + "".join(fit_right(name, size) for name, size in zip(_HEAD, at.figures, strict=True))
+    head += "  " + _bar_head(at.bar)
     shown.append(Content.styled(head.rstrip(), "dim"))
     rows = [*report.scores, *report.counts]
     kept = fitting(rows, most - len(shown))
@@ -42,6 +48,15 @@ def score_lines(report: Report, most: int, width: int) -> Content:
 
 
 _HEAD = ("base", "tuned", "change", "95 % interval")
+_NARROWEST_HEAD = 17
+
+
+def _bar_head(cells: int) -> str:
+    """Which side of zero is which, where there is room."""
+    if cells < _NARROWEST_HEAD:
+        return "0".center(cells)
+    side = cells // 2 - 1
+    return f"{fit('worse', side)} 0 {fit_right('better', side)}"
 
 
 def score_height(report: Report, width: int) -> int:
@@ -57,23 +72,39 @@ def fitting(rows: Sequence[Score], most: int) -> list[Score]:
     return [rows[index] for index in sorted(first)]
 
 
-def _columns(width: int) -> tuple[int, int, int, int, int, int]:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Widths of the table of scores; 0 = the column is left out."""
+
+    label: int
+    figures: tuple[int, int, int, int]
+    bar: int
+    word: int
+
+
+def _columns(width: int) -> _Columns:
     if width < 76:
-        return (20, 9, 9, 10, 0, 9)
-    spare = min(3, (width - 76) // 6)
-    return (20 + spare, 9 + spare, 9 + spare, 10 + spare, 19 + 2 * spare, 9)
+        return _Columns(20, (9, 9, 9, 0), 7, 2)
+    if width < 96:
+        return _Columns(20, (9, 9, 10, 17), 9, 2)
+    spare = min(3, (width - 96) // 6)
+    bar_cells = min(31, width - 20 - 46 - 7 * spare - 12)
+    return _Columns(20 + spare, (9 + spare, 9 + spare, 10 + spare, 18 + 2 * spare), bar_cells - 1 + bar_cells % 2, 9)
 
 
-def _score_line(row: Score, at: tuple[int, int, int, int, int, int]) -> Content:
-    span = f"{row.low} to {row.high}" if row.low else ""
+def _score_line(row: Score, at: _Columns) -> Content:
     word, style = SURE.get(row.sure, ("", "dim"))
+    texts = (row.base, row.tuned, row.change, f"{row.low}, {row.high}" if row.low else "")
+    figures = [fit_right(text, size) if size else "" for text, size in zip(texts, at.figures, strict=True)]
+    effect = row.effect
+    drawn = around_zero(effect.low, effect.change, effect.high, at.bar, style) if effect is not None else [" " * at.bar]
     return line(
-        fit(row.label, at[0]),
-        fit_right(row.base, at[1]),
-        fit_right(row.tuned, at[2]),
-        fit_right(row.change, at[3]),
-        (fit_right(span, at[4]) if at[4] else "", "dim"),
-        (" " + word, style),
+        fit(row.label, at.label),
+        *figures[:3],
+        (figures[3], "dim"),
+        "  ",
+        *drawn,
+        (" " + word[: at.word].rstrip(), style),
     )
 
 
@@ -201,6 +232,13 @@ def job_note(job: JobView, what: str) -> Content:
     return line(*parts, *((f"{text}\n", "dim" if text.startswith(("where:", "its log:")) else "") for text in rest))
 
 
+def few_rows(rows: int) -> str:
+    """What so few rows cannot say; empty for enough of them."""
+    if rows >= FEWEST_ROWS:
+        return ""
+    return f"{rows:,} rows are too few to tell better from chance (use {FEWEST_ROWS})"
+
+
 def nothing_yet(results: Results) -> Content:
     """What stands there before the first evaluation."""
     if results.report_problem:
@@ -208,11 +246,13 @@ def nothing_yet(results: Results) -> Content:
     if results.no_evaluation:
         return line(("nothing to compare: ", "bold"), results.no_evaluation)
     rows = f"   {results.held_out:,} rows were held out of training;\n" if results.held_out else ""
+    few = f"   {few_rows(results.held_out)}\n" if 0 < results.held_out < FEWEST_ROWS else ""
     return line(
         ("not evaluated yet\n\n", "bold"),
         f"v  answers {'held-out ' if rows else ''}questions with the base and with\n"
         "   the tuned model, scores both, and says whether the\n"
         "   change is more than chance\n",
         (f"{rows}   the evaluation goes on when the deck is closed\n", "dim"),
+        (few, "$warning"),
         ("\nc  talk with it first    e  export it", ""),
     )

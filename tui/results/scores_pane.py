@@ -14,11 +14,13 @@ from textual.message import Message
 from textual.widgets import Input, OptionList
 
 from engine.api import results as results_api
+from engine.api.results import FEWEST_ROWS
 from engine.api.runs import Run
 from tui.results.job_starter import JobRequested
 from tui.results.reader import Results, Sample
 from tui.results.scores import (
     WHICH,
+    few_rows,
     job_note,
     job_parts,
     nothing_yet,
@@ -57,7 +59,9 @@ exact match        answers that are the wanted one, but for case and
                    punctuation
 token F1           words in common
 95 % interval      where the change lies when rows are drawn anew:
-                   better or worse when it leaves zero out, else chance
+                   better or worse when it leaves zero out, else chance.
+                   Its bar has zero in the middle and better at the
+                   right, each row on a scale of its own; ● is the change
 verdict            better: a sure gain somewhere and no sure loss
 
 ✓ before an answer: exactly as wanted. enter reads a sample whole, f
@@ -157,9 +161,14 @@ shows those gained, lost or wrong, / those with some words.
         held_out = self._results.held_out if self._results else 0
 
         def check(text: str) -> str:
-            return "" if text.isdigit() and int(text) > 0 else "give a whole number above 0"
+            if not (text.isascii() and text.isdigit() and int(text) > 0):
+                return "give a whole number above 0"
+            return few_rows(min(int(text), held_out)) if held_out >= FEWEST_ROWS else ""
 
-        ask = Ask("Evaluate on how many rows?", f"{held_out:,} are held out; more take longer", check=check)
+        note = (
+            few_rows(held_out) or f"{held_out:,} are held out; more take longer, fewer than {FEWEST_ROWS} say nothing"
+        )
+        ask = Ask("Evaluate on how many rows?", note, check=check)
         self.app.push_screen(ask, lambda text: self._measure(int(text)) if text else None)
 
     def _measure(self, rows: int | None) -> None:

@@ -18,10 +18,12 @@ from engine.api import results as results_api
 from engine.api import runs
 from engine.api.runs import Run
 from engine.errors import EngineError
+from tui.answers.screen import AnswersScreen
 from tui.background import Lane
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
+from tui.reading.strips import Strip, read_strips
 from tui.results.chat_pane import ChatPane
 from tui.results.commands import RESULTS_COMMANDS, ResultsState
 from tui.results.export_pane import ExportPane
@@ -57,6 +59,7 @@ class ResultsScreen(DeckScreen):
         self._run: Run | None = None
         self._reader: ResultReader | None = None
         self._lane = Lane(self, "results")
+        self._answers = Lane(self, "answers")
         self._jobs = JobStarter(self, self._read, self._report)
         self._timer: Timer | None = None
 
@@ -193,6 +196,7 @@ class ResultsScreen(DeckScreen):
             results is not None and results.export.state == "running",
             self.chat.answering,
             self.scores.has_sample,
+            results.prompts if results else 0,
         )
         self.chat.refusal = state.cannot_ask
         if state != self.deck.of(ResultsState):
@@ -251,8 +255,19 @@ class ResultsScreen(DeckScreen):
     do_seek = forward(ScoresPane, ScoresPane.open_search)
     do_read = forward(ScoresPane, ScoresPane.read_sample)
     do_answerer = forward(ChatPane, ChatPane.switch_answerer)
+    do_both = forward(ChatPane, ChatPane.switch_both)
     do_toggle = forward(ExportPane, ExportPane.toggle)
     do_write = forward(ExportPane, ExportPane.write)
+
+    def do_answers_then(self) -> None:
+        """Show what the run answered to its prompts while it learned."""
+        run = self._run
+        if run is not None:
+            self._answers.submit(partial(read_strips, run), self._open_answers, self._report)
+
+    def _open_answers(self, strips: tuple[Strip, ...]) -> None:
+        if self.app.screen is self:
+            self.app.push_screen(AnswersScreen(strips))
 
     def do_overview_result(self) -> None:
         """Everything about the run on one page."""

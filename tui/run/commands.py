@@ -26,7 +26,7 @@ def _needs_run(state: DeckState) -> str | None:
 def _needs_live(state: DeckState) -> str | None:
     if state.snapshot is None:
         return _needs_run(state) or "the run has not been read yet"
-    if state.snapshot.is_live or state.snapshot.orphan_pid:
+    if state.snapshot.is_live:
         return None
     return f"this run is {state.snapshot.state}: no worker is there to ask"
 
@@ -45,6 +45,12 @@ def _needs_remedy(state: DeckState) -> str | None:
     if remedies is None:
         return "still looking for one"
     return None if remedies.items else "none is known: mend what the message says"
+
+
+def _needs_answers(state: DeckState) -> str | None:
+    if state.snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    return None if state.snapshot.strips else "it answered nothing: evaluate.prompts of a profile asks"
 
 
 _WHY_NOT_RESUMED = {
@@ -68,16 +74,35 @@ def _needs_end(state: DeckState) -> str | None:
 
 def _works(state: DeckState) -> bool:
     """Whether the attached run may still be asked for something."""
-    return state.snapshot is None or state.snapshot.is_live or state.snapshot.orphan_pid is not None
+    return state.snapshot is None or state.snapshot.is_live
+
+
+def _has_worker(state: DeckState) -> bool:
+    """Whether there is something to stop: the run, or what is left of one that was deleted."""
+    return _works(state) or (state.snapshot is not None and state.snapshot.orphan_pid is not None)
+
+
+def _needs_worker(state: DeckState) -> str | None:
+    return None if state.snapshot is not None and _has_worker(state) else _needs_live(state)
 
 
 RUN_COMMANDS: tuple[Command, ...] = (
     Command("checkpoint", "c", "checkpoint", "Save a checkpoint now", "run", _needs_training, 10, in_bar=_works),
     Command("evaluate", "v", "evaluate", "Evaluate now", "run", _needs_training, 11, in_bar=_works),
-    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_live, 12, in_bar=_works),
+    Command("stop", "x", "stop", "Stop the run after a checkpoint", "run", _needs_worker, 12, in_bar=_has_worker),
     Command("resume_run", "r", "resume", "Go on from the newest checkpoint", "run", _needs_end, bar=9, rare=True),
     Command("remedy", "m", "remedy", "Do the first remedy of a failed run", "run", _needs_remedy, bar=8, rare=True),
     Command("remedies", "M", "remedies", "Choose among the remedies of a failed run", "run", _needs_remedy),
+    Command(
+        "answers",
+        "a",
+        "answers",
+        "Read what it answered to your prompts, step by step",
+        "run",
+        _needs_answers,
+        bar=13,
+        rare=True,
+    ),
     Command(
         "overview", "i", "overview", "Settings, data, machine, timeline, warnings, files", "run", _needs_run, bar=13
     ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from textual.content import Content
 
+from engine.text import format_duration
 from tui.charts.axis import short
 from tui.charts.canvas import Styled
 from tui.charts.chart import EVAL_STYLE, FLAG_MARK, FLAG_STYLE, ChartData, Level, Series
@@ -163,7 +164,8 @@ def levels_of(snapshot: RunSnapshot) -> list[tuple[str, float]]:
 def title_of(snapshot: RunSnapshot, view: CurveView, difference: str = "") -> tuple[Styled, ...]:
     """What the curve is, and how it is looked at: what a person has changed says more than what the dots mean."""
     notes = [] if view.smoothing == "normal" else [f"smoothing {view.smoothing}"]
-    notes += [f"zoom {view.span:,.0f} {'s' if view.kind == MEMORY else 'steps'}"] if view.span is not None else []
+    if view.span is not None:
+        notes.append(f"zoom {format_duration(view.span) if view.kind == MEMORY else f'{view.span:,.0f} steps'}")
     notes += ["log"] if view.powers else []
     words = "  ".join(["memory, GiB" if view.kind == MEMORY else view.kind, *notes])
     return ((words, "dim"), (f"  {difference}", "bold")) if difference else ((words, "dim"),)
@@ -239,7 +241,7 @@ def reading(snapshot: RunSnapshot, view: CurveView, width: int) -> Content:
     """Every value under the crosshair, in the line where the newest ones stand otherwise."""
     place = view.cursor or 0.0
     pairs = _memory_reading(snapshot, place) if view.kind == MEMORY else _step_reading(snapshot, view, place)
-    head = (f"at {place:,.0f} s " if view.kind == MEMORY else f"at step {place:,.0f} ", "bold")
+    head = (f"at {format_duration(place)} " if view.kind == MEMORY else f"at step {place:,.0f} ", "bold")
     shown: list[Part] = [head, *_concerns_at(snapshot, view)]
     for name, amount in pairs:
         shown += [(f" {name} ", "dim"), amount]

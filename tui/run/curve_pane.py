@@ -43,6 +43,8 @@ SMALL = (RATE, SPEED, MEMORY, GRADIENT)
 TITLED_HEIGHT = 24
 """Rows of the screen from which the curve has a title even when nothing about it was changed."""
 AXIS_COLUMNS = 8
+WIDE = 70
+"""Columns from which the name of the reference is told in full."""
 
 
 class CurvePane(Vertical):
@@ -109,7 +111,7 @@ class CurvePane(Vertical):
     def _draw(self, snapshot: RunSnapshot) -> None:
         reference = self.references.current
         bare = self.screen.size.height < TITLED_HEIGHT and self.view == CurveView() and reference is None
-        words = difference(snapshot, reference, self.view.cursor) if reference and self.view.kind != MEMORY else ""
+        words = self._difference(snapshot) if self.view.kind != MEMORY else ""
         title = () if bare else title_of(snapshot, self.view, words)
         self.query_one("#loss", LineChart).show(chart_data(snapshot, self.view, title, reference))
 
@@ -119,9 +121,13 @@ class CurvePane(Vertical):
         chosen = names.index(self.view.kind) if self.view.kind in names else 0
         grid = self.query_one(ChartGrid)
         grid.show([data for _, data in cells], chosen)
-        reference = self.references.current
-        words = difference(snapshot, reference, self.view.cursor) if reference else ""
+        words = self._difference(snapshot)
         self.query_one("#grid-head", Drawn).show(grid_head, self.view, len(cells), grid.page_note, words)
+
+    def _difference(self, snapshot: RunSnapshot) -> str:
+        """How the run stands to its reference; a long name is cut in its middle where there is little room."""
+        reference, wide = self.references.current, self.size.width >= WIDE
+        return difference(snapshot, reference, self.view.cursor, 60 if wide else 16) if reference else ""
 
     def _redraw(self) -> None:
         if self._snapshot is not None:

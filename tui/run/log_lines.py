@@ -97,12 +97,6 @@ class RunLog(Log, inherit_bindings=False):
         self._origins.clear()
         self.clear()
 
-    def wrap(self, wraps: bool) -> None:
-        """Let long lines go on below, or cut them."""
-        if wraps != self._wraps:
-            self._wraps = wraps
-            self.call_after_refresh(self._lay_out)
-
     def _lay_out(self) -> None:
         """Put all lines anew for the present width; the line at the top stays there."""
         top = round(self.scroll_y)
@@ -140,8 +134,13 @@ class RunLog(Log, inherit_bindings=False):
             self.following = at_end
 
     def on_resize(self, event: events.Resize) -> None:
-        """Another height moves the end out of sight, another width moves the ends of lines."""
-        if self._wraps and self._room != self._laid_out_for:
+        """Another height moves the end out of sight, another width moves the ends of lines.
+
+        Lines wrap where the log has the whole screen.
+        """
+        wraps = self.screen.has_class("-log")
+        if wraps != self._wraps or (wraps and self._room != self._laid_out_for):
+            self._wraps = wraps
             self.call_after_refresh(self._lay_out)
         self.keep_following()
 

@@ -16,7 +16,7 @@ from engine.jsonvalues import Unreadable
 from tui.charts.decimate import Point
 from tui.reading.snapshot import Curves, RunSnapshot, short_name
 from tui.reading.tail import RunReader
-from tui.text import safe
+from tui.text import middle, safe
 
 MOST = 60
 """Runs that are looked at."""
@@ -119,18 +119,18 @@ def read_reference(run: Run) -> Reference:
 # How the live one stands to it
 
 
-def difference(snapshot: RunSnapshot, reference: Reference, cursor: float | None) -> str:
+def difference(snapshot: RunSnapshot, reference: Reference, cursor: float | None, name_cells: int = 60) -> str:
     """`12 % below demo-c512 at step 120`: smoothed losses at the same step, under the crosshair or at the newest.
 
     Behind the end of the reference its last value counts.
     """
-    step = float(snapshot.step) if cursor is None else cursor
+    step, name = float(snapshot.step) if cursor is None else cursor, middle(reference.name, name_cells)
     mine, theirs = _between(snapshot.curves.smooth, step), _between(reference.curves.smooth, step)
     if mine is None or theirs is None or not theirs:
-        return f"{reference.name} has no loss to compare"
+        return f"{name} has no loss to compare"
     ended = step > reference.last_step
     share = (mine - theirs) / abs(theirs)
-    where = f"{reference.name} at {f'its end, step {reference.last_step:,}' if ended else f'step {step:,.0f}'}"
+    where = f"{name} at {f'its end, step {reference.last_step:,}' if ended else f'step {step:,.0f}'}"
     if abs(share) < _LEVEL:
         return f"level with {where}"
     return f"{_percent(abs(share))} {'below' if share < 0 else 'above'} {where}"

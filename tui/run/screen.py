@@ -18,6 +18,7 @@ from textual.content import Content
 
 from engine.api import runs
 from engine.api.runs import Run
+from tui.answers.screen import AnswersScreen
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import RunSnapshot
@@ -30,7 +31,17 @@ from tui.run.follower import RunFollower, SnapshotMessage, StartFailed, WorkerSt
 from tui.run.log_pane import LogPane
 from tui.run.remedy_pane import RemedyPane
 from tui.run.resuming import Resumer
-from tui.run.view import headline, memory_lines, numbers, preparation, prepares, status, status_notes, stop_question
+from tui.run.view import (
+    concerns_text,
+    headline,
+    memory_lines,
+    numbers,
+    preparation,
+    prepares,
+    status,
+    status_notes,
+    stop_question,
+)
 from tui.widgets.dialogs import Confirm
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
@@ -62,6 +73,7 @@ class RunScreen(DeckScreen):
         super().__init__()
         self.paused = False
         self.follower = RunFollower(self)
+        self._answers: AnswersScreen | None = None
         self._resumer = Resumer(self)
 
     def compose_body(self) -> ComposeResult:
@@ -158,6 +170,8 @@ class RunScreen(DeckScreen):
         if self.follower.accept(message) and (not self.paused or isinstance(message, StartFailed)):
             self.deck.snapshot = self.follower.latest
             self._show()
+            if self._answers is not None and self.deck.snapshot is not None:
+                self._answers.update(self.deck.snapshot.strips)
 
     @on(WorkerStarted)
     def _on_worker_started(self, message: WorkerStarted) -> None:
@@ -248,8 +262,10 @@ class RunScreen(DeckScreen):
         self.query_one("#status", Ends).show(*with_cure(ends, snapshot, self.deck_app.commands, self.deck.keys))
 
     def help_here(self) -> tuple[str, Content] | None:
-        """How to read the picture."""
-        return "this run", HERE
+        """What goes wrong, whole, and how to read the picture."""
+        snapshot = self.deck.snapshot
+        told = concerns_text(snapshot) if snapshot is not None else Content("")
+        return "this run", Content("\n").join([told, HERE]) if told.plain else HERE
 
     # Commands of the panes
 
@@ -259,7 +275,6 @@ class RunScreen(DeckScreen):
     do_zoom_out = forward(CurvePane, CurvePane.zoom_out)
     do_whole = forward(CurvePane, CurvePane.show_whole)
     do_powers_y = forward(CurvePane, CurvePane.toggle_powers)
-    do_all_curves = forward(CurvePane, CurvePane.toggle_grid)
     do_reference = forward(CurvePane, lambda pane: pane.references.toggle())
     do_references = forward(CurvePane, lambda pane: pane.references.choose())
     do_left = forward(CurvePane, CurvePane.left)
@@ -323,17 +338,30 @@ class RunScreen(DeckScreen):
         if self.follower.run is not None:
             self._resumer.resume(self.follower.run)
 
+    def do_answers(self) -> None:
+        """Show what the run answered to its prompts."""
+
+        def closed(_: None) -> None:
+            self._answers = None
+
+        if self.deck.snapshot is not None:
+            self._answers = AnswersScreen(self.deck.snapshot.strips)
+            self.app.push_screen(self._answers, closed)
+
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
         self.remove_class("-zoom", "-grid")
         self.toggle_class("-log")
-        self.log_pane.lines.wrap(self.has_class("-log"))
         self.log_pane.lines.focus()
+
+    def do_all_curves(self) -> None:
+        """Show all curves, or leave them."""
+        self.log_pane.lines.wrap(False)
+        self.curves.toggle_grid()
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
         self.remove_class("-log", "-grid")
-        self.log_pane.lines.wrap(False)
         self.toggle_class("-zoom")
 
     def do_pause(self) -> None:
@@ -352,7 +380,6 @@ class RunScreen(DeckScreen):
             pass
         elif self.has_class("-zoom") or self.has_class("-log"):
             self.remove_class("-zoom", "-log")
-            self.log_pane.lines.wrap(False)
         else:
             self.app.switch_mode("runs")
         return True

@@ -56,6 +56,8 @@ def doing(snapshot: RunSnapshot, now: float) -> tuple[str, str]:
     progress = snapshot.progress
     if progress is not None and progress.phase == "evaluate" and progress.total:
         return f"evaluating {progress.done:,.0f} of {progress.total:,.0f}", style
+    if progress is not None and progress.phase == "answers":
+        return "answering your prompts", style
     words = PHASE_WORDS.get(snapshot.phase, snapshot.phase or snapshot.state)
     return words + (_clock(snapshot.phase_since, now) if prepares(snapshot) else ""), style
 
@@ -255,6 +257,17 @@ def status_notes(snapshot: RunSnapshot, paused: bool, following: bool, search: s
     if snapshot.warnings:
         notes.append(f"{snapshot.warnings} warning{'s' if snapshot.warnings > 1 else ''} (i)")
     return notes
+
+
+def concerns_text(snapshot: RunSnapshot) -> Content:
+    """All that goes wrong in a live run, whole: the last line has room for one of them, and cuts it."""
+    if not snapshot.is_live:
+        return Content("")
+    parts: list[Part] = []
+    for one in snapshot.concerns:
+        style = "$error" if one.code in GRAVE else "$warning"
+        parts += [(f"{safe(one.text, 600)}\n", style), f"  {safe(one.hint, 600)}\n"]
+    return line(*parts)
 
 
 def status(snapshot: RunSnapshot, now: float, notes: list[str]) -> tuple[list[Part], list[Part]]:

@@ -73,6 +73,7 @@ class Arranging:
     def _take_group(self, chosen: tuple[str, ...] | None) -> None:
         if chosen:
             self._pane.choose(group="" if chosen[0] == _NOT_GROUPED else chosen[0], closed=frozenset())
+            self._pane.to_first()
             self._keep()
 
     def _keep(self) -> None:

@@ -83,10 +83,14 @@ def own_cells(traits: RunTraits, at: Columns) -> str:
     return "".join(fit_right(clip(own_text(traits, key), cells - 2), cells) for key, cells in at.own)
 
 
-def heading(selection: Selection, widths: tuple[tuple[str, int], ...], width: int) -> Content:
-    """The names of the columns; a click orders by one, and turns the order round where it is ordered by already."""
+def heading(selection: Selection, widths: tuple[tuple[str, int], ...], shown: int, width: int) -> Content:
+    """The names of the columns; a click orders by one, and turns the order round where it is ordered by already.
+
+    `shown`: how many runs a filter leaves.
+    """
     at = columns(width, widths)
-    parts: list[Part] = [" " * _MARK, *_head("run", selection, at.name, left=True)]
+    left = f"  {shown:,} shown " if selection.narrowed else ""
+    parts: list[Part] = [" " * _MARK, *_head("run", selection, at.name - cell_len(left), left=True), (left, "$accent")]
     parts += [*_head("state", selection, _STATE, left=True), *_head("model", selection, at.model, left=True)]
     parts += _head("step", selection, at.step)
     for key, cells in at.own:

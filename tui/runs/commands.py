@@ -61,6 +61,12 @@ def _row_or_sweep(state: DeckState) -> str | None:
     return None if state.of(Selection).sweep is not None else _needs_row(state)
 
 
+def _needs_sweep(state: DeckState) -> str | None:
+    here = state.of(Selection)
+    found = here.sweep is not None or (here.row is not None and here.row.trial is not None)
+    return None if found else "no sweep or trial is under the cursor"
+
+
 def _any_line(state: DeckState) -> str | None:
     return None if state.of(Selection).group is not None else _row_or_sweep(state)
 
@@ -127,6 +133,7 @@ RUNS_COMMANDS: tuple[Command, ...] = (
     Command("group", "b", "group by", "Group runs by a setting or another column", "runs"),
     Command("tags", "T", "tags", "Change the tags of this run", "runs", _needs_row),
     Command("note", "n", "note", "Change the note of this run", "runs", _needs_row),
+    Command("picture", "p", "charts", "A sweep's metric by each setting, and its trials", "runs", _needs_sweep),
     Command("fold", "t", "fold sweeps", "Show the trials of sweeps among the runs, or fold them", "runs"),
     Command("evaluation", "v", "results", "What this run, or a sweep's best, has come to", "runs", _row_or_sweep),
     Command("overview_row", "i", "overview", "This run, or a sweep's best, on one page", "runs", _row_or_sweep),

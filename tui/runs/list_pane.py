@@ -120,6 +120,10 @@ class RunListPane(Vertical):
         """Give the rows the keyboard."""
         self.query_one(Rows).focus()
 
+    def to_first(self) -> None:
+        """Go to the first line."""
+        self.query_one(Rows).action_first()
+
     def cursor_down(self) -> None:
         """The next line, unless this is the last."""
         rows = self.query_one(Rows)
@@ -198,7 +202,7 @@ class RunListPane(Vertical):
         own = own_widths(self.selection.columns, [one.traits for one in shown if not isinstance(one, GroupRow)])
         rows = [Row(entry.key, self._row_drawer(entry, draw_trial, now, own)) for entry in shown]
         self.query_one(Rows).set_rows(rows)
-        draw_heading = partial(heading, self.selection, own)
+        draw_heading = partial(heading, self.selection, own, len(self.shown))
         if sweep and columns:
             draw_heading = partial(trial_heading, columns, _metric(sweep))
         problem = parse_query(self.selection.words).problem

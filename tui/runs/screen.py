@@ -50,8 +50,8 @@ STATE_HELP = {
 SWEEP_HELP = """\
 A sweep tries settings in runs of their own. enter shows them, ranked by the value that decides.
 u opens the best settings so far as a profile. x stops the search with its trials saved, r goes on."""
-WITH_ALIVE_CELLS = 76
-"""Columns from which on the first line has room for how many runs are alive."""
+WIDE_CELLS = 76
+"""Columns from which on the first line has room for a sweep's name, and for how many runs are alive."""
 
 
 class RunsScreen(DeckScreen):
@@ -146,12 +146,12 @@ class RunsScreen(DeckScreen):
         total = self._pane.listing.total if self._pane.listing else 0
         count = f"{len(rows):,} newest of {total:,}" if total > len(rows) else f"{total:,}"
         count = f"{len(self._pane.shown):,} of {count}" if selection.narrowed else count
-        facts = selection_words(selection, self.size.width)
+        facts, wide = selection_words(selection, self.size.width), self.size.width >= WIDE_CELLS
         if selection.sweep:
             trials = f"{self._pane.shown_count} trial{'' if self._pane.shown_count == 1 else 's'}"
-            facts = [(f"{trials} of {short_name(selection.sweep)}", "bold"), *facts]
+            facts = [(f"{trials} of {short_name(selection.sweep)}" if wide else trials, "bold"), *facts]
         words = f"{count} run{'' if total == 1 else 's'}"
-        self.show_top(*facts, f"{words}, {alive} alive" if self.size.width >= WITH_ALIVE_CELLS else words)
+        self.show_top(*facts, f"{words}, {alive} alive" if wide else words)
 
     def help_here(self) -> tuple[str, Content] | None:
         """What the state of the line under the cursor means, and what can be done."""
@@ -239,6 +239,19 @@ class RunsScreen(DeckScreen):
         self.app.switch_mode("compare")
 
     # Commands on the line under the cursor
+
+    def do_picture(self) -> None:
+        """Charts of the sweep under the cursor, or of the trial's."""
+        from tui.runs.sweep_screen import SweepScreen
+
+        row, sweep = self.selection.row, self.selection.sweep
+        wanted = sweep.id if sweep is not None else row.trial.sweep if row is not None and row.trial is not None else ""
+        known = self._pane.listing.sweeps if self._pane.listing else ()
+        folder = next((one.sweep for one in known if one.sweep.id == wanted), None)
+        if folder is None:
+            self.say("the sweep's own folder is gone: there is nothing to draw")
+        else:
+            self.app.push_screen(SweepScreen(folder))
 
     def do_attach(self) -> None:
         """Show the run, or the trials of the sweep."""

@@ -91,7 +91,7 @@ def _sweep_cells(sweep: SweepRow, at: Columns) -> list[Part]:
         fit(middle(f"▸ {short_name(sweep.id)}", at.name - 1), at.name - 1) + " ",
         (fit(sweep.state, 11), STATE_STYLES.get(sweep.state, "dim")),
         (fit(model, max(0, at.model - 1)) + (" " if at.model else ""), "dim"),
-        fit_right(f"{done:,} of {planned:,} trials", at.step) if at.step else "",
+        fit_right(f"{done:,} of {planned:,} trial{'' if planned == 1 else 's'}", at.step) if at.step else "",
         own_cells(sweep.traits, at),
         _best(sweep.best, at),
     ]

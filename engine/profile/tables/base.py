@@ -21,7 +21,9 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def setting(default: Any, description: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
-    """A field with what the form needs beside its type: meaning, unit, basic or advanced."""
-    extra: dict[str, Any] = {"unit": unit, "advanced": advanced}
+def setting(
+    default: Any, description: str, *, unit: str = "", advanced: bool = False, items: str = "", **limits: Any
+) -> Any:
+    """A field with what the form needs beside its type: meaning, unit, basic or advanced, and what a list holds."""
+    extra: dict[str, Any] = {"unit": unit, "advanced": advanced} | ({"holds": items} if items else {})
     return Field(default, description=description, json_schema_extra=extra, **limits)

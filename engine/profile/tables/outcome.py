@@ -8,9 +8,21 @@ from pydantic import Field
 
 from engine.profile.tables.base import PathText, Table, setting
 
+MOST_PROMPTS, MOST_PROMPT_CHARS = 8, 4000
+Prompt = Annotated[str, Field(min_length=1, max_length=MOST_PROMPT_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
+"""Lines and tabs, and no other control character: it stands in events and on terminals."""
+
 
 class Evaluate(Table):
-    """What `engine evaluate` measures, base against tuned."""
+    """What is asked while the model learns, and what `engine evaluate` measures, base against tuned."""
+
+    prompts: list[Prompt] = setting(
+        [],
+        "Questions that the model answers before the first step and at each evaluation of a run, so that you see it"
+        " learn; always the likeliest token, max_new_tokens at most.",
+        items="texts",
+        max_length=MOST_PROMPTS,
+    )
 
     metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match", "bertscore", "retention"]] = setting(
         ["perplexity", "rouge", "bleu", "exact_match", "retention"],

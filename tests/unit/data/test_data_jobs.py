@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from click.testing import CliRunner, Result
 
 from engine.cli import data as commands
 from engine.data import job as jobs
+from engine.data.choices import choices_of
+from engine.data.job import preview
+from engine.profile.schema import Profile
 from engine.runs.events import EventWriter, read_events
 from engine.runs.job import Job
 
@@ -65,6 +69,8 @@ def test_check_prints_every_rows_fate(run_job: Any, monkeypatch: pytest.MonkeyPa
     assert "3 rows read, 2 kept, 1 of them cut, 1 dropped" in shown.stdout
     assert "1 dropped: missing answer (no 'output'): row 3" in shown.stdout
     assert "alpaca (recognized): columns instruction, input, output" in shown.stdout
+    own = next(text.split() for text in shown.stdout.splitlines() if text.startswith("48 *"))
+    assert own[2:5] == ["1", "0", "6"]
     assert "warning: 1 rows are cut to max_length = 48" in shown.stderr
 
 
@@ -82,7 +88,26 @@ def test_preview_token_by_token(run_job: Any, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_preview_as_json(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import json
-
     shown = json.loads(cli(run_job, monkeypatch, "preview", "demo", "--json").stdout)
     assert shown["template"]["name"] == "chatml"
+
+
+def test_check_as_json_has_the_lengths(run_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = json.loads(cli(run_job, monkeypatch, "check", "demo", "--json").stdout)
+    assert choices_of(shown["at_lengths"]) is not None
+    assert shown["lengths"]["percentiles"]
+
+
+@pytest.mark.parametrize(
+    ("first_row", "words", "expected"),
+    [(5, "", [5, 6]), (1, "ANSWER 7", [8]), (3, "question", [3, 4]), (11, "", []), (1, "zebra", [])],
+)
+def test_a_preview_begins_at_a_row_or_finds_words(
+    tmp_path: Path, make_tokenizer: Any, first_row: int, words: str, expected: list[int]
+) -> None:
+    rows = [{"prompt": f"Question {number}", "completion": f"Answer {number}"} for number in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"datasets": [{"path": "rows.jsonl"}], "template": "chatml"}
+    settings = Profile.model_validate({"model": {"name_or_path": "demo", "max_length": 64}, "data": data})
+    found = preview(settings, make_tokenizer(), tmp_path, 2, first_row, words)
+    assert [document["row"] for document in found["documents"]] == expected

@@ -79,11 +79,11 @@ def test_stops_at_every_stop_token(network: Any, tokenizer: Any) -> None:
 def test_halves_the_batch_when_memory_ends(network: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes, told = generation._run, [], []
 
-    def narrow(base: Any, prompts: Any, how: Any) -> Any:
+    def narrow(base: Any, prompts: Any, how: Any, ended: Any) -> Any:
         sizes.append(len(prompts))
         if len(prompts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(base, prompts, how)
+        return real(base, prompts, how, ended)
 
     monkeypatch.setattr(generation, "_run", narrow)
     how = Sampling(4, 5, (1,), 0)

@@ -67,6 +67,10 @@ def test_a_command_to_notify_that_is_not_there_is_a_warning_with_its_line(load, 
         ("[train]\nload_best_model_at_end=true\n[data]\nvalidation_fraction=0\n", "train.load_best_model_at_end"),
         ("[train]\nearly_stopping_patience=3\n[data]\nvalidation_fraction=0\n", "train.early_stopping_patience"),
         ("[lora]\ntarget_modules=['q_proj','query']\n", "lora.target_modules"),
+        ("[evaluate]\nprompts=['one','two','three','4','5','6','7','8','9']\n", "evaluate.prompts"),
+        ("[evaluate]\nprompts=['Who are you?', '  ']\n", "evaluate.prompts"),
+        ("[evaluate]\nprompts=['Who are \\u001b[2Jyou?']\n".replace("'", '"'), "evaluate.prompts"),
+        ("[evaluate]\nprompts=['Who are you?']\n[train]\nobjective='reward'\n", "evaluate.prompts"),
     ],
 )
 def test_impossible_combinations_on_a_cpu(load, cpu_machine, text, key):
@@ -182,12 +186,21 @@ def test_without_a_machine_only_the_machine_goes_unchecked(load):
         ("[train]\nobjective='reward'\nbeta=0.3\n", "train.beta"),
         ("[tuning]\ntrainable_layers=3\n", "tuning.trainable_layers"),
         ("[data]\nvalidation_path='train.jsonl'\n", "data.validation_path"),
+        ("[evaluate]\nprompts=['Who?', 'Who?']\n", "evaluate.prompts"),
+        ("[evaluate]\nprompts=['Who?']\nmax_new_tokens=32768\n", "evaluate.prompts"),
     ],
 )
 def test_what_is_allowed_and_pointless_is_a_warning(load, cpu_machine, text, key):
     seen = examine(load(MODEL + text + DATA), cpu_machine)
     assert seen.problems == ()
     assert [item.problem.key for item in seen.warnings] == [key]
+
+
+def test_prompts_alone_are_a_reason_to_evaluate(load, cpu_machine):
+    nothing_held_out = "[train]\neval_steps=5\n[data]\nvalidation_fraction=0\n"
+    (problem,) = check_profile(load(MODEL + nothing_held_out + DATA), cpu_machine)
+    assert problem.key == "train.eval_steps"
+    assert not check_profile(load(MODEL + nothing_held_out + "[evaluate]\nprompts=['Who?']\n" + DATA), cpu_machine)
 
 
 def test_a_stored_format_is_told_with_what_it_becomes(load, cpu_machine):

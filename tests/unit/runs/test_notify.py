@@ -13,8 +13,8 @@ import pytest
 from engine.files import write_json_atomic
 from engine.runs import notify
 from engine.runs.events import EventWriter, read_events
-from engine.runs.notify import Command, Notice, Notifier, command_of_sweep, program_of, run_command
-from engine.runs.record import record_of
+from engine.runs.job import Job
+from engine.runs.notify import Command, Notice, Notifier, program_of, run_command
 from engine.worker import _notifier
 from tests.unit.runs.test_health import evaluations, step
 
@@ -156,25 +156,31 @@ def test_a_program_is_found_on_the_path_below_the_profile_and_at_home(
     assert program_of(("./tell.sh",), tmp_path) is None
 
 
-def test_a_sweep_is_told_of_once_and_its_trials_are_not(tmp_path: Path) -> None:
-    (tmp_path / "profile.toml").write_text('[launch]\nnotify = ["./tell.sh", "x"]\n')
+TRIAL = {"sweep": {"id": "s", "trial": 1, "params": {}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "more", "told"),
+    [
+        ("train", ["sh"], {}, True),
+        ("train", [], {}, False),
+        ("train", ["sh"], TRIAL, False),
+        ("sweep", ["sh"], {}, True),
+        ("sweep", [], {}, False),
+        ("evaluate", ["sh"], {}, False),
+    ],
+)
+def test_runs_and_sweeps_are_told_of_but_not_trials(
+    kind: str, words: list[str], more: dict[str, Any], told: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "profile.toml").write_text(f"[launch]\nnotify = {json.dumps(words)}\n")
     write_json_atomic(tmp_path / "sweep.json", {"profile_path": "/home/user/profiles/my.toml"})
-    assert command_of_sweep(tmp_path) == Command(("./tell.sh", "x"), Path("/home/user/profiles"))
-    (tmp_path / "profile.toml").write_text("[launch]\nnotify = []\n")
-    assert command_of_sweep(tmp_path) is None
-    settings = {"schema_version": 1, "settings": {"launch": {"notify": ["sh"]}}, "base_dir": "/"}
-    for sweep, watched in (({}, True), ({"sweep": {"id": "s", "trial": 1, "params": {}}}, False)):
-        write_json_atomic(tmp_path / "run.json", {**settings, **sweep})
-        job = type(
-            "Job",
-            (),
-            {
-                "directory": tmp_path,
-                "params": {"job": "train"},
-                "events": EventWriter(tmp_path / "e"),
-                "warn": lambda *_: None,
-            },
-        )()
-        assert (_notifier(job) is not None) == watched
-        assert (job.events.listener.__name__ == "watch") == watched
-    assert record_of({**settings}).notify == ("sh",)
+    settings = {"launch": {"notify": words}}
+    write_json_atomic(tmp_path / "run.json", {"schema_version": 1, "settings": settings, "base_dir": "/", **more})
+    job = Job(tmp_path, {"job": kind}, EventWriter(tmp_path / "events.jsonl"))
+    notifier = _notifier(job)
+    assert (notifier is not None) == told
+    if notifier is not None:
+        assert job.events.listener == notifier.watch
+        folder = Path("/home/user/profiles" if kind == "sweep" else "/")
+        assert notifier._command == Command(("sh",), folder)

@@ -68,12 +68,15 @@ def test_dropped_rows_have_their_causes_and_a_card_its_free_memory(run: Run) -> 
     record = json.loads((run.path / "run.json").read_text())
     cards = [{"uuid": f"GPU-{at}", "free_bytes": (70 + at) << 30, "total_bytes": 80 << 30} for at in range(2)]
     record["machine"] |= {"gpus": cards, "driver_version": "580.95", "cuda_driver_version": [13, 0]}
+    record["warnings"] = [{"message": "lora.alpha: alpha / r is 9", "hint": "usual is 1 to 2", "line": 3}]
     record["estimate"] |= {"card": "GPU 1", "device_name": "NVIDIA A100"}
     record["settings"]["launch"] |= {"device": "cuda", "gpu": "GPU-1"}
     (run.path / "run.json").write_text(json.dumps(record))
     found = {part.name: {row.label: row for row in part.rows} for part in sections(OverviewReader(run).read())}
     assert (found["data"]["dropped"].text, found["data"]["dropped"].mark) == ("10: no answer", "warning")
     assert any("1,990 kept, 12 cut, 10 dropped" in text for text in page_lines(OverviewReader(run).read(), 80))
+    said = found["planned"]["profile"]
+    assert (said.text, said.note, said.mark) == ("lora.alpha: alpha / r is 9", "usual is 1 to 2", "warning")
     card = found["machine"]["card"]
     assert (card.text, card.note) == ("GPU 1 NVIDIA A100", "71.0 GiB free of 80.0 GiB")
     assert found["machine"]["driver"].text == "580.95, CUDA 13.0"

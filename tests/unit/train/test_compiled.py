@@ -29,6 +29,7 @@ def parts(tmp_path: Path) -> tuple[Any, Any]:
     return trainer.model, trainer._prepare_inputs(trainer.collator([trainer.train_dataset[0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a processor")
 def test_compiled_layers_train_as_plain_ones(parts: tuple[Any, Any]) -> None:
     model, batch = parts

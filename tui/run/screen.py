@@ -356,7 +356,6 @@ class RunScreen(DeckScreen):
 
     def do_all_curves(self) -> None:
         """Show all curves, or leave them."""
-        self.log_pane.lines.wrap(False)
         self.curves.toggle_grid()
 
     def do_zoom(self) -> None:

@@ -195,7 +195,7 @@ class FormPane(VerticalScroll, can_focus=False, inherit_bindings=False):
             return True
         if self._take_typed(row):
             return True
-        notify(self, f"{row.spec.key}: what is typed cannot be taken; esc gives it up", error=True)
+        notify(self, f"what is typed cannot be taken: {row.spec.key}; esc gives it up", error=True)
         return False
 
     def give_up(self) -> bool:

@@ -183,13 +183,14 @@ def _quiet(app: App[Any]) -> bool:
     return _rests(app) and all(_rests(node) for node in _nodes(app))
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+async def until(pilot: Pilot[Any], condition: Callable[[], Any], timeout_s: float = 25.0) -> None:
     """Let the app work until `condition`; fails with the screen's text."""
-    for _ in range(int(timeout_s / 0.01)):
+    began = time.monotonic()
+    while time.monotonic() - began < timeout_s:
         await pilot.pause()
         if condition():
             return
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(POLL_S)
     raise AssertionError(f"waited in vain; the screen shows\n{screen_text(pilot.app)}")
 
 

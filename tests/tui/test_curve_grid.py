@@ -194,3 +194,18 @@ async def test_keys_walk_through_all_curves(size: tuple[int, int]) -> None:
         await pilot.press("T")
         await until(pilot, lambda: "8 curves" not in screen_text(app))
         assert app.current_mode == "run"
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_hidden_picture_has_a_page(count: int) -> None:
+    assert layout(count, 0, 0).page_of(0) == 0
+
+
+async def test_a_run_without_a_step_has_no_curves_to_show() -> None:
+    run = make_run()
+    EventWriter(run.events_path).write("error", code=6, message="no module named torch")
+    app = attached(run)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: app.deck.snapshot is not None)
+        await pilot.press("T")
+        await shows(pilot, "the run has no step to draw")

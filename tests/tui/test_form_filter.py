@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from engine.hardware.machine import Machine
 from tests.tui.conftest import screen_text, shows, until
-from tests.tui.keyboard import DOWN, ENTER, at_once
+from tests.tui.keyboard import CLEAR, DOWN, ENTER, at_once
 from tests.tui.small_profile import SMALL, TEXT, current, form_of, opened, pane_of, rows
 from tui.app import DeckApp
 from tui.documents.form import Form, Preview, form_fields
@@ -97,7 +97,7 @@ async def test_a_filter_shows_what_it_finds_and_gives_it_back(
         assert "max length" not in screen_text(app)
         at_once(pilot, " is:new")
         await shows(pilot, "'is:new' is none of")
-        at_once(pilot, *["\x7f"] * 7, ENTER)
+        at_once(pilot, CLEAR, "warm", ENTER)
         await until(pilot, lambda: current(app) == "train.warmup_ratio")
         at_once(pilot, DOWN)
         await until(pilot, lambda: current(app) == "train.warmup_steps")

@@ -99,20 +99,20 @@ def test_two_commands_may_swap_keys(settings: Path) -> None:
 
 
 async def test_other_keys_work_and_stand_in_bar_and_help(settings: Path) -> None:
-    settings.write_text('theme = "tunedeck-light"\n[keys]\nevaluate = "E"\nhelp = "f2"\n')
+    settings.write_text('theme = "tunedeck-light"\n[keys]\nevaluate = "E"\nhelp = "f8"\n')
     run = make_run()
     record(run, 20, 400)
     with worker_alive(run):
         app = attached(run)
         assert app.theme == LIGHT
         async with app.run_test(size=(80, 24)) as pilot:
-            await shows(pilot, "training", "E evaluate", "f2 help")
+            await shows(pilot, "training", "E evaluate", "f8 help")
             await pilot.press("v")
             await pilot.pause()
             assert not (run.path / "control" / "evaluate").exists()
             await pilot.press("E")
             await until(pilot, lambda: (run.path / "control" / "evaluate").exists())
-            await pilot.press("f2")
+            await pilot.press("f8")
             await shows(pilot, "E         Evaluate now")
 
 

@@ -80,7 +80,7 @@ async def test_leaving_a_field_takes_its_value_or_stays(leave: str, profile: Pat
     async with app.run_test(size=(80, 30)) as pilot:
 
         async def go() -> None:
-            other = rows(app)["lora.alpha"]
+            other = rows(app)["train.learning_rate"]
             if leave == "click":
                 await pilot.click(other)
             elif leave == "tab":

@@ -37,7 +37,11 @@ class Layout:
 
 
 def layout(count: int, width: int, height: int) -> Layout:
-    """As few empty cells as can be, in a good shape; more pages where cells would get too small to read."""
+    """As few empty cells as can be, in a good shape; more pages where cells would get too small to read.
+
+    A picture that is hidden has no size.
+    """
+    width, height = max(1, width), max(1, height)
     most_across, most_down = max(1, width // MIN_WIDTH), max(1, height // MIN_HEIGHT)
     count = max(1, count)
     if count > most_across * most_down:

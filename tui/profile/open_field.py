@@ -81,7 +81,7 @@ class OpenField:
             return True
         if self.take(row):
             return True
-        notify(self._owner, f"{row.spec.key}: what is typed cannot be taken; esc gives it up", error=True)
+        notify(self._owner, f"what is typed cannot be taken, esc gives it up: {row.spec.key}", error=True)
         return False
 
     def give_up(self) -> bool:

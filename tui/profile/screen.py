@@ -48,6 +48,7 @@ class ProfileScreen(DeckScreen):
     """The answer above, the form with what its settings come to, what is wrong below."""
 
     NAME = "profile"
+    FIELD_WORDS: ClassVar = {"find-words": ("list", "clear")}
     BINDINGS: ClassVar = [
         *bindings(PROFILE_COMMANDS),
         Binding("up,k", "move(-1)", show=False),

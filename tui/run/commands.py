@@ -47,6 +47,13 @@ def _needs_remedy(state: DeckState) -> str | None:
     return None if remedies.items else "none is known: mend what the message says"
 
 
+def _needs_curves(state: DeckState) -> str | None:
+    if state.snapshot is None:
+        return _needs_run(state) or "the run has not been read yet"
+    curves = state.snapshot.curves
+    return None if curves.loss or curves.evals else "the run has no step to draw"
+
+
 def _needs_answers(state: DeckState) -> str | None:
     if state.snapshot is None:
         return _needs_run(state) or "the run has not been read yet"
@@ -110,7 +117,7 @@ RUN_COMMANDS: tuple[Command, ...] = (
     Command("search", "slash", "find", "Show only lines of the log with some words", "run", _needs_run),
     Command("worker_log", "w", "worker's log", "Read the end of what the worker printed", "run", _needs_run),
     Command("chart", "t", "next curve", "Loss, evaluation, learning rate, gradient norm, …", "run", _needs_run),
-    Command("all_curves", "T", "all curves", "All curves at once, under one crosshair", "run", _needs_run),
+    Command("all_curves", "T", "all curves", "All curves at once, under one crosshair", "run", _needs_curves),
     Command("powers_y", "L", "log axis", "Show values as powers of ten, or plainly", "run", _needs_run),
     Command("reference", "b", "reference", "Lay a finished run under this one, or take it away", "run", _needs_run),
     Command("references", "B", "other reference", "Choose which run lies under this one", "run", _needs_run),

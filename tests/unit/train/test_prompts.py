@@ -23,7 +23,9 @@ from engine.demo.paths import model_dir
 from engine.inference.answers import Sampling
 from engine.modeling import attention, forward
 from engine.modeling.adapters import base_of
+from engine.profile.schedule import plan_schedule
 from engine.profile.schema import Profile
+from engine.profile.tables.outcome import Evaluate
 from engine.runs.events import read_events
 from engine.runs.view import RunFold
 from engine.train import prompts
@@ -135,6 +137,9 @@ def test_what_goes_wrong_with_answers_ends_them_and_not_the_run(tmp_path, tokeni
 
 
 def test_a_run_without_held_out_rows_answers_too(tmp_path, tokenizer):
+    settings = make_settings().model_copy(update={"evaluate": Evaluate(prompts=["Who are you?"])})
+    assert plan_schedule(settings, 11, has_validation=False).eval_steps == 4
+    assert plan_schedule(make_settings(), 11, has_validation=False).eval_steps == 0
     trainer = asked(tmp_path, tokenizer, max_steps=1)
     trainer.validation = None
     trainer.train()

@@ -1,7 +1,8 @@
 """The deck as a Textual app: screens as modes, one command table, clean ends.
 
-Reached from `main.py`, `shots.py` and tests. Screens are made on their first visit, so that the first
-frame waits for nothing that it does not show. What a screen does is in `tui.screens`.
+Reached from `main.py`, `shots.py` and tests. Screens are made on their first visit, so that the first frame waits for
+nothing that it does not show. How commands are carried out is in `tui.frame.carrying_out`, what a screen does beside
+the screen.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from tui.run.commands import RemediesState
 from tui.runs.commands import Selection
 from tui.terminal import hangup
 from tui.terminal.ascii import AsciiFilter
-from tui.terminal.clipboard import copy_selected
 from tui.terminal.colorless import ColorlessFilter
 from tui.terminal.opening import Attributes, restore_when_closed
+from tui.terminal.selection import copy_selected
 from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
 from tui.text import safe

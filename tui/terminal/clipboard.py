@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 from textual.app import App
-from textual.widgets import Input
 
 from engine.files import write_text_atomic
 from tui.text import short_path
@@ -32,13 +31,3 @@ def to_clipboard(app: App[None], text: str) -> list[str]:
         except (OSError, subprocess.SubprocessError):
             pass  # whoever calls has another place too
     return places
-
-
-def copy_selected(app: App[None]) -> bool:
-    """Copy what is selected in the field that has the keyboard, or on the screen; False when nothing is."""
-    field = app.focused
-    selected = field.selected_text if isinstance(field, Input) else ""
-    selected = selected or app.screen.get_selected_text() or ""
-    if selected:
-        app.copy_to_clipboard(selected)
-    return bool(selected)

@@ -193,6 +193,8 @@ class DeckApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""
+        if isinstance(event, events.InputEvent) and not self.screen_stack:
+            return  # the deck closes
         if self._typed_ahead.admits(event):
             if isinstance(event, events.Key):
                 self.notices.key_pressed()

@@ -27,14 +27,14 @@ def machine_height(machine: Machine, most: int, what_if: str, width: int) -> int
 
 
 def machine_lines(machine: Machine, most: int, what_if: str, width: int) -> Content:
-    """The machine in about `most` lines: its GPUs, or processor and memory, and what is wrong with it."""
+    """The machine in `most` lines: its GPUs, or processor and memory. What is wrong with it takes one more if need be."""
     above = [Content.styled(clip(_what_if_text(what_if, len(machine.gpus)), width), "$warning")] if what_if else []
     room = most - len(above)
     if not machine.gpus:
         notes = _note_lines(machine, width, 1 if most < _LINES_WITH_TITLE else 2)
         return Content("\n").join([*above, *_cpu_lines(machine, width), *notes])
     notes = [] if what_if or most < _LINES_WITH_TITLE else _note_lines(machine, width, 1)
-    return Content("\n").join([*above, *_gpu_lines(machine, width, room - len(notes), bool(what_if)), *notes])
+    return Content("\n").join([*above, *_gpu_lines(machine, width, room, bool(what_if)), *notes])
 
 
 def _note_lines(machine: Machine, width: int, most: int) -> list[Content]:

@@ -165,14 +165,15 @@ def about(one: Entry | None, facts: SweepFacts | None = None, disk: str = "") ->
         return _about_sweep(one)
     own = "" if one.traits.disk_bytes is None else f"  {format_bytes(one.traits.disk_bytes)} {disk}"
     parts: list[Part] = [(one.facts.run_id, "bold"), (f"  {one.facts.how} {one.facts.device}{own}\n", "dim")]
-    parts.append((f"{short_path(one.run.path)}\n", "dim"))
     notes = one.traits.notes
     said = " ".join([*(f"#{safe(tag, 40)}" for tag in notes.tags), safe(notes.note or notes.problem, 400)])
     parts += [(f"{said}\n", "$warning" if notes.problem else "$accent")] if said.strip() else []
     reason = standing(one, facts).reason
     parts += [(f"{reason}\n", "$warning")] if reason else []
     parts += [(f"{text}\n", "$error") for text in one.error[:2]]
-    return line(*parts, (f"$ engine runs show {one.facts.run_id}", "dim"))
+    # Where there is little room the path gives way.
+    place = (f"{short_path(one.run.path)}\n", "dim")
+    return line(*parts, place, (f"$ engine runs show {one.facts.run_id}", "dim"))
 
 
 def _about_sweep(sweep: SweepRow) -> Content:

@@ -68,7 +68,10 @@ async def test_clicks_wait_their_turn_too(profile: Path) -> None:
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "model.max_length")
-        save = screen_text(app).splitlines()[23].index("^s save") + 1
+        await pilot.press("enter")
+        await shows(pilot, "esc give up")
+        save = screen_text(app).splitlines()[23].index("^s save") + 1  # where it stands while the field is open
+        await pilot.press("escape")
         other = rows(app)["lora.r"].region
         at_once(pilot, ENTER, CLEAR, "512", click(save, 23), ENTER, CLEAR, "384", click(other.x + 2, other.y), "a")
         await until(pilot, lambda: app.deck.form is not None and app.deck.form.given("lora.r") is None)

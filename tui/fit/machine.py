@@ -27,7 +27,7 @@ def machine_height(machine: Machine, most: int, what_if: str, width: int) -> int
 
 
 def machine_lines(machine: Machine, most: int, what_if: str, width: int) -> Content:
-    """The machine in `most` lines: its GPUs, or processor and memory. What is wrong with it takes one more if need be."""
+    """The machine in `most` lines: its GPUs, or processor and memory; what is wrong with it may take one more."""
     above = [Content.styled(clip(_what_if_text(what_if, len(machine.gpus)), width), "$warning")] if what_if else []
     room = most - len(above)
     if not machine.gpus:

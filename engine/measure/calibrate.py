@@ -242,8 +242,8 @@ class Calibrator:
         kind = "resident memory" if self._device == "cpu" else worst.removesuffix("_bytes") + " memory"
         self._job.warn(
             "memory_underpredicted",
-            f"{kind} reached {format_bytes(measured[worst])} where {format_bytes(promised[worst])} was predicted "
-            f"({errors[worst]:+.1f} %): the next prediction on this device goes by what was measured",
+            f"{kind} reached {format_bytes(measured[worst])}, {measured[worst] / promised[worst] - 1:.1%} more than the "
+            f"{format_bytes(promised[worst])} predicted: the next prediction on this device goes by what was measured",
         )
 
 

@@ -209,7 +209,7 @@ class HealthFold:
         if not planned or self._steps < SETTLED_STEPS or not 0 < speed < SLOW_SHARE * planned:
             return None
         text = f"{speed:,.0f} tokens/s, {1 - speed / planned:.0%} below the plan ({planned:,.0f})"
-        return Concern("slow", text, "see who else uses the device: engine probe, or the GPU screen", self._step)
+        return Concern("slow", text, "see who else uses the device", self._step)
 
     def _slowdown(self) -> Concern | None:
         if len(self._slowed) < _SLOWED_LOOKS:

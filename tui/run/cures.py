@@ -21,7 +21,10 @@ CURES = {
 def cure(snapshot: RunSnapshot, table: CommandTable, keys: Mapping[str, str]) -> str:
     """`x stop`; empty while nothing goes wrong that a key would help against. `keys`: a person's own, by command."""
     worst = snapshot.concerns[0].code if snapshot.is_live and snapshot.concerns else ""
-    command = table.by_id.get(CURES.get(worst, ""))
+    helps = CURES.get(worst, "")
+    if helps == "cards" and not snapshot.facts.card:
+        return ""  # a run on a processor: the cards' screen says nothing of it
+    command = table.by_id.get(helps)
     return f"{key_label(command, keys)} {command.label}" if command is not None else ""
 
 

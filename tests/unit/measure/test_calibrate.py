@@ -206,7 +206,7 @@ def test_a_promise_that_was_too_low_is_one_warning_with_its_figures(run, factor,
     calibrator.tell("end", run.peaks, Meter())
     found = [event["message"] for event in run.events("warning")]
     assert len(found) == warned
-    assert all("1.0 GiB was predicted (-2.9 %)" in message for message in found)
+    assert all("3.0% more than the 1.0 GiB predicted" in message for message in found)
 
 
 def test_it_is_told_again_when_the_run_went_higher_later(run):
@@ -217,7 +217,7 @@ def test_it_is_told_again_when_the_run_went_higher_later(run):
     calibrator.tell("first_steps", run.peaks, Meter())
     run.card.use(2 * GIB)
     calibrator.tell("end", run.peaks, Meter())
-    assert ["-50.0 %" in event["message"] for event in run.events("warning")] == [False, True]
+    assert ["100.0% more" in event["message"] for event in run.events("warning")] == [False, True]
 
 
 def test_a_run_of_small_batches_says_nothing_of_its_shape(run):

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from engine.hardware.probe import hypothetical_machine as hypothetical_machine
     from engine.hardware.probe import probe_machine as probe_machine
     from engine.memory.calibration_store import last_measured_s as last_measured_s
+    from engine.memory.measured_here import MeasuredDevice as MeasuredDevice
+    from engine.memory.measured_here import forget_measured as forget_measured
+    from engine.memory.measured_here import measured_devices as measured_devices
+    from engine.memory.measured_here import measured_words as measured_words
     from engine.models.catalog import load_catalog as load_catalog
     from engine.models.resolve import resolve_model as resolve_model
     from engine.models.spec import ModelSpec as ModelSpec
@@ -43,6 +47,10 @@ else:
         "probe_machine": "engine.hardware.probe",
         "last_measured_s": "engine.memory.calibration_store",
         "load_catalog": "engine.models.catalog",
+        "MeasuredDevice": "engine.memory.measured_here",
+        "forget_measured": "engine.memory.measured_here",
+        "measured_devices": "engine.memory.measured_here",
+        "measured_words": "engine.memory.measured_here",
         "resolve_model": "engine.models.resolve",
         "ModelSpec": "engine.models.spec",
         "device_settings": "engine.recommend.device",

@@ -37,6 +37,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("engine.cli.sweep:sweep", "Search over settings: grid, random or TPE, with the bill first."),
     "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
     "runs": ("engine.cli.runs:runs", "List, show, tag, watch, stop, resume or remove runs."),
+    "measured": ("engine.cli.measured:measured", "Show what runs measured on this machine, or forget it."),
     "selftest": ("engine.cli.selftest:selftest", "Check that it computes right and runs fast on this machine."),
     "completion": (
         "engine.cli.completion:completion",

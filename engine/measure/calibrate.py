@@ -239,10 +239,11 @@ class Calibrator:
         if worst is None or errors[worst] >= min(-TOLERATED_PERCENT[self._device], self._worst_percent - 1.0):
             return
         self._worst_percent = errors[worst]
+        over = measured[worst] / promised[worst] - 1
         kind = "resident memory" if self._device == "cpu" else worst.removesuffix("_bytes") + " memory"
         self._job.warn(
             "memory_underpredicted",
-            f"{kind} reached {format_bytes(measured[worst])}, {measured[worst] / promised[worst] - 1:.1%} more than the "
+            f"{kind} reached {format_bytes(measured[worst])}, {over:.1%} more than the "
             f"{format_bytes(promised[worst])} predicted: the next prediction on this device goes by what was measured",
         )
 

@@ -35,16 +35,23 @@ def load_calibration(gpu: Gpu | None, machine: Machine) -> Calibration | None:
     device = device_key(gpu, machine)
     if device is None:
         return None
-    path = calibration_path(device)
+    found, _, note = read_and_note(calibration_path(device), software(gpu, machine))
+    notes = (note,) if note else ()
+    return calibration_of(found, notes) if found or notes else None
+
+
+def read_and_note(path: Path, installed: dict[str, str]) -> tuple[list[Measurement], int, str]:
+    """The measurements of a file that hold with the software `installed`, how many others there are, and what of the
+    file cannot be read, in words."""
     try:
         records = read_records(path)
     except (OSError, ValueError, RecursionError) as error:
         reason = sanitize(str(error), max_chars=120, single_line=True)
-        return calibration_of((), (f"measurements of earlier runs are not used: {path}: {reason}",))
-    installed = software(gpu, machine)
-    found, bad = _decode_all([record for record in records if record.get("software") == installed])
-    notes = (f"{bad} of the measurements in {path} cannot be read and are not used",) if bad else ()
-    return calibration_of(found, notes) if found or notes else None
+        return [], 0, f"measurements of earlier runs are not used: {path}: {reason}"
+    mine = [record for record in records if record.get("software") == installed]
+    found, bad = _decode_all(mine)
+    note = f"{bad} of the measurements in {path} cannot be read and are not used" if bad else ""
+    return found, len(records) - len(mine), note
 
 
 def device_key(gpu: Gpu | None, machine: Machine) -> str | None:

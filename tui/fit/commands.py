@@ -27,5 +27,7 @@ FIT_COMMANDS: tuple[Command, ...] = (
     Command("order_models", "s", "order", "Order models by rank, name, memory or speed; a click does too", "fit"),
     Command("device", "d", "device", "Choose the GPU, MIG slice or processor; a new profile keeps it", "fit"),
     Command("copy_fit", "Y", "copy command", "Copy the shell command that answers the same", "fit"),
+    Command("measured", "m", "measured", "Read what runs measured on this machine, beside what was predicted", "fit"),
+    Command("forget_measured", "M", "forget measured", "Delete what runs measured here, after a question", "fit"),
     Command("probe", "r", "probe again", "Look at the machine again and rank anew", "fit"),
 )

@@ -27,6 +27,7 @@ from tui.fit.device_view import device_lines, left_out
 from tui.fit.filter import FILTER_HELP
 from tui.fit.machine import machine_height, machine_lines, notes_content
 from tui.fit.making import make_profile
+from tui.fit.measured import ask_to_forget, read_measured
 from tui.fit.models_pane import ModelsPane
 from tui.fit.ranker import Ranker
 from tui.fit.ranking import Device, chosen_key, devices, imagine, plans_by_device
@@ -206,6 +207,8 @@ class FitScreen(DeckScreen):
     # Commands
 
     do_filter = forward(ModelsPane, ModelsPane.open_filter)
+    do_measured = read_measured
+    do_forget_measured = ask_to_forget
 
     def do_order_models(self, place: int | None = None) -> None:
         """The next order, or that of a column that was clicked."""

@@ -34,6 +34,8 @@ def machine_lines(machine: Machine, most: int, what_if: str, width: int) -> Cont
         notes = _note_lines(machine, width, 1 if most < _LINES_WITH_TITLE else 2)
         return Content("\n").join([*above, *_cpu_lines(machine, width), *notes])
     notes = [] if what_if or most < _LINES_WITH_TITLE else _note_lines(machine, width, 1)
+    # The note takes the place of a card's second line, never that of a card.
+    room -= len(notes) if len(fit_api.listed_gpus(machine)) < room else 0
     return Content("\n").join([*above, *_gpu_lines(machine, width, room, bool(what_if)), *notes])
 
 

@@ -349,7 +349,7 @@ def main() -> int:
         shutil.rmtree(place, ignore_errors=True)
     over = {name: [figures[name], bound] for name, bound in BOUNDS.items() if figures[name] > bound}
     report = {
-        "command": "python bench/deck.py" + (" --quick" if arguments.quick else ""),
+        "command": " ".join(["python bench/deck.py", *sys.argv[1:]]),
         "terminal": "80 x 24, xterm-256color",
         "machine": {
             "processor": platform.processor() or platform.machine(),

@@ -14,6 +14,7 @@ from textual.content import Content
 from engine.api import fit as fit_api
 from engine.api.cards import CardLoad, GpuProcess, Loads, place_of
 from engine.api.fit import Gpu
+from tui.charts.bars import joined
 from tui.charts.card_history import Place, used_bytes
 from tui.text import Part, clip, fit, fit_right, gib, line, safe
 from tui.widgets.lines import does
@@ -113,18 +114,7 @@ def owner_bar(gpu: Gpu, wanted: Wanted | None, me: str, cells: int) -> list[Part
         at = (used + wanted.device_bytes) / total
         place = min(cells - 1, max(0, round(cells * at) - 1))
         styles[place] = ("┃", "$success" if at <= 1 else "$error")
-    return _joined(styles[:cells])
-
-
-def _joined(cells: Sequence[tuple[str, str]]) -> list[Part]:
-    """Neighbors of one style as one part."""
-    found: list[tuple[str, str]] = []
-    for glyph, style in cells:
-        if found and found[-1][1] == style:
-            found[-1] = (found[-1][0] + glyph, style)
-        else:
-            found.append((glyph, style))
-    return list(found)
+    return joined(styles[:cells])
 
 
 def legend(wanted: Wanted | None, gpu: Gpu | None, width: int) -> Content:

@@ -7,7 +7,7 @@ kind and fall back where it is missing or of another kind. Light: the shell and 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +97,10 @@ def tables_in(holder: Table | None, key: str) -> tuple[Table, ...]:
 def number_in(holder: Table | None, key: str) -> float | None:
     """A finite number; None where there is none."""
     found = holder.get(key) if holder else None
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
         return None
-    return found
+    # A whole number may be larger than any float.
+    return found if abs(found) <= sys.float_info.max else None
 
 
 def whole_in(holder: Table | None, key: str) -> int | None:

@@ -45,7 +45,7 @@ from tui.terminal.opening import Attributes, restore_when_closed
 from tui.terminal.selection import copy_selected
 from tui.terminal.suspending import can_come_back, suspend_job
 from tui.terminal.typeahead import TypeAhead
-from tui.text import safe
+from tui.text import trouble
 from tui.warm import warm_up
 from tui.widgets.dialogs import Confirm, Reader
 from tui.widgets.moving import MOVING, move
@@ -175,7 +175,7 @@ class DeckApp(App[None]):
 
     def _on_notify(self, event: Notify) -> None:
         """Show it on one line. Textual keeps it in a handler of its own."""
-        if not self._disable_notifications:
+        if not self._disable_notifications and self.screen_stack:  # without a screen the deck closes
             self.notices.tell(event.notification)
 
     def _refresh_notifications(self) -> None:
@@ -279,7 +279,7 @@ class DeckApp(App[None]):
         try:
             return next(iter(runs.list_runs()), None)
         except EngineError as error:
-            self.notify(safe(error, 400), severity="error", timeout=6, markup=False)
+            self.notify(trouble(error), severity="error", timeout=6, markup=False)
             return None
 
     def do_palette(self) -> None:

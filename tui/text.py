@@ -33,6 +33,12 @@ def safe(text: object, max_chars: int = 300) -> str:
     return sanitize(str(text), max_chars=max_chars, single_line=True)
 
 
+def trouble(error: Exception) -> str:
+    """What happened, where and what to do, as one safe line: a notice that is cut names the key that reads it whole."""
+    parts = (str(error), getattr(error, "where", ""), getattr(error, "hint", ""))
+    return safe(" · ".join(part for part in parts if part), 900)
+
+
 def short_path(path: object) -> str:
     """A path as one safe line, the home folder as `~`."""
     text, home = str(path), os.path.expanduser("~")

@@ -62,6 +62,8 @@ def preview(
     line(f"template  {result['template']['name']} ({result['template']['why']})")
     for document in result["documents"]:
         _show_document(document, result["max_length"], by_token=by_token)
+    if not result["documents"] and not result["problems"]:
+        note("no row is like that: --from and --words say which rows are shown")
     for problem in result["problems"]:
         note(f"{problem['path']}, row {problem['row']}: {problem['cause']} {problem['detail']}")
     for warning in result["warnings"]:

@@ -70,7 +70,8 @@ def list_(
     perplexity; or a setting, such as lora.r.
     """
     _check_columns([sort, *columns, *([group] if group else [])])
-    sized = disk or "disk" in (sort, group, *columns) or any(word.lstrip("-").startswith("disk") for word in words)
+    asks = any(term.key == "disk" for term in parse_query(" ".join(words)).terms)
+    sized = disk or asks or "disk" in (sort, group, *columns)
     newest_alone = limit if not words and sort == "begun" and not reverse else 0
     chosen = choose(words, measured=sized, most=newest_alone)
     listed = ordered(chosen, _traits, sort, falling=falls(sort, BETTER) != reverse)
@@ -96,8 +97,8 @@ def _check_columns(columns: Sequence[str]) -> None:
 def choose(words: Sequence[str], *, measured: bool = False, most: int = 0) -> list[Listed]:
     """Runs that have these words, newest first; `measured`: with their size on disk; `most`: of how many, 0 = all."""
     asked = parse_query(" ".join(words))
-    if asked.problem:
-        raise EngineError(asked.problem, code=ExitCode.PROFILE, hint="see 'engine runs list --help'")
+    if wrong := asked.problem or asked.unfinished:
+        raise EngineError(wrong, code=ExitCode.PROFILE, where="WORDS", hint="see 'engine runs list --help'")
     now_s = time.time()
     found = store.list_runs()
     listed = (_read(run, measured) for run in (found[:most] if most else found))
@@ -164,7 +165,7 @@ def _last_s(run: Run) -> float:
 
 
 def _json_row(one: Listed, columns: Sequence[str], measured: bool) -> dict[str, Any]:
-    own = {column: text_of(one.traits, column) for column in columns if column not in _SHOWN_ALWAYS}
+    own = {column: text_of(one.traits, column) for column in columns if column not in (*_SHOWN_ALWAYS, "disk")}
     return {
         **one.row,
         **({"disk_bytes": one.traits.disk_bytes} if measured else {}),
@@ -195,10 +196,4 @@ def _cells(one: Listed, shown: Sequence[str], measured: bool) -> list[str]:
     steps = f"{row['step']}/{row['steps_total']}" if row["step"] is not None else "-"
     cells = [row["run"], row["state"], row["model"], steps, number(row["best_eval_loss"])]
     cells += [format_bytes(one.traits.disk_bytes or 0)] if measured else []
-    return cells + [_own_cell(one.traits, column) for column in shown]
-
-
-def _own_cell(traits: RunTraits, column: str) -> str:
-    if column in ("age", "begun"):
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(traits.last_s)) if column == "age" else traits.run_id[:15]
-    return text_of(traits, column) or "-"
+    return cells + [text_of(one.traits, column) or "-" for column in shown]

@@ -11,7 +11,8 @@ from engine.runs.notes import RunNotes, change_note, change_tags, load_notes
 from engine.runs.store import Run
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+# Not -h: '-archive' is a tag that goes, and click looks into it for short options.
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.argument("changes", metavar="[+TAG|-TAG]...", nargs=-1)
 @json_option

@@ -187,7 +187,8 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
 @json_option
 def rm(run_ids: tuple[str, ...], where: str, yes: bool, as_json: bool) -> None:
     """Delete runs with their checkpoints and exports. --where never deletes a run that has a worker."""
-    if bool(run_ids) == bool(where.split()):
+    where = where.strip()
+    if bool(run_ids) == bool(where):
         raise click.UsageError("name runs, or say which with --where")
     chosen = _found(where, yes) if where else [store.find_run(run_id) for run_id in run_ids]
     for run in chosen:

@@ -50,7 +50,8 @@ class DocumentWriter:
 
 def read_documents(folder: Path) -> Numbers:
     """What was written. ValueError for a file that is not whole."""
-    found: Numbers = np.fromfile(folder / DOCUMENTS, dtype="<i4").reshape(-1, 8)
+    # Mapped, not read: of those who open a preparation, only the data check looks at them.
+    found: Numbers = np.memmap(folder / DOCUMENTS, dtype="<i4", mode="r").reshape(-1, 8)
     return found
 
 

@@ -45,7 +45,7 @@ class Candidate:
     tokens_per_second: float | None
     verdict: str
     limit: str = ""
-    """What speaks against an `OK`, one of `plan.LIMITS`."""
+    """What speaks against an `OK`, as in `Plan.limit`."""
 
 
 def verdict_of(device_bytes: int, available: int) -> str:

@@ -69,7 +69,7 @@ class Choice:
     reason: str
 
 
-MEMORY, SPEED, CONTEXT, MAIN_MEMORY = LIMITS = ("memory", "speed", "context", "main memory")
+MEMORY, SPEED, CONTEXT, MAIN_MEMORY = ("memory", "speed", "context", "main memory")
 """What a verdict other than `OK` may come from: the device's memory, the speed of a processor, the model's own context,
 or main memory for inputs that wait there."""
 
@@ -103,7 +103,7 @@ class Plan:
     card: str = ""
     """What people call the card: `GPU 1`, `GPU 0 MIG 1g.5gb #2`; empty = CPU."""
     limit: str = ""
-    """What speaks against an `OK`, one of `LIMITS`; empty for an `OK`."""
+    """What speaks against an `OK`, `MEMORY`, `SPEED`, `CONTEXT` or `MAIN_MEMORY`; empty for an `OK`."""
     free_bytes: int = 0
     """Free device memory now, the margin included; 0 = not known."""
     total_bytes: int = 0

@@ -6,7 +6,7 @@ here: profiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -61,27 +61,35 @@ def rank_models(
     specs = list(models or load_catalog())
     # By speed any model may turn out best; by quality those of most use come first, and the rest may not matter.
     enough = most if most is not None and asked.goal == "quality" else len(specs)
+    made: _Made = {}
     if enough >= len(specs):
-        return sorted(_plans(specs, machine, target, asked), key=lambda plan: _rank(plan, asked))[:most]
+        return sorted(_plans(specs, machine, target, asked, made), key=lambda plan: _rank(plan, asked))[:most]
     specs.sort(key=lambda spec: -_useful(spec, asked))
-    plans, hopeless = _best_plans(specs, machine, target, asked, enough)
+    plans, hopeless = _best_plans(specs, machine, target, asked, made, enough)
     if sum(plan.verdict != "NO" for plan in plans) < enough:
-        plans += _plans(hopeless, machine, target, asked)
+        plans += _plans(hopeless, machine, target, asked, made)
     return sorted(plans, key=lambda plan: _rank(plan, asked))[:most]
 
 
-def _plans(specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: Requirements) -> list[Plan]:
-    """A plan for each model; those of equal numbers share one."""
-    found: dict[ModelSpec, Plan] = {}
+_Made = dict[ModelSpec, Plan]
+"""Plans by what they depend on."""
+
+
+def _plans(
+    specs: Iterable[ModelSpec], machine: Machine, target: Target, asked: Requirements, made: _Made
+) -> list[Plan]:
+    """A plan for each model; those of equal numbers share one, also with those `made` before."""
+    found = []
     for spec in specs:
         numbers = _numbers(spec, asked)
-        if numbers not in found:
-            found[numbers] = _plan(spec, machine, target, asked, explain=False)
-    return [replace(found[_numbers(spec, asked)], model=spec) for spec in specs]
+        if numbers not in made:
+            made[numbers] = _plan(spec, machine, target, asked, explain=False)
+        found.append(replace(made[numbers], model=spec))
+    return found
 
 
 def _best_plans(
-    specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: Requirements, enough: int
+    specs: Sequence[ModelSpec], machine: Machine, target: Target, asked: Requirements, made: _Made, enough: int
 ) -> tuple[list[Plan], list[ModelSpec]]:
     """Plans of models that are of most use first, until `enough` pass the rest for sure; and models that never fit.
 
@@ -94,7 +102,7 @@ def _best_plans(
         if _ahead(plans, useful, asked, ("OK",)) >= enough:
             return plans, hopeless
         outlooks = [(spec, _outlook(spec, machine, target, asked)) for spec in group]
-        plans += _plans([spec for spec, best in outlooks if best == "OK"], machine, target, asked)
+        plans += _plans([spec for spec, best in outlooks if best == "OK"], machine, target, asked, made)
         tight += [spec for spec, best in outlooks if best == "TIGHT"]
         hopeless += [spec for spec, best in outlooks if best == "NO"]
     if _ahead(plans, -1, asked, ("OK",)) >= enough:
@@ -102,7 +110,7 @@ def _best_plans(
     for useful, group in groupby(tight, key=lambda spec: _useful(spec, asked)):
         if _ahead(plans, useful, asked, ("OK", "TIGHT")) >= enough:
             break
-        plans += _plans(list(group), machine, target, asked)
+        plans += _plans(group, machine, target, asked, made)
     return plans, hopeless
 
 

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.jsonvalues import Table, Unreadable, number_in, table_in, tables_in, text_in, whole_in
+from engine.runs.disk import disk_bytes
 from engine.runs.events import EventReader
 from engine.runs.notes import RunNotes, load_notes
 from engine.runs.record import (
@@ -289,8 +291,7 @@ def _inside(folder: Path) -> list[Path]:
 
 def _size(path: Path) -> int:
     try:
-        if not path.is_dir():
-            return path.stat().st_size
-        return sum(_size(one) for one in path.iterdir() if not one.is_symlink())
+        found = path.lstat()
     except OSError:
         return 0
+    return disk_bytes(path) if stat.S_ISDIR(found.st_mode) else found.st_size

@@ -27,6 +27,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _NAMED = re.compile(r"(tag|state|model|name|run|note|how|after|before):(.*)", re.DOTALL)
 _COMPARED = re.compile(r"([A-Za-z_][\w.]*)(<=|>=|<|>|=)(.+)", re.DOTALL)
 _NUMBER = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)(k|m|h|d|w|gib|)")
+_DAY = re.compile(r"[0-9]{1,4}(-[0-9]{0,2}){0,2}|[0-9]{5,8}")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "gib": 1.0}
 _GIB = 1024**3
 
@@ -47,23 +48,26 @@ class Query:
 
     terms: tuple[Term, ...] = ()
     problem: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.terms or self.problem)
+    unfinished: str = ""
+    """A requirement without its value: it asks for nothing yet, and what acts on all that it lists must not begin."""
 
 
 def parse_query(text: str) -> Query:
     """A query from what was typed. Half-typed terms (`tag:`) ask for nothing yet."""
     terms: list[Term] = []
-    problem = ""
+    problem = unfinished = ""
     for item in text.split():
         negated = item.startswith("-") and len(item) > 1
         term = _term(item[negated:], negated)
         if term.operation in _OPERATORS and term.operation != "=" and _number(term.text) is None:
             problem = f"'{item}': after {term.operation} comes a number"
+        elif term.key in ("after", "before") and term.text and not _DAY.fullmatch(term.text):
+            problem = f"'{item}': after '{term.key}:' comes a day or a part of one, such as 2026-11"
         elif term.text:
             terms.append(term)
-    return Query(tuple(terms), problem)
+        else:
+            unfinished = f"'{item}' has no value"
+    return Query(tuple(terms), problem, unfinished)
 
 
 def _term(item: str, negated: bool) -> Term:

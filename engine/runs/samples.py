@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.runs.events import Event, parse_event
+from engine.jsonvalues import number_in, whole_in
+from engine.runs.events import Event, EventReader
 
 MOST_STEPS = 200
 """Steps that are kept: the first, and the newest ones."""
@@ -34,23 +35,18 @@ class Sample:
 
 def sample_from(event: Mapping[str, Any]) -> Sample | None:
     """The answer that a `sample` event holds; None for one of another kind, or damaged. Texts are not sanitised."""
-    step, index, seconds = _whole(event, "step"), _whole(event, "index"), event.get("seconds")
-    if step is None or index is None:
+    step, index = whole_in(event, "step"), whole_in(event, "index")
+    if step is None or index is None or step < 0 or index < 0:
         return None
     return Sample(
         step=step,
         index=index,
         prompt=str(event.get("prompt") or "")[:MOST_CHARS],
         output=str(event.get("output") or "")[:MOST_CHARS],
-        tokens=_whole(event, "tokens"),
-        seconds=float(seconds) if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else None,
+        tokens=whole_in(event, "tokens"),
+        seconds=number_in(event, "seconds"),
         ended=event.get("ended") is not False,
     )
-
-
-def _whole(event: Mapping[str, Any], key: str) -> int | None:
-    value = event.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 @dataclass(slots=True)
@@ -84,17 +80,18 @@ _KINDS = (b'"type":"sample"', b'"type":"started"')
 def read_samples(path: Path) -> Samples:
     """The answers in an event file, of which no other line is parsed. Raises OSError."""
     samples = Samples()
-    with path.open("rb") as file:
-        for line in file:
-            if any(kind in line for kind in _KINDS) and (event := parse_event(line)) is not None:
-                apply(samples, event)
-    return samples
+    reader = EventReader(path, pick=lambda lines: [line for line in lines if any(kind in line for kind in _KINDS)])
+    while True:
+        for event in reader.read():
+            apply(samples, event)
+        if reader.at_end:
+            return samples
 
 
 def apply(samples: Samples, event: Event) -> None:
     """Take an event that answers a prompt, or begins or resumes the run."""
     if event["type"] == "started":
-        resumed = _whole(event, "resumed_from_step")
+        resumed = whole_in(event, "resumed_from_step")
         samples.cut_after(-1 if resumed is None else resumed)
     elif event["type"] == "sample" and (sample := sample_from(event)) is not None:
         samples.add(sample)

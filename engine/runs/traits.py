@@ -6,6 +6,7 @@ Not here: filters (`query.py`), reading files.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -95,7 +96,11 @@ def _word_value(traits: RunTraits, column: str) -> Sortable:
 
 
 def text_of(traits: RunTraits, column: str) -> str:
-    """The same as text; empty where there is nothing."""
+    """The same as text; empty where there is nothing. Times are days and minutes."""
+    if column == "age":
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(traits.last_s)) if traits.last_s else ""
+    if column == "begun":
+        return traits.run_id[:15]
     if column in WORDS or column in traits.scores:
         found = value_of(traits, column)
         return "" if found is None else f"{found:.4g}" if isinstance(found, float) else found

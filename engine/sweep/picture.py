@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.jsonvalues import whole_in
 from engine.runs.store import Run
 from engine.sweep.page import value_text
 from engine.sweep.store import read_sweep
@@ -57,17 +58,13 @@ class SweepPicture:
 def sweep_picture(sweep: Run) -> SweepPicture:
     """The sweep as it stands. Raises EngineError(PROFILE) when sweep.json is damaged."""
     told = read_sweep(sweep)
-    metric, planned = str(told.get("metric") or "eval_loss"), _whole(told.get("trials"))
+    metric, planned = str(told.get("metric") or "eval_loss"), whole_in(told, "trials") or 0
     rows = ranked(read_rows(sweep.path), metric)
     waiting = _cells(told, rows)
     known = [row for row in rows if _reached(row, metric) is not None]
     charts = tuple(_chart(key, [*rows, *waiting], known, metric) for key in _keys(told, rows))
     undrawn = max(0, planned - len(rows) - len(waiting))
     return SweepPicture(sweep.id, metric, planned, charts, (*rows, *waiting), undrawn)
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _keys(told: Mapping[str, Any], rows: Sequence[TrialRow]) -> list[str]:
@@ -94,23 +91,25 @@ def _chart(key: str, rows: Sequence[TrialRow], known: Sequence[TrialRow], metric
     places = _places(values)
     leads = next((row for row in known if row.rank == 1), None)
     dots = tuple(
-        Dot(row.trial, places[_text(row.params[key])], _reached(row, metric) or 0.0, row.state in ENDED, row is leads)
+        Dot(
+            row.trial,
+            places[value_text(row.params[key])],
+            _reached(row, metric) or 0.0,
+            row.state in ENDED,
+            row is leads,
+        )
         for row in known
         if key in row.params
     )
     marks = sorted((place, text) for text, place in places.items())
-    best = _text(leads.params[key]) if leads is not None and key in leads.params else ""
+    best = value_text(leads.params[key]) if leads is not None and key in leads.params else ""
     return SettingChart(key, tuple(marks), dots, best)
-
-
-def _text(value: Any) -> str:
-    return value_text(value)
 
 
 def _places(values: Sequence[Any]) -> dict[str, float]:
     """Where each value lies: numbers to scale, by powers of ten where they span many; other values evenly."""
     numbers = [float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    texts = list(dict.fromkeys(map(_text, values)))
+    texts = list(dict.fromkeys(map(value_text, values)))
     if len(numbers) < len(values) or not numbers or not all(map(math.isfinite, numbers)):
         return {text: at / max(1, len(texts) - 1) for at, text in enumerate(texts)}
     low, high = min(numbers), max(numbers)
@@ -121,4 +120,4 @@ def _places(values: Sequence[Any]) -> dict[str, float]:
             return 0.5
         return math.log(number / low) / math.log(high / low) if by_power else (number - low) / (high - low)
 
-    return {_text(value): place(float(value)) for value in values}
+    return {value_text(value): place(float(value)) for value in values}

@@ -107,3 +107,10 @@ async def test_results_show_them_too_and_say_why_there_are_none(cpu_machine: obj
         await until(pilot, lambda: "a answers" not in screen_text(app))
         reason = COMMANDS.by_id["answers_then"].available(app.deck)
         assert reason == "it answered nothing: evaluate.prompts of a profile asks"
+
+
+def test_prompts_may_have_different_numbers_of_answers() -> None:
+    many, few = strips(6)[0], strips(3)[1]
+    for width in (78, 100, 198):
+        for place in (Place(0, 5), Place(0, 4), Place(0, None)):
+            assert strips_text((many, few), place, width).plain

@@ -38,7 +38,8 @@ def hostile_lines() -> list[str]:
 
 def test_no_event_ends_a_fold() -> None:
     run = make_run()
-    run.events_path.write_text("\n".join(hostile_lines()) + "\n")
+    deep = '{"type":"eval","a":' + "[" * 600 + "NaN" + "]" * 600 + "}"
+    run.events_path.write_text("\n".join([*hostile_lines(), deep]) + "\n")
     fold, health = runs_api.RunFold(), HealthFold()
     for event in runs_api.read_events(run.events_path)[0]:
         fold.apply(event)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
 
@@ -24,6 +25,12 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("pgup pgdn", "scroll"),
     ("esc", "close"),
 )
+
+
+class AnswersBody(VerticalScroll, inherit_bindings=False):
+    """The answers. Only pages scroll: arrows, home and end belong to steps and prompts."""
+
+    BINDINGS: ClassVar = [Binding("pageup", "page_up", show=False), Binding("pagedown", "page_down", show=False)]
 
 
 class AnswersScreen(Modal[None]):
@@ -48,7 +55,7 @@ class AnswersScreen(Modal[None]):
         """Headline, the answers, keys."""
         yield Ends(id="answers-head")
         yield Rule()
-        with VerticalScroll(id="answers-body"):
+        with AnswersBody(id="answers-body"):
             yield Line(id="answers-text")
         yield Line(_keys(), id="answers-keys")
 
@@ -59,7 +66,6 @@ class AnswersScreen(Modal[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay the columns out for the new width."""
-        super().on_resize(event)
         self.call_after_refresh(self._show)
 
     def update(self, strips: tuple[Strip, ...]) -> None:

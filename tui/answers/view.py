@@ -121,9 +121,10 @@ def _track(strip: Strip, chosen: int, width: int) -> Content:
 def _beside(strip: Strip, chosen: int | None, width: int, *, marked: bool) -> list[Content]:
     """One prompt, and below it its answers in columns."""
     most = max(2, (width - 2) // (_COLUMN + _GAP))
-    places = shown_answers(strip, chosen, most)
+    last = len(strip.answers) - 1
+    here = last if chosen is None else min(chosen, last)  # another prompt may have more answers
+    places = shown_answers(strip, None if chosen is None else here, most)
     room = (width - 2) // len(places) - _GAP
-    here = len(strip.answers) - 1 if chosen is None else chosen
     style = "bold $accent" if marked else "bold"
     asked = _wrapped(strip.prompt, width - 2) if marked else [clip(" ".join(strip.prompt.split()), width - 2)]
     lines = [line(("▸ " if marked and not number else "  ", style), (text, style)) for number, text in enumerate(asked)]

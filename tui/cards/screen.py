@@ -43,7 +43,7 @@ from tui.frame.commands import bindings
 from tui.frame.copying import copy_and_tell
 from tui.frame.screen import DeckScreen
 from tui.reading.cards import CardsReader, CardsReading
-from tui.text import Part, age, safe
+from tui.text import Part, age, safe, trouble
 from tui.widgets.lines import Drawn, Ends, Line, Rule
 from tui.widgets.rows import Row, Rows
 
@@ -142,7 +142,7 @@ class CardsScreen(DeckScreen):
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        self.say(safe(error, 400), error=True)
+        self.say(trouble(error), error=True)
 
     # Showing
 

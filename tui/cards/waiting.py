@@ -23,7 +23,7 @@ from tui.charts.card_history import Place
 from tui.documents.form import Form
 from tui.documents.launching import launch
 from tui.frame.screen import DeckScreen
-from tui.text import gib, safe
+from tui.text import gib, safe, trouble
 from tui.widgets.dialogs import Ask
 
 LOOKS = 3
@@ -77,7 +77,7 @@ class Waiter:
         try:
             text = form.text({"launch.gpu": gpu.uuid} if gpu.uuid else {})
         except EngineError as error:
-            screen.say(safe(error, 400), error=True)
+            screen.say(trouble(error), error=True)
             return
         name = safe(form.name, 60)
         self.wait(Waiting(name, text, form.path, place_of(gpu), card_name(gpu), int(amount_gib * GIB)))

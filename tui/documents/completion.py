@@ -71,7 +71,7 @@ def _model(typed: str) -> Completion | None:
 
 
 def _path(typed: str, wanted: Wanted) -> Completion:
-    if typed.startswith(wanted.names or ("\x00",)):
+    if typed.startswith(wanted.names):
         return Completion(typed, problem=f"tab completes paths; this begins with {typed.partition(':')[0]}:")
     if typed == "~":
         return Completion("~/")
@@ -107,8 +107,11 @@ def _names(folder: Path, wanted: Wanted, hidden: bool) -> list[str]:
 
 def _as_wanted(entry: os.DirEntry[str], wanted: Wanted) -> str:
     """The name, with a slash behind a folder; empty for what is not wanted."""
-    if entry.is_dir():
-        return f"{entry.name}/"
+    try:
+        if entry.is_dir():
+            return f"{entry.name}/"
+    except OSError:
+        return ""  # a link that leads nowhere
     suits = not wanted.suffixes or entry.name.lower().endswith(wanted.suffixes)
     return entry.name if suits and not wanted.folders_only else ""
 
@@ -120,11 +123,12 @@ def _nothing(stem: str, folder: Path) -> str:
 
 
 def _trouble(error: Exception, head: str, wanted: Wanted) -> str:
+    where = safe(head or wanted.base, 200)
     if isinstance(error, FileNotFoundError):
         near = did_you_mean(wanted.base / Path(head).expanduser())
-        return f"there is no folder {safe(head, 200)}" + (f": {near}" if near else "")
+        return f"there is no folder {where}" + (f": {near}" if near else "")
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-    return f"{safe(head, 200)}: {safe(reason, 200).lower()}"
+    return f"{where}: {safe(reason, 200).lower()}"
 
 
 def data_wanted(base: Path) -> Wanted:

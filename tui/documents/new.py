@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from engine.api import fit, profiles, runs
@@ -66,8 +67,14 @@ def _relative(data_path: str, folder: Path) -> str:
 
 def nearby() -> list[Path]:
     """Profiles in this folder, newest first."""
-    found = [path for path in Path.cwd().glob("*.toml") if path.name not in ("pyproject.toml",)]
-    return sorted(found, key=lambda path: -path.stat().st_mtime)[:50]
+    found = [path for path in Path.cwd().glob("*.toml") if path.name != "pyproject.toml" and path.is_file()]
+    return sorted(found, key=_newest_first)[:50]
+
+
+def _newest_first(path: Path) -> float:
+    with suppress(OSError):  # it may go away meanwhile
+        return -path.stat().st_mtime
+    return 0.0
 
 
 def missing(path: Path) -> EngineError:

@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from tui.fit.view import short_model
 from tui.frame.deck import deck_of
 from tui.frame.path_field import PathField
-from tui.text import safe
+from tui.text import trouble
 from tui.widgets.dialogs import Ask
 from tui.widgets.panes import notify
 
@@ -46,6 +46,6 @@ def _open_form(node: DOMNode, make: Callable[[], Form]) -> None:
     try:
         form = make()
     except EngineError as error:
-        notify(node, safe(error, 400), error=True)
+        notify(node, trouble(error), error=True)
         return
     deck_of(node).open_form(form)

@@ -44,7 +44,7 @@ from tui.fit.view import (
 )
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
-from tui.text import safe
+from tui.text import safe, trouble
 from tui.widgets.dialogs import Ask
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
@@ -132,7 +132,7 @@ class FitScreen(DeckScreen):
     def _say_failure(self, error: Exception) -> None:
         if not isinstance(error, EngineError):
             raise error
-        self.say(safe(error, 400), error=True)
+        self.say(trouble(error), error=True)
 
     # Showing
 

@@ -49,7 +49,7 @@ def _go_to_found(app: App[Any], entry: Entry | None) -> None:
 
 def _settled_for(app: App[Any], command: Command) -> bool:
     """Whether no field and no question stands in a command's way."""
-    if isinstance(app.screen, Modal) and command.id not in ("quit", "notices"):
+    if isinstance(app.screen, Modal) and command.id != "quit":
         _tell_question(app)
         return False
     return _settled(app)

@@ -7,7 +7,7 @@ from pathlib import Path
 from textual.dom import DOMNode
 
 from tui.terminal.clipboard import copy_text
-from tui.text import safe
+from tui.text import safe, short_path
 from tui.widgets.panes import notify
 
 
@@ -16,6 +16,6 @@ def copy_and_tell(node: DOMNode, text: str, path: Path, what: str = "it") -> Non
     try:
         notice = copy_text(node.app, text, path)
     except OSError as error:
-        notify(node, f"{what} cannot be written: {error.strerror}", error=True)
+        notify(node, f"{what} cannot be written to {short_path(path)}: {error.strerror}", error=True)
         return
     notify(node, safe(notice))

@@ -5,6 +5,7 @@ Where entries come from: `finds.py` beside each screen, joined in `tui.commands`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -90,11 +91,10 @@ def entry_row(entry: Entry, label_cells: int, width: int, current: bool) -> Cont
 
 def told(entries: Sequence[Entry], found: int, text: str, gathering: bool) -> str:
     """The line below the field: what there is, how much of it is found, or that nothing is."""
+    if text.strip():
+        return f"{found} found" if found else "looking …" if gathering else f"nothing matches '{text.strip()}'"
+    if gathering:
+        return "looking for runs, models and files …"
+    numbers = Counter(entry.kind for entry in entries)
     kinds = ("command", "setting", "run", "model", "file")
-    numbers = {kind: sum(entry.kind == kind for entry in entries) for kind in kinds}
-    counts = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in numbers.items()]
-    if not text.strip():
-        return "looking for runs, models and files …" if gathering else ", ".join(counts)
-    if found:
-        return f"{found} found"
-    return "looking …" if gathering else f"nothing matches '{text.strip()}'"
+    return ", ".join(f"{numbers[kind]} {kind}{'' if numbers[kind] == 1 else 's'}" for kind in kinds)

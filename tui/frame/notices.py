@@ -8,7 +8,6 @@ the key bar and the status, three at a time.
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from textual.notifications import Notification
@@ -36,7 +35,6 @@ class Notices:
 
     def __init__(self, app: App[Any]) -> None:
         self._app = app
-        self._told: deque[Notice] = deque(maxlen=KEPT)
         self._place: Screen[Any] | None = None
         self._since = 0.0
         self._timer: Timer | None = None
@@ -46,8 +44,8 @@ class Notices:
         self.clear()
         told = [notification.title, *notification.message.splitlines()]
         notice = Notice("\n".join(safe(part, 1000) for part in told if part), notification.severity)
-        self._told.append(notice)
-        deck_of(self._app).deck.put(Told(tuple(self._told)))
+        state = deck_of(self._app).deck
+        state.put(Told((*state.of(Told).notices, notice)[-KEPT:]))
         self._place, self._since = self._app.screen, time.monotonic()
         seconds = max(notification.timeout, SHORTEST_S + len(notice.short) / CHARACTERS_PER_S)
         self._timer = self._app.set_timer(seconds, self.clear)
@@ -63,7 +61,7 @@ class Notices:
         elif screen.is_mounted:
             lines = screen.query(NoticeLine)
             shown = lines.first() if lines else NoticeLine()
-            shown.show(self._told[-1], self._key())
+            shown.show(deck_of(self._app).deck.of(Told).notices[-1], self._key())
             if not lines:
                 screen.mount(shown)
 

@@ -111,7 +111,6 @@ class Palette(Modal[Entry | None]):
         rows = self.query_one(Rows)
         width = min(width, max(12, rows.room - KIND_CELLS - _ABOUT_CELLS))
         rows.set_rows([Row(str(number), partial(entry_row, entry, width)) for number, entry in enumerate(shown)])
-        rows.redraw()
         if from_top and shown:
             rows.highlighted = 0
         words = told(self._entries, len(self._found), safe(text, 60), self._lane.busy)

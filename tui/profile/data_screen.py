@@ -104,6 +104,8 @@ class DataScreen(Modal[DataAnswer]):
         self._profile, self._toml, self._path, self._settings = name, text, path, settings
         self._seen = seen if seen is not None and seen.settings == settings else None
         self._wanted = Wanted()
+        self._shown: dict[str, Any] = {}
+        """The examples that are seen: the first ones, or those that were looked for."""
         self._lane, self._rows_lane = Lane(self, "data"), Lane(self, "rows")
         self._given_up = False
         self._doing, self._began = "", 0.0
@@ -187,7 +189,8 @@ class DataScreen(Modal[DataAnswer]):
             self.query_one("#data-head", Ends).show(self._title, [*cells, f"  {done:,} of {total:,} rows"])
         elif event["type"] == "preview":
             self._seen = DataSeen(self._settings, event)
-            self._show_examples(event)
+            if self._wanted == Wanted():
+                self._show_examples(event)
         elif event["type"] == "phase":
             self._wait(safe(event.get("detail") or event.get("name") or "", 60))
 
@@ -211,6 +214,7 @@ class DataScreen(Modal[DataAnswer]):
         self.query_one("#data-keys", Drawn).show(keys_line, self._lengths.choices is not None, bool(self._wanted.words))
 
     def _show_examples(self, preview: dict[str, Any]) -> None:
+        self._shown = preview
         shown = examples_content(preview, self._wanted.row, self._wanted.words)
         self.query_one("#data-examples", Line).show(shown)
 
@@ -249,7 +253,7 @@ class DataScreen(Modal[DataAnswer]):
 
     def action_next(self) -> None:
         """The rows behind those that are shown."""
-        shown = self._seen.preview["documents"] if self._seen is not None else []
+        shown = self._shown.get("documents", [])
         if shown:
             self._look(Wanted(max(int(one["row"]) for one in shown) + 1, self._wanted.words))
 
@@ -258,15 +262,15 @@ class DataScreen(Modal[DataAnswer]):
         self._wait("looking for rows")
         params = {"first_row": wanted.row, "words": wanted.words}
         work = partial(run_data_job, self._toml, self._path, self._heard, "data_preview", **params)
-        self._rows_lane.submit(work, self._found, self._not_found)
+        self._rows_lane.submit(work, partial(self._found, wanted), self._not_found)
 
     def _heard(self, event: Event) -> None:
         if self._given_up:
             raise Closed
 
-    def _found(self, preview: dict[str, Any]) -> None:
-        seen = self._seen
-        self._seen = DataSeen(self._settings, preview, *((seen.report, seen.lengths) if seen is not None else ()))
+    def _found(self, wanted: Wanted, preview: dict[str, Any]) -> None:
+        if wanted != self._wanted:
+            return  # the data are read anew
         self._status(f"from row {self._wanted.row:,}" if preview["documents"] else "no such row", "dim")
         self._show_examples(preview)
         self._show_keys()

@@ -18,7 +18,7 @@ from tui.frame.path_field import PathField
 from tui.profile.form_pane import FormPane
 from tui.profile.view import diff_content
 from tui.terminal.editor import edit
-from tui.text import line, safe, short_path
+from tui.text import line, safe, short_path, trouble
 from tui.widgets.dialogs import Ask, Confirm, Pick, Reader
 from tui.widgets.panes import notify
 
@@ -160,7 +160,7 @@ class ProfileFiles:
         try:
             form = make()
         except EngineError as error:
-            notify(self._pane, safe(error, 400), error=True)  # it is not about the profile that is open
+            notify(self._pane, trouble(error), error=True)  # it is not about the profile that is open
             return
         self._take(form)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
 from tui.frame.finding import Entry
-from tui.text import safe, short_path
+from tui.text import safe, short_path, trouble
 
 if TYPE_CHECKING:
     from tui.frame.deck import Deck
@@ -57,7 +57,7 @@ def _open(path: Path, deck: Deck) -> None:
     try:
         deck.open_form(file_form(path))
     except EngineError as error:
-        deck.say(safe(error, 400), error=True)
+        deck.say(trouble(error), error=True)
 
 
 def _open_shipped(name: str, text: str, deck: Deck) -> None:

@@ -14,7 +14,7 @@ from engine.errors import EngineError, Problem
 from tui.background import Lane
 from tui.documents.form import Form, Preview, preview
 from tui.frame.deck import deck_of
-from tui.text import safe
+from tui.text import safe, trouble
 from tui.widgets.panes import notify
 
 
@@ -73,7 +73,7 @@ class Prediction:
         if not isinstance(error, EngineError):
             raise error
         self._then = None
-        notify(self._owner, safe(error, 400), error=True)
+        notify(self._owner, trouble(error), error=True)
         if error.problems:
             self._resolved(self._text_now(), Preview(error.problems))
 

@@ -50,6 +50,14 @@ HIDDEN_INTERVAL_S = 5.0
 Post = Callable[[RunSnapshot], object]
 
 
+def events_end(run: Run) -> int:
+    """Byte at which the events of the next worker will begin."""
+    try:
+        return run.events_path.stat().st_size
+    except OSError:
+        return 0
+
+
 class RunReader:
     """The fold and the curves of one run, advanced by `read`; used by one thread."""
 

@@ -83,8 +83,8 @@ def _has_samples(state: DeckState) -> str | None:
 
 
 def _has_answers(state: DeckState) -> str | None:
-    if state.chosen is None:
-        return "no run is chosen: pick one on screen 4"
+    if reason := _needs_run(state):
+        return reason
     return None if state.of(ResultsState).prompts else "it answered nothing: evaluate.prompts of a profile asks"
 
 

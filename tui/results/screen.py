@@ -33,7 +33,7 @@ from tui.results.reader import ResultReader, Results
 from tui.results.scores import verdict_parts
 from tui.results.scores_pane import ScoresPane
 from tui.results.view import view_names
-from tui.text import line, safe
+from tui.text import line, safe, trouble
 from tui.widgets.lines import Ends, Line, Rule
 from tui.widgets.panes import forward
 
@@ -155,7 +155,7 @@ class ResultsScreen(DeckScreen):
     def _report(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        self.say(safe(error, 500), error=True)
+        self.say(trouble(error), error=True)
 
     # Showing
 

@@ -67,7 +67,11 @@ class CardPane(Drawn):
 
     def _take(self, loads: Loads) -> None:
         self._history.add(loads)
-        if self.display:
+        self.draw()
+
+    def draw(self) -> None:
+        """Show what is known now; how long the driver has been silent goes by this process's own clock."""
+        if self.display and self._history.latest is not None:
             self.show(card_text, self._history, self._card, time.time(), self.size.height)
 
     def _failed(self, error: Exception) -> None:

@@ -180,6 +180,7 @@ def grid_data(
     """Every curve over the same steps, under one crosshair; the title of each says the value there, or the newest."""
     steps = over_steps(snapshot, view)
     shown = window(snapshot, steps)
+    drawn = shown or _whole(snapshot)
     found = []
     for kind in kinds(snapshot.curves):
         if kind == MEMORY:
@@ -187,7 +188,7 @@ def grid_data(
         else:
             data = _over_steps(snapshot, replace(view, kind=kind), shown, reference)
         title = _cell_title(snapshot, kind, view.cursor, data, chosen=kind == view.kind)
-        data = replace(data, title=title, window=shown or _whole(snapshot), cursor=view.cursor, powers=view.powers)
+        data = replace(data, title=title, window=drawn, cursor=view.cursor, powers=view.powers)
         found.append((kind, data))
     return found
 

@@ -135,8 +135,12 @@ class CurvePane(Vertical):
             self.post_message(self.Changed())
 
     def _change(self, view: CurveView) -> None:
-        self.view = view
-        self._redraw()
+        same, self.view = view.kind == self.view.kind, view
+        if same and not self.in_grid and self._snapshot is not None:
+            self._draw(self._snapshot)  # the small charts have no crosshair
+            self.post_message(self.Changed())
+        else:
+            self._redraw()
 
     def next_kind(self) -> None:
         """Show the next curve that has points."""
@@ -166,6 +170,11 @@ class CurvePane(Vertical):
     def toggle_grid(self) -> None:
         """All curves in place of the large one; of one that was opened from there, back to all."""
         self._set_grid(not self.in_grid)
+
+    def leave_grid(self) -> None:
+        """Back to the large curve, drawn as it is now."""
+        if self.in_grid:
+            self._set_grid(False)
 
     def _set_grid(self, shown: bool) -> None:
         self._from_grid = False

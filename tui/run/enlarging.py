@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from textual.screen import Screen
 
-LOG, CURVE, GRID = "-log", "-zoom", "-grid"
+LOG, CURVE = "-log", "-zoom"
 
 
 def enlarge(screen: Screen[None], what: str) -> None:
     """Give `LOG` or `CURVE` the whole screen, or take it back."""
-    screen.remove_class(*({LOG, CURVE, GRID} - {what}))
+    screen.remove_class(*({LOG, CURVE} - {what}))
     screen.toggle_class(what)
 
 

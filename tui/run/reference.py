@@ -19,7 +19,7 @@ from tui.reading.tail import RunReader
 from tui.text import middle, safe
 
 MOST = 60
-"""Runs that are looked at."""
+"""Newest runs that are looked at, besides the best trial of the sweep."""
 _LEVEL = 0.005
 """A smaller difference is none."""
 
@@ -51,7 +51,8 @@ def find_candidates(run: Run) -> list[Candidate]:
     if isinstance(mine, Unreadable):
         return []
     best = _best_trial(mine)
-    found = [_candidate(other, mine, best) for other in runs_api.list_runs()[:MOST] if other.id != run.id]
+    others = [one for place, one in enumerate(runs_api.list_runs()) if place < MOST or one.id == best]
+    found = [_candidate(other, mine, best) for other in others if other.id != run.id]
     return sorted((one for one in found if one is not None), key=lambda one: (bool(one.problem), not one.best))
 
 

@@ -16,7 +16,7 @@ from engine.jsonvalues import Unreadable
 from tui.background import Lane
 from tui.frame.deck import deck_of
 from tui.run.reference import Candidate, Reference, find_candidates, mismatch, read_reference
-from tui.text import Part, safe
+from tui.text import Part, safe, trouble
 from tui.widgets.dialogs import Pick
 from tui.widgets.panes import notify
 
@@ -124,7 +124,7 @@ class References:
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        notify(self._owner, safe(error, 400), error=True)
+        notify(self._owner, trouble(error), error=True)
 
 
 def candidate_parts(one: Candidate) -> list[Part]:

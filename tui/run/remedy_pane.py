@@ -14,10 +14,11 @@ from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
 from tui.reading.snapshot import RunSnapshot
+from tui.reading.tail import events_end
 from tui.run.follower import WorkerStarted
 from tui.run.remedies import Remedies, apply_remedy, find_remedies
 from tui.run.view import failure, remedy_line
-from tui.text import safe, short_path
+from tui.text import safe, short_path, trouble
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Line
 from tui.widgets.panes import notify
@@ -62,9 +63,9 @@ class RemedyPane(Line):
             self.post_message(self.Found())
 
     def _report(self, error: Exception) -> None:
-        if not isinstance(error, EngineError):
+        if not isinstance(error, (EngineError, OSError)):
             raise error
-        notify(self, safe(error, 400), error=True)
+        notify(self, trouble(error), error=True)
 
     def apply_first(self) -> None:
         """Go on with the remedy to try first."""
@@ -81,7 +82,7 @@ class RemedyPane(Line):
         if index is None or remedies is None or self._lane.busy:
             return
         failed = remedies.failure.run
-        offset = failed.events_path.stat().st_size if failed.events_path.exists() else 0
+        offset = events_end(failed)
         remedy = remedies.items[index]
         notify(self, f"{safe(remedy.label, 100)}: starting the worker …")
         started = partial(self._on_started, failed, offset)

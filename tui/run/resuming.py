@@ -11,8 +11,9 @@ from engine.api import runs
 from engine.api.runs import Run
 from engine.errors import EngineError
 from tui.background import Lane
+from tui.reading.tail import events_end
 from tui.run.follower import WorkerStarted
-from tui.text import safe
+from tui.text import trouble
 from tui.widgets.panes import notify
 
 
@@ -27,7 +28,7 @@ class Resumer:
         if self._lane.busy:
             return
         notify(self._owner, "starting a worker …")
-        offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+        offset = events_end(run)
         self._lane.submit(partial(runs.resume_run, run), partial(self._started, run, offset), self._report)
 
     def _started(self, run: Run, offset: int, process: subprocess.Popen[bytes]) -> None:
@@ -36,4 +37,4 @@ class Resumer:
     def _report(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        notify(self._owner, safe(error, 400), error=True)
+        notify(self._owner, trouble(error), error=True)

@@ -172,6 +172,7 @@ class RunScreen(DeckScreen):
                 self._show()  # its clocks go on without any event
             else:
                 self._show_status()
+                self.stage.tick()
 
     @on(RemedyPane.Found)
     def _show(self) -> None:
@@ -275,6 +276,7 @@ class RunScreen(DeckScreen):
 
     def do_log(self) -> None:
         """Give the log the whole screen, or take it back."""
+        self.curves.leave_grid()
         enlarge(self, LOG)
         self.log_pane.lines.focus()
 
@@ -284,6 +286,7 @@ class RunScreen(DeckScreen):
 
     def do_zoom(self) -> None:
         """Give the curve the whole screen, or take it back."""
+        self.curves.leave_grid()
         enlarge(self, CURVE)
 
     def do_pause(self) -> None:

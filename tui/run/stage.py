@@ -61,6 +61,10 @@ class Stage(Horizontal):
         self.screen.set_class(broken, "-failed")
         self.query_one(CurvePane).show(snapshot)
 
+    def tick(self) -> None:
+        """A second has passed: a driver that is silent is told though nothing comes."""
+        self.query_one(CardPane).draw()
+
     def show_card(self, snapshot: RunSnapshot | None, *, seen: bool) -> None:
         """The card of the run, watched while somebody looks."""
         card = self.query_one(CardPane)

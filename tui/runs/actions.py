@@ -15,9 +15,10 @@ from engine.text import format_bytes
 from tui.background import Lane
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
+from tui.reading.tail import events_end
 from tui.runs.commands import Selection
 from tui.runs.listing import RunRow, SweepRow
-from tui.text import safe, short_path
+from tui.text import safe, short_path, trouble
 from tui.widgets.dialogs import Ask, Confirm, Reader
 
 NAMED = 8
@@ -56,7 +57,7 @@ class RunActions:
         """Show an expected error as a notice; any other is a defect and is raised."""
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        self._screen.say(safe(error, 400), error=True)
+        self._screen.say(trouble(error), error=True)
 
     def reuse(self) -> None:
         """A new profile with this run's settings, or with those of the sweep's best trial."""
@@ -77,7 +78,7 @@ class RunActions:
             return
         if row is not None:
             self._screen.say(f"resuming {row.name} …")
-            offset = row.run.events_path.stat().st_size if row.run.events_path.exists() else 0
+            offset = events_end(row.run)
             self._resumer.submit(partial(runs.resume_run, row.run), partial(self._resumed, row, offset), self.report)
         elif sweep is not None:
             self._resumer.submit(partial(sweeps.resume_sweep, sweep), self._sweep_resumed, self.report)
@@ -142,9 +143,12 @@ class RunActions:
     def _deleted(self, outcome: tuple[list[Run], list[Exception]]) -> None:
         gone, problems = outcome
         self._forget(*gone)
-        for error in problems[:1]:
-            self.report(error)
-        if gone and not problems:
+        if problems and len(gone) + len(problems) > 1:
+            why = trouble(problems[0])
+            self._screen.say(f"deleted {len(gone):,} runs, {len(problems):,} stay: {why}", error=True)
+        elif problems:
+            self.report(problems[0])
+        elif gone:
             text = short_name(safe(gone[0].id, 80)) if len(gone) == 1 else f"{len(gone):,} runs"
             self._screen.say(f"deleted {text}")
 

@@ -20,7 +20,7 @@ from tui.frame.screen import DeckScreen
 from tui.runs.commands import COMPARE_COMMANDS, Selection
 from tui.runs.compare_view import cells, legend, table
 from tui.runs.comparing import METRICS, Compared, Comparer, metrics_of
-from tui.text import line, safe
+from tui.text import line, trouble
 from tui.widgets.lines import Drawn, Line, Rule
 
 REFRESH_S = 2.0
@@ -83,7 +83,7 @@ class CompareScreen(DeckScreen):
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        self.say(safe(error, 400), error=True)
+        self.say(trouble(error), error=True)
 
     def _show(self) -> None:
         with self.app.batch_update():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from engine.errors import EngineError
 from tui.frame.finding import Entry
 from tui.text import safe
 
@@ -20,7 +21,7 @@ def run_entries(deck: Deck) -> list[Entry]:
 
     try:
         found = runs.list_runs()
-    except OSError:
+    except EngineError:
         return []  # screen 4 says what is wrong with the folder of runs
     return [Entry("run", safe(short_name(run.id), 80), safe(run.id, 80), partial(_attach, run)) for run in found]
 

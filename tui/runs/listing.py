@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from engine.api import results as results_api
@@ -57,7 +58,7 @@ class RunRow:
         return self.state in runs_api.LIVE_STATES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SweepRow:
     """One sweep of the list: what its folder says, None when that is gone, and the trials that ran here, best first."""
 
@@ -89,7 +90,7 @@ class SweepRow:
         losses = [row.best for row in self.trials if row.best is not None]
         return values[0] if values and values[0] is not None else min(losses, default=None)
 
-    @property
+    @cached_property
     def traits(self) -> RunTraits:
         """What it is filtered and ordered by; settings that all its trials share."""
         one, sizes = self.trials[0].traits if self.trials else None, [row.traits.disk_bytes for row in self.trials]

@@ -33,7 +33,7 @@ from tui.runs.marking import Marking
 from tui.runs.selecting import GroupRow, states
 from tui.runs.source_file import SourceFile
 from tui.runs.view import selection_words
-from tui.text import safe
+from tui.text import trouble
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Ends, Rule
 
@@ -103,7 +103,7 @@ class RunsScreen(DeckScreen):
 
     def _measured(self, sizes: Mapping[str, int]) -> None:
         self._list.sizes = sizes
-        self._pane.disk = f"of {format_bytes(self._disk.total_bytes)}"
+        self._pane.disk = format_bytes(self._disk.total_bytes)
         if self._pane.listing is not None:
             self._pane.show(measured(self._pane.listing, sizes), self.selection.marked)
 
@@ -111,7 +111,7 @@ class RunsScreen(DeckScreen):
         self._answered = True
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        self._pane.fail(safe(error, 400))
+        self._pane.fail(trouble(error))
 
     @on(RunListPane.Moved)
     def _moved(self, event: RunListPane.Moved) -> None:

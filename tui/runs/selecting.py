@@ -67,8 +67,8 @@ class Selection:
 
     @property
     def narrowed(self) -> bool:
-        """Whether only some runs are shown because somebody asked for them."""
-        return bool(self.words.strip() or self.state)
+        """Whether only some runs are shown because somebody asked for them; a half-typed `tag:` asks for nothing."""
+        return bool(parse_query(self.words).terms or self.state)
 
     @property
     def orders(self) -> tuple[str, ...]:

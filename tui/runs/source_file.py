@@ -12,7 +12,7 @@ from tui.background import Lane
 from tui.documents.checking import file_problems, told_problems
 from tui.frame.screen import DeckScreen
 from tui.terminal.editor import edit
-from tui.text import safe, short_path
+from tui.text import short_path, trouble
 
 
 class SourceFile:
@@ -27,7 +27,7 @@ class SourceFile:
         try:
             path = runs.read_record(run.path).profile_path
         except EngineError as error:
-            self._screen.say(safe(error, 400), error=True)
+            self._screen.say(trouble(error), error=True)
             return
         if path is None or not path.is_file():
             where = f"{short_path(path)} is gone" if path is not None else "this run came from no file"
@@ -46,4 +46,4 @@ class SourceFile:
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        self._screen.say(safe(error, 400), error=True)
+        self._screen.say(trouble(error), error=True)

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 
 from engine.api import sweeps
@@ -17,7 +16,7 @@ from engine.errors import EngineError
 from tui.background import Poll
 from tui.reading.snapshot import short_name
 from tui.runs.sweep_view import heading, legend, picture
-from tui.text import line, safe
+from tui.text import line, safe, trouble
 from tui.widgets.dialogs import Modal
 from tui.widgets.lines import Ends, Line, Rule
 from tui.widgets.panes import notify
@@ -30,8 +29,6 @@ class SweepScreen(Modal[None]):
 
     BINDINGS: ClassVar = [
         ("escape,q,p", "close", "close"),
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("down,j", "scroll(1)", show=False),
     ]
 
     def __init__(self, sweep: Run) -> None:
@@ -60,13 +57,14 @@ class SweepScreen(Modal[None]):
         self.call_after_refresh(self._show)
 
     def _take(self, found: SweepPicture) -> None:
-        self._found = found
-        self._show()
+        if found != self._found:
+            self._found = found
+            self._show()
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, (EngineError, OSError)):
             raise error
-        notify(self, safe(error, 300), error=True)
+        notify(self, trouble(error), error=True)
         self.dismiss(None)
 
     def _show(self) -> None:
@@ -76,10 +74,6 @@ class SweepScreen(Modal[None]):
             width, height = self.app.size
             self.query_one("#sweep-legend", Line).show(legend(found))
             self.query_one("#sweep-picture", Line).show(picture(found, width - 4, height), wraps=True)
-
-    def action_scroll(self, step: int) -> None:
-        """Scroll by a line."""
-        self.query_one(VerticalScroll).scroll_relative(y=step, animate=False)
 
     def action_close(self) -> None:
         """Back to the list."""

@@ -157,13 +157,14 @@ def about(one: Entry | None, facts: SweepFacts | None = None, disk: str = "") ->
 
     `facts` of a trial's sweep; `disk`: what all runs take.
     """
+    in_all = f"{disk} on disk in all" if disk else ""
     if one is None:
-        return Content.styled(disk, "dim")
+        return Content.styled(in_all, "dim")
     if isinstance(one, GroupRow):
-        return line(*_group_parts(one)[1:], ("\nenter folds it, or shows its runs again\n", "dim"), (disk, "dim"))
+        return line(*_group_parts(one)[1:], ("\nenter folds it, or shows its runs again\n", "dim"), (in_all, "dim"))
     if isinstance(one, SweepRow):
         return _about_sweep(one)
-    own = "" if one.traits.disk_bytes is None else f"  {format_bytes(one.traits.disk_bytes)} {disk}"
+    own = "" if one.traits.disk_bytes is None else f"  {format_bytes(one.traits.disk_bytes)} of {disk}"
     parts: list[Part] = [(one.facts.run_id, "bold"), (f"  {one.facts.how} {one.facts.device}{own}\n", "dim")]
     notes = one.traits.notes
     said = " ".join([*(f"#{safe(tag, 40)}" for tag in notes.tags), safe(notes.note or notes.problem, 400)])

@@ -1,4 +1,4 @@
-"""What a person selected, to the clipboard. The app needs this at once, so it imports nothing that writes files."""
+"""What a person selected, to the clipboard. The app needs this at once."""
 
 from __future__ import annotations
 
@@ -12,5 +12,7 @@ def copy_selected(app: App[None]) -> bool:
     selected = field.selected_text if isinstance(field, Input) else ""
     selected = selected or app.screen.get_selected_text() or ""
     if selected:
-        app.copy_to_clipboard(selected)
+        from tui.terminal.clipboard import to_clipboard  # writes files: not for the start
+
+        to_clipboard(app, selected)
     return bool(selected)

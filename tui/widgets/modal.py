@@ -28,7 +28,12 @@ def drop_stale(event: events.Resize, size: Size) -> bool:
 class Modal(ModalScreen[ScreenResultType]):
     """A screen over another. A second key that arrives while it closes is not an answer to what lies below."""
 
-    BINDINGS: ClassVar = [*MOVING, Binding("ctrl+z", "app.command('suspend')", show=False)]
+    # What the app binds does not reach a modal screen: these of its commands do.
+    BINDINGS: ClassVar = [
+        *MOVING,
+        Binding("ctrl+z", "app.command('suspend')", show=False, id="deck.suspend"),
+        Binding("exclamation_mark,f4", "app.command('notices')", show=False, id="deck.notices"),
+    ]
     _answered = False
 
     def on_resize(self, event: events.Resize) -> None:

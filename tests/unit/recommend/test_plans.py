@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from engine.memory.calibration import Measurement, calibration_of, measured_shap
 from engine.memory.recompute import CHOICES, Recompute, recompute_in
 from engine.memory.shape import GIB
 from engine.models.catalog import catalog_index, load_catalog
-from engine.recommend import budget, candidates, kernels
+from engine.models.spec import ModelSpec
+from engine.recommend import budget, candidates, kernels, search
 from engine.recommend.budget import available_bytes, holders
 from engine.recommend.plan import Plan, Requirements
 from engine.recommend.search import plan_model, rank_models
@@ -419,3 +421,16 @@ def test_a_measured_run_counts_where_the_weights_alone_would_be_too_much(monkeyp
 def test_the_best_ones_alone_are_those_of_the_whole_ranking(asked: Requirements, most: int) -> None:
     here = machine(card(24))
     assert rank_models(here, asked, most=most) == rank_models(here, asked)[:most]
+
+
+def test_models_of_equal_numbers_are_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[ModelSpec] = []
+    plan = search._plan
+
+    def counted(spec: ModelSpec, *rest: Any, **options: Any) -> Plan:
+        planned.append(search._numbers(spec, Requirements()))
+        return plan(spec, *rest, **options)
+
+    monkeypatch.setattr(search, "_plan", counted)
+    rank_models(hypothetical_machine("RTX 4090"), most=20)
+    assert len(planned) == len(set(planned))

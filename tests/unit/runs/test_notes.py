@@ -143,3 +143,27 @@ def test_the_shell_tags_lists_and_deletes_by_filter(engine: Engine, three_runs: 
     assert engine("runs", "rm", "--where", "lora.r=8 -tag:keep", "--yes")[0] == 0
     assert [run.path.exists() for run in three_runs] == [True, True, False]
     assert engine("runs", "rm")[0] == 2
+
+
+@pytest.mark.parametrize("where", ["tag:", "state:", "-tag:", "lora.r=", "after:yesterday", "best<", "alpha tag:"])
+def test_half_a_filter_deletes_nothing(where: str, engine: Engine, three_runs: list[store.Run]) -> None:
+    """`tag:$TAG` with an empty variable must not mean every run."""
+    code, _, said = engine("runs", "rm", "--where", where, "--yes")
+    assert code == 2
+    assert where.split()[-1] in said
+    assert all(run.path.exists() for run in three_runs)
+
+
+def test_blanks_are_no_filter(engine: Engine, three_runs: list[store.Run]) -> None:
+    assert engine("runs", "rm", "alpha", "--where", " ", "--yes")[0] == 0
+    assert [run.path.exists() for run in three_runs] == [False, True, True]
+
+
+def test_a_tag_with_an_h_goes_and_columns_of_time_are_told(engine: Engine, three_runs: list[store.Run]) -> None:
+    engine("runs", "tag", "beta", "+archive", "+keep")
+    assert engine("runs", "tag", "beta", "-archive")[:2] == (0, "keep\n")
+    rows = json.loads(engine("runs", "list", "--json", "--column", "age", "--column", "begun")[1])["runs"]
+    assert all(row["columns"]["age"].startswith("20") for row in rows)
+    assert all(row["columns"]["begun"] == row["run"][:15] for row in rows)
+    found = json.loads(engine("runs", "list", "--json", "alpha disk<1")[1])["runs"]
+    assert [row["run"] for row in found] == [three_runs[0].id]

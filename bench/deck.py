@@ -32,7 +32,7 @@ from typing import Any
 
 import psutil
 from deck_screens import measure_cards, measure_resize, measure_visits
-from deck_terminal import HEAVY, MIB, Deck, deck
+from deck_terminal import HEAVY, MIB, Deck, cost, deck
 
 BOUNDS = {
     "first_frame_s": 0.4,
@@ -132,14 +132,6 @@ def measure_run(seconds: float) -> dict[str, Any]:
         one.wait_for(b"stopped")
         one.read(3.0)
         return {**live, **cost(one, seconds / 2, "idle")}
-
-
-def cost(one: Deck, seconds: float, name: str) -> dict[str, float]:
-    """Bytes and processor time a second while nobody presses a key."""
-    cpu, began = one.cpu_s, time.perf_counter()
-    sent = one.read(seconds)
-    took = time.perf_counter() - began
-    return {f"{name}_bytes_per_s": sent / took, f"{name}_cpu_percent": (one.cpu_s - cpu) / took * 100}
 
 
 def wait_for_steps(run: str, steps: int) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deck_terminal import Deck, deck
+from deck_terminal import Deck, cost, deck
 
 _VISITS = {"2": b"no profile", "3": b"no run is attached", "4": b"0 runs", "5": b"runs list", "6": b"driver"}
 """Key of a screen, and words that only it shows on a machine without runs."""
@@ -70,12 +70,4 @@ def measure_cards(seconds: float, recording: str = "four-h100") -> dict[str, Any
         os.write(one.master, b"6")
         one.wait_for(b"on the GPUs")
         one.read(3.0)
-        cpu, began = one.cpu_s, time.perf_counter()
-        sent = one.read(seconds)
-        took = time.perf_counter() - began
-        return {
-            "cards_bytes_per_s": sent / took,
-            "cards_cpu_percent": (one.cpu_s - cpu) / took * 100,
-            "cards_seconds": took,
-            "cards_rss_mib": one.rss_mib,
-        }
+        return {**cost(one, seconds, "cards"), "cards_seconds": seconds, "cards_rss_mib": one.rss_mib}

@@ -116,3 +116,11 @@ def deck(*arguments: str, program: Sequence[str] = ("-m", "tui.main")) -> Iterat
         yield one
     finally:
         one.close()
+
+
+def cost(one: Deck, seconds: float, name: str) -> dict[str, float]:
+    """Bytes and processor time a second while nobody presses a key."""
+    cpu, began = one.cpu_s, time.perf_counter()
+    sent = one.read(seconds)
+    took = time.perf_counter() - began
+    return {f"{name}_bytes_per_s": sent / took, f"{name}_cpu_percent": (one.cpu_s - cpu) / took * 100}

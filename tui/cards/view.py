@@ -114,7 +114,7 @@ def owner_bar(gpu: Gpu, wanted: Wanted | None, me: str, cells: int) -> list[Part
         at = (used + wanted.device_bytes) / total
         place = min(cells - 1, max(0, round(cells * at) - 1))
         styles[place] = ("┃", "$success" if at <= 1 else "$error")
-    return joined(styles[:cells])
+    return list(joined(styles[:cells]))
 
 
 def legend(wanted: Wanted | None, gpu: Gpu | None, width: int) -> Content:

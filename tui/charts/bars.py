@@ -5,7 +5,7 @@ Glyphs tell the parts apart without color; each has a character of its own in `t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tui.text import Part, line
@@ -47,10 +47,10 @@ def marked(parts: Sequence[Part], at: int, glyph: str, style: str) -> list[Part]
     cells = [(char, part[1] if isinstance(part, tuple) else "") for part in parts for char in _text(part)]
     if 0 <= at < len(cells):
         cells[at] = (glyph, style)
-    return joined(cells)
+    return list(joined(cells))
 
 
-def joined(cells: Sequence[tuple[str, str]]) -> list[Part]:
+def joined(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Neighbors of one style as one part."""
     found: list[tuple[str, str]] = []
     for glyph, style in cells:
@@ -58,7 +58,7 @@ def joined(cells: Sequence[tuple[str, str]]) -> list[Part]:
             found[-1] = (found[-1][0] + glyph, style)
         else:
             found.append((glyph, style))
-    return list(found)
+    return found
 
 
 def _text(part: Part) -> str:
@@ -102,4 +102,4 @@ def around_zero(low: float, value: float, high: float, cells: int, style: str) -
     drawn[middle] = ("┃" if low <= 0 <= high else "│", style if low <= 0 <= high else "dim")
     at = middle + round(value * middle)
     drawn[max(0, min(cells - 1, max(first, min(last, at))))] = ("●", style)
-    return joined(drawn)
+    return list(joined(drawn))

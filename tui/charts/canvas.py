@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tui.charts.bars import joined
+
 Styled = tuple[str, str]
 """Characters and their style."""
 Places = Sequence[tuple[int, int]]
@@ -91,12 +93,8 @@ class Canvas:
         return [self._row(y) for y in range(self.height)]
 
     def _row(self, y: int) -> list[Styled]:
-        runs: list[Styled] = []
         cells = zip(self._bits[y], self._lines[y], self._glyphs[y], self._styles[y], strict=True)
-        for haze, bits, glyph, style in cells:
-            character = glyph or (chr(0x2800 + (bits or haze)) if bits or haze else " ")
-            if runs and runs[-1][1] == style:
-                runs[-1] = (runs[-1][0] + character, style)
-            else:
-                runs.append((character, style))
-        return runs
+        return joined(
+            (glyph or (chr(0x2800 + (bits or haze)) if bits or haze else " "), style)
+            for haze, bits, glyph, style in cells
+        )

@@ -11,12 +11,12 @@ from textual.content import Content
 
 from engine.api.cards import CardLoad, place_of
 from tui.charts.card_history import GAUGES, KEPT_S, Gauge, History
+from tui.charts.columns import columns
 from tui.text import fit, gib, line
 
 WIDE = 100
 """Columns from which two gauges stand beside each other."""
 _VALUE_CELLS = 26
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
 _HOT_SHARE = 0.95
 _GB = 1e9
 
@@ -26,12 +26,12 @@ def gauges_text(history: History, load: CardLoad | None, width: int, height: int
     if load is None or height < 1:
         return Content("")
     told = [gauge for gauge in GAUGES if history.series(place_of(load.gpu), gauge)]
-    columns = 2 if width >= WIDE else 1
-    lines_each = max(1, min(4, height // max(1, -(-len(told) // columns))))
-    cells = (width - 2 * (columns - 1)) // columns
-    shown = told[: columns * (height // lines_each)]
+    across = 2 if width >= WIDE else 1
+    lines_each = max(1, min(4, height // max(1, -(-len(told) // across))))
+    cells = (width - 2 * (across - 1)) // across
+    shown = told[: across * (height // lines_each)]
     blocks = [_gauge_lines(history, load, gauge, cells, lines_each) for gauge in shown]
-    rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
+    rows = [blocks[start : start + across] for start in range(0, len(blocks), across)]
     lines = [Content("  ").join(row[index] for row in side) for side in rows for index in range(lines_each)]
     return Content("\n").join(lines) if lines else Content.styled("the driver tells nothing of this card", "dim")
 
@@ -75,17 +75,6 @@ def columns_of(series: Sequence[tuple[float, float]], least: float, most: float,
         if width:
             groups[max(0, width - 1 - int(ago_s * width / KEPT_S))].append(value)
     span = max(most - least, 1e-9)
-    levels = [_level(group, least, span, height) for group in groups]
-    return ["".join(_glyph(level, row) for level in levels) for row in range(height - 1, -1, -1)]
-
-
-def _level(group: Sequence[float], least: float, span: float, height: int) -> int | None:
-    """Eighths of a line; None where nothing was read. What is not zero is seen."""
-    if not group:
-        return None
-    mean = sum(group) / len(group)
-    return max(1, min(8 * height, round(8 * height * (mean - least) / span)))
-
-
-def _glyph(level: int | None, row: int) -> str:
-    return " " if level is None else _EIGHTHS[max(0, min(8, level - 8 * row))]
+    # Whatever was read is seen, also where it is nothing.
+    means = [min(span, max(1e-9, sum(group) / len(group) - least)) if group else 0.0 for group in groups]
+    return columns(means, height, span)

@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual.pilot import Pilot
+
 from engine.api import runs
 from engine.errors import EngineError
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
+from tests.tui.conftest import deck, until
+from tui.app import DeckApp
+from tui.results.screen import ResultsScreen
 
 RUN_ID = "20260301-101112-dates-1f3a"
 SETTINGS: dict[str, Any] = {
@@ -195,3 +200,31 @@ class FakeTalk:
     def stop(self) -> None:
         """End the worker."""
         self.ended.set()
+
+
+def opened(run: Run) -> DeckApp:
+    """A deck whose fifth screen will show `run`."""
+    app = deck()
+    app.deck.chosen = run
+    return app
+
+
+def screen(app: DeckApp) -> ResultsScreen:
+    """The results screen, also when something lies above it."""
+    found = app.screen_stack[0]
+    assert isinstance(found, ResultsScreen)
+    return found
+
+
+def scored() -> Run:
+    """A run with a report and an export."""
+    run = settle()
+    trained(run)
+    put(run.path / "eval" / "report.json", report())
+    exported(run)
+    return run
+
+
+async def told(pilot: Pilot[Any], text: str) -> None:
+    """Wait for a notice with `text`."""
+    await until(pilot, lambda: any(text in str(notice.message) for notice in pilot.app._notifications))

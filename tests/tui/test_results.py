@@ -1,73 +1,44 @@
-"""Screen 5 on written results: every size, jobs as their folders tell them, choices, samples, hostile text."""
+"""Screen 5 on written results: every size, scores, samples, the headline, copying, hostile text."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from textual.pilot import Pilot
 
-from engine.api import results, runs
+from engine.api import results
 from engine.evaluate.report import KINDS, read_report_of
 from engine.evaluate.report import Score as Measured
-from engine.profile.tables.outcome import Export
 from engine.runs.events import EventWriter
-from engine.runs.store import Run
-from tests.tui.conftest import HOLD, SIZES, deck, screen_text, shows, until
+from tests.tui.conftest import SIZES, deck, screen_text, shows
 from tests.tui.golden import same_as
-from tests.tui.results_of import RUN_ID, SAMPLES, SETTINGS, FakeTalk, exported, put, report, settle, trained
+from tests.tui.results_of import (
+    RUN_ID,
+    SAMPLES,
+    SETTINGS,
+    FakeTalk,
+    exported,
+    opened,
+    put,
+    report,
+    scored,
+    screen,
+    settle,
+    told,
+    trained,
+)
 from tests.tui.test_hostile import NASTY, check
-from tui.app import DeckApp
-from tui.reading.jobs import JobReader
-from tui.results.commands import ResultsState
 from tui.results.exports import (
-    FORMATS,
-    Choices,
-    command,
-    first_choices,
     make_exported,
-    size_estimate,
-    toggled,
 )
 from tui.results.reader import ResultReader, make_report
 from tui.results.scores import fitting, verdict_parts, which_samples
-from tui.results.screen import ResultsScreen
 from tui.text import line
-
-
-def opened(run: Run) -> DeckApp:
-    """A deck whose fifth screen will show `run`."""
-    app = deck()
-    app.deck.chosen = run
-    return app
-
-
-def screen(app: DeckApp) -> ResultsScreen:
-    """The results screen, also when something lies above it."""
-    found = app.screen_stack[0]
-    assert isinstance(found, ResultsScreen)
-    return found
-
-
-def scored() -> Run:
-    """A run with a report and an export."""
-    run = settle()
-    trained(run)
-    put(run.path / "eval" / "report.json", report())
-    exported(run)
-    return run
-
-
-async def told(pilot: Pilot[Any], text: str) -> None:
-    """Wait for a notice with `text`."""
-    await until(pilot, lambda: any(text in str(notice.message) for notice in pilot.app._notifications))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -185,68 +156,6 @@ async def test_what_cannot_be_asked_says_why(change: Any, words: str, cpu_machin
         assert screen(app).view == "scores"
 
 
-async def test_an_evaluation_of_another_shell_is_followed_to_its_end(cpu_machine: object) -> None:
-    run = settle()
-    trained(run)
-    place = run.path / "eval"
-    put(place / "job.json", {"job": "evaluate"})
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(place / "lock")], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    writer = EventWriter(place / "events.jsonl")
-    writer.write("phase", name="evaluate", detail="answers of tuned")
-    writer.write("progress", phase="evaluate", done=25, total=100, unit="answers")
-    app = opened(run)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await pilot.press("5")
-        await shows(pilot, "evaluating: answers of tuned", "███░░░░░░░░░", "25 of 100 answers")
-        await pilot.press("v")
-        await told(pilot, "an evaluation is under way")
-        writer.write("error", code="resources", message="out of memory", hint="evaluate fewer rows")
-        writer.write("finished", outcome="failed", exit_code=5)
-        holder.kill()
-        holder.wait()
-        holder.stdout.close()
-        await shows(pilot, "the last evaluation failed: out of memory", "evaluate fewer rows")
-
-
-async def test_a_job_is_ended_by_key(cpu_machine: object) -> None:
-    run = scored()
-    place = run.path / "export-job"
-    put(place / "job.json", {"job": "export"})
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(place / "lock")], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    app = opened(run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("5", "e")
-        await until(pilot, lambda: app.deck.of(ResultsState).exporting)
-        await pilot.press("x")
-        await until(pilot, lambda: holder.poll() is not None)
-    holder.stdout.close()
-
-
-def test_a_job_is_told_by_its_folder(tmp_path: Path) -> None:
-    reader = JobReader(tmp_path)
-    assert reader.read().state == ""
-    assert reader.read(starting=True).state == "running"
-    put(tmp_path / "job.json", {})
-    assert reader.read().state == "running"  # young, without lock or event: starting
-    writer = EventWriter(tmp_path / "events.jsonl")
-    writer.write("warning", code="x", message="half of it")
-    view = reader.read()
-    assert view.state == "lost"
-    assert view.warnings == ("half of it",)
-    assert "worker.log" in view.error[1]
-    writer.write("finished", outcome="completed")
-    assert reader.read().state == "completed"
-    time.sleep(0.01)
-    (tmp_path / "events.jsonl").unlink()
-    put(tmp_path / "job.json", {"again": 1})
-    assert reader.read() == JobReader(tmp_path).read()
-    assert reader.read().warnings == ()
-
-
 def test_a_report_that_is_not_whole_is_told(place: Path) -> None:
     run = settle()
     reader = ResultReader(run)
@@ -261,102 +170,6 @@ def test_a_report_that_is_not_whole_is_told(place: Path) -> None:
     assert found.report_problem == ""
     assert found.report is not None
     assert found.report.samples[1].base_right
-
-
-def test_an_export_that_was_deleted_is_not_shown(place: Path) -> None:
-    run = scored()
-    reader = ResultReader(run)
-    found = reader.read().exported
-    assert found is not None
-    assert [one.name for one in found.written] == ["adapter", "merged", "nf4", "gguf q8_0"]
-    assert found.of("nf4") is not None
-    (run.path / "export").rename(run.path / "elsewhere")
-    assert reader.read().exported is None
-
-
-def test_the_deck_offers_every_format_of_the_exporter() -> None:
-    kinds = Export.model_fields
-    known = {name: set(get_args(get_args(kinds[name].annotation)[0])) for name in ("quantized", "gguf")}
-    offered = {name for name, _ in FORMATS}
-    assert offered == {"adapter", "merged", *known["quantized"], *(f"gguf {kind}" for kind in known["gguf"])}
-
-
-def test_formats_are_chosen_as_the_exporter_takes_them() -> None:
-    profile = first_choices(SETTINGS)
-    assert command("run", profile, profile) == "engine export run"
-    choices = profile
-    for name in ("nf4", "gguf q8_0", "gguf f16"):
-        choices, refused = toggled(choices, name, profile)
-        assert refused == ""
-    assert command("run", choices, profile) == "engine export run --quantize nf4 --gguf f16 --gguf q8_0"
-    assert toggled(choices, "merged", profile) == (choices, "the other formats are made from it")
-    assert toggled(choices, "adapter", profile)[1] == "the adapter is always written"
-    alone, refused = toggled(profile, "merged", profile)
-    assert (command("run", alone, profile), refused) == ("engine export run --no-merged", "")
-    again, _ = toggled(alone, "int8", profile)
-    assert again.merged
-    asked = first_choices({**SETTINGS, "export": {"quantized": ["nf4"], "gguf": []}})
-    assert "profile asks for it" in toggled(asked, "nf4", asked)[1]
-    full = first_choices({"tuning": {"method": "full"}})
-    assert not full.has("adapter")
-    assert "no adapter" in toggled(full, "merged", full)[1]
-    quoted = command("run", Choices(output="my place", dtype="fp32"), profile)
-    assert quoted == "engine export run --dtype fp32 --output 'my place'"
-
-
-def test_sizes_are_told_before_anything_is_written() -> None:
-    found = {
-        "schema_version": 1,
-        "settings": {"model": {"dtype": "bf16"}},
-        "model": {"parameters": 7_000_000_000, "vocab_size": 32_000, "hidden_size": 4096, "tie_word_embeddings": False},
-        "estimate": {"trainable_parameters": 40_000_000},
-    }
-    record = runs.record_of(found)
-    assert isinstance(record, runs.RunRecord)
-    sizes = {
-        name: (size_estimate(name, Choices(), record) or 0) / 1e9
-        for name in ("adapter", "merged", "nf4", "int8", "gguf q8_0", "gguf q4_0")
-    }
-    assert sizes["adapter"] == pytest.approx(0.08)
-    assert sizes["merged"] == pytest.approx(14.0)
-    assert 3.9 < sizes["nf4"] < 4.1  # Llama 2 7B in nf4 is 3.9 GB
-    assert 7.0 < sizes["int8"] < 7.4
-    assert sizes["gguf q8_0"] == pytest.approx(7.16 * 7.0 / 6.74, rel=0.01)  # llama.cpp's 7B: 7.16 GB of 6.74 B weights
-    assert 3.9 < sizes["gguf q4_0"] < 4.2
-    assert size_estimate("merged", Choices(), None) is None
-    assert size_estimate("merged", Choices(dtype="fp32"), record) == 28e9
-
-
-async def test_choices_change_the_command_and_its_words(cpu_machine: object) -> None:
-    app = opened(scored())
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await pilot.press("5", "e")
-        await shows(pilot, "> [x] adapter", f"$ engine export {RUN_ID}")
-        await pilot.press("space")
-        await told(pilot, "the adapter is always written")
-        await pilot.press("down", "down", "down", "space")
-        await shows(pilot, "[x] int8", "--quantize int8")
-        await pilot.press("end", "space")
-        await shows(pilot, "Write to which folder?")
-        await pilot.press(*"/tmp/x y", "enter")
-        await shows(pilot, "--output '/tmp/x y'")
-        await pilot.press("up", "space", "down", "enter")
-        await shows(pilot, "--dtype bf16")
-
-
-async def test_an_export_that_cannot_start_is_told(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = scored()
-
-    def full(job: object, place: Path) -> object:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(runs, "begin_job", full)
-    app = opened(run)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await pilot.press("5", "w")
-        await told(pilot, "that belongs to the export view")
-        await pilot.press("e", "w")
-        await told(pilot, "No space left")
 
 
 async def test_copy_takes_what_the_view_shows(cpu_machine: object, monkeypatch: pytest.MonkeyPatch) -> None:

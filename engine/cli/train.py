@@ -155,7 +155,7 @@ def _tell_detached(run: Run, as_json: bool) -> None:
 
 
 def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
-    """Print how a run ended: losses, steps, time, and the path of its weights; as JSON with what it warned of."""
+    """Print how a run ended: losses, steps, time, and the path of its weights, and again what it warned of."""
     summary = read_summary(run.path)
     if as_json:
         print_json({"run": run.id, "path": str(run.path), **summary.to_json(), "warnings": list(warnings)})
@@ -165,4 +165,6 @@ def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = ()) -> No
     if summary.best_eval_loss is not None:
         line(f"best     evaluation loss {summary.best_eval_loss:.4f} at step {summary.best_step}")
     line(f"weights  {run.path / summary.weights} (step {summary.weights_step})")
+    for text in dict.fromkeys(warnings):
+        warn(text)
     note(f"next: engine evaluate {run.id}   then: engine export {run.id}")

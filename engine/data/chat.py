@@ -7,12 +7,14 @@ stores `ChatTemplate.source` with it, so that inference writes what training saw
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
 from engine.data.guard import RenderTimeout, limits
 from engine.data.templates import MARKS, template_source
@@ -20,7 +22,6 @@ from engine.errors import EngineError, ExitCode
 
 Tokenizer = Any
 """A transformers.PreTrainedTokenizerFast (TokenizersBackend)."""
-Turns = Sequence[dict[str, str]]
 
 MAX_TEMPLATE_CHARS = 256 * 1024
 """The longest template of a published model is near 20,000 characters."""
@@ -106,7 +107,7 @@ def bos_text(tokenizer: Tokenizer) -> str:
 
 
 def render(
-    tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Turns], *, generation: bool
+    tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Conversation], *, generation: bool
 ) -> list[str | RowProblem]:
     """Each conversation as text; a RowProblem where the template refuses it.
 
@@ -121,32 +122,45 @@ def render(
         raise _template_error(f"rendering {len(conversations)} conversations did not end in time") from error
     except MemoryError as error:
         raise _template_error("rendering needs more memory than any conversation could") from error
-    for text, turns in zip(texts, conversations, strict=True):
-        if isinstance(text, str) and len(text) > MAX_ADDED_CHARS + 4 * sum(len(turn["content"]) for turn in turns):
+    for text, conversation in zip(texts, conversations, strict=True):
+        if isinstance(text, str) and len(text) > MAX_ADDED_CHARS + 4 * conversation.characters:
             raise _template_error(f"one conversation became {len(text)} characters of text")
     return texts
 
 
 def _render_all(
-    tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Turns], generation: bool
+    tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Conversation], generation: bool
 ) -> list[str | RowProblem]:
+    source = _NOW.sub(lambda found: repr(_FIXED_DATE.strftime(found[2])), template.source)
+    texts: list[str | RowProblem] = []
+    for _, alike in itertools.groupby(conversations, lambda one: (one.tools, one.arguments)):
+        texts += _render_alike(tokenizer, source, list(alike), generation)
+    return texts
+
+
+def _render_alike(
+    tokenizer: Tokenizer, source: str, conversations: Sequence[Conversation], generation: bool
+) -> list[str | RowProblem]:
+    """Conversations with the same tools and arguments; one by one when they cannot be rendered together."""
     import jinja2
 
-    source = _NOW.sub(lambda found: repr(_FIXED_DATE.strftime(found[2])), template.source)
+    first = conversations[0]
 
-    def apply(some: Sequence[Turns]) -> list[str | RowProblem]:
+    def apply(some: Sequence[Conversation]) -> list[str | RowProblem]:
         return list(
             tokenizer.apply_chat_template(
-                [list(turns) for turns in some],
+                [list(one.turns) for one in some],
+                tools=list(first.tools) or None,
                 chat_template=source,
                 add_generation_prompt=generation,
                 tokenize=False,
+                **first.arguments,
             )
         )
 
-    def apply_one(turns: Turns) -> str | RowProblem:
+    def apply_one(conversation: Conversation) -> str | RowProblem:
         try:
-            return apply([turns])[0]
+            return apply([conversation])[0]
         except (RenderTimeout, MemoryError):
             raise
         except (jinja2.TemplateSyntaxError, jinja2.exceptions.SecurityError) as error:
@@ -154,14 +168,12 @@ def _render_all(
         except Exception as error:
             return RowProblem("refused by the chat template", str(error)[:200] or type(error).__name__)
 
-    if not conversations:
-        return []
     try:
         return apply(conversations)
     except (RenderTimeout, MemoryError):
         raise
     except Exception:
-        return [apply_one(turns) for turns in conversations]
+        return [apply_one(one) for one in conversations]
 
 
 def _template_error(message: str) -> EngineError:

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.data.chat import ChatTemplate, Tokenizer, Turns, bos_text, render
+from engine.data.chat import ChatTemplate, Tokenizer, bos_text, render
+from engine.data.conversation import Conversation, conversation_of
 from engine.data.examples import Example, RowProblem
 from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
@@ -53,7 +54,7 @@ class Turn:
     prompt: str
     whole: str
     content: str
-    before: Turns
+    before: Conversation
 
 
 def masker_of(settings: Profile, tokenizer: Tokenizer, template: ChatTemplate) -> Masker:
@@ -86,7 +87,7 @@ class Masker:
 
     def render_examples(self, examples: Sequence[Example]) -> list[list[Rendered] | RowProblem]:
         """Documents of each example, mostly one; a RowProblem where the template refuses the example."""
-        turns = [self._messages(example) for example in examples]
+        asked = [self._conversation(example) for example in examples]
         wanted = [
             (number, index)
             for number, example in enumerate(examples)
@@ -94,10 +95,10 @@ class Masker:
             for index, message in enumerate(example.messages)
             if message.train
         ]
-        befores = [turns[number][:index] for number, index in wanted]
+        befores = [asked[number].upto(index) for number, index in wanted]
         prompts = render(self.tokenizer, self.template, befores, generation=True)
         wholes = render(
-            self.tokenizer, self.template, [turns[number][: index + 1] for number, index in wanted], generation=False
+            self.tokenizer, self.template, [asked[number].upto(index + 1) for number, index in wanted], generation=False
         )
         found: list[list[Turn] | RowProblem] = [[] for _ in examples]
         for (number, index), before, prompt, whole in zip(wanted, befores, prompts, wholes, strict=True):
@@ -107,19 +108,19 @@ class Masker:
             if isinstance(prompt, RowProblem) or isinstance(whole, RowProblem):
                 found[number] = prompt if isinstance(prompt, RowProblem) else whole  # type: ignore[assignment]
                 continue
-            answers.append(Turn(prompt, whole, turns[number][index]["content"], before))
+            answers.append(Turn(prompt, whole, asked[number].turns[index]["content"], before))
         return [self._finish(example, answers) for example, answers in zip(examples, found, strict=True)]
 
-    def _messages(self, example: Example) -> list[dict[str, str]]:
-        """Messages for the template, with special tokens in them marked as mere text."""
-        turns = [{"role": message.role, "content": message.content} for message in example.messages]
+    def _conversation(self, example: Example) -> Conversation:
+        """The example for the template, with special tokens in its messages marked as mere text."""
+        asked = conversation_of(example)
         poisoned = False
-        for turn in turns:
+        for turn in asked.turns:
             marked = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", turn["content"])
             poisoned = poisoned or marked != turn["content"]
             turn["content"] = marked
         self.notes.counts[POISONED] += poisoned
-        return turns
+        return asked
 
     def _finish(self, example: Example, answers: list[Turn] | RowProblem) -> list[Rendered] | RowProblem:
         if isinstance(answers, RowProblem):

@@ -21,12 +21,13 @@ from pydantic import TypeAdapter
 from engine.data import cache
 from engine.data.chat import ChatTemplate, Tokenizer, choose_template
 from engine.data.chunks import CHUNK_ROWS, read_chunks
-from engine.data.examples import Example, Message
+from engine.data.examples import Example
 from engine.data.lengths import Numbers, read_documents
 from engine.data.make import CONVERSATIONS, Maker
 from engine.data.pack import Packed
 from engine.data.report import DataReport
 from engine.data.store import open_packed
+from engine.data.stored import example_from_json
 from engine.profile.schema import Profile
 
 REPORT = "report.json"
@@ -53,11 +54,7 @@ class Prepared:
     def validation_examples(self) -> list[Example]:
         """The held-out conversations, read anew."""
         self.conversations.seek(0)
-        rows = [json.loads(line) for line in self.conversations]
-        return [
-            Example(tuple(Message(**message) for message in row["messages"]), number, row["kind"])
-            for number, row in enumerate(rows, 1)
-        ]
+        return [example_from_json(json.loads(line), number) for number, line in enumerate(self.conversations, 1)]
 
 
 def prepare(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.data.conversation import Conversation, conversation_of
 from engine.data.examples import Example, Message
 from engine.errors import EngineError
 from engine.inference.encode import encode_rows
@@ -31,9 +32,9 @@ BUILT_IN = (
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Turns that a model is asked to answer, and the most tokens of an answer."""
+    """A conversation that a model is asked to go on with, and the most tokens of an answer."""
 
-    messages: list[dict[str, str]]
+    conversation: Conversation
     max_new_tokens: int
 
 
@@ -86,7 +87,7 @@ def _encoded(rows: Sequence[HeldOut], tokenizer: Any) -> Any:
 def _prompt(row: HeldOut, tokenizer: Any, most: int) -> Prompt:
     wanted = len(tokenizer(row.reference, add_special_tokens=False).input_ids)
     return Prompt(
-        [{"role": message.role, "content": message.content} for message in row.example.messages[:-1]],
+        conversation_of(row.example, row.example.messages[:-1]),
         min(most, ANSWER_FACTOR * wanted + ANSWER_SPARE_TOKENS),
     )
 

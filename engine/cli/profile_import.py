@@ -40,8 +40,10 @@ def import_(
 ) -> None:
     """Convert training FILEs of LLaMA-Factory or Axolotl (YAML) into one profile; later files win.
 
-    Lists the settings that could not be carried over; each line of the profile names its source.
+    Lists every setting that could not be carried over, with its value, also inside data sets and their
+    dataset_info.json; each line of the profile names its source. --json has what became of every key.
     """
+    from engine.profile.foreign.closing import accounts
     from engine.profile.foreign.read import read_draft
     from engine.profile.foreign.write import profile_text
     from engine.profile.save import save_text
@@ -54,7 +56,8 @@ def import_(
     save_text(target, profile_text(draft, list(files), target))
     if as_json:
         notes = [{"kind": one.kind, "key": one.key, "message": one.message, "where": one.where} for one in draft.notes]
-        print_json({"path": str(target), "tool": draft.tool, "settings": draft.settings, "notes": notes})
+        result = {"path": str(target), "tool": draft.tool, "settings": draft.settings, "notes": notes}
+        print_json({**result, "accounts": accounts(draft)})
         return
     for one in draft.notes:
         if one.kind in _SHOWN:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.foreign import axolotl, dataset_info, llamafactory
-from engine.profile.foreign.draft import Draft, Note, Rules, apply_rules
+from engine.profile.foreign import axolotl, axolotl_data, dataset_info, llamafactory
+from engine.profile.foreign.closing import close
+from engine.profile.foreign.draft import Draft, Rules, apply_rules, listed
 from engine.profile.foreign.yamltext import Entry, read_yaml
 from engine.profile.overrides import put
 from engine.profile.schema_problems import validate
@@ -27,14 +28,24 @@ class Dialect:
     tool: str
     rules: Rules
     attach_data: Callable[[Draft, Sequence[Path], Path | None], None]
+    decide: Callable[[Draft], None]
     finish: Callable[[Draft], None]
+    null_matters: frozenset[str] = frozenset()
 
 
 DIALECTS = {
     "llamafactory": Dialect(
-        "llamafactory", llamafactory.TOOL, llamafactory.RULES, dataset_info.attach_data, llamafactory.finish
+        "llamafactory",
+        llamafactory.TOOL,
+        llamafactory.RULES,
+        dataset_info.attach_data,
+        llamafactory.decide,
+        llamafactory.finish,
+        llamafactory.NULL_MATTERS,
     ),
-    "axolotl": Dialect("axolotl", axolotl.TOOL, axolotl.RULES, axolotl.attach_data, axolotl.finish),
+    "axolotl": Dialect(
+        "axolotl", axolotl.TOOL, axolotl.RULES, axolotl_data.attach_data, axolotl.decide, axolotl.finish
+    ),
 }
 
 
@@ -53,17 +64,30 @@ def read_draft(
     entries = {entry.key: entry for file in files for entry in read_yaml(file)}
     chosen = DIALECTS[dialect] if dialect else recognise(entries, files)
     draft = Draft(chosen.tool, entries)
-    apply_rules(draft, chosen.rules)
+    apply_rules(draft, chosen.rules, chosen.null_matters)
+    chosen.decide(draft)
     chosen.attach_data(draft, [Path.cwd(), *(file.absolute().parent for file in files)], dataset_dir)
     chosen.finish(draft)
-    if model is not None:
-        draft.put("model.name_or_path", model, "--model")
-    if data is not None:
-        path = str(data) if str(data).startswith("demo:") else str(data.absolute())
-        draft.put("data.datasets", [{"path": path}], "--data")
+    _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)
     _drop_refused(draft)
+    close(draft)
     return draft
+
+
+def _stand_in(draft: Draft, model: str | None, data: Path | None) -> None:
+    """What the command line says in place of the files."""
+    given: dict[str, tuple[Any, str]] = {}
+    if model is not None:
+        given["model.name_or_path"] = (model, "--model")
+    if data is not None:
+        path = str(data) if str(data).startswith("demo:") else str(data.absolute())
+        given["data.datasets"] = ([{"path": path}], "--data")
+    for key, (value, origin) in given.items():
+        before = draft.origins.get(key, "")
+        if before in draft.entries and draft.settings[key] != value:
+            draft.note("changed", before, f"{listed(draft.value(before))}: {origin} says otherwise")
+        draft.put(key, value, origin)
 
 
 def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
@@ -98,12 +122,12 @@ def _drop_refused(draft: Draft) -> None:
         message = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
         key = next((key for key in draft.settings if problem.key == key or problem.key.startswith(f"{key}.")), "")
         if key == "data.datasets" and _drop_from_entry(draft.settings[key], problem.key):
-            draft.notes.append(Note("left out", draft.origins[key], message))
+            draft.note("left out", draft.origins[key], message)
         elif key in ("", "model.name_or_path", "data.datasets"):
             raise EngineError(str(problem), code=ExitCode.PROFILE, hint="correct it in the other tool's file")
         else:
             origin = draft.origins[key]
-            draft.notes.append(Note("left out", origin if origin in draft.entries else key, message))
+            draft.note("left out", origin if origin in draft.entries else key, message)
             del draft.settings[key]
 
 

@@ -18,6 +18,7 @@ from engine.runs import launch, store
 from engine.runs.follow import follow_worker
 from engine.runs.ranks import refuse_ranks
 from engine.runs.record import SUMMARY_FILE, read_summary
+from engine.runs.removal import discard_run
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
@@ -101,7 +102,7 @@ def follow_to_end(
     stays = keep or bool(progress.fold.started)
     error = worker_error(progress.fold, run.path, process)
     if not stays:
-        store.remove_run(run)
+        discard_run(run)
     if error is not None:
         raise error
     return str(progress.fold.finished.get("outcome")) if stays else ""
@@ -114,7 +115,7 @@ def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: boo
         return
     launch.end_worker(process)
     if not keep:
-        store.remove_run(run)
+        discard_run(run)
 
 
 def _tell_plan(resolved: Any) -> None:

@@ -12,6 +12,7 @@ import click
 
 from engine.cli.common import color, json_option, note, print_json_line, warn
 from engine.cli.names import complete_runs
+from engine.cli.piped import Refusals, questions
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
@@ -65,8 +66,11 @@ def chat(
             note(HELP)
             _talk(talk, conversation)
         else:
-            for line in sys.stdin:
-                _answer_line(talk, conversation, line.strip(), as_json)
+            refusals = Refusals(as_json=as_json)
+            for text in questions(refusals):
+                _answer_line(talk, conversation, text, as_json, refusals)
+            if refusals.count:
+                raise click.exceptions.Exit(int(ExitCode.DATA))
 
 
 def _talk(talk: Talk, conversation: Conversation) -> None:
@@ -89,13 +93,21 @@ def _talk(talk: Talk, conversation: Conversation) -> None:
 def _lines(conversation: Conversation) -> Iterator[str]:
     while True:
         try:
-            yield input("base> " if conversation.base else "> ").strip()
+            yield _typed(input("base> " if conversation.base else "> "))
         except EOFError:
             click.echo()
             return
         except KeyboardInterrupt:
             click.echo()
             note("/exit or Ctrl-D ends the chat")
+
+
+def _typed(text: str) -> str:
+    """What was typed; nothing where it holds bytes of another encoding, which no model can read."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        note("that is not text in this terminal's encoding: type it again")
+        return ""
+    return text.strip()
 
 
 def _command(conversation: Conversation, text: str) -> bool:
@@ -141,16 +153,14 @@ def _close(event: dict[str, Any]) -> None:
     click.echo(color(f"{event['tokens']} tokens, {rate:.1f} a second{why}", "bright_black", err=True), err=True)
 
 
-def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: bool) -> None:
-    if not text:
-        return
+def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: bool, refusals: Refusals) -> None:
     last: dict[str, Any] = {}
     for event in talk.ask(conversation.messages(text), base=False, **conversation.options):
         last = event
     if last["type"] == "refused":
         hint = "shorten the question; if that does not help, try 'engine chat' on a terminal"
-        raise EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
-    if as_json:
+        refusals.tell(text, EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint))
+    elif as_json:
         known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
         print_json_line({"prompt": text, "answer": last["text"], **known})
     else:

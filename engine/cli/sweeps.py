@@ -169,9 +169,9 @@ def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offse
         with interrupts_passed_on(process, *_ON_INTERRUPT):
             for event in follow_worker(sweep.events_path, process, offset=offset):
                 progress(event)
-    except SystemExit:
-        note(f"the search goes on without this command; stop it: engine sweeps stop {sweep.id}")
-        raise
+    except SystemExit as ending:
+        message = f"sweep {sweep.id} goes on without this command"
+        raise EngineError(message, code=ExitCode.CANCELLED, hint=f"stop it: engine sweeps stop {sweep.id}") from ending
     finally:
         progress.close()
     error = worker_error(progress.fold, sweep.path, process)

@@ -6,7 +6,6 @@ reads, and a run knows who uses it all the same. Not here: what holds a card (`e
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import psutil
 from engine.jsonvalues import Unreadable, text_in
 from engine.runs.jobs import EVALUATION_FOLDER, EXPORT_FOLDER
 from engine.runs.lock import ELSEWHERE, holder_pid, holder_text
+from engine.runs.parent import waiting_for
 from engine.runs.record import load_job
 from engine.runs.store import Run
 from engine.runs.workers import PROC, places
@@ -76,8 +76,7 @@ def _work(pid: int, place: Path) -> Work:
     kind = "" if isinstance(job, Unreadable) else job.job
     named = "" if isinstance(job, Unreadable) else text_in(job.params, "run_dir")
     run = Path(named).resolve() if named else place if kind == "train" else None
-    since, parent = _start(pid)
-    return Work(pid, _COMMANDS.get(kind, "?"), place, run or _holding(place), since, parent)
+    return Work(pid, _COMMANDS.get(kind, "?"), place, run or _holding(place), _start(pid), waiting_for(pid))
 
 
 def _holding(place: Path) -> Path | None:
@@ -85,16 +84,8 @@ def _holding(place: Path) -> Path | None:
     return place.parent if place.name in _FOLDERS else None
 
 
-def _start(pid: int) -> tuple[float | None, int | None]:
-    """When it started, and its parent where that is a process of this program."""
+def _start(pid: int) -> float | None:
     try:
-        process = psutil.Process(pid)
-        parent = process.parent()
-        waits = parent is not None and any(_is_ours(word) for word in parent.cmdline()[:4])
-        return process.create_time(), parent.pid if parent is not None and waits else None
+        return float(psutil.Process(pid).create_time())
     except (psutil.Error, OSError):
-        return None, None
-
-
-def _is_ours(word: str) -> bool:
-    return os.path.basename(word) in ("engine", "tunedeck", "engine.worker") or word in ("engine.cli", "tui")
+        return None

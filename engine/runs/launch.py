@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter
 from engine.runs.follow import follow_worker
@@ -44,6 +45,7 @@ from engine.runs.removal import discard_run
 from engine.runs.state import run_state
 from engine.runs.store import Run, create_run, directory_error, worker_pid
 from engine.runs.temporary import make_temporary
+from engine.text import format_bytes
 
 _LOOKS = ("data_check", "data_preview")
 OnEvent = Callable[[Event], None]
@@ -235,7 +237,8 @@ def wait_started(
         if event["type"] == "error":
             error = EngineError.from_dict(event)
         if event["type"] == "finished" and event.get("outcome") == "stopped":
-            error = EngineError("stopped before training began", code=ExitCode.INTERRUPTED)
+            code = ExitCode.INTERRUPTED if keep else ExitCode.CANCELLED
+            error = EngineError("stopped before training began", code=code)
     if error is None:
         error = died(run.path, process)
     if not keep:
@@ -252,11 +255,21 @@ def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
     if code in _EXPLAINED:
         message, hint = _EXPLAINED[ExitCode(code)]
         return EngineError(message, code=ExitCode(code), where=str(directory), hint=hint)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if code in _OF_MEMORY and limit != resource.RLIM_INFINITY:
+        return EngineError(
+            f"the worker found no memory below the limit of {format_bytes(limit)} for its addresses",
+            code=ExitCode.RESOURCES,
+            cause=OUT_OF_MEMORY,
+            hint="raise it: 'ulimit -v unlimited'; a batch system may set it, too",
+        )
     how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     hint = "the kernel may have killed it for memory" if code == -signal.SIGKILL else _log_tail(directory)
     return EngineError(f"the worker ended with {how} and no message", code=ExitCode.INTERNAL, hint=hint)
 
 
+_OF_MEMORY = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
+"""How libraries end that do not expect to be refused memory."""
 _EXPLAINED = {
     ExitCode.DISK: (
         "the disk took nothing more, not even the reason",

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 
 VARIABLE = "TUNEDECK_WAITED_FOR_BY"
 LOOK_S = 1.0
@@ -30,6 +31,17 @@ def take_parent(environment: MutableMapping[str, str] = os.environ) -> int | Non
     """pid of the command that waits for this worker; forgotten afterwards, so that no child takes it for its own."""
     told = environment.pop(VARIABLE, "")
     return int(told) if told.isdigit() else None
+
+
+def waiting_for(pid: int) -> int | None:
+    """The command that waits for the worker `pid`, by the environment that it was started with; None = nobody."""
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    told = [word for word in found.split(b"\0") if word.startswith(f"{VARIABLE}=".encode())]
+    number = told[0].partition(b"=")[2] if told else b""
+    return int(number) if number.isdigit() else None
 
 
 def end_with(parent: int, on_end: Callable[[], None], number: signal.Signals | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 from pathlib import Path
@@ -221,14 +222,24 @@ def test_a_secret_is_named_and_not_written_down(tmp_path: Path) -> None:
 
 
 def test_roles_of_columns_are_those_that_data_are_read_by() -> None:
-    from engine.data.convert import _SPEAKERS
     from engine.data.layouts import ROLES as READ
-    from engine.profile.foreign.columns import ROLES, SPEAKERS
+    from engine.profile.foreign.columns import ROLES
 
     for layout, roles in ROLES.items():
         assert set(roles) <= set(READ[layout]), layout
-    for speaker, words in SPEAKERS.items():
-        assert {_SPEAKERS[word] for word in words} == {speaker}
+
+
+def test_speakers_that_import_takes_for_known_are_read() -> None:
+    from engine.data.convert import to_example
+    from engine.data.layouts import Layout
+    from engine.profile.foreign.columns import SPEAKERS
+
+    layout = Layout("messages", {"messages": "messages"}, "")
+    for system, user, answer in itertools.zip_longest(*(SPEAKERS[one] for one in ("system", "user", "assistant"))):
+        spoken = [(system or "system", "s"), (user or "user", "q"), (answer or "gpt", "a")]
+        row = {"messages": [{"role": word, "content": text} for word, text in spoken]}
+        example, _ = to_example(row, layout, 1, 0)
+        assert [message.role for message in example.messages] == ["system", "user", "assistant"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from transformers.generation.streamers import BaseStreamer
 
 from engine.data.chat import choose_template, render
+from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
 from engine.inference.answers import stop_ids
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
@@ -94,7 +95,9 @@ def _asks(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _answer(job: Job, speaker: Speaker, ask: dict[str, Any]) -> None:
-    text = render(speaker.tokenizer, choose_template(speaker.tokenizer), [ask["messages"]], generation=True)[0]
+    text = render(
+        speaker.tokenizer, choose_template(speaker.tokenizer), [Conversation(ask["messages"])], generation=True
+    )[0]
     if isinstance(text, RowProblem):
         job.events.write("refused", message=f"{text.cause}: {text.detail}")
         return

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.chat import choose_template, render
+from engine.data.conversation import conversation_of
 from engine.data.encode import encode_examples
 from engine.data.examples import RowProblem
 from engine.data.tokens import IGNORED
@@ -83,11 +84,9 @@ def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, roo
 def _prompts(rows: Sequence[HeldOut], tokenizer: Any) -> dict[int, list[int]]:
     """Token ids of every row that has a prompt, with the start of the answer."""
     asked = [number for number, row in enumerate(rows) if row.has_prompt]
-    turns = [
-        [{"role": message.role, "content": message.content} for message in rows[number].example.messages[:-1]]
-        for number in asked
-    ]
-    texts = render(tokenizer, choose_template(tokenizer), turns, generation=True)
+    examples = [rows[number].example for number in asked]
+    before = [conversation_of(example, example.messages[:-1]) for example in examples]
+    texts = render(tokenizer, choose_template(tokenizer), before, generation=True)
     found = {number: text for number, text in zip(asked, texts, strict=True) if not isinstance(text, RowProblem)}
     if not found:
         return {}

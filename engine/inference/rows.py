@@ -9,17 +9,17 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from engine.data.examples import Example, Message
+from engine.data.examples import Example
 from engine.data.files import data_error
 from engine.data.formats import read_parts, with_mask, with_system
+from engine.data.stored import example_from_json
 from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
 from engine.profile.tables.data import Dataset
 from engine.runs.job import Warn
 
-ROLES = ("system", "user", "assistant")
 Chosen = TypeVar("Chosen")
 
 
@@ -66,24 +66,14 @@ def read_held_out(run_dir: Path) -> list[HeldOut]:
 
 def _parsed(text: str, number: int, path: Path) -> HeldOut:
     try:
-        row = json.loads(text)
-        messages = tuple(_message(item) for item in row["messages"])
-        if not messages or messages[-1].role != "assistant":
+        example = example_from_json(json.loads(text), number)
+        if not example.messages or example.messages[-1].role != "assistant":
             raise ValueError("it does not end with an answer")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(
             f"damaged row: {error}", code=ExitCode.DATA, where=f"{path}:{number}", hint="remove the line or train again"
         ) from error
-    return HeldOut(Example(messages, number, "text" if row.get("kind") == "text" else "chat"))
-
-
-def _message(item: Any) -> Message:
-    role, content = item["role"], item["content"]
-    if role not in ROLES or not isinstance(content, str):
-        raise ValueError(f"unknown role or content that is not text: {str(role)[:40]!r}")
-    # Half a surrogate pair has no UTF-8 form: Arrow, the tokenizer and the report would all refuse it.
-    clean = content.encode("utf-8", "replace").decode("utf-8")
-    return Message(role, clean, bool(item.get("train", role == "assistant")))
+    return HeldOut(example)
 
 
 def choose(rows: list[Chosen], count: int) -> list[Chosen]:

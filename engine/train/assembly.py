@@ -17,7 +17,7 @@ from engine.memory.recompute import recompute_of
 from engine.modeling import adapters, attention, checkpointing, experts, load, stored_weights, wrappers
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import loss_sum
-from engine.profile.schedule import plan_schedule
+from engine.profile.schedule import doubts_of, plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.train import outputs
@@ -124,6 +124,8 @@ def build_trainer(
     job.phase("check", "documents apart; packed and chunked against plain")
     found = arrange(model, settings, prepared, job.warn)
     schedule = plan_schedule(settings, len(found.train), has_validation=found.validation is not None)
+    for doubt in doubts_of(settings, len(found.train)):
+        job.warn("pointless", str(doubt))
     trainer = EngineTrainer(
         job=job,
         settings=settings,

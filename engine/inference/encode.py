@@ -14,10 +14,12 @@ from engine.data.chat import choose_template, render
 from engine.data.conversation import conversation_of
 from engine.data.encode import encode_examples
 from engine.data.examples import RowProblem
+from engine.data.mask import masker_of
 from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
 from engine.inference.losses import Encoded, RowLoss
 from engine.inference.rows import HeldOut
+from engine.profile.schema import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class EncodedRows:
     last_trained: frozenset[int] = frozenset()
     """The last trained token of every document that was not cut: what ends an answer."""
 
+    @property
+    def trained(self) -> int:
+        """Tokens to score."""
+        return sum(label != IGNORED for document in self.documents for label in document.labels)
+
     def by_row(self, losses: Sequence[RowLoss], rows: int) -> list[RowLoss]:
         """Losses of documents added up by row."""
         nll, tokens = [0.0] * rows, [0] * rows
@@ -46,13 +53,21 @@ class EncodedRows:
         return [RowLoss(*pair) for pair in zip(nll, tokens, strict=True)]
 
 
-def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, room_tokens: int) -> EncodedRows:
-    """Tokens of `rows`; prompts of at most `room_tokens`.
+def encode_rows(
+    rows: Sequence[HeldOut],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    room_tokens: int,
+    settings: Profile | None = None,
+) -> EncodedRows:
+    """Tokens of `rows`; prompts of at most `room_tokens`. `settings`: of the run whose mask counts.
 
     Raises EngineError(MODEL) when the run's template refuses a row that training accepted.
     """
     template = choose_template(tokenizer)
-    encoded = encode_examples([row.example for row in rows], tokenizer, template, lambda done, total: None)
+    masker = None if settings is None else masker_of(settings, tokenizer, template)
+    encoded = encode_examples([row.example for row in rows], tokenizer, template, lambda done, total: None, masker)
     if encoded.refused:
         number, problem = encoded.refused[0]
         raise EngineError(

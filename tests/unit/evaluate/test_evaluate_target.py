@@ -36,7 +36,7 @@ def test_a_run_by_name_with_other_settings(run: Path, tmp_path: Path) -> None:
     job, owner = job_of(Asked("mine", overrides=("evaluate.retention_path=notes.txt", "evaluate.max_samples=7")))
     assert owner is not None
     assert (owner.path, job["path"], job["run_dir"]) == (run, None, str(run))
-    assert job["data"] is None
+    assert job["data"] == []
     assert job["settings"]["evaluate"]["max_samples"] == 7
     # From a shell, a path starts at the working directory.
     assert job["settings"]["evaluate"]["retention_path"] == str(tmp_path / "notes.txt")

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.data.chat import choose_template, render
+from engine.data.chat import render, trained_template
 from engine.data.conversation import Conversation, conversation_of
 from engine.data.examples import Example, RowProblem, ToolCall
 from engine.inference.answers import Answer
 from engine.inference.call_forms import AnswerForm, answer_form, shared_start
 from engine.inference.replies import Reply, read_reply
 from engine.inference.rows import HeldOut
+from engine.profile.schema import Profile
 
 NAMES = ("calls_parsed", "tools_right", "arguments_right")
 
@@ -42,12 +43,12 @@ class CallInputs:
     too_long: int
 
 
-def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, room_tokens: int) -> CallInputs | None:
+def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile, room_tokens: int) -> CallInputs | None:
     """Every call of the rows as a question; None where no row calls a tool."""
     turns = [(number, at) for number, row in enumerate(rows) for at in _calling(row.example)]
     if not turns:
         return None
-    template = choose_template(tokenizer)
+    template = trained_template(settings, tokenizer)
     form = answer_form(tokenizer, template)
     whole = [conversation_of(rows[number].example) for number, _ in turns]
     befores = [one.upto(at) for one, (_, at) in zip(whole, turns, strict=True)]

@@ -72,6 +72,8 @@ def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
         warn("rows_cut", f"{encoded.cut} held-out rows are longer than max_length and are scored up to it")
     if encoded.too_long:
         warn("rows_too_long", f"{encoded.too_long} prompts leave no room for an answer and are not generated")
+    if encoded.refused:
+        warn("prompts_refused", f"the chat template refuses {encoded.refused} prompts: they are not answered")
     mixed = mismatched(rows) if "perplexity" in metrics else []
     others = (
         encode_rows(mixed, tokenizer, max_length=what.max_length, room_tokens=0, settings=what.settings)
@@ -82,7 +84,7 @@ def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
     kept = None if what.kept is None else encode_kept(what.kept, tokenizer, passage_tokens)
     if kept is not None and kept.cut:
         warn("retention_cut", f"{kept.cut} retention passages are longer than {passage_tokens} tokens: scored up to it")
-    calls = call_inputs(rows, tokenizer, room) if "calls" in metrics else None
+    calls = call_inputs(rows, tokenizer, what.settings, room) if "calls" in metrics else None
     if calls is not None and calls.too_long:
         warn("calls_too_long", f"{calls.too_long} prompts leave no room for a tool call and are not scored")
     if calls is not None and calls.form.calls is None:

@@ -130,11 +130,17 @@ def _answer(
             {"type": "function", "id": f"probe{number:04}", "function": {"name": name, "arguments": dict(arguments)}}
             for number, name in enumerate(_NAMES[:calls])
         ]
-    tools = _TOOLS if calls else []
-    prompt = render(tokenizer, template, [Conversation([_USER], tools)], generation=True)[0]
-    whole = render(tokenizer, template, [Conversation([_USER, turn], tools)], generation=False)[0]
-    if not isinstance(prompt, str) or not isinstance(whole, str):
-        return ""
+    # A template may write calls and no list of tools: it refuses a conversation that has one.
+    for tools in (_TOOLS, []) if calls else ([],):
+        prompt = render(tokenizer, template, [Conversation([_USER], tools)], generation=True)[0]
+        whole = render(tokenizer, template, [Conversation([_USER, turn], tools)], generation=False)[0]
+        if isinstance(prompt, str) and isinstance(whole, str):
+            return _behind(prompt, whole)
+    return ""
+
+
+def _behind(prompt: str, whole: str) -> str:
+    """What the whole text has behind its prompt."""
     shared = shared_start(prompt, whole)
     # Two marks may begin alike: the answer's begins where its mark does.
     return whole[len(shared if len(shared) == len(prompt) else _HALF_MARK.sub("", shared)) :]

@@ -19,7 +19,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from engine.data.chat import ChatTemplate, choose_template, render
+from engine.data.chat import ChatTemplate, render, trained_template
 from engine.data.conversation import Conversation, turn_of
 from engine.data.examples import Message, RowProblem
 from engine.errors import EngineError
@@ -94,7 +94,7 @@ def _speaker(job: Job, trained: OpenedRun) -> Speaker:
     context = trained.record.model.max_position_embeddings or int(trained.settings.model.max_length)
     # Trained biases stay when adapters are switched off: that would not be the base.
     switchable = trained.is_adapter and trained.settings.lora.bias == "none"
-    template = choose_template(tokenizer)
+    template = trained_template(trained.settings, tokenizer)
     form = answer_form(tokenizer, template)
     return Speaker(model.eval(), tokenizer, template, form, _stops(trained, tokenizer, model), context, switchable)
 

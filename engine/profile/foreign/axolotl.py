@@ -260,6 +260,7 @@ RULES: Rules = {
     "lora_target_modules": _targets,
     "lora_modules_to_save": to("lora.modules_to_save", names),
     "peft_use_rslora": to("lora.use_rslora", switch),
+    "peft_init_lora_weights": shared.adapter_start,
     "peft_use_dora": to("lora.use_dora", switch),
     "loraplus_lr_ratio": to("lora.plus_ratio", number),
     "lora_fan_in_fan_out": shared.only(False, "read from the model"),

@@ -47,7 +47,7 @@ _REPORTERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FIRST_ROWS = re.compile(r"([\w.-]+)\[:([1-9]\d{0,8})\]")
 _SPLIT_NAME = re.compile(r"\w[\w.-]*")
-_TEMPLATES = {
+TEMPLATES = {
     "default": "auto",
     "tokenizer_default": "auto",
     "llama2": "llama2",
@@ -107,6 +107,14 @@ def add_marks(draft: Draft, added: list[str], origin: str) -> None:
     draft.put("model.additional_special_tokens", [*before, *(one for one in added if one not in before)], origin)
 
 
+def adapter_start(draft: Draft, entry: Entry) -> None:
+    """How adapters begin: PEFT's word for it."""
+    if entry.value is True or entry.value == "pissa":
+        draft.put("lora.init", "pissa" if entry.value == "pissa" else "default", entry.key)
+    else:
+        draft.note("left out", entry.key, f"{listed(entry.value)}: known are true and pissa (lora.init)")
+
+
 def optimizer(draft: Draft, entry: Entry) -> None:
     """An optimizer's name; a close relative is taken aloud."""
     word = str(entry.value)
@@ -122,8 +130,8 @@ def optimizer(draft: Draft, entry: Entry) -> None:
 def template(draft: Draft, entry: Entry) -> None:
     """A chat template's name, else the model's own."""
     word = str(entry.value)
-    draft.put("data.template", _TEMPLATES.get(word, "auto"), entry.key)
-    if word not in _TEMPLATES:
+    draft.put("data.template", TEMPLATES.get(word, "auto"), entry.key)
+    if word not in TEMPLATES:
         draft.note("changed", entry.key, f"{shown(word)}: the model's own chat template is used (data.template)")
 
 

@@ -264,13 +264,6 @@ def _targets(draft: Draft, entry: Entry) -> None:
     draft.put("lora.target_modules", "all-linear" if found == ["all-linear"] else found, entry.key)
 
 
-def _start(draft: Draft, entry: Entry) -> None:
-    if entry.value is True or entry.value == "pissa":
-        draft.put("lora.init", "pissa" if entry.value == "pissa" else "default", entry.key)
-    else:
-        draft.note("left out", entry.key, f"{listed(entry.value)}: known are true and pissa (lora.init)")
-
-
 def _unsloth_checkpointing(draft: Draft, entry: Entry) -> None:
     word = OFFLOAD if entry.value == "unsloth" else switch(entry.value)
     draft.put("train.activation_checkpointing", word, entry.key)
@@ -372,7 +365,7 @@ RULES: Rules = {
     "modules_to_save": _SAVED,
     "use_rslora": to("lora.use_rslora", switch),
     "use_dora": to("lora.use_dora", switch),
-    "init_lora_weights": _start,
+    "init_lora_weights": shared.adapter_start,
     "use_gradient_checkpointing": _unsloth_checkpointing,
     "gradient_checkpointing": _checkpointing,
     "activation_offloading": _offloading,

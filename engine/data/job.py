@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.accounts import VALIDATION
-from engine.data.chat import Tokenizer, choose_template
+from engine.data.chat import Tokenizer, template_of
 from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
 from engine.data.find import find_examples
@@ -85,7 +85,7 @@ def preview(
         examples, paths = find_examples(settings, base_dir, rows, first_row, words)
     else:
         examples, paths = _first_examples(settings, base_dir, rows)
-    template = choose_template(tokenizer, settings.data.template)
+    template = template_of(settings, tokenizer, base_dir)
     masker = masker_of(settings, tokenizer, template)
     shown, problems = [], []
     if settings.train.objective in NEEDED:

@@ -37,7 +37,13 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     """Tokenizer and packed data, with the account of every row kept in the run."""
     job.phase("data", "reading and packing")
     tokenizer = load.load_tokenizer(settings, base_dir, job.warn)
-    prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    prepared = prepare(
+        settings,
+        tokenizer,
+        base_dir,
+        lambda done, total: job.progress("data", done, total, "rows"),
+        run_dir=job.directory,
+    )
     for warning in prepared.report.warnings:
         job.warn("data", warning)
     outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.conversations)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,10 +16,11 @@ from engine.errors import EngineError, ExitCode, problems_error
 from engine.text import sanitize
 
 if TYPE_CHECKING:
-    from engine.profile.foreign.outgoing import Outgoing
+    from engine.profile.foreign.outgoing import Outgoing, Rows
     from engine.profile.load import LoadedProfile
     from engine.profile.schema import Profile
 
+_LOOKED_AT = 100
 _FILE = click.Path(path_type=Path)
 
 
@@ -46,7 +48,7 @@ def export(
     target = output or Path(f"{file.stem}.yaml")
     loaded = load_profile(file, overrides)
     settings = _settings(loaded, resolved)
-    out = outgoing(tool, _moved(settings, loaded.base_dir, target), loaded.given, lambda number: _rows(loaded, number))
+    out = outgoing(tool, _moved(settings, loaded.base_dir, target), loaded.given, lambda number: _look(loaded, number))
     texts = {target: yaml_text(out, file.name, target.name)}
     others = {target.absolute().parent / name: value for name, value in out.files.items()}
     texts |= {path: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for path, value in others.items()}
@@ -107,5 +109,33 @@ def _from(path: str, base: Path, home: Path) -> str:
     return os.path.relpath(base / path, home)
 
 
-def _rows(loaded: LoadedProfile, number: int):  # type: ignore[no-untyped-def]
-    return None
+def _look(loaded: LoadedProfile, number: int) -> Rows | None:
+    """What the first rows of a data set are, where they can be read; a set that is not here stays unknown."""
+    import itertools
+
+    from engine.data.layouts import recognise
+    from engine.data.preference import NEEDED
+    from engine.data.rows import read_rows
+    from engine.data.sources import data_files
+    from engine.profile.foreign.outgoing import Rows
+
+    assert loaded.profile is not None
+    dataset = loaded.profile.data.datasets[number]
+    try:
+        path = data_files(dataset, loaded.base_dir)[0]
+        first = [row.value for row in itertools.islice(read_rows(path)[1], _LOOKED_AT) if isinstance(row.value, dict)]
+        wanted = NEEDED.get(loaded.profile.train.objective, dataset.format)
+        layout = recognise({str(key) for row in first for key in row}, wanted, dataset.columns, str(path))
+    except (EngineError, OSError):
+        return None
+    messages = [message for row in first for message in _messages(row, layout.columns)]
+    keys = {str(key) for message in messages for key in message}
+    role, content = ("from" if "from" in keys else "role"), ("value" if "value" in keys else "content")
+    words = {str(message.get(role)) for message in messages}
+    speakers = ("human" if "human" in words else "user", "gpt" if "gpt" in words else "assistant")
+    return Rows(layout.name, dict(layout.columns), (role, content), speakers)
+
+
+def _messages(row: dict[str, Any], columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    found = [row.get(column) for role, column in columns.items() if role in ("messages", "prompt")]
+    return [one for value in found if isinstance(value, list) for one in value if isinstance(one, dict)]

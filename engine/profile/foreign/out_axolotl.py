@@ -16,6 +16,7 @@ from engine.profile.foreign.outgoing import (
     Words,
     batch,
     not_elsewhere,
+    part_of,
     schedule,
     told_rows,
     warm_up,
@@ -27,7 +28,6 @@ _NAMES = {
     "train.num_train_epochs": "num_epochs",
     "train.lr_scheduler_type": "lr_scheduler",
     "train.optim": "optimizer",
-    "train.early_stopping_patience": "early_stopping_patience",
     "name": "wandb_name",
     "model.name_or_path": "base_model",
     "model.revision": "revision_of_model",
@@ -65,15 +65,14 @@ def export(out: Outgoing) -> None:
     _data(out)
     batch(out)
     out.same(HUGGING_FACE | {key: name for key, name in _NAMES.items() if key not in out.said})
-    for name in ("per_device_train_batch_size", "num_train_epochs", "lr_scheduler_type", "optim", "run_name"):
-        out.told.pop(name, None)
     if not out.values["name"]:
         out.said.add("name")
     warm_up(out)
     schedule(out)
-    if out.told.get("train_on_inputs") is None:
-        out.told.pop("train_on_inputs", None)
-    words = {
+    patience = out.values["train.early_stopping_patience"]
+    if patience is not None and "train.early_stopping_patience" not in out.said:
+        out.say("train.early_stopping_patience", ("early_stopping_patience", patience))
+    words: Words = {
         True: [("gradient_checkpointing", True)],
         False: [("gradient_checkpointing", False)],
         "offload": [("gradient_checkpointing", "offload")],
@@ -107,15 +106,18 @@ def _method(out: Outgoing) -> None:
     else:
         out.said.add("train.beta")
     bits, method = values["quantization.method"], values["tuning.method"]
-    lora = "qlora" if bits == "nf4" else "lora"
+    four = bits in ("nf4", "fp4")
+    lora = "qlora" if four else "lora"
     out.words("tuning.method", {"lora": [("adapter", lora)], "full": []})
     if method != "freeze":
         out.said.add("tuning.trainable_layers")
-    quantized: Words = {"none": [], "nf4": [("load_in_4bit", True)], "int8": [("load_in_8bit", True)]}
+    in_four = [("load_in_4bit", True)]
+    quantized: Words = {"none": [], "nf4": in_four, "fp4": in_four, "int8": [("load_in_8bit", True)]}
     out.words("quantization.method", quantized)
-    double = values["quantization.double_quant"] or bits != "nf4"
-    kwargs = {"bnb_4bit_use_double_quant": False}
-    out.say("quantization.double_quant", *([] if double else [("bnb_config_kwargs", kwargs)]))
+    kwargs: dict[str, Any] = {"bnb_4bit_quant_type": "fp4"} if bits == "fp4" else {}
+    if four and not values["quantization.double_quant"]:
+        kwargs["bnb_4bit_use_double_quant"] = False
+    out.say("quantization.double_quant", *([("bnb_config_kwargs", kwargs)] if kwargs else []))
     if method not in ("lora", AUTO):
         out.said |= {key for key in values if key.startswith("lora.")}
         return
@@ -131,12 +133,10 @@ def _method(out: Outgoing) -> None:
 def _data(out: Outgoing) -> None:
     values, data = out.values, out.profile.data
     out.say("data.datasets", ("datasets", [_entry(out, number, entry) for number, entry in enumerate(data.datasets)]))
-    if values["data.max_samples"] is not None:
-        out.lose("data.max_samples", "rows are counted for each set there (split: train[:N])")
     if data.validation_path:
         first = data.datasets[0].model_copy(update={"max_samples": None, "path": data.validation_path})
         part = {"split": data.validation_split} if _has_parts(data.validation_path) else {}
-        told = {**_entry(out, 0, first.model_copy(update={"split": "train"}), quiet=True), **part}
+        told = {**_entry(out, 0, first, quiet=True), "split": "train", **part}
         out.say("data.validation_path", ("test_datasets", [told]))
         out.said |= {"data.validation_fraction", "data.validation_split"}
     else:
@@ -145,13 +145,18 @@ def _data(out: Outgoing) -> None:
         out.same({"data.validation_fraction": "val_set_size"})
     out.words(
         "data.template",
-        {AUTO: [("chat_template", "tokenizer_default")]}
+        {AUTO: [("chat_template", "tokenizer_default")], **_own_template(out)}
         | {ours: [("chat_template", theirs)] for ours, theirs in _TEMPLATES.items()},
     )
     out.say("data.system", *([("default_system_message", values["data.system"])] if values["data.system"] else []))
     out.words("data.mask", {"answers": [], "all": [("train_on_inputs", True)]})
     cut = {"cut": "truncate", "drop": "drop"}
     out.words("data.overlong", {word: [("excess_length_strategy", theirs)] for word, theirs in cut.items()})
+
+
+def _own_template(out: Outgoing) -> dict[str, list[tuple[str, Any]]]:
+    path = str(out.values["data.template"])
+    return {path: [("chat_template", "jinja"), ("chat_template_jinja", path)]} if path.endswith(".jinja") else {}
 
 
 def _has_parts(path: str) -> bool:
@@ -170,11 +175,12 @@ def _entry(out: Outgoing, number: int, entry: Dataset, *, quiet: bool = False) -
         found["revision"] = revision
     if entry.subset:
         found["name"] = entry.subset
-    if entry.split != "train" or entry.max_samples:
-        found["split"] = entry.split + (f"[:{entry.max_samples}]" if entry.max_samples else "")
+    found |= part_of(out, entry)
     if entry.weight != 1.0 and not quiet:
         out.lost.append(Lost(f"data.datasets.{number}.weight", entry.weight, f"{out.tool} has no such setting"))
     rows = out.look(number) or told_rows(out, number, entry, quiet=quiet)
+    if out.values["train.objective"] == "pretrain" and (rows is None or rows.layout != "text") and not quiet:
+        out.lost.append(Lost("train.objective", "pretrain", "rows of plain text alone are read as pre-training there"))
     return found | (_type(out, number, rows, quiet=quiet) if rows else {})
 
 

@@ -133,6 +133,9 @@ def _data(out: Outgoing) -> None:
         out.said.add("data.template")
     elif template in known:
         out.say("data.template", ("template", known[template]))
+    arguments = values["data.template_arguments"]
+    if not arguments or set(arguments) == {"enable_thinking"}:
+        out.say("data.template_arguments", *arguments.items())
     out.say("data.system", *([("default_system", values["data.system"])] if values["data.system"] else []))
     masks = {"answers": [], "all": [("train_on_prompt", True)], "last": [("mask_history", True)]}
     out.words("data.mask", masks)
@@ -196,6 +199,8 @@ def _layout(out: Outgoing, number: int, entry: Dataset) -> dict[str, Any]:
     ranked = {"ranking": True} if objective in ("dpo", "orpo", "reward") else {}
     if rows is None:
         return ranked
+    if rows.layout == "text" and objective == "sft":
+        out.lost.append(Lost("train.objective", objective, "plain text is learned by stage pt alone there"))
     layout = {"prompt-completion": "alpaca"}.get(rows.layout, rows.layout)
     lists = layout == "messages" or "messages" in rows.columns
     roles = {ours: theirs for theirs, ours in reversed(THEIR_ROLES[layout].items())}

@@ -15,6 +15,7 @@ def yaml_text(out: Outgoing, source: str, name: str) -> str:
     """The settings with a heading of comments; `source` is the profile's name and `name` the file's."""
     lines = [f"Made from {sanitize(source, max_chars=200, single_line=True)} for {out.tool}."]
     lines += [head.replace("THIS_FILE", sanitize(name, max_chars=200, single_line=True)) for head in out.head]
+    lines.append("Run it in the folder of this file: its paths of data are relative to that.")
     if out.lost:
         lines.append(f"Not carried over, or not quite, to {out.tool}:")
         lines += [line for lost in out.lost for line in _wrapped(str(lost))]

@@ -13,6 +13,7 @@ from engine.profile.foreign.outgoing import (
     Outgoing,
     batch,
     not_elsewhere,
+    part_of,
     schedule,
     told_rows,
     warm_up,
@@ -108,6 +109,9 @@ def _data(out: Outgoing) -> None:
         out.said.add("data.validation_split")
         size = values["data.validation_fraction"]
         out.say("data.validation_fraction", *([("test_split_size", size)] if size else []))
+    template = str(values["data.template"])
+    if template.endswith(".jinja"):
+        out.say("data.template", ("chat_template_path", template))
     _mask(out, layouts)
     out.same({"data.packing": "packing"})
     sides = {"right": [], "left": [("truncation_mode", "keep_end")]}
@@ -143,8 +147,7 @@ def _entry(out: Outgoing, number: int, entry: Dataset) -> dict[str, Any]:
         found = {"path": _LOADERS.get(suffix, suffix[1:]), "data_files": entry.path}
     if entry.subset:
         found["name"] = entry.subset
-    if entry.split != "train" or entry.max_samples:
-        found["split"] = entry.split + (f"[:{entry.max_samples}]" if entry.max_samples else "")
+    found |= part_of(out, entry)
     if entry.weight != 1.0:
         out.lost.append(Lost(f"{place}.weight", entry.weight, f"{out.tool} has no such setting"))
     rows = out.look(number) or told_rows(out, number, entry, quiet=True)

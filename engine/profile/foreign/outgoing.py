@@ -93,7 +93,8 @@ class Outgoing:
             if self.values[key] is None:
                 self.say(key)
             else:
-                self.say(key, (theirs, self.values[key]))
+                whole = key == "lora.alpha" and self.values[key] == int(self.values[key])
+                self.say(key, (theirs, int(self.values[key]) if whole else self.values[key]))
 
     def words(self, key: str, known: Words) -> None:
         """A setting by its value: other words for each, None where that tool has none."""
@@ -142,10 +143,22 @@ def held_out(out: Outgoing) -> bool:
 def batch(out: Outgoing) -> None:
     """`train.total_batch_size` as accumulation, where that is open and the micro-batch is not."""
     total, micro = out.values["train.total_batch_size"], out.values["train.per_device_train_batch_size"]
+    if total != AUTO and micro == AUTO:
+        out.lose("train.total_batch_size", "there it is the micro-batch times the accumulation; --resolved writes both")
     if AUTO in (total, micro) or out.values["train.gradient_accumulation_steps"] != AUTO:
         return
     out.said.add("train.total_batch_size")
     out.values["train.gradient_accumulation_steps"] = max(1, total // micro)
+
+
+def part_of(out: Outgoing, entry: Dataset) -> dict[str, str]:
+    """`split` of a set with the number of its first rows; a number of all rows is sayable of a single set."""
+    whole, alone = out.values["data.max_samples"], len(out.profile.data.datasets) == 1
+    if whole is not None and alone:
+        out.said.add("data.max_samples")
+    counts = [count for count in (entry.max_samples, whole if alone else None) if count]
+    first = f"[:{min(counts)}]" if counts else ""
+    return {"split": entry.split + first} if first or entry.split != "train" else {}
 
 
 def schedule(out: Outgoing, *, steps_key: str = "eval_steps") -> None:
@@ -179,8 +192,11 @@ def warm_up(out: Outgoing, ratio: str = "warmup_ratio") -> None:
     if steps is not None:
         out.say("train.warmup_steps", ("warmup_steps", steps))
         out.said.add("train.warmup_ratio")
+        return
+    out.say("train.warmup_steps")
+    if ratio == "warmup_steps" and out.values["train.warmup_ratio"] == 0:
+        out.say("train.warmup_ratio")
     else:
-        out.say("train.warmup_steps")
         out.same({"train.warmup_ratio": ratio})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from engine.profile.foreign.draft import (
@@ -128,11 +129,45 @@ def optimizer(draft: Draft, entry: Entry) -> None:
 
 
 def template(draft: Draft, entry: Entry) -> None:
-    """A chat template's name, else the model's own."""
+    """A chat template's name, else the model's own; `jinja` says that another key holds the template."""
     word = str(entry.value)
+    if word == "jinja" and draft.value("chat_template_jinja"):
+        draft.carry(entry.key)
+        return
     draft.put("data.template", TEMPLATES.get(word, "auto"), entry.key)
     if word not in TEMPLATES:
         draft.note("changed", entry.key, f"{shown(word)}: the model's own chat template is used (data.template)")
+
+
+def template_text(draft: Draft, entry: Entry) -> None:
+    """A chat template by file, or written out: then it goes into a file beside the profile."""
+    text = str(entry.value)
+    if "\n" not in text and "{" not in text:
+        if not text.endswith(".jinja"):
+            raise ValueError(f"{shown(text)}: a template's file ends in .jinja (data.template)")
+        places = [folder / text for folder in draft.folders]
+        found = next((place for place in places if place.exists()), places[0])
+        draft.put("data.template", str(found.absolute()), entry.key)
+        return
+    name = f"{Path(entry.where.rpartition(':')[0] or 'chat').stem}.jinja"
+    draft.files[name] = text
+    draft.put("data.template", name, entry.key)
+
+
+def template_argument(draft: Draft, entry: Entry) -> None:
+    """An argument of the chat template that has a key of its own, such as `enable_thinking`."""
+    if not isinstance(entry.value, bool):
+        raise ValueError(f"{listed(entry.value)}: neither true nor false")
+    before = draft.settings.get("data.template_arguments", {})
+    draft.settings.pop("data.template_arguments", None)
+    draft.put("data.template_arguments", {**before, entry.key: entry.value}, entry.key)
+
+
+def template_arguments(draft: Draft, entry: Entry) -> None:
+    """A table of arguments of the chat template."""
+    if not isinstance(entry.value, dict):
+        raise ValueError(f"{listed(entry.value)}: no table of arguments")
+    draft.put("data.template_arguments", entry.value, entry.key)
 
 
 def mask(word: str) -> Rule:

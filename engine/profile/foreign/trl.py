@@ -310,10 +310,6 @@ def _loss(draft: Draft, entry: Entry) -> None:
         draft.note("left out", entry.key, f"{listed(entry.value)}: known are nll, sigmoid and kto")
 
 
-def _template_file(draft: Draft, entry: Entry) -> None:
-    draft.note("left out", entry.key, f"{shown(entry.value)}: the model's own chat template is used (data.template)")
-
-
 def _test_share(draft: Draft, entry: Entry) -> None:
     size = number(entry.value)
     if size >= 1:
@@ -396,7 +392,9 @@ RULES: Rules = {
     "train_on_completions": shared.mask("answers"),
     "response_part": to("data.response_template", str),
     "response_template": to("data.response_template", str),
-    "chat_template_path": _template_file,
+    "chat_template_path": shared.template_text,
+    "chat_template": shared.template_text,
+    "chat_template_kwargs": shared.template_arguments,
     "packing": to("data.packing", switch),
     "max_samples": to("data.max_samples", integer),
     "per_device_train_batch_size": to("train.per_device_train_batch_size", integer),

@@ -15,6 +15,10 @@ from engine.errors import EngineError, ExitCode
 _SHOWN_CHARS = 200
 
 
+class Refused(EngineError):
+    """A question that the model cannot take; the next one may be answered."""
+
+
 class Refusals:
     """Lines that were not answered; each is told as it comes."""
 

@@ -77,6 +77,8 @@ class DeckScreen(Screen[None]):
     AUTO_FOCUS = ""
     FIELD_WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """What enter and escape do in the fields of the screen, by their ids, for the key bar."""
+    was_seen = True
+    """False while it is made ahead of its first visit."""
     _had_keyboard: Widget | None = None
 
     @property
@@ -137,6 +139,7 @@ class DeckScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """The keys are the screen's own again."""
+        self.was_seen = self.was_seen or self.is_current
         self.refresh_keys()
 
     def show_top(self, *facts: Part) -> None:
@@ -187,5 +190,6 @@ class DeckScreen(Screen[None]):
         return False
 
     def say(self, text: str, *, error: bool = False) -> None:
-        """A short notice that goes by itself; never read as markup."""
-        notify(self, text, error=error)
+        """A short notice that goes by itself; never read as markup. Before the first visit nobody asked for it."""
+        if self.was_seen:
+            notify(self, text, error=error)

@@ -40,6 +40,12 @@ class TypeAhead:
         self._passing: events.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._given_up = False
+        self._last_s = 0.0
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last key, paste or click."""
+        return time.monotonic() - self._last_s
 
     def admits(self, event: events.Event) -> bool:
         """Whether the app may act on `event` now. If not, the event is kept and comes again."""
@@ -48,6 +54,7 @@ class TypeAhead:
             return True
         if not _waits(event) or event.is_forwarded:
             return True
+        self._last_s = time.monotonic()
         if self._task is None and (self._given_up or _nothing_queued(self._app)) and self._settled(event, of_app=False):
             return True
         if self._given_up:

@@ -175,6 +175,10 @@ class DeckScreen(Screen[None]):
         """Whether the screen has what keys act on; keys typed ahead wait until then."""
         return True
 
+    def ready_for(self, event: events.Event) -> bool:
+        """Whether the screen has what a key, a paste or a click acts on."""
+        return self.ready
+
     def settle_editor(self) -> bool:
         """Take what was typed into an open field; False when it cannot be taken, which a person has been told.
 

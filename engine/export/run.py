@@ -135,7 +135,7 @@ def _adapter_alone(job: Job, trained: OpenedRun, plan: ExportPlan, texts: Texts,
 
 def _report(texts: Texts, entries: list[FormatReport], folder: Path) -> ExportReport:
     """The parity report, written as JSON and as a page; every entry gets the size of its files."""
-    prompts = tuple(prompt.messages[-1]["content"] for prompt in texts.prompts)
+    prompts = tuple(prompt.conversation.turns[-1]["content"] for prompt in texts.prompts)
     sized = tuple(replace(made, size_bytes=_size_bytes(made, folder)) for made in entries)
     report = ExportReport(sized, transformers.__version__, texts.source, prompts)
     write_json_atomic(folder / PARITY_FILE, report.to_json(), mode=0o644)

@@ -139,12 +139,12 @@ async def test_a_long_text_typed_into_a_field_does_not_deafen(profile: Path) -> 
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "name")
-        began = time.monotonic()
+        began = time.process_time()  # of the deck, whatever else the machine does
         at_once(pilot, ENTER, CLEAR, "a b" * 10_000)
         await until(pilot, lambda: isinstance(app.focused, Input) and len(app.focused.value) == 30_000, 30)
         assert isinstance(app.focused, Input)
         assert app.focused.value == "a b" * 10_000
-        assert time.monotonic() - began < 8
+        assert time.process_time() - began < 5
 
 
 async def test_keys_are_not_held_for_ever(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

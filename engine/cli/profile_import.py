@@ -1,4 +1,4 @@
-"""`engine profile import`: turn a training file of LLaMA-Factory or Axolotl into a commented profile."""
+"""`engine profile import`: turn a training file of LLaMA-Factory, Axolotl, TRL or Unsloth into a commented profile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = {"left out": "not carried over", "changed": "not quite the same"}
 @click.option(
     "--from",
     "dialect",
-    type=click.Choice(["llamafactory", "axolotl"]),
+    type=click.Choice(["llamafactory", "axolotl", "trl"]),
     help="Format of FILE; default: guessed from its keys.",
 )
 @click.option("--model", help="Model to use instead of the file's.")
@@ -38,10 +38,15 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Convert training FILEs of LLaMA-Factory or Axolotl (YAML) into one profile; later files win.
+    """Convert training FILEs of LLaMA-Factory, Axolotl, TRL or Unsloth into one profile; later files win.
 
-    Lists the settings that could not be carried over; each line of the profile names its source.
+    FILEs are YAML or JSON. Of TRL and Unsloth, they hold the arguments of SFTConfig, DPOConfig, LoraConfig,
+    FastLanguageModel and so on, flat or in sections of these names.
+
+    Lists every setting that could not be carried over, with its value, also inside data sets and their
+    dataset_info.json; each line of the profile names its source. --json has what became of every key.
     """
+    from engine.profile.foreign.closing import accounts
     from engine.profile.foreign.read import read_draft
     from engine.profile.foreign.write import profile_text
     from engine.profile.save import save_text
@@ -54,7 +59,8 @@ def import_(
     save_text(target, profile_text(draft, list(files), target))
     if as_json:
         notes = [{"kind": one.kind, "key": one.key, "message": one.message, "where": one.where} for one in draft.notes]
-        print_json({"path": str(target), "tool": draft.tool, "settings": draft.settings, "notes": notes})
+        result = {"path": str(target), "tool": draft.tool, "settings": draft.settings, "notes": notes}
+        print_json({**result, "accounts": accounts(draft)})
         return
     for one in draft.notes:
         if one.kind in _SHOWN:

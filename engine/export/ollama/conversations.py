@@ -11,7 +11,17 @@ from engine.export.ollama.values import ordered
 
 _WORDS = (
     *("a", "date", "Paris", "is 7", "café", "naïve", "東京", "привет", "🙂", "don't", '"quoted"', "C:\\new", "a<b>&c"),
-    *("{{ x }}", "{% y %}", "def f(a):\n    return a", "- one\n- two", "3.14", "ok?", "tab\there", "</p>", "x = {'a': 1}"),
+    *(
+        "{{ x }}",
+        "{% y %}",
+        "def f(a):\n    return a",
+        "- one\n- two",
+        "3.14",
+        "ok?",
+        "tab\there",
+        "</p>",
+        "x = {'a': 1}",
+    ),
 )
 _NAMES = ("get_weather", "add", "search_web", "lookup-id", "f")
 _KEYS = ("city", "limit", "options", "query", "unit", "when", "x")

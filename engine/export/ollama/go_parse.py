@@ -23,6 +23,7 @@ _PIECE = re.compile(
     )""",
     re.VERBOSE,
 )
+_LONG = re.compile(r"(?<!\\)\\U([0-9a-fA-F]{8})")
 _BLANK = " \t\r\n"
 
 
@@ -275,6 +276,7 @@ def _string(token: tuple[str, str]) -> bytes:
     if text.startswith("`"):
         return text[1:-1].encode()
     try:
-        return str(json.loads(text)).encode()
+        # JSON spells characters beyond 16 bits otherwise, and knows none of eight digits.
+        return str(json.loads(_LONG.sub(lambda found: chr(int(found[1], 16)), text))).encode()
     except ValueError as error:
         raise GoError(f"invalid syntax in the string {text}") from error

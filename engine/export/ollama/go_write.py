@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from engine.export.ollama.json_forms import defines, quoted_text
+from engine.export.ollama.json_forms import defines, go_text
 from engine.export.ollama.learn import Rule, Split
-from engine.export.ollama.pieces import Each, Piece, Slot, joined
+from engine.export.ollama.pieces import Piece, Slot
 
 _CONDITIONS = {
     "calls": ".ToolCalls",
@@ -44,7 +44,6 @@ _VALUES = {
 }
 _JSON_SUFFIX = {"arguments": "0-map", "tools": "0-tools", "functions": "0-functions", "tool": "0-tool"}
 _JSON_SUFFIX["function"] = "0-function"
-_MARKS = frozenset("<>[]|{}/_=#-" + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _SPACE = '" " "\\n" "\\t" "\\r" "\\f" "\\u000b"'
 
 
@@ -63,36 +62,41 @@ def go_template(start: Rule, message: Rule, end: Rule) -> str:
     """The whole template."""
     before, each, after = (_nodes(rule) for rule in (start, message, end))
     body = _Body()
-    loop = body.nodes(each, loop=True)
-    texts = [body.nodes(before), loop, body.nodes(after)]
-    used = "".join(texts)
-    head = [*defines(used), *(_STRIPS[form] for form in sorted(body.strips))]
-    return "".join(f"{line}\n" for line in head) + _frame(texts, used)
+    texts = [body.nodes(part) for part in (before, each, after)]
+    head = [*defines("".join(texts)), *(_STRIPS[form] for form in sorted(body.strips))]
+    return "".join(f"{line}\n" for line in head) + _frame(*texts)
 
 
-def _frame(texts: Sequence[str], used: str) -> str:
+_SYSTEM = (
+    '{{- $hasSystem := false }}{{ $system := "" }}{{ if .Messages }}{{ $first := index .Messages 0 }}\n'
+    '{{- if eq $first.Role "system" }}{{ $hasSystem = true }}{{ $system = $first.Content }}{{ end }}{{ end }}\n'
+)
+_LAST_USER = (
+    "{{- $lastUser := -1 }}{{ range $i, $_ := .Messages }}"
+    '{{ if eq .Role "user" }}{{ $lastUser = $i }}{{ end }}{{ end }}\n'
+)
+_NEXT = (
+    '{{ $next := "" }}{{ range $j, $other := slice $.Messages $i }}'
+    "{{ if eq $j 1 }}{{ $next = $other.Role }}{{ end }}{{ end }}"
+)
+_KEPT = {
+    "$previousCalls": "{{ if .ToolCalls }}{{ $previousCalls = true }}{{ else }}{{ $previousCalls = false }}{{ end }}",
+    "$laterUser": '{{ if eq .Role "user" }}{{ $laterUser = true }}{{ end }}',
+}
+"""Variables that the loop sets behind each message."""
+
+
+def _frame(start: str, each: str, end: str) -> str:
     """The loop over messages with the variables that the rules look at."""
-    start, each, end = texts
-    lines = []
-    if "$hasSystem" in used or "$system" in used or True:
-        lines.append('{{- $hasSystem := false }}{{ $system := "" }}{{ if .Messages }}{{ $first := index .Messages 0 }}')
-        lines.append('{{- if eq $first.Role "system" }}{{ $hasSystem = true }}{{ $system = $first.Content }}{{ end }}{{ end }}')
-    if "$lastUser" in used:
-        lines.append("{{- $lastUser := -1 }}{{ range $i, $_ := .Messages }}")
-        lines.append('{{- if eq .Role "user" }}{{ $lastUser = $i }}{{ end }}{{ end }}')
-    lines.append('{{- $previous := "" }}' + ("{{ $previousCalls := false }}" if "$previousCalls" in used else ""))
-    if "$laterUser" in used:
-        lines[-1] += "{{ $laterUser := false }}"
-    head = "\n".join(lines) + "\n{{- \"\" }}" + start
+    used = start + each + end
+    kept = [name for name in _KEPT if name in used]
+    head = _SYSTEM + (_LAST_USER if "$lastUser" in used else "")
+    head += '{{- $previous := "" }}' + "".join(f"{{{{ {name} := false }}}}" for name in kept)
     loop = "{{ range $i, $_ := .Messages }}{{ if or (gt $i 0) (not $hasSystem) }}"
-    if "$next" in each:
-        loop += '{{ $next := "" }}{{ range $j, $other := slice $.Messages $i }}{{ if eq $j 1 }}{{ $next = $other.Role }}{{ end }}{{ end }}'
-    tail = "{{ $previous = .Role }}"
-    if "$previousCalls" in used:
-        tail += "{{ if .ToolCalls }}{{ $previousCalls = true }}{{ else }}{{ $previousCalls = false }}{{ end }}"
-    if "$laterUser" in used:
-        tail += '{{ if eq .Role "user" }}{{ $laterUser = true }}{{ end }}'
-    return head + loop + each + tail + "{{ end }}{{ end }}" + end
+    loop += (_NEXT if "$next" in each else "") + each
+    loop += "{{ $previous = .Role }}" + "".join(_KEPT[name] for name in kept) + "{{ end }}{{ end }}"
+    # The empty text keeps a line break at the start of what follows.
+    return head + '\n{{- "" }}' + start + loop + end
 
 
 def _nodes(rule: Rule) -> tuple[_Node, ...]:
@@ -138,21 +142,26 @@ def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> lis
 
 
 def _common_size(one: str, other: str, front: bool) -> int:
-    if not front:
-        one, other = one[::-1], other[::-1]
     size = 0
-    while size < min(len(one), len(other)) and one[size] == other[size]:
+    while size < min(len(one), len(other)) and (
+        one[size] == other[size] if front else one[-1 - size] == other[-1 - size]
+    ):
         size += 1
-    while size and not (_whole(one, size) and _whole(other, size)):
+    while size and not all(_whole(text, size if front else len(text) - size) for text in (one, other)):
         size -= 1
     return size
 
 
 def _whole(text: str, at: int) -> bool:
     """Whether a cut there leaves words and marks whole."""
-    if at == len(text):
+    if at in (0, len(text)):
         return True
-    return not (text[at - 1].isalnum() and text[at].isalnum()) and not (set(text[at - 1] + text[at]) <= _MARKS)
+    before, after = text[at - 1], text[at]
+    return before in ">]}" or after in "<[{" or not (_in_mark(before) and _in_mark(after))
+
+
+def _in_mark(char: str) -> bool:
+    return char.isalnum() or char in "<>[]|{}/_=#-"
 
 
 def _tagged(nodes: Sequence[_Node], fact: str, front: bool) -> bool:
@@ -173,9 +182,9 @@ def _kept_size(nodes: Sequence[_Node], fact: str, front: bool) -> int:
 
 def _condition(rule: Split) -> str:
     if rule.fact == "role":
-        return f"eq .Role {quoted_text(str(rule.value))}"
+        return f"eq .Role {go_text(str(rule.value))}"
     if rule.fact in ("previous", "next"):
-        return f"eq ${rule.fact} {quoted_text(str(rule.value))}"
+        return f"eq ${rule.fact} {go_text(str(rule.value))}"
     return _CONDITIONS[rule.fact]
 
 
@@ -185,7 +194,7 @@ class _Body:
     def __init__(self) -> None:
         self.strips: set[str] = set()
 
-    def nodes(self, nodes: Sequence[_Node], *, loop: bool = False) -> str:
+    def nodes(self, nodes: Sequence[_Node]) -> str:
         """As template text."""
         return "".join(self._node(node) for node in nodes)
 
@@ -232,15 +241,14 @@ class _Body:
 
 def escaped(text: str) -> str:
     """Text as a template writes it: no marks of actions, nothing that a Modelfile or its reader would lose."""
-    parts = re.split(r'(\{\{|"""|\{$|[^\x20-\x7e\n\t\r]+)', text)
-    made = []
-    for part in parts:
-        plain = part.isprintable() or part in ("\n", "\t", "\r") or part.isascii()
-        if part and (part in ("{{", '"""', "{") or not plain):
-            made.append(f"{{{{ {quoted_text(part)} }}}}".replace("{{ \"\\\"\\\"\\\"\" }}", '{{ "\\"\\"\\"" }}'))
-        else:
-            made.append(part)
-    return "".join(made)
+    parts = re.split(r'(\{\{|"""|\{$|[^\x20-\x7e\n\t\r])', text)
+    return "".join(
+        part if not number % 2 or _plain(part) else f"{{{{ {go_text(part)} }}}}" for number, part in enumerate(parts)
+    )
+
+
+def _plain(part: str) -> bool:
+    return len(part) == 1 and part != "{" and part.isprintable()
 
 
 def _strip(name: str, chars: str, left: bool, right: bool) -> str:
@@ -267,4 +275,3 @@ _STRIPS = {
     "left-lines": _strip("left-lines", '"\\n"', True, False),
     "right-lines": _strip("right-lines", '"\\n"', False, True),
 }
-__all__ = ["escaped", "go_template", "joined"]

@@ -105,9 +105,10 @@ def _named(name: str, body: str) -> str:
     return f'{{{{- define "{name}" }}}}{body}{{{{ end }}}}'
 
 
-def quoted_text(text: str) -> str:
-    """A string of Go's."""
-    return json.dumps(text, ensure_ascii=False)
+def go_text(text: str) -> str:
+    """A string of Go's, which a Modelfile keeps: what does not print is spelled out."""
+    made = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class _Writer:
 
     @property
     def _next(self) -> str:
-        return quoted_text(self.form.comma + self.line)
+        return go_text(self.form.comma + self.line)
 
     def _optional(self, key: str, condition: str, value: str) -> str:
         """A key that stands there when `condition` does; `$sep` is what comes before the next one."""
@@ -133,8 +134,8 @@ class _Writer:
 
     def _object(self, parts: list[str]) -> str:
         return (
-            f"{{{{ $sep := {quoted_text(self.line)} }}}}"
-            '{{ "{" }}' + "".join(parts) + f"{self._end(quoted_text(self.line))}" + "}"
+            f"{{{{ $sep := {go_text(self.line)} }}}}"
+            '{{ "{" }}' + "".join(parts) + f"{self._end(go_text(self.line))}" + "}"
         )
 
     def _end(self, first: str) -> str:
@@ -152,7 +153,7 @@ class _Writer:
 
     def keyed(self, value: str) -> str:
         """A map."""
-        first = quoted_text(self.line)
+        first = go_text(self.line)
         item = f'{{{{ $sep }}}}{{{{ template "text" $key }}}}{self.form.colon}{value}{{{{ $sep = {self._next} }}}}'
         start = f'{{{{ $sep := {first} }}}}{{{{ $first := true }}}}{{{{ "{{" }}}}'
         loop = f"{{{{ range $key, $value := . }}}}{item}{{{{ $first = false }}}}{{{{ end }}}}"
@@ -160,8 +161,10 @@ class _Writer:
 
     def listed(self, value: str) -> str:
         """A list."""
-        start = f"{{{{ $sep := {quoted_text(self.line)} }}}}{{{{ $first := true }}}}["
-        loop = f"{{{{ range . }}}}{{{{ $sep }}}}{value}{{{{ $sep = {self._next} }}}}{{{{ $first = false }}}}{{{{ end }}}}"
+        start = f"{{{{ $sep := {go_text(self.line)} }}}}{{{{ $first := true }}}}["
+        loop = (
+            f"{{{{ range . }}}}{{{{ $sep }}}}{value}{{{{ $sep = {self._next} }}}}{{{{ $first = false }}}}{{{{ end }}}}"
+        )
         return start + loop + self._unless_first() + "]"
 
     def _unless_first(self) -> str:

@@ -5,13 +5,25 @@ The text before, in and behind a message is given to that message; what starts a
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.export.ollama.pieces import Each, Piece, Pieces, Slot, joined
-from engine.export.ollama.probe import TOOLS, Abilities, Part, Render, Shape, cut, shapes_of, unknown_mark
+from engine.export.ollama.probe import (
+    CALLING,
+    SILENT,
+    TOOLS,
+    Abilities,
+    Part,
+    Render,
+    Shape,
+    cut,
+    shapes_of,
+    unknown_mark,
+)
 
 _ROLES = {"U": "user", "S": "system", "T": "tool"}
 END = "end"
@@ -122,7 +134,7 @@ def _spans(shape: Shape, parts: Sequence[Part]) -> list[tuple[int, int] | None]:
         old = spans[part[0]]
         spans[part[0]] = (at if old is None else old[0], at + 1)
     ends = [span for span in spans if span is not None]
-    if any(one[1] > other[0] for one, other in zip(ends, ends[1:], strict=False)):
+    if any(one[1] > other[0] for one, other in itertools.pairwise(ends)):
         raise Inexpressible("messages are not written in their order")
     return spans
 
@@ -211,13 +223,13 @@ def _facts(shape: Shape, number: int) -> dict[str, str | bool]:
     previous = turns[number - 1] if 0 < number <= len(turns) else ""
     return {
         "role": ("start" if number < 0 else END) if not inside else _role(kind),
-        "calls": bool(kind) and kind in "CcDkK",
+        "calls": bool(kind) and kind in CALLING,
         "previous": _role(previous) if previous else "",
         "last": number == len(turns) - 1,
         "next": _role(turns[number + 1]) if inside and number + 1 < len(turns) else "",
-        "content": not kind or kind not in "CDK",
+        "content": not kind or kind not in SILENT,
         "thinking": bool(kind) and kind in "akK",
-        "previous_calls": bool(previous) and previous in "CcDkK",
+        "previous_calls": bool(previous) and previous in CALLING,
         "system": shape.system,
         "tools": shape.tools,
         "last_user": inside and number == last_user,
@@ -247,7 +259,7 @@ def _between(seen: Sequence[Seen]) -> str:
     found = set()
     for one in seen:
         groups = _groups(one.pieces)
-        for (at, items), (next_at, _) in zip(groups, groups[1:], strict=False):
+        for (at, items), (next_at, _) in itertools.pairwise(groups):
             found.add(_text(one.pieces[at + len(items) : next_at]))
     if len(found) > 1:
         raise Inexpressible("calls of one message are joined in several ways")

@@ -20,8 +20,12 @@ from engine.export.ollama.pieces import Slot
 
 Render = Callable[[Sequence[Conversation], bool], list[str | RowProblem]]
 """Conversations as text, with the start of an answer or without."""
-AROUND = ("\n\t ", '"q \t\n')
-"""Put around the mark of a content, so that what a template takes away or escapes shows."""
+AROUND = ("\n\n\n\t ", '"q \t\n\n\n')
+"""Put around the mark of a content, so that what a template takes away or escapes shows, and is not taken for blanks
+that the template itself writes."""
+CALLING, SILENT = "CcDdEekK", "CDEK"
+"""Kinds of turns with calls, and those without text."""
+COUNTS = {"D": 2, "E": 3}
 LONGEST = 7
 """Turns of a conversation that is asked about, its system message aside."""
 _MARK = re.compile(r"mark(?:S|T\d[NDPE]|\d+(?:X|R|N|ID|[FAB]\d))|mk\d+ID\d+")
@@ -70,8 +74,8 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Kinds of turns: U user, A answer, a answer with a thought, C call, c call with text, D two calls, T result,
-    S system in the middle."""
+    """Kinds of turns: U user, A answer, C call, D two calls, E three calls (c, d, e with text), T result, S system in
+    the middle; with a thought a answer, k call with text, K call."""
 
     turns: str
     system: bool = False
@@ -94,11 +98,11 @@ def turn_of(kind: str, number: int) -> dict[str, Any]:
         role = {"U": "user", "S": "system", "T": "tool"}[kind]
         extra = {"name": f"mark{number}N", "tool_call_id": f"mark{number:03}ID"} if kind == "T" else {}
         return {"role": role, "content": content, **extra}
-    turn: dict[str, Any] = {"role": "assistant", "content": "" if kind in "CDK" else content}
+    turn: dict[str, Any] = {"role": "assistant", "content": "" if kind in "CDEK" else content}
     if kind in "akK":
         turn["reasoning_content"] = _around(f"mark{number}R")
-    if kind in "CcDkK":
-        turn["tool_calls"] = [_call(number, index) for index in range(2 if kind == "D" else 1)]
+    if kind in CALLING:
+        turn["tool_calls"] = [_call(number, index) for index in range(COUNTS.get(kind.upper(), 1))]
     return turn
 
 
@@ -191,18 +195,21 @@ def unknown_mark(text: str) -> str | None:
 def abilities_of(render: Render, arguments: Mapping[str, Any]) -> Abilities:
     """By asking."""
 
-    def told(shape: Shape, *marks: str, generation: bool = True) -> bool:
+    def written(shape: Shape, *, generation: bool = True) -> str | None:
         text = render([shape.conversation(arguments)], generation)[0]
-        return isinstance(text, str) and all(mark in text for mark in marks)
+        return text if isinstance(text, str) else None
 
-    tools = told(Shape("U", tools=True), "markT0N", "markT1D")
-    calls = told(Shape("UCT", tools=tools), "mark1F0", "mark1B0", "mark2X")
-    many = calls and told(Shape("UDTT", tools=tools), "mark1F1", "mark3X")
-    thinking = told(Shape("Ua"), "mark1R", generation=False) or told(Shape("UaU"), "mark1R")
+    def differs(shape: Shape, other: Shape, *, generation: bool = True) -> bool:
+        text = written(shape, generation=generation)
+        return text is not None and text != written(other, generation=generation)
+
+    tools = differs(Shape("U", tools=True), Shape("U"))
+    calls = written(Shape("UCT", tools=tools)) is not None
+    many = calls and written(Shape("UDTT", tools=tools)) is not None
+    thinking = differs(Shape("Ua"), Shape("UA"), generation=False) or differs(Shape("UaU"), Shape("UAU"))
     switch = False
     if "enable_thinking" not in arguments:
-        first, other = (render([Shape("U", think_off=off).conversation(arguments)], True)[0] for off in (False, True))
-        switch = first != other
+        switch = differs(Shape("U", think_off=True), Shape("U"))
     return Abilities(tools, calls, many, thinking, switch)
 
 
@@ -210,7 +217,7 @@ def shapes_of(abilities: Abilities) -> Iterator[Shape]:
     """Every kind of conversation that a person may have, up to LONGEST turns."""
     follow = {"": "U", "U": "A", "A": "US", "S": "U", "T": "A"}
     if abilities.calls:
-        follow |= {"U": "ACD" if abilities.many_calls else "AC", "T": "AC"}
+        follow |= {"U": "ACDE" if abilities.many_calls else "AC", "T": "AC"}
     seen: set[str] = set()
     for turns in _grown("", follow):
         for variant in _variants(turns, abilities):
@@ -227,7 +234,7 @@ def _grown(turns: str, follow: Mapping[str, str]) -> Iterator[str]:
     if turns:
         yield turns
     for kind in follow[turns[-1:]]:
-        grown = turns + {"C": "CT", "D": "DTT"}.get(kind, kind)
+        grown = turns + {"C": "CT", "D": "DTT", "E": "ETTT"}.get(kind, kind)
         if len(grown) <= LONGEST and grown.count("S") <= 1:
             yield from _grown(grown, follow)
 
@@ -235,7 +242,7 @@ def _grown(turns: str, follow: Mapping[str, str]) -> Iterator[str]:
 def _variants(turns: str, abilities: Abilities) -> Iterator[str]:
     """With thoughts nowhere, everywhere, in the last answer; with text beside calls and without."""
     yield turns
-    yield turns.replace("C", "c")
+    yield turns.replace("C", "c").replace("D", "d").replace("E", "e")
     if abilities.thinking:
         yield turns.replace("A", "a")
         yield turns.replace("A", "a").replace("C", "k")

@@ -95,7 +95,9 @@ def _property(given: Mapping[str, Any]) -> Struct:
             "Items": plain(given.get("items")),
             "Description": _bytes(given.get("description") or ""),
             "Enum": [plain(each) for each in given.get("enum") or []],
-            "Properties": None if inner is None else Struct({"ToMap": {key: _property(one) for key, one in inner.items()}}),
+            "Properties": None
+            if inner is None
+            else Struct({"ToMap": {key: _property(one) for key, one in inner.items()}}),
             "Required": [_bytes(name) for name in given.get("required") or []],
         }
     )

@@ -62,6 +62,7 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     if profile.data.validation_path is not None:
         part = f"{profile.data.datasets[0].subset} {profile.data.validation_split}"
         named.append(("data.validation_path", profile.data.validation_path, part))
+    named += [(f"evaluate.sets.{name}", path, name) for name, path in profile.evaluate.sets.items()]
     sound = [(key, path, part) for key, path, part in named if loaded.is_sound(key)]
     readable = []
     for key, path, part in sound:
@@ -131,7 +132,7 @@ def _repeated(loaded: LoadedProfile, named: list[tuple[str, str, str]]) -> Itera
         if same in seen:
             message = f"the same file as {seen[same]}"
             hint = "held-out examples that were trained on prove nothing"
-            if key != "data.validation_path":
+            if not key.startswith(("data.validation_path", "evaluate.sets")):
                 hint = "its examples count twice"
             yield finding(loaded, key, message, hint, value=path, is_warning=True)
         seen.setdefault(same, key)

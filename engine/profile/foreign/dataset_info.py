@@ -24,7 +24,7 @@ from engine.profile.tomltext import shown_path
 INFO = "dataset_info.json"
 MAX_INFO_BYTES = 16 * 1024 * 1024
 REMOTE, ONLINE = "REMOTE:", "ONLINE"
-_ROLES = {
+ROLES = {
     "alpaca": {
         "prompt": "instruction",
         "query": "input",
@@ -257,10 +257,10 @@ def _columns(told: Told, layout: str) -> dict[str, Any]:
     columns = told.inner("columns")
     if columns is None:
         return {}
-    named = carry_columns(columns, _ROLES[layout], layout)
+    named = carry_columns(columns, ROLES[layout], layout)
     for media in ("images", "videos", "audios"):
         columns.lose(media, "only text is trained here")
-    others = {key: role for layout_ in _ROLES.values() for key, role in layout_.items() if key not in _ROLES[layout]}
+    others = {key: role for layout_ in ROLES.values() for key, role in layout_.items() if key not in ROLES[layout]}
     for key in others:
         columns.lose(key, f"a column for rows of another kind than these ({layout})")
     return {"columns": named} if named else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from engine.profile.foreign.yamltext import Entry
@@ -40,7 +41,8 @@ class Draft:
     """`settings`: dotted key -> value; `origins`: dotted key -> words for the comment beside it.
 
     `told` is everything that the files say, by root; `became` says of each place in it what became of it. A place
-    is a root or a path below it (`datasets.0.type`), and speaks for all below it unless it is `opened`.
+    is a root or a path below it (`datasets.0.type`), and speaks for all below it unless it is `opened`. `files` are
+    texts that go beside the profile, and `folders` are where relative paths may start.
     """
 
     tool: str
@@ -51,6 +53,8 @@ class Draft:
     told: dict[str, Any] = field(default_factory=dict)
     became: dict[str, str] = field(default_factory=dict)
     opened: set[str] = field(default_factory=set)
+    files: dict[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         self.told.update({key: entry.value for key, entry in self.entries.items()})

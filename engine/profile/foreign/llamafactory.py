@@ -243,7 +243,7 @@ RULES: Rules = {
     "eval_on_each_dataset": missing("one held-out set is used"),
     "ignore_pad_token_for_loss": shared.off_unless(True, "padding is never learned"),
     "default_system": to("data.system", str),
-    "enable_thinking": shared.off_unless(True, "the chat template's own way of thinking is used"),
+    "enable_thinking": shared.template_argument,
     "preserve_thinking": shared.off_unless(False, "the chat template decides about thoughts of earlier turns"),
     "tool_format": missing("the chat template writes tools"),
     "split_special_tokens": shared.off_unless(False, "special tokens of the template stay whole"),

@@ -166,7 +166,7 @@ RULES: Rules = {
     **llamafactory.RULES,
     "model": to("model.name_or_path", str),
     "model_class": shared.only("llm", "only language models are trained"),
-    "custom_chat_template": missing("the model's own chat template is used (data.template)"),
+    "custom_chat_template": shared.template_text,
     "init_config": needless("weights go straight from file to device"),
     "peft_config": elsewhere,
     "quant_config": elsewhere,

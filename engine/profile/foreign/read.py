@@ -76,9 +76,10 @@ def read_draft(
     if chosen.name == "llamafactory" and llamafactory_v1.is_newer(entries):
         chosen = DIALECTS["llamafactory-v1"]
     draft = _opened(chosen, entries)
+    draft.folders = (Path.cwd(), *(file.absolute().parent for file in files))
     apply_rules(draft, chosen.rules, chosen.null_matters)
     chosen.decide(draft)
-    chosen.attach_data(draft, [Path.cwd(), *(file.absolute().parent for file in files)], dataset_dir)
+    chosen.attach_data(draft, draft.folders, dataset_dir)
     chosen.finish(draft)
     _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)

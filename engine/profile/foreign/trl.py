@@ -264,13 +264,6 @@ def _targets(draft: Draft, entry: Entry) -> None:
     draft.put("lora.target_modules", "all-linear" if found == ["all-linear"] else found, entry.key)
 
 
-def _start(draft: Draft, entry: Entry) -> None:
-    if entry.value is True or entry.value == "pissa":
-        draft.put("lora.init", "pissa" if entry.value == "pissa" else "default", entry.key)
-    else:
-        draft.note("left out", entry.key, f"{listed(entry.value)}: known are true and pissa (lora.init)")
-
-
 def _unsloth_checkpointing(draft: Draft, entry: Entry) -> None:
     word = OFFLOAD if entry.value == "unsloth" else switch(entry.value)
     draft.put("train.activation_checkpointing", word, entry.key)
@@ -315,10 +308,6 @@ def _loss(draft: Draft, entry: Entry) -> None:
         draft.note("not needed", entry.key, f"{listed(entry.value)}: the objective's own loss")
     else:
         draft.note("left out", entry.key, f"{listed(entry.value)}: known are nll, sigmoid and kto")
-
-
-def _template_file(draft: Draft, entry: Entry) -> None:
-    draft.note("left out", entry.key, f"{shown(entry.value)}: the model's own chat template is used (data.template)")
 
 
 def _test_share(draft: Draft, entry: Entry) -> None:
@@ -372,7 +361,7 @@ RULES: Rules = {
     "modules_to_save": _SAVED,
     "use_rslora": to("lora.use_rslora", switch),
     "use_dora": to("lora.use_dora", switch),
-    "init_lora_weights": _start,
+    "init_lora_weights": shared.adapter_start,
     "use_gradient_checkpointing": _unsloth_checkpointing,
     "gradient_checkpointing": _checkpointing,
     "activation_offloading": _offloading,
@@ -403,7 +392,9 @@ RULES: Rules = {
     "train_on_completions": shared.mask("answers"),
     "response_part": to("data.response_template", str),
     "response_template": to("data.response_template", str),
-    "chat_template_path": _template_file,
+    "chat_template_path": shared.template_text,
+    "chat_template": shared.template_text,
+    "chat_template_kwargs": shared.template_arguments,
     "packing": to("data.packing", switch),
     "max_samples": to("data.max_samples", integer),
     "per_device_train_batch_size": to("train.per_device_train_batch_size", integer),

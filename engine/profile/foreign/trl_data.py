@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.profile.data_files import HUB, SUFFIXES
 from engine.profile.foreign import shared
+from engine.profile.foreign.axolotl_data import LOADERS
 from engine.profile.foreign.dataset_info import found_path
 from engine.profile.foreign.draft import Draft, is_off, listed, names, shown
 from engine.profile.foreign.told import Told
@@ -33,23 +34,30 @@ def _mixture(draft: Draft, places: Sequence[Path]) -> list[dict[str, Any]]:
     if not isinstance(told, list):
         return []
     draft.opened.add("datasets")
-    entries = []
+    entries: list[dict[str, Any]] = []
     for number, item in enumerate(told):
         table = Told(draft, f"datasets.{number}", item if isinstance(item, dict) else {})
         if not isinstance(item, dict):
             draft.note("left out", f"datasets.{number}", f"{listed(item)}: no table with a path")
         elif table.look("path"):
-            entries.append(_entry(table, places))
+            entries += _entry(table, places)
     return entries
 
 
-def _entry(table: Told, places: Sequence[Path]) -> dict[str, Any]:
+def _entry(table: Told, places: Sequence[Path]) -> list[dict[str, Any]]:
+    """One entry a file."""
     table.empty_ones(("name", "data_dir", "data_files", "split", "columns"))
-    path = _place(str(table.take("path")), places)
     table.lose("data_dir", "a folder inside a set; name its files one by one")
-    table.lose("data_files", "a split of the set is read (split), not single files")
     table.needless("columns", "columns that are not used are not read")
-    return {"path": path, **shared.split(table)}
+    word, files = str(table.take("path")), table.look("data_files")
+    paths = [_place(word, places)]
+    if files and word in LOADERS:
+        table.take("data_files")
+        paths = [found_path(str(file), places) for file in (files if isinstance(files, list) else [files])]
+    else:
+        table.lose("data_files", "a split of the set is read (split), not single files")
+    part = shared.split(table)
+    return [{"path": path, **part} for path in paths]
 
 
 def _single(draft: Draft, places: Sequence[Path]) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from engine.cli.profile import profile
 from engine.profile.foreign.closing import accounts
 from engine.profile.foreign.draft import Draft
 from engine.profile.foreign.read import read_draft
@@ -169,7 +171,7 @@ def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "key"),
     [
-        ({"enable_thinking": False}, "enable_thinking"),
+        ({"preserve_thinking": True}, "preserve_thinking"),
         ({"enable_thinking": None}, "enable_thinking"),
         ({"ignore_pad_token_for_loss": False}, "ignore_pad_token_for_loss"),
         ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "interleave_probs"),
@@ -183,6 +185,25 @@ def test_what_false_null_and_details_of_llama_factory_change_is_listed(
     tmp_path: Path, told: dict[str, Any], key: str
 ) -> None:
     assert key in lost(draft_of(tmp_path, {**LLAMA_FACTORY, **told}, INFO))
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_thinking_is_an_argument_of_the_chat_template(tmp_path: Path, thinking: bool) -> None:
+    draft = draft_of(tmp_path, {**LLAMA_FACTORY, "enable_thinking": thinking}, INFO)
+    assert draft.settings["data.template_arguments"] == {"enable_thinking": thinking}
+    assert "enable_thinking" not in lost(draft)
+
+
+def test_a_chat_template_comes_in_by_file_or_into_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    told = {**AXOLOTL, "chat_template": "jinja", "chat_template_jinja": "mine.jinja"}
+    assert draft_of(tmp_path, told).settings["data.template"] == str(tmp_path / "mine.jinja")
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({**AXOLOTL, "chat_template_jinja": text}))
+    answer = CliRunner().invoke(profile, ["import", str(tmp_path / "t.yaml"), "-o", str(tmp_path / "p.toml")])
+    assert answer.exit_code == 0, answer.output
+    assert (tmp_path / "t.jinja").read_text() == text
+    assert 'template = "t.jinja"' in (tmp_path / "p.toml").read_text()
 
 
 @pytest.mark.parametrize(

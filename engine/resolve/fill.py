@@ -81,7 +81,7 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         own["model.name_or_path"] = (spec.path, f"where '{spec.name}' of your list is")
     if profile.model.initialise == "random":
         own["quantization.method"] = ("none", "random weights have to learn, which quantized ones cannot")
-    if profile.data.validation_path is None and profile.data.validation_fraction == 0:
+    if not profile.data.holds_out:
         own["train.load_best_model_at_end"] = (False, "no held-out examples")
     return own
 

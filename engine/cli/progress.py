@@ -24,7 +24,11 @@ _LASTING = frozenset({"warning", "eval", "checkpoint", "started", "control", "fi
 class Progress:
     """Shows events as they arrive; call `close` to clear the live line."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, known: frozenset[str] = frozenset()) -> None:
+        """`known`: warnings that were told before the worker began."""
+        self._known = known
+        self.warnings: list[str] = []
+        """What the worker has warned of."""
         self.fold = RunFold()
         self.health = HealthFold()
         self._told: set[str] = set()
@@ -38,10 +42,14 @@ class Progress:
         """Show one event."""
         self.fold.apply(event)
         self.health.apply(event)
+        kind = str(event["type"])
+        if kind == "warning":
+            self.warnings.append(str(event.get("message", "")))
         if self._quiet:
             return
         self.tell_concerns()
-        kind = str(event["type"])
+        if kind == "warning" and event.get("message") in self._known:
+            return
         is_answer = kind == "sample" and "index" in event  # those of an evaluation afterwards stand in its report
         if is_answer or (kind in _LASTING and kind != "error"):
             self._lasting(describe(event))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from engine.cli.following import interrupts_passed_on, worker_error
 from engine.cli.lifecycle import tell_begun
 from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
-from engine.errors import ExitCode
+from engine.errors import ExitCode, Problem
 from engine.runs import launch, store
 from engine.runs.follow import follow_worker
 from engine.runs.ranks import refuse_ranks
@@ -48,21 +49,33 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
         _tell_plan(resolved)
     title = name or resolved.settings.name or profile.stem
     run, process = launch.start_run(title, resolved.to_run_json(), loaded.text)
+    known = frozenset(told_by_worker(warning) for warning in resolved.warnings)
     if detach:
-        wait_until_it_trains(run, process, quiet=as_json)
+        wait_until_it_trains(run, process, quiet=as_json, known=known)
         _tell_detached(run, as_json)
         return
-    finish(run, process, as_json=as_json)
+    finish(run, process, as_json=as_json, known=known)
+
+
+def told_by_worker(warning: Problem) -> str:
+    """A warning about a profile in the words of the worker, which finds some of them again."""
+    return f"{warning.message} - {warning.hint}"
 
 
 def wait_until_it_trains(
-    run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
+    run: Run,
+    process: subprocess.Popen[bytes],
+    *,
+    quiet: bool,
+    offset: int = 0,
+    keep: bool = False,
+    known: frozenset[str] = frozenset(),
 ) -> None:
     """Follow a run until it trains, then leave it. If this command ends before that, it ends the worker too.
 
-    Raises the error of a run that cannot start.
+    Raises the error of a run that cannot start. `known`: warnings that were told already.
     """
-    progress = Progress(quiet=quiet)
+    progress = Progress(quiet=quiet, known=known)
     try:
         with interrupts_passed_on(process, *_ON_INTERRUPT):
             launch.wait_started(run, process, progress, offset=offset, keep=keep)
@@ -72,24 +85,32 @@ def wait_until_it_trains(
     progress.close()
 
 
-def finish(run: Run, process: subprocess.Popen[bytes], *, as_json: bool, offset: int = 0, keep: bool = False) -> None:
-    """Follow a run to its end and print its summary; Exit(8) if it was stopped."""
-    outcome = follow_to_end(run, process, quiet=as_json, offset=offset, keep=keep)
+def finish(
+    run: Run,
+    process: subprocess.Popen[bytes],
+    *,
+    as_json: bool,
+    offset: int = 0,
+    keep: bool = False,
+    known: frozenset[str] = frozenset(),
+) -> None:
+    """Follow a run to its end and print its summary; Exit(8) if it was stopped. `known`: warnings told already."""
+    progress = Progress(quiet=as_json, known=known)
+    outcome = follow_to_end(run, process, progress, offset=offset, keep=keep)
     if outcome and (run.path / SUMMARY_FILE).is_file():
-        tell_summary(run, as_json=as_json)
+        tell_summary(run, as_json=as_json, warnings=progress.warnings)
     if outcome != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
 
 
 def follow_to_end(
-    run: Run, process: subprocess.Popen[bytes], *, quiet: bool, offset: int = 0, keep: bool = False
+    run: Run, process: subprocess.Popen[bytes], progress: Progress, *, offset: int = 0, keep: bool = False
 ) -> str:
     """Follow a run until its worker ends; `completed`, `stopped`, or empty if it never started.
 
     Raises the run's error. The directory of a run that never started is removed, unless `keep` (it is a resumed
     run). If this command is terminated before training starts, it ends the worker too.
     """
-    progress = Progress(quiet=quiet)
     try:
         with interrupts_passed_on(process, *_ON_INTERRUPT):
             for event in follow_worker(run.events_path, process, offset=offset):
@@ -133,15 +154,17 @@ def _tell_detached(run: Run, as_json: bool) -> None:
         note(f"training goes on without this terminal; watch: {watch}   stop: {stop}")
 
 
-def tell_summary(run: Run, *, as_json: bool) -> None:
-    """Print how a run ended: losses, steps, time, and the path of its weights."""
+def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
+    """Print how a run ended: losses, steps, time, and the path of its weights, and again what it warned of."""
     summary = read_summary(run.path)
     if as_json:
-        print_json({"run": run.id, "path": str(run.path), **summary.to_json()})
+        print_json({"run": run.id, "path": str(run.path), **summary.to_json(), "warnings": list(warnings)})
         return
     line(f"{summary.outcome} {run.id}")
     line(f"steps    {summary.step} of {summary.steps_total} in {format_duration(summary.seconds)}")
     if summary.best_eval_loss is not None:
         line(f"best     evaluation loss {summary.best_eval_loss:.4f} at step {summary.best_step}")
     line(f"weights  {run.path / summary.weights} (step {summary.weights_step})")
+    for text in dict.fromkeys(warnings):
+        warn(text)
     note(f"next: engine evaluate {run.id}   then: engine export {run.id}")

@@ -272,13 +272,14 @@ def _how(wanted: str) -> str:
     return "named in the profile" if wanted in LEARNED else "for the objective"
 
 
-def recognise(columns: set[str], wanted: str, mapping: Mapping[str, str], where: str) -> str:
+def recognise(columns: set[str], wanted: str, mapping: Mapping[str, str], where: str) -> Layout:
     """The format of rows with these columns. Raises EngineError(DATA) that lists them and how to name them."""
-    names = _names(wanted)
-    found = next((name for name in names if _plan(wanted, name, columns, mapping) is not None), None)
-    if found is None:
-        raise _unknown(columns, wanted, where)
-    return found
+    check_roles(wanted, mapping, where)
+    for name in _names(wanted):
+        plan = _plan(wanted, name, columns, mapping)
+        if plan is not None:
+            return plan.layout
+    raise _unknown(columns, wanted, where)
 
 
 def check_roles(wanted: str, mapping: Mapping[str, str], where: str) -> None:

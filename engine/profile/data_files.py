@@ -16,6 +16,7 @@ from engine.nearby import did_you_mean
 from engine.profile.file_patterns import is_pattern, matching_files
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
+from engine.profile.template_file import is_template_file, read_template
 from engine.text import sanitize
 
 BUILT_IN = "demo:"
@@ -56,6 +57,7 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     profile = loaded.partial
     if profile is None:
         return
+    yield from _template_file(loaded, profile.data.template)
     named = [
         (f"data.datasets.{number}.path", item.path, f"{item.subset} {item.split}")
         for number, item in enumerate(profile.data.datasets)
@@ -63,6 +65,7 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     if profile.data.validation_path is not None:
         part = f"{profile.data.datasets[0].subset} {profile.data.validation_split}"
         named.append(("data.validation_path", profile.data.validation_path, part))
+    named += [(f"evaluate.sets.{name}", path, name) for name, path in profile.evaluate.sets.items()]
     sound = [(key, path, part) for key, path, part in named if loaded.is_sound(key)]
     readable = []
     for key, path, part in sound:
@@ -96,6 +99,15 @@ def parts_of_a_file(path: str, base_dir: Path, split: str, subset: str | None) -
     if path.startswith(HUB) or os.path.isdir(data_path(path, base_dir)):
         return []
     return [name for name, asked in (("split", split != "train"), ("subset", subset is not None)) if asked]
+
+
+def _template_file(loaded: LoadedProfile, name: str) -> Iterator[Finding]:
+    if not is_template_file(name) or not loaded.is_sound("data.template"):
+        return
+    try:
+        read_template(name, loaded.base_dir)
+    except EngineError as error:
+        yield finding(loaded, "data.template", error.message, error.hint, value=name)
 
 
 def _is_cached(path: str) -> bool:
@@ -157,7 +169,7 @@ def _repeated(loaded: LoadedProfile, named: list[tuple[str, str, str]]) -> Itera
         if same in seen:
             message = f"the same file as {seen[same]}"
             hint = "held-out examples that were trained on prove nothing"
-            if key != "data.validation_path":
+            if not key.startswith(("data.validation_path", "evaluate.sets")):
                 hint = "its examples count twice"
             yield finding(loaded, key, message, hint, value=path, is_warning=True)
         seen.setdefault(same, key)

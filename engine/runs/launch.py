@@ -31,6 +31,7 @@ from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.record import (
     JOB_FILE,
     JOB_VERSION,
+    PROFILE_TEXT,
     RESULT_FILE,
     RUN_FILE,
     JobRequest,
@@ -141,7 +142,7 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     """
     refuse_ranks()
     launch = read_record_of(run_json).launch
-    run = create_run(name, run_json, profile_text)
+    run = create_run(name, {**run_json, PROFILE_TEXT: profile_text}, profile_text)
     write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
     try:
         return run, spawn_worker(run.path, worker_environment(launch))
@@ -167,7 +168,11 @@ def resume_run(
             f"run {run.id} is running already (pid {pid})", code=ExitCode.RESOURCES, hint="see 'engine runs watch'"
         )
     if run_state(run) == "completed":
-        raise EngineError(f"run {run.id} is complete", code=ExitCode.PROFILE, hint="start a new run for more steps")
+        raise EngineError(
+            f"run {run.id} is complete",
+            code=ExitCode.PROFILE,
+            hint=f"a new run that goes on from it: engine runs branch {run.id}",
+        )
     for stale in (run.path / "control").iterdir():
         stale.unlink()
     if run_json is not None:
@@ -179,7 +184,7 @@ def resume_run(
 def _change_settings(run: Run, run_json: dict[str, Any], profile_text: str, why: str) -> None:
     number = len(list(run.path.glob("run.before-*.json"))) + 1
     write_json_atomic(run.path / f"run.before-{number}.json", read_record(run.path).raw)
-    write_json_atomic(run.path / RUN_FILE, run_json)
+    write_json_atomic(run.path / RUN_FILE, {**run_json, PROFILE_TEXT: profile_text})
     write_text_atomic(run.path / "profile.toml", profile_text)
     writer = EventWriter(run.events_path)
     try:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from engine.errors import EngineError
 from engine.files import write_json_atomic, write_text_atomic
@@ -24,7 +25,7 @@ from engine.runs.record import JOB_FILE, JOB_VERSION, read_record
 from engine.runs.store import Run
 
 POLL_S = 0.02
-Turns = Sequence[dict[str, str]]
+Turns = Sequence[dict[str, Any]]
 
 
 class Talk:
@@ -60,12 +61,24 @@ class Talk:
         yield from self._until("ready")
 
     def ask(
-        self, messages: Turns, *, base: bool, max_new_tokens: int, temperature: float, top_p: float, seed: int | None
+        self,
+        messages: Turns,
+        *,
+        base: bool,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int | None,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> Iterator[Event]:
-        """`answer_part` events, then one `answer` or `refused`. `base`: without the adapter."""
+        """`answer_part` events, then one `answer` or `refused`. `base`: without the adapter.
+
+        An `answer` has its `turn` as the next question's messages take it, with the tool calls in it.
+        """
         self._asks.write(
             "ask",
             messages=list(messages),
+            tools=list(tools),
             base=base,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

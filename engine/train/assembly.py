@@ -17,7 +17,7 @@ from engine.memory.recompute import recompute_of
 from engine.modeling import adapters, attention, checkpointing, experts, load, stored_weights, wrappers
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import loss_sum
-from engine.profile.schedule import plan_schedule
+from engine.profile.schedule import doubts_of, plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.train import outputs
@@ -37,7 +37,13 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     """Tokenizer and packed data, with the account of every row kept in the run."""
     job.phase("data", "reading and packing")
     tokenizer = load.load_tokenizer(settings, base_dir, job.warn)
-    prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    prepared = prepare(
+        settings,
+        tokenizer,
+        base_dir,
+        lambda done, total: job.progress("data", done, total, "rows"),
+        run_dir=job.directory,
+    )
     for warning in prepared.report.warnings:
         job.warn("data", warning)
     outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.conversations)
@@ -124,6 +130,8 @@ def build_trainer(
     job.phase("check", "documents apart; packed and chunked against plain")
     found = arrange(model, settings, prepared, job.warn)
     schedule = plan_schedule(settings, len(found.train), has_validation=found.validation is not None)
+    for doubt in doubts_of(settings, len(found.train)):
+        job.warn("pointless", str(doubt))
     trainer = EngineTrainer(
         job=job,
         settings=settings,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import activations, device, loss, resident, stored
+from engine.memory import activations, device, dora, loss, stored
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import (
@@ -206,7 +206,7 @@ def _decomposing(
     spec: ModelSpec, shape: TrainingShape, cost: activations.LayerCost, forward: Moment, gradients: int, again: bool
 ) -> tuple[Moment, ...]:
     """DoRA's dense products: in the last layer's `forward` pass, and recomputing the first with all `gradients`."""
-    dense = resident.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
+    dense = dora.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
     if not dense:
         return ()
     forward = replace(forward, workspace=forward.workspace + dense)

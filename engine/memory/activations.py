@@ -99,6 +99,8 @@ class _Layer:
     """Of a layer with linear attention."""
     length: int = 0
     """Of a row, where a state space fills it up to whole chunks."""
+    padded: float = 1.0
+    """As `device.padded_share`."""
 
     @property
     def width(self) -> int:
@@ -271,12 +273,14 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         product=product,
         recomputed=recomputed,
         int8=layer.int8,
+        full=layer.full,
         dropout=layer.dropout,
         on_gpu=layer.on_gpu,
         fused=layer.fused,
         joined=layer.joined and "down_proj" in adapted,
         shared=shared_expert_bytes(spec, width, _product_needed(layer)) if spec.traits.shared_expert_last else 0,
         length=layer.length,
+        padded=layer.padded,
     )
 
 
@@ -340,6 +344,7 @@ def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
         joined=fuses_adapters(shape),
         rule=linear_attention.delta_rule(spec, shape),
         length=shape.max_length if mixer_of(spec).heads else 0,
+        padded=device.padded_share(spec, shape, kernel),
     )
 
 

@@ -50,6 +50,7 @@ def _run(
     if resume is not None:
         _warn_versions(job, record)
     tokenizer, prepared = load_data(job, settings, base_dir)
+    calibrator.meets(prepared.train.document_tokens)
     peaks.enter("load")
     model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
     peaks.enter("check")

@@ -83,10 +83,11 @@ def _quoted(text: str) -> str:
 
 def _train(resolved: Any, text: str, *, quiet: bool) -> Run:
     """Train in the foreground. Ctrl-C saves a checkpoint and stops. Raises the worker's error."""
+    from engine.cli.progress import Progress
     from engine.cli.train import follow_to_end
 
     run, process = launch.start_run("demo", resolved.to_run_json(), text)
-    if follow_to_end(run, process, quiet=quiet) != "completed":
+    if follow_to_end(run, process, Progress(quiet=quiet)) != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
     return run
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-import click
-
-from engine.cli.common import width
+from engine.cli.common import tell, width
 from engine.runs.events import Event
 from engine.runs.health import HealthFold
 from engine.runs.view import RunFold, describe
@@ -24,7 +22,11 @@ _LASTING = frozenset({"warning", "eval", "checkpoint", "started", "control", "fi
 class Progress:
     """Shows events as they arrive; call `close` to clear the live line."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, known: frozenset[str] = frozenset()) -> None:
+        """`known`: warnings that were told before the worker began."""
+        self._known = known
+        self.warnings: list[str] = []
+        """What the worker has warned of."""
         self.fold = RunFold()
         self.health = HealthFold()
         self._told: set[str] = set()
@@ -38,10 +40,14 @@ class Progress:
         """Show one event."""
         self.fold.apply(event)
         self.health.apply(event)
+        kind = str(event["type"])
+        if kind == "warning":
+            self.warnings.append(str(event.get("message", "")))
         if self._quiet:
             return
         self.tell_concerns()
-        kind = str(event["type"])
+        if kind == "warning" and event.get("message") in self._known:
+            return
         is_answer = kind == "sample" and "index" in event  # those of an evaluation afterwards stand in its report
         if is_answer or (kind in _LASTING and kind != "error"):
             self._lasting(describe(event))
@@ -59,7 +65,7 @@ class Progress:
 
     def _lasting(self, text: str) -> None:
         self._wipe()
-        click.echo(sanitize(text, single_line=True), err=True)
+        tell(sanitize(text, single_line=True))
 
     def _draw(self, *, force: bool) -> None:
         now = time.monotonic()
@@ -72,14 +78,14 @@ class Progress:
             return
         if self._live:
             self._wipe()
-            click.echo(text[: width() - 1], err=True, nl=False)
+            tell(text[: width() - 1], ends_line=False)
         else:
-            click.echo(text, err=True)
+            tell(text)
         self._shown = text
 
     def _wipe(self) -> None:
         if self._live and self._shown:
-            click.echo("\r" + " " * min(len(self._shown), width() - 1) + "\r", err=True, nl=False)
+            tell("\r" + " " * min(len(self._shown), width() - 1) + "\r", ends_line=False)
         self._shown = ""
 
     def close(self) -> None:

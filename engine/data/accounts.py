@@ -84,7 +84,8 @@ def take(account: Account, number: int, part: Examples) -> None:
     for bad in part.bad:
         _take_bad(source, part.path, bad)
     account.strange += sum(
-        any(_CONTROL.search(message.content) for message in example.messages) for example in part.examples
+        any(_CONTROL.search(text) for message in example.messages for text in message.texts)
+        for example in part.examples
     )
 
 

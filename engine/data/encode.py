@@ -106,7 +106,7 @@ def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
     chars = 0
     for example in examples:
         batch.append(example)
-        chars += sum(len(message.content) for message in example.messages)
+        chars += example.characters
         if len(batch) >= BATCH_ROWS or chars >= BATCH_CHARS:
             yield batch
             batch, chars = [], 0

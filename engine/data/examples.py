@@ -13,14 +13,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that an answer makes. `arguments` is the JSON text of an object, its keys in the data's order."""
+
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `role` is system, user or assistant; `train` marks an answer that the loss sees."""
+    """One turn. `role` is one of ROLES; `train` marks an answer that the loss sees.
+
+    An answer may hold `reasoning` (what it thinks first) and `calls`. A tool's result may say which tool it is from
+    (`name`) and which call it answers (`call_id`).
+    """
 
     role: str
     content: str
     train: bool = False
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    call_id: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every piece of text that a template may write of it; the content first."""
+        return (
+            self.content,
+            self.reasoning,
+            self.name,
+            self.call_id,
+            *(text for call in self.calls for text in (call.name, call.arguments, call.id)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +69,27 @@ class Example:
     rejected: tuple[Message, ...] = ()
     """The conversation with the worse answer."""
     desirable: bool = True
+    tools: str = ""
+    """JSON text of the list of tools that the conversation may call, as OpenAI's function schemas; '' = none."""
+    template_arguments: str = ""
+    """JSON text of an object: what the row itself hands to the chat template; '' = nothing."""
+
+    @property
+    def characters(self) -> int:
+        """Of its messages and tools."""
+        return len(self.tools) + sum(len(text) for message in self.messages for text in message.texts)
 
     @property
     def key(self) -> bytes:
         """Digest of the content: equal for exact duplicates, whatever their file and row."""
         digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
         digest.update(bytes([self.desirable]))
+        texts = [self.tools, self.template_arguments] if self.tools or self.template_arguments else []
         for message in (*self.messages, *self.rejected):
-            for text in (message.role, message.content):
-                data = text.encode("utf-8", "surrogatepass")
-                digest.update(len(data).to_bytes(8, "little") + data)
+            texts += [message.role, *(message.texts if any(message.texts[1:]) else message.texts[:1])]
+        for text in texts:
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little") + data)
         return digest.digest()
 
 

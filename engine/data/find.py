@@ -44,5 +44,6 @@ def _examples(settings: Profile, base_dir: Path) -> Iterator[tuple[int, Path, Ex
 
 def has_words(example: Example, words: str) -> bool:
     """Whether each of the words stands somewhere in the row, in capitals or not."""
-    text = "\n".join(message.content for message in (*example.messages, *example.rejected)).casefold()
+    texts = (text for message in (*example.messages, *example.rejected) for text in message.texts)
+    text = "\n".join(texts).casefold()
     return all(word in text for word in words.casefold().split())

@@ -111,7 +111,7 @@ def _collect(
             bad.append(BadRow(raw.row, problem.cause, problem.detail, raw.line))
             continue
         examples.append(example)
-        chars += sum(len(message.content) for message in example.messages)
+        chars += example.characters
         notes.update([note] if note else [])
         if len(examples) == limit or (limit is not None and chars >= PART_CHARS):
             ended = False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.accounts import VALIDATION
-from engine.data.chat import Tokenizer, choose_template
+from engine.data.chat import Tokenizer, template_of
 from engine.data.examples import Example, RowProblem
 from engine.data.files import data_error
 from engine.data.find import find_examples
@@ -20,7 +20,11 @@ from engine.data.mask import Rendered, masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
 from engine.data.tokens import IGNORED, backend_of, tokenize
+from engine.errors import EngineError
+from engine.models.packing import alone_reason
+from engine.models.resolve import resolve_model
 from engine.profile.runjson import settings_of
+from engine.profile.schedule import doubts_of
 from engine.profile.schema import Profile
 from engine.runs.job import Job
 from engine.runs.record import read_record_of
@@ -38,7 +42,18 @@ def run_check(job: Job) -> dict[str, Any]:
         job.events.write("preview", **preview(settings, tokenizer, base_dir, int(job.params["rows"])))
     job.phase("data", "reading and packing")
     done = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
-    return {"report": done.report.to_dict(), "lengths": length_choices(done.documents, settings).to_dict()}
+    report = done.report.to_dict()
+    report["warnings"] = [*report["warnings"], *map(str, doubts_of(settings, _rows(settings, base_dir, report)))]
+    return {"report": report, "lengths": length_choices(done.documents, settings).to_dict()}
+
+
+def _rows(settings: Profile, base_dir: Path, report: dict[str, Any]) -> int:
+    """Rows that training goes through: packed sequences, or documents where each needs a row of its own."""
+    try:
+        spec = resolve_model(settings.model.name_or_path, settings.model.revision, base_dir)
+    except EngineError:
+        return int(report["train"]["sequences"])
+    return int(report["train"]["documents" if alone_reason(spec, settings.launch.device) else "sequences"])
 
 
 def run_preview(job: Job) -> dict[str, Any]:
@@ -70,7 +85,7 @@ def preview(
         examples, paths = find_examples(settings, base_dir, rows, first_row, words)
     else:
         examples, paths = _first_examples(settings, base_dir, rows)
-    template = choose_template(tokenizer, settings.data.template)
+    template = template_of(settings, tokenizer, base_dir)
     masker = masker_of(settings, tokenizer, template)
     shown, problems = [], []
     if settings.train.objective in NEEDED:

@@ -9,9 +9,8 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from engine.data.accounts import (
     VALIDATION,
@@ -39,6 +38,7 @@ from engine.data.report import DataReport, summarise_lengths
 from engine.data.seen import Seen
 from engine.data.split import split_examples, split_part
 from engine.data.store import PackedWriter
+from engine.data.stored import example_to_json
 from engine.profile.schema import Profile
 
 CONVERSATIONS = "validation.jsonl"
@@ -212,8 +212,7 @@ class Maker:
 
     def _write_conversations(self, examples: Sequence[Example]) -> None:
         for example in examples:
-            row: dict[str, Any] = {"kind": example.kind, "messages": [asdict(message) for message in example.messages]}
-            self.conversations.write(json.dumps(row) + "\n")
+            self.conversations.write(json.dumps(example_to_json(example)) + "\n")
 
 
 def _example(document: Document) -> int:

@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.data.chat import ChatTemplate, Tokenizer, Turns, bos_text, render
+from engine.data.adapt import adapt
+from engine.data.chat import ChatTemplate, Tokenizer, bos_text, reads_with, render
+from engine.data.conversation import Conversation, conversation_of
 from engine.data.examples import Example, RowProblem
+from engine.data.marks import OPEN, marks_of
 from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
-
-_OPEN, _CLOSE = "\U000f4a1e", "\U000f4a1f"
-"""Private-use characters around special tokens that data spells out, while a template renders."""
 
 SEPARATE = "rows became one document an answer: the template writes earlier turns differently from the last"
 PARTIAL = "answers begin differently in the template's training text than at generation"
@@ -53,7 +53,7 @@ class Turn:
     prompt: str
     whole: str
     content: str
-    before: Turns
+    before: Conversation
 
 
 def masker_of(settings: Profile, tokenizer: Tokenizer, template: ChatTemplate) -> Masker:
@@ -80,26 +80,31 @@ class Masker:
         marks = "|".join(map(re.escape, self.end_marks)) or "(?!)"
         self.last_mark = re.compile(marks)
         self.after_answer = re.compile(rf"\s*(?:{marks})+")
-        longest_first = sorted(special, key=len, reverse=True)
-        self.special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self.marked = re.compile(f"{_OPEN}({self.special.pattern}){_CLOSE}")
+        self.marks = marks_of(tokenizer, template.marks)
+        self.reads = reads_with(tokenizer, template)
 
     def render_examples(self, examples: Sequence[Example]) -> list[list[Rendered] | RowProblem]:
         """Documents of each example, mostly one; a RowProblem where the template refuses the example."""
-        turns = [self._messages(example) for example in examples]
+        found: list[list[Turn] | RowProblem] = [[] for _ in examples]
+        asked: dict[int, Conversation] = {}
+        given: dict[int, Conversation] = {}
+        for number, example in enumerate(examples):
+            try:
+                given[number], asked[number] = self._conversations(example)
+            except RowProblem as problem:
+                found[number] = problem
         wanted = [
             (number, index)
             for number, example in enumerate(examples)
-            if example.kind == "chat"
+            if example.kind == "chat" and number in asked
             for index, message in enumerate(example.messages)
             if message.train
         ]
-        befores = [turns[number][:index] for number, index in wanted]
+        befores = [asked[number].upto(index) for number, index in wanted]
         prompts = render(self.tokenizer, self.template, befores, generation=True)
         wholes = render(
-            self.tokenizer, self.template, [turns[number][: index + 1] for number, index in wanted], generation=False
+            self.tokenizer, self.template, [asked[number].upto(index + 1) for number, index in wanted], generation=False
         )
-        found: list[list[Turn] | RowProblem] = [[] for _ in examples]
         for (number, index), before, prompt, whole in zip(wanted, befores, prompts, wholes, strict=True):
             answers = found[number]
             if isinstance(answers, RowProblem):
@@ -107,19 +112,15 @@ class Masker:
             if isinstance(prompt, RowProblem) or isinstance(whole, RowProblem):
                 found[number] = prompt if isinstance(prompt, RowProblem) else whole  # type: ignore[assignment]
                 continue
-            answers.append(Turn(prompt, whole, turns[number][index]["content"], before))
+            turn = given[number].turns[index]
+            answers.append(Turn(prompt, whole, "" if turn.get("tool_calls") else turn["content"], before))
         return [self._finish(example, answers) for example, answers in zip(examples, found, strict=True)]
 
-    def _messages(self, example: Example) -> list[dict[str, str]]:
-        """Messages for the template, with special tokens in them marked as mere text."""
-        turns = [{"role": message.role, "content": message.content} for message in example.messages]
-        poisoned = False
-        for turn in turns:
-            marked = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", turn["content"])
-            poisoned = poisoned or marked != turn["content"]
-            turn["content"] = marked
+    def _conversations(self, example: Example) -> tuple[Conversation, Conversation]:
+        """The example with special tokens in its texts marked as mere text, and the same as the template reads it."""
+        guarded, poisoned = self.marks.guard(conversation_of(example))
         self.notes.counts[POISONED] += poisoned
-        return turns
+        return guarded, adapt(guarded, self.reads, self.notes.counts) if example.kind != "text" else guarded
 
     def _finish(self, example: Example, answers: list[Turn] | RowProblem) -> list[Rendered] | RowProblem:
         if isinstance(answers, RowProblem):
@@ -136,10 +137,10 @@ class Masker:
         return Rendered(document.text, ((0, len(document.text)),), document.plain)
 
     def _text_document(self, example: Example) -> list[Rendered] | RowProblem:
-        content = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", example.messages[0].content)
+        content = self.marks.guard_text(example.messages[0].content)
         text, start = self.bos + content + self._eos(), 0
         if self.response_mark is not None:
-            mark = self.special.sub(f"{_OPEN}\\g<0>{_CLOSE}", self.response_mark)
+            mark = self.marks.guard_text(self.response_mark)
             start = text.rfind(mark) + len(mark)
             if start < len(mark):
                 return RowProblem("no response mark", f"the text does not hold {self.response_mark[:40]!r}")
@@ -218,17 +219,9 @@ class Masker:
 
     def _unmark(self, document: Rendered) -> Rendered:
         """Remove the private marks again and remember what they enclosed."""
-        if _OPEN not in document.text:
+        if OPEN not in document.text and "\\udb92" not in document.text:
             return document
-        pieces, plain, cuts, position, length = [], [], [], 0, 0
-        for match in self.marked.finditer(document.text):
-            pieces += [document.text[position : match.start()], match[1]]
-            length += match.start() - position
-            plain.append((length, length + len(match[1])))
-            length += len(match[1])
-            cuts += [match.start(), match.end() - 1]
-            position = match.end()
-        text = "".join([*pieces, document.text[position:]])
+        text, plain, cuts = self.marks.bare(document.text)
         spans = tuple((_moved(start, cuts), _moved(end, cuts)) for start, end in document.spans)
         return Rendered(text, spans, tuple(plain))
 

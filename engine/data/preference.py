@@ -46,9 +46,9 @@ def is_conversation(value: Any) -> bool:
 
 
 def answered(examples: Sequence[Example]) -> list[Example]:
-    """Those with a prompt and an answer that is right, as plain conversations."""
-    right = (example for example in examples if example.kind != "text" and example.desirable)
-    return [replace(example, kind="chat", rejected=()) for example in right]
+    """Those whose answer is right, as plain conversations; plain text stays what it is."""
+    right = (example for example in examples if example.desirable)
+    return [replace(one, kind="text" if one.kind == "text" else "chat", rejected=()) for one in right]
 
 
 def flat(examples: Sequence[Example]) -> list[Example]:

@@ -19,14 +19,15 @@ from typing import BinaryIO
 from pydantic import TypeAdapter
 
 from engine.data import cache
-from engine.data.chat import ChatTemplate, Tokenizer, choose_template
+from engine.data.chat import ChatTemplate, Tokenizer, template_of
 from engine.data.chunks import CHUNK_ROWS, read_chunks
-from engine.data.examples import Example, Message
+from engine.data.examples import Example
 from engine.data.lengths import Numbers, read_documents
 from engine.data.make import CONVERSATIONS, Maker
 from engine.data.pack import Packed
 from engine.data.report import DataReport
 from engine.data.store import open_packed
+from engine.data.stored import example_from_json
 from engine.profile.schema import Profile
 from engine.resolve.document_lengths import remember
 
@@ -54,24 +55,25 @@ class Prepared:
     def validation_examples(self) -> list[Example]:
         """The held-out conversations, read anew."""
         self.conversations.seek(0)
-        rows = [json.loads(line) for line in self.conversations]
-        return [
-            Example(tuple(Message(**message) for message in row["messages"]), number, row["kind"])
-            for number, row in enumerate(rows, 1)
-        ]
+        return [example_from_json(json.loads(line), number) for number, line in enumerate(self.conversations, 1)]
 
 
 def prepare(
-    settings: Profile, tokenizer: Tokenizer, base_dir: Path, on_progress: Progress, chunk_rows: int = CHUNK_ROWS
+    settings: Profile,
+    tokenizer: Tokenizer,
+    base_dir: Path,
+    on_progress: Progress,
+    chunk_rows: int = CHUNK_ROWS,
+    run_dir: Path | None = None,
 ) -> Prepared:
     """Everything from `settings.data`, tokenized and packed to `settings.model.max_length`, or from the cache.
 
     `on_progress(done, total)` counts examples; total is an estimate while files are read. The tokenizer gets the
-    template in use as its `chat_template`, so that saving it keeps training and inference alike. Raises
-    EngineError(DATA) when nothing or too little of the data can be used.
+    template in use as its `chat_template`, so that saving it keeps training and inference alike. A template
+    from a file is kept in `run_dir`. Raises EngineError(DATA) when nothing or too little of the data can be used.
     """
     began = time.monotonic()
-    template = choose_template(tokenizer, settings.data.template)
+    template = template_of(settings, tokenizer, base_dir, run_dir)
     tokenizer.chat_template = template.source
     origin = cache.origin_of(settings, tokenizer, template, base_dir)
     cache_warnings: list[str] = []

@@ -188,7 +188,7 @@ def look(model: Any, tokenizer: Any, texts: Texts) -> Look:
     return Look(
         logits,
         [_loss(part, row.labels) for part, row in zip(logits, texts.rows, strict=True)],
-        [answer(model, tokenizer, prompt.messages, prompt.max_new_tokens) for prompt in texts.prompts],
+        [answer(model, tokenizer, prompt.conversation, prompt.max_new_tokens) for prompt in texts.prompts],
         memory_bytes(model),
         tokenizer.chat_template,
         frozenset(own if isinstance(own, list) else [] if own is None else [own]),

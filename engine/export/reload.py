@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from engine.data.chat import adapted, choose_template
+from engine.data.conversation import Conversation
 from engine.errors import EngineError, ExitCode
 from engine.export.report import FormatAnswer
 from engine.inference import scales
@@ -54,13 +56,19 @@ def readable(otherwise: str, path: Path) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]], max_new_tokens: int) -> FormatAnswer:
+def answer(model: Any, tokenizer: Any, conversation: Conversation, max_new_tokens: int) -> FormatAnswer:
     """One greedy answer with the model's own stop tokens: its text, tokens, and whether it ended by itself."""
     if tokenizer.chat_template is None:
-        inputs = tokenizer(messages[-1]["content"], return_tensors="pt").to(model.device)
+        inputs = tokenizer(conversation.turns[-1]["content"], return_tensors="pt").to(model.device)
     else:
+        asked = adapted(tokenizer, choose_template(tokenizer), conversation)
         inputs = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            list(asked.turns),
+            tools=list(asked.tools) or None,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            **asked.arguments,
         ).to(model.device)
     own = model.generation_config.eos_token_id
     stops = own if isinstance(own, list) else [own]

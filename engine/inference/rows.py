@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from engine.data.examples import Example, Message
+from engine.data.examples import Example, Examples
 from engine.data.files import data_error
 from engine.data.formats import read_parts, with_mask, with_system
+from engine.data.stored import example_from_json
 from engine.errors import EngineError, ExitCode
 from engine.profile.schema import Profile
 from engine.profile.tables.data import Dataset
 from engine.runs.job import Warn
 
-ROLES = ("system", "user", "assistant")
 Chosen = TypeVar("Chosen")
 
 
@@ -31,8 +33,10 @@ class HeldOut:
 
     @property
     def has_prompt(self) -> bool:
-        """False for plain text, which is scored but cannot be answered."""
-        return self.example.kind == "chat" and any(message.role == "user" for message in self.example.messages[:-1])
+        """False for plain text, which is scored but cannot be answered, and for a last answer that only calls tools."""
+        messages = self.example.messages
+        asked = any(message.role == "user" for message in messages[:-1])
+        return self.example.kind == "chat" and asked and bool(messages[-1].content.strip())
 
     @property
     def reference(self) -> str:
@@ -66,24 +70,14 @@ def read_held_out(run_dir: Path) -> list[HeldOut]:
 
 def _parsed(text: str, number: int, path: Path) -> HeldOut:
     try:
-        row = json.loads(text)
-        messages = tuple(_message(item) for item in row["messages"])
-        if not messages or messages[-1].role != "assistant":
+        example = example_from_json(json.loads(text), number)
+        if not example.messages or example.messages[-1].role != "assistant":
             raise ValueError("it does not end with an answer")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(
             f"damaged row: {error}", code=ExitCode.DATA, where=f"{path}:{number}", hint="remove the line or train again"
         ) from error
-    return HeldOut(Example(messages, number, "text" if row.get("kind") == "text" else "chat"))
-
-
-def _message(item: Any) -> Message:
-    role, content = item["role"], item["content"]
-    if role not in ROLES or not isinstance(content, str):
-        raise ValueError(f"unknown role or content that is not text: {str(role)[:40]!r}")
-    # Half a surrogate pair has no UTF-8 form: Arrow, the tokenizer and the report would all refuse it.
-    clean = content.encode("utf-8", "replace").decode("utf-8")
-    return Message(role, clean, bool(item.get("train", role == "assistant")))
+    return HeldOut(example)
 
 
 def choose(rows: list[Chosen], count: int) -> list[Chosen]:
@@ -98,11 +92,15 @@ MOST_ROWS = 100_000
 _PART_ROWS = 10_000
 
 
-def read_data(path: str, settings: Profile, warn: Warn) -> list[HeldOut]:
-    """Every usable row that ends with an answer. Raises EngineError(DATA) when there is none."""
+def read_data(path: str, settings: Profile, columns: Mapping[str, str], base_dir: Path, warn: Warn) -> list[HeldOut]:
+    """Every usable row that ends with an answer. Raises EngineError(DATA) when there is none.
+
+    `columns` (role = column), where given, count; else the layout of the run's own data sets where the rows have such
+    columns, else that which the columns show.
+    """
     found: list[HeldOut] = []
     causes: Counter[str] = Counter()
-    for part in read_parts(Dataset(path=path), Path.cwd(), limit=MOST_ROWS + 1, rows=_PART_ROWS):
+    for part in _parts(path, settings, columns, base_dir, warn):
         causes.update(part.causes)
         examples = with_mask(with_system(part.examples, settings.data.system), settings.data.mask)
         found += [HeldOut(example) for example in examples]
@@ -114,3 +112,27 @@ def read_data(path: str, settings: Profile, warn: Warn) -> list[HeldOut]:
     if len(found) > MOST_ROWS:
         warn("rows_read", f"only the first {MOST_ROWS} rows of {path} are used")
     return found[:MOST_ROWS]
+
+
+def _parts(path: str, settings: Profile, columns: Mapping[str, str], base_dir: Path, warn: Warn) -> Iterator[Examples]:
+    """The rows in the first layout that fits them."""
+    own = [one for one in settings.data.datasets if one.columns or one.format != "auto"]
+    layouts: list[tuple[str, dict[str, str]]] = [(one.format, dict(one.columns)) for one in own]
+    if columns:
+        layouts = [("auto", dict(columns))]
+    tried: list[EngineError] = []
+    for number, (layout, roles) in enumerate([*layouts, ("auto", {})] if not columns else layouts):
+        dataset = Dataset.model_validate({"path": path, "format": layout, "columns": roles})
+        parts = read_parts(dataset, base_dir, limit=MOST_ROWS + 1, rows=_PART_ROWS)
+        try:
+            first = next(parts, None)
+        except EngineError as error:
+            tried.append(error)
+            continue
+        if number < len(own) and not columns:
+            warn("layout", f"{path}: read as the run's own data set {own[number].path}")
+        yield from () if first is None else itertools.chain([first], parts)
+        return
+    last = tried[-1]
+    hint = f"{last.hint}; on the command line: --column ROLE=NAME" if last.hint else "name them: --column ROLE=NAME"
+    raise EngineError(last.message, code=last.code, where=last.where, hint=hint)

@@ -51,7 +51,7 @@ from engine.memory.phases import keeps_last_layer, peak
 from engine.memory.shape import GIB, MIB
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
-from engine.runs.lock import acquire
+from engine.runs.lock import Held, acquire
 from engine.runs.record import RunRecord
 from engine.speed.roofline import tokens_per_second
 from engine.text import format_bytes
@@ -289,7 +289,7 @@ def keep(path: Path, measurement: Measurement, installed: dict[str, str], warn: 
         merged = with_measurement(records, measurement, installed)
         write_json_atomic(path, {"v": FILE_VERSION, "records": merged[-MOST_RECORDS:]})
     finally:
-        os.close(lock)
+        lock.release()
 
 
 def with_measurement(records: list[Record], measurement: Measurement, installed: dict[str, str]) -> list[Record]:
@@ -344,10 +344,10 @@ def _records(path: Path, warn: Warn) -> list[Record]:
         return []
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path) -> Held:
     deadline = time.monotonic() + _PATIENCE_S
-    while (descriptor := acquire(path)) is None:
+    while (held := acquire(path)) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{path} is held by another run")
         time.sleep(0.05)
-    return descriptor
+    return held

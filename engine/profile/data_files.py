@@ -15,6 +15,7 @@ from engine.errors import EngineError, ExitCode
 from engine.nearby import did_you_mean
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
+from engine.profile.template_file import is_template_file, read_template
 from engine.text import sanitize
 
 BUILT_IN = "demo:"
@@ -53,6 +54,7 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     profile = loaded.partial
     if profile is None:
         return
+    yield from _template_file(loaded, profile.data.template)
     named = [
         (f"data.datasets.{number}.path", item.path, f"{item.subset} {item.split}")
         for number, item in enumerate(profile.data.datasets)
@@ -60,6 +62,7 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
     if profile.data.validation_path is not None:
         part = f"{profile.data.datasets[0].subset} {profile.data.validation_split}"
         named.append(("data.validation_path", profile.data.validation_path, part))
+    named += [(f"evaluate.sets.{name}", path, name) for name, path in profile.evaluate.sets.items()]
     sound = [(key, path, part) for key, path, part in named if loaded.is_sound(key)]
     readable = []
     for key, path, part in sound:
@@ -72,6 +75,15 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
             fetch = f"training fetches it; to do it before: hf download --repo-type dataset {hub_reference(path)[0]}"
             yield finding(loaded, key, "the data set is not on this machine", fetch, value=path, is_warning=True)
     yield from _repeated(loaded, readable)
+
+
+def _template_file(loaded: LoadedProfile, name: str) -> Iterator[Finding]:
+    if not is_template_file(name) or not loaded.is_sound("data.template"):
+        return
+    try:
+        read_template(name, loaded.base_dir)
+    except EngineError as error:
+        yield finding(loaded, "data.template", error.message, error.hint, value=name)
 
 
 def _is_cached(path: str) -> bool:
@@ -120,7 +132,7 @@ def _repeated(loaded: LoadedProfile, named: list[tuple[str, str, str]]) -> Itera
         if same in seen:
             message = f"the same file as {seen[same]}"
             hint = "held-out examples that were trained on prove nothing"
-            if key != "data.validation_path":
+            if not key.startswith(("data.validation_path", "evaluate.sets")):
                 hint = "its examples count twice"
             yield finding(loaded, key, message, hint, value=path, is_warning=True)
         seen.setdefault(same, key)

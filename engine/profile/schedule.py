@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from engine.profile.pointless import Doubt, RunLength, doubts
 from engine.profile.schema import Profile
 
 EVALUATIONS_PER_RUN = 10
@@ -36,6 +37,14 @@ def plan_schedule(settings: Profile, sequences: int, *, has_validation: bool) ->
     save = evaluate if train.save_steps == "auto" else int(train.save_steps)
     warmup = math.ceil(total * train.warmup_ratio) if train.warmup_steps is None else train.warmup_steps
     return Schedule(total, per_epoch, evaluate if has_validation or settings.evaluate.prompts else 0, save, warmup)
+
+
+def doubts_of(settings: Profile, sequences: int) -> list[Doubt]:
+    """What makes a run over `sequences` packed sequences pointless; nothing while its batch is open."""
+    if "auto" in (settings.train.per_device_train_batch_size, settings.train.gradient_accumulation_steps):
+        return []
+    plan = plan_schedule(settings, sequences, has_validation=False)
+    return list(doubts(settings, RunLength(plan.steps_total, plan.warmup_steps, sequences)))
 
 
 def per_epoch_steps(sequences: int, micro_batch: int, accumulation: int) -> int:

@@ -135,6 +135,9 @@ def _syntax_problem(error: tomllib.TOMLDecodeError, text: str, shown: str) -> Pr
     hint = "write it as: key = value, with text in quotes"
     if "overwrite" in what.lower() or "twice" in what.lower() or "declare" in what.lower():
         hint = "each key and each table may stand once"
+    if "hex value" in what.lower() or "unescaped '\\'" in what.lower():
+        what = f"a backslash in double quotes begins an escape ({what})"
+        hint = "write a path in single quotes, 'C:\\data\\train.jsonl', or with forward slashes"
     return _problem(shown, f"not TOML{column}: {what}", hint, line)
 
 

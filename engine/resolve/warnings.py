@@ -17,6 +17,7 @@ from engine.models.packing import alone_reason, remedy
 from engine.models.stored import NAMES
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
+from engine.profile.pointless import doubts, known_length
 from engine.profile.schema import Profile
 from engine.profile.tables.train import ONE_ROW
 from engine.recommend.plan import Plan
@@ -29,7 +30,7 @@ _USUAL_SCALE = (0.25, 8.0)
 
 def warning_findings(context: Context) -> Iterator[Finding]:
     """Everything that deserves a second look."""
-    for check in (_without_effect, _lora_scale, _dora, _untrained_tokens, _alone, _not_here, _stored, _notify):
+    for check in CHECKS:
         yield from check(context)
 
 
@@ -69,6 +70,15 @@ def _without_effect(context: Context) -> Iterator[Finding]:
         idle.append(("quantization.double_quant", f"no effect: quantization.method is '{method}'"))
     for key, message in idle:
         yield finding(loaded, key, message, "remove it", is_warning=True)
+
+
+def _pointless(context: Context) -> Iterator[Finding]:
+    """Steps and warm-up that the profile alone decides; what the data decide, the worker tells."""
+    loaded, train = context.loaded, context.profile.train
+    if not loaded.is_sound("train.max_steps", "train.warmup_steps", "train.warmup_ratio"):
+        return
+    for doubt in doubts(context.profile, known_length(train)):
+        yield finding(loaded, doubt.key, doubt.message, doubt.hint, is_warning=True)
 
 
 def _lora_scale(context: Context) -> Iterator[Finding]:
@@ -130,6 +140,19 @@ def _stored(context: Context) -> Iterator[Finding]:
         again = method if method in ("nf4", "fp4", "int8") else "nf4"
         hint = f"quantization.method = '{again}' quantizes each anew as soon as it is there"
         yield finding(context.loaded, "model.name_or_path", message, hint, value=spec.name, is_warning=True)
+
+
+CHECKS = (
+    _without_effect,
+    _pointless,
+    _lora_scale,
+    _dora,
+    _untrained_tokens,
+    _alone,
+    _not_here,
+    _stored,
+    _notify,
+)
 
 
 def space_warnings(loaded: LoadedProfile, settings: Profile, plan: Plan, machine: Machine) -> Iterator[Problem]:

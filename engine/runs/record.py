@@ -33,6 +33,8 @@ JOB_VERSION = 1
 RUN_FILE, SUMMARY_FILE, JOB_FILE, DATA_FILE = "run.json", "summary.json", "job.json", "data/report.json"
 RESULT_FILE = "result.json"
 """What a job leaves beside its events: an object of the job's own."""
+PROFILE_TEXT = "profile_text"
+"""Key of run.json: the profile as it was when the run began, whatever becomes of its profile.toml."""
 _PACKAGES = ("tunedeck", "torch", "transformers", "peft", "bitsandbytes", "torchao", "accelerate", "datasets")
 
 

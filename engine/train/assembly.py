@@ -17,11 +17,12 @@ from engine.memory.recompute import recompute_of
 from engine.modeling import adapters, attention, checkpointing, experts, load, stored_weights, wrappers
 from engine.modeling.adapters import base_of
 from engine.modeling.forward import loss_sum
-from engine.profile.schedule import plan_schedule
+from engine.profile.schedule import doubts_of, plan_schedule
 from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.train import outputs
 from engine.train.arguments import training_arguments
+from engine.train.feeding import feeders
 from engine.train.kernel_choice import Place, choose, place_of
 from engine.train.layouts import Arranged, arrange
 from engine.train.objectives.objective import REFERENCED
@@ -37,7 +38,13 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     """Tokenizer and packed data, with the account of every row kept in the run."""
     job.phase("data", "reading and packing")
     tokenizer = load.load_tokenizer(settings, base_dir, job.warn)
-    prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    prepared = prepare(
+        settings,
+        tokenizer,
+        base_dir,
+        lambda done, total: job.progress("data", done, total, "rows"),
+        run_dir=job.directory,
+    )
     for warning in prepared.report.warnings:
         job.warn("data", warning)
     outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.conversations)
@@ -124,11 +131,15 @@ def build_trainer(
     job.phase("check", "documents apart; packed and chunked against plain")
     found = arrange(model, settings, prepared, job.warn)
     schedule = plan_schedule(settings, len(found.train), has_validation=found.validation is not None)
+    for doubt in doubts_of(settings, len(found.train)):
+        job.warn("pointless", str(doubt))
     trainer = EngineTrainer(
         job=job,
         settings=settings,
         schedule=schedule,
-        arguments=training_arguments(settings, schedule, job.directory),
+        arguments=training_arguments(
+            settings, schedule, job.directory, feeders=feeders(settings.train.dataloader_num_workers, job.warn)
+        ),
         model=model,
         train_dataset=found.train,
         eval_dataset=found.validation,

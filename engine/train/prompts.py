@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.data.chat import Tokenizer, bos_text, render
+from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
 from engine.data.prepare import Prepared
 from engine.errors import is_out_of_memory
@@ -49,8 +50,8 @@ def questions_of(settings: Profile, tokenizer: Tokenizer, prepared: Prepared, wa
         texts: list[str | RowProblem] = [bos_text(tokenizer) + prompt for prompt in prompts]
     else:
         head = [{"role": "system", "content": settings.data.system}] if settings.data.system.strip() else []
-        turns = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
-        texts = render(tokenizer, prepared.template, turns, generation=True)
+        asked = [Conversation([*head, {"role": "user", "content": prompt}]) for prompt in prompts]
+        texts = render(tokenizer, prepared.template, asked, generation=True)
     found = []
     for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         if isinstance(text, RowProblem):

@@ -17,6 +17,7 @@ from engine.measure.peaks import PhasePeaks, phase_peaks
 from engine.measure.telemetry import Telemetry
 from engine.modeling import adapters, wrappers
 from engine.modeling.adapters import base_of
+from engine.profile.edits import edits_in_words
 from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
@@ -49,6 +50,10 @@ def _run(
     resume = _choose_checkpoint(job) if job.params.get("resume") else None
     if resume is not None:
         _warn_versions(job, record)
+    if job.params.get("resume"):
+        edited = edits_in_words(record, job.directory)
+        if edited:
+            job.warn("profile_edited", edited)
     tokenizer, prepared = load_data(job, settings, base_dir)
     calibrator.meets(prepared.train.document_tokens)
     peaks.enter("load")

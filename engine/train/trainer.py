@@ -35,6 +35,7 @@ from engine.train.micro_batches import MicroBatches, release
 from engine.train.objectives.objective import objective_of
 from engine.train.optimizer import build_optimizer
 from engine.train.prompts import Prompts
+from engine.train.rates import rate_schedule
 from engine.train.reporters import at_step, reporters
 from engine.train.step_log import StepLog
 from engine.train.stepguard import StepGuard
@@ -45,6 +46,7 @@ class EngineTrainer(Trainer):
     """Trains one run; all that happens is written to `job`."""
 
     _globalstep_last_logged: int
+    lr_scheduler: Any
 
     def __init__(
         self,
@@ -178,6 +180,13 @@ class EngineTrainer(Trainer):
         """AdamW with fp32 masters, or what `train.optim` says."""
         self.optimizer = build_optimizer(self.model, self.settings, self.job.warn)
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate over the run: `rates.py`."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = rate_schedule(self.settings.train, self.schedule, optimizer or self.optimizer)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
         """Clip the whole gradient to `max_grad_norm`; its norm stays on the device."""

@@ -5,21 +5,22 @@ Key names are those of its configuration schema; defaults are what it does when 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.memory.recompute import OFFLOAD
-from engine.profile.data_files import HUB, SUFFIXES
 from engine.profile.foreign import shared
-from engine.profile.foreign.dataset_info import found_path
+from engine.profile.foreign.axolotl_absent import ABSENT
 from engine.profile.foreign.draft import (
+    NOBODY,
     Draft,
+    Rule,
     Rules,
     elsewhere,
     integer,
+    listed,
     missing,
     names,
     needless,
@@ -41,26 +42,15 @@ _ATTENTION = {
     "sdpa": "sdpa",
     "eager": "eager",
 }
-_FORMATS = {"alpaca": "alpaca", "chat_template": "messages", "completion": "text", "pretrain": "text"}
-_SEVERAL = "one GPU is used"
-_OWN_KERNELS = "kernels are chosen for the machine (train.kernels); what is learned is the same"
-_TRACKING = "runs are kept and compared here; nothing is sent anywhere"
-_TRACKING_KEYS = (
-    "wandb_project",
-    "use_wandb",
-    "wandb_entity",
-    "wandb_watch",
-    "wandb_log_model",
-    "wandb_run_id",
-    "use_tensorboard",
-    "mlflow_tracking_uri",
-    "trackio_project_name",
-)
+
+
+def decide(draft: Draft) -> None:
+    """What several keys decide together and data depend on."""
+    _objective(draft)
 
 
 def finish(draft: Draft) -> None:
     """What several keys decide together, and what the tool does when its file is silent."""
-    _objective(draft)
     _method(draft)
     shared.precision(draft, ("fp16", "float16", "bf16", "bfloat16"))
     shared.schedules(draft, "eval_strategy", "evaluation_strategy")
@@ -76,11 +66,12 @@ def _objective(draft: Draft) -> None:
     if draft.value("reward_model") is True:
         draft.put("train.objective", "reward", "reward_model")
         return
+    draft.carry("reward_model")
     if draft.value("rl"):
         draft.put("train.objective", str(draft.value("rl")), "rl")
         return
     plain = draft.value("pretraining_dataset") or (_types(draft) <= {"completion", "pretrain"} and _types(draft))
-    draft.put("train.objective", "pretrain" if plain else "sft", "datasets")
+    draft.put("train.objective", "pretrain" if plain else "sft", f"the types of {TOOL}'s data sets")
 
 
 def _types(draft: Draft) -> set[str]:
@@ -99,12 +90,24 @@ def _method(draft: Draft) -> None:
     bits = next((key for key in ("load_in_4bit", "load_in_8bit") if draft.value(key) is True), None)
     if bits is None and adapter == "qlora":
         bits = "adapter"
-    method = "none" if bits is None else "int8" if bits == "load_in_8bit" else "nf4"
+    method = "none" if bits is None else "int8" if bits == "load_in_8bit" else _four_bits(draft)
     draft.put("quantization.method", method, bits or f"{TOOL}'s default")
+    draft.carry("adapter")
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if draft.value(key) is True and key != bits:
+            draft.note("left out", key, f"true: {bits} is on as well")
+        elif key != bits and draft.value(key) is not None:
+            draft.note("not needed", key, f"{shown(draft.value(key))}: off")
     if not adapter:
         for key in [key for key in draft.settings if key.startswith("lora.")]:
             draft.note("not needed", draft.origins[key], "no adapters without 'adapter'")
             del draft.settings[key]
+
+
+def _four_bits(draft: Draft) -> str:
+    kwargs = draft.value("bnb_config_kwargs", {})
+    word = kwargs.get("bnb_4bit_quant_type", "nf4") if isinstance(kwargs, dict) else "nf4"
+    return "fp4" if word == "fp4" else "nf4"
 
 
 def _defaults(draft: Draft) -> dict[str, Any]:
@@ -124,49 +127,13 @@ def _defaults(draft: Draft) -> dict[str, Any]:
     return defaults
 
 
-def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None) -> None:
-    """`datasets` and `test_datasets` as entries of a profile; relative paths start from `folders`."""
-    listed = draft.value("pretraining_dataset") or draft.value("datasets", [])
-    listed = listed if isinstance(listed, list) else [listed]
-    places = [dataset_dir, *folders] if dataset_dir else list(folders)
-    entries = [_dataset(draft, entry, places) for entry in listed]
-    if entries:
-        draft.put("data.datasets", entries, "datasets")
-    held_out = draft.value("test_datasets", [])
-    if isinstance(held_out, list) and held_out and isinstance(held_out[0], dict):
-        path = _path(held_out[0], places)
-        draft.put("data.validation_path", path, "test_datasets")
-        if path.startswith(HUB) or Path(path).is_dir():
-            part = shared.split(draft, "test_datasets", held_out[0]).get("split", "train")
-            draft.put("data.validation_split", part, "test_datasets")
-        draft.settings.pop("data.validation_fraction", None)
-
-
-def _dataset(draft: Draft, entry: Any, places: Sequence[Path]) -> dict[str, Any]:
-    told = entry if isinstance(entry, dict) else {"path": str(entry)}
-    found: dict[str, Any] = {"path": _path(told, places)}
-    kind = told.get("type")
-    word = str(kind).partition(".")[0].partition(":")[0] if isinstance(kind, str) else ""
-    compares = bool(draft.value("rl"))  # then the objective says which rows it needs
-    if word in _FORMATS and not compares:
-        found["format"] = _FORMATS[word]
-    elif kind is not None and not compares:
-        draft.note("changed", "datasets", f"type {shown(kind)}: recognised from the columns instead")
-    found |= shared.split(draft, "datasets", told)
-    columns = {"messages": told.get("field_messages"), "text": told.get("field")}
-    named = {role: str(column) for role, column in columns.items() if column and str(column) != role}
-    return {**found, **({"columns": named} if named else {})}
-
-
-def _path(told: dict[str, Any], places: Sequence[Path]) -> str:
-    files = told.get("data_files")
-    text = str((files[0] if isinstance(files, list) and files else files) or told.get("path"))
-    here = found_path(text, places)
-    return here if Path(here).exists() or Path(text).suffix in SUFFIXES else shared.hub_path(text)
-
-
 def _linear(draft: Draft, entry: Entry) -> None:
-    if switch(entry.value):
+    if not switch(entry.value):
+        draft.note("not needed", entry.key, "off")
+    elif draft.value("lora_target_modules"):
+        draft.note("changed", entry.key, "true: all linear layers, beside those of lora_target_modules")
+        draft.put("lora.target_modules", "all-linear", entry.key)
+    else:
         draft.put("lora.target_modules", "all-linear", entry.key)
 
 
@@ -174,36 +141,115 @@ def _checkpointing(draft: Draft, entry: Entry) -> None:
     word = entry.value
     moved = word in ("offload", "offload_disk") or (switch(word) and draft.value("activation_offloading") is True)
     draft.put("train.activation_checkpointing", OFFLOAD if moved else switch(word), entry.key)
+    draft.carry("activation_offloading")
     if word == "offload_disk":
         draft.note("changed", entry.key, "inputs wait in main memory, not on disk")
 
 
 def _offloading(draft: Draft, entry: Entry) -> None:
-    if switch(entry.value):
+    if entry.value in ("legacy", "disk", "hidden_states"):
+        draft.note("changed", entry.key, f"{shown(entry.value)}: inputs of layers wait in main memory")
+    elif not switch(entry.value):
+        draft.note("not needed", entry.key, "off")
+        return
+    if not draft.value("gradient_checkpointing"):
         draft.put("train.activation_checkpointing", OFFLOAD, entry.key)
 
 
 def _times_an_epoch(draft: Draft, entry: Entry) -> None:
+    if entry.key == "evals_per_epoch" and number(entry.value) == 0:
+        draft.note("changed", entry.key, "0: held-out rows are evaluated all the same (data.validation_fraction = 0)")
+        return
     draft.note("changed", entry.key, f"{shown(entry.value)}: spread over the run (train.eval_steps, train.save_steps)")
 
 
 def _targets(draft: Draft, entry: Entry) -> None:
-    if isinstance(entry.value, str) and not entry.value.replace("_", "").isalnum():
+    if isinstance(entry.value, str) and not entry.value.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"{shown(entry.value)}: name the modules one by one")
-    draft.put("lora.target_modules", names(entry.value), entry.key)
+    if draft.value("lora_target_linear") is True:
+        draft.note("changed", entry.key, f"{shown(entry.value)}: all linear layers (lora_target_linear), no others")
+        return
+    found = names(entry.value)
+    draft.put("lora.target_modules", "all-linear" if found == ["all-linear"] else found, entry.key)
+
+
+_SPECIAL = {
+    "pad_token": "padding is never learned",
+    "bos_token": "the tokenizer's own is used",
+    "eos_token": "the tokenizer's own is used",
+    "unk_token": "the tokenizer's own is used",
+}
 
 
 def _special_tokens(draft: Draft, entry: Entry) -> None:
-    added = entry.value.get("additional_special_tokens") if isinstance(entry.value, dict) else None
-    if added:
-        draft.put("model.additional_special_tokens", names(added), entry.key)
-    rest = (
-        [name for name in entry.value if name != "additional_special_tokens"] if isinstance(entry.value, dict) else []
-    )
-    if rest:
-        draft.note("changed", entry.key, f"{', '.join(map(shown, rest))}: the tokenizer's own are used")
+    if not isinstance(entry.value, dict):
+        raise ValueError(f"{shown(entry.value)}: no table of tokens")
+    draft.opened.add(entry.key)
+    for name, value in entry.value.items():
+        place = f"{entry.key}.{name}"
+        if (value is None and name in (*_SPECIAL, "additional_special_tokens")) or name == "pad_token":
+            reason = _SPECIAL.get(name, "empty")
+            draft.note("not needed", place, f"{shown(value)}: {reason}" if value is not None else "empty")
+        elif name == "additional_special_tokens":
+            shared.add_marks(draft, names(value), place)
+        else:
+            draft.note("left out", place, f"{listed(value, name)}: {_SPECIAL.get(name, NOBODY)}")
 
 
+def _tokens(draft: Draft, entry: Entry) -> None:
+    if isinstance(entry.value, dict):
+        _special_tokens(draft, entry)
+    else:
+        shared.marks(draft, entry)
+
+
+def _pad(draft: Draft, entry: Entry) -> None:
+    draft.note("not needed", entry.key, f"{shown(entry.value)}: every batch has one shape")
+
+
+def _held_out(draft: Draft, entry: Entry) -> None:
+    size = number(entry.value)
+    if size >= 1:
+        raise ValueError(f"{shown(entry.value)} rows: give a share such as 0.05, or a file of held-out examples")
+    draft.put("data.validation_fraction", size, entry.key)
+
+
+def _inside(rules: Mapping[str, Rule], reason: str) -> Rule:
+    """A table whose keys have rules of their own; the others are listed with the reason."""
+
+    def rule(draft: Draft, entry: Entry) -> None:
+        if not isinstance(entry.value, dict):
+            raise ValueError(f"{listed(entry.value)}: {reason}")
+        draft.opened.add(entry.key)
+        for name, value in entry.value.items():
+            place = f"{entry.key}.{name}"
+            if name in rules:
+                rules[name](draft, Entry(place, value, entry.where))
+            else:
+                draft.note("left out", place, f"{listed(value, name)}: {reason}")
+
+    return rule
+
+
+def _end_marks(draft: Draft, entry: Entry) -> None:
+    draft.note("changed", entry.key, f"{listed(entry.value)}: the chat template says where an answer ends")
+
+
+def _overlong(draft: Draft, entry: Entry) -> None:
+    draft.put("data.overlong", one_of(entry.value, {"drop": "drop", "truncate": "cut"}), entry.key)
+
+
+def _bit_type(draft: Draft, entry: Entry) -> None:
+    if entry.value in ("nf4", "fp4"):
+        draft.carry(entry.key)
+    else:
+        draft.note("left out", entry.key, f"{listed(entry.value)}: known are nf4 and fp4")
+
+
+_BNB: Rules = {
+    "bnb_4bit_use_double_quant": to("quantization.double_quant", switch),
+    "bnb_4bit_quant_type": _bit_type,
+}
 RULES: Rules = {
     **shared.COMMON,
     "base_model": to("model.name_or_path", str),
@@ -215,7 +261,9 @@ RULES: Rules = {
     "attn_implementation": to("model.attention", partial(one_of, known=_ATTENTION)),
     "flash_attention": needless("documents are kept apart by the fastest kernel there is"),
     "special_tokens": _special_tokens,
-    "tokens": to("model.additional_special_tokens", names),
+    "bnb_config_kwargs": _inside(_BNB, "bitsandbytes has its usual settings"),
+    "peft": missing("adapters have their usual settings"),
+    "tokens": _tokens,
     "load_in_4bit": elsewhere,
     "load_in_8bit": elsewhere,
     "adapter": elsewhere,
@@ -225,6 +273,7 @@ RULES: Rules = {
     "lora_target_modules": _targets,
     "lora_modules_to_save": to("lora.modules_to_save", names),
     "peft_use_rslora": to("lora.use_rslora", switch),
+    "peft_init_lora_weights": shared.adapter_start,
     "peft_use_dora": to("lora.use_dora", switch),
     "loraplus_lr_ratio": to("lora.plus_ratio", number),
     "lora_fan_in_fan_out": shared.only(False, "read from the model"),
@@ -235,13 +284,16 @@ RULES: Rules = {
     "dataset_prepared_path": needless("prepared data are kept and found again by what made them"),
     "dataset_exact_deduplication": to("data.deduplicate", switch),
     "shuffle_merged_datasets": shared.only(True, "examples are always shuffled by the seed"),
-    "val_set_size": to("data.validation_fraction", number),
+    "val_set_size": _held_out,
     "chat_template": shared.template,
-    "train_on_inputs": shared.train_on_prompt,
-    "eot_tokens": needless("the chat template says where an answer ends"),
+    "chat_template_jinja": shared.template_text,
+    "chat_template_kwargs": shared.template_arguments,
+    "default_system_message": to("data.system", str),
+    "train_on_inputs": shared.mask("all"),
+    "eot_tokens": _end_marks,
     "sample_packing": to("data.packing", switch),
     "eval_sample_packing": needless("held-out rows are packed as the others"),
-    "pad_to_sequence_len": needless("every batch has one shape"),
+    "pad_to_sequence_len": _pad,
     "micro_batch_size": to("train.per_device_train_batch_size", integer),
     "eval_batch_size": needless("evaluation uses the micro-batch of training"),
     "num_epochs": to("train.num_train_epochs", number),
@@ -264,22 +316,12 @@ RULES: Rules = {
     "strict": needless("profiles are always strict"),
     "debug": needless("see the worker's log"),
     "wandb_name": shared.run_name,
-    **{key: needless(_TRACKING) for key in _TRACKING_KEYS},
-    **{
-        key: needless(_OWN_KERNELS)
-        for key in (
-            "plugins",
-            "liger_rope",
-            "liger_rms_norm",
-            "liger_glu_activation",
-            "liger_layer_norm",
-            "liger_fused_linear_cross_entropy",
-            "lora_mlp_kernel",
-            "lora_qkv_kernel",
-            "lora_o_kernel",
-            "cut_cross_entropy",
-            "use_kernels",
-        )
-    },
-    **{key: missing(_SEVERAL) for key in ("fsdp_version", "dp_shard_size", "context_parallel_size", "ddp")},
+    "dpo_beta": to("train.beta", number),
+    "orpo_alpha": to("train.beta", number),
+    "noisy_embedding_alpha": to("train.neftune_noise_alpha", number),
+    "eval_max_new_tokens": to("evaluate.max_new_tokens", integer),
+    "excess_length_strategy": _overlong,
+    "bfloat16": elsewhere,
+    "float16": elsewhere,
+    **ABSENT,
 }

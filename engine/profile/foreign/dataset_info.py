@@ -9,23 +9,56 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.profile.foreign import shared
-from engine.profile.foreign.draft import Draft, names, shown
+from engine.profile.foreign.columns import (
+    USUAL_CONTENT,
+    USUAL_ROLE,
+    carry_columns,
+    check_key,
+    check_speakers,
+    layout_of,
+)
+from engine.profile.foreign.draft import Draft, integer, listed, names, shown
+from engine.profile.foreign.told import Told
 from engine.profile.tomltext import shown_path
 
 INFO = "dataset_info.json"
 MAX_INFO_BYTES = 16 * 1024 * 1024
-_ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}
-_MESSAGES = {"messages": "messages", "system": "system"}
-_USUAL = {
-    "prompt": "instruction",
-    "query": "input",
-    "response": "output",
-    "system": "system",
-    "history": "history",
-    "messages": "conversations",
+REMOTE, ONLINE = "REMOTE:", "ONLINE"
+ROLES = {
+    "alpaca": {
+        "prompt": "instruction",
+        "query": "input",
+        "response": "output",
+        "system": "system",
+        "history": "history",
+        "tools": "tools",
+    },
+    "messages": {"messages": "messages", "system": "system", "tools": "tools"},
+    "text": {"prompt": "text"},
+    "preference": {
+        "prompt": "prompt",
+        "messages": "prompt",
+        "query": "input",
+        "history": "history",
+        "chosen": "chosen",
+        "rejected": "rejected",
+        "system": "system",
+        "tools": "tools",
+    },
+    "judged": {
+        "prompt": "prompt",
+        "query": "input",
+        "history": "history",
+        "response": "completion",
+        "messages": "messages",
+        "kto_tag": "label",
+        "system": "system",
+        "tools": "tools",
+    },
 }
-"""Columns that LLaMA-Factory takes when an entry names none."""
-_ROLE_TAGS = {"role_tag": ("from", "role"), "content_tag": ("value", "content")}
+"""Layout -> LLaMA-Factory's name of a column -> the role here."""
+_PLACES = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "file_name")
+"""Where a set is, in the order in which LLaMA-Factory looks."""
 
 
 def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None) -> None:
@@ -35,39 +68,101 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
     `dataset_info.json` that cannot be read.
     """
     entries = [_by_path(draft, "data_path", folders)] if draft.value("data_path") else []
-    if draft.value("dataset"):
-        info, home = _info(draft, folders, dataset_dir)
-        entries += [_by_name(draft, name, info, home) for name in names(draft.value("dataset"))]
+    names_told = names(draft.value("dataset", []))
+    lists = _Lists(draft, folders, dataset_dir)
+    entries += [_by_name(draft, name, lists, "dataset") for name in names_told]
     if entries:
-        draft.put("data.datasets", entries, "dataset" if draft.value("dataset") else "data_path")
-    _held_out(draft, folders, dataset_dir)
+        draft.put("data.datasets", entries, "dataset" if names_told else "data_path")
+        draft.carry("dataset", "data_path")
+    _held_out(draft, folders, lists, entries)
+    _counts(draft, entries)
     _weights(draft, entries)
+    _mixing(draft, entries)
 
 
-def _held_out(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None) -> None:
+class _Lists:
+    """The names of `dataset_info.json` and the folder of their files, read when a name is first asked for."""
+
+    def __init__(self, draft: Draft, folders: Sequence[Path], dataset_dir: Path | None) -> None:
+        self.draft, self.folders, self.dataset_dir = draft, folders, dataset_dir
+        self.asked = str(draft.value("dataset_dir", "data"))
+        self._found: tuple[dict[str, Any], Path] | None = None
+
+    @property
+    def online(self) -> bool:
+        """Whether names are those of sets on the hub."""
+        return self.dataset_dir is None and self.asked == ONLINE
+
+    def get(self) -> tuple[dict[str, Any], Path]:
+        """The list and its folder; an empty one where there is none."""
+        self._found = self._found or _info(self.draft, self.folders, self.dataset_dir, self.asked)
+        return self._found
+
+
+def _held_out(draft: Draft, folders: Sequence[Path], lists: _Lists, entries: Sequence[dict[str, Any]]) -> None:
     if draft.value("eval_data_path"):
         path = found_path(str(draft.value("eval_data_path")), folders)
         draft.put("data.validation_path", path, "eval_data_path")
-    elif draft.value("eval_dataset"):
-        info, home = _info(draft, folders, dataset_dir)
-        first, *others = names(draft.value("eval_dataset"))
-        draft.put("data.validation_path", _by_name(draft, first, info, home)["path"], "eval_dataset")
-        if others:
-            draft.note("left out", "eval_dataset", f"{', '.join(map(shown, others))}: one held-out file is used")
+        return
+    if not draft.value("eval_dataset"):
+        return
+    first, *others = names(draft.value("eval_dataset"))
+    entry = _by_name(draft, first, lists, "eval_dataset")
+    draft.put("data.validation_path", entry["path"], "eval_dataset")
+    columns_of_first(draft, "eval_dataset", entry, entries)
+    if others:
+        draft.note("left out", "eval_dataset", f"{', '.join(map(shown, others))}: one held-out file is used")
+
+
+def columns_of_first(draft: Draft, key: str, held_out: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+    """What held-out rows have of their own, which is read as the first data set's is."""
+    same = entries[0] if entries else {}
+    for name in ("columns", "format", "subset"):
+        if held_out.get(name) and held_out.get(name) != same.get(name):
+            value = listed(held_out[name])
+            draft.note("left out", f"{key} {name}", f"{value}: held-out rows are read as the first data set's")
+    if held_out.get("split"):
+        draft.put("data.validation_split", held_out["split"], key)
+    if held_out.get("max_samples"):
+        draft.note("left out", f"{key} max_samples", f"{held_out['max_samples']}: all held-out rows are used")
+
+
+def _counts(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
+    """`max_samples` counts for each set."""
+    told = draft.value("max_samples")
+    if told is None:
+        return
+    most = integer(told)
+    for entry in entries:
+        entry["max_samples"] = min(most, entry.get("max_samples", most))
+    draft.carry("max_samples")
+    if "data.validation_path" in draft.settings:
+        draft.note("changed", "max_samples", f"{most} of each training set; all held-out rows are used")
+
+
+def _mixing(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
+    word = str(draft.value("mix_strategy", "concat"))
+    alone = word == "concat" or len(entries) < 2
+    for key in ("mix_strategy", "interleave_probs"):
+        if draft.value(key) is not None:
+            reason = "sets are put together and shuffled" + ("" if alone else "; a set's weight changes its share")
+            draft.note("not needed" if alone else "left out", key, f"{shown(draft.value(key))}: {reason}")
 
 
 def _weights(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
     weights = draft.value("task_weights")
     if not isinstance(weights, dict):
         return
+    draft.opened.add("task_weights")
     task = str(draft.value("task_type", ""))
     for name, weight in weights.items():
         if name == task and entries:
             for entry in entries:
                 entry["weight"] = float(weight)
+            draft.carry(f"task_weights.{name}")
         else:
             message = f"{shown(name)} = {shown(weight)}: no data set here is of this task; add one with this weight"
-            draft.note("left out", "task_weights", message)
+            draft.note("left out", f"task_weights.{name}", message)
 
 
 def found_path(text: str, folders: Sequence[Path]) -> str:
@@ -80,13 +175,16 @@ def _by_path(draft: Draft, key: str, folders: Sequence[Path]) -> dict[str, Any]:
     return {"path": found_path(str(draft.value(key)), folders)}
 
 
-def _info(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None) -> tuple[dict[str, Any], Path]:
+def _info(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None, asked: str) -> tuple[dict[str, Any], Path]:
     """The names and the folder that their files are in; nothing where there is no such list."""
-    asked = str(draft.value("dataset_dir", "data"))
+    if dataset_dir is None and asked.startswith(REMOTE):
+        draft.note("left out", "dataset_dir", f"{shown(asked)}: {INFO} of the hub is not fetched; see --dataset-dir")
+        return {}, folders[0]
     places = [dataset_dir] if dataset_dir else [folder / asked for folder in folders]
     home = next((place for place in places if (place / INFO).is_file()), None)
+    draft.carry("dataset_dir")
     if home is None:
-        looked = ", ".join(shown_path(place) for place in places)
+        looked = ", ".join(dict.fromkeys(shown_path(place) for place in places))
         draft.note("changed", "dataset", f"no {INFO} in {looked}: names were taken for files; see --dataset-dir")
         return {}, places[0]
     return _read_info(home / INFO), home
@@ -105,32 +203,74 @@ def _read_info(path: Path) -> dict[str, Any]:
     return found
 
 
-def _by_name(draft: Draft, name: str, info: dict[str, Any], home: Path) -> dict[str, Any]:
-    told = info.get(name)
-    if not isinstance(told, dict):
+def _by_name(draft: Draft, name: str, lists: _Lists, key: str) -> dict[str, Any]:
+    if lists.online:
+        draft.carry("dataset_dir")
+        return {"path": shared.hub_path(name)}
+    info, home = lists.get()
+    found = info.get(name)
+    if not isinstance(found, dict):
         if info:
-            draft.note("changed", "dataset", f"{shown(name)} is not in {INFO}: taken for a file")
+            draft.note("changed", key, f"{shown(name)} is not in {INFO}: taken for a file")
         return {"path": str((home / name).absolute())}
-    file = next((told[key] for key in ("file_name", "hf_hub_url", "ms_hub_url") if key in told), name)
-    path = str((home / str(file)).absolute()) if "file_name" in told else shared.hub_path(str(file))
-    entry: dict[str, Any] = {"path": path, **_layout(draft, name, told)}
-    entry |= shared.split(draft, "dataset", told)
-    if told.get("num_samples"):
-        entry["max_samples"] = int(told["num_samples"])
+    root = f"{INFO} {name}"
+    draft.told[root] = found
+    return _entry(Told(draft, root, found), name, home)
+
+
+def _entry(told: Told, name: str, home: Path) -> dict[str, Any]:
+    told.empty_ones([*_PLACES, "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags"])
+    layout = layout_of(str(told.draft.settings.get("train.objective", "sft")), lists=_lists(told))
+    entry: dict[str, Any] = {"path": _place(told, name, home), **_columns(told, layout), **shared.split(told)}
+    _tags(told)
+    if told.look("num_samples"):
+        entry["max_samples"] = integer(told.take("num_samples"))
+        told.note("changed", "num_samples", f"{entry['max_samples']}: its first rows, not chosen ones, and none twice")
+    ranked = layout == "preference" if told.look("ranking") else layout != "preference"
+    told.note(
+        "not needed" if ranked else "left out", "ranking", f"{shown(told.look('ranking'))}: the objective decides"
+    )
+    told.lose("folder", "a folder inside a set of the hub; name its files one by one")
     return entry
 
 
-def _layout(draft: Draft, name: str, told: dict[str, Any]) -> dict[str, Any]:
-    """Format and columns of an entry; what the automatic recognition finds anyway is left to it."""
-    columns = {str(role): str(column) for role, column in (told.get("columns") or {}).items()}
-    lists = told.get("formatting", "alpaca") in ("sharegpt", "openai")
-    for media in sorted({"images", "videos", "audios", "tools"} & set(columns)):
-        draft.note("left out", "dataset", f"{shown(name)}: column '{media}' is not read")
-    for tag, usual in _ROLE_TAGS.items():
-        given = (told.get("tags") or {}).get(tag, usual[0])
-        if given not in usual:
-            draft.note("left out", "dataset", f"{shown(name)}: {tag} = {shown(given)}: known are {', '.join(usual)}")
-    roles = _MESSAGES if lists else _ALPACA
-    renamed = {ours: columns[theirs] for theirs, ours in roles.items() if theirs in columns}
-    odd = {ours: column for ours, column in renamed.items() if column not in (ours, _USUAL.get(ours), "messages")}
-    return {"columns": odd} if odd else {}
+def _lists(told: Told) -> bool:
+    word = str(told.look("formatting", "alpaca"))
+    told.only("formatting", ("alpaca", "sharegpt", "openai"), "recognised from the columns")
+    return word in ("sharegpt", "openai")
+
+
+def _place(told: Told, name: str, home: Path) -> str:
+    key = next((key for key in _PLACES if told.look(key)), "")
+    file = str(told.take(key, name))
+    for other in _PLACES:
+        if other != key and other in told:
+            told.needless(other, f"{key} comes first")
+    if key in ("ms_hub_url", "om_hub_url"):
+        told.note("changed", key, f"{shown(file)}: taken for a set of the Hugging Face hub")
+    elif key in ("script_url", "cloud_file_name"):
+        told.note("left out", key, f"{shown(file)}: put the rows into a file; nothing else is read")
+    return shared.hub_path(file) if key.endswith("hub_url") else str((home / file).absolute())
+
+
+def _columns(told: Told, layout: str) -> dict[str, Any]:
+    columns = told.inner("columns")
+    if columns is None:
+        return {}
+    named = carry_columns(columns, ROLES[layout], layout)
+    for media in ("images", "videos", "audios"):
+        columns.lose(media, "only text is trained here")
+    others = {key: role for layout_ in ROLES.values() for key, role in layout_.items() if key not in ROLES[layout]}
+    for key in others:
+        columns.lose(key, f"a column for rows of another kind than these ({layout})")
+    return {"columns": named} if named else {}
+
+
+def _tags(told: Told) -> None:
+    tags = told.inner("tags")
+    if tags is None:
+        return
+    check_key(tags, "role_tag", USUAL_ROLE)
+    check_key(tags, "content_tag", USUAL_CONTENT)
+    for speaker in ("user", "assistant", "system", "observation", "function"):
+        check_speakers(tags, f"{speaker}_tag", speaker)

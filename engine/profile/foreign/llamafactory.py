@@ -13,6 +13,7 @@ from engine.errors import EngineError, ExitCode
 from engine.profile.foreign import shared
 from engine.profile.foreign.draft import (
     Draft,
+    Rule,
     Rules,
     elsewhere,
     integer,
@@ -26,19 +27,24 @@ from engine.profile.foreign.draft import (
     switch,
     to,
 )
+from engine.profile.foreign.llamafactory_absent import ABSENT, TEXT_ONLY
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "LLaMA-Factory"
 _STAGES = {"rm": "reward", "sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto"}
 _TASKS = {"instruction_tuning": "sft", "sft": "sft", "continuation": "pretrain", "pretraining": "pretrain"}
 _ATTENTION = {"auto": "auto", "fa2": "packed", "flash_attention_2": "packed", "sdpa": "sdpa", "disabled": "eager"}
-_TEXT_ONLY = "only text is trained here"
+_FOUR_BITS = ("quantization_method", "quantization_type", "double_quantization", "bnb_4bit_quant_type")
 _OWN_DIRECTORY = "every run has a directory of its own"
+
+
+def decide(draft: Draft) -> None:
+    """What several keys decide together and data depend on."""
+    _objective(draft)
 
 
 def finish(draft: Draft) -> None:
     """What several keys decide together, and what the tool does when its file is silent."""
-    _objective(draft)
     _method(draft)
     _quantization(draft)
     shared.precision(draft, ("fp16", "bf16", "pure_bf16"))
@@ -57,6 +63,12 @@ def _objective(draft: Draft) -> None:
     if "task_type" not in draft.entries or "stage" in draft.entries:
         told = "stage" if "stage" in draft.entries else f"{draft.tool}'s default"
         draft.put("train.objective", "orpo" if stage == "dpo" and loss == "orpo" else _STAGES[stage], told)
+    if stage == "dpo":
+        draft.carry("pref_loss")
+    elif draft.value("pref_loss") is not None:
+        draft.note("not needed", "pref_loss", f"{shown(draft.value('pref_loss'))}: for stage: dpo")
+    if draft.value("stage") is not None and "stage" not in draft.became:
+        draft.note("left out", "stage", f"{shown(stage)}: task_type says what is learned")
 
 
 def _method(draft: Draft) -> None:
@@ -77,11 +89,17 @@ def _quantization(draft: Draft) -> None:
     library = str(draft.value("quantization_method", "bnb"))
     if bits is None:
         draft.put_default("quantization.method", "none")
+        draft.settings.pop("quantization.double_quant", None)
+        for key in _FOUR_BITS:
+            if draft.value(key) is not None:
+                draft.note("not needed", key, f"{shown(draft.value(key))}: no quantization_bit")
         return
+    draft.carry("quantization_method", *_FOUR_BITS)
     if library not in ("bnb", "bitsandbytes") or integer(bits) not in (4, 8):
-        draft.note(
-            "left out", "quantization_bit", f"{shown(bits)} bits by {shown(library)}: only bitsandbytes' 4 and 8"
-        )
+        message = f"{shown(bits)} bits by {shown(library)}: only bitsandbytes' 4 and 8"
+        draft.note("left out", "quantization_bit", message)
+        if draft.value("quantization_method") is not None:
+            draft.note("left out", "quantization_method", message)
         return
     method = "int8" if integer(bits) == 8 else one_of(kind, {"nf4": "nf4", "fp4": "fp4"})
     draft.put("quantization.method", method, "quantization_bit")
@@ -126,8 +144,13 @@ def _targets(draft: Draft, entry: Entry) -> None:
 
 
 def _use_lora(draft: Draft, entry: Entry) -> None:
-    if not switch(entry.value) and "finetuning_type" not in draft.entries:
+    if "finetuning_type" in draft.entries:
+        draft.note("not needed", entry.key, "finetuning_type decides")
+    elif not switch(entry.value):
         draft.entries["finetuning_type"] = Entry("finetuning_type", "full", entry.where)
+        draft.carry(entry.key)
+    else:
+        draft.carry(entry.key)
 
 
 def _frozen_layers(draft: Draft, entry: Entry) -> None:
@@ -141,9 +164,28 @@ def _frozen_layers(draft: Draft, entry: Entry) -> None:
     draft.put("tuning.trainable_layers", layers, entry.key)
 
 
-def _pissa(draft: Draft, entry: Entry) -> None:
-    if switch(entry.value):
-        draft.put("lora.init", "pissa", entry.key)
+def _turned_on(key: str, value: Any) -> Rule:
+    """A setting that takes a value here when the switch is on."""
+
+    def rule(draft: Draft, entry: Entry) -> None:
+        if switch(entry.value):
+            draft.put(key, value, entry.key)
+        else:
+            draft.note("not needed", entry.key, "off")
+
+    return rule
+
+
+def _packing(draft: Draft, entry: Entry) -> None:
+    """`neat_packing` packs too, and keeps documents apart as is always done here."""
+    on = switch(entry.value)
+    other = "neat_packing" if entry.key == "packing" else "packing"
+    if not on and draft.value(other) is True:
+        draft.note("not needed", entry.key, f"off: {other} is on")
+    else:
+        draft.put("data.packing", on, entry.key)
+        if on and entry.key == "packing" and draft.value("neat_packing") is not True:
+            draft.note("changed", entry.key, "on: examples of one sequence do not see each other (neat_packing)")
 
 
 def _validation(draft: Draft, entry: Entry) -> None:
@@ -152,6 +194,9 @@ def _validation(draft: Draft, entry: Entry) -> None:
         raise ValueError(f"{shown(entry.value)} examples: give a share such as 0.05, or a file of held-out examples")
     draft.put("data.validation_fraction", size, entry.key)
 
+
+NULL_MATTERS = frozenset({"enable_thinking", "max_grad_norm"})
+"""Keys whose null is a value of its own."""
 
 RULES: Rules = {
     **shared.COMMON,
@@ -180,7 +225,7 @@ RULES: Rules = {
     "additional_target": to("lora.modules_to_save", names),
     "use_rslora": to("lora.use_rslora", switch),
     "use_dora": to("lora.use_dora", switch),
-    "pissa_init": _pissa,
+    "pissa_init": _turned_on("lora.init", "pissa"),
     "pissa_iter": needless("a fast decomposition of PEFT's own accuracy is used"),
     "pissa_convert": needless("the saved adapter always stands on the original base"),
     "loraplus_lr_ratio": to("lora.plus_ratio", number),
@@ -190,18 +235,33 @@ RULES: Rules = {
     "data_path": elsewhere,
     "eval_data_path": elsewhere,
     "val_size": _validation,
-    "max_samples": to("data.max_samples", integer),
-    "packing": to("data.packing", switch),
-    "neat_packing": to("data.packing", switch),
+    "max_samples": elsewhere,
+    "packing": _packing,
+    "neat_packing": _packing,
+    "mix_strategy": elsewhere,
+    "interleave_probs": elsewhere,
+    "eval_on_each_dataset": missing("one held-out set is used"),
+    "ignore_pad_token_for_loss": shared.off_unless(True, "padding is never learned"),
+    "default_system": to("data.system", str),
+    "enable_thinking": shared.template_argument,
+    "preserve_thinking": shared.off_unless(False, "the chat template decides about thoughts of earlier turns"),
+    "tool_format": missing("the chat template writes tools"),
+    "split_special_tokens": shared.off_unless(False, "special tokens of the template stay whole"),
+    "media_dir": missing(TEXT_ONLY),
+    "buffer_size": needless("examples are shuffled whole, not within a buffer"),
+    "preprocessing_batch_size": needless("tokenizing uses all processors"),
+    "data_shared_file_system": needless("one machine is used"),
     "task_type": to("train.objective", partial(one_of, known=_TASKS)),
     "task_weights": elsewhere,
     "instruction_template": shared.template,
     "response_template": to("data.response_template", str),
     "template": shared.template,
-    "train_on_prompt": shared.train_on_prompt,
-    "mask_history": shared.last_answer_only,
-    "additional_special_tokens": to("model.additional_special_tokens", names),
-    "new_special_tokens": to("model.additional_special_tokens", names),
+    "train_on_prompt": shared.mask("all"),
+    "mask_history": shared.mask("last"),
+    "additional_special_tokens": shared.marks,
+    "new_special_tokens": shared.marks,
+    "add_special_tokens": shared.marks,
+    "add_tokens": shared.marks,
     "tokenizer_padding_side": to("model.padding_side", str),
     "tokenizer_truncation_side": to("model.truncation_side", str),
     "per_device_train_batch_size": to("train.per_device_train_batch_size", integer),
@@ -232,17 +292,10 @@ RULES: Rules = {
     "include_num_input_tokens_seen": needless("tokens are always counted"),
     "enable_liger_kernel": needless("kernels are chosen for the machine: train.kernels"),
     "use_unsloth": missing("its kernels are not used"),
-    "freeze_vision_tower": needless(_TEXT_ONLY),
-    "freeze_multi_modal_projector": needless(_TEXT_ONLY),
-    "freeze_language_model": shared.only(False, _TEXT_ONLY),
-    "image_max_pixels": missing(_TEXT_ONLY),
-    "video_max_pixels": missing(_TEXT_ONLY),
-    **{
-        key: missing("this method is not here")
-        for key in ("use_galore", "use_apollo", "use_badam", "use_muon", "use_adam_mini", "use_llama_pro", "fp8")
-    },
-    **{
-        key: missing("this loss is not here")
-        for key in ("use_dft_loss", "use_asft_loss", "use_eaft_loss", "mixture_of_depths")
-    },
+    "freeze_vision_tower": needless(TEXT_ONLY),
+    "freeze_multi_modal_projector": needless(TEXT_ONLY),
+    "freeze_language_model": shared.only(False, TEXT_ONLY),
+    "train_from_scratch": _turned_on("model.initialise", "random"),
+    "max_new_tokens": to("evaluate.max_new_tokens", integer),
+    **ABSENT,
 }

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.foreign import axolotl, dataset_info, llamafactory
-from engine.profile.foreign.draft import Draft, Note, Rules, apply_rules
+from engine.profile.foreign import axolotl, axolotl_data, dataset_info, llamafactory, llamafactory_v1, trl, trl_data
+from engine.profile.foreign.closing import close
+from engine.profile.foreign.draft import Draft, Rules, apply_rules, listed
 from engine.profile.foreign.yamltext import Entry, read_yaml
 from engine.profile.overrides import put
 from engine.profile.schema_problems import validate
@@ -27,14 +28,34 @@ class Dialect:
     tool: str
     rules: Rules
     attach_data: Callable[[Draft, Sequence[Path], Path | None], None]
+    decide: Callable[[Draft], None]
     finish: Callable[[Draft], None]
+    null_matters: frozenset[str] = frozenset()
 
 
 DIALECTS = {
     "llamafactory": Dialect(
-        "llamafactory", llamafactory.TOOL, llamafactory.RULES, dataset_info.attach_data, llamafactory.finish
+        "llamafactory",
+        llamafactory.TOOL,
+        llamafactory.RULES,
+        dataset_info.attach_data,
+        llamafactory.decide,
+        llamafactory.finish,
+        llamafactory.NULL_MATTERS,
     ),
-    "axolotl": Dialect("axolotl", axolotl.TOOL, axolotl.RULES, axolotl.attach_data, axolotl.finish),
+    "axolotl": Dialect(
+        "axolotl", axolotl.TOOL, axolotl.RULES, axolotl_data.attach_data, axolotl.decide, axolotl.finish
+    ),
+    "llamafactory-v1": Dialect(
+        "llamafactory-v1",
+        llamafactory.TOOL,
+        llamafactory_v1.RULES,
+        llamafactory_v1.attach_data,
+        llamafactory_v1.decide,
+        llamafactory_v1.finish,
+        llamafactory.NULL_MATTERS,
+    ),
+    "trl": Dialect("trl", trl.TOOL, trl.RULES, trl_data.attach_data, trl.decide, trl.finish, trl.NULL_MATTERS),
 }
 
 
@@ -52,30 +73,65 @@ def read_draft(
     """
     entries = {entry.key: entry for file in files for entry in read_yaml(file)}
     chosen = DIALECTS[dialect] if dialect else recognise(entries, files)
-    draft = Draft(chosen.tool, entries)
-    apply_rules(draft, chosen.rules)
-    chosen.attach_data(draft, [Path.cwd(), *(file.absolute().parent for file in files)], dataset_dir)
+    if chosen.name == "llamafactory" and llamafactory_v1.is_newer(entries):
+        chosen = DIALECTS["llamafactory-v1"]
+    draft = _opened(chosen, entries)
+    draft.folders = (Path.cwd(), *(file.absolute().parent for file in files))
+    apply_rules(draft, chosen.rules, chosen.null_matters)
+    chosen.decide(draft)
+    chosen.attach_data(draft, draft.folders, dataset_dir)
     chosen.finish(draft)
-    if model is not None:
-        draft.put("model.name_or_path", model, "--model")
-    if data is not None:
-        path = str(data) if str(data).startswith("demo:") else str(data.absolute())
-        draft.put("data.datasets", [{"path": path}], "--data")
+    _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)
     _drop_refused(draft)
+    close(draft)
     return draft
+
+
+def _opened(chosen: Dialect, entries: dict[str, Entry]) -> Draft:
+    """An empty draft; sections of TRL's arguments are opened first."""
+    if chosen.name != "trl":
+        return Draft(chosen.tool, entries)
+    found, twice, objective = trl.flat(entries)
+    draft = Draft(chosen.tool, found)
+    if objective:
+        draft.put("train.objective", objective, "the name of a section")
+    for place, entry in twice.items():
+        draft.told[place] = entry.value
+        kept = listed(found[entry.key].value, entry.key)
+        draft.note("left out", place, f"{listed(entry.value, entry.key)}: {entry.key} = {kept} comes first")
+    return draft
+
+
+def _stand_in(draft: Draft, model: str | None, data: Path | None) -> None:
+    """What the command line says in place of the files."""
+    given: dict[str, tuple[Any, str]] = {}
+    if model is not None:
+        given["model.name_or_path"] = (model, "--model")
+    if data is not None:
+        path = str(data) if str(data).startswith("demo:") else str(data.absolute())
+        given["data.datasets"] = ([{"path": path}], "--data")
+    for key, (value, origin) in given.items():
+        before = draft.origins.get(key, "")
+        if before in draft.entries and draft.settings[key] != value:
+            draft.note("changed", before, f"{listed(draft.value(before))}: {origin} says otherwise")
+        draft.put(key, value, origin)
 
 
 def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
     """The tool whose keys these are. Raises EngineError(PROFILE) when no tool knows most of them."""
-    known = {name: sum(key in dialect.rules for key in entries) for name, dialect in DIALECTS.items()}
-    best = max(DIALECTS.values(), key=lambda dialect: known[dialect.name])
-    if 2 * known[best.name] < len(entries) or not entries:
+    newer = llamafactory_v1.is_newer(entries)
+    tried = [DIALECTS["llamafactory-v1" if newer else "llamafactory"], DIALECTS["axolotl"], DIALECTS["trl"]]
+    keys = {dialect.name: list(entries) for dialect in tried} | {"trl": list(trl.flat(entries)[0])}
+    known = {dialect.name: sum(key in dialect.rules for key in keys[dialect.name]) for dialect in tried}
+    best = max(tried, key=lambda dialect: known[dialect.name] / max(1, len(keys[dialect.name])))
+    count = len(keys[best.name])
+    if 2 * known[best.name] < count or not entries:
         raise EngineError(
-            f"{known[best.name]} of {len(entries)} keys are {best.tool}'s, the others are not known",
+            f"{known[best.name]} of {count} keys are {best.tool}'s, the others are not known",
             code=ExitCode.PROFILE,
             where=shown_path(files[0]),
-            hint=f"give a training file of {' or '.join(dialect.tool for dialect in DIALECTS.values())}",
+            hint="give a training file of LLaMA-Factory, Axolotl, TRL or Unsloth",
         )
     return best
 
@@ -98,12 +154,12 @@ def _drop_refused(draft: Draft) -> None:
         message = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
         key = next((key for key in draft.settings if problem.key == key or problem.key.startswith(f"{key}.")), "")
         if key == "data.datasets" and _drop_from_entry(draft.settings[key], problem.key):
-            draft.notes.append(Note("left out", draft.origins[key], message))
+            draft.note("left out", draft.origins[key], message)
         elif key in ("", "model.name_or_path", "data.datasets"):
             raise EngineError(str(problem), code=ExitCode.PROFILE, hint="correct it in the other tool's file")
         else:
             origin = draft.origins[key]
-            draft.notes.append(Note("left out", origin if origin in draft.entries else key, message))
+            draft.note("left out", origin if origin in draft.entries else key, message)
             del draft.settings[key]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import tomlkit
 from tomlkit.items import AoT, Table
 
 from engine.profile.fields import canonical, profile_fields
-from engine.profile.foreign.draft import Draft
+from engine.profile.foreign.draft import MAX_LISTED_CHARS, Draft
 from engine.text import sanitize
+
+_PATHS = ("data.validation_path", "data.template")
 
 
 def profile_text(draft: Draft, sources: list[Path], target: Path) -> str:
@@ -34,8 +37,14 @@ def _heading(draft: Draft, sources: list[Path]) -> list[str]:
     for kind, title in (("left out", "Not carried over:"), ("changed", "Not quite the same:")):
         found = [note for note in draft.notes if note.kind == kind]
         lines += [title] * bool(found)
-        lines += [sanitize(f"  {note}", max_chars=300, single_line=True) for note in found]
+        lines += [line for note in found for line in _wrapped(str(note))]
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """A note over as many lines as it takes: a setting that is not carried over is named whole."""
+    whole = sanitize(text, max_chars=MAX_LISTED_CHARS + 400, single_line=True)
+    return textwrap.wrap(whole, 108, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False) or ["  "]
 
 
 def _add(document: Any, key: str, draft: Draft, target: Path) -> None:
@@ -48,7 +57,7 @@ def _add(document: Any, key: str, draft: Draft, target: Path) -> None:
         if table not in document:
             document[table] = tomlkit.table()
         holder = document[table]
-    item = tomlkit.item(_relative(value, target) if key == "data.validation_path" else value)
+    item = tomlkit.item(_relative(value, target) if key in _PATHS else value)
     holder.add(name, item)
     item.comment(sanitize(draft.origins[key], max_chars=100, single_line=True))
 

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from engine.profile.tables.base import Name, PathText, Positive, Table, setting
+
+TEMPLATE_RESERVED = frozenset(
+    {
+        *("conversation", "messages", "chat_template", "tools", "tokenize", "add_generation_prompt"),
+        *("continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
+        *("return_assistant_tokens_mask", "tokenizer_kwargs"),
+    }
+)
+"""Arguments of `apply_chat_template` that are not a template's own."""
+
+
+def _as_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    taken = sorted(TEMPLATE_RESERVED & given.keys())
+    if taken:
+        raise ValueError(f"{', '.join(taken)}: Tunedeck hands these over itself; name arguments of the template's own")
+    try:
+        size = len(json.dumps(given, allow_nan=False))
+    except (TypeError, ValueError):
+        raise ValueError("holds what JSON has no word for: a date, or a number without end") from None
+    if size > 65_536:
+        raise ValueError(f"has {size:,} characters as JSON; at most 65,536 may be handed over")
+    return given
+
+
+TemplateArguments = Annotated[dict[str, Any], AfterValidator(_as_arguments)]
 
 
 class Dataset(Table):
@@ -36,7 +62,16 @@ class Data(Table):
 
     datasets: list[Dataset] = setting(..., "Files of examples.", min_length=1, max_length=1000)
     template: Name = setting(
-        "auto", "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3."
+        "auto",
+        "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3, or a file that ends in"
+        " .jinja, relative to the profile.",
+    )
+    template_arguments: TemplateArguments = setting(
+        {},
+        "Handed to the chat template by name, in training, evaluation and chat, e.g. enable_thinking = false; a row's"
+        " own go first.",
+        advanced=True,
+        items="{ enable_thinking = false }",
     )
     system: str = setting(
         "", "System message put before each conversation that has none.", advanced=True, max_length=8192

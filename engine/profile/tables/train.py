@@ -47,7 +47,9 @@ class Train(Table):
         "polynomial",
         "inverse_sqrt",
     ] = setting("cosine", "Shape of the learning rate over the run.")
-    warmup_ratio: float = setting(0.03, "Share of steps that warm up.", ge=0, le=1)
+    warmup_ratio: float = setting(
+        0.03, "Share of steps that warm up; step k of n has k / n of the peak rate.", ge=0, le=1
+    )
     warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = setting(
         None, "Steps that warm up; replaces warmup_ratio.", unit="steps", advanced=True
     )

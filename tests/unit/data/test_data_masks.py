@@ -197,7 +197,7 @@ def test_a_template_that_forgets_the_prompt_refuses_the_row(make_tokenizer: Call
     found = encode(make_tokenizer(chat_template=LAST_ONLY))
     assert (found.documents, [problem.cause for _, problem in found.refused]) == (
         [],
-        ["the chat template is not consistent"],
+        ["lost by the chat template"],
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.data.chat import choose_template, render
+from engine.data.conversation import Conversation
 
 TALK = [
     {"role": "system", "content": "S"},
@@ -46,13 +47,13 @@ WRITTEN = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_named_template_writes_what_its_models_read(tokenizer: Any, name: str) -> None:
     chosen = choose_template(tokenizer, name)
-    assert render(tokenizer, chosen, [TALK], generation=True) == [WRITTEN[name]]
+    assert render(tokenizer, chosen, [Conversation(TALK)], generation=True) == [WRITTEN[name]]
 
 
 def test_qwen_brings_its_own_system_message_and_takes_another(tokenizer: Any) -> None:
     chosen = choose_template(tokenizer, "qwen")
-    (own,) = render(tokenizer, chosen, [TALK[1:2]], generation=False)
+    (own,) = render(tokenizer, chosen, [Conversation(TALK[1:2])], generation=False)
     assert own.startswith(
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
     )
-    assert render(tokenizer, chosen, [TALK], generation=True) == [WRITTEN["chatml"]]
+    assert render(tokenizer, chosen, [Conversation(TALK)], generation=True) == [WRITTEN["chatml"]]

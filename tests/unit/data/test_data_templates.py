@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.data import chat
+from engine.data import rendering
 from engine.data.chat import ChatTemplate, choose_template, render
+from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
 from engine.errors import EngineError, ExitCode
 
@@ -62,10 +63,10 @@ def test_a_huge_template_is_refused(make_tokenizer: Callable[..., Any]) -> None:
     ids=["loop", "doubling", "memory", "long", "syntax", "escape"],
 )
 def test_harmful_templates_end_in_an_error(tokenizer: Any, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "RENDER_S", 0.5)
+    monkeypatch.setattr(rendering, "RENDER_S", 0.5)
     began = time.monotonic()
     with pytest.raises(EngineError) as caught:
-        render(tokenizer, ChatTemplate("auto", source, ""), [TURNS], generation=False)
+        render(tokenizer, ChatTemplate("auto", source, ""), [Conversation(TURNS)], generation=False)
     assert caught.value.code is ExitCode.MODEL
     assert time.monotonic() - began < 10
 
@@ -73,7 +74,12 @@ def test_harmful_templates_end_in_an_error(tokenizer: Any, source: str, monkeypa
 def test_a_row_that_the_template_refuses_does_not_stop_the_others(tokenizer: Any) -> None:
     source = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system!') }}{% endif %}ok"
     system = [{"role": "system", "content": "x"}]
-    found = render(tokenizer, ChatTemplate("auto", source, ""), [TURNS, system, TURNS], generation=False)
+    found = render(
+        tokenizer,
+        ChatTemplate("auto", source, ""),
+        [Conversation(turns) for turns in (TURNS, system, TURNS)],
+        generation=False,
+    )
     assert (found[0], found[2]) == ("ok", "ok")
     assert isinstance(found[1], RowProblem)
     assert found[1].detail == "No system!"
@@ -81,5 +87,5 @@ def test_a_row_that_the_template_refuses_does_not_stop_the_others(tokenizer: Any
 
 def test_dates_do_not_change_the_tokens_of_a_resumed_run(tokenizer: Any) -> None:
     source = "{{ strftime_now('%d %b %Y') }} {{ strftime_now(\"%Y\") }}"
-    found = render(tokenizer, ChatTemplate("auto", source, ""), [TURNS], generation=False)
+    found = render(tokenizer, ChatTemplate("auto", source, ""), [Conversation(TURNS)], generation=False)
     assert found == ["01 Jan 2025 2025"]

@@ -137,8 +137,9 @@ def test_what_a_file_leaves_out_takes_that_tools_default_not_ours(folder: Path) 
 def test_named_data_sets_are_found_with_their_columns(folder: Path) -> None:
     assert imported("lf.yaml").exit_code == 0
     first, second = settings_of(folder / "lf.toml")["data"]["datasets"]
-    assert first == {"path": "data/mine.json", "columns": {"instruction": "frage", "output": "antwort"}}
-    assert second == {"path": "data/other.json", "columns": {"messages": "talk"}}
+    columns = {"instruction": "frage", "output": "antwort"}
+    assert first == {"path": "data/mine.json", "columns": columns, "max_samples": 1000}
+    assert second == {"path": "data/other.json", "columns": {"messages": "talk"}, "max_samples": 1000}
 
 
 def test_every_loss_is_named_with_its_line(folder: Path) -> None:

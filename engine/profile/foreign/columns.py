@@ -1,0 +1,84 @@
+"""Which column plays which role, in the words of `data.datasets.columns`; and what rows may call their speakers.
+
+The roles here are those of `engine.data.layouts`, which profiles cannot import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.profile.foreign.draft import listed, shown
+from engine.profile.foreign.told import Told
+
+USUAL_ROLE, USUAL_CONTENT = ("from", "role"), ("value", "content")
+SPEAKERS = {
+    "system": ("system", "developer"),
+    "user": ("user", "human"),
+    "assistant": ("assistant", "gpt", "chatgpt", "bing", "bard", "model"),
+}
+"""What rows may call who speaks: recognised without a word in the profile."""
+ROLES: dict[str, tuple[str, ...]] = {
+    "alpaca": ("instruction", "input", "output", "system", "history"),
+    "messages": ("messages", "system"),
+    "text": ("text",),
+    "preference": ("prompt", "chosen", "rejected", "system"),
+    "judged": ("prompt", "completion", "messages", "label", "system"),
+}
+"""Layout -> roles that a column can be named for."""
+_FOUND: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "conversations", "conversation"),
+    "label": ("label", "kto_tag"),
+}
+"""Columns that are found for a role without being named."""
+
+
+def layout_of(objective: str, *, lists: bool) -> str:
+    """The layout that an objective's rows have."""
+    if objective == "pretrain":
+        return "text"
+    if objective == "kto":
+        return "judged"
+    if objective in ("dpo", "orpo", "reward"):
+        return "preference"
+    return "messages" if lists else "alpaca"
+
+
+def carry_columns(told: Told, roles: Mapping[str, str], layout: str) -> dict[str, str]:
+    """`columns` of a data set from keys of the other tool: `roles` is their key -> our role.
+
+    Columns that are found anyway are left to that. Keys without a column say nothing, and those without a role here
+    are listed.
+    """
+    named = {}
+    for key, role in roles.items():
+        if key not in told:
+            continue
+        column = told.look(key)
+        if not column:
+            told.needless(key, "no column")
+        elif role not in ROLES[layout]:
+            told.note("left out", key, f"{listed(column)}: this column is not read")
+        else:
+            told.take(key)
+            named[role] = str(column)
+    return {role: column for role, column in named.items() if column not in (role, *_FOUND.get(role, ()))}
+
+
+def check_speakers(told: Told, name: str, speaker: str) -> None:
+    """List what rows call a speaker where it is not recognised."""
+    value = told.look(name)
+    words = [str(word) for word in value] if isinstance(value, list) else [str(value)]
+    odd = [word for word in words if word not in SPEAKERS.get(speaker, ())]
+    if speaker in SPEAKERS and (value is None or not odd):
+        told.needless(name, "recognised by itself")
+        return
+    known = ", ".join(SPEAKERS.get(speaker, ())) or "none"
+    words = [] if isinstance(value, dict) else odd
+    told.note(
+        "left out", name, f"{', '.join(map(shown, words)) or listed(value)}: no {speaker} here; known are {known}"
+    )
+
+
+def check_key(told: Told, name: str, usual: tuple[str, ...]) -> None:
+    """List the name of a message's own key where it is not one that is read."""
+    told.only(name, usual, f"messages have {' or '.join(map(repr, usual))}")

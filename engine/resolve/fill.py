@@ -160,9 +160,15 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
         lora_bias=lora.bias,
         modules_to_save=_layer_names(lora.modules_to_save),
         use_dora=lora.use_dora,
+        document_tokens=Requirements().document_tokens if _shares_rows(profile) else 0,
         gpu_uuid=gpu_uuid,
         device=_asked(profile.launch.device),
     )
+
+
+def _shares_rows(profile: Profile) -> bool:
+    """Whether several documents stand in a row: packed ones, and answers that are compared."""
+    return profile.data.packing or profile.train.objective in ("dpo", "orpo", "kto", "reward")
 
 
 def _asked(value: Any) -> Any:

@@ -11,7 +11,8 @@ import pytest
 from engine.data.chat import ChatTemplate, render, with_start
 from engine.data.conversation import conversation_of
 from engine.data.examples import Example, Message, RowProblem, ToolCall
-from engine.data.mask import LEARNED, NO_THOUGHTS, OPENED, REBUILT, SEPARATE, Masker, Rendered
+from engine.data.mask import LEARNED, NO_THOUGHTS, OPENED, REBUILT, SEPARATE, Masker
+from engine.data.rendered import Rendered
 
 TOOLS = '[{"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {}}}]'
 LOOK = (ToolCall("look", '{"at": "Oslo"}', "call_1"),)

@@ -177,6 +177,8 @@ def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile,
     job.phase("save", "weights and tokenizer")
     state = trainer.state
     used_step = trainer.checkpointer.load_best(trainer)
+    if used_step != state.global_step and trainer.validation is not None:
+        trainer.validation.tell_noise()
     weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
     trainable, total = adapters.parameter_counts(trainer.model)
     summary = Summary(

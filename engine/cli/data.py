@@ -6,6 +6,7 @@ Both resolve the profile here and run in a worker, the only process that loads a
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.cli.common import color, json_option, line, note, print_json, table,
 from engine.cli.flags import group_flags
 from engine.cli.profile_argument import profile_argument, set_option
 from engine.data.choices import LengthChoices, choices_of
+from engine.data.unread import Unread, named
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
@@ -48,14 +50,23 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
 @click.option("--from", "first_row", type=click.IntRange(1), default=1, show_default=True, help="Row to begin with.")
+@click.option("--dataset", type=click.IntRange(1, 1000), help="Only rows of that data set; default: some of each.")
 @click.option("--words", default="", metavar="WORDS", help="Only rows that have all of these words.")
 @click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")
 @json_option
 def preview(
-    profile: Path, overrides: tuple[str, ...], rows: int, first_row: int, words: str, by_token: bool, as_json: bool
+    profile: Path,
+    overrides: tuple[str, ...],
+    rows: int,
+    first_row: int,
+    dataset: int | None,
+    words: str,
+    by_token: bool,
+    as_json: bool,
 ) -> None:
     """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens."""
-    result = _run("data_preview", profile, overrides, as_json, rows=rows, first_row=first_row, words=words)
+    asked = {"rows": rows, "first_row": first_row, "words": words, "dataset": dataset or 0}
+    result = _run("data_preview", profile, overrides, as_json, **asked)
     if as_json:
         print_json(result)
         return
@@ -134,7 +145,16 @@ def _dataset_lines(dataset: dict[str, Any]) -> list[str]:
         rows = ", ".join(map(str, drop["first_rows"])) + (", …" if drop["rows"] > len(drop["first_rows"]) else "")
         detail = f" ({drop['detail']})" if drop["detail"] else ""
         lines.append(f"  {drop['rows']} dropped: {drop['cause']}{detail}: row {rows}")
-    return lines + [f"  {text}" for text in dataset["notes"]]
+    lines += [f"  {text}" for text in dataset["notes"]]
+    return lines + unread_lines(dataset["unread"])
+
+
+def unread_lines(unread: Sequence[dict[str, Any]]) -> list[str]:
+    """Columns and message keys that nobody reads: those that matter on a line of their own, before the others."""
+    found = [Unread(one["what"], one["name"], one["rows"], one["matters"]) for one in unread]
+    lost, rest = [one for one in found if one.matters], [one for one in found if not one.matters]
+    lines = [f"  not read, and it may matter: {named(lost)}"] if lost else []
+    return lines + ([f"  not read: {named(rest)}"] if rest else [])
 
 
 def _set_row(name: str, part: dict[str, Any]) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ def _run(
         if edited:
             job.warn("profile_edited", edited)
     tokenizer, prepared = load_data(job, settings, base_dir)
+    calibrator.meets(prepared.train.document_tokens)
     peaks.enter("load")
     model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
     peaks.enter("check")

@@ -56,7 +56,23 @@ def _dataset(dataset: Mapping[str, Any]) -> list[Content]:
         detail = f" ({safe(drop['detail'], 120)})" if drop["detail"] else ""
         words = f"{drop['rows']:,} × {safe(drop['cause'], 120)}{detail}: row {rows}"
         lines.append(line((fit("dropped", _NAME_CELLS), "$warning"), words))
-    return lines + [_row("note", text) for text in dataset["notes"]]
+    lines += [_row("note", text) for text in dataset["notes"]]
+    return lines + _unread(dataset.get("unread", ()))
+
+
+def _unread(unread: Sequence[Mapping[str, Any]]) -> list[Content]:
+    """Columns and message keys that nobody reads; those that matter first and marked."""
+    found = []
+    for matters in (True, False):
+        named = [
+            f"{one['name'] if one['what'] == 'column' else one['what'] + ' ' + one['name']} ({one['rows']:,} rows)"
+            for one in unread
+            if one["matters"] is matters
+        ]
+        style = "$warning" if matters else "dim"
+        if named:
+            found.append(line((fit("not read", _NAME_CELLS), style), safe(", ".join(named), 400)))
+    return found
 
 
 _HEADS = (("", 11), ("rows", 9), ("sequences", 11), ("tokens", 11), ("trained on", 18), ("filled", 9))

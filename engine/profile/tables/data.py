@@ -92,6 +92,14 @@ class Data(Table):
     mask: Literal["answers", "last", "all"] = setting(
         "answers", "What the loss sees: every answer, only the last one of a conversation, or prompts too."
     )
+    learn: list[Literal["text", "calls", "thoughts", "results"]] = setting(
+        ["text", "calls", "thoughts"],
+        "Parts of a conversation that the loss sees: the text of answers, their calls, their thoughts, and what tools"
+        " answered. The mark that ends an answer goes with its last part.",
+        advanced=True,
+        min_length=1,
+        max_length=4,
+    )
     response_template: Annotated[str, Field(min_length=1, max_length=200)] | None = setting(
         None, "In plain text rows: the loss sees only what stands behind the last of these marks.", advanced=True
     )

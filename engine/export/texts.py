@@ -9,10 +9,11 @@ from typing import Any
 from engine.data.conversation import Conversation, conversation_of, with_arguments
 from engine.data.examples import Example, Message
 from engine.errors import EngineError
-from engine.inference.encode import encode_rows
+from engine.inference.encode import EncodedRows, encode_rows
 from engine.inference.losses import Encoded
 from engine.inference.rows import HeldOut, choose, read_held_out
 from engine.inference.run import OpenedRun
+from engine.profile.schema import Profile
 from engine.runs.job import Warn
 
 PROMPTS = 3
@@ -66,7 +67,7 @@ def texts_of(trained: OpenedRun, tokenizer: Any, warn: Warn) -> Texts:
         warn("held_out", f"the export is compared on built-in texts: {error.message}")
         held_out = []
     chosen = choose(held_out, ROWS) or _built_in()
-    encoded = _encoded(chosen, tokenizer)
+    encoded = _encoded(chosen, tokenizer, trained.settings)
     others = choose([row for row in held_out if row not in chosen], CALIBRATION_ROWS)
     # The shortest wanted answers: whether a model stops by itself shows before the limit of new tokens.
     asked = sorted((row for row in held_out if row.has_prompt), key=lambda row: len(row.reference))[:PROMPTS]
@@ -77,12 +78,19 @@ def texts_of(trained: OpenedRun, tokenizer: Any, warn: Warn) -> Texts:
         encoded.last_trained,
         tokenizer.chat_template,
         "held-out rows" if held_out else "built-in texts",
-        [list(row.ids) for row in (_encoded(others, tokenizer).documents if others else encoded.documents)],
+        [
+            list(row.ids)
+            for row in (_encoded(others, tokenizer, trained.settings).documents if others else encoded.documents)
+        ],
     )
 
 
-def _encoded(rows: Sequence[HeldOut], tokenizer: Any) -> Any:
-    return encode_rows(rows, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31)
+def _ids(encoded: EncodedRows) -> list[list[int]]:
+    return [list(row.ids) for row in encoded.documents]
+
+
+def _encoded(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile) -> EncodedRows:
+    return encode_rows(rows, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31, settings=settings)
 
 
 def _prompt(row: HeldOut, tokenizer: Any, most: int, arguments: Mapping[str, Any]) -> Prompt:

@@ -22,6 +22,7 @@ from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.train import outputs
 from engine.train.arguments import training_arguments
+from engine.train.feeding import feeders
 from engine.train.kernel_choice import Place, choose, place_of
 from engine.train.layouts import Arranged, arrange
 from engine.train.objectives.objective import REFERENCED
@@ -136,7 +137,9 @@ def build_trainer(
         job=job,
         settings=settings,
         schedule=schedule,
-        arguments=training_arguments(settings, schedule, job.directory),
+        arguments=training_arguments(
+            settings, schedule, job.directory, feeders=feeders(settings.train.dataloader_num_workers, job.warn)
+        ),
         model=model,
         train_dataset=found.train,
         eval_dataset=found.validation,

@@ -55,6 +55,7 @@ def _run(
         if edited:
             job.warn("profile_edited", edited)
     tokenizer, prepared = load_data(job, settings, base_dir)
+    calibrator.meets(prepared.train.document_tokens)
     peaks.enter("load")
     model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
     peaks.enter("check")
@@ -177,6 +178,8 @@ def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile,
     job.phase("save", "weights and tokenizer")
     state = trainer.state
     used_step = trainer.checkpointer.load_best(trainer)
+    if used_step != state.global_step and trainer.validation is not None:
+        trainer.validation.tell_noise()
     weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
     trainable, total = adapters.parameter_counts(trainer.model)
     summary = Summary(

@@ -326,14 +326,16 @@ def test_roles_of_columns_are_those_that_data_are_read_by() -> None:
 
 def test_speakers_that_import_takes_for_known_are_read() -> None:
     from engine.data.convert import to_example
-    from engine.data.layouts import Layout
+    from engine.data.layouts import Planner
+    from engine.data.turns import Reading
+    from engine.data.unread import RowNotes
     from engine.profile.foreign.columns import SPEAKERS
 
-    layout = Layout("messages", {"messages": "messages"}, "")
+    planner = Planner("messages", {})
     for system, user, answer in itertools.zip_longest(*(SPEAKERS[one] for one in ("system", "user", "assistant"))):
         spoken = [(system or "system", "s"), (user or "user", "q"), (answer or "gpt", "a")]
         row = {"messages": [{"role": word, "content": text} for word, text in spoken]}
-        example, _ = to_example(row, layout, 1, 0)
+        example, _ = to_example(row, planner, 1, 0, RowNotes(), Reading())
         assert [message.role for message in example.messages] == ["system", "user", "assistant"]
 
 

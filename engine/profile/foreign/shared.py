@@ -207,6 +207,18 @@ def _other_precision(draft: Draft, key: str, decided: bool) -> None:
         draft.note("left out", key, f"{listed(value)}: neither true, false nor auto")
 
 
+def bits(draft: Draft, keys: tuple[str, ...]) -> str | None:
+    """Which of the switches for 4 and 8 bits is on: the first; each is accounted for."""
+    states = {key: draft.flag(key) for key in keys}
+    on = next((key for key, state in states.items() if state), None)
+    for key, state in states.items():
+        if state and key != on:
+            draft.note("left out", key, f"true: {on} is on as well")
+        elif not state and draft.value(key) is not None and key not in draft.became:
+            draft.note("not needed", key, f"{shown(draft.value(key))}: off")
+    return on
+
+
 def schedules(draft: Draft, *strategy_keys: str) -> None:
     """When to evaluate, from the strategies: 'no' drops the steps, 'epoch' is left to us."""
     for key in strategy_keys:

@@ -69,7 +69,7 @@ def _single(draft: Draft, places: Sequence[Path]) -> list[dict[str, Any]]:
     for key in others:
         draft.note("left out", key, f"{listed(draft.value(key))}: {first} comes first")
     part = _part(draft)
-    paths = names(draft.value(first))
+    paths = draft.read(first, names, list[str]())
     return [{"path": _place(path, places), **part} for path in paths]
 
 

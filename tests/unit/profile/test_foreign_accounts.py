@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from engine.cli.profile import profile
+from engine.errors import EngineError
 from engine.profile.foreign.closing import accounts
 from engine.profile.foreign.draft import Draft
 from engine.profile.foreign.read import read_draft
@@ -109,6 +110,79 @@ def test_an_unknown_key_in_any_place_is_listed_with_its_value(tmp_path: Path, to
             assert f"{key}.a.b False" in words or "a.b = False" in words
         text = profile_text(draft, [tmp_path / "t.yaml"], tmp_path / "p.toml")
         assert key in text.partition("[model]")[0]
+
+
+MANY: dict[str, dict[str, Any]] = {
+    "axolotl": {
+        **AXOLOTL,
+        "load_in_4bit": True,
+        "lora_target_modules": ["q_proj"],
+        "sequence_len": 512,
+        "val_set_size": 0.1,
+        "chat_template": "chatml",
+        "optimizer": "adamw_8bit",
+        "gradient_checkpointing": True,
+        "activation_offloading": True,
+        "warmup_ratio": 0.1,
+        "default_system_message": "Be short.",
+        "bf16": "auto",
+        "evals_per_epoch": 2,
+        "eval_strategy": "steps",
+    },
+    "llamafactory": {
+        **LLAMA_FACTORY,
+        "quantization_bit": 4,
+        "quantization_type": "nf4",
+        "double_quantization": False,
+        "lora_target": "all",
+        "max_samples": 10,
+        "neat_packing": True,
+        "mask_history": True,
+        "template": "llama3",
+        "new_special_tokens": "<a>,<b>",
+        "enable_thinking": False,
+        "pref_beta": 0.2,
+        "bf16": True,
+    },
+    "trl": {
+        "model_name_or_path": "demo",
+        "datasets": [{"path": "json", "data_files": "a.jsonl", "split": "train[:5]"}],
+        "test_split_size": 0.1,
+        "use_peft": True,
+        "lora_r": 4,
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "assistant_only_loss": True,
+        "dtype": "bfloat16",
+        "warmup_steps": 5,
+        "gradient_checkpointing": True,
+    },
+}
+
+
+@pytest.mark.parametrize("tool", list(MANY))
+def test_what_counts_as_carried_over_changes_the_profile_or_what_is_said(tmp_path: Path, tool: str) -> None:
+    info = INFO if tool == "llamafactory" else None
+    before = draft_of(tmp_path, MANY[tool], info, dialect=tool)
+    carried = [place for place, became in accounts(before).items() if became in ("carried", "changed")]
+    assert len(carried) > 10
+    for place in carried:
+        files = {"told": copy.deepcopy(MANY[tool]), "info": copy.deepcopy(info)}
+        root, _, path = place.removeprefix("dataset_info.json ").partition(".")
+        holder: Any = files["info"] if place.startswith("dataset_info") else files["told"]
+        for step in [root, *path.split(".")][: -1 if path else 0]:
+            holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+        last: Any = path.rpartition(".")[2] or root
+        last = int(last) if isinstance(holder, list) else last
+        value = holder[last]
+        holder[last] = not value if isinstance(value, bool) else value / 2 if isinstance(value, float) else f"{value}x"
+        if isinstance(value, int) and not isinstance(value, bool):
+            holder[last] = value * 2
+        try:
+            after = draft_of(tmp_path, files["told"], files["info"], dialect=tool)
+        except EngineError:
+            continue
+        assert (after.settings, after.notes) != (before.settings, before.notes), place
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from engine.runs.record import SUMMARY_FILE, read_summary
 from engine.runs.store import Run
 from engine.text import format_bytes, format_duration
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "ending the worker now"
 
 
@@ -93,12 +95,16 @@ def finish(
     offset: int = 0,
     keep: bool = False,
     known: frozenset[str] = frozenset(),
+    more: Mapping[str, Any] = _NOTHING,
 ) -> None:
-    """Follow a run to its end and print its summary; Exit(8) if it was stopped. `known`: warnings told already."""
+    """Follow a run to its end and print its summary; Exit(8) if it was stopped.
+
+    `known`: warnings told already; `more`: what the JSON says beside the summary.
+    """
     progress = Progress(quiet=as_json, known=known)
     outcome = follow_to_end(run, process, progress, offset=offset, keep=keep)
     if outcome and (run.path / SUMMARY_FILE).is_file():
-        tell_summary(run, as_json=as_json, warnings=progress.warnings)
+        tell_summary(run, as_json=as_json, warnings=progress.warnings, more=more)
     if outcome != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
 
@@ -154,11 +160,11 @@ def _tell_detached(run: Run, as_json: bool) -> None:
         note(f"training goes on without this terminal; watch: {watch}   stop: {stop}")
 
 
-def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
+def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = (), more: Mapping[str, Any] = _NOTHING) -> None:
     """Print how a run ended: losses, steps, time, and the path of its weights, and again what it warned of."""
     summary = read_summary(run.path)
     if as_json:
-        print_json({"run": run.id, "path": str(run.path), **summary.to_json(), "warnings": list(warnings)})
+        print_json({"run": run.id, "path": str(run.path), **more, **summary.to_json(), "warnings": list(warnings)})
         return
     line(f"{summary.outcome} {run.id}")
     line(f"steps    {summary.step} of {summary.steps_total} in {format_duration(summary.seconds)}")

@@ -40,6 +40,7 @@ from engine.runs.record import (
     read_record_of,
     read_result,
 )
+from engine.runs.start import bring_start, start_of
 from engine.runs.state import run_state
 from engine.runs.store import Run, create_run, remove_run, worker_pid
 
@@ -143,10 +144,13 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     refuse_ranks()
     launch = read_record_of(run_json).launch
     run = create_run(name, {**run_json, PROFILE_TEXT: profile_text}, profile_text)
-    write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
     try:
+        start = start_of(run_json)
+        if start is not None:
+            bring_start(run.path, start)
+        write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
         return run, spawn_worker(run.path, worker_environment(launch))
-    except SystemExit:
+    except (SystemExit, EngineError):
         remove_run(run)
         raise
 

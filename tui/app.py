@@ -1,8 +1,8 @@
 """The deck as a Textual app: screens as modes, one command table, clean ends.
 
-Reached from `main.py`, `shots.py` and tests. Screens are made on their first visit, so that the first frame waits for
-nothing that it does not show. How commands are carried out is in `tui.frame.carrying_out`, what a screen does beside
-the screen.
+Reached from `main.py`, `shots.py` and tests. Screens are made on their first visit, or by `tui.warm` when nobody types,
+so that the first frame waits for nothing that it does not show. How commands are carried out is in
+`tui.frame.carrying_out`, what a screen does beside the screen.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tui.frame.carrying_out import carry_out, open_palette
 from tui.frame.commands import DECK_COMMANDS, bindings
 from tui.frame.notices import Notices
 from tui.frame.options import Options
+from tui.frame.rules import refresh_rules, use_colors
 from tui.frame.screen import DeckScreen
 from tui.frame.session import DeckState
 from tui.frame.settings import problems_text, read_settings
@@ -100,6 +101,12 @@ def _compare() -> Screen[None]:
     return CompareScreen()
 
 
+IDLE_S = 0.5
+"""Nobody types after so long without a key."""
+SWITCH_S = 0.01
+"""A screen that is made ahead is laid out by then; one that is not is drawn once it is, in one piece."""
+
+
 class DeckApp(App[None]):
     """`tunedeck`."""
 
@@ -138,6 +145,7 @@ class DeckApp(App[None]):
         self.deck.keys = self.settings.keys
         self.set_keymap({f"deck.{name}": keys for name, keys in self.settings.keys.items()})
         self.theme = default_theme(os.environ, self.available_themes, self.settings.theme)
+        use_colors(self)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters or, where colors are not wanted, ours in their place; and ours for ASCII."""
@@ -147,6 +155,14 @@ class DeckApp(App[None]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of rules and of the focused row, for themes that are not ours."""
         return plain_variables(self.current_theme)
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Textual asks for it when colors change, and for each new screen."""
+        refresh_rules(self, super().refresh_css, animate)
+
+    def delay_update(self, delay: float = SWITCH_S) -> None:
+        """Draw another screen soon after it is asked for; Textual waits for five times as long."""
+        super().delay_update(min(delay, SWITCH_S))
 
     def clear_selection(self) -> None:
         """Nothing is selected before the first screen is there.
@@ -187,9 +203,10 @@ class DeckApp(App[None]):
         self.push_screen(Reader("Notices", notices_text(self.deck.of(Told).notices)))
 
     def _is_quiet(self) -> bool:
-        """Whether the screen shows what it had to look for; there is none before the first one and after the last."""
+        """Whether nobody types, and the screen shows what it had to look for; not while the deck opens or closes."""
         screen = next(iter(self.screen_stack), None)
-        return screen is not None and (not isinstance(screen, DeckScreen) or screen.ready)
+        ready = screen is not None and (not isinstance(screen, DeckScreen) or screen.ready)
+        return ready and self.is_running and not self._exit and self._typed_ahead.idle_s > IDLE_S
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key when the one before it has had its effect."""

@@ -7,6 +7,7 @@ Answers `--help`, `--version` and a wrong run name without importing Textual. Wh
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -110,6 +111,7 @@ def prepare_environment() -> None:
 
 
 def _open(options: Options, run: Run | None, terminal: Attributes | None = None) -> int:
+    gc.disable()  # one look at all that is loaded takes longer than a frame; `tui.warm` lets it go on
     try:
         from tui.app import AttachedDeckApp, DeckApp
         from tui.terminal import escape

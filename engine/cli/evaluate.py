@@ -25,7 +25,19 @@ VERDICT_COLORS = {"better": "green", "worse": "red", "worse, and forgetting": "r
 @click.command()
 @click.argument("target", metavar="RUN|PATH", shell_complete=or_path(complete_runs))
 @click.option("--rows", type=click.IntRange(1, 100_000), help="Rows to score; default: evaluate.max_samples.")
-@click.option("--data", metavar="PATH", help="Score these rows instead of the run's held-out rows.")
+@click.option(
+    "--data",
+    metavar="PATH",
+    multiple=True,
+    help="Score these rows instead of the run's held-out rows. Repeat it for several tables.",
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="ROLE=NAME",
+    multiple=True,
+    help="Own column names in --data, as instruction=question; default: the run's, where they fit. May be repeated.",
+)
 @click.option(
     "--run",
     metavar="RUN",
@@ -42,7 +54,8 @@ VERDICT_COLORS = {"better": "green", "worse": "red", "worse, and forgetting": "r
 def evaluate(
     target: str,
     rows: int | None,
-    data: str | None,
+    data: tuple[str, ...],
+    columns: tuple[str, ...],
     run: str | None,
     base: str | None,
     overrides: tuple[str, ...],
@@ -59,14 +72,16 @@ def evaluate(
     [evaluate], model.max_length, data.system, data.mask and launch.device.
     """
     tasks = harness_job(harness, harness_tasks, chat=harness_chat, allow_code=allow_task_code)
-    job, owner = job_of(Asked(target, run, data, base, overrides), needs_rows=not tasks)
+    job, owner = job_of(Asked(target, run, data, base, overrides, columns), needs_rows=not tasks)
     report = run_worker({**job, "rows": rows, **tasks}, owner, quiet=as_json)
     if as_json:
         print_json(report)
         return
-    show_tasks(report) if tasks else show(report)
-    if report["report"]:
-        note(f"whole report: {report['report']}")
+    shown = show_tasks if tasks else show
+    for one in (report, *report.get("more", ())):
+        shown(one)
+        if one["report"]:
+            note(f"whole report: {one['report']}")
     if owner is not None and job["path"] is None:
         note(f"next: engine export {owner.id}")
 

@@ -17,6 +17,7 @@ from engine.cli.common import device_option, json_option, line, note, print_json
 from engine.cli.flags import group_flags
 from engine.cli.names import complete_models, complete_shipped
 from engine.cli.profile_argument import profile_argument, set_option
+from engine.cli.profile_export import export
 from engine.cli.profile_import import import_
 from engine.errors import EngineError, ExitCode, problems_error
 from engine.text import format_bytes
@@ -43,6 +44,7 @@ def profile() -> None:
 
 
 profile.add_command(import_)
+profile.add_command(export)
 
 
 @profile.command()

@@ -1,14 +1,18 @@
-"""`engine profile import`: turn a training file of LLaMA-Factory or Axolotl into a commented profile."""
+"""`engine profile import`: turn a training file of LLaMA-Factory, Axolotl, TRL or Unsloth into a commented profile."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from engine.cli.common import json_option, line, note, print_json
 from engine.errors import EngineError, ExitCode
 from engine.text import sanitize
+
+if TYPE_CHECKING:
+    from engine.profile.foreign.draft import Draft
 
 _FILE = click.Path(path_type=Path)
 _SHOWN = {"left out": "not carried over", "changed": "not quite the same"}
@@ -20,7 +24,7 @@ _SHOWN = {"left out": "not carried over", "changed": "not quite the same"}
 @click.option(
     "--from",
     "dialect",
-    type=click.Choice(["llamafactory", "axolotl"]),
+    type=click.Choice(["llamafactory", "axolotl", "trl"]),
     help="Format of FILE; default: guessed from its keys.",
 )
 @click.option("--model", help="Model to use instead of the file's.")
@@ -38,7 +42,10 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Convert training FILEs of LLaMA-Factory or Axolotl (YAML) into one profile; later files win.
+    """Convert training FILEs of LLaMA-Factory, Axolotl, TRL or Unsloth into one profile; later files win.
+
+    FILEs are YAML or JSON. Of TRL and Unsloth, they hold the arguments of SFTConfig, DPOConfig, LoraConfig,
+    FastLanguageModel and so on, flat or in sections of these names.
 
     Lists every setting that could not be carried over, with its value, also inside data sets and their
     dataset_info.json; each line of the profile names its source. --json has what became of every key.
@@ -53,6 +60,7 @@ def import_(
         hint = "name another with --output, or replace it with --force"
         raise EngineError("the file exists", code=ExitCode.PROFILE, where=str(target), hint=hint)
     draft = read_draft(files, dialect=dialect, dataset_dir=dataset_dir, model=model, data=data)
+    _save_beside(draft, target, force)
     save_text(target, profile_text(draft, list(files), target))
     if as_json:
         notes = [{"kind": one.kind, "key": one.key, "message": one.message, "where": one.where} for one in draft.notes]
@@ -67,3 +75,16 @@ def import_(
     note(f"{len(draft.settings)} settings from {draft.tool}, {needless} not needed here (--json lists them)")
     line(str(target))
     note(f"next: engine profile check {target}")
+
+
+def _save_beside(draft: Draft, target: Path, force: bool) -> None:
+    """Texts that the files held and a profile names by file, such as a chat template."""
+    from engine.files import write_text_atomic
+
+    for name, text in draft.files.items():
+        path = target.absolute().parent / name
+        if path.exists() and not force and path.read_text(encoding="utf-8", errors="replace") != text:
+            hint = "name another folder with --output, or replace it with --force"
+            raise EngineError("the file exists", code=ExitCode.PROFILE, where=str(path), hint=hint)
+        write_text_atomic(path, text, mode=0o644)
+        note(f"wrote {sanitize(str(path), single_line=True)}")

@@ -31,6 +31,7 @@ from engine.runs.notes import load_notes
 from engine.runs.overview import OverviewReader
 from engine.runs.overview_page import page_lines
 from engine.runs.record import SUMMARY_FILE, read_record
+from engine.runs.removal import remove_run
 from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
@@ -198,7 +199,7 @@ def rm(run_ids: tuple[str, ...], where: str, yes: bool, as_json: bool) -> None:
     for run in chosen:
         if not (yes or where):
             click.confirm(f"delete {run.id} ({format_bytes(disk_bytes(run.path))})?", abort=True, err=True)
-        store.remove_run(run)
+        remove_run(run)
     tell_removed(chosen, as_json=as_json)
 
 

@@ -1,62 +1,108 @@
-"""Choosing a chat template and rendering conversations with it, inside transformers' sandbox.
+"""Choosing a chat template and writing conversations with it.
 
-`mask.py` finds the trained parts of what is rendered here. Whoever saves a tokenizer after training
-stores `ChatTemplate.source` with it, so that inference writes what training saw.
+`rendering.py` runs templates, `adapt.py` puts conversations into the form that one reads, `mask.py` finds the trained
+parts of what is written here. Whoever saves a tokenizer after training stores `ChatTemplate.source` with it, so that
+inference writes what training saw.
 """
 
 from __future__ import annotations
 
 import difflib
-import itertools
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from engine.data.adapt import adapt
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
-from engine.data.guard import RenderTimeout, limits
+from engine.data.reads import Reads, reads_of, shared_of
+from engine.data.rendering import run_template, template_error
 from engine.data.templates import MARKS, template_source
 from engine.errors import EngineError, ExitCode
+from engine.files import write_text_atomic
+from engine.profile.schema import Profile
+from engine.profile.template_file import is_template_file, read_template
 
 Tokenizer = Any
 """A transformers.PreTrainedTokenizerFast (TokenizersBackend)."""
 
 MAX_TEMPLATE_CHARS = 256 * 1024
 """The longest template of a published model is near 20,000 characters."""
-RENDER_S = 10.0
-RENDER_S_PER_ROW = 0.02
-RENDER_EXTRA_BYTES = 1024**3
-MAX_ADDED_CHARS = 1024 * 1024
-"""What a template may add to the messages of one conversation."""
-_FIXED_DATE = datetime(2025, 1, 1)
-_NOW = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """The template in use: its name, Jinja source, why it was taken, and what to tell the person."""
+    """How conversations are written: name, Jinja source, why it was taken, and what to tell the person."""
 
     name: str
     source: str
     why: str
     warnings: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the profile hands to the template; a row's own go first."""
+    marks: frozenset[str] = frozenset()
+    """Tokens that the profile added: they are tokens wherever text spells them."""
 
 
-def choose_template(tokenizer: Tokenizer, name: str = "auto") -> ChatTemplate:
+KEPT = "template.jinja"
+
+
+def template_of(settings: Profile, tokenizer: Tokenizer, base_dir: Path, run_dir: Path | None = None) -> ChatTemplate:
+    """The template that a profile asks for, with its arguments and marks: of training, checks and previews.
+
+    A template from a file is kept in `run_dir`, and read from there when the run goes on.
+    """
+    name = settings.data.template
+    if run_dir is None or not is_template_file(name):
+        return _as_asked(tokenizer, choose_template(tokenizer, name, base_dir), settings)
+    kept = run_dir / KEPT
+    if not kept.is_file():
+        write_text_atomic(kept, read_template(name, base_dir))
+    return _as_asked(tokenizer, replace(choose_template(tokenizer, KEPT, run_dir), name=name), settings)
+
+
+def trained_template(settings: Profile, tokenizer: Tokenizer) -> ChatTemplate:
+    """The template that a run's tokenizer keeps, with the arguments and marks of its training: of chat and scores."""
+    return _as_asked(tokenizer, choose_template(tokenizer), settings)
+
+
+def _as_asked(tokenizer: Tokenizer, template: ChatTemplate, settings: Profile) -> ChatTemplate:
+    marks = frozenset(settings.model.additional_special_tokens)
+    asked = replace(template, arguments=settings.data.template_arguments, marks=marks)
+    return with_start(tokenizer, asked)
+
+
+def with_start(tokenizer: Tokenizer, template: ChatTemplate) -> ChatTemplate:
+    """The template with the start of an answer added, where it writes one in training text but not for generation."""
+    header = reads_with(tokenizer, template)().header
+    if not header:
+        return template
+    source = template.source.removesuffix("\n")
+    source += f"{{{{ {json.dumps(header, ensure_ascii=False)} if add_generation_prompt else '' }}}}"
+    warning = f"the template has no generation prompt: {header!r} is added to it, so that answers begin as in training"
+    return replace(template, source=source, warnings=(*template.warnings, warning))
+
+
+def choose_template(tokenizer: Tokenizer, name: str = "auto", base_dir: Path = Path()) -> ChatTemplate:
     """The template that `data.template` names; `auto` = the model's own, else a fall-back with a warning.
+
+    A name that ends in .jinja is a file, relative to `base_dir`.
 
     The fall-back is chatml where the tokenizer knows its marks as tokens, else alpaca: plain text that
     any base model can read, ended by the end-of-sequence token it already knows. Raises
     EngineError(PROFILE) for an unknown name, EngineError(MODEL) for an unreasonable template.
     """
+    if is_template_file(name):
+        return ChatTemplate(name, read_template(name, base_dir), "a file that the profile names")
     if name != "auto":
         return _named(tokenizer, name)
     own = _own_source(tokenizer)
     if own:
         if len(own) > MAX_TEMPLATE_CHARS:
-            raise _template_error(f"the model's chat template is {len(own)} characters long")
+            raise template_error(f"the model's chat template is {len(own)} characters long")
         return ChatTemplate("auto", own, "the model's own template")
     fallback = "chatml" if all(_is_token(tokenizer, mark) for mark in MARKS["chatml"]) else "alpaca"
     warning = f"the model has no chat template; '{fallback}' is used - set data.template to choose another"
@@ -68,6 +114,8 @@ def _own_source(tokenizer: Tokenizer) -> str:
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default") or next(iter(own.values()), "")
+    if own is not None and not isinstance(own, str):
+        raise template_error(f"the model's chat template is no text but {type(own).__name__}: {str(own)[:60]}")
     return own or ""
 
 
@@ -109,73 +157,36 @@ def bos_text(tokenizer: Tokenizer) -> str:
 def render(
     tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Conversation], *, generation: bool
 ) -> list[str | RowProblem]:
-    """Each conversation as text; a RowProblem where the template refuses it.
+    """Each conversation as text; a RowProblem where the template refuses it or would drop a part of it.
 
-    `generation` appends the start of an answer. A date of today that the template writes is fixed here,
-    so that a run resumed tomorrow sees the same tokens. Raises EngineError(MODEL) for a template that is broken, takes
-    too long, or writes far more than the messages hold.
+    `generation` appends the start of an answer. A date of today that the template writes is fixed, so that a run
+    resumed tomorrow sees the same tokens. Raises EngineError(MODEL) for a template that is broken, takes too long, or
+    writes far more than the messages hold.
     """
-    try:
-        with limits(RENDER_S + RENDER_S_PER_ROW * len(conversations), RENDER_EXTRA_BYTES):
-            texts = _render_all(tokenizer, template, conversations, generation)
-    except RenderTimeout as error:
-        raise _template_error(f"rendering {len(conversations)} conversations did not end in time") from error
-    except MemoryError as error:
-        raise _template_error("rendering needs more memory than any conversation could") from error
-    for text, conversation in zip(texts, conversations, strict=True):
-        if isinstance(text, str) and len(text) > MAX_ADDED_CHARS + 4 * conversation.characters:
-            raise _template_error(f"one conversation became {len(text)} characters of text")
-    return texts
-
-
-def _render_all(
-    tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Conversation], generation: bool
-) -> list[str | RowProblem]:
-    source = _NOW.sub(lambda found: repr(_FIXED_DATE.strftime(found[2])), template.source)
-    texts: list[str | RowProblem] = []
-    for _, alike in itertools.groupby(conversations, lambda one: (one.tools, one.arguments)):
-        texts += _render_alike(tokenizer, source, list(alike), generation)
-    return texts
-
-
-def _render_alike(
-    tokenizer: Tokenizer, source: str, conversations: Sequence[Conversation], generation: bool
-) -> list[str | RowProblem]:
-    """Conversations with the same tools and arguments; one by one when they cannot be rendered together."""
-    import jinja2
-
-    first = conversations[0]
-
-    def apply(some: Sequence[Conversation]) -> list[str | RowProblem]:
-        return list(
-            tokenizer.apply_chat_template(
-                [list(one.turns) for one in some],
-                tools=list(first.tools) or None,
-                chat_template=source,
-                add_generation_prompt=generation,
-                tokenize=False,
-                **first.arguments,
-            )
-        )
-
-    def apply_one(conversation: Conversation) -> str | RowProblem:
+    reads = reads_with(tokenizer, template)
+    found: list[str | RowProblem] = []
+    asked: list[Conversation] = []
+    for conversation in conversations:
         try:
-            return apply([conversation])[0]
-        except (RenderTimeout, MemoryError):
-            raise
-        except (jinja2.TemplateSyntaxError, jinja2.exceptions.SecurityError) as error:
-            raise _template_error(f"the chat template is broken: {error}") from error
-        except Exception as error:
-            return RowProblem("refused by the chat template", str(error)[:200] or type(error).__name__)
-
-    try:
-        return apply(conversations)
-    except (RenderTimeout, MemoryError):
-        raise
-    except Exception:
-        return [apply_one(one) for one in conversations]
+            asked.append(adapt(conversation, reads))
+            found.append("")
+        except RowProblem as problem:
+            found.append(problem)
+    shared = shared_of(tokenizer, template.arguments)
+    texts = iter(run_template(template.source, asked, shared, generation=generation))
+    return [one if isinstance(one, RowProblem) else next(texts) for one in found]
 
 
-def _template_error(message: str) -> EngineError:
-    hint = "choose one with data.template, e.g. 'chatml' or 'alpaca'"
-    return EngineError(message, code=ExitCode.MODEL, where="chat template", hint=hint)
+def reads_with(tokenizer: Tokenizer, template: ChatTemplate) -> functools.partial[Reads]:
+    """Finds out, when called, what the template reads."""
+    shared = json.dumps(shared_of(tokenizer, template.arguments), sort_keys=True, default=str)
+    return functools.partial(reads_of, template.source, shared)
+
+
+def adapted(tokenizer: Tokenizer, template: ChatTemplate, conversation: Conversation) -> Conversation:
+    """The conversation as this template reads it, with the profile's arguments: for plain transformers.
+
+    Raises RowProblem for what the template would drop.
+    """
+    made = adapt(conversation, reads_with(tokenizer, template))
+    return replace(made, arguments={**template.arguments, **made.arguments})

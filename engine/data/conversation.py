@@ -42,6 +42,13 @@ def conversation_of(example: Example, messages: Sequence[Message] | None = None)
     return Conversation(turns, json.loads(example.tools) if example.tools else [], arguments)
 
 
+def with_arguments(conversation: Conversation, arguments: Mapping[str, Any]) -> Conversation:
+    """With the profile's arguments of the template; the conversation's own go first."""
+    if not arguments:
+        return conversation
+    return Conversation(conversation.turns, conversation.tools, {**arguments, **conversation.arguments})
+
+
 def turn_of(message: Message) -> dict[str, Any]:
     """A message in the form of transformers' templates: call arguments as an object, keys only where they hold text."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from pydantic import TypeAdapter
 
 from engine.data import cache
-from engine.data.chat import ChatTemplate, Tokenizer, choose_template
+from engine.data.chat import ChatTemplate, Tokenizer, template_of
 from engine.data.chunks import CHUNK_ROWS, read_chunks
 from engine.data.examples import Example
 from engine.data.lengths import Numbers, read_documents
@@ -29,6 +29,7 @@ from engine.data.report import DataReport
 from engine.data.store import open_packed
 from engine.data.stored import example_from_json
 from engine.profile.schema import Profile
+from engine.resolve.document_lengths import remember
 
 REPORT = "report.json"
 Progress = Callable[[int, int], None]
@@ -58,16 +59,21 @@ class Prepared:
 
 
 def prepare(
-    settings: Profile, tokenizer: Tokenizer, base_dir: Path, on_progress: Progress, chunk_rows: int = CHUNK_ROWS
+    settings: Profile,
+    tokenizer: Tokenizer,
+    base_dir: Path,
+    on_progress: Progress,
+    chunk_rows: int = CHUNK_ROWS,
+    run_dir: Path | None = None,
 ) -> Prepared:
     """Everything from `settings.data`, tokenized and packed to `settings.model.max_length`, or from the cache.
 
     `on_progress(done, total)` counts examples; total is an estimate while files are read. The tokenizer gets the
-    template in use as its `chat_template`, so that saving it keeps training and inference alike. Raises
-    EngineError(DATA) when nothing or too little of the data can be used.
+    template in use as its `chat_template`, so that saving it keeps training and inference alike. A template
+    from a file is kept in `run_dir`. Raises EngineError(DATA) when nothing or too little of the data can be used.
     """
     began = time.monotonic()
-    template = choose_template(tokenizer, settings.data.template)
+    template = template_of(settings, tokenizer, base_dir, run_dir)
     tokenizer.chat_template = template.source
     origin = cache.origin_of(settings, tokenizer, template, base_dir)
     cache_warnings: list[str] = []
@@ -85,6 +91,7 @@ def prepare(
 
     with cache.place(f"{origin.key}-{chunk_rows}", fill, cache_warnings.append) as (folder, kept):
         done = _opened(folder, tokenizer, template)
+    remember(settings, base_dir, done.train.document_tokens)
     seconds = round(time.monotonic() - began, 3)
     warnings = (*done.report.warnings, *cache_warnings)
     return replace(done, report=replace(done.report, seconds=seconds, from_cache=kept, warnings=warnings))

@@ -7,7 +7,7 @@ changes with intervals, retention, verdict. Not here: loading models, writing fi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.evaluate.bertscore import BertScore
@@ -26,6 +26,9 @@ READABLE = {
     "bertscore_f1": "BERTScore",
     "exact_match": "exact match",
     "token_f1": "token F1",
+    "calls_parsed": "calls that parse",
+    "tools_right": "the right tool",
+    "arguments_right": "the right arguments",
 }
 """Scores that decide the verdict, as a person calls them."""
 PER_TOKEN = ("loss", "perplexity", "relevance")
@@ -38,6 +41,8 @@ class Measured:
 
     losses: list[RowLoss] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    called: list[Answer] = field(default_factory=list)
+    """Answers to the questions that want tool calls."""
     scores: dict[str, float] = field(default_factory=dict)
     row_scores: dict[str, list[float]] = field(default_factory=dict)
     tokenizers: dict[str, int] = field(default_factory=dict)
@@ -108,6 +113,13 @@ def add_answers(
         measured.row_scores |= TokenF1().compute(**pairs, use_aggregator=False)
 
 
+def add_calls(measured: Measured, answers: list[Answer], found: Mapping[str, list[float]]) -> None:
+    """Scores of the answers that should call tools, one number an answer."""
+    measured.called = answers
+    measured.scores |= {name: mean(values) for name, values in found.items() if values}
+    measured.row_scores |= {name: values for name, values in found.items() if values}
+
+
 def changes(base: Measured, tuned: Measured) -> list[Change]:
     """What decides the verdict: loss per token where both were scored on the same tokens, and each row score."""
     found = []
@@ -122,13 +134,13 @@ def changes(base: Measured, tuned: Measured) -> list[Change]:
     return found
 
 
-def compare(base: Measured, tuned: Measured, rows: int, kept: Kept | None = None) -> Findings:
+def compare(base: Measured, tuned: Measured, kept: Kept | None = None) -> Findings:
     """Scores of both, what changed and how surely, and the verdict."""
     found = changes(base, tuned)
     same_tokens = any(change.name == "nll" for change in found)
     relevance = change_of(base.gains, tuned.gains) if same_tokens else None
     lost = [relevance] if relevance is not None and is_lost(relevance, base.gains) else []
-    word, reason = verdict([*lost, *found], rows, READABLE)
+    word, reason = verdict([*lost, *found], _rows_measured(tuned), READABLE)
     retention = None if kept is None else judge(kept, base.kept, tuned.kept)
     word, reason = with_forgetting(word, reason, retention)
     before, after = dict(base.scores), dict(tuned.scores)
@@ -147,6 +159,12 @@ def compare(base: Measured, tuned: Measured, rows: int, kept: Kept | None = None
         verdict_reason=reason,
         counts={"base": _counts(base), "tuned": _counts(tuned)},
     )
+
+
+def _rows_measured(tuned: Measured) -> int:
+    """The most rows that one of the scores stands on."""
+    scored = sum(row.tokens > 0 for row in tuned.losses)
+    return max([scored, *(len(values) for values in tuned.row_scores.values())])
 
 
 def alone(tuned: Measured, kept: Kept | None = None) -> Findings:
@@ -174,4 +192,4 @@ def _intervals(found: Sequence[Change]) -> dict[str, tuple[float, float]]:
 
 
 def _counts(measured: Measured) -> AnswerCounts:
-    return AnswerCounts(**counts(measured.answers))
+    return AnswerCounts(**counts([*measured.answers, *measured.called]))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.evaluate.bertscore import BertScore
-from engine.evaluate.compare import Measured, add_answers, add_gains, add_losses
+from engine.evaluate.calls import CallInputs, call_inputs, call_scores
+from engine.evaluate.compare import Measured, add_answers, add_calls, add_gains, add_losses
 from engine.evaluate.relevance import askable, mismatched
 from engine.evaluate.retention import Kept, encode_kept
 from engine.inference import answers as generation
@@ -19,6 +20,7 @@ from engine.inference.answers import Sampling
 from engine.inference.encode import EncodedRows, encode_rows
 from engine.inference.losses import RowLoss, score
 from engine.inference.rows import HeldOut
+from engine.profile.schema import Profile
 from engine.profile.tables.outcome import Evaluate
 from engine.runs.job import Job, Warn
 
@@ -26,8 +28,8 @@ SAMPLES = 6
 """Answers shown side by side; also generated when no metric asks for any."""
 PASSAGE_TOKENS = 1024
 """A retention passage is read that far, however short the rows of the task are."""
-NO_ANSWERS = {"perplexity", "retention"}
-"""Metrics that need no answers."""
+NO_ANSWERS = {"perplexity", "retention", "calls"}
+"""Metrics that need no answers, or ask questions of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Inputs:
     kept: EncodedRows | None
     asked: list[int]
     """Rows to answer."""
+    calls: CallInputs | None = None
+    """Answers that should call tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +52,46 @@ class Questions:
 
     rows: list[HeldOut]
     kept: Kept | None
-    wanted: Evaluate
+    settings: Profile
     max_length: int
     context: int
     encoder: BertScore | None = None
+
+    @property
+    def wanted(self) -> Evaluate:
+        """The settings of the evaluation."""
+        return self.settings.evaluate
 
 
 def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
     """The rows as tokens; reports what is cut or left out."""
     metrics, rows = what.wanted.metrics, what.rows
     room = what.context - what.wanted.max_new_tokens
-    encoded = encode_rows(rows, tokenizer, max_length=what.max_length, room_tokens=room)
+    encoded = encode_rows(rows, tokenizer, max_length=what.max_length, room_tokens=room, settings=what.settings)
     if encoded.cut:
         warn("rows_cut", f"{encoded.cut} held-out rows are longer than max_length and are scored up to it")
     if encoded.too_long:
         warn("rows_too_long", f"{encoded.too_long} prompts leave no room for an answer and are not generated")
+    if encoded.refused:
+        warn("prompts_refused", f"the chat template refuses {encoded.refused} prompts: they are not answered")
     mixed = mismatched(rows) if "perplexity" in metrics else []
-    others = encode_rows(mixed, tokenizer, max_length=what.max_length, room_tokens=0) if mixed else None
+    others = (
+        encode_rows(mixed, tokenizer, max_length=what.max_length, room_tokens=0, settings=what.settings)
+        if mixed
+        else None
+    )
     passage_tokens = min(max(what.max_length, PASSAGE_TOKENS), what.context)
     kept = None if what.kept is None else encode_kept(what.kept, tokenizer, passage_tokens)
     if kept is not None and kept.cut:
         warn("retention_cut", f"{kept.cut} retention passages are longer than {passage_tokens} tokens: scored up to it")
+    calls = call_inputs(rows, tokenizer, what.settings, room) if "calls" in metrics else None
+    if calls is not None and calls.too_long:
+        warn("calls_too_long", f"{calls.too_long} prompts leave no room for a tool call and are not scored")
+    if calls is not None and calls.form.calls is None:
+        warn("calls", "the chat template writes no tool calls: they are read in the usual forms")
     numbers = sorted(encoded.prompts)
-    return Inputs(tokenizer, encoded, others, kept, numbers if set(metrics) - NO_ANSWERS else numbers[:SAMPLES])
+    asked = numbers if set(metrics) - NO_ANSWERS else numbers[:SAMPLES]
+    return Inputs(tokenizer, encoded, others, kept, asked, calls)
 
 
 def measure(job: Job, name: str, model: Any, what: Questions, inputs: Inputs) -> Measured:
@@ -83,6 +104,10 @@ def measure(job: Job, name: str, model: Any, what: Questions, inputs: Inputs) ->
         measured.kept = _score(job, model, inputs, inputs.kept, len(what.kept.rows), "passages")
     job.phase("evaluate", f"answers of {name}")
     answers = _answers(job, model, what, inputs)
+    if inputs.calls is not None:
+        job.phase("evaluate", f"tool calls of {name}")
+        called = _generated(job, model, what, inputs, [list(one.prompt) for one in inputs.calls.questions])
+        add_calls(measured, called, call_scores(called, inputs.calls))
     references = [what.rows[number].reference for number in inputs.asked]
     add_answers(measured, answers, references, what.wanted.metrics, what.encoder)
     return measured
@@ -112,9 +137,14 @@ def _score(job: Job, model: Any, inputs: Inputs, encoded: EncodedRows, rows: int
 
 
 def _answers(job: Job, model: Any, what: Questions, inputs: Inputs) -> list[generation.Answer]:
+    return _generated(job, model, what, inputs, [inputs.encoded.prompts[number] for number in inputs.asked])
+
+
+def _generated(
+    job: Job, model: Any, what: Questions, inputs: Inputs, prompts: Sequence[list[int]]
+) -> list[generation.Answer]:
     stops = generation.stop_ids(inputs.tokenizer, model, inputs.encoded.last_trained)
     how = Sampling(what.wanted.max_new_tokens, what.wanted.batch_size, stops, _pad_id(inputs.tokenizer))
-    prompts: Sequence[list[int]] = [inputs.encoded.prompts[number] for number in inputs.asked]
     return generation.generate(
         model,
         inputs.tokenizer,

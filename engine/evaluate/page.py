@@ -140,12 +140,22 @@ def heading(report: EvaluationReport) -> str:
     """What was measured, on what, how long it took."""
     what = f"rows of {report.rows_from}" if report.rows_from else "held-out rows"
     beside = "alone on" if report.is_alone else "base against tuned on"
+    measured = _measured(report)
     stored = f"stored as {report.quantization}" if report.path else f"{report.quantization} base"
     return sanitize(
-        f"{report.run}: {beside} {report.rows} of {report.rows_held_out} {what} "
+        f"{report.run}: {beside} {report.rows} of {report.rows_held_out} {what}{measured} "
         f"({report.dtype}, {stored}, {report.device}, {format_duration(report.seconds)})",
         single_line=True,
     )
+
+
+def _measured(report: EvaluationReport) -> str:
+    """How many of the rows each kind of score stands on, where that is not all of them."""
+    counted = ((report.rows_scored, "scored"), (report.rows_answered, "answered"))
+    parts = [f"{count} {word}" for count, word in counted if count is not None and 0 < count < report.rows]
+    parts += [f"no row {word}" for count, word in counted if count == 0]
+    parts += [f"{report.calls_asked} tool calls asked"] if report.calls_asked else []
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def sample_lines(number: int, sample: Sample) -> list[str]:

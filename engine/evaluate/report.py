@@ -51,6 +51,9 @@ KINDS = (
     ScoreKind("loss", "loss per token", 1, 4, -1, "nll"),
     ScoreKind("relevance", "gain from the prompt", 1, 3),
     ScoreKind("retention", "loss on other text", 1, 4, -1),
+    ScoreKind("calls_parsed", "calls that parse %", 100, 1),
+    ScoreKind("tools_right", "right tool %", 100, 1),
+    ScoreKind("arguments_right", "right arguments %", 100, 1),
     ScoreKind("rouge1", "ROUGE-1", 1, 1),
     ScoreKind("rouge2", "ROUGE-2", 1, 1),
     ScoreKind("rougeL", "ROUGE-L", 1, 1),
@@ -190,7 +193,11 @@ class EvaluationReport:
     quantization: str = ""
     device: str = ""
     retention: RetentionFigures | None = None
+    rows_scored: int | None = None
+    """Rows with a loss."""
     rows_answered: int | None = None
+    calls_asked: int | None = None
+    """Answers with tool calls that were asked for."""
     rows_cut: int | None = None
     rows_too_long: int | None = None
     rows_from: str | None = None
@@ -223,6 +230,9 @@ class EvaluationReport:
         plain = {item.name: getattr(self, item.name) for item in fields(self)}
         if self.path is None:
             del plain["path"], plain["run_of_rows"]
+        for key in ("rows_scored", "calls_asked"):
+            if plain[key] is None:
+                del plain[key]
         return {
             "v": REPORT_VERSION,
             **plain,
@@ -289,7 +299,9 @@ def report_of(found: Table, where: str = "") -> EvaluationReport | Unreadable:
         quantization=text_in(found, "quantization"),
         device=text_in(found, "device"),
         retention=_retention(table_in(found, "retention")),
+        rows_scored=whole_in(found, "rows_scored"),
         rows_answered=whole_in(found, "rows_answered"),
+        calls_asked=whole_in(found, "calls_asked"),
         rows_cut=whole_in(found, "rows_cut"),
         rows_too_long=whole_in(found, "rows_too_long"),
         rows_from=text_in(found, "rows_from") or None,

@@ -26,9 +26,11 @@ class Asked:
 
     target: str
     run: str | None = None
-    data: str | None = None
+    data: tuple[str, ...] = ()
     base: str | None = None
     overrides: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Of the rows in `data`, each as `role=column`."""
 
 
 def job_of(asked: Asked, *, needs_rows: bool = True) -> tuple[dict[str, Any], Run | None]:
@@ -39,13 +41,18 @@ def job_of(asked: Asked, *, needs_rows: bool = True) -> tuple[dict[str, Any], Ru
         raise _usage(
             f"--{'base' if asked.base else 'run'} belongs to a model at a path", "leave it out: a run has a base"
         )
-    if needs_rows and run is None and asked.data is None:
+    if needs_rows and run is None and not asked.data:
         raise _usage(
             "no rows to score: the model lies in no run's export",
             "name the run whose held-out rows serve with --run RUN, or rows of any data format with --data PATH",
         )
     job: dict[str, Any] = {"job": "evaluate", "path": None if path is None else str(path)}
-    job |= {"data": _data(asked.data), "base": _absolute(asked.base), "base_dir": os.getcwd()}
+    job |= {
+        "data": [_data(path) for path in asked.data],
+        "columns": _columns(asked),
+        "base": _absolute(asked.base),
+        "base_dir": os.getcwd(),
+    }
     record = None if run is None else read_record(run.path)
     if run is not None and record is not None:
         job |= {"run_dir": str(run.path), "run_json": record.raw}
@@ -89,11 +96,24 @@ def _absolute(reference: str | None) -> str | None:
     return str(Path(reference).expanduser().resolve())
 
 
-def _data(path: str | None) -> str | None:
+def _columns(asked: Asked) -> dict[str, str]:
+    """Role -> column. Raises EngineError(PROFILE)."""
+    found = {}
+    for text in asked.columns:
+        role, mark, column = (part.strip() for part in text.partition("="))
+        if not (mark and role and column):
+            raise _usage(f"--column {text}: not ROLE=NAME", "write, for example, --column instruction=question")
+        found[role] = column
+    if found and not asked.data:
+        raise _usage("--column belongs to rows of your own", "add --data PATH")
+    return found
+
+
+def _data(path: str) -> str:
     """The same for rows: everything but a built-in set or one of the hub is a path."""
     from engine.profile.data_files import BUILT_IN, HUB
 
-    if path is None or path.startswith((BUILT_IN, HUB)):
+    if path.startswith((BUILT_IN, HUB)):
         return path
     return str(Path(path).expanduser().absolute())
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from engine.data.chat import adapted, choose_template
 from engine.data.conversation import Conversation
 from engine.errors import EngineError, ExitCode
 from engine.export.report import FormatAnswer
@@ -60,13 +61,14 @@ def answer(model: Any, tokenizer: Any, conversation: Conversation, max_new_token
     if tokenizer.chat_template is None:
         inputs = tokenizer(conversation.turns[-1]["content"], return_tensors="pt").to(model.device)
     else:
+        asked = adapted(tokenizer, choose_template(tokenizer), conversation)
         inputs = tokenizer.apply_chat_template(
-            list(conversation.turns),
-            tools=list(conversation.tools) or None,
+            list(asked.turns),
+            tools=list(asked.tools) or None,
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",
-            **conversation.arguments,
+            **asked.arguments,
         ).to(model.device)
     own = model.generation_config.eos_token_id
     stops = own if isinstance(own, list) else [own]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.data.conversation import Conversation, conversation_of
+from engine.data.conversation import Conversation, conversation_of, with_arguments
 from engine.data.examples import Example, Message
 from engine.errors import EngineError
-from engine.inference.encode import encode_rows
+from engine.inference.encode import EncodedRows, encode_rows
 from engine.inference.losses import Encoded
 from engine.inference.rows import HeldOut, choose, read_held_out
 from engine.inference.run import OpenedRun
+from engine.profile.schema import Profile
 from engine.runs.job import Warn
 
 PROMPTS = 3
@@ -66,28 +67,36 @@ def texts_of(trained: OpenedRun, tokenizer: Any, warn: Warn) -> Texts:
         warn("held_out", f"the export is compared on built-in texts: {error.message}")
         held_out = []
     chosen = choose(held_out, ROWS) or _built_in()
-    encoded = _encoded(chosen, tokenizer)
+    encoded = _encoded(chosen, tokenizer, trained.settings)
     others = choose([row for row in held_out if row not in chosen], CALIBRATION_ROWS)
     # The shortest wanted answers: whether a model stops by itself shows before the limit of new tokens.
     asked = sorted((row for row in held_out if row.has_prompt), key=lambda row: len(row.reference))[:PROMPTS]
+    most, arguments = trained.settings.evaluate.max_new_tokens, trained.settings.data.template_arguments
     return Texts(
         encoded.documents,
-        [_prompt(row, tokenizer, trained.settings.evaluate.max_new_tokens) for row in asked or _built_in()[:PROMPTS]],
+        [_prompt(row, tokenizer, most, arguments) for row in asked or _built_in()[:PROMPTS]],
         encoded.last_trained,
         tokenizer.chat_template,
         "held-out rows" if held_out else "built-in texts",
-        [list(row.ids) for row in (_encoded(others, tokenizer).documents if others else encoded.documents)],
+        [
+            list(row.ids)
+            for row in (_encoded(others, tokenizer, trained.settings).documents if others else encoded.documents)
+        ],
     )
 
 
-def _encoded(rows: Sequence[HeldOut], tokenizer: Any) -> Any:
-    return encode_rows(rows, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31)
+def _ids(encoded: EncodedRows) -> list[list[int]]:
+    return [list(row.ids) for row in encoded.documents]
 
 
-def _prompt(row: HeldOut, tokenizer: Any, most: int) -> Prompt:
+def _encoded(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile) -> EncodedRows:
+    return encode_rows(rows, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31, settings=settings)
+
+
+def _prompt(row: HeldOut, tokenizer: Any, most: int, arguments: Mapping[str, Any]) -> Prompt:
     wanted = len(tokenizer(row.reference, add_special_tokens=False).input_ids)
     return Prompt(
-        conversation_of(row.example, row.example.messages[:-1]),
+        with_arguments(conversation_of(row.example, row.example.messages[:-1]), arguments),
         min(most, ANSWER_FACTOR * wanted + ANSWER_SPARE_TOKENS),
     )
 

@@ -30,12 +30,16 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One generated answer. `stopped` = it ended by itself, not at the limit of new tokens."""
+    """One generated answer. `stopped` = it ended by itself, not at the limit of new tokens.
+
+    `written` is the text with its special tokens, but for the one that ended it: what calls of tools are read from.
+    """
 
     text: str
     tokens: int
     stopped: bool
     degenerate: bool
+    written: str = ""
 
     @property
     def empty(self) -> bool:
@@ -143,7 +147,8 @@ def _answer(tokenizer: Any, new: list[int], how: Sampling) -> Answer:
     end = next((place for place, token in enumerate(new) if token in how.stop_ids), None)
     kept = new if end is None else new[:end]
     text = tokenizer.decode(kept, skip_special_tokens=True)
-    return Answer(text, len(kept), end is not None, is_degenerate(kept))
+    written = tokenizer.decode(kept, skip_special_tokens=False)
+    return Answer(text, len(kept), end is not None, is_degenerate(kept), written)
 
 
 def is_degenerate(tokens: Sequence[int]) -> bool:

@@ -19,11 +19,16 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from engine.data.chat import choose_template, render
-from engine.data.conversation import Conversation
-from engine.data.examples import RowProblem
+from engine.data.chat import ChatTemplate, render, trained_template
+from engine.data.conversation import Conversation, turn_of
+from engine.data.examples import Message, RowProblem
+from engine.errors import EngineError
 from engine.inference.answers import stop_ids
+from engine.inference.call_forms import AnswerForm, answer_form
+from engine.inference.replies import read_reply
+from engine.inference.rows import HeldOut, read_held_out
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
+from engine.inference.tools import tools_of_rows
 from engine.modeling.adapters import base_of
 from engine.runs.events import EventReader
 from engine.runs.job import Job
@@ -38,6 +43,8 @@ class Speaker:
 
     model: Any
     tokenizer: Any
+    template: ChatTemplate
+    form: AnswerForm
     stops: tuple[int, ...]
     context: int
     can_show_base: bool
@@ -49,7 +56,18 @@ def run(job: Job) -> dict[str, Any]:
     refuse_scores(trained, "chat with")
     job.phase("load", trained.settings.model.name_or_path)
     speaker = _speaker(job, trained)
-    job.events.write("ready", run=trained.run_dir.name, context=speaker.context, base=speaker.can_show_base)
+    tools, note = tools_of_rows(_held_out(trained))
+    if note:
+        job.warn("tools", f"{note}; name others with --tools")
+    job.events.write(
+        "ready",
+        run=trained.run_dir.name,
+        context=speaker.context,
+        base=speaker.can_show_base,
+        system=trained.settings.data.system.strip(),
+        tools=tools,
+        writes_calls=speaker.form.calls is not None,
+    )
     answers = 0
     for ask in _asks(job):
         with contextlib.suppress(FileNotFoundError):
@@ -57,6 +75,14 @@ def run(job: Job) -> dict[str, Any]:
         _answer(job, speaker, ask)
         answers += 1
     return {"outcome": "completed", "answers": answers}
+
+
+def _held_out(trained: OpenedRun) -> list[HeldOut]:
+    """What the run held out; a file that is damaged or gone tells nothing of tools."""
+    try:
+        return read_held_out(trained.run_dir)
+    except EngineError:
+        return []
 
 
 def _speaker(job: Job, trained: OpenedRun) -> Speaker:
@@ -68,7 +94,9 @@ def _speaker(job: Job, trained: OpenedRun) -> Speaker:
     context = trained.record.model.max_position_embeddings or int(trained.settings.model.max_length)
     # Trained biases stay when adapters are switched off: that would not be the base.
     switchable = trained.is_adapter and trained.settings.lora.bias == "none"
-    return Speaker(model.eval(), tokenizer, _stops(trained, tokenizer, model), context, switchable)
+    template = trained_template(trained.settings, tokenizer)
+    form = answer_form(tokenizer, template)
+    return Speaker(model.eval(), tokenizer, template, form, _stops(trained, tokenizer, model), context, switchable)
 
 
 def _stops(trained: OpenedRun, tokenizer: Any, model: Any) -> tuple[int, ...]:
@@ -95,9 +123,8 @@ def _asks(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _answer(job: Job, speaker: Speaker, ask: dict[str, Any]) -> None:
-    text = render(
-        speaker.tokenizer, choose_template(speaker.tokenizer), [Conversation(ask["messages"])], generation=True
-    )[0]
+    asked = Conversation(ask["messages"], ask.get("tools") or [])
+    text = render(speaker.tokenizer, speaker.template, [asked], generation=True)[0]
     if isinstance(text, RowProblem):
         job.events.write("refused", message=f"{text.cause}: {text.detail}")
         return
@@ -116,9 +143,12 @@ def _answer(job: Job, speaker: Speaker, ask: dict[str, Any]) -> None:
         new = _generate(job, speaker, ask, ids, min(room, int(ask["max_new_tokens"])))
     stopped = bool(new) and new[-1] in speaker.stops
     kept = new[:-1] if stopped else new
+    reply = read_reply(speaker.tokenizer.decode(kept, skip_special_tokens=False), speaker.form)
     job.events.write(
         "answer",
         text=speaker.tokenizer.decode(kept, skip_special_tokens=True),
+        turn=turn_of(Message("assistant", reply.text, reasoning=reply.thought, calls=reply.calls)),
+        problem=reply.problem,
         tokens=len(kept),
         stopped=stopped,
         silenced=(job.directory / SILENCE).exists(),

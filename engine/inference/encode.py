@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.data.chat import choose_template, render
+from engine.data.chat import ChatTemplate, choose_template, render, trained_template
 from engine.data.conversation import conversation_of
 from engine.data.encode import encode_examples
 from engine.data.examples import RowProblem
+from engine.data.mask import masker_of
 from engine.data.tokens import IGNORED
 from engine.errors import EngineError, ExitCode
 from engine.inference.losses import Encoded, RowLoss
 from engine.inference.rows import HeldOut
+from engine.profile.schema import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ class EncodedRows:
     """Rows whose prompt leaves no room for an answer."""
     last_trained: frozenset[int] = frozenset()
     """The last trained token of every document that was not cut: what ends an answer."""
+    refused: int = 0
+    """Rows whose prompt the template does not write without the answer behind it."""
+
+    @property
+    def trained(self) -> int:
+        """Tokens to score."""
+        return sum(label != IGNORED for document in self.documents for label in document.labels)
 
     def by_row(self, losses: Sequence[RowLoss], rows: int) -> list[RowLoss]:
         """Losses of documents added up by row."""
@@ -46,13 +55,21 @@ class EncodedRows:
         return [RowLoss(*pair) for pair in zip(nll, tokens, strict=True)]
 
 
-def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, room_tokens: int) -> EncodedRows:
-    """Tokens of `rows`; prompts of at most `room_tokens`.
+def encode_rows(
+    rows: Sequence[HeldOut],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    room_tokens: int,
+    settings: Profile | None = None,
+) -> EncodedRows:
+    """Tokens of `rows`; prompts of at most `room_tokens`. `settings`: of the run whose mask counts.
 
     Raises EngineError(MODEL) when the run's template refuses a row that training accepted.
     """
-    template = choose_template(tokenizer)
-    encoded = encode_examples([row.example for row in rows], tokenizer, template, lambda done, total: None)
+    template = choose_template(tokenizer) if settings is None else trained_template(settings, tokenizer)
+    masker = None if settings is None else masker_of(settings, tokenizer, template)
+    encoded = encode_examples([row.example for row in rows], tokenizer, template, lambda done, total: None, masker)
     if encoded.refused:
         number, problem = encoded.refused[0]
         raise EngineError(
@@ -65,7 +82,7 @@ def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, roo
         Encoded(tuple(document.ids[:max_length].tolist()), tuple(document.labels[:max_length].tolist()))
         for document in encoded.documents
     ]
-    prompts = _prompts(rows, tokenizer)
+    prompts, refused = _prompts(rows, tokenizer, template)
     fitting = {number: ids for number, ids in prompts.items() if len(ids) <= room_tokens}
     return EncodedRows(
         documents,
@@ -73,6 +90,7 @@ def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, roo
         fitting,
         cut=sum(len(document.ids) > max_length for document in encoded.documents),
         too_long=len(prompts) - len(fitting),
+        refused=refused,
         last_trained=frozenset(
             int(document.labels[-1])
             for document in encoded.documents
@@ -81,14 +99,14 @@ def encode_rows(rows: Sequence[HeldOut], tokenizer: Any, *, max_length: int, roo
     )
 
 
-def _prompts(rows: Sequence[HeldOut], tokenizer: Any) -> dict[int, list[int]]:
-    """Token ids of every row that has a prompt, with the start of the answer."""
+def _prompts(rows: Sequence[HeldOut], tokenizer: Any, template: ChatTemplate) -> tuple[dict[int, list[int]], int]:
+    """Token ids of every row that has a prompt, with the start of the answer; and how many the template refused."""
     asked = [number for number, row in enumerate(rows) if row.has_prompt]
     examples = [rows[number].example for number in asked]
     before = [conversation_of(example, example.messages[:-1]) for example in examples]
-    texts = render(tokenizer, choose_template(tokenizer), before, generation=True)
+    texts = render(tokenizer, template, before, generation=True)
     found = {number: text for number, text in zip(asked, texts, strict=True) if not isinstance(text, RowProblem)}
     if not found:
-        return {}
+        return {}, len(asked)
     ids = tokenizer(list(found.values()), add_special_tokens=False).input_ids
-    return dict(zip(found, ids, strict=True))
+    return dict(zip(found, ids, strict=True)), len(asked) - len(found)

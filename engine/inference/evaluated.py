@@ -8,7 +8,7 @@ where they come from.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from engine.inference.run import (
 from engine.modeling import load
 from engine.profile.runjson import settings_of
 from engine.profile.schema import Profile
-from engine.runs.job import Job
+from engine.runs.job import Job, Warn
 from engine.runs.record import SCHEMA_VERSION, read_record_of
 from engine.runs.store import slug
 
@@ -59,22 +59,49 @@ class EvaluatedModels:
     about: dict[str, Any] = field(default_factory=dict)
     """Facts for the report."""
     run_dir: Path | None = None
-    data: str | None = None
+    data: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Of the rows in `data`: role = column."""
 
-    def rows(self, warn: Any) -> list[HeldOut]:
-        """The rows to score: those of `--data`, or what the run held out. Raises EngineError(DATA)."""
-        if self.data is not None:
-            return read_data(self.data, self.settings, warn)
+    def rows(self, warn: Warn) -> list[RowSet]:
+        """The sets of rows to score: those of `--data`, or what the run held out and the profile's `evaluate.sets`.
+
+        Raises EngineError(DATA).
+        """
+        if self.data:
+            names = _short_names(self.data)
+            return [self._set(name, path, Path.cwd(), warn) for name, path in zip(names, self.data, strict=True)]
         assert self.run_dir is not None
+        more = self.settings.evaluate.sets
         rows = read_held_out(self.run_dir)
-        if not rows:
+        if not rows and not more:
             raise EngineError(
                 "the run held no rows out",
                 code=ExitCode.DATA,
                 where=str(self.run_dir / "data"),
                 hint="name some with --data, or train with data.validation_fraction above 0 or a data.validation_path",
             )
-        return rows
+        own = [RowSet("", rows, self.folder)] if rows else []
+        return [*own, *(self._set(name, path, self.base_dir, warn) for name, path in more.items())]
+
+    def _set(self, name: str, path: str, base_dir: Path, warn: Warn) -> RowSet:
+        folder = None if self.folder is None else self.folder / slug(name)
+        return RowSet(name, read_data(path, self.settings, self.columns, base_dir, warn), folder)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSet:
+    """Rows to score. `name` is empty for what the run held out; `folder`: where the report goes, None = nowhere."""
+
+    name: str
+    rows: list[HeldOut]
+    folder: Path | None
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """The last part of each path; the whole path where two have the same."""
+    short = [Path(path).name or path for path in paths]
+    return [path if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
 
 
 def open_models(job: Job) -> EvaluatedModels:
@@ -93,11 +120,8 @@ def _of_run(job: Job, trained: OpenedRun) -> EvaluatedModels:
     device = device_of(settings, job.warn)
     tokenizer = load_tokenizer(trained, job.warn)
     max_length = int(settings.model.max_length)
-    data = job.params.get("data")
     alone = bool(job.params.get("alone"))
     folder = trained.run_dir / "eval"
-    if data:
-        folder /= slug(Path(str(data)).name)
     return EvaluatedModels(
         title=trained.run_dir.name,
         settings=settings,
@@ -110,7 +134,8 @@ def _of_run(job: Job, trained: OpenedRun) -> EvaluatedModels:
         step=trained.summary().weights_step,
         about={"dtype": settings.model.dtype, "quantization": settings.quantization.method, "device": device},
         run_dir=trained.run_dir,
-        data=data,
+        data=_data(job),
+        columns=dict(job.params.get("columns") or {}),
     )
 
 
@@ -128,7 +153,6 @@ def _of_path(job: Job, trained: OpenedRun | None) -> EvaluatedModels:
     tokenizers = _tokenizers(job, folder, base_folder, trained, base_dir)
     context = _context(folder, base_folder, trained)
     max_length = settings.model.max_length
-    data = job.params.get("data")
     name = folder.path.name
     dtype = (base_folder if folder.is_adapter and base_folder is not None else folder).settings.model.dtype
     about: dict[str, Any] = {"dtype": dtype, "quantization": folder.stored, "device": device}
@@ -143,8 +167,15 @@ def _of_path(job: Job, trained: OpenedRun | None) -> EvaluatedModels:
         folder=None if trained is None else trained.run_dir / "eval" / slug(name),
         about={**about, "path": str(folder.path), "run_of_rows": None if trained is None else trained.run_dir.name},
         run_dir=None if trained is None else trained.run_dir,
-        data=data,
+        data=_data(job),
+        columns=dict(job.params.get("columns") or {}),
     )
+
+
+def _data(job: Job) -> tuple[str, ...]:
+    """The paths of `--data`; one alone may be given as text."""
+    given = job.params.get("data") or ()
+    return (given,) if isinstance(given, str) else tuple(str(path) for path in given)
 
 
 def _check_base(folder: OpenedFolder, base_folder: OpenedFolder | None, trained: OpenedRun | None) -> None:

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from engine.data.examples import Example
+from engine.data.examples import Example, Examples
 from engine.data.files import data_error
 from engine.data.formats import read_parts, with_mask, with_system
 from engine.data.stored import example_from_json
@@ -31,8 +33,10 @@ class HeldOut:
 
     @property
     def has_prompt(self) -> bool:
-        """False for plain text, which is scored but cannot be answered."""
-        return self.example.kind == "chat" and any(message.role == "user" for message in self.example.messages[:-1])
+        """False for plain text, which is scored but cannot be answered, and for a last answer that only calls tools."""
+        messages = self.example.messages
+        asked = any(message.role == "user" for message in messages[:-1])
+        return self.example.kind == "chat" and asked and bool(messages[-1].content.strip())
 
     @property
     def reference(self) -> str:
@@ -88,11 +92,15 @@ MOST_ROWS = 100_000
 _PART_ROWS = 10_000
 
 
-def read_data(path: str, settings: Profile, warn: Warn) -> list[HeldOut]:
-    """Every usable row that ends with an answer. Raises EngineError(DATA) when there is none."""
+def read_data(path: str, settings: Profile, columns: Mapping[str, str], base_dir: Path, warn: Warn) -> list[HeldOut]:
+    """Every usable row that ends with an answer. Raises EngineError(DATA) when there is none.
+
+    `columns` (role = column), where given, count; else the layout of the run's own data sets where the rows have such
+    columns, else that which the columns show.
+    """
     found: list[HeldOut] = []
     causes: Counter[str] = Counter()
-    for part in read_parts(Dataset(path=path), Path.cwd(), limit=MOST_ROWS + 1, rows=_PART_ROWS):
+    for part in _parts(path, settings, columns, base_dir, warn):
         causes.update(part.causes)
         examples = with_mask(with_system(part.examples, settings.data.system), settings.data.mask)
         found += [HeldOut(example) for example in examples]
@@ -104,3 +112,27 @@ def read_data(path: str, settings: Profile, warn: Warn) -> list[HeldOut]:
     if len(found) > MOST_ROWS:
         warn("rows_read", f"only the first {MOST_ROWS} rows of {path} are used")
     return found[:MOST_ROWS]
+
+
+def _parts(path: str, settings: Profile, columns: Mapping[str, str], base_dir: Path, warn: Warn) -> Iterator[Examples]:
+    """The rows in the first layout that fits them."""
+    own = [one for one in settings.data.datasets if one.columns or one.format != "auto"]
+    layouts: list[tuple[str, dict[str, str]]] = [(one.format, dict(one.columns)) for one in own]
+    if columns:
+        layouts = [("auto", dict(columns))]
+    tried: list[EngineError] = []
+    for number, (layout, roles) in enumerate([*layouts, ("auto", {})] if not columns else layouts):
+        dataset = Dataset.model_validate({"path": path, "format": layout, "columns": roles})
+        parts = read_parts(dataset, base_dir, limit=MOST_ROWS + 1, rows=_PART_ROWS)
+        try:
+            first = next(parts, None)
+        except EngineError as error:
+            tried.append(error)
+            continue
+        if number < len(own) and not columns:
+            warn("layout", f"{path}: read as the run's own data set {own[number].path}")
+        yield from () if first is None else itertools.chain([first], parts)
+        return
+    last = tried[-1]
+    hint = f"{last.hint}; on the command line: --column ROLE=NAME" if last.hint else "name them: --column ROLE=NAME"
+    raise EngineError(last.message, code=last.code, where=last.where, hint=hint)

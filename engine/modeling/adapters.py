@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
-from engine.modeling import adapter_files, experts, state_spaces, wrappers
+from engine.modeling import adapter_files, dora, experts, state_spaces, wrappers
 from engine.models.families import family_of
 from engine.profile.schema import Profile
 
@@ -43,7 +43,7 @@ def attach(model: Any, settings: Profile, begun: Path | None = None) -> Any:
     # lora.bias = "all" lets every bias learn, a tower's too.
     wrappers.freeze_outside_text(model)
     if settings.lora.use_dora:
-        keep_scales(wrapped)
+        dora.mend(wrapped)
     set_trainable_dtype(wrapped, settings)
     return wrapped
 
@@ -99,22 +99,6 @@ def _target_modules(model: Any, settings: Profile) -> str | list[str]:
     return [name for name in linear_names(model) if name != "score" and name not in misread]
 
 
-def keep_scales(model: Any) -> None:
-    """Give int8 weights back their scales where PEFT's DoRA, on a processor, leaves a copy without them.
-
-    bitsandbytes would take the missing scales over with the next product (seen with PEFT 0.21 and bitsandbytes 0.50).
-    """
-
-    def hook(module: Any, _: Any) -> None:
-        weight = module.weight
-        if weight.CB is not None and weight.SCB is None:
-            weight.SCB = module.state.SCB
-
-    for module in model.modules():
-        if type(getattr(module, "weight", None)).__name__ == "Int8Params" and hasattr(module, "state"):
-            module.register_forward_pre_hook(hook)
-
-
 def set_trainable_dtype(model: Any, settings: Profile) -> None:
     """Cast what learns: to the compute dtype, but fp32 for fp16 (the scaler cannot unscale fp16)."""
     dtype = torch.bfloat16 if settings.model.dtype == "bf16" else torch.float32
@@ -151,7 +135,7 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
         with experts.as_peft_sees_them(model):
             loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
         adapter_files.put_in_place(loaded, adapter_dir / "adapter_model.safetensors")
-        keep_scales(loaded)
+        dora.mend(loaded)
         return loaded
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EngineError(

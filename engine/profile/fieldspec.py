@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WHOLE_TABLES = ("columns", "space")
+WHOLE_TABLES = ("columns", "sets", "space", "template_arguments")
 """Names of settings whose value is a table: one setting, not a table of settings."""
 
 

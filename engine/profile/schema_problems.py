@@ -100,6 +100,8 @@ def _problem(key: str, detail: ErrorDetails, locate: Locate) -> Problem:
         message, hint, shown = "is missing", _needed(key, field), ""
     elif detail["type"] == "extra_forbidden":
         message, hint, shown = *_unknown(key), show(value)
+    elif detail["type"] == "value_error" and field is not None:
+        message, hint, shown = detail["msg"].removeprefix("Value error, "), f"use {allowed(field)}", show(value)
     elif field is None:
         message, hint, shown = *_table_words(key, value), show(value)
     else:

@@ -69,7 +69,7 @@ def allowed(field: FieldSpec) -> str:
         "bool": "true or false",
         "list": " or ".join([*words, _list_words(field)]),
         "map": "a table of names, such as instruction = 'question'",
-        "table": "a table, such as { lora.r = [8, 16] }",
+        "table": f"a table, such as {field.items or '{ lora.r = [8, 16] }'}",
         "text": _text_words(field),
     }[field.kind]
     return basis + tail

@@ -5,7 +5,7 @@ Schema, combinations, data files, model, fit. Not here: reading the file (`load.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import EngineError, ExitCode, Problem
 from engine.hardware.machine import Machine
@@ -16,6 +16,7 @@ from engine.profile.load import LoadedProfile
 from engine.recommend.plan import Plan
 from engine.resolve.adapter import KEY, Adapter, adapter_findings, find_adapter, with_adapter
 from engine.resolve.cross import Context, chosen_gpu, cross_findings, reporter_findings
+from engine.resolve.document_lengths import remembered
 from engine.resolve.fill import requirements_of
 from engine.resolve.prompts import prompt_findings
 from engine.resolve.search_space import sweep_findings
@@ -121,7 +122,9 @@ def _plan(context: Context, found: list[Finding]) -> Plan | None:
         return None
     named = chosen_gpu(machine, profile.launch.gpu)
     try:
-        plan = plan_model(spec, machine, requirements_of(profile, named.uuid if named else None))
+        asked = requirements_of(profile, named.uuid if named else None)
+        known = remembered(profile, context.loaded.base_dir) if asked.document_tokens else None
+        plan = plan_model(spec, machine, asked if known is None else replace(asked, document_tokens=known))
     except EngineError as error:
         found.append(_from_error(context.loaded, "launch.device", error))
         return None

@@ -233,6 +233,8 @@ METRIC_NEEDS = {
     "bleu": "bleu",
     "chrf": "bleu",
     "bertscore_f1": "bertscore",
+    "tools_right": "calls",
+    "arguments_right": "calls",
 }
 """Score -> the metric of `evaluate.metrics` that computes it."""
 

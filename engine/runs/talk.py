@@ -9,22 +9,23 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from engine.errors import EngineError
 from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventReader, EventWriter
 from engine.runs.launch import died, end_worker, spawn_worker, worker_environment
+from engine.runs.parent import tied
 from engine.runs.ranks import refuse_ranks
 from engine.runs.record import JOB_FILE, JOB_VERSION, read_record
 from engine.runs.store import Run
+from engine.runs.temporary import make_temporary
 
 POLL_S = 0.02
-Turns = Sequence[dict[str, str]]
+Turns = Sequence[dict[str, Any]]
 
 
 class Talk:
@@ -32,13 +33,13 @@ class Talk:
 
     def __init__(self, run: Run) -> None:
         refuse_ranks()
-        self.place = Path(tempfile.mkdtemp(prefix="tunedeck-chat-"))
+        self.place = make_temporary("chat")
         launch = read_record(run.path).launch
         job = {"v": JOB_VERSION, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}
         write_json_atomic(self.place / JOB_FILE, job)
         self._asks = EventWriter(self.place / "asks.jsonl")
         self._events = EventReader(self.place / "events.jsonl")
-        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, worker_environment(launch))
+        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, tied(worker_environment(launch)))
 
     def __enter__(self) -> Talk:
         return self
@@ -60,12 +61,24 @@ class Talk:
         yield from self._until("ready")
 
     def ask(
-        self, messages: Turns, *, base: bool, max_new_tokens: int, temperature: float, top_p: float, seed: int | None
+        self,
+        messages: Turns,
+        *,
+        base: bool,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int | None,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> Iterator[Event]:
-        """`answer_part` events, then one `answer` or `refused`. `base`: without the adapter."""
+        """`answer_part` events, then one `answer` or `refused`. `base`: without the adapter.
+
+        An `answer` has its `turn` as the next question's messages take it, with the tool calls in it.
+        """
         self._asks.write(
             "ask",
             messages=list(messages),
+            tools=list(tools),
             base=base,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

@@ -22,6 +22,7 @@ from engine.profile.schema import Profile
 from engine.runs.job import Job, Warn
 from engine.train import outputs
 from engine.train.arguments import training_arguments
+from engine.train.feeding import feeders
 from engine.train.kernel_choice import Place, choose, place_of
 from engine.train.layouts import Arranged, arrange
 from engine.train.objectives.objective import REFERENCED
@@ -37,7 +38,13 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     """Tokenizer and packed data, with the account of every row kept in the run."""
     job.phase("data", "reading and packing")
     tokenizer = load.load_tokenizer(settings, base_dir, job.warn)
-    prepared = prepare(settings, tokenizer, base_dir, lambda done, total: job.progress("data", done, total, "rows"))
+    prepared = prepare(
+        settings,
+        tokenizer,
+        base_dir,
+        lambda done, total: job.progress("data", done, total, "rows"),
+        run_dir=job.directory,
+    )
     for warning in prepared.report.warnings:
         job.warn("data", warning)
     outputs.write_data_record(job.directory, prepared.report.to_dict(), prepared.conversations)
@@ -134,7 +141,9 @@ def build_trainer(
         job=job,
         settings=settings,
         schedule=schedule,
-        arguments=training_arguments(settings, schedule, job.directory),
+        arguments=training_arguments(
+            settings, schedule, job.directory, feeders=feeders(settings.train.dataloader_num_workers, job.warn)
+        ),
         model=model,
         train_dataset=found.train,
         eval_dataset=found.validation,

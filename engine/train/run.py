@@ -55,6 +55,7 @@ def _run(
         if edited:
             job.warn("profile_edited", edited)
     tokenizer, prepared = load_data(job, settings, base_dir)
+    calibrator.meets(prepared.train.document_tokens)
     peaks.enter("load")
     start, place = record.start, job.directory
     form = beginning.form_of(place, start)
@@ -184,6 +185,8 @@ def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile,
     job.phase("save", "weights and tokenizer")
     state = trainer.state
     used_step = trainer.checkpointer.load_best(trainer)
+    if used_step != state.global_step and trainer.validation is not None:
+        trainer.validation.tell_noise()
     weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
     trainable, total = adapters.parameter_counts(trainer.model)
     summary = Summary(

@@ -136,6 +136,12 @@ def keys_go_on_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def made_at_the_first_visit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No screen is made ahead, as for a person who is quick; `test_warm` has them made."""
+    monkeypatch.setattr("tui.warm.AFTER_S", 3600.0)
+
+
+@pytest.fixture(autouse=True)
 def slow_hands(monkeypatch: pytest.MonkeyPatch) -> None:
     """ctrl+c and ctrl+q drop no keys typed before them where the machine, not the deck, keeps them waiting."""
     monkeypatch.setattr("tui.terminal.typeahead.URGENT_S", 8.0)

@@ -148,6 +148,10 @@ class FakeTalk:
     waits: ClassVar[bool] = False
     error: ClassVar[EngineError | None] = None
     warning: ClassVar[str] = ""
+    calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+    """What the first answer calls."""
+    brings: ClassVar[dict[str, Any]] = {}
+    """The run's tools and system message."""
 
     def __init__(self, run: Run) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -167,7 +171,7 @@ class FakeTalk:
             yield {"type": "warning", "message": self.warning}
         if self.error is not None:
             raise self.error
-        yield {"type": "ready", "context": 512, "base": True}
+        yield {"type": "ready", "context": 512, "base": True, **self.brings}
 
     def ask(self, messages: list[dict[str, str]], **how: Any) -> Iterator[dict[str, Any]]:
         """The answer in two parts; with `waits` only the first until it is silenced."""
@@ -184,9 +188,12 @@ class FakeTalk:
                 raise EngineError("the worker ended")
         text = answer[:half] if self.waits else answer
         silenced = self.silenced.is_set()
+        named = [{"name": name, "arguments": given} for name, given in self.calls if messages[-1]["role"] == "user"]
+        calls = [{"type": "function", "function": function} for function in named]
         yield {
             "type": "answer",
             "text": text,
+            "turn": {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})},
             "tokens": 10,
             "seconds": 0.1,
             "stopped": not silenced,

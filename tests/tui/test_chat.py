@@ -10,7 +10,8 @@ from engine.errors import EngineError
 from tests.tui.conftest import deck, screen_text, shows, until
 from tests.tui.results_of import RUN_ID, FakeTalk, settle, trained
 from tui.app import DeckApp
-from tui.results.chat import AnswerSettings, Conversation, changed_settings, chat_command
+from tui.results.chat import Conversation, changed_settings, chat_command
+from tui.results.turns import AnswerSettings
 
 
 @pytest.fixture
@@ -92,6 +93,35 @@ async def test_up_and_down_go_through_what_was_entered_and_keep_what_is_typed(
         await pilot.press("enter", "up", "up", "up")
         assert field.value == "one"
         await shows(pilot, "you    one!")
+
+
+async def test_calls_of_tools_wait_for_results_and_the_model_goes_on(
+    talk: type[FakeTalk], cpu_machine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("weather", "clock")]
+    monkeypatch.setattr(talk, "brings", {"tools": tools, "system": "Be [b]short."})
+    monkeypatch.setattr(talk, "calls", [("weather", {"city": "Köln"}), ("clock", {})])
+    app = chatting()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5", "c")
+        await shows(pilot, "system: Be [b]short.", "tools: weather, clock", "ready")
+        await pilot.press(*"rain", "enter")
+        await shows(pilot, 'calls weather {"city": "Köln"}', "calls clock {}", "the result of weather")
+        await pilot.press(*"12 C", "enter")
+        await shows(pilot, "result 12 C", "the result of clock")
+        await pilot.press(*"noon", "enter")
+        await shows(pilot, "result noon", "ask something", "  ready")
+        await until(pilot, lambda: len(talk.made[0].asked) == 2)
+        asked = talk.made[0].asked[1]
+        assert [turn["role"] for turn in asked["messages"]] == ["system", "user", "assistant", "tool", "tool"]
+        assert [turn["name"] for turn in asked["messages"][3:]] == ["weather", "clock"]
+        assert [call["function"]["name"] for call in asked["messages"][2]["tool_calls"]] == ["weather", "clock"]
+        assert list(asked["tools"]) == tools
+        await pilot.press(*"more", "enter")
+        await shows(pilot, "you    more", "the result of weather")
+        await pilot.press(*"/drop", "enter")
+        await shows(pilot, "ask something")
+        assert "more" not in screen_text(app)
 
 
 async def test_an_answer_is_ended_by_key_and_kept(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual.widgets import Input, OptionList
@@ -12,6 +14,7 @@ from engine.hardware.machine import Machine
 from tests.tui.conftest import attached, deck, make_run, record, screen_text, shows, until
 from tests.tui.keyboard import CLEAR, DOWN, ENTER, PALETTE, QUIT, at_once, click
 from tests.tui.small_profile import SMALL, current, on_row, opened, pane_of, rows
+from tui.fit import ranker
 from tui.profile.screen import ProfileScreen
 from tui.run.log_pane import LogPane
 
@@ -92,6 +95,26 @@ async def test_a_path_typed_right_after_the_key_that_asks_for_it(size: tuple[int
         assert app.deck.form.given("model.name_or_path") != "demo"
 
 
+async def test_a_slow_ranking_holds_back_what_acts_on_models_and_nothing_else(
+    profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = threading.Event()
+    rank = ranker.rank
+    monkeypatch.setattr(ranker, "rank", lambda *asked: (known.wait(20), rank(*asked))[1])
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        at_once(pilot, "4")
+        await shows(pilot, "0 runs")
+        at_once(pilot, "1", DOWN, "prows.jsonl", ENTER)
+        later = time.monotonic() + 4
+        monkeypatch.setattr("tui.fit.screen.time", SimpleNamespace(monotonic=lambda: later))
+        await pilot.pause(0.2)
+        known.set()
+        await until(pilot, lambda: app.current_mode == "profile" and current(app) != "")
+        assert app.deck.form is not None
+        assert app.deck.form.given("data.datasets.0.path") == "rows.jsonl"
+
+
 async def test_the_palette_finds_what_was_typed_at_once(profile: Path) -> None:
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -116,12 +139,12 @@ async def test_a_long_text_typed_into_a_field_does_not_deafen(profile: Path) -> 
     app = opened(profile)
     async with app.run_test(size=(80, 24)) as pilot:
         await on_row(pilot, app, "name")
-        began = time.monotonic()
+        began = time.process_time()  # of the deck, whatever else the machine does
         at_once(pilot, ENTER, CLEAR, "a b" * 10_000)
         await until(pilot, lambda: isinstance(app.focused, Input) and len(app.focused.value) == 30_000, 30)
         assert isinstance(app.focused, Input)
         assert app.focused.value == "a b" * 10_000
-        assert time.monotonic() - began < 8
+        assert time.process_time() - began < 5
 
 
 async def test_keys_are_not_held_for_ever(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,27 @@ def test_a_path_typed_right_after_p(terminal: Terminal) -> None:
     terminal.shows("has edits", "y quit without saving")
     terminal.send("C-q", "Enter", "y")
     terminal.shows("left with 0")
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes that compute without end, as on a machine where others train."""
+    processes = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+@pytest.mark.parametrize("terminal", [(80, 24)], indirect=True, ids=["80x24"])
+def test_a_path_typed_half_a_second_after_p_on_a_busy_machine(terminal: Terminal) -> None:
+    with busy_processes(8):
+        terminal.send("Down", "p")
+        time.sleep(0.5)
+        terminal.send(*"rows.jsonl", "Enter")
+        terminal.shows("max length", "^s save")
+    assert "rows.jsonl" in terminal.text()
+    assert "> demo" not in terminal.text()

@@ -51,8 +51,9 @@ from tui.widgets.panes import forward
 from tui.widgets.rows import Rows
 
 PROBE_EVERY_S = 2.0
-FIRST_S = 3.0
-"""Keys typed while the deck opens wait so long for the first ranking; a driver that hangs must not hold them."""
+FIRST_S = 9.0
+"""Keys that act on models wait so long for the first ranking, which a busy machine is slow to make; not for ever, as a
+driver may hang."""
 
 
 def _machine_and_measured() -> tuple[Machine, float]:
@@ -96,6 +97,11 @@ class FitScreen(DeckScreen):
     def ready(self) -> bool:
         """There is a ranking, or it takes too long."""
         return self.ranker.ranking is not None or time.monotonic() > self._patient_until
+
+    def ready_for(self, event: events.Event) -> bool:
+        """Keys of every screen need no ranking."""
+        keys = self.deck_app.commands.keys_of("", self.deck.keys)
+        return self.ready or (isinstance(event, events.Key) and event.key in keys)
 
     def on_mount(self) -> None:
         """Paint first, then look."""

@@ -157,6 +157,11 @@ class CommandTable:
         own = [command for command in self.rows if command.screen == screen]
         return own + [command for command in self.rows if not command.screen]
 
+    def keys_of(self, screen: str, keys: Mapping[str, str] = NO_KEYS) -> frozenset[str]:
+        """Every key of a screen's own commands, or of those of every screen; `keys`: other ones that a person chose."""
+        rows = (command for command in self.rows if command.screen == screen)
+        return frozenset(key for row in rows for key in keys.get(row.id, row.key).split(",") if key)
+
     def key_bar(self, screen: str, state: DeckState | None = None) -> list[Command]:
         """At most six commands for the last line, `?` first; with a state, what is possible now before what is not.
 

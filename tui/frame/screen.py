@@ -77,6 +77,8 @@ class DeckScreen(Screen[None]):
     AUTO_FOCUS = ""
     FIELD_WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """What enter and escape do in the fields of the screen, by their ids, for the key bar."""
+    was_seen = True
+    """False while it is made ahead of its first visit."""
     _had_keyboard: Widget | None = None
 
     @property
@@ -137,6 +139,7 @@ class DeckScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """The keys are the screen's own again."""
+        self.was_seen = self.was_seen or self.is_current
         self.refresh_keys()
 
     def show_top(self, *facts: Part) -> None:
@@ -172,6 +175,10 @@ class DeckScreen(Screen[None]):
         """Whether the screen has what keys act on; keys typed ahead wait until then."""
         return True
 
+    def ready_for(self, event: events.Event) -> bool:
+        """Whether the screen has what a key, a paste or a click acts on."""
+        return self.ready
+
     def settle_editor(self) -> bool:
         """Take what was typed into an open field; False when it cannot be taken, which a person has been told.
 
@@ -187,5 +194,6 @@ class DeckScreen(Screen[None]):
         return False
 
     def say(self, text: str, *, error: bool = False) -> None:
-        """A short notice that goes by itself; never read as markup."""
-        notify(self, text, error=error)
+        """A short notice that goes by itself; never read as markup. Before the first visit nobody asked for it."""
+        if self.was_seen:
+            notify(self, text, error=error)

@@ -11,7 +11,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from engine.api import results
@@ -19,92 +19,11 @@ from engine.api.runs import Event, Run
 from engine.errors import EngineError
 from tui.background import in_thread
 from tui.reading.snapshot import error_lines
+from tui.results.turns import AnswerSettings, Chat, Reply, call_text
 from tui.text import safe
 
 REPORT_EVERY_S = 0.125
-HELP = "/base /tuned /both  /clear  /system TEXT  /temperature N  /tokens N  /seed N"
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """Who answers, and how."""
-
-    base: bool = False
-    both: bool = False
-    """Tuned and base answer each question, one after the other."""
-    system: str = ""
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 0.95
-    seed: int | None = None
-
-    @property
-    def who(self) -> tuple[bool, ...]:
-        """Who answers the next question, in this order; True = the base."""
-        return (False, True) if self.both else (self.base,)
-
-    def summary(self) -> str:
-        """The settings in short, for the line above the field."""
-        system = "  system message" if self.system else ""
-        return f"temperature {self.temperature:g}  {self.max_new_tokens:,} tokens{system}"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One model's answer. `text` is not sanitised: it goes back to the model as it is."""
-
-    base: bool
-    text: str = ""
-    note: str = ""
-    over: bool = False
-    kept: bool = False
-    """Whether it belongs to the conversation that the model reads."""
-
-    @property
-    def who(self) -> str:
-        """`base` or `tuned`."""
-        return "base" if self.base else "tuned"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A question and its answers, one or both."""
-
-    question: str
-    replies: tuple[Reply, ...]
-
-    @property
-    def over(self) -> bool:
-        """Whether every answer has come."""
-        return all(reply.over for reply in self.replies)
-
-    def read_by(self, base: bool) -> Reply | None:
-        """The answer that a model reads as its own: the one it gave, else the other's; None where none is kept."""
-        kept = [reply for reply in self.replies if reply.kept]
-        return next((reply for reply in kept if reply.base == base), kept[0] if kept else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """What there is to see. `state`: `off`, `loading`, `ready`, `answering`, `failed`."""
-
-    state: str = "off"
-    doing: str = ""
-    turns: tuple[Turn, ...] = ()
-    settings: AnswerSettings = field(default_factory=AnswerSettings)
-    warnings: tuple[str, ...] = ()
-    error: tuple[str, ...] = ()
-    context: int = 0
-    has_base: bool = True
-
-    def messages_before(self, number: int, base: bool) -> list[dict[str, str]]:
-        """Everything that the base or the tuned model reads to answer a turn, its question last."""
-        system = self.settings.system
-        messages = [{"role": "system", "content": system}] if system else []
-        for turn in self.turns[:number]:
-            if reply := turn.read_by(base):
-                messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": reply.text}]
-        return [*messages, {"role": "user", "content": self.turns[number].question}]
+HELP = "/base /tuned /both  /clear  /drop  /system TEXT  /temperature N  /tokens N  /seed N"
 
 
 class Conversation:
@@ -135,11 +54,11 @@ class Conversation:
     def ask(self, question: str) -> None:
         """Ask; answers come one after the other."""
         with self._lock:
-            replies = tuple(Reply(base) for base in self.chat.settings.who)
-            turns = (*self.chat.turns, Turn(question, replies))
-            self.chat = replace(self.chat, turns=turns)
+            self.chat = self.chat.asking(question)
+            turns = self.chat.turns
         self.start()
-        self._questions.put(len(turns) - 1)
+        if turns[-1].replies:
+            self._questions.put(len(turns) - 1)
 
     def end_answer(self) -> None:
         """End the answers to the question under way; what there is of them stays."""
@@ -164,6 +83,11 @@ class Conversation:
             if any(not turn.over for turn in self.chat.turns):
                 return "an answer is still under way: x ends it"
             self._update(turns=())
+            return ""
+        if word == "/drop":
+            if not self.chat.waits_for[0]:
+                return "no call waits for a result"
+            self._update(turns=self.chat.without_calls().turns)
             return ""
         settings = changed_settings(self.chat.settings, word, rest.strip())
         if settings is None:
@@ -196,7 +120,7 @@ class Conversation:
             elif event["type"] == "warning":
                 self._set(warnings=(*self.chat.warnings, safe(event.get("message", ""), 400)))
             elif event["type"] == "ready":
-                self._set(state="ready", doing="", context=int(event["context"]), has_base=bool(event["base"]))
+                self._set(state="ready", doing="", context=int(event["context"]), **_brought(event))
 
     def _answer(self, talk: results.Talk, number: int) -> None:
         self._silenced = False
@@ -212,7 +136,7 @@ class Conversation:
         chat, reply = self.chat, self._reply(number, place)
         options = {name: getattr(chat.settings, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
         messages = chat.messages_before(number, reply.base)
-        for event in talk.ask(messages, base=reply.base, **options):
+        for event in talk.ask(messages, base=reply.base, tools=chat.tools, **options):
             reply = _reply_after(reply, event)
             self._put(number, place, reply)
 
@@ -274,8 +198,23 @@ def _reply_after(reply: Reply, event: Event) -> Reply:
     if event["type"] == "refused":
         return replace(reply, note=safe(event["message"], 400), over=True)
     if event["type"] == "answer":
-        return replace(reply, text=str(event["text"]), note=_ending(event), over=True, kept=True)
+        turn = event.get("turn") or {}
+        answered = replace(reply, text=str(event["text"]), over=True, kept=True, turn=turn)
+        return replace(answered, note=_note(answered, event))
     return reply
+
+
+def _brought(ready: Event) -> dict[str, Any]:
+    """What the run brings to a conversation."""
+    tools = tuple(ready.get("tools") or ())
+    return {"has_base": bool(ready["base"]), "own_system": str(ready.get("system") or ""), "tools": tools}
+
+
+def _note(reply: Reply, event: Event) -> str:
+    """What stands below an answer: its calls, why one cannot be read, and how it ended."""
+    lines = [f"calls {call_text(call)}" for call in reply.calls]
+    lines += [f"a call cannot be read: {safe(event['problem'], 200)}"] if event.get("problem") else []
+    return "\n".join([*lines, _ending(event)])
 
 
 def _ending(event: Event) -> str:
@@ -287,17 +226,19 @@ def _ending(event: Event) -> str:
 
 def chat_text(chat: Chat) -> str:
     """The conversation as plain text, for copying; not sanitised."""
-    return "".join(
-        f"you: {turn.question}\n" + "".join(f"{reply.who}: {reply.text}\n" for reply in turn.replies) + "\n"
-        for turn in chat.turns
-    )
+    lines = []
+    for turn in chat.turns:
+        lines.append(f"{f'result of {turn.tool}' if turn.tool else 'you'}: {turn.question}")
+        lines += [f"{reply.who}: {reply.text}" for reply in turn.replies]
+        lines.append("")
+    return "".join(f"{text}\n" for text in lines)
 
 
 def chat_command(run_id: str, settings: AnswerSettings) -> str:
     """The shell command for the same conversation."""
     words = ["engine", "chat", run_id]
     for option, chosen, default in (
-        ("--system", settings.system, ""),
+        ("--system", settings.system, None),
         ("--max-new-tokens", settings.max_new_tokens, 512),
         ("--temperature", settings.temperature, 0.0),
         ("--seed", settings.seed, None),

@@ -14,10 +14,11 @@ from textual.widgets import Input
 
 from engine.api.runs import Run
 from engine.text import sanitize
-from tui.results.chat import HELP, Chat, Conversation, chat_command, chat_text
+from tui.results.chat import HELP, Conversation, chat_command, chat_text
 from tui.results.chat_turn import TurnView
 from tui.results.history import History
-from tui.text import Part, line
+from tui.results.turns import Chat
+from tui.text import Part, line, safe
 from tui.widgets.lines import Ends, Line
 from tui.widgets.panes import notify
 
@@ -34,7 +35,8 @@ class ChatPane(Vertical):
     HERE: ClassVar = (
         "Talking with a run",
         """\
-Each line is a question; the model reads what was said before.
+Each line is a question; the model reads what was said before. It may call
+the tools that the run's rows bring: the next line is then a call's result.
 It is loaded when this view opens and let go when you leave the screen,
 start an evaluation or an export, or close the deck.
 
@@ -44,7 +46,8 @@ start an evaluation or an export, or close the deck.
 up, down           lines that you entered before; what you had typed stays
 pgup, pgdn         scroll the conversation
 /clear             forget the conversation
-/system TEXT       a system message; without TEXT none
+/drop              forget a question whose tool calls wait for results
+/system TEXT       in place of the run's system message; without TEXT none
 /temperature N     0 = always the likeliest token, up to 5
 /tokens N          the longest answer
 /seed N            of sampled answers
@@ -218,6 +221,8 @@ esc                end the answer under way; what was said stays
         note.show(_note(chat), wraps=True)
         note.display = bool(note.shown.plain)
         self.query_one("#chat-state", Ends).show(*_state(chat))
+        tool = safe(chat.waits_for[0], 40)
+        self.query_one("#question", Input).placeholder = f"the result of {tool}" if tool else "ask something"
         if at_end or new:
             self.call_after_refresh(turns.scroll_end, animate=False)
 
@@ -229,6 +234,9 @@ def _note(chat: Chat) -> Content:
     elif not chat.turns:
         parts.append(("each line is a question; the model reads what was said before\n", "dim"))
         parts.append((HELP, "dim"))
+        parts += [(f"\nsystem: {safe(chat.system, 300)}", "dim")] if chat.system else []
+        names = ", ".join(str(tool["function"]["name"]) for tool in chat.tools)
+        parts += [(f"\ntools: {safe(names, 300)}", "dim")] if names else []
     return line(*parts)
 
 

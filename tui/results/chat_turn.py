@@ -7,7 +7,7 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 
 from engine.text import sanitize
-from tui.results.chat import Reply, Turn
+from tui.results.turns import Reply, Turn
 from tui.widgets.lines import Line
 
 MOST_CHARS = 100_000
@@ -48,13 +48,13 @@ class TurnView(Vertical):
 
     def __init__(self, turn: Turn) -> None:
         super().__init__()
-        self._question = turn.question
+        self._question, self._tool = turn.question, turn.tool
         self._views = [ReplyView(reply) for reply in turn.replies]
 
     def compose(self) -> ComposeResult:
         """The question above the answers."""
         with Horizontal(classes="said"):
-            yield Line(Content.styled("you", "dim"), classes="who")
+            yield Line(Content.styled("result" if self._tool else "you", "dim"), classes="who")
             yield Line(Content(sanitize(self._question, max_chars=MOST_CHARS)), classes="text")
         with Container(classes="replies"):
             yield from self._views

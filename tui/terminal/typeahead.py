@@ -40,6 +40,12 @@ class TypeAhead:
         self._passing: events.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._given_up = False
+        self._last_s = 0.0
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last key, paste or click."""
+        return time.monotonic() - self._last_s
 
     def admits(self, event: events.Event) -> bool:
         """Whether the app may act on `event` now. If not, the event is kept and comes again."""
@@ -48,6 +54,7 @@ class TypeAhead:
             return True
         if not _waits(event) or event.is_forwarded:
             return True
+        self._last_s = time.monotonic()
         if self._task is None and (self._given_up or _nothing_queued(self._app)) and self._settled(event, of_app=False):
             return True
         if self._given_up:
@@ -84,7 +91,7 @@ class TypeAhead:
         app = self._app
         if (of_app and not _rests(app)) or not app.screen_stack:
             return False
-        settled = all(_rests(node) for node in _nodes(app)) and _ready(app)
+        settled = all(_rests(node) for node in _nodes(app)) and _ready(app, event)
         settled = settled and (not isinstance(event, events.MouseEvent) or _laid_out(app))
         self._given_up = self._given_up and not settled
         return settled
@@ -158,9 +165,10 @@ def _laid_out(app: App[Any]) -> bool:
     return not any(getattr(app.screen, f"_{what}_required", False) for what in ("layout", "scroll"))
 
 
-def _ready(app: App[Any]) -> bool:
-    """Whether the screen has what it shows, and the palette its list."""
+def _ready(app: App[Any], event: events.Event) -> bool:
+    """Whether the screen has what `event` acts on, and the palette its list."""
     screen = app.screen
-    if not getattr(screen, "ready", True):
+    ready_for = getattr(screen, "ready_for", None)
+    if ready_for is not None and not ready_for(event):
         return False
     return all(worker.is_finished or worker.node is not screen for worker in app.workers)

@@ -63,7 +63,7 @@ def _objective(draft: Draft) -> None:
         message = f"rl: {shown(draft.value('rl'))} cannot be trained here"
         hint = f"known are {', '.join(_OBJECTIVES)}, or none of them for supervised training"
         raise EngineError(message, code=ExitCode.PROFILE, where=draft.entries["rl"].where, hint=hint)
-    if draft.value("reward_model") is True:
+    if draft.flag("reward_model"):
         draft.put("train.objective", "reward", "reward_model")
         return
     draft.carry("reward_model")
@@ -87,21 +87,22 @@ def _method(draft: Draft) -> None:
         hint = "known are lora, qlora, or empty for every weight"
         raise EngineError(f"adapter: {shown(adapter)} is not here", code=ExitCode.PROFILE, where=where, hint=hint)
     draft.put("tuning.method", "lora" if adapter else "full", "adapter" if adapter else f"{TOOL}'s default")
-    bits = next((key for key in ("load_in_4bit", "load_in_8bit") if draft.value(key) is True), None)
+    bits = shared.bits(draft, ("load_in_4bit", "load_in_8bit"))
     if bits is None and adapter == "qlora":
         bits = "adapter"
-    method = "none" if bits is None else "int8" if bits == "load_in_8bit" else "nf4"
+    method = "none" if bits is None else "int8" if bits == "load_in_8bit" else _four_bits(draft)
     draft.put("quantization.method", method, bits or f"{TOOL}'s default")
     draft.carry("adapter")
-    for key in ("load_in_4bit", "load_in_8bit"):
-        if draft.value(key) is True and key != bits:
-            draft.note("left out", key, f"true: {bits} is on as well")
-        elif key != bits and draft.value(key) is not None:
-            draft.note("not needed", key, f"{shown(draft.value(key))}: off")
     if not adapter:
         for key in [key for key in draft.settings if key.startswith("lora.")]:
             draft.note("not needed", draft.origins[key], "no adapters without 'adapter'")
             del draft.settings[key]
+
+
+def _four_bits(draft: Draft) -> str:
+    kwargs = draft.value("bnb_config_kwargs", {})
+    word = kwargs.get("bnb_4bit_quant_type", "nf4") if isinstance(kwargs, dict) else "nf4"
+    return "fp4" if word == "fp4" else "nf4"
 
 
 def _defaults(draft: Draft) -> dict[str, Any]:
@@ -233,9 +234,16 @@ def _overlong(draft: Draft, entry: Entry) -> None:
     draft.put("data.overlong", one_of(entry.value, {"drop": "drop", "truncate": "cut"}), entry.key)
 
 
+def _bit_type(draft: Draft, entry: Entry) -> None:
+    if entry.value in ("nf4", "fp4"):
+        draft.carry(entry.key)
+    else:
+        draft.note("left out", entry.key, f"{listed(entry.value)}: known are nf4 and fp4")
+
+
 _BNB: Rules = {
     "bnb_4bit_use_double_quant": to("quantization.double_quant", switch),
-    "bnb_4bit_quant_type": shared.only("nf4", "4 bits are nf4"),
+    "bnb_4bit_quant_type": _bit_type,
 }
 RULES: Rules = {
     **shared.COMMON,
@@ -260,6 +268,7 @@ RULES: Rules = {
     "lora_target_modules": _targets,
     "lora_modules_to_save": to("lora.modules_to_save", names),
     "peft_use_rslora": to("lora.use_rslora", switch),
+    "peft_init_lora_weights": shared.adapter_start,
     "peft_use_dora": to("lora.use_dora", switch),
     "loraplus_lr_ratio": to("lora.plus_ratio", number),
     "lora_fan_in_fan_out": shared.only(False, "read from the model"),
@@ -272,7 +281,8 @@ RULES: Rules = {
     "shuffle_merged_datasets": shared.only(True, "examples are always shuffled by the seed"),
     "val_set_size": _held_out,
     "chat_template": shared.template,
-    "chat_template_jinja": missing("a template of the file itself; see data.template"),
+    "chat_template_jinja": shared.template_text,
+    "chat_template_kwargs": shared.template_arguments,
     "default_system_message": to("data.system", str),
     "train_on_inputs": shared.mask("all"),
     "eot_tokens": _end_marks,

@@ -22,7 +22,7 @@ from engine.profile.foreign.draft import Draft, is_off, listed, shown
 from engine.profile.foreign.told import Told
 
 _FORMATS = {"alpaca": "alpaca", "chat_template": "messages", "completion": "text", "pretrain": "text"}
-_LOADERS = ("json", "jsonl", "csv", "parquet", "arrow", "text")
+LOADERS = ("json", "jsonl", "csv", "parquet", "arrow", "text")
 _ROLES: dict[str, dict[str, str]] = {
     "alpaca": {},
     "messages": {"field_messages": "messages", "field_system": "system", "field_tools": "tools"},
@@ -283,7 +283,7 @@ def _paths(told: Told, places: Sequence[Path]) -> list[str]:
     texts = [str(one) for one in files] if isinstance(files, list) else [str(files)] if files else []
     path = str(told.look("path", ""))
     folder = next((str(place / path) for place in places if path and (place / path).is_dir()), "")
-    if texts and (path in _LOADERS or not path or folder):
+    if texts and (path in LOADERS or not path or folder):
         told.take("data_files")
         if folder:
             told.take("path")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from engine.profile.tomltext import shown_path
 INFO = "dataset_info.json"
 MAX_INFO_BYTES = 16 * 1024 * 1024
 REMOTE, ONLINE = "REMOTE:", "ONLINE"
-_ROLES = {
+ROLES = {
     "alpaca": {
         "prompt": "instruction",
         "query": "input",
@@ -68,7 +69,7 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
     `dataset_info.json` that cannot be read.
     """
     entries = [_by_path(draft, "data_path", folders)] if draft.value("data_path") else []
-    names_told = names(draft.value("dataset", []))
+    names_told = draft.read("dataset", names, list[str]())
     lists = _Lists(draft, folders, dataset_dir)
     entries += [_by_name(draft, name, lists, "dataset") for name in names_told]
     if entries:
@@ -106,7 +107,10 @@ def _held_out(draft: Draft, folders: Sequence[Path], lists: _Lists, entries: Seq
         return
     if not draft.value("eval_dataset"):
         return
-    first, *others = names(draft.value("eval_dataset"))
+    told = draft.read("eval_dataset", names, list[str]())
+    if not told:
+        return
+    first, *others = told
     entry = _by_name(draft, first, lists, "eval_dataset")
     draft.put("data.validation_path", entry["path"], "eval_dataset")
     columns_of_first(draft, "eval_dataset", entry, entries)
@@ -132,7 +136,9 @@ def _counts(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
     told = draft.value("max_samples")
     if told is None:
         return
-    most = integer(told)
+    most = draft.read("max_samples", integer, 0)
+    if not most:
+        return
     for entry in entries:
         entry["max_samples"] = min(most, entry.get("max_samples", most))
     draft.carry("max_samples")
@@ -158,7 +164,7 @@ def _weights(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
     for name, weight in weights.items():
         if name == task and entries:
             for entry in entries:
-                entry["weight"] = float(weight)
+                entry["weight"] = weight
             draft.carry(f"task_weights.{name}")
         else:
             message = f"{shown(name)} = {shown(weight)}: no data set here is of this task; add one with this weight"
@@ -167,7 +173,10 @@ def _weights(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
 
 def found_path(text: str, folders: Sequence[Path]) -> str:
     """The path made absolute: where it exists, else in the first folder."""
-    places = [folder / Path(text).expanduser() for folder in folders]
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # a person's folder that is not there
+        path = path.expanduser()
+    places = [folder / path for folder in folders]
     return str(next((place for place in places if place.exists()), places[0]).absolute())
 
 
@@ -182,6 +191,8 @@ def _info(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None, asked
         return {}, folders[0]
     places = [dataset_dir] if dataset_dir else [folder / asked for folder in folders]
     home = next((place for place in places if (place / INFO).is_file()), None)
+    if dataset_dir is not None and draft.value("dataset_dir") is not None:
+        draft.note("changed", "dataset_dir", f"{shown(asked)}: --dataset-dir comes first")
     draft.carry("dataset_dir")
     if home is None:
         looked = ", ".join(dict.fromkeys(shown_path(place) for place in places))
@@ -224,8 +235,13 @@ def _entry(told: Told, name: str, home: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": _place(told, name, home), **_columns(told, layout), **shared.split(told)}
     _tags(told)
     if told.look("num_samples"):
-        entry["max_samples"] = integer(told.take("num_samples"))
-        told.note("changed", "num_samples", f"{entry['max_samples']}: its first rows, not chosen ones, and none twice")
+        count = told.read("num_samples", integer, 0)
+        entry |= {"max_samples": count} if count else {}
+        told.note(
+            "changed" if count else "left out",
+            "num_samples",
+            f"{listed(told.look('num_samples'))}: its first rows, not chosen ones, and none twice",
+        )
     ranked = layout == "preference" if told.look("ranking") else layout != "preference"
     told.note(
         "not needed" if ranked else "left out", "ranking", f"{shown(told.look('ranking'))}: the objective decides"
@@ -257,10 +273,10 @@ def _columns(told: Told, layout: str) -> dict[str, Any]:
     columns = told.inner("columns")
     if columns is None:
         return {}
-    named = carry_columns(columns, _ROLES[layout], layout)
+    named = carry_columns(columns, ROLES[layout], layout)
     for media in ("images", "videos", "audios"):
         columns.lose(media, "only text is trained here")
-    others = {key: role for layout_ in _ROLES.values() for key, role in layout_.items() if key not in _ROLES[layout]}
+    others = {key: role for layout_ in ROLES.values() for key, role in layout_.items() if key not in ROLES[layout]}
     for key in others:
         columns.lose(key, f"a column for rows of another kind than these ({layout})")
     return {"columns": named} if named else {}

@@ -95,13 +95,17 @@ def _quantization(draft: Draft) -> None:
                 draft.note("not needed", key, f"{shown(draft.value(key))}: no quantization_bit")
         return
     draft.carry("quantization_method", *_FOUR_BITS)
-    if library not in ("bnb", "bitsandbytes") or integer(bits) not in (4, 8):
+    count = draft.read("quantization_bit", integer, 0)
+    if library not in ("bnb", "bitsandbytes") or count not in (4, 8):
         message = f"{shown(bits)} bits by {shown(library)}: only bitsandbytes' 4 and 8"
         draft.note("left out", "quantization_bit", message)
         if draft.value("quantization_method") is not None:
             draft.note("left out", "quantization_method", message)
         return
-    method = "int8" if integer(bits) == 8 else one_of(kind, {"nf4": "nf4", "fp4": "fp4"})
+    method = "int8" if count == 8 else kind if kind in ("nf4", "fp4") else "nf4"
+    if count == 4 and kind not in ("nf4", "fp4"):
+        key = "quantization_type" if draft.value("quantization_type") is not None else "bnb_4bit_quant_type"
+        draft.note("left out", key, f"{shown(kind)}: known are nf4 and fp4")
     draft.put("quantization.method", method, "quantization_bit")
     if method == "int8":
         for key in ("quantization_type", "double_quantization", "bnb_4bit_quant_type"):
@@ -243,7 +247,7 @@ RULES: Rules = {
     "eval_on_each_dataset": missing("one held-out set is used"),
     "ignore_pad_token_for_loss": shared.off_unless(True, "padding is never learned"),
     "default_system": to("data.system", str),
-    "enable_thinking": shared.off_unless(True, "the chat template's own way of thinking is used"),
+    "enable_thinking": shared.template_argument,
     "preserve_thinking": shared.off_unless(False, "the chat template decides about thoughts of earlier turns"),
     "tool_format": missing("the chat template writes tools"),
     "split_special_tokens": shared.off_unless(False, "special tokens of the template stay whole"),

@@ -113,5 +113,11 @@ ABSENT: Rules = {
     },
     **{f"{owner}_{name}": _of(f"use_{owner}") for owner, details in _DETAILS.items() for name in details},
     **{f"swanlab_{name}": _of("use_swanlab") for name in _SWANLAB},
+    "asft_alpha": _of("use_asft_loss"),
+    "eaft_alpha": _of("use_eaft_loss"),
+    "fp8_backend": _of("fp8"),
+    "fp8_enable_fsdp_float8_all_gather": _of("fp8"),
+    "ray_num_workers": needless("one machine is used"),
+    "use_v1_kernels": needless("kernels are chosen for the machine: train.kernels"),
     "use_swanlab": missing("known are tensorboard, wandb, mlflow and trackio (train.report_to)"),
 }

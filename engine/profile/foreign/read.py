@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.foreign import axolotl, axolotl_data, dataset_info, llamafactory
+from engine.profile.foreign import axolotl, axolotl_data, dataset_info, llamafactory, llamafactory_v1, trl, trl_data
 from engine.profile.foreign.closing import close
 from engine.profile.foreign.draft import Draft, Rules, apply_rules, listed
 from engine.profile.foreign.yamltext import Entry, read_yaml
@@ -46,6 +46,16 @@ DIALECTS = {
     "axolotl": Dialect(
         "axolotl", axolotl.TOOL, axolotl.RULES, axolotl_data.attach_data, axolotl.decide, axolotl.finish
     ),
+    "llamafactory-v1": Dialect(
+        "llamafactory-v1",
+        llamafactory.TOOL,
+        llamafactory_v1.RULES,
+        llamafactory_v1.attach_data,
+        llamafactory_v1.decide,
+        llamafactory_v1.finish,
+        llamafactory.NULL_MATTERS,
+    ),
+    "trl": Dialect("trl", trl.TOOL, trl.RULES, trl_data.attach_data, trl.decide, trl.finish, trl.NULL_MATTERS),
 }
 
 
@@ -63,15 +73,33 @@ def read_draft(
     """
     entries = {entry.key: entry for file in files for entry in read_yaml(file)}
     chosen = DIALECTS[dialect] if dialect else recognise(entries, files)
-    draft = Draft(chosen.tool, entries)
+    if chosen.name == "llamafactory" and llamafactory_v1.is_newer(entries):
+        chosen = DIALECTS["llamafactory-v1"]
+    draft = _opened(chosen, entries)
+    draft.folders = (Path.cwd(), *(file.absolute().parent for file in files))
     apply_rules(draft, chosen.rules, chosen.null_matters)
     chosen.decide(draft)
-    chosen.attach_data(draft, [Path.cwd(), *(file.absolute().parent for file in files)], dataset_dir)
+    chosen.attach_data(draft, draft.folders, dataset_dir)
     chosen.finish(draft)
     _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)
     _drop_refused(draft)
     close(draft)
+    return draft
+
+
+def _opened(chosen: Dialect, entries: dict[str, Entry]) -> Draft:
+    """An empty draft; sections of TRL's arguments are opened first."""
+    if chosen.name != "trl":
+        return Draft(chosen.tool, entries)
+    found, twice, objective = trl.flat(entries)
+    draft = Draft(chosen.tool, found)
+    if objective:
+        draft.put("train.objective", objective, "the name of a section")
+    for place, entry in twice.items():
+        draft.told[place] = entry.value
+        kept = listed(found[entry.key].value, entry.key)
+        draft.note("left out", place, f"{listed(entry.value, entry.key)}: {entry.key} = {kept} comes first")
     return draft
 
 
@@ -92,14 +120,18 @@ def _stand_in(draft: Draft, model: str | None, data: Path | None) -> None:
 
 def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
     """The tool whose keys these are. Raises EngineError(PROFILE) when no tool knows most of them."""
-    known = {name: sum(key in dialect.rules for key in entries) for name, dialect in DIALECTS.items()}
-    best = max(DIALECTS.values(), key=lambda dialect: known[dialect.name])
-    if 2 * known[best.name] < len(entries) or not entries:
+    newer = llamafactory_v1.is_newer(entries)
+    tried = [DIALECTS["llamafactory-v1" if newer else "llamafactory"], DIALECTS["axolotl"], DIALECTS["trl"]]
+    keys = {dialect.name: list(entries) for dialect in tried} | {"trl": list(trl.flat(entries)[0])}
+    known = {dialect.name: sum(key in dialect.rules for key in keys[dialect.name]) for dialect in tried}
+    best = max(tried, key=lambda dialect: known[dialect.name] / max(1, len(keys[dialect.name])))
+    count = len(keys[best.name])
+    if 2 * known[best.name] < count or not entries:
         raise EngineError(
-            f"{known[best.name]} of {len(entries)} keys are {best.tool}'s, the others are not known",
+            f"{known[best.name]} of {count} keys are {best.tool}'s, the others are not known",
             code=ExitCode.PROFILE,
             where=shown_path(files[0]),
-            hint=f"give a training file of {' or '.join(dialect.tool for dialect in DIALECTS.values())}",
+            hint="give a training file of LLaMA-Factory, Axolotl, TRL or Unsloth",
         )
     return best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from engine.profile.foreign.draft import (
@@ -47,7 +48,7 @@ _REPORTERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FIRST_ROWS = re.compile(r"([\w.-]+)\[:([1-9]\d{0,8})\]")
 _SPLIT_NAME = re.compile(r"\w[\w.-]*")
-_TEMPLATES = {
+TEMPLATES = {
     "default": "auto",
     "tokenizer_default": "auto",
     "llama2": "llama2",
@@ -107,6 +108,14 @@ def add_marks(draft: Draft, added: list[str], origin: str) -> None:
     draft.put("model.additional_special_tokens", [*before, *(one for one in added if one not in before)], origin)
 
 
+def adapter_start(draft: Draft, entry: Entry) -> None:
+    """How adapters begin: PEFT's word for it."""
+    if entry.value is True or entry.value == "pissa":
+        draft.put("lora.init", "pissa" if entry.value == "pissa" else "default", entry.key)
+    else:
+        draft.note("left out", entry.key, f"{listed(entry.value)}: known are true and pissa (lora.init)")
+
+
 def optimizer(draft: Draft, entry: Entry) -> None:
     """An optimizer's name; a close relative is taken aloud."""
     word = str(entry.value)
@@ -120,11 +129,45 @@ def optimizer(draft: Draft, entry: Entry) -> None:
 
 
 def template(draft: Draft, entry: Entry) -> None:
-    """A chat template's name, else the model's own."""
+    """A chat template's name, else the model's own; `jinja` says that another key holds the template."""
     word = str(entry.value)
-    draft.put("data.template", _TEMPLATES.get(word, "auto"), entry.key)
-    if word not in _TEMPLATES:
+    if word == "jinja" and draft.value("chat_template_jinja"):
+        draft.carry(entry.key)
+        return
+    draft.put("data.template", TEMPLATES.get(word, "auto"), entry.key)
+    if word not in TEMPLATES:
         draft.note("changed", entry.key, f"{shown(word)}: the model's own chat template is used (data.template)")
+
+
+def template_text(draft: Draft, entry: Entry) -> None:
+    """A chat template by file, or written out: then it goes into a file beside the profile."""
+    text = str(entry.value)
+    if "\n" not in text and "{" not in text:
+        if not text.endswith(".jinja"):
+            raise ValueError(f"{shown(text)}: a template's file ends in .jinja (data.template)")
+        places = [folder / text for folder in draft.folders]
+        found = next((place for place in places if place.exists()), places[0])
+        draft.put("data.template", str(found.absolute()), entry.key)
+        return
+    name = f"{Path(entry.where.rpartition(':')[0] or 'chat').stem}.jinja"
+    draft.files[name] = text
+    draft.put("data.template", name, entry.key)
+
+
+def template_argument(draft: Draft, entry: Entry) -> None:
+    """An argument of the chat template that has a key of its own, such as `enable_thinking`."""
+    if not isinstance(entry.value, bool):
+        raise ValueError(f"{listed(entry.value)}: neither true nor false")
+    before = draft.settings.get("data.template_arguments", {})
+    draft.settings.pop("data.template_arguments", None)
+    draft.put("data.template_arguments", {**before, entry.key: entry.value}, entry.key)
+
+
+def template_arguments(draft: Draft, entry: Entry) -> None:
+    """A table of arguments of the chat template."""
+    if not isinstance(entry.value, dict):
+        raise ValueError(f"{listed(entry.value)}: no table of arguments")
+    draft.put("data.template_arguments", entry.value, entry.key)
 
 
 def mask(word: str) -> Rule:
@@ -162,6 +205,18 @@ def _other_precision(draft: Draft, key: str, decided: bool) -> None:
         draft.note("changed", key, f"{shown(value)}: model.dtype is chosen for the machine; 'fp32' computes in 32 bits")
     else:
         draft.note("left out", key, f"{listed(value)}: neither true, false nor auto")
+
+
+def bits(draft: Draft, keys: tuple[str, ...]) -> str | None:
+    """Which of the switches for 4 and 8 bits is on: the first; each is accounted for."""
+    states = {key: draft.flag(key) for key in keys}
+    on = next((key for key, state in states.items() if state), None)
+    for key, state in states.items():
+        if state and key != on:
+            draft.note("left out", key, f"true: {on} is on as well")
+        elif not state and draft.value(key) is not None and key not in draft.became:
+            draft.note("not needed", key, f"{shown(draft.value(key))}: off")
+    return on
 
 
 def schedules(draft: Draft, *strategy_keys: str) -> None:

@@ -14,6 +14,8 @@ from engine.profile.fields import canonical, profile_fields
 from engine.profile.foreign.draft import MAX_LISTED_CHARS, Draft
 from engine.text import sanitize
 
+_PATHS = ("data.validation_path", "data.template")
+
 
 def profile_text(draft: Draft, sources: list[Path], target: Path) -> str:
     """Commented TOML; paths of data become relative to the folder of `target` where that is shorter."""
@@ -55,7 +57,7 @@ def _add(document: Any, key: str, draft: Draft, target: Path) -> None:
         if table not in document:
             document[table] = tomlkit.table()
         holder = document[table]
-    item = tomlkit.item(_relative(value, target) if key == "data.validation_path" else value)
+    item = tomlkit.item(_relative(value, target) if key in _PATHS else value)
     holder.add(name, item)
     item.comment(sanitize(draft.origins[key], max_chars=100, single_line=True))
 

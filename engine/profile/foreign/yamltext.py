@@ -1,4 +1,4 @@
-"""YAML from a person nobody vouches for: its top-level keys with their lines, within bounds.
+"""YAML or JSON from a person nobody vouches for: its top-level keys with their lines, within bounds.
 
 Only plain data is built (no tags that make objects), and aliases are counted before anything is built, so that a few
 hundred bytes cannot become gigabytes.
@@ -6,6 +6,7 @@ hundred bytes cannot become gigabytes.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from engine.text import sanitize
 
 MAX_ALIASES = 100
 MAX_DEPTH = 40
+MAX_TABLES = 10_000
+_SCRIPTS = (".py", ".ipynb", ".sh")
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 
@@ -32,13 +35,17 @@ class Entry:
 
 
 def read_yaml(path: Path) -> list[Entry]:
-    """The top-level keys of a YAML file in its order. Raises EngineError(PROFILE).
+    """The top-level keys of a YAML or JSON file in its order. Raises EngineError(PROFILE).
 
     A key that stands twice is an error: YAML silently keeps the last one.
     """
     shown = shown_path(path)
     try:
         text = read_text(path)
+        if path.suffix.lower() in _SCRIPTS:
+            raise _error("is a script, not a list of settings", shown, "write its arguments down as YAML or JSON")
+        if path.suffix.lower() == ".json":
+            return _json_entries(text, shown)
         _refuse_bombs(text, shown)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
@@ -88,5 +95,38 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _error(message: str, where: str) -> EngineError:
-    return EngineError(message, code=ExitCode.PROFILE, where=where, hint="give the training file of the other tool")
+def _json_entries(text: str, shown: str) -> list[Entry]:
+    """The same from JSON, which YAML does not read where it is indented with tabs."""
+    if text.count("[") + text.count("{") > MAX_TABLES:
+        raise _error("is nested too deeply or repeats itself too often", shown)
+    root = json.loads(text, object_pairs_hook=_once)
+    if _depth(text) > MAX_DEPTH:
+        raise _error("is nested too deeply or repeats itself too often", shown)
+    if not isinstance(root, dict):
+        raise _error("is not a list of settings (key: value)", shown)
+    return [Entry(key, plain(value), f"{shown}:{_line_of(text, key)}") for key, value in root.items()]
+
+
+def _depth(text: str) -> int:
+    """How deep brackets go; those within texts count too, which settings have few of."""
+    deepest = now = 0
+    for sign in text:
+        now += (sign in "[{") - (sign in "]}")
+        deepest = max(deepest, now)
+    return deepest
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if again := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"'{again}' stands twice")
+    return dict(pairs)
+
+
+def _line_of(text: str, key: str) -> int:
+    at = re.search(re.escape(json.dumps(key)) + r"\s*:", text)
+    return text.count("\n", 0, at.start()) + 1 if at else 1
+
+
+def _error(message: str, where: str, hint: str = "give the training file of the other tool") -> EngineError:
+    return EngineError(message, code=ExitCode.PROFILE, where=where, hint=hint)

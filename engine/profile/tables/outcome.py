@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.profile.tables.base import PathText, Table, setting
+from engine.profile.tables.base import Name, PathText, Table, setting
 
 MOST_PROMPTS, MOST_PROMPT_CHARS = 8, 4000
 Prompt = Annotated[str, Field(min_length=1, max_length=MOST_PROMPT_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
@@ -24,10 +24,16 @@ class Evaluate(Table):
         max_length=MOST_PROMPTS,
     )
 
-    metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match", "bertscore", "retention"]] = setting(
-        ["perplexity", "rouge", "bleu", "exact_match", "retention"],
-        "Metrics of the report; bertscore needs an encoder, retention asks what tuning cost on other texts.",
+    metrics: list[Literal["perplexity", "rouge", "bleu", "exact_match", "calls", "bertscore", "retention"]] = setting(
+        ["perplexity", "rouge", "bleu", "exact_match", "calls", "retention"],
+        "Metrics of the report; calls scores tool calls where rows hold some, bertscore needs an encoder, retention"
+        " asks what tuning cost on other texts.",
         min_length=1,
+    )
+    sets: dict[Name, PathText] = setting(
+        {},
+        "Further rows to measure, each with a table of its own: name = data file, as hard = 'hard.jsonl'.",
+        max_length=16,
     )
     retention_path: PathText | None = setting(
         None,

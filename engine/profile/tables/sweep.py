@@ -22,7 +22,17 @@ class Sweep(Table):
     )
     trials: int = setting(20, "Trainings of random and tpe; grid takes every combination.", ge=1, le=100_000)
     metric: Literal[
-        "eval_loss", "exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "bertscore_f1"
+        "eval_loss",
+        "exact_match",
+        "token_f1",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "bleu",
+        "chrf",
+        "bertscore_f1",
+        "tools_right",
+        "arguments_right",
     ] = setting(
         "eval_loss",
         "What ranks the trials: the best evaluation loss, or a score of answers to the held-out rows.",

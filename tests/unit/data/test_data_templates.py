@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.data import chat
+from engine.data import rendering
 from engine.data.chat import ChatTemplate, choose_template, render
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
@@ -63,7 +63,7 @@ def test_a_huge_template_is_refused(make_tokenizer: Callable[..., Any]) -> None:
     ids=["loop", "doubling", "memory", "long", "syntax", "escape"],
 )
 def test_harmful_templates_end_in_an_error(tokenizer: Any, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "RENDER_S", 0.5)
+    monkeypatch.setattr(rendering, "RENDER_S", 0.5)
     began = time.monotonic()
     with pytest.raises(EngineError) as caught:
         render(tokenizer, ChatTemplate("auto", source, ""), [Conversation(TURNS)], generation=False)

@@ -41,7 +41,7 @@ def measured(own: float, other: float) -> Measured:
     ],
 )
 def test_what_is_lost_of_the_prompt_counts(base: tuple[float, float], tuned: tuple[float, float], word: str) -> None:
-    report = compare(measured(*base), measured(*tuned), ROWS)
+    report = compare(measured(*base), measured(*tuned))
     assert report.verdict == word, report.verdict_reason
     lost = base[1] - base[0] - (tuned[1] - tuned[0])
     assert report.delta["relevance"] == pytest.approx(-lost, abs=1e-6)

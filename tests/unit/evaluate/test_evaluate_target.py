@@ -36,7 +36,7 @@ def test_a_run_by_name_with_other_settings(run: Path, tmp_path: Path) -> None:
     job, owner = job_of(Asked("mine", overrides=("evaluate.retention_path=notes.txt", "evaluate.max_samples=7")))
     assert owner is not None
     assert (owner.path, job["path"], job["run_dir"]) == (run, None, str(run))
-    assert job["data"] is None
+    assert job["data"] == []
     assert job["settings"]["evaluate"]["max_samples"] == 7
     # From a shell, a path starts at the working directory.
     assert job["settings"]["evaluate"]["retention_path"] == str(tmp_path / "notes.txt")
@@ -54,13 +54,13 @@ def test_an_export_knows_its_run_by_where_it_lies(run: Path, tmp_path: Path) -> 
     assert owner is not None
     assert (owner.id, job["path"]) == (run.name, str(tmp_path / "copy"))
     (tmp_path / "rows.jsonl").write_text("{}")
-    job, owner = job_of(Asked("model.gguf", data="rows.jsonl", base="OWNER/NAME"))
+    job, owner = job_of(Asked("model.gguf", data=("rows.jsonl",), base="OWNER/NAME"))
     assert owner is None
-    assert (job["data"], job["base"]) == (str(tmp_path / "rows.jsonl"), "OWNER/NAME")
+    assert (job["data"], job["base"]) == ([str(tmp_path / "rows.jsonl")], "OWNER/NAME")
     assert job["settings"]["evaluate"]["max_samples"] == 64
     # A missing file is told by the name that was given, and names that are no paths stay.
     for given, kept in (("gone.jsonl", str(tmp_path / "gone.jsonl")), ("hub:a/b", "hub:a/b"), ("demo:dates.test",) * 2):
-        assert job_of(Asked("copy", data=given))[0]["data"] == kept
+        assert job_of(Asked("copy", data=(given,)))[0]["data"] == [kept]
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,14 @@ def test_an_export_knows_its_run_by_where_it_lies(run: Path, tmp_path: Path) -> 
         ({"target": "last", "base": "demo"}, ExitCode.PROFILE, "--base belongs to a model at a path"),
         ({"target": "last", "run": "mine"}, ExitCode.PROFILE, "--run belongs to a model at a path"),
         ({"target": "nothing"}, ExitCode.PROFILE, "no run 'nothing'"),
-        ({"target": "nowhere/model.gguf", "data": "x"}, ExitCode.MODEL, "no such file"),
-        ({"target": "nowhere/model", "data": "x"}, ExitCode.MODEL, "no such directory"),
-        ({"target": "rows.txt", "data": "x"}, ExitCode.MODEL, "this is no model"),
+        ({"target": "nowhere/model.gguf", "data": ("x",)}, ExitCode.MODEL, "no such file"),
+        ({"target": "nowhere/model", "data": ("x",)}, ExitCode.MODEL, "no such directory"),
+        ({"target": "rows.txt", "data": ("x",)}, ExitCode.MODEL, "this is no model"),
         ({"target": "last", "overrides": ('evaluate.metrics=["meteor"]',)}, ExitCode.PROFILE, "use a list of"),
         ({"target": "last", "overrides": ("evaluate.max_sample=3",)}, ExitCode.PROFILE, "did you mean"),
         ({"target": "last", "overrides": ("train.learning_rate=1",)}, ExitCode.PROFILE, "cannot be set here"),
+        ({"target": "last", "columns": ("a",), "data": ("x",)}, ExitCode.PROFILE, "not ROLE=NAME"),
+        ({"target": "last", "columns": ("a=b",)}, ExitCode.PROFILE, "--column belongs to rows"),
         ({"target": "last", "overrides": ("nonsense",)}, ExitCode.PROFILE, "not key=value"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from engine.cli.profile import profile
+from engine.errors import EngineError
 from engine.profile.foreign.closing import accounts
 from engine.profile.foreign.draft import Draft
 from engine.profile.foreign.read import read_draft
@@ -108,6 +112,79 @@ def test_an_unknown_key_in_any_place_is_listed_with_its_value(tmp_path: Path, to
         assert key in text.partition("[model]")[0]
 
 
+MANY: dict[str, dict[str, Any]] = {
+    "axolotl": {
+        **AXOLOTL,
+        "load_in_4bit": True,
+        "lora_target_modules": ["q_proj"],
+        "sequence_len": 512,
+        "val_set_size": 0.1,
+        "chat_template": "chatml",
+        "optimizer": "adamw_8bit",
+        "gradient_checkpointing": True,
+        "activation_offloading": True,
+        "warmup_ratio": 0.1,
+        "default_system_message": "Be short.",
+        "bf16": "auto",
+        "evals_per_epoch": 2,
+        "eval_strategy": "steps",
+    },
+    "llamafactory": {
+        **LLAMA_FACTORY,
+        "quantization_bit": 4,
+        "quantization_type": "nf4",
+        "double_quantization": False,
+        "lora_target": "all",
+        "max_samples": 10,
+        "neat_packing": True,
+        "mask_history": True,
+        "template": "llama3",
+        "new_special_tokens": "<a>,<b>",
+        "enable_thinking": False,
+        "pref_beta": 0.2,
+        "bf16": True,
+    },
+    "trl": {
+        "model_name_or_path": "demo",
+        "datasets": [{"path": "json", "data_files": "a.jsonl", "split": "train[:5]"}],
+        "test_split_size": 0.1,
+        "use_peft": True,
+        "lora_r": 4,
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "assistant_only_loss": True,
+        "dtype": "bfloat16",
+        "warmup_steps": 5,
+        "gradient_checkpointing": True,
+    },
+}
+
+
+@pytest.mark.parametrize("tool", list(MANY))
+def test_what_counts_as_carried_over_changes_the_profile_or_what_is_said(tmp_path: Path, tool: str) -> None:
+    info = INFO if tool == "llamafactory" else None
+    before = draft_of(tmp_path, MANY[tool], info, dialect=tool)
+    carried = [place for place, became in accounts(before).items() if became in ("carried", "changed")]
+    assert len(carried) > 10
+    for place in carried:
+        files = {"told": copy.deepcopy(MANY[tool]), "info": copy.deepcopy(info)}
+        root, _, path = place.removeprefix("dataset_info.json ").partition(".")
+        holder: Any = files["info"] if place.startswith("dataset_info") else files["told"]
+        for step in [root, *path.split(".")][: -1 if path else 0]:
+            holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+        last: Any = path.rpartition(".")[2] or root
+        last = int(last) if isinstance(holder, list) else last
+        value = holder[last]
+        holder[last] = not value if isinstance(value, bool) else value / 2 if isinstance(value, float) else f"{value}x"
+        if isinstance(value, int) and not isinstance(value, bool):
+            holder[last] = value * 2
+        try:
+            after = draft_of(tmp_path, files["told"], files["info"], dialect=tool)
+        except EngineError:
+            continue
+        assert (after.settings, after.notes) != (before.settings, before.notes), place
+
+
 @pytest.mark.parametrize(
     ("entry", "key", "value"),
     [
@@ -168,7 +245,7 @@ def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "key"),
     [
-        ({"enable_thinking": False}, "enable_thinking"),
+        ({"preserve_thinking": True}, "preserve_thinking"),
         ({"enable_thinking": None}, "enable_thinking"),
         ({"ignore_pad_token_for_loss": False}, "ignore_pad_token_for_loss"),
         ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "interleave_probs"),
@@ -182,6 +259,25 @@ def test_what_false_null_and_details_of_llama_factory_change_is_listed(
     tmp_path: Path, told: dict[str, Any], key: str
 ) -> None:
     assert key in lost(draft_of(tmp_path, {**LLAMA_FACTORY, **told}, INFO))
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_thinking_is_an_argument_of_the_chat_template(tmp_path: Path, thinking: bool) -> None:
+    draft = draft_of(tmp_path, {**LLAMA_FACTORY, "enable_thinking": thinking}, INFO)
+    assert draft.settings["data.template_arguments"] == {"enable_thinking": thinking}
+    assert "enable_thinking" not in lost(draft)
+
+
+def test_a_chat_template_comes_in_by_file_or_into_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    told = {**AXOLOTL, "chat_template": "jinja", "chat_template_jinja": "mine.jinja"}
+    assert draft_of(tmp_path, told).settings["data.template"] == str(tmp_path / "mine.jinja")
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({**AXOLOTL, "chat_template_jinja": text}))
+    answer = CliRunner().invoke(profile, ["import", str(tmp_path / "t.yaml"), "-o", str(tmp_path / "p.toml")])
+    assert answer.exit_code == 0, answer.output
+    assert (tmp_path / "t.jinja").read_text() == text
+    assert 'template = "t.jinja"' in (tmp_path / "p.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -221,14 +317,26 @@ def test_a_secret_is_named_and_not_written_down(tmp_path: Path) -> None:
 
 
 def test_roles_of_columns_are_those_that_data_are_read_by() -> None:
-    from engine.data.convert import _SPEAKERS
     from engine.data.layouts import ROLES as READ
-    from engine.profile.foreign.columns import ROLES, SPEAKERS
+    from engine.profile.foreign.columns import ROLES
 
     for layout, roles in ROLES.items():
         assert set(roles) <= set(READ[layout]), layout
-    for speaker, words in SPEAKERS.items():
-        assert {_SPEAKERS[word] for word in words} == {speaker}
+
+
+def test_speakers_that_import_takes_for_known_are_read() -> None:
+    from engine.data.convert import to_example
+    from engine.data.layouts import Planner
+    from engine.data.turns import Reading
+    from engine.data.unread import RowNotes
+    from engine.profile.foreign.columns import SPEAKERS
+
+    planner = Planner("messages", {})
+    for system, user, answer in itertools.zip_longest(*(SPEAKERS[one] for one in ("system", "user", "assistant"))):
+        spoken = [(system or "system", "s"), (user or "user", "q"), (answer or "gpt", "a")]
+        row = {"messages": [{"role": word, "content": text} for word, text in spoken]}
+        example, _ = to_example(row, planner, 1, 0, RowNotes(), Reading())
+        assert [message.role for message in example.messages] == ["system", "user", "assistant"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""Tool calls scored: does the call parse, is it the right tool, are its arguments right.
+
+Asked is every trained answer of a row that calls tools, behind what stands before it. A wanted call is read from what
+the template writes for it, with the reader that reads the model's answers, so that both are compared in one form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.data.chat import render, trained_template
+from engine.data.conversation import Conversation, conversation_of
+from engine.data.examples import Example, RowProblem, ToolCall
+from engine.inference.answers import Answer
+from engine.inference.call_forms import AnswerForm, answer_form, shared_start
+from engine.inference.replies import Reply, read_reply
+from engine.inference.rows import HeldOut
+from engine.profile.schema import Profile
+
+NAMES = ("calls_parsed", "tools_right", "arguments_right")
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuestion:
+    """One answer that calls: its row and turn, the prompt's tokens, and what is wanted, as text and in parts."""
+
+    place: tuple[int, int]
+    asked: str
+    prompt: tuple[int, ...]
+    written: str
+    wanted: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class CallInputs:
+    """Questions in one tokenizer's tokens. `too_long`: prompts that leave no room for an answer."""
+
+    questions: tuple[CallQuestion, ...]
+    form: AnswerForm
+    too_long: int
+
+
+def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile, room_tokens: int) -> CallInputs | None:
+    """Every call of the rows as a question; None where no row calls a tool."""
+    turns = [(number, at) for number, row in enumerate(rows) for at in _calling(row.example)]
+    if not turns:
+        return None
+    template = trained_template(settings, tokenizer)
+    form = answer_form(tokenizer, template)
+    whole = [conversation_of(rows[number].example) for number, _ in turns]
+    befores = [one.upto(at) for one, (_, at) in zip(whole, turns, strict=True)]
+    upto = [one.upto(at + 1) for one, (_, at) in zip(whole, turns, strict=True)]
+    prompts = render(tokenizer, template, befores, generation=True)
+    ends = render(tokenizer, template, upto, generation=False)
+    found, too_long = [], 0
+    for (number, at), conversation, prompt, end in zip(turns, whole, prompts, ends, strict=True):
+        if isinstance(prompt, RowProblem) or isinstance(end, RowProblem):
+            continue
+        ids = tokenizer(prompt, add_special_tokens=False).input_ids
+        if len(ids) > room_tokens:
+            too_long += 1
+            continue
+        written = end[len(shared_start(prompt, end)) :]
+        asked = _asked(conversation, at)
+        found.append(CallQuestion((number, at), asked, tuple(ids), written, read_reply(written, form)))
+    return CallInputs(tuple(found), form, too_long)
+
+
+def _calling(example: Example) -> list[int]:
+    """Places of the trained answers that call tools."""
+    return [at for at, message in enumerate(example.messages) if message.train and message.calls and at > 0]
+
+
+def _asked(conversation: Conversation, at: int) -> str:
+    """What stands right before the answer, for showing."""
+    before = [turn for turn in conversation.turns[:at] if turn["role"] != "system"]
+    return str(before[-1]["content"]) if before else ""
+
+
+def call_scores(answers: Sequence[Answer], inputs: CallInputs) -> dict[str, list[float]]:
+    """0 or 1 a question and score: the answer's calls parse; they call the wanted tools; with the wanted arguments."""
+    replies = [read_reply(answer.written, inputs.form) for answer in answers]
+    pairs = list(zip(replies, (question.wanted for question in inputs.questions), strict=True))
+    return {
+        "calls_parsed": [float(bool(reply.calls) and not reply.problem) for reply, _ in pairs],
+        "tools_right": [float(_tools(reply) == _tools(wanted)) for reply, wanted in pairs],
+        "arguments_right": [float(_calls(reply) == _calls(wanted)) for reply, wanted in pairs],
+    }
+
+
+def _tools(reply: Reply) -> list[str]:
+    return sorted(call.name for call in reply.calls)
+
+
+def _calls(reply: Reply) -> list[str]:
+    """Each call in a form in which equal calls are equal, whatever the order of calls and keys."""
+    return sorted(json.dumps([call.name, _value(call)], sort_keys=True) for call in reply.calls)
+
+
+def _value(call: ToolCall) -> Any:
+    return _plain(json.loads(call.arguments))
+
+
+def _plain(value: Any) -> Any:
+    """The same with whole numbers as such: 3.0 asks for what 3 asks for."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -27,7 +27,7 @@ from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter
 from engine.runs.follow import follow_worker
-from engine.runs.lock import claim_for_worker, give_back, hand_over, holder_pid, holder_text
+from engine.runs.lock import CLAIM, claim_for_worker, give_back, hand_over, holder_pid, holder_text, token_of_claim
 from engine.runs.parent import tied
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.record import (
@@ -101,7 +101,7 @@ def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Pop
     log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         with _sigterm_held():
-            started.append(_popen(directory, environment, log))
+            started.append(_popen(directory, {**environment, CLAIM: token_of_claim(lock)}, log))
             hand_over(lock, started[0].pid)
     except BaseException:
         for process in started:

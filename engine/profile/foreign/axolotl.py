@@ -202,13 +202,6 @@ def _pad(draft: Draft, entry: Entry) -> None:
     draft.note("not needed", entry.key, f"{shown(entry.value)}: every batch has one shape")
 
 
-def _held_out(draft: Draft, entry: Entry) -> None:
-    size = number(entry.value)
-    if size >= 1:
-        raise ValueError(f"{shown(entry.value)} rows: give a share such as 0.05, or a file of held-out examples")
-    draft.put("data.validation_fraction", size, entry.key)
-
-
 def _inside(rules: Mapping[str, Rule], reason: str) -> Rule:
     """A table whose keys have rules of their own; the others are listed with the reason."""
 
@@ -279,7 +272,7 @@ RULES: Rules = {
     "dataset_prepared_path": needless("prepared data are kept and found again by what made them"),
     "dataset_exact_deduplication": to("data.deduplicate", switch),
     "shuffle_merged_datasets": shared.only(True, "examples are always shuffled by the seed"),
-    "val_set_size": _held_out,
+    "val_set_size": shared.held_out,
     "chat_template": shared.template,
     "chat_template_jinja": shared.template_text,
     "chat_template_kwargs": shared.template_arguments,

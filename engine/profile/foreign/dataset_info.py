@@ -23,6 +23,7 @@ from engine.profile.foreign.told import Told
 from engine.profile.tomltext import shown_path
 
 INFO = "dataset_info.json"
+MOST_SETS = 16
 MAX_INFO_BYTES = 16 * 1024 * 1024
 REMOTE, ONLINE = "REMOTE:", "ONLINE"
 ROLES = {
@@ -58,6 +59,13 @@ ROLES = {
     },
 }
 """Layout -> LLaMA-Factory's name of a column -> the role here."""
+_SPEAKER_TAGS = {
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+    "observation_tag": "tool",
+    "function_tag": "call",
+}
 _PLACES = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "file_name")
 """Where a set is, in the order in which LLaMA-Factory looks."""
 
@@ -114,8 +122,21 @@ def _held_out(draft: Draft, folders: Sequence[Path], lists: _Lists, entries: Seq
     entry = _by_name(draft, first, lists, "eval_dataset")
     draft.put("data.validation_path", entry["path"], "eval_dataset")
     columns_of_first(draft, "eval_dataset", entry, entries)
-    if others:
-        draft.note("left out", "eval_dataset", f"{', '.join(map(shown, others))}: one held-out file is used")
+    for name in others:
+        path = _by_name(draft, name, lists, "eval_dataset")["path"]
+        further_rows(draft, "eval_dataset", shown(name), path)
+
+
+def further_rows(draft: Draft, key: str, value: str, path: str) -> None:
+    """More held-out sets than one: those of files are measured after training."""
+    sets = dict(draft.settings.get("evaluate.sets", {}))
+    name = Path(path).stem[:100]
+    if path.startswith("hub:") or name in sets or len(sets) >= MOST_SETS:
+        draft.note("left out", key, f"{value}: one held-out set is used while training")
+        return
+    draft.settings["evaluate.sets"] = {**sets, name: path}
+    draft.origins["evaluate.sets"] = key
+    draft.note("changed", key, f"{value}: measured by engine evaluate, not while training (evaluate.sets)")
 
 
 def columns_of_first(draft: Draft, key: str, held_out: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
@@ -288,5 +309,5 @@ def _tags(told: Told) -> None:
         return
     check_key(tags, "role_tag", USUAL_ROLE)
     check_key(tags, "content_tag", USUAL_CONTENT)
-    for speaker in ("user", "assistant", "system", "observation", "function"):
-        check_speakers(tags, f"{speaker}_tag", speaker)
+    for name, speaker in _SPEAKER_TAGS.items():
+        check_speakers(tags, name, speaker)

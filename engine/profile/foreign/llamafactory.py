@@ -192,13 +192,6 @@ def _packing(draft: Draft, entry: Entry) -> None:
             draft.note("changed", entry.key, "on: examples of one sequence do not see each other (neat_packing)")
 
 
-def _validation(draft: Draft, entry: Entry) -> None:
-    size = number(entry.value)
-    if size >= 1:
-        raise ValueError(f"{shown(entry.value)} examples: give a share such as 0.05, or a file of held-out examples")
-    draft.put("data.validation_fraction", size, entry.key)
-
-
 NULL_MATTERS = frozenset({"enable_thinking", "max_grad_norm"})
 """Keys whose null is a value of its own."""
 
@@ -238,7 +231,7 @@ RULES: Rules = {
     "eval_dataset": elsewhere,
     "data_path": elsewhere,
     "eval_data_path": elsewhere,
-    "val_size": _validation,
+    "val_size": shared.held_out,
     "max_samples": elsewhere,
     "packing": _packing,
     "neat_packing": _packing,

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.profile.foreign import llamafactory, shared
-from engine.profile.foreign.dataset_info import found_path
+from engine.profile.foreign.dataset_info import found_path, further_rows
 from engine.profile.foreign.draft import (
     Draft,
     Rules,
@@ -118,7 +118,7 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
         first, *others = _sets(draft, "eval_dataset", places)
         draft.put("data.validation_path", first["path"], "eval_dataset")
         for entry in others:
-            draft.note("left out", "eval_dataset", f"{shown(entry['path'])}: one held-out file is used")
+            further_rows(draft, "eval_dataset", shown(entry["path"]), entry["path"])
 
 
 def _sets(draft: Draft, key: str, places: Sequence[Path]) -> list[dict[str, Any]]:

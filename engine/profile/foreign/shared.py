@@ -182,6 +182,15 @@ def mask(word: str) -> Rule:
     return rule
 
 
+def held_out(draft: Draft, entry: Entry) -> None:
+    """A share of the rows, or their number."""
+    size = number(entry.value)
+    if size >= 1:
+        draft.put("data.validation_rows", integer(size), entry.key)
+    else:
+        draft.put("data.validation_fraction", size, entry.key)
+
+
 def precision(draft: Draft, keys: tuple[str, ...]) -> None:
     """`model.dtype` from switches such as fp16 and bf16; nothing said or 'auto' leaves it to the machine."""
     on = [key for key in keys if draft.value(key) is True or str(draft.value(key)).lower() in ("true", "full")]
@@ -227,6 +236,7 @@ def schedules(draft: Draft, *strategy_keys: str) -> None:
             continue
         if is_off(word):
             draft.put("data.validation_fraction", 0.0, key)
+            draft.settings.pop("data.validation_rows", None)
             draft.settings.pop("train.eval_steps", None)
         elif str(word) == "steps":
             draft.note("not needed", key, "steps: that is what train.eval_steps counts")

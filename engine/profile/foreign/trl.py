@@ -309,13 +309,6 @@ def _loss(draft: Draft, entry: Entry) -> None:
         draft.note("left out", entry.key, f"{listed(entry.value)}: known are nll, sigmoid and kto")
 
 
-def _test_share(draft: Draft, entry: Entry) -> None:
-    size = number(entry.value)
-    if size >= 1:
-        raise ValueError(f"{shown(entry.value)} rows: give a share such as 0.05, or a file of held-out examples")
-    draft.put("data.validation_fraction", size, entry.key)
-
-
 def _full_in_16_bits(draft: Draft, entry: Entry) -> None:
     if is_off(entry.value) or not any(draft.value(key) is True for key in _BITS):
         draft.note("not needed", entry.key, f"{shown(entry.value)}: what is not quantized has 16 bits or more")
@@ -385,7 +378,7 @@ RULES: Rules = {
             "validation_file",
         )
     },
-    "test_split_size": _test_share,
+    "test_split_size": shared.held_out,
     "assistant_only_loss": elsewhere,
     "completion_only_loss": elsewhere,
     "train_on_completions": shared.mask("answers"),

@@ -230,9 +230,17 @@ def test_every_data_file_and_column_of_an_axolotl_set_is_read(tmp_path: Path) ->
 
 
 def test_a_second_held_out_set_is_listed_whole(tmp_path: Path) -> None:
-    told = lost(draft_of(tmp_path, AXOLOTL))
-    assert "w.jsonl" in told["test_datasets.1"]
-    assert "chat_template" in told["test_datasets.1"]
+    draft = draft_of(tmp_path, AXOLOTL)
+    told = {note.key: note.message for note in draft.notes if note.kind == "changed"}["test_datasets.1"]
+    assert "w.jsonl" in told
+    assert "chat_template" in told
+    assert Path(draft.settings["evaluate.sets"]["w"]).name == "w.jsonl"
+
+
+@pytest.mark.parametrize(("size", "key"), [(100, "data.validation_rows"), (0.1, "data.validation_fraction")])
+def test_held_out_rows_are_a_share_or_a_number(tmp_path: Path, size: float, key: str) -> None:
+    assert draft_of(tmp_path, {**LLAMA_FACTORY, "eval_dataset": None, "val_size": size}, INFO).settings[key] == size
+    assert draft_of(tmp_path, {**AXOLOTL, "test_datasets": None, "val_set_size": size}).settings[key] == size
 
 
 def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:

@@ -212,6 +212,15 @@ def schedule(out: Outgoing, *, steps_key: str = "eval_steps") -> None:
         out.same({"train.load_best_model_at_end": "load_best_model_at_end"})
 
 
+def starting(out: Outgoing, name: str) -> None:
+    """The adapter that training starts from; one named by its run is only known here."""
+    adapter = out.values["tuning.adapter"]
+    if adapter and "/" not in adapter:
+        out.lose("tuning.adapter", "the name of a run is only known here: name its folder")
+    else:
+        out.say("tuning.adapter", *([(name, adapter)] if adapter else []))
+
+
 def warm_up(out: Outgoing, ratio: str = "warmup_ratio") -> None:
     """Steps where they are given, else their share."""
     steps = out.values["train.warmup_steps"]

@@ -295,6 +295,17 @@ def test_thinking_is_an_argument_of_the_chat_template(tmp_path: Path, thinking: 
     assert "enable_thinking" not in lost(draft)
 
 
+def test_training_starts_from_the_adapter_that_a_file_names(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    for told in ({**LLAMA_FACTORY, "adapter_name_or_path": "before"}, {**AXOLOTL, "lora_model_dir": "before"}):
+        draft = draft_of(tmp_path, {**told, "lora_alpha": 8}, INFO)
+        assert draft.settings["tuning.adapter"] == str(tmp_path / "before")
+        assert not [key for key in draft.settings if key.startswith("lora.")]
+        assert accounts(draft)["lora_alpha"] == "not needed"
+    for told in ({"adapter_name_or_path": "a,b"}, {"adapter_name_or_path": "owner/adapter"}):
+        assert "adapter_name_or_path" in lost(draft_of(tmp_path, {**LLAMA_FACTORY, **told}, INFO))
+
+
 def test_a_chat_template_comes_in_by_file_or_into_one(tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text("{{ messages }}")
     told = {**AXOLOTL, "chat_template": "jinja", "chat_template_jinja": "mine.jinja"}

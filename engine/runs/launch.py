@@ -43,6 +43,7 @@ from engine.runs.record import (
     read_result,
 )
 from engine.runs.removal import discard_run
+from engine.runs.start import bring_start, start_of
 from engine.runs.state import run_state
 from engine.runs.store import Run, create_run, directory_error, worker_pid
 from engine.runs.temporary import make_temporary
@@ -171,6 +172,9 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     launch = read_record_of(run_json).launch
     run = create_run(name, {**run_json, PROFILE_TEXT: profile_text}, profile_text)
     try:
+        start = start_of(run_json)
+        if start is not None:
+            bring_start(run.path, start)
         with _claimed(run.path, lambda pid: _is_running(run, pid)):
             write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
             return run, spawn_worker(run.path, worker_environment(launch))

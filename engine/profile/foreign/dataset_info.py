@@ -242,7 +242,9 @@ def _by_name(draft: Draft, name: str, lists: _Lists, key: str) -> dict[str, Any]
     info, home = lists.get()
     found = info.get(name)
     if not isinstance(found, dict):
-        if info:
+        if name in info:
+            draft.note("left out", f"{INFO} {name}", f"{listed(found)}: no table of settings; taken for a file")
+        elif info:
             draft.note("changed", key, f"{shown(name)} is not in {INFO}: taken for a file")
         return {"path": str((home / name).absolute())}
     root = f"{INFO} {name}"

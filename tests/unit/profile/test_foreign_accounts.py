@@ -19,6 +19,7 @@ from engine.profile.foreign.closing import accounts
 from engine.profile.foreign.draft import Draft
 from engine.profile.foreign.read import read_draft
 from engine.profile.foreign.write import profile_text
+from engine.profile.load import load_text
 
 ODD_VALUES: list[Any] = [
     False,
@@ -183,6 +184,24 @@ def test_what_counts_as_carried_over_changes_the_profile_or_what_is_said(tmp_pat
         except EngineError:
             continue
         assert (after.settings, after.notes) != (before.settings, before.notes), place
+
+
+@pytest.mark.parametrize("tool", list(MANY))
+def test_values_of_any_type_are_carried_over_listed_or_refused(tmp_path: Path, tool: str) -> None:
+    from engine.profile.foreign.read import DIALECTS
+
+    drawn = random.Random(5)
+    odd = [*ODD_VALUES, -1, "auto", "4", float("nan"), float("inf"), 10**30, [[]], {"path": "x"}, "~nobody/x", "\0"]
+    for _ in range(30):
+        told = {**copy.deepcopy(MANY[tool]), drawn.choice(list(DIALECTS[tool].rules)): drawn.choice(odd)}
+        told[drawn.choice(list(MANY[tool]))] = drawn.choice(odd)
+        try:
+            draft = draft_of(tmp_path, told, INFO if tool == "llamafactory" else None, dialect=tool)
+        except EngineError:
+            continue
+        assert all(accounts(draft).values())
+        text = profile_text(draft, [tmp_path / "t.yaml"], tmp_path / "p.toml")
+        assert load_text(text, tmp_path / "p.toml").problems == ()
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def comparable(value: Any) -> Any:
 @pytest.mark.parametrize("tool", list(TOOLS))
 def test_what_was_not_listed_comes_back_the_same(tmp_path: Path, tool: str) -> None:
     drawn = random.Random(11)
-    for number in range(60):
+    for number in range(30):
         profile = random_profile(drawn)
         out = sent(tool, profile)
         back = returned(tmp_path, out, tool)
@@ -160,7 +160,7 @@ def is_moot(key: str, values: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("tool", list(TOOLS))
 def test_every_setting_is_said_or_listed(tool: str) -> None:
     drawn = random.Random(12)
-    for _ in range(40):
+    for _ in range(20):
         out = sent(tool, random_profile(drawn))
         defaults = defaults_of()
         listed = {one.key for one in out.lost}

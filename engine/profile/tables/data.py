@@ -79,8 +79,8 @@ class Data(Table):
     datasets: list[Dataset] = setting(..., "Files of examples.", min_length=1, max_length=1000)
     template: Name = setting(
         "auto",
-        "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3, or a file that ends in"
-        " .jinja, relative to the profile.",
+        "Chat template: auto = the model's own, else a named one such as chatml, hermes (with tools), llama3, or a file"
+        " that ends in .jinja, relative to the profile.",
     )
     template_arguments: TemplateArguments = setting(
         {},

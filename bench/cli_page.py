@@ -19,7 +19,7 @@ WIDTH = 80
 LONG_CHOICE = 44
 """Characters of `a|b|c` from which on the choices stand behind the help."""
 SIGNALS = {
-    130: "ended by Ctrl-C where nothing was stopped that could be resumed",
+    129: "the terminal hung up; a run or sweep goes on",
     141: "the reader of a pipe went away",
     143: "ended by SIGTERM; a run or sweep that had begun goes on",
 }

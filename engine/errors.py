@@ -28,6 +28,8 @@ class ExitCode(IntEnum):
     DIVERGED = 7
     INTERRUPTED = 8
     ENVIRONMENT = 9
+    CANCELLED = 130
+    """By Ctrl-C; a command that another signal ended has 128 and that signal's number: 143 for TERM, 129 for HUP."""
 
 
 MEANINGS = {
@@ -36,11 +38,12 @@ MEANINGS = {
     ExitCode.PROFILE: "profile or usage",
     ExitCode.DATA: "data",
     ExitCode.MODEL: "model",
-    ExitCode.RESOURCES: "resources: does not fit, GPU or memory missing, a worker at work",
-    ExitCode.DISK: "disk",
+    ExitCode.RESOURCES: "resources: does not fit, GPU or memory missing, a worker at work, a run in use",
+    ExitCode.DISK: "disk: full, over a quota or limit, read-only, no right to it, or broken",
     ExitCode.DIVERGED: "diverged: a loss that is not a number",
     ExitCode.INTERRUPTED: "stopped, and can be resumed",
     ExitCode.ENVIRONMENT: "environment: driver, library, program, network, token, launcher",
+    ExitCode.CANCELLED: "ended by Ctrl-C where nothing was stopped that could be resumed",
 }
 """What `engine --help` says of each code."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,3 +96,29 @@ def sync_tree(path: Path) -> None:
             finally:
                 os.close(descriptor)
         sync_directory(Path(folder))
+
+
+_BESIDE = re.compile(r"\..+\.(\d+)(?:\.[0-9a-f]+)?\.tmp")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what killed writers left in `folder` beside the files that they wrote; those of living ones stay."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        found = _BESIDE.fullmatch(name)
+        if found and not _is_alive(int(found[1])):
+            with contextlib.suppress(OSError):
+                os.unlink(folder / name)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid != os.getpid()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,15 +23,18 @@ from types import FrameType
 from typing import Any
 
 from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode, is_out_of_memory
-from engine.files import write_json_atomic
+from engine.files import sweep_temporaries, write_json_atomic
+from engine.io_errors import io_error, is_full
 from engine.libraries import check_libraries, hidden
 from engine.runs import presence
 from engine.runs.events import EventWriter
 from engine.runs.job import Job
-from engine.runs.lock import acquire
+from engine.runs.lock import Held, acquire
 from engine.runs.notify import Notifier, command_of_run, command_of_sweep
+from engine.runs.parent import end_with, take_parent
 from engine.runs.ranks import forget_rank
 from engine.runs.record import RESULT_FILE, RunRecord, load_record, read_job
+from engine.runs.reserve import Reserve
 
 JOBS = {
     "train": "engine.train.run:run",
@@ -41,10 +46,6 @@ JOBS = {
     "data_check": "engine.data.job:run_check",
     "data_preview": "engine.data.job:run_preview",
 }
-
-
-_DISK_FULL = ("No space left", "os error 28", "os error 122", "Disk quota exceeded")
-"""Signs of a full disk in any library's message: torch and safetensors raise types of their own."""
 
 
 class Stopped(BaseException):
@@ -61,24 +62,74 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m engine.worker DIRECTORY", file=sys.stderr)
         return int(ExitCode.PROFILE)
+    os.umask(os.umask(0o077) | 0o022)
     directory = Path(arguments[0]).resolve()
-    lock = acquire(directory / "lock")
-    if lock is None:
-        print(f"another worker holds {directory / 'lock'}", file=sys.stderr)
-        return int(ExitCode.RESOURCES)
+    try:
+        return _work(directory)
+    except EngineError as error:
+        return _end_early(error)
+    except OSError as error:
+        found = io_error(error, where=str(directory))
+        if found is None:
+            raise
+        return _end_early(found)
+
+
+def _work(directory: Path) -> int:
+    held = acquire(directory / "lock")
+    if held is None:
+        raise EngineError("another worker is at work there", code=ExitCode.RESOURCES, where=str(directory))
+    _sweep(directory)
+    reserve = Reserve(directory)
+    try:
+        return _work_held(directory, held, reserve)
+    finally:
+        reserve.free()
+        _sweep(directory)
+
+
+def _work_held(directory: Path, held: Held, reserve: Reserve) -> int:
     events = EventWriter(directory / "events.jsonl")
     try:
         job = Job(directory, read_job(directory).params, events)
     except EngineError as error:
         events.write("error", **error.to_dict())
-        print(error, file=sys.stderr)
-        return int(error.code)
+        raise
     _install_signals(job)
-    presence.watch(directory / "lock", lock, lambda: _leave(job))
-    return _run(job, _notifier(job))
+    presence.watch(held, lambda: _leave(job, f"{directory} is gone"))
+    parent = take_parent()
+    if parent is not None:
+        _end_with(parent, job)
+    if told := held.warning():
+        job.warn("no_locks", told)
+    return _run(job, reserve, _notifier(job))
 
 
-def _run(job: Job, notifier: Notifier | None = None) -> int:
+def _end_early(error: EngineError) -> int:
+    """What keeps a worker from its work: told in its log, as the one who waits for it reads it there."""
+    print(error, file=sys.stderr)
+    print(json.dumps({"error": error.to_dict()}), file=sys.stderr)
+    return int(error.code)
+
+
+def _end_with(parent: int, job: Job) -> None:
+    kind = str(job.params.get("job"))
+    number = None if kind == "chat" else signal.SIGKILL if kind.startswith("data_") else signal.SIGTERM
+    end_with(parent, lambda: _leave(job, "the command that waited for this work has ended"), number)
+
+
+_WRITTEN = ("", "control", "checkpoints", "data")
+
+
+def _sweep(directory: Path) -> None:
+    """Clear away what an earlier worker left half written: this one alone writes there now."""
+    for name in _WRITTEN:
+        sweep_temporaries(directory / name)
+    for half in (directory / "checkpoints").glob(".step-*.tmp"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _run(job: Job, reserve: Reserve, notifier: Notifier | None = None) -> int:
     began = time.monotonic()
     outcome: dict[str, Any] = {"outcome": "failed", "step": None, "reason": ""}
     code = ExitCode.INTERNAL
@@ -95,26 +146,28 @@ def _run(job: Job, notifier: Notifier | None = None) -> int:
         outcome |= {"outcome": "stopped", "reason": str(stop)}
         code = ExitCode.INTERRUPTED
     except BaseException as error:
+        if is_full(error):
+            reserve.free()
         failure = _as_engine_error(error)
         code = failure.code
         outcome["reason"] = failure.message
-        _tell(job, "error", **failure.to_dict())
+        _tell(job, reserve, "error", **failure.to_dict())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    _tell(job, "finished", **outcome, exit_code=int(code), seconds=round(time.monotonic() - began, 3))
+    _tell(job, reserve, "finished", **outcome, exit_code=int(code), seconds=round(time.monotonic() - began, 3))
     if notifier is not None:
         notifier.ended(outcome)
     return int(code)
 
 
 _LEAVE_S = 20.0
-"""A worker whose directory is gone has this long to end by itself."""
+"""A worker that has to leave has this long to end by itself."""
 
 
-def _leave(job: Job) -> None:
-    """The directory was deleted: end at once, for what is saved now would be found by nobody."""
-    print(f"{job.directory} is gone: the work ends", file=sys.stderr)
-    job.stop.ask("its directory is gone")
+def _leave(job: Job, why: str) -> None:
+    """End at once: what is saved now would be found by nobody, or nobody waits for it."""
+    print(f"{why}: the work ends", file=sys.stderr)
+    job.stop.ask(why)
     job.stoppable.clear()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_LEAVE_S)
@@ -136,10 +189,16 @@ def _notifier(job: Job) -> Notifier | None:
     return notifier
 
 
-def _tell(job: Job, kind: str, **fields: Any) -> None:
-    """An event at the end; on a full disk the exit code and the log have to do."""
+def _tell(job: Job, reserve: Reserve, kind: str, **fields: Any) -> None:
+    """An event at the end. A full disk has room for it in the reserve; on a broken one the exit code has to do."""
     try:
-        job.events.write(kind, **fields)
+        try:
+            job.events.write(kind, **fields)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            reserve.free()
+            job.events.write(kind, **fields)
     except OSError:
         traceback.print_exc()
 
@@ -177,13 +236,9 @@ def _as_engine_error(error: BaseException) -> EngineError:
             cause=OUT_OF_MEMORY,
             hint="lower train.per_device_train_batch_size or model.max_length, or use activation checkpointing",
         )
-    if any(sign in text for sign in _DISK_FULL):
-        return EngineError(
-            f"no space left on the disk: {(text.splitlines() or [kind])[0]}",
-            code=ExitCode.DISK,
-            where=str(getattr(error, "filename", None) or ""),
-            hint="free space and resume the run",
-        )
+    refused = io_error(error)
+    if refused is not None:
+        return refused
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return EngineError(
         f"{kind}: {(text.splitlines() or [''])[0]}", hint=f"in {Path(frame.filename).name}:{frame.lineno}"

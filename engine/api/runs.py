@@ -40,6 +40,7 @@ from engine.runs.record import load_record as load_record
 from engine.runs.record import read_record as read_record
 from engine.runs.record import record_of as record_of
 from engine.runs.record import summary_or_empty as summary_or_empty
+from engine.runs.removal import remove_run as remove_run
 from engine.runs.samples import Sample as Sample
 from engine.runs.samples import Samples as Samples
 from engine.runs.samples import read_samples as read_samples
@@ -51,7 +52,6 @@ from engine.runs.state import run_state as run_state
 from engine.runs.store import Run as Run
 from engine.runs.store import find_run as find_run
 from engine.runs.store import list_runs as list_runs
-from engine.runs.store import remove_run as remove_run
 from engine.runs.store import runs_root as runs_root
 from engine.runs.store import state_home as state_home
 from engine.runs.store import worker_pid as worker_pid

@@ -6,8 +6,10 @@ answers without loading any of them. Not here: any work; commands call the packa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -17,7 +19,8 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from engine.cli.flags import Flags, group_flags, note_unparsed
-from engine.errors import MEANINGS, EngineError, ExitCode
+from engine.cli.printable import make_printable
+from engine.errors import MEANINGS, EngineError, ExitCode, is_out_of_memory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -37,6 +40,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("engine.cli.sweep:sweep", "Search over settings: grid, random or TPE, with the bill first."),
     "sweeps": ("engine.cli.sweeps:sweeps", "List, show, watch, stop, resume or remove sweeps; the best as a profile."),
     "runs": ("engine.cli.runs:runs", "List, show, tag, watch, stop, resume or remove runs."),
+    "jobs": ("engine.cli.jobs:jobs", "List what is at work on this machine: trainings, evaluations, exports, chats."),
     "measured": ("engine.cli.measured:measured", "Show what runs measured on this machine, or forget it."),
     "selftest": ("engine.cli.selftest:selftest", "Check that it computes right and runs fast on this machine."),
     "completion": (
@@ -103,7 +107,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `engine` script: run a command, turn errors into one line and an exit code."""
-    signal.signal(signal.SIGTERM, _leave)
+    _prepare()
     flags, arguments = Flags(), sys.argv[1:]
     try:
         # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
@@ -117,24 +121,69 @@ def main() -> None:
             _end(_usage(error), error, flags)
         error.show()
         sys.exit(int(ExitCode.PROFILE))
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt, SignalExit) as ending:
+        note_unparsed(flags, arguments)
+        _end_cancelled(ending, flags)
     except BrokenPipeError:
+        _forget_stdout()
         sys.exit(141)
     except Exception as error:
         _end(_explained(error), error, flags)
 
 
+def _prepare() -> None:
+    """What holds for every command: signals that end it, a terminal of any encoding, files that others cannot write."""
+    signal.signal(signal.SIGTERM, _leave)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, _leave)
+    os.umask(os.umask(0o077) | 0o022)
+    make_printable()
+
+
+class SignalExit(SystemExit):
+    """A signal ends the command: it unwinds as on Ctrl-C, so that it ends a worker that serves only this command."""
+
+
+_came: list[int] = []
+"""The number of the signal that ends this command."""
+
+
+def _end_cancelled(ending: BaseException, flags: Flags) -> NoReturn:
+    """End after Ctrl-C, TERM or HUP: without a word to a person, who did it, but with a result in JSON."""
+    code = ending.code if isinstance(ending, SignalExit) else int(ExitCode.CANCELLED)
+    if flags.as_json:
+        name = signal.Signals(_came[0]).name if _came else "Ctrl-C"
+        message = "not confirmed" if isinstance(ending, click.Abort) and not _came else f"ended by {name}"
+        _print(EngineError(message, code=ExitCode.CANCELLED), flags)
+    sys.exit(code)
+
+
 def _end(error: EngineError, cause: Exception, flags: Flags) -> NoReturn:
     """Print an error, with the traceback of an internal one under --debug, and exit with its code."""
-    from engine.cli.common import print_error
-
     if flags.debug and error.code is ExitCode.INTERNAL:
         import traceback
 
-        traceback.print_exception(cause)
-    print_error(error, as_json=flags.as_json)
-    sys.exit(int(error.code))
+        with contextlib.suppress(OSError):
+            traceback.print_exception(cause)
+    _print(error, flags)
+    sys.exit(128 + _came[0] if _came and error.code is ExitCode.CANCELLED else int(error.code))
+
+
+def _print(error: EngineError, flags: Flags) -> None:
+    """Print an error where somebody can read it: a stream that is full or gone must not hide the exit code."""
+    from engine.cli.common import print_error
+
+    try:
+        print_error(error, as_json=flags.as_json)
+        sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
+
+
+def _forget_stdout() -> None:
+    """Python would try to write what is left when it ends, and fail with an exit code of its own."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: click.ClickException) -> EngineError:
@@ -147,19 +196,26 @@ def _usage(error: click.ClickException) -> EngineError:
 
 
 def _explained(failure: Exception) -> EngineError:
-    """Explain an unexpected error: a file name that is too long, a library that causes it, or Python's own message."""
+    """Explain an unexpected error: the disk, a library that causes it, too little memory, or Python's own message."""
+    from engine.io_errors import io_error
     from engine.libraries import explain
     from engine.text import sanitize
 
     if isinstance(failure, OSError) and failure.errno == errno.ENAMETOOLONG:
         where = sanitize(str(failure.filename), max_chars=200, single_line=True)
         return EngineError("the file name is too long", code=ExitCode.PROFILE, where=where, hint="use a shorter path")
+    if is_out_of_memory(failure):
+        hint = "end other programs, or raise 'ulimit -v'"
+        return EngineError("this command found no memory", code=ExitCode.RESOURCES, hint=hint)
 
     plain = f"{type(failure).__name__}: {failure}"
-    return explain(failure) or EngineError(plain, hint="run again with --debug for the traceback")
+    known = io_error(failure) or explain(failure)
+    return known or EngineError(plain, hint="run again with --debug for the traceback")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Unwind on SIGTERM as on Ctrl-C, so that a command ends a worker that serves only this command."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it twice, and ending a worker takes a moment
-    sys.exit(128 + number)
+    """Unwind on TERM and HUP as on Ctrl-C."""
+    for again in (signal.SIGTERM, signal.SIGHUP):  # schedulers send it twice, and ending a worker takes a moment
+        signal.signal(again, signal.SIG_IGN)
+    _came.append(number)
+    raise SignalExit(128 + number)

@@ -13,6 +13,7 @@ import click
 from engine.cli.chat_tools import Toolbox, call_text, calls_in, offered, result_turn, run_command, toolbox_of
 from engine.cli.common import color, json_option, note, print_json_line, warn
 from engine.cli.names import complete_runs
+from engine.cli.piped import Refusals, Refused, questions
 from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.talk import Talk
@@ -91,8 +92,14 @@ def chat(
             note(HELP)
             _talk(talk, conversation)
         else:
-            for line in sys.stdin:
-                _answer_line(talk, conversation, line.strip(), as_json)
+            refusals = Refusals(as_json=as_json)
+            for text in questions(refusals):
+                try:
+                    _answer_line(talk, conversation, text, as_json)
+                except Refused as refused:
+                    refusals.tell(text, refused)
+            if refusals.count:
+                raise click.exceptions.Exit(int(ExitCode.DATA))
 
 
 def _begin(conversation: Conversation, ready: dict[str, Any]) -> None:
@@ -158,13 +165,21 @@ def _result(conversation: Conversation, call: dict[str, Any]) -> str | None:
 def _lines(conversation: Conversation) -> Iterator[str]:
     while True:
         try:
-            yield input("base> " if conversation.base else "> ").strip()
+            yield _typed(input("base> " if conversation.base else "> "))
         except EOFError:
             click.echo()
             return
         except KeyboardInterrupt:
             click.echo()
             note("/exit or Ctrl-D ends the chat")
+
+
+def _typed(text: str) -> str:
+    """What was typed; nothing where it holds bytes of another encoding, which no model can read."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        note("that is not text in this terminal's encoding: type it again")
+        return ""
+    return text.strip()
 
 
 def _command(conversation: Conversation, text: str) -> bool:
@@ -227,8 +242,6 @@ def _close(event: dict[str, Any]) -> None:
 
 
 def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: bool) -> None:
-    if not text:
-        return
     turns: list[dict[str, Any]] = [{"role": "user", "content": text}]
     called: list[dict[str, Any]] = []
     for _ in range(MOST_ROUNDS):
@@ -260,5 +273,5 @@ def _last_event(talk: Talk, conversation: Conversation, turns: list[dict[str, An
         last = event
     if last["type"] == "refused":
         hint = "shorten the question, or look at the run's template with 'engine data preview'"
-        raise EngineError(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
+        raise Refused(str(last["message"]), code=ExitCode.DATA, where=text[:60], hint=hint)
     return last

@@ -6,6 +6,7 @@ sanitized here, once, on its way to the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -58,7 +59,13 @@ def line(text: str = "") -> None:
 
 def note(text: str) -> None:
     """Print a line of progress, warning or advice on stderr."""
-    click.echo(sanitize(text, max_chars=4000), err=True)
+    tell(sanitize(text, max_chars=4000))
+
+
+def tell(text: str, *, ends_line: bool = True) -> None:
+    """Print on stderr what nobody has to read: a terminal that hung up or a full disk behind it ends no work."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True, nl=ends_line)
 
 
 def warn(about: Problem | EngineError | str) -> None:
@@ -82,9 +89,12 @@ def number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
 
 
+_NARROWEST, _WIDEST = 20, 1000
+
+
 def width(default: int = 80) -> int:
-    """Columns of the terminal."""
-    return shutil.get_terminal_size((default, 24)).columns
+    """Columns of the terminal, or of COLUMNS where that is a number that a terminal can have."""
+    return max(_NARROWEST, min(shutil.get_terminal_size((default, 24)).columns, _WIDEST))
 
 
 def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> list[str]:

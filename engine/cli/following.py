@@ -9,6 +9,7 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -18,20 +19,26 @@ from engine.runs import launch
 from engine.runs.view import RunFold
 
 
+@dataclass(slots=True)
+class Interrupts:
+    """How often Ctrl-C was typed."""
+
+    count: int = 0
+
+
 @contextlib.contextmanager
-def interrupts_passed_on(process: subprocess.Popen[bytes], first: str, again: str) -> Iterator[None]:
+def interrupts_passed_on(process: subprocess.Popen[bytes], first: str, again: str) -> Iterator[Interrupts]:
     """Pass Ctrl-C on to the worker: the first makes it save and stop, later ones end it; note `first` or `again`."""
-    interrupts = 0
+    came = Interrupts()
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += 1
+        came.count += 1
         process.terminate()
-        note(first if interrupts == 1 else again)
+        note(first if came.count == 1 else again)
 
     before = signal.signal(signal.SIGINT, pass_on)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGINT, before)
 

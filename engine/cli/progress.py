@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-import click
-
-from engine.cli.common import width
+from engine.cli.common import tell, width
 from engine.runs.events import Event
 from engine.runs.health import HealthFold
 from engine.runs.view import RunFold, describe
@@ -67,7 +65,7 @@ class Progress:
 
     def _lasting(self, text: str) -> None:
         self._wipe()
-        click.echo(sanitize(text, single_line=True), err=True)
+        tell(sanitize(text, single_line=True))
 
     def _draw(self, *, force: bool) -> None:
         now = time.monotonic()
@@ -80,14 +78,14 @@ class Progress:
             return
         if self._live:
             self._wipe()
-            click.echo(text[: width() - 1], err=True, nl=False)
+            tell(text[: width() - 1], ends_line=False)
         else:
-            click.echo(text, err=True)
+            tell(text)
         self._shown = text
 
     def _wipe(self) -> None:
         if self._live and self._shown:
-            click.echo("\r" + " " * min(len(self._shown), width() - 1) + "\r", err=True, nl=False)
+            tell("\r" + " " * min(len(self._shown), width() - 1) + "\r", ends_line=False)
         self._shown = ""
 
     def close(self) -> None:

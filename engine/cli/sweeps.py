@@ -17,8 +17,8 @@ from engine.cli.sweep_table import look, show_sweep, summary
 from engine.cli.watch import watch as follow
 from engine.errors import EngineError, ExitCode
 from engine.runs import control, launch
-from engine.runs import store as runs
 from engine.runs.follow import follow_worker
+from engine.runs.removal import remove_run
 from engine.runs.state import run_state
 from engine.runs.store import Run
 from engine.sweep import store
@@ -158,7 +158,7 @@ def rm(sweep_ids: tuple[str, ...], with_runs: bool, yes: bool, as_json: bool) ->
             click.confirm(f"delete {sweep.id}{also}?", abort=True, err=True)
         store.remove_sweep(sweep)
         for run in trials:
-            runs.remove_run(run)
+            remove_run(run)
     tell_removed(chosen, as_json=as_json)
 
 
@@ -169,9 +169,9 @@ def finish(sweep: Run, process: subprocess.Popen[bytes], *, as_json: bool, offse
         with interrupts_passed_on(process, *_ON_INTERRUPT):
             for event in follow_worker(sweep.events_path, process, offset=offset):
                 progress(event)
-    except SystemExit:
-        note(f"the search goes on without this command; stop it: engine sweeps stop {sweep.id}")
-        raise
+    except SystemExit as ending:
+        message = f"sweep {sweep.id} goes on without this command"
+        raise EngineError(message, code=ExitCode.CANCELLED, hint=f"stop it: engine sweeps stop {sweep.id}") from ending
     finally:
         progress.close()
     error = worker_error(progress.fold, sweep.path, process)

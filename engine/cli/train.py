@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 
-from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
-from engine.cli.following import interrupts_passed_on, worker_error
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, print_json_line, warn
+from engine.cli.following import Interrupts, interrupts_passed_on, worker_error
 from engine.cli.lifecycle import tell_begun
 from engine.cli.profile_argument import profile_argument, set_option
 from engine.cli.progress import Progress
-from engine.errors import ExitCode, Problem
+from engine.errors import EngineError, ExitCode, Problem
 from engine.runs import launch, store
 from engine.runs.follow import follow_worker
 from engine.runs.ranks import refuse_ranks
 from engine.runs.record import SUMMARY_FILE, read_summary
+from engine.runs.removal import discard_run
 from engine.runs.store import Run
+from engine.runs.view import RunFold
 from engine.text import format_bytes, format_duration
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "ending the worker now"
 
 
@@ -46,7 +51,7 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     for warning in resolved.warnings:
         warn(warning)
     if not as_json:
-        _tell_plan(resolved)
+        tell_plan(resolved)
     title = name or resolved.settings.name or profile.stem
     run, process = launch.start_run(title, resolved.to_run_json(), loaded.text)
     known = frozenset(told_by_worker(warning) for warning in resolved.warnings)
@@ -75,13 +80,15 @@ def wait_until_it_trains(
 
     Raises the error of a run that cannot start. `known`: warnings that were told already.
     """
-    progress = Progress(quiet=quiet, known=known)
+    progress, came = Progress(quiet=quiet, known=known), Interrupts()
     try:
-        with interrupts_passed_on(process, *_ON_INTERRUPT):
+        with interrupts_passed_on(process, *_ON_INTERRUPT) as came:
             launch.wait_started(run, process, progress, offset=offset, keep=keep)
-    except SystemExit:
-        _leave(run, process, began=False, keep=keep)
+    except (SystemExit, KeyboardInterrupt) as ending:
+        _leave(run, process, ending, began=False, keep=keep)
         raise
+    except EngineError as error:
+        raise _as_cancelled(run, keep) if came.count and _is_stopped(process, progress.fold) else error from None
     progress.close()
 
 
@@ -93,12 +100,18 @@ def finish(
     offset: int = 0,
     keep: bool = False,
     known: frozenset[str] = frozenset(),
+    more: Mapping[str, Any] = _NOTHING,
 ) -> None:
-    """Follow a run to its end and print its summary; Exit(8) if it was stopped. `known`: warnings told already."""
+    """Follow a run to its end and print its summary; Exit(8) if it was stopped.
+
+    `known`: warnings told already; `more`: what the JSON says beside the summary. Raises the run's error.
+    """
     progress = Progress(quiet=as_json, known=known)
     outcome = follow_to_end(run, process, progress, offset=offset, keep=keep)
-    if outcome and (run.path / SUMMARY_FILE).is_file():
-        tell_summary(run, as_json=as_json, warnings=progress.warnings)
+    if (run.path / SUMMARY_FILE).is_file():
+        tell_summary(run, as_json=as_json, warnings=progress.warnings, more=more)
+    elif as_json:
+        _print_result({"run": run.id, "path": str(run.path), **more, "outcome": outcome})
     if outcome != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
 
@@ -106,39 +119,63 @@ def finish(
 def follow_to_end(
     run: Run, process: subprocess.Popen[bytes], progress: Progress, *, offset: int = 0, keep: bool = False
 ) -> str:
-    """Follow a run until its worker ends; `completed`, `stopped`, or empty if it never started.
+    """Follow a run until its worker ends; `completed` or `stopped`.
 
-    Raises the run's error. The directory of a run that never started is removed, unless `keep` (it is a resumed
-    run). If this command is terminated before training starts, it ends the worker too.
+    Raises the run's error; CANCELLED where Ctrl-C came before it began. The directory of a run that never began is
+    removed, unless `keep` (it is a resumed run). If this command is terminated before that, it ends the worker too.
     """
     try:
-        with interrupts_passed_on(process, *_ON_INTERRUPT):
+        with interrupts_passed_on(process, *_ON_INTERRUPT) as came:
             for event in follow_worker(run.events_path, process, offset=offset):
                 progress(event)
-    except SystemExit:
-        _leave(run, process, began=bool(progress.fold.started), keep=keep)
+    except (SystemExit, KeyboardInterrupt) as ending:
+        _leave(run, process, ending, began=bool(progress.fold.started), keep=keep)
         raise
     progress.close()
-    stays = keep or bool(progress.fold.started)
+    began = bool(progress.fold.started)
+    if not (keep or began):
+        error = worker_error(progress.fold, run.path, process)
+        discard_run(run)
+        if _is_stopped(process, progress.fold):
+            raise _as_cancelled(run, keep) if came.count else _STOPPED_BEFORE
+        raise error or launch.died(run.path, process)
+    if came.count and _is_stopped(process, progress.fold):
+        return "stopped"
     error = worker_error(progress.fold, run.path, process)
-    if not stays:
-        store.remove_run(run)
     if error is not None:
         raise error
-    return str(progress.fold.finished.get("outcome")) if stays else ""
+    return str(progress.fold.finished.get("outcome"))
 
 
-def _leave(run: Run, process: subprocess.Popen[bytes], *, began: bool, keep: bool) -> None:
-    """When this command is terminated: leave a run that trains, end one that does not yet."""
-    if began:
-        note(f"training goes on without this command; stop it: engine runs stop {run.id}")
-        return
+_STOPPED_BEFORE = EngineError("the worker was stopped before training began: there is no run", code=ExitCode.CANCELLED)
+
+
+def _is_stopped(process: subprocess.Popen[bytes], fold: RunFold) -> bool:
+    """Whether a request or a signal ended the worker, one too early for its own words too."""
+    if fold.error:
+        return False
+    return fold.finished.get("outcome") == "stopped" or process.poll() in (-signal.SIGTERM, -signal.SIGINT)
+
+
+def _as_cancelled(run: Run, keep: bool) -> EngineError:
+    if keep:
+        message, code = f"stopped before it went on: run {run.id} is as it was", ExitCode.INTERRUPTED
+        return EngineError(message, code=code, hint=f"engine runs resume {run.id}")
+    return EngineError("stopped before training began: there is no run", code=ExitCode.CANCELLED)
+
+
+def _leave(run: Run, process: subprocess.Popen[bytes], ending: BaseException, *, began: bool, keep: bool) -> None:
+    """When this command is ended: leave a run that trains, and any where a terminal hangs up; end another one."""
+    if began or (isinstance(ending, SystemExit) and ending.code == 128 + signal.SIGHUP):
+        message = f"run {run.id} goes on without this command"
+        raise EngineError(message, code=ExitCode.CANCELLED, hint=f"stop it: engine runs stop {run.id}") from ending
     launch.end_worker(process)
     if not keep:
-        store.remove_run(run)
+        discard_run(run)
 
 
-def _tell_plan(resolved: Any) -> None:
+def tell_plan(resolved: Any) -> None:
+    """Print what a run will take, and what was chosen for it."""
     estimate, plan = resolved.plan.estimate, resolved.plan
     needed, there = format_bytes(estimate.device_bytes), format_bytes(plan.available_bytes)
     note(f"{plan.model.name} on {plan.device_title}: {needed} of {there}")
@@ -154,11 +191,16 @@ def _tell_detached(run: Run, as_json: bool) -> None:
         note(f"training goes on without this terminal; watch: {watch}   stop: {stop}")
 
 
-def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
+def _print_result(found: dict[str, Any]) -> None:
+    """One document, or one line of several for a stage."""
+    print_json_line(found) if "stage" in found else print_json(found)
+
+
+def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = (), more: Mapping[str, Any] = _NOTHING) -> None:
     """Print how a run ended: losses, steps, time, and the path of its weights, and again what it warned of."""
     summary = read_summary(run.path)
     if as_json:
-        print_json({"run": run.id, "path": str(run.path), **summary.to_json(), "warnings": list(warnings)})
+        _print_result({"run": run.id, "path": str(run.path), **more, **summary.to_json(), "warnings": list(warnings)})
         return
     line(f"{summary.outcome} {run.id}")
     line(f"steps    {summary.step} of {summary.steps_total} in {format_duration(summary.seconds)}")

@@ -7,26 +7,28 @@ Both are `python -m engine.worker DIRECTORY` with a `job.json` in the directory,
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
 
-from engine.errors import EngineError, ExitCode
+from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter
 from engine.runs.follow import follow_worker
-from engine.runs.lock import holder_pid
+from engine.runs.lock import CLAIM, claim_for_worker, give_back, hand_over, holder_pid, holder_text, token_of_claim
+from engine.runs.parent import tied
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.record import (
     JOB_FILE,
@@ -40,8 +42,12 @@ from engine.runs.record import (
     read_record_of,
     read_result,
 )
+from engine.runs.removal import discard_run
+from engine.runs.start import bring_start, start_of
 from engine.runs.state import run_state
-from engine.runs.store import Run, create_run, remove_run, worker_pid
+from engine.runs.store import Run, create_run, directory_error, worker_pid
+from engine.runs.temporary import make_temporary
+from engine.text import format_bytes
 
 _LOOKS = ("data_check", "data_preview")
 OnEvent = Callable[[Event], None]
@@ -91,10 +97,12 @@ def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Pop
     A SIGTERM that arrives meanwhile ends the worker, too: nobody else knows of it yet.
     """
     started: list[subprocess.Popen[bytes]] = []
+    lock = directory / "lock"
     log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         with _sigterm_held():
-            started.append(_popen(directory, environment, log))
+            started.append(_popen(directory, {**environment, CLAIM: token_of_claim(lock)}, log))
+            hand_over(lock, started[0].pid)
     except BaseException:
         for process in started:
             end_worker(process)
@@ -104,18 +112,38 @@ def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Pop
     return started[0]
 
 
-def _popen(directory: Path, environment: dict[str, str], log: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        # -P: a file in the run's directory must not pass for a module.
-        [sys.executable, "-P", "-m", "engine.worker", str(directory)],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment,
-        cwd=directory,
-        start_new_session=True,
-        close_fds=True,
-    )
+def _popen(directory: Path, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            # -P: a file in the run's directory must not pass for a module.
+            [sys.executable, "-P", "-m", "engine.worker", str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=directory,
+            start_new_session=True,
+            close_fds=True,
+        )
+    except OSError as error:
+        raise EngineError(
+            f"no worker can be started: {error.strerror or error}",
+            code=ExitCode.RESOURCES,
+            hint="end other programs, or raise the limits of processes and memory ('ulimit -u', 'ulimit -v')",
+        ) from error
+
+
+@contextlib.contextmanager
+def _claimed(place: Path, refusal: Callable[[int], EngineError]) -> Iterator[None]:
+    """A worker may be started in `place`; two processes that want to do so do not both get here."""
+    lock = place / "lock"
+    pid = claim_for_worker(lock)
+    if pid is not None:
+        raise refusal(pid)
+    try:
+        yield
+    finally:
+        give_back(lock)
 
 
 @contextlib.contextmanager
@@ -143,12 +171,26 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     refuse_ranks()
     launch = read_record_of(run_json).launch
     run = create_run(name, {**run_json, PROFILE_TEXT: profile_text}, profile_text)
-    write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
     try:
-        return run, spawn_worker(run.path, worker_environment(launch))
-    except SystemExit:
-        remove_run(run)
+        start = start_of(run_json)
+        if start is not None:
+            bring_start(run.path, start)
+        with _claimed(run.path, lambda pid: _is_running(run, pid)):
+            write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
+            return run, spawn_worker(run.path, worker_environment(launch))
+    except (SystemExit, KeyboardInterrupt, OSError, EngineError) as error:
+        discard_run(run)
+        if isinstance(error, OSError):
+            raise directory_error(run.path, error) from error
         raise
+
+
+def _is_running(run: Run, pid: int) -> EngineError:
+    return EngineError(
+        f"run {run.id} is running already ({holder_text(pid)})",
+        code=ExitCode.RESOURCES,
+        hint=f"see 'engine runs watch {run.id}'",
+    )
 
 
 def resume_run(
@@ -164,21 +206,20 @@ def resume_run(
     refuse_ranks()
     pid = worker_pid(run)
     if pid is not None:
-        raise EngineError(
-            f"run {run.id} is running already (pid {pid})", code=ExitCode.RESOURCES, hint="see 'engine runs watch'"
-        )
+        raise _is_running(run, pid)
     if run_state(run) == "completed":
         raise EngineError(
             f"run {run.id} is complete",
             code=ExitCode.PROFILE,
             hint=f"a new run that goes on from it: engine runs branch {run.id}",
         )
-    for stale in (run.path / "control").iterdir():
-        stale.unlink()
-    if run_json is not None:
-        _change_settings(run, run_json, profile_text, why)
-    write_json_atomic(run.path / JOB_FILE, JobRequest("train", resume=True, asked_at=time.time()).to_json())
-    return spawn_worker(run.path, worker_environment(read_record(run.path).launch))
+    with _claimed(run.path, lambda pid: _is_running(run, pid)):
+        for stale in (run.path / "control").iterdir():
+            stale.unlink(missing_ok=True)
+        if run_json is not None:
+            _change_settings(run, run_json, profile_text, why)
+        write_json_atomic(run.path / JOB_FILE, JobRequest("train", resume=True, asked_at=time.time()).to_json())
+        return spawn_worker(run.path, worker_environment(read_record(run.path).launch))
 
 
 def _change_settings(run: Run, run_json: dict[str, Any], profile_text: str, why: str) -> None:
@@ -205,28 +246,70 @@ def wait_started(
         if event["type"] == "error":
             error = EngineError.from_dict(event)
         if event["type"] == "finished" and event.get("outcome") == "stopped":
-            error = EngineError("stopped before training began", code=ExitCode.INTERRUPTED)
+            code = ExitCode.INTERRUPTED if keep else ExitCode.CANCELLED
+            error = EngineError("stopped before training began", code=code)
     if error is None:
         error = died(run.path, process)
     if not keep:
-        remove_run(run)
+        discard_run(run)
     raise error
 
 
 def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
-    """The error for a worker that ended without saying why, with the end of its log."""
+    """The error for a worker that ended without an event that says why: from its log, its exit code or its signal."""
     code = process.poll()
+    told = _told_in_log(directory)
+    if told is not None:
+        return told
+    if code in _EXPLAINED:
+        message, hint = _EXPLAINED[ExitCode(code)]
+        return EngineError(message, code=ExitCode(code), where=str(directory), hint=hint)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if code in _OF_MEMORY and limit != resource.RLIM_INFINITY:
+        return EngineError(
+            f"the worker found no memory below the limit of {format_bytes(limit)} for its addresses",
+            code=ExitCode.RESOURCES,
+            cause=OUT_OF_MEMORY,
+            hint="raise it: 'ulimit -v unlimited'; a batch system may set it, too",
+        )
     how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     hint = "the kernel may have killed it for memory" if code == -signal.SIGKILL else _log_tail(directory)
     return EngineError(f"the worker ended with {how} and no message", code=ExitCode.INTERNAL, hint=hint)
 
 
-def _log_tail(directory: Path) -> str:
+_OF_MEMORY = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
+"""How libraries end that do not expect to be refused memory."""
+_EXPLAINED = {
+    ExitCode.DISK: (
+        "the disk took nothing more, not even the reason",
+        "look at its space, quota and mount, then start again or resume the run",
+    ),
+    ExitCode.RESOURCES: ("memory or another means was missing, and the reason could not be written", "see worker.log"),
+}
+
+
+def _log_lines(directory: Path) -> list[str]:
     try:
-        data = (directory / "worker.log").read_bytes()[-4000:]
+        with (directory / "worker.log").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4000))
+            data = file.read()
     except OSError:
-        return ""
-    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+        return []
+    return [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+def _told_in_log(directory: Path) -> EngineError | None:
+    """The error of a worker that could not even begin: the last line of its log."""
+    lines = _log_lines(directory)
+    try:
+        found = json.loads(lines[-1])["error"] if lines and lines[-1].startswith('{"error"') else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return EngineError.from_dict(found) if isinstance(found, dict) else None
+
+
+def _log_tail(directory: Path) -> str:
+    lines = _log_lines(directory)
     return "log ends: " + " | ".join(lines[-3:]) if lines else ""
 
 
@@ -236,9 +319,9 @@ def run_job(job: dict[str, Any], on_event: OnEvent, *, directory: Path | None = 
     `directory` keeps job.json, events, log and result.json (evaluate, export); without one a temporary
     folder serves and is removed. An interrupt ends the worker before it is passed on.
     """
-    place = directory or Path(tempfile.mkdtemp(prefix="tunedeck-job-"))
+    place = directory or make_temporary("job")
     try:
-        return _await_result(place, begin_job(job, place), on_event)
+        return _await_result(place, begin_job(job, place, tied_to_us=True), on_event)
     finally:
         if directory is None:
             shutil.rmtree(place, ignore_errors=True)
@@ -249,8 +332,8 @@ def is_at_work(place: Path) -> bool:
     return holder_pid(place / "lock") is not None
 
 
-def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
-    """Start a job in a worker of its own and return at once.
+def begin_job(job: dict[str, Any], place: Path, *, tied_to_us: bool = False) -> subprocess.Popen[bytes]:
+    """Start a job in a worker of its own and return at once; `tied_to_us`: it ends when this process does.
 
     Raises EngineError: RESOURCES while one works there, ENVIRONMENT in one of several processes of a launcher, unless
     the job only looks at data.
@@ -258,18 +341,22 @@ def begin_job(job: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
     if job.get("job") not in _LOOKS:
         refuse_ranks()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if is_at_work(place):
-        raise EngineError(
-            f"the same job is at work already (pid {holder_pid(place / 'lock')})",
-            code=ExitCode.RESOURCES,
-            where=str(place),
-            hint="wait for it",
-        )
-    for name in ("events.jsonl", RESULT_FILE):
-        (place / name).unlink(missing_ok=True)
-    write_json_atomic(place / JOB_FILE, {"v": JOB_VERSION, **job})
     launch = read_record_of(job["run_json"]).launch if "run_json" in job else LaunchSettings()
-    return spawn_worker(place, worker_environment(launch))
+    environment = worker_environment(launch)
+    with _claimed(place, lambda pid: _is_taken(place, pid)):
+        for name in ("events.jsonl", RESULT_FILE):
+            (place / name).unlink(missing_ok=True)
+        write_json_atomic(place / JOB_FILE, {"v": JOB_VERSION, **job})
+        return spawn_worker(place, tied(environment) if tied_to_us else environment)
+
+
+def _is_taken(place: Path, pid: int) -> EngineError:
+    return EngineError(
+        f"the same job is at work already ({holder_text(pid)})",
+        code=ExitCode.RESOURCES,
+        where=str(place),
+        hint="wait for it, or see 'engine jobs'",
+    )
 
 
 def stop_job(place: Path) -> bool:
@@ -300,10 +387,26 @@ def _await_result(place: Path, process: subprocess.Popen[bytes], on_event: OnEve
 
 
 def end_worker(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> None:
-    """End a worker: asked first, killed after `grace_s`."""
+    """End a worker and what it started: asked first, killed after `grace_s`."""
     process.terminate()
+    deadline = time.monotonic() + grace_s
+    while not _is_over(process) and time.monotonic() < deadline:
+        time.sleep(_END_POLL_S)
+    if process.returncode is None:
+        # Its session is its group: before it is collected nobody else can have that number.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+_END_POLL_S = 0.02
+
+
+def _is_over(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended, without collecting it."""
+    if process.returncode is not None:
+        return True
     try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return process.poll() is not None

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.runs.lock import Held
+from engine.runs.owner import RENEWED_S
+
 LOOK_S = 2.0
 LOOKS = 2
 """Looks in a row after which a directory is gone: a network file system may miss one."""
@@ -31,14 +34,21 @@ def is_gone(lock_path: Path, descriptor: int) -> bool:
     return not os.path.samestat(found, os.fstat(descriptor))
 
 
-def watch(lock_path: Path, descriptor: int, on_gone: Callable[[], None]) -> None:
-    """Call `on_gone` once, from a thread of its own, when the directory has gone."""
+def watch(held: Held, on_gone: Callable[[], None]) -> None:
+    """Call `on_gone` once, from a thread of its own, when the directory has gone or is another worker's by now.
+
+    The thread also keeps the owner file young, by which other machines see that this worker lives.
+    """
 
     def look() -> None:
-        missed = 0
+        missed, kept = 0, time.monotonic()
         while missed < LOOKS:
             time.sleep(LOOK_S)
-            missed = missed + 1 if is_gone(lock_path, descriptor) else 0
+            is_lost = is_gone(held.path, held.descriptor)
+            if not is_lost and time.monotonic() - kept >= RENEWED_S:
+                kept = time.monotonic()
+                is_lost = not held.keep()
+            missed = missed + 1 if is_lost else 0
         on_gone()
 
     threading.Thread(target=look, name="presence", daemon=True).start()

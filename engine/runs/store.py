@@ -163,22 +163,3 @@ def _by_directory(reference: str) -> list[Run]:
 def worker_pid(run: Run) -> int | None:
     """pid of the living worker, None when there is none."""
     return holder_pid(run.lock_path)
-
-
-def remove_run(run: Run) -> None:
-    """Delete a run directory. Raises EngineError(RESOURCES) while its worker lives."""
-    remove_directory(run, kind="run")
-
-
-def remove_directory(found: Run, *, kind: str) -> None:
-    """Delete the directory of a run or sweep (`kind`). Raises EngineError(RESOURCES) while its worker lives."""
-    pid = worker_pid(found)
-    if pid is not None:
-        raise EngineError(
-            f"{kind} {found.id} is running (pid {pid})",
-            code=ExitCode.RESOURCES,
-            hint=f"stop it first: engine {kind}s stop {found.id}",
-        )
-    doomed = found.path.with_name(f".removed-{found.id}")
-    os.replace(found.path, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)

@@ -9,10 +9,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,9 +18,11 @@ from engine.errors import EngineError
 from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventReader, EventWriter
 from engine.runs.launch import died, end_worker, spawn_worker, worker_environment
+from engine.runs.parent import tied
 from engine.runs.ranks import refuse_ranks
 from engine.runs.record import JOB_FILE, JOB_VERSION, read_record
 from engine.runs.store import Run
+from engine.runs.temporary import make_temporary
 
 POLL_S = 0.02
 Turns = Sequence[dict[str, Any]]
@@ -33,13 +33,13 @@ class Talk:
 
     def __init__(self, run: Run) -> None:
         refuse_ranks()
-        self.place = Path(tempfile.mkdtemp(prefix="tunedeck-chat-"))
+        self.place = make_temporary("chat")
         launch = read_record(run.path).launch
         job = {"v": JOB_VERSION, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}
         write_json_atomic(self.place / JOB_FILE, job)
         self._asks = EventWriter(self.place / "asks.jsonl")
         self._events = EventReader(self.place / "events.jsonl")
-        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, worker_environment(launch))
+        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, tied(worker_environment(launch)))
 
     def __enter__(self) -> Talk:
         return self

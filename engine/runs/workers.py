@@ -27,6 +27,15 @@ def run_of_process(pid: int, proc: Path = PROC) -> Run | None:
     return run if run is not None and run.path.is_dir() else None
 
 
+def places(proc: Path = PROC) -> list[tuple[int, Path]]:
+    """pid and directory of every worker of this user."""
+    return [
+        (int(entry.name), Path(words[words.index(_MODULE) + 1]))
+        for entry in _processes(proc)
+        if _is_ours(entry) and _MODULE in (words := _command_line(entry / "cmdline"))[:-1]
+    ]
+
+
 def orphans(proc: Path = PROC) -> dict[str, int]:
     """Workers of this user whose run was deleted: their pids by the run's id. Empty where the system has no /proc."""
     found: dict[str, int] = {}

@@ -16,6 +16,7 @@ from engine.files import write_json_atomic, write_text_atomic
 from engine.jsonvalues import Unreadable, load_object
 from engine.runs import store as runs
 from engine.runs.record import load_record
+from engine.runs.removal import remove_directory
 from engine.runs.store import Run
 
 SWEEP_VERSION = 1
@@ -73,4 +74,4 @@ def trial_runs(sweep_id: str) -> dict[int, Run]:
 
 def remove_sweep(sweep: Run) -> None:
     """Delete a sweep's directory; its trials' runs stay. Raises EngineError(RESOURCES) while it works."""
-    runs.remove_directory(sweep, kind="sweep")
+    remove_directory(sweep, kind="sweep")

@@ -10,8 +10,13 @@ from engine.profile.schedule import Schedule
 from engine.profile.schema import Profile
 
 
-def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> TrainingArguments:
-    """Arguments of the loop: batch, schedule, precision. Saving, evaluating and reporting (`reporters.py`) are ours."""
+def training_arguments(
+    settings: Profile, schedule: Schedule, run_dir: Path, *, feeders: int | None = None
+) -> TrainingArguments:
+    """Arguments of the loop: batch, schedule, precision. Saving, evaluating and reporting (`reporters.py`) are ours.
+
+    `feeders`: processes that feed batches; None = as the profile says.
+    """
     train = settings.train
     on_gpu = settings.launch.device == "cuda"
     return TrainingArguments(
@@ -43,7 +48,7 @@ def training_arguments(settings: Profile, schedule: Schedule, run_dir: Path) -> 
         disable_tqdm=True,
         remove_unused_columns=False,
         average_tokens_across_devices=False,
-        dataloader_num_workers=train.dataloader_num_workers,
+        dataloader_num_workers=train.dataloader_num_workers if feeders is None else feeders,
         dataloader_pin_memory=on_gpu,
         # The next batch is on its way while this one is at work; the host waits for neither.
         accelerator_config={"non_blocking": on_gpu},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 
 from engine.files import write_json_atomic
 from engine.runs.events import EventWriter
-from engine.runs.lock import acquire
+from engine.runs.lock import Held, acquire
 from tests.process.conftest import Shell
 
 KINDS = ("runs", "sweeps")
@@ -28,7 +27,7 @@ class Worker:
     """What a living worker is to others: the holder of a directory's lock, and its writer of events."""
 
     path: Path
-    lock: int | None = None
+    lock: Held | None = None
     events: EventWriter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +44,7 @@ class Worker:
     def leave(self) -> None:
         """End, with or without a last word."""
         assert self.lock is not None
-        os.close(self.lock)
+        self.lock.release()
         self.lock = None
 
 

@@ -14,6 +14,7 @@ from engine.files import write_json_atomic
 from engine.runs import control, store
 from engine.runs.events import EventWriter
 from engine.runs.lock import acquire, holder_pid
+from engine.runs.removal import remove_run
 from engine.runs.state import run_state
 
 
@@ -68,7 +69,7 @@ def test_states_with_a_worker(run, holder):
     control.request(run.path, "stop")
     assert run_state(run) == "stopping"
     with pytest.raises(EngineError, match="is running") as caught:
-        store.remove_run(run)
+        remove_run(run)
     assert caught.value.code is ExitCode.RESOURCES
 
 
@@ -118,7 +119,7 @@ def test_folders_that_hold_nothing_of_a_run_are_not_listed(run):
 
 
 def test_removed_runs_are_gone(run):
-    store.remove_run(run)
+    remove_run(run)
     assert store.list_runs() == []
 
 

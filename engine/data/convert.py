@@ -55,7 +55,7 @@ def to_example(
     elif layout in ("preference", "judged"):
         example = _compared(line, layout, row, dataset)
     else:
-        example = Example(_turns_of(line, layout), row, "chat", dataset)
+        example = _chat(line, layout, row, dataset)
     _check_text((*example.messages, *example.rejected))
     arguments = _template_arguments(line)
     if line.tools or arguments:
@@ -78,9 +78,23 @@ class _Row:
         return self.columns.get(role, role)
 
 
-def _turns_of(row: _Row, layout: str) -> tuple[Message, ...]:
+def _chat(row: _Row, layout: str, number: int, dataset: int) -> Example:
+    """The conversation, with calls that its answers write as text read as calls where that is certain."""
+    messages = _BUILDERS[layout](row)
+    if not has_marks(messages):
+        return Example(_upto_answer(row, messages), number, "chat", dataset)
+    written = _upto_answer(row, messages)
+    found = from_text(written, row.tools)
+    row.notes.notes.add(LEFT if found is None else NOTE)
+    if found is None:
+        return Example(written, number, "chat", dataset)
+    # Without a column for them the tools stand in the text as well.
+    as_text, row.tools = (() if row.tools else written), found[1]
+    return Example(_upto_answer(row, found[0]), number, "chat", dataset, as_text=as_text)
+
+
+def _upto_answer(row: _Row, messages: list[Message]) -> tuple[Message, ...]:
     """The conversation up to its last answer. Raises RowProblem."""
-    messages = _read_text_calls(row, _BUILDERS[layout](row))
     last = max((index for index, message in enumerate(messages) if message.role == "assistant"), default=None)
     if last is None:
         raise RowProblem("no assistant turn")
@@ -92,18 +106,6 @@ def _turns_of(row: _Row, layout: str) -> tuple[Message, ...]:
     if last + 1 < len(messages):
         row.notes.notes.add(TRAILING)
     return tuple(messages[: last + 1])
-
-
-def _read_text_calls(row: _Row, messages: list[Message]) -> list[Message]:
-    """Calls that answers write as text, read as calls where that is certain."""
-    if not has_marks(messages):
-        return messages
-    found = from_text(messages, row.tools)
-    row.notes.notes.add(LEFT if found is None else NOTE)
-    if found is None:
-        return messages
-    row.tools = found[1]
-    return found[0]
 
 
 def _check_text(messages: Sequence[Message]) -> None:
@@ -133,10 +135,10 @@ def _answered(row: _Row, role: str) -> tuple[Message, ...]:
     answer = _unpacked(row.fields.get(role), row.name(role), must=role == "messages")
     answer = [answer] if isinstance(answer, dict) else answer
     if is_conversation(answer):
-        return last_answer(_read_text_calls(row, _conversation(row, answer, row.name(role))))
+        return last_answer(_conversation(row, answer, row.name(role)))
     if not holds(row.fields.get("prompt")) and not holds(row.fields.get("input")):
         raise RowProblem("missing prompt", "neither a prompt column nor one in the conversation")
-    return last_answer(_read_text_calls(row, _prompt_and_answer(row, "prompt", role, answer)))
+    return last_answer(_prompt_and_answer(row, "prompt", role, answer))
 
 
 def _alpaca(row: _Row) -> list[Message]:

@@ -6,15 +6,18 @@ All of a conversation or nothing: where one mark cannot be read for certain the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from engine.data.examples import Message, RowProblem, ToolCall
+from engine.data.examples import Example, Message, RowProblem, ToolCall
+from engine.data.reads import Reads
 from engine.data.structured import json_decoder
 from engine.data.tooling import calls_of, tools_of
 
 NOTE = "tool calls written as text are read as calls"
 LEFT = "tool calls written as text stay text: nothing says which tools there are, or a mark cannot be read"
+KEPT = "rows keep their tool calls as text: the template has no place for calls"
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 _TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>", re.DOTALL)
@@ -106,3 +109,23 @@ def _answer(message: Message, tools: str) -> list[Message] | None:
     except RowProblem:
         return None
     return [replace(message, content=head.strip(), calls=(*message.calls, *calls))] if calls else None
+
+
+def for_template(
+    examples: Sequence[Example], reads: Callable[[], Reads], notes: Counter[str] | None = None
+) -> list[Example]:
+    """The examples with their calls as text again where that is how the row has them and the template has no calls.
+
+    `notes` counts them.
+    """
+    return [_text_again(example, notes) if example.as_text and not _holds(reads()) else example for example in examples]
+
+
+def _holds(reads: Reads) -> bool:
+    return reads.tools and reads.calls and reads.results
+
+
+def _text_again(example: Example, notes: Counter[str] | None) -> Example:
+    if notes is not None:
+        notes[KEPT] += 1
+    return replace(example, messages=example.as_text, tools="", as_text=())

@@ -13,6 +13,8 @@ import pytest
 from engine.data.examples import Example, Examples, Message, ToolCall
 from engine.data.find import first_examples
 from engine.data.formats import read_examples, read_parts
+from engine.data.hermes import for_template
+from engine.data.reads import Reads
 from engine.errors import EngineError
 from engine.profile.schema import Dataset, Profile
 
@@ -267,6 +269,17 @@ def test_text_calls_without_tools_stay_text_and_are_told(tmp_path: Path) -> None
     found = read(tmp_path, [{"messages": TEXT_TURNS}])
     assert found.examples[0].messages[1].content == TEXT_CALLS
     assert any("stay text" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("has_calls", [True, False])
+def test_text_calls_are_calls_only_where_the_template_has_them(tmp_path: Path, has_calls: bool) -> None:
+    reads = Reads(True, has_calls, "reasoning_content", has_calls, has_calls)
+    (example,) = for_template([one(tmp_path, FORMS["hermes text"])], lambda: reads)
+    assert (example.messages == CALLED) is has_calls
+    assert bool(example.tools) is has_calls
+    if not has_calls:
+        assert texts(example)[2] == ("assistant", TEXT_CALLS)
+        assert [message.train for message in example.messages] == [False, False, True, False, True]
 
 
 TURNS = [{"role": "user", "content": 'Say "hi"\n it\'s'}, {"role": "assistant", "content": "a } { b"}]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from engine.data.hermes import LEFT, NOTE, from_text, has_marks
 from engine.data.layouts import Planned, Planner
 from engine.data.preference import is_conversation, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
-from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls
+from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
 from engine.data.tooling import calls_of, tool_names, tools_of
 from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
 from engine.data.unread import RowNotes
@@ -29,6 +28,8 @@ _RESERVED = frozenset(
     | {"tokenizer_kwargs", "return_assistant_tokens_mask"}
 )
 """What `apply_chat_template` itself takes."""
+_SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
+_PRINTED = ("['", '["', "{'", "[{'", "array(")
 TRAILING = "turns after the last answer left out"
 OWN_SYSTEM = "the system column is not used: the conversation has its own system message"
 
@@ -152,6 +153,9 @@ def _prompt_completion(row: _Row) -> list[Message]:
 
 def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[Message]:
     prompt = _unpacked(row.fields.get(asks), row.name(asks))
+    if row.tools and isinstance(answer, (list, dict)) and (calls := _known_calls(answer, row.tools)):
+        return [*_before(row, asks), Message("assistant", "", True, _reasoning(row), calls)]
+    _check_turns(answer, row.name(answers))
     if not isinstance(prompt, (list, dict)) and not isinstance(answer, (list, dict)):
         return [*_before(row, asks), _answer(row, answers, answer)]
     return _headed(row, [*_prompt_turns(row, asks, prompt), *_answer_turns(row, answers, answer)])
@@ -194,11 +198,24 @@ def _answer(row: _Row, role: str, value: Any) -> Message:
         raise RowProblem("missing answer", f"'{column}' is empty" if not is_absent(value) else f"no '{column}'")
     if text in EMPTY_WORDS and row.reading.kind != "csv" and text.lower() == "nan":
         row.notes.notes.add(f"answers that are the word {text!r}, as pandas writes an empty cell")
-    reasoning = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
-    return Message("assistant", text, True, reasoning if reasoning.strip() else "", calls)
+    if row.reading.kind == "csv" and text.startswith(_PRINTED):
+        row.notes.notes.add("answers that are a list or an object as Python prints it")
+    return Message("assistant", text, True, _reasoning(row), calls)
 
 
-def _known_calls(text: str, tools: str) -> tuple[ToolCall, ...]:
+def _reasoning(row: _Row) -> str:
+    text = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
+    return text if text.strip() else ""
+
+
+def _check_turns(value: Any, column: str) -> None:
+    """Refuse a list or an object that is no message: it is neither an answer's text nor a conversation."""
+    items = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+    if isinstance(value, (list, dict)) and not any(isinstance(item, dict) and _SAID & item.keys() for item in items):
+        raise RowProblem("wrong type", f"'{column}' is {kind_of(value)}, neither text nor messages")
+
+
+def _known_calls(text: Any, tools: str) -> tuple[ToolCall, ...]:
     """The calls that an answer's text consists of; none where it is another text."""
     try:
         calls = calls_of(text, "the answer", tools)
@@ -311,7 +328,10 @@ def _template_arguments(row: _Row) -> str:
     wrong = next((name for name in given if not str(name).isidentifier() or name in _RESERVED), None)
     if wrong is not None:
         raise RowProblem("wrong type", f"'{str(wrong)[:40]}' cannot be an argument of a chat template")
-    return json.dumps(given, ensure_ascii=False) if given else ""
+    try:
+        return written(given) if given else ""
+    except ValueError as error:
+        raise RowProblem("wrong type", f"'{row.name('template_arguments')}': {error}") from error
 
 
 _BUILDERS: dict[str, Callable[[_Row], list[Message]]] = {

@@ -115,6 +115,9 @@ class _Reader:
             except RowProblem as problem:
                 bad.append(BadRow(raw.row, problem.cause, problem.detail, raw.line))
                 continue
+            except RecursionError:
+                bad.append(BadRow(raw.row, "nested too deeply", "lists and objects in each other", raw.line))
+                continue
             finally:
                 if noted.unread:
                     added(unread, dict.fromkeys(noted.unread, 1))

@@ -20,6 +20,8 @@ from engine.data.unread import Unread, named
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
+_COLORS = {"thoughts": "magenta", "calls": "cyan", "results": "yellow"}
+LEGEND = "⟦…⟧ is trained on, ⟨…⟩ is not; T = a thought, C = a call, R = the result of a tool"
 
 
 @click.group()
@@ -64,13 +66,18 @@ def preview(
     by_token: bool,
     as_json: bool,
 ) -> None:
-    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens."""
+    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens.
+
+    Where rows have more than text, T⟦…⟧ is a thought, C⟦…⟧ a call, R⟨…⟩ the result of a tool; ⟨…⟩ is not trained on.
+    """
     asked = {"rows": rows, "first_row": first_row, "words": words, "dataset": dataset or 0}
     result = _run("data_preview", profile, overrides, as_json, **asked)
     if as_json:
         print_json(result)
         return
     line(f"template  {result['template']['name']} ({result['template']['why']})")
+    if any(token["part"] for document in result["documents"] for token in document["tokens"]):
+        line(LEGEND)
     for document in result["documents"]:
         _show_document(document, result["max_length"], by_token=by_token)
     if not result["documents"] and not result["problems"]:
@@ -176,20 +183,31 @@ def _show_document(document: dict[str, Any], max_length: int, *, by_token: bool)
     line(f"{Path(document['path']).name}, row {document['row']}: {counts}")
     tokens = [token for token in document["tokens"] if token["kept"]]
     if by_token:
-        rows = [("⟦⟧" if token["trained"] else "", str(token["id"]), _visible(token["text"])) for token in tokens]
+        rows = [(_enclosed("", *_look(token)), str(token["id"]), _visible(token["text"])) for token in tokens]
         for text in table(rows, header=("trained", "id", "text"), right=(1,)):
             line(text)
         return
     runs_text = [
-        _run_text("".join(token["text"] for token in run), trained)
-        for trained, run in itertools.groupby(tokens, key=lambda token: bool(token["trained"]))
+        _run_text("".join(token["text"] for token in run), *look) for look, run in itertools.groupby(tokens, _look)
     ]
     click.echo("".join(runs_text))
 
 
-def _run_text(text: str, trained: bool) -> str:
-    clean = sanitize(text, max_chars=100_000)
-    return color(f"⟦{clean}⟧", "green") if trained else clean
+def _look(token: dict[str, Any]) -> tuple[bool, str]:
+    return bool(token["trained"]), str(token["part"])
+
+
+def _run_text(text: str, trained: bool, part: str) -> str:
+    shown = _enclosed(sanitize(text, max_chars=100_000), trained, part)
+    return color(shown, _COLORS.get(part, "green")) if trained or part else shown
+
+
+def _enclosed(text: str, trained: bool, part: str) -> str:
+    """Text in the brackets of what is trained on or not, with the letter of its part."""
+    letter = "" if part in ("", "text") else part[0].upper()
+    if trained:
+        return f"{letter}⟦{text}⟧"
+    return f"{letter}⟨{text}⟩" if part else text
 
 
 def _visible(text: str) -> str:

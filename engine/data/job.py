@@ -14,9 +14,10 @@ from engine.data.examples import RowProblem
 from engine.data.find import find_examples, first_examples
 from engine.data.hermes import for_template
 from engine.data.lengths import length_choices
-from engine.data.mask import Rendered, masker_of
+from engine.data.mask import masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
+from engine.data.rendered import Rendered
 from engine.data.tokens import IGNORED, backend_of, tokenize
 from engine.errors import EngineError
 from engine.models.packing import alone_reason
@@ -86,7 +87,8 @@ def preview(
 
     `dataset` counts from 1: only its rows; 0 = of each data set a share.
 
-    A token is {"id", "text", "trained", "kept"}; not kept = beyond max_length. `first_row` and `words`: of the rows
+    A token is {"id", "text", "trained", "part", "kept"}; part = thoughts, calls, results or text, where a row has more
+    than text; not kept = beyond max_length. `first_row` and `words`: of the rows
     from there on that have these words. Raises EngineError(DATA) when no row can be used.
     """
     left: list[str] = []
@@ -125,6 +127,7 @@ def _document(tokenizer: Tokenizer, document: Rendered, max_length: int) -> dict
             "id": int(token),
             "text": document.text[begin:end],
             "trained": bool(label != IGNORED),
+            "part": next((one.kind for one in document.parts if one.start <= begin < one.end), ""),
             "kept": position < max_length,
         }
         for position, (token, label, begin, end) in enumerate(zip(ids, labels, begins, ends, strict=True))

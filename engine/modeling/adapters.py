@@ -28,17 +28,48 @@ def base_of(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def attach(model: Any, settings: Profile) -> Any:
+def attach(model: Any, settings: Profile, begun: Path | None = None) -> Any:
     """`model` wrapped with fresh adapters as `lora` says; everything else is frozen.
 
-    Raises EngineError(PROFILE) for names that are no module of this model.
+    With `begun`, the folder of an adapter, they have its form. Raises EngineError(PROFILE) for names that are no module
+    of this model.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
+
+    torch.manual_seed(settings.train.seed)
+    config = _fresh_config(model, settings) if begun is None else _config_of(begun, settings)
+    with experts.as_peft_sees_them(model):
+        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # lora.bias = "all" lets every bias learn, a tower's too.
+    wrappers.freeze_outside_text(model)
+    if settings.lora.use_dora:
+        dora.mend(wrapped)
+    set_trainable_dtype(wrapped, settings)
+    return wrapped
+
+
+def _config_of(folder: Path, settings: Profile) -> Any:
+    """The form of an adapter that is there; what concerns training alone is the profile's."""
+    from peft import LoraConfig
+
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    config.init_lora_weights = True
+    config.lora_dropout = settings.lora.dropout
+    config.task_type = _task(settings)
+    return config
+
+
+def _task(settings: Profile) -> str:
+    return "SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM"
+
+
+def _fresh_config(model: Any, settings: Profile) -> Any:
+    from peft import LoraConfig
 
     lora = settings.lora
     check_names(model, settings)
-    torch.manual_seed(settings.train.seed)
-    config = LoraConfig(
+    return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -50,16 +81,8 @@ def attach(model: Any, settings: Profile) -> Any:
         use_dora=lora.use_dora,
         init_lora_weights=f"pissa_niter_{PISSA_ITERATIONS}" if lora.init == "pissa" else True,
         target_parameters=experts.target_names(model) if lora.experts else None,
-        task_type="SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM",
+        task_type=_task(settings),
     )
-    with experts.as_peft_sees_them(model):
-        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
-    # lora.bias = "all" lets every bias learn, a tower's too.
-    wrappers.freeze_outside_text(model)
-    if lora.use_dora:
-        dora.mend(wrapped)
-    set_trainable_dtype(wrapped, settings)
-    return wrapped
 
 
 def _target_modules(model: Any, settings: Profile) -> str | list[str]:

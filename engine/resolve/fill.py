@@ -44,10 +44,15 @@ class Filled:
     warnings: tuple[Problem, ...]
 
 
-def fill(loaded: LoadedProfile, profile: Profile, plan: Plan, machine: Machine) -> Filled:
-    """Explicit settings stay; open ones take the plan's values and what follows from it."""
+def fill(
+    loaded: LoadedProfile, profile: Profile, plan: Plan, machine: Machine, decided: Choices | None = None
+) -> Filled:
+    """Explicit settings stay; open ones take the plan's values and what follows from it.
+
+    `decided`: what is settled by what the run begins with.
+    """
     choices: Choices = {choice.key: (choice.value, choice.reason) for choice in plan.choices}
-    choices |= _consequences(profile, plan, machine, choices)
+    choices |= _consequences(profile, plan, machine, choices) | (decided or {})
     tree = profile.model_dump()
     warnings: list[Problem] = []
     changed = _put_choices(tree, choices, loaded, warnings)
@@ -81,7 +86,7 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         own["model.name_or_path"] = (spec.path, f"where '{spec.name}' of your list is")
     if profile.model.initialise == "random":
         own["quantization.method"] = ("none", "random weights have to learn, which quantized ones cannot")
-    if profile.data.validation_path is None and profile.data.validation_fraction == 0:
+    if not profile.data.holds_out:
         own["train.load_best_model_at_end"] = (False, "no held-out examples")
     return own
 

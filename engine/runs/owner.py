@@ -53,6 +53,8 @@ class Owner:
     """When the process started, in the kernel's own ticks: a pid is used again, this is not."""
     locked: bool = True
     """Whether it holds the lock beside, too; False where the file system has none."""
+    token: str = ""
+    """Of a claim for a worker that is about to start: whoever knows it may take the claim over."""
 
 
 def this_process(*, locked: bool = True) -> Owner:
@@ -129,7 +131,8 @@ def read_owner(path: Path) -> Owner | None:
         with path.open("rb") as file:
             found = json.loads(file.read(_MOST_BYTES))
         told = {name: str(found[name])[:200] for name in ("host", "machine", "boot", "namespace", "started")}
-        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False)
+        token = str(found.get("token", ""))[:200]
+        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False, token=token)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -160,10 +163,11 @@ def _bytes(owner: Owner) -> bytes:
 _TRIES = 5
 
 
-def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: tuple[int, ...] = ()) -> Owner | None:
+def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: str = "") -> Owner | None:
     """Put `owner` there unless another one holds it; that one is the answer, None = it is ours now. Raises OSError.
 
-    `heirs`: living processes whose claim passes to `owner`, as from the command that started a worker to the worker.
+    `token`: of a claim that passes to `owner`, as from the command that started a worker to the worker. Not by process
+    ids: what starts a worker may stand between the two.
     """
     standing: Owner | None = None
     for _ in range(_TRIES):
@@ -171,7 +175,7 @@ def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: 
             return None
         before = _raw(path)
         standing = read_owner(path)
-        if standing is not None and standing.pid in heirs and life_of(standing) is Life.ALIVE:
+        if standing is not None and token and standing.token == token:
             write_owner(path, owner)
             return None
         if standing is not None and is_held(standing):

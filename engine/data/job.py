@@ -13,9 +13,10 @@ from engine.data.chat import Tokenizer, template_of
 from engine.data.examples import RowProblem
 from engine.data.find import find_examples, first_examples
 from engine.data.lengths import length_choices
-from engine.data.mask import Rendered, masker_of
+from engine.data.mask import masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
+from engine.data.rendered import Rendered
 from engine.data.tokens import IGNORED, backend_of, tokenize
 from engine.errors import EngineError
 from engine.models.packing import alone_reason

@@ -40,6 +40,7 @@ from engine.data.seen import Seen
 from engine.data.split import HeldRows, split_examples, split_part
 from engine.data.store import PackedWriter
 from engine.data.stored import example_to_json
+from engine.data.written import WRITTEN
 from engine.profile.schema import Profile
 
 CONVERSATIONS = "validation.jsonl"
@@ -125,6 +126,7 @@ class Maker:
             max_length=self.writers[0].max_length,
             lengths=summarise_lengths(account.lengths),
             template=self.template.name,
+            written_rows=account.notes[WRITTEN],
             template_why=self.template.why,
             ends=tuple(account.ends),
             seconds=0.0,

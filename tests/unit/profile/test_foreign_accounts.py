@@ -277,6 +277,7 @@ def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
         ({"ignore_pad_token_for_loss": False}, "ignore_pad_token_for_loss"),
         ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "interleave_probs"),
         ({"save_safetensors": False}, "save_safetensors"),
+        ({"eval_dataset": None, "val_size": 5, "eval_strategy": "no"}, "val_size"),
         ({"packing": False, "use_galore": True, "galore_rank": 8}, "galore_rank"),
         ({"cutoff_len": 512, "model_max_length": 1024}, "cutoff_len"),
         ({"hub_token": "hf_abc", "push_to_hub": True}, "push_to_hub"),

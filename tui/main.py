@@ -29,6 +29,7 @@ SWITCH_S = 0.001
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Open the deck and return its exit code."""
+    os.umask(os.umask(0o077) | 0o022)
     arguments = _parser().parse_args(argv)
     if arguments.keys:
         return _print_keys()

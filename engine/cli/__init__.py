@@ -153,7 +153,8 @@ def _end_cancelled(ending: BaseException, flags: Flags) -> NoReturn:
     code = ending.code if isinstance(ending, SignalExit) else int(ExitCode.CANCELLED)
     if flags.as_json:
         name = signal.Signals(_came[0]).name if _came else "Ctrl-C"
-        message = "not confirmed" if isinstance(ending, click.Abort) and not _came else f"ended by {name}"
+        is_refused = isinstance(ending, click.Abort) and not isinstance(ending.__cause__, KeyboardInterrupt)
+        message = "not confirmed" if is_refused and not _came else f"ended by {name}"
         _print(EngineError(message, code=ExitCode.CANCELLED), flags)
     sys.exit(code)
 

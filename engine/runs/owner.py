@@ -8,6 +8,7 @@ all there is: it appears whole or not at all (`claim`), so two processes of one 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -44,7 +45,7 @@ class Owner:
 
     host: str
     machine: str
-    """The installation, as `/etc/machine-id` has it; empty where there is none."""
+    """The installation: a hash of `/etc/machine-id`, which is nobody else's business; empty where there is none."""
     boot: str
     namespace: str
     """The namespace of process ids: a container has its own."""
@@ -73,7 +74,9 @@ def _here() -> tuple[str, str, str, str]:
         namespace = os.readlink(PROC / "self/ns/pid")
     except OSError:
         namespace = ""
-    return socket.gethostname(), _text(Path("/etc/machine-id")), boot, namespace
+    machine = _text(Path("/etc/machine-id"))
+    known = hashlib.sha256(f"tunedeck {machine}".encode()).hexdigest()[:16] if machine else ""
+    return socket.gethostname(), known, boot, namespace
 
 
 def _text(path: Path) -> str:

@@ -160,7 +160,9 @@ def _bytes(owner: Owner) -> bytes:
     return (json.dumps(asdict(owner)) + "\n").encode("ascii")
 
 
-_TRIES = 5
+_TRIES = 20
+_WRITING_S = 0.05
+_YOUNG_S = 0.5
 
 
 def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: tuple[int, ...] = ()) -> Owner | None:
@@ -174,6 +176,9 @@ def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: 
             return None
         before = _raw(path)
         standing = read_owner(path)
+        if standing is None and _is_young(path):  # another process is writing it
+            time.sleep(_WRITING_S)
+            continue
         if standing is not None and standing.pid in heirs and life_of(standing) is Life.ALIVE:
             write_owner(path, owner)
             return None
@@ -206,7 +211,14 @@ def _place_exclusive(path: Path, owner: Owner) -> bool:
         return False
     with os.fdopen(descriptor, "wb") as file:
         file.write(_bytes(owner))
-    return True
+    return _raw(path) == _bytes(owner)
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < _YOUNG_S
+    except OSError:
+        return False
 
 
 def _raw(path: Path) -> bytes | None:
@@ -215,6 +227,17 @@ def _raw(path: Path) -> bytes | None:
             return file.read(_MOST_BYTES)
     except OSError:
         return None
+
+
+def _bring_back(aside: Path, path: Path) -> None:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            with contextlib.suppress(OSError):
+                os.rename(aside, path)
 
 
 def _clear(path: Path, dead: bytes | None) -> None:
@@ -228,7 +251,6 @@ def _clear(path: Path, dead: bytes | None) -> None:
         return
     try:
         if _raw(aside) != dead:
-            with contextlib.suppress(OSError):
-                os.link(aside, path)
+            _bring_back(aside, path)
     finally:
         aside.unlink(missing_ok=True)

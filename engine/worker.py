@@ -35,6 +35,7 @@ from engine.runs.parent import end_with, take_parent
 from engine.runs.ranks import forget_rank
 from engine.runs.record import RESULT_FILE, RunRecord, load_record, read_job
 from engine.runs.reserve import Reserve
+from engine.surroundings import settle
 
 JOBS = {
     "train": "engine.train.run:run",
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m engine.worker DIRECTORY", file=sys.stderr)
         return int(ExitCode.PROFILE)
-    os.umask(os.umask(0o077) | 0o022)
+    settle()
     directory = Path(arguments[0]).resolve()
     try:
         return _work(directory)

@@ -21,6 +21,7 @@ from click.exceptions import NoArgsIsHelpError
 from engine.cli.flags import Flags, group_flags, note_unparsed
 from engine.cli.printable import make_printable
 from engine.errors import MEANINGS, EngineError, ExitCode, is_out_of_memory
+from engine.surroundings import settle
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -136,7 +137,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
         signal.signal(signal.SIGHUP, _leave)
-    os.umask(os.umask(0o077) | 0o022)
+    settle()
     make_printable()
 
 

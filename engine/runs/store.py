@@ -78,6 +78,7 @@ def new_directory(root: Path, name: str, folders: Iterable[str]) -> Run:
     """A fresh `<utc>-<name>-<4 hex>` below `root` with these folders in it. Raises EngineError(DISK)."""
     made_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{slug(name)}-{secrets.token_hex(2)}"
     made = Run(made_id, root / made_id)
+    _refuse_bytes(root)
     refuse_unsafe(root)
     try:
         state_home().mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,6 +90,19 @@ def new_directory(root: Path, name: str, folders: Iterable[str]) -> Run:
         shutil.rmtree(made.path, ignore_errors=True)
         raise directory_error(made.path, error) from error
     return made
+
+
+def _refuse_bytes(root: Path) -> None:
+    """Tokenizers and weights are saved by libraries that take no other path: better said now than after training."""
+    try:
+        os.fspath(root).encode("utf-8")
+    except UnicodeEncodeError:
+        raise EngineError(
+            "the folder of runs has a name that is not UTF-8: models cannot be saved there",
+            code=ExitCode.DISK,
+            where=repr(os.fsencode(root)),
+            hint="set XDG_STATE_HOME to another folder",
+        ) from None
 
 
 def directory_error(path: Path, error: OSError) -> EngineError:

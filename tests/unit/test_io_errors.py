@@ -82,3 +82,9 @@ def test_of_two_names_the_place_that_was_wanted() -> None:
     found = io_error(OSError(errno.ENOSPC, "full", "/a/.tmp", None, "/a/file"))
     assert found is not None
     assert Path(found.where) == Path("/a/file")
+
+
+def test_a_file_beside_stands_for_its_folder() -> None:
+    found = io_error(OSError(errno.EACCES, "no", "/runs/one/.lock.owner.12.ab.tmp"))
+    assert found is not None
+    assert found.where == "/runs/one"

@@ -22,6 +22,7 @@ from engine.errors import EngineError, ExitCode
 from engine.runs import store
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
+from engine.surroundings import settle
 from tests.unit.conftest import Engine
 
 
@@ -176,3 +177,23 @@ def test_a_full_stdout_keeps_the_code(tmp_path: Path) -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == ExitCode.PROFILE
     assert "Traceback" not in done.stderr
+
+
+def test_folders_are_named_from_where_the_command_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", "st")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/abs")
+    monkeypatch.delenv("TMPDIR", raising=False)
+    settle()
+    assert (os.environ["XDG_STATE_HOME"], os.environ["XDG_CACHE_HOME"]) == (str(tmp_path / "st"), "/abs")
+    assert "TMPDIR" not in os.environ
+
+
+def test_a_place_that_no_library_can_name_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    with pytest.raises(EngineError, match="not UTF-8") as caught:
+        store.create_run("p", {}, "")
+    assert caught.value.code is ExitCode.DISK
+    assert os.listdir(tmp_path) == []

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.unread import Unread
+
 FIRST_ROWS = 5
 PERCENTILES = (50, 90, 99, 100)
 
@@ -38,6 +40,8 @@ class DatasetReport:
     cut: int
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    """Columns and message keys that hold something and nobody reads; those that matter first."""
 
 
 @dataclass(frozen=True, slots=True)

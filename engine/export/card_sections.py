@@ -7,6 +7,7 @@ from typing import Any
 from engine.evaluate.page import score_rows
 from engine.export.clean import DEMO_NAME, cell, plain
 from engine.export.facts import TEXT_LOADER, Facts
+from engine.export.parity_page import ollama_told
 from engine.runs.record import Origin
 from engine.text import format_bytes, format_count, format_duration
 
@@ -167,6 +168,8 @@ def check(facts: Facts) -> str:
         f"Loaded again by plain {'PEFT' if facts.kind == 'adapter' else 'transformers'} and compared with "
         f"{plain(found.against)} over {figures.positions} positions of {len(found.rows)} texts:"
     )
+    if facts.ollama is not None:
+        lines.append(f"- GGUF for Ollama: {plain(ollama_told(facts.ollama), 400)}")
     return "\n".join(["## Check of the files", "", told, "", *lines])
 
 

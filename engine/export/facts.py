@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.evaluate.report import EvaluationReport
-from engine.export.report import FormatReport
+from engine.export.report import FormatReport, OllamaReport
 from engine.inference.run import OpenedRun
 
 TEXT_LOADER = "AutoModelForCausalLM"
@@ -33,3 +33,5 @@ class Facts:
     """Whether its tokenizer has a chat template."""
     loader: str = TEXT_LOADER
     """transformers' class that loads it, or the base of an adapter."""
+    ollama: OllamaReport | None = None
+    """Of the merged model's Modelfile, where one was written."""

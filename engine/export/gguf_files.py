@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,15 +116,3 @@ def _compare(path: Path, kind: str, source: Source) -> FormatReport:
     if problems:
         raise parity.failed(kind, problems)
     return made
-
-
-def write_modelfile(source: Source, kind: str, trained: OpenedRun) -> None:
-    """Modelfile for `ollama create`: the file of `kind`, what ends an answer, system message.
-
-    Ollama takes the template from the file.
-    """
-    ends: Sequence[Any] = trained.data().ends
-    lines = [f"FROM ./{file_of(source, kind).name}", *(f"PARAMETER stop {json.dumps(str(end))}" for end in ends)]
-    if trained.settings.data.system.strip():
-        lines.append(f"SYSTEM {json.dumps(trained.settings.data.system, ensure_ascii=False)}")
-    (source.folder / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")

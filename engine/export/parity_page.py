@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 
-from engine.export.report import ExportReport, FormatReport
+from engine.export.report import ExportReport, FormatReport, OllamaReport
 from engine.text import format_bytes, sanitize
 
 _HEADER = ("format", "size", "memory", "logits off", "same token", "perplexity", "answers")
@@ -57,11 +57,26 @@ def _perplexity(value: float | None) -> str:
 def legend(report: ExportReport) -> list[str]:
     """What the columns were measured on, in lines of 80 columns."""
     first = report.formats[0]
-    return textwrap.wrap(
+    told = textwrap.wrap(
         f"{len(first.rows)} texts ({report.source}), {first.figures.positions} positions, read back by transformers "
         f"{report.transformers}. 'logits off' is their error as a share of their spread, 'answers' compares greedy "
         "answers with the merged model's.",
         80,
+    )
+    return told + (textwrap.wrap(ollama_told(report.ollama), 80) if report.ollama else [])
+
+
+def ollama_told(report: OllamaReport) -> str:
+    """What the Modelfile's TEMPLATE was proved on, in one sentence."""
+    if not report.written:
+        return "The Modelfile has no TEMPLATE: Ollama's templates cannot write what the chat template writes."
+    if not report.compared:
+        return "The Modelfile's TEMPLATE passes texts on as they are: the model has no chat template."
+    covers = f" ({', '.join(report.covers)} among them)" if report.covers else ""
+    lost = f" It writes no {' and no '.join(report.lost)}." if report.lost else ""
+    same = f"{report.equal} of {report.compared} conversations"
+    return sanitize(
+        f"The Modelfile's TEMPLATE writes {same}{covers} as the chat template does.{lost}", single_line=True
     )
 
 

@@ -100,6 +100,21 @@ class FormatReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OllamaReport:
+    """What was found about the Modelfile's TEMPLATE.
+
+    `covers` and `lost` are abilities of the chat template that it has and has not. Not sanitised.
+    """
+
+    written: bool = False
+    compared: int = 0
+    equal: int = 0
+    covers: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExportReport:
     """parity.json: every format, and on what they were compared."""
 
@@ -107,6 +122,8 @@ class ExportReport:
     transformers: str = ""
     source: str = ""
     prompts: tuple[str, ...] = ()
+    ollama: OllamaReport | None = None
+    """None without a Modelfile."""
 
     def of(self, name: str) -> FormatReport | None:
         """The entry of the format `name`."""
@@ -120,6 +137,7 @@ class ExportReport:
             "source": self.source,
             "prompts": list(self.prompts),
             "formats": [made.to_json() for made in self.formats],
+            **({} if self.ollama is None else {"ollama": asdict(self.ollama)}),
         }
 
 
@@ -195,6 +213,25 @@ def report_of(found: Table) -> ExportReport:
         text_in(found, "transformers"),
         text_in(found, "source"),
         tuple(map(str, prompts)) if isinstance(prompts, list) else (),
+        _ollama_of(table_in(found, "ollama")),
+    )
+
+
+def _ollama_of(found: Table) -> OllamaReport | None:
+    if not found:
+        return None
+
+    def texts(key: str) -> tuple[str, ...]:
+        values = found.get(key)
+        return tuple(map(str, values)) if isinstance(values, list | tuple) else ()
+
+    return OllamaReport(
+        found.get("written") is True,
+        whole_in(found, "compared") or 0,
+        whole_in(found, "equal") or 0,
+        texts("covers"),
+        texts("lost"),
+        texts("warnings"),
     )
 
 

@@ -24,10 +24,19 @@ from engine.export.facts import Facts
 from engine.export.formats import BY_NAME, K_QUANTS
 from engine.export.gguf_write import described
 from engine.export.merge import compare_adapter, copy_adapter, write_merged
+from engine.export.ollama.write import write_modelfile
 from engine.export.place import building, check_space, check_target, size_bytes
 from engine.export.quantized import write_quantized
 from engine.export.reload import loader_of
-from engine.export.report import EXPORT_VERSION, MARK_FILE, PARITY_FILE, ExportReport, ExportResult, FormatReport
+from engine.export.report import (
+    EXPORT_VERSION,
+    MARK_FILE,
+    PARITY_FILE,
+    ExportReport,
+    ExportResult,
+    FormatReport,
+    OllamaReport,
+)
 from engine.export.sizes import needed_bytes
 from engine.export.texts import Texts, texts_of
 from engine.files import write_json_atomic, write_text_atomic
@@ -76,7 +85,11 @@ def run(job: Job) -> dict[str, Any]:
     with building(plan.target) as folder:
         texts = texts_of(trained, tokenizer, job.warn)
         entries = _write(job, trained, plan, tokenizer, texts, folder)
-        report = _report(texts, entries, folder)
+        ollama = None
+        if plan.gguf:
+            first = next(made.file for made in entries if made.format == plan.gguf[0])
+            ollama = write_modelfile(job, trained, tokenizer, folder / "gguf", str(first))
+        report = _report(texts, entries, folder, ollama)
         result = _finish(job, trained, plan, folder, report, chats=texts.template is not None)
     return {"outcome": "completed", **result.to_json(), "seconds": round(time.monotonic() - began, 3)}
 
@@ -106,7 +119,6 @@ def _write(
         for kind in plan.gguf:
             with _gathered(failures):
                 entries.append(gguf_files.write_kind(job, trained, source, kind))
-        gguf_files.write_modelfile(source, plan.gguf[0], trained)
     if failures:
         raise problems_error(failures, ExitCode.MODEL, "the export is not the tuned model, and an earlier one stands")
     return entries
@@ -133,11 +145,11 @@ def _adapter_alone(job: Job, trained: OpenedRun, plan: ExportPlan, texts: Texts,
     return [compare_adapter(job, trained, plan.dtype, folder, texts, None, None)]
 
 
-def _report(texts: Texts, entries: list[FormatReport], folder: Path) -> ExportReport:
+def _report(texts: Texts, entries: list[FormatReport], folder: Path, ollama: OllamaReport | None) -> ExportReport:
     """The parity report, written as JSON and as a page; every entry gets the size of its files."""
     prompts = tuple(prompt.conversation.turns[-1]["content"] for prompt in texts.prompts)
     sized = tuple(replace(made, size_bytes=_size_bytes(made, folder)) for made in entries)
-    report = ExportReport(sized, transformers.__version__, texts.source, prompts)
+    report = ExportReport(sized, transformers.__version__, texts.source, prompts, ollama)
     write_json_atomic(folder / PARITY_FILE, report.to_json(), mode=0o644)
     if entries:
         write_text_atomic(folder / PAGE, parity_page.page(report), mode=0o644)
@@ -219,6 +231,7 @@ def _finish(
             report.of("merged"),
             chats,
             loader,
+            report.ollama if kind == "merged" else None,
         )
         write_text_atomic(folder / kind / "README.md", card_text(facts), mode=0o644)
     sizes = {kind: size_bytes(folder / kind) for kind in kinds}

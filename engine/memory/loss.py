@@ -8,7 +8,7 @@ trained tokens only, which is the most it can be.
 from __future__ import annotations
 
 from engine.memory import norms
-from engine.memory.resident import compute_width
+from engine.memory.resident import compute_width, trainable_width
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, trains, uses_kernels
 from engine.models.spec import ModelSpec
 
@@ -118,12 +118,16 @@ def head_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
 
 def head_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """The output head's gradient as a parameter keeps it, made first in the backward pass."""
-    return spec.vocab_size * spec.hidden_size * compute_width(shape) if trains(shape, "lm_head") else 0
+    return spec.vocab_size * spec.hidden_size * _gradient_width(shape) if trains(shape, "lm_head") else 0
 
 
 def embedding_gradient_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """The input embedding's gradient, made last in the backward pass; 0 when frozen."""
-    return spec.vocab_size * spec.hidden_size * compute_width(shape) if trains(shape, "embed_tokens") else 0
+    return spec.vocab_size * spec.hidden_size * _gradient_width(shape) if trains(shape, "embed_tokens") else 0
+
+
+def _gradient_width(shape: TrainingShape) -> int:
+    return trainable_width(shape) if shape.method == "full" else compute_width(shape)
 
 
 def embedding_backward_bytes(spec: ModelSpec, shape: TrainingShape) -> int:

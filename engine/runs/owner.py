@@ -54,6 +54,8 @@ class Owner:
     """When the process started, in the kernel's own ticks: a pid is used again, this is not."""
     locked: bool = True
     """Whether it holds the lock beside, too; False where the file system has none."""
+    token: str = ""
+    """Of a claim for a worker that is about to start: whoever knows it may take the claim over."""
 
 
 def this_process(*, locked: bool = True) -> Owner:
@@ -132,7 +134,8 @@ def read_owner(path: Path) -> Owner | None:
         with path.open("rb") as file:
             found = json.loads(file.read(_MOST_BYTES))
         told = {name: str(found[name])[:200] for name in ("host", "machine", "boot", "namespace", "started")}
-        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False)
+        token = str(found.get("token", ""))[:200]
+        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False, token=token)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -165,10 +168,11 @@ _WRITING_S = 0.05
 _YOUNG_S = 0.5
 
 
-def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: tuple[int, ...] = ()) -> Owner | None:
+def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: str = "") -> Owner | None:
     """Put `owner` there unless another one holds it; that one is the answer, None = it is ours now. Raises OSError.
 
-    `heirs`: living processes whose claim passes to `owner`, as from the command that started a worker to the worker.
+    `token`: of a claim that passes to `owner`, as from the command that started a worker to the worker. Not by process
+    ids: what starts a worker may stand between the two.
     """
     standing: Owner | None = None
     for _ in range(_TRIES):
@@ -179,7 +183,7 @@ def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: 
         if standing is None and _is_young(path):  # another process is writing it
             time.sleep(_WRITING_S)
             continue
-        if standing is not None and standing.pid in heirs and life_of(standing) is Life.ALIVE:
+        if standing is not None and token and standing.token == token:
             write_owner(path, owner)
             return None
         if standing is not None and is_held(standing):

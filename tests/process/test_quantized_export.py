@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.conversation import Conversation
+from engine.export.ollama.go_parse import parse
+from engine.export.ollama.go_run import execute
+from engine.export.ollama.values import values_of
 from tests.process.conftest import FAST, Shell
 from tests.warm.use import use_template
 
@@ -26,6 +30,7 @@ def trained(tmp_path_factory, worker_template):
     return shell
 
 
+HELLO = {"role": "user", "content": "Hello"}
 STORED = {"nf4": "uint8", "int8": "int8", "int8-dynamic": "int8", "int8-static": "int8"}
 CONTINUE = "\nprint('LOGITS', [round(float(x), 3) for x in model(**inputs).logits[0, -1, :5]])"
 
@@ -121,8 +126,17 @@ def test_gguf_files_are_compared_and_come_with_a_modelfile(trained):
         "Modelfile",
         *(found["file"] for found in entries.values()),
     }
-    modelfile = (Path(result["gguf"]) / "Modelfile").read_text().splitlines()
-    assert modelfile == [f"FROM ./{entries['f16']['file']}", 'PARAMETER stop "<|im_end|>"']
+    modelfile = (Path(result["gguf"]) / "Modelfile").read_text()
+    assert f"FROM ./{entries['f16']['file']}\n" in modelfile
+    assert 'PARAMETER stop "<|im_end|>"\n' in modelfile
+    ollama = result["parity"]["ollama"]
+    assert ollama["written"]
+    assert ollama["equal"] == ollama["compared"] >= 200
+    _, _, template = modelfile.partition('TEMPLATE """')
+    written = execute(parse(template.partition('"""\nPARAMETER')[0]), values_of(Conversation([HELLO])))
+    assert written == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    card = (Path(result["output"]) / "merged" / "README.md").read_text()
+    assert f"{ollama['equal']} of {ollama['compared']} conversations" in card
     again = trained.write("again.toml", FAST.replace('"demo"', f'"{result["gguf"]}/{entries["f16"]["file"]}"', 1))
     checked = trained.engine("profile", "check", again, "--json")
     assert checked.code == 0, checked.out

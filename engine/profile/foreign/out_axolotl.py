@@ -18,6 +18,7 @@ from engine.profile.foreign.outgoing import (
     not_elsewhere,
     part_of,
     schedule,
+    share,
     told_rows,
     warm_up,
 )
@@ -138,11 +139,11 @@ def _data(out: Outgoing) -> None:
         part = {"split": data.validation_split} if _has_parts(data.validation_path) else {}
         told = {**_entry(out, 0, first, quiet=True), "split": "train", **part}
         out.say("data.validation_path", ("test_datasets", [told]))
-        out.said |= {"data.validation_fraction", "data.validation_split"}
+        out.said |= {"data.validation_fraction", "data.validation_rows", "data.validation_split"}
     else:
         out.say("data.validation_path")
         out.said.add("data.validation_split")
-        out.same({"data.validation_fraction": "val_set_size"})
+        share(out, "val_set_size")
     out.words(
         "data.template",
         {AUTO: [("chat_template", "tokenizer_default")], **_own_template(out)}

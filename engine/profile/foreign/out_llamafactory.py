@@ -17,6 +17,7 @@ from engine.profile.foreign.outgoing import (
     batch,
     not_elsewhere,
     schedule,
+    share,
     told_rows,
     warm_up,
 )
@@ -122,11 +123,11 @@ def _data(out: Outgoing) -> None:
         if data.validation_path.startswith(HUB):
             entry["split"] = data.validation_split
         out.say("data.validation_path", ("eval_dataset", _name(data.validation_path, info, entry)))
-        out.said |= {"data.validation_fraction", "data.validation_split"}
+        out.said |= {"data.validation_fraction", "data.validation_rows", "data.validation_split"}
     else:
         out.say("data.validation_path")
         out.said.add("data.validation_split")
-        out.same({"data.validation_fraction": "val_size"})
+        share(out, "val_size")
     known = {ours: theirs for theirs, ours in reversed(TEMPLATES.items()) if ours != AUTO}
     template = values["data.template"]
     if template == AUTO:

@@ -30,6 +30,7 @@ SAME_WHEN_AUTO = frozenset(
 """Settings that are left to the other tool without a difference worth a line."""
 Words = Mapping[Any, Iterable[tuple[str, Any]] | None]
 """A value here -> the other tool's settings for it; None where it has none."""
+_SET_KEYS = ("path", "split", "subset", "format", "weight", "max_samples", "columns")
 _LATER = "of another step than training"
 
 
@@ -112,6 +113,8 @@ def finish(out: Outgoing) -> None:
     """List all that was not said: what is left open, what differs from the default, and what a person gave."""
     defaults = defaults_of()
     for key, value in out.values.items():
+        if key == "data.datasets":
+            _of_sets(out)
         if key in out.said or key == "schema_version":
             continue
         table = key.partition(".")[0]
@@ -122,6 +125,13 @@ def finish(out: Outgoing) -> None:
             out.lose(key, f"{out.tool} has no such setting")
         elif table not in TRAINING and key in out.given | _parents(out.given):
             out.lose(key, _LATER if table in ("evaluate", "export") else f"{out.tool} has no such setting")
+
+
+def _of_sets(out: Outgoing) -> None:
+    for number, entry in enumerate(out.profile.data.datasets):
+        for name, value in entry.model_dump(mode="json", exclude_defaults=True).items():
+            if name not in _SET_KEYS:
+                out.lost.append(Lost(f"data.datasets.{number}.{name}", value, f"{out.tool} has no such setting"))
 
 
 def _parents(given: frozenset[str]) -> frozenset[str]:
@@ -137,7 +147,14 @@ def defaults_of() -> dict[str, Any]:
 
 def held_out(out: Outgoing) -> bool:
     """Whether some rows are kept for evaluation."""
-    return bool(out.values["data.validation_path"] or out.values["data.validation_fraction"])
+    return out.profile.data.holds_out
+
+
+def share(out: Outgoing, name: str) -> None:
+    """Rows held out by number, else by share; both have one name there."""
+    rows, size = out.values["data.validation_rows"], out.values["data.validation_fraction"]
+    out.say("data.validation_rows", *([(name, rows)] if rows else []))
+    out.say("data.validation_fraction", *([] if rows else [(name, size)]))
 
 
 def batch(out: Outgoing) -> None:

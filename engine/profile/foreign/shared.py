@@ -182,6 +182,15 @@ def mask(word: str) -> Rule:
     return rule
 
 
+def held_out(draft: Draft, entry: Entry) -> None:
+    """A share of the rows, or their number."""
+    size = number(entry.value)
+    if size >= 1:
+        draft.put("data.validation_rows", integer(size), entry.key)
+    else:
+        draft.put("data.validation_fraction", size, entry.key)
+
+
 def precision(draft: Draft, keys: tuple[str, ...]) -> None:
     """`model.dtype` from switches such as fp16 and bf16; nothing said or 'auto' leaves it to the machine."""
     on = [key for key in keys if draft.value(key) is True or str(draft.value(key)).lower() in ("true", "full")]
@@ -207,6 +216,18 @@ def _other_precision(draft: Draft, key: str, decided: bool) -> None:
         draft.note("left out", key, f"{listed(value)}: neither true, false nor auto")
 
 
+def bits(draft: Draft, keys: tuple[str, ...]) -> str | None:
+    """Which of the switches for 4 and 8 bits is on: the first; each is accounted for."""
+    states = {key: draft.flag(key) for key in keys}
+    on = next((key for key, state in states.items() if state), None)
+    for key, state in states.items():
+        if state and key != on:
+            draft.note("left out", key, f"true: {on} is on as well")
+        elif not state and draft.value(key) is not None and key not in draft.became:
+            draft.note("not needed", key, f"{shown(draft.value(key))}: off")
+    return on
+
+
 def schedules(draft: Draft, *strategy_keys: str) -> None:
     """When to evaluate, from the strategies: 'no' drops the steps, 'epoch' is left to us."""
     for key in strategy_keys:
@@ -215,6 +236,7 @@ def schedules(draft: Draft, *strategy_keys: str) -> None:
             continue
         if is_off(word):
             draft.put("data.validation_fraction", 0.0, key)
+            draft.settings.pop("data.validation_rows", None)
             draft.settings.pop("train.eval_steps", None)
         elif str(word) == "steps":
             draft.note("not needed", key, "steps: that is what train.eval_steps counts")

@@ -57,6 +57,8 @@ def _add(document: Any, key: str, draft: Draft, target: Path) -> None:
         if table not in document:
             document[table] = tomlkit.table()
         holder = document[table]
+    if key == "evaluate.sets":
+        value = {name: _relative(path, target) for name, path in value.items()}
     item = tomlkit.item(_relative(value, target) if key in _PATHS else value)
     holder.add(name, item)
     item.comment(sanitize(draft.origins[key], max_chars=100, single_line=True))

@@ -212,9 +212,10 @@ def test_one_that_was_replaced_elsewhere_notices_it(path: Path, other: subproces
     held.release()
 
 
-def test_a_claim_passes_to_the_heirs_alone(path: Path, other: subprocess.Popen[bytes]) -> None:
-    theirs = process_owner(other.pid)
+def test_a_claim_passes_to_whoever_knows_it(path: Path, other: subprocess.Popen[bytes]) -> None:
+    theirs = replace(process_owner(other.pid), token="0a1b")
     owner.write_owner(path, theirs)
-    assert claim(path, HERE, lambda _: True) == theirs
-    assert claim(path, HERE, lambda _: True, heirs=(other.pid,)) is None
+    for wrong in ("", "0a1c"):
+        assert claim(path, HERE, lambda _: True, token=wrong) == theirs
+    assert claim(path, HERE, lambda _: True, token="0a1b") is None
     assert read_owner(path) == HERE

@@ -1,0 +1,108 @@
+"""Tool use that a conversation writes as text between marks, as Hermes and Qwen do: read into tools, calls and results.
+
+All of a conversation or nothing: where one mark cannot be read for certain the text stays as it is, and is trained so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from engine.data.examples import Message, RowProblem, ToolCall
+from engine.data.structured import json_decoder
+from engine.data.tooling import calls_of, tools_of
+
+NOTE = "tool calls written as text are read as calls"
+LEFT = "tool calls written as text stay text: nothing says which tools there are, or a mark cannot be read"
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
+_TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>", re.DOTALL)
+_BEGINNINGS = (
+    "# Tools\n",
+    "You are a function calling AI model",
+    "You may call one or more functions",
+    "You are provided with function signatures",
+)
+_ENDING = re.compile(r"(?:(?:Use the following|For each (?:function|tool) call).*</tool_call>)?\s*", re.DOTALL)
+
+
+def has_marks(messages: Sequence[Message]) -> bool:
+    """Whether any message holds calls as text."""
+    return any("<tool_call>" in message.content for message in messages if message.role == "assistant")
+
+
+def from_text(messages: Sequence[Message], tools: str) -> tuple[list[Message], str] | None:
+    """The messages with calls and results in place of their marks, and the tools; None where that is not certain.
+
+    Tools come from a column (`tools`) or from a system message in one of the two known forms.
+    """
+    found = list(messages)
+    if not tools and found and found[0].role == "system":
+        told = _tools_of_system(found[0].content)
+        if told is None:
+            return None
+        head, tools = told
+        found[:1] = [replace(found[0], content=head)] if head else []
+    if not tools:
+        return None
+    turns: list[Message] = []
+    for message in found:
+        read = _read(message, tools)
+        if read is None:
+            return None
+        turns += read
+    return turns, tools
+
+
+def _tools_of_system(text: str) -> tuple[str, str] | None:
+    """What a system message says beside its tools, and the tools."""
+    match = next((found for found in _TOOLS.finditer(text)), None)
+    if match is None or not _ENDING.fullmatch(text[match.end() :].lstrip()):
+        return None
+    before = text[: match.start()]
+    starts = [at for at in map(before.find, _BEGINNINGS) if at >= 0]
+    if not starts:
+        return None
+    try:
+        return before[: min(starts)].rstrip(), tools_of(_values(match[1]))
+    except (ValueError, RowProblem):
+        return None
+
+
+def _values(text: str) -> list[object]:
+    """One JSON list, or one object a line."""
+    if text.startswith("["):
+        found = json_decoder.decode(text)
+        return found if isinstance(found, list) else [found]
+    values, position = [], 0
+    while position < len(text):
+        value, end = json_decoder.raw_decode(text, position)
+        values.append(value)
+        position = end + len(text[end:]) - len(text[end:].lstrip())
+    return values
+
+
+def _read(message: Message, tools: str) -> list[Message] | None:
+    if message.role == "assistant" and "<tool_call>" in message.content:
+        return _answer(message, tools)
+    if message.role in ("user", "tool") and "<tool_response>" in message.content:
+        results = _RESULT.findall(message.content)
+        if _RESULT.sub("", message.content).strip():
+            return None
+        return [Message("tool", result.strip(), name=message.name, call_id=message.call_id) for result in results]
+    return [message]
+
+
+def _answer(message: Message, tools: str) -> list[Message] | None:
+    head, _, _ = message.content.partition("<tool_call>")
+    blocks = message.content[len(head) :]
+    if _CALL.sub("", blocks).strip():
+        return None
+    calls: list[ToolCall] = []
+    try:
+        for block in _CALL.findall(blocks):
+            calls += calls_of(block, "a call", tools)
+    except RowProblem:
+        return None
+    return [replace(message, content=head.strip(), calls=(*message.calls, *calls))] if calls else None

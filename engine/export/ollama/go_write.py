@@ -1,0 +1,277 @@
+"""A learnt rule as a Go template that Ollama executes.
+
+Ollama finds the marks of thoughts and calls by the text nodes around `.Thinking` and `.ToolCalls`, so these stand in
+branches of their own. Every `template` is given a value: Ollama refuses one without.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from engine.export.ollama.json_forms import defines, go_text
+from engine.export.ollama.learn import Rule, Split
+from engine.export.ollama.pieces import Piece, Slot
+
+_CONDITIONS = {
+    "calls": ".ToolCalls",
+    "content": ".Content",
+    "thinking": ".Thinking",
+    "previous_calls": "$previousCalls",
+    "last": "eq (len (slice $.Messages $i)) 1",
+    "system": "$hasSystem",
+    "tools": "$.Tools",
+    "last_user": "eq $i $lastUser",
+    "after_user": "gt $i $lastUser",
+    "later_user": "$laterUser",
+    "think_off": "and $.IsThinkSet (not $.Think)",
+}
+_VALUES = {
+    "content": ".Content",
+    "thinking": ".Thinking",
+    "system": "$system",
+    "tool_name": ".ToolName",
+    "call_id": ".ToolCallID",
+    "name": ".Function.Name",
+    "id": ".ID",
+    "arguments": ".Function.Arguments",
+    "tools": "$.Tools",
+    "functions": "$.Tools",
+    "tool": ".",
+    "function": ".Function",
+}
+_JSON_SUFFIX = {"arguments": "0-map", "tools": "0-tools", "functions": "0-functions", "tool": "0-tool"}
+_JSON_SUFFIX["function"] = "0-function"
+_SPACE = '" " "\\n" "\\t" "\\r" "\\f" "\\u000b"'
+
+
+@dataclass(frozen=True, slots=True)
+class _If:
+    fact: str
+    condition: str
+    yes: tuple[_Node, ...]
+    no: tuple[_Node, ...]
+
+
+_Node: TypeAlias = Piece | _If
+
+
+def go_template(start: Rule, message: Rule, end: Rule) -> str:
+    """The whole template."""
+    before, each, after = (_nodes(rule) for rule in (start, message, end))
+    body = _Body()
+    texts = [body.nodes(part) for part in (before, each, after)]
+    head = [*defines("".join(texts)), *(_STRIPS[form] for form in sorted(body.strips))]
+    return "".join(f"{line}\n" for line in head) + _frame(*texts)
+
+
+_SYSTEM = (
+    '{{- $hasSystem := false }}{{ $system := "" }}{{ if .Messages }}{{ $first := index .Messages 0 }}\n'
+    '{{- if eq $first.Role "system" }}{{ $hasSystem = true }}{{ $system = $first.Content }}{{ end }}{{ end }}\n'
+)
+_LAST_USER = (
+    "{{- $lastUser := -1 }}{{ range $i, $_ := .Messages }}"
+    '{{ if eq .Role "user" }}{{ $lastUser = $i }}{{ end }}{{ end }}\n'
+)
+_NEXT = (
+    '{{ $next := "" }}{{ range $j, $other := slice $.Messages $i }}'
+    "{{ if eq $j 1 }}{{ $next = $other.Role }}{{ end }}{{ end }}"
+)
+_KEPT = {
+    "$previousCalls": "{{ if .ToolCalls }}{{ $previousCalls = true }}{{ else }}{{ $previousCalls = false }}{{ end }}",
+    "$laterUser": '{{ if eq .Role "user" }}{{ $laterUser = true }}{{ end }}',
+}
+"""Variables that the loop sets behind each message."""
+
+
+def _frame(start: str, each: str, end: str) -> str:
+    """The loop over messages with the variables that the rules look at."""
+    used = start + each + end
+    kept = [name for name in _KEPT if name in used]
+    head = _SYSTEM + (_LAST_USER if "$lastUser" in used else "")
+    head += '{{- $previous := "" }}' + "".join(f"{{{{ {name} := false }}}}" for name in kept)
+    loop = "{{ range $i, $_ := .Messages }}{{ if or (gt $i 0) (not $hasSystem) }}"
+    loop += (_NEXT if "$next" in each else "") + each
+    loop += "{{ $previous = .Role }}" + "".join(_KEPT[name] for name in kept) + "{{ end }}{{ end }}"
+    # The empty text keeps a line break at the start of what follows.
+    return head + '\n{{- "" }}' + start + loop + end
+
+
+def _nodes(rule: Rule) -> tuple[_Node, ...]:
+    """The rule with what both sides of a decision share put outside it."""
+    if not isinstance(rule, Split):
+        return rule
+    yes, no = list(_nodes(rule.yes)), list(_nodes(rule.no))
+    head = _shared(yes, no, rule.fact, front=True)
+    tail = _shared(yes, no, rule.fact, front=False)
+    return _texts_joined([*head, _If(rule.fact, _condition(rule), tuple(yes), tuple(no)), *tail])
+
+
+def _texts_joined(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
+    made: list[_Node] = []
+    for node in nodes:
+        if isinstance(node, str) and made and isinstance(made[-1], str):
+            made[-1] += node
+        elif node != "" and not (isinstance(node, _If) and not node.yes and not node.no):
+            made.append(node)
+    return tuple(made)
+
+
+def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> list[_Node]:
+    """What both begin (end) with, taken from them."""
+    found: list[_Node] = []
+    at = 0 if front else -1
+    while yes and no and yes[at] == no[at] and not _tagged(yes, fact, front):
+        found.append(yes.pop(at))
+        no.pop(at)
+    if yes and no and isinstance(yes[at], str) and isinstance(no[at], str):
+        one, other = yes[at], no[at]
+        assert isinstance(one, str)
+        assert isinstance(other, str)
+        size = _common_size(one, other, front)
+        size = min(size, len(one) - _kept_size(yes, fact, front))
+        if size > 0:
+            found.append(one[:size] if front else one[len(one) - size :])
+            yes[at], no[at] = (one[size:], other[size:]) if front else (one[:-size], other[:-size])
+            for side in (yes, no):
+                if side[at] == "":
+                    side.pop(at)
+    return found if front else found[::-1]
+
+
+def _common_size(one: str, other: str, front: bool) -> int:
+    size = 0
+    while size < min(len(one), len(other)) and (
+        one[size] == other[size] if front else one[-1 - size] == other[-1 - size]
+    ):
+        size += 1
+    while size and not all(_whole(text, size if front else len(text) - size) for text in (one, other)):
+        size -= 1
+    return size
+
+
+def _whole(text: str, at: int) -> bool:
+    """Whether a cut there leaves words and marks whole."""
+    if at in (0, len(text)):
+        return True
+    before, after = text[at - 1], text[at]
+    return before in ">]}" or after in "<[{" or not (_in_mark(before) and _in_mark(after))
+
+
+def _in_mark(char: str) -> bool:
+    return char.isalnum() or char in "<>[]|{}/_=#-"
+
+
+def _tagged(nodes: Sequence[_Node], fact: str, front: bool) -> bool:
+    """Whether the outermost text is the mark of a thought, which belongs to it."""
+    return isinstance(nodes[0 if front else -1], str) and _kept_size(nodes, fact, front) > 0
+
+
+def _kept_size(nodes: Sequence[_Node], fact: str, front: bool) -> int:
+    """How much of the outermost text is the mark of a thought: its word nearest to the thought."""
+    if fact != "thinking" or len(nodes) < 2:
+        return 0
+    text, neighbor = (nodes[0], nodes[1]) if front else (nodes[-1], nodes[-2])
+    if not isinstance(text, str) or not (isinstance(neighbor, Slot) and neighbor.kind == "thinking"):
+        return 0
+    match = re.search(r"\S+\s*$" if front else r"^\s*\S+\s*", text)
+    return len(match[0]) if match else 0
+
+
+def _condition(rule: Split) -> str:
+    if rule.fact == "role":
+        return f"eq .Role {go_text(str(rule.value))}"
+    if rule.fact in ("previous", "next"):
+        return f"eq ${rule.fact} {go_text(str(rule.value))}"
+    return _CONDITIONS[rule.fact]
+
+
+class _Body:
+    """Writes nodes, and keeps which helpers they need."""
+
+    def __init__(self) -> None:
+        self.strips: set[str] = set()
+
+    def nodes(self, nodes: Sequence[_Node]) -> str:
+        """As template text."""
+        return "".join(self._node(node) for node in nodes)
+
+    def _node(self, node: _Node) -> str:
+        if isinstance(node, str):
+            return escaped(node)
+        if isinstance(node, _If):
+            return self._if(node)
+        if isinstance(node, Slot):
+            return self._slot(node)
+        over = ".ToolCalls" if node.over == "calls" else "$.Tools"
+        inner = "".join(self._node(item) for item in node.items)
+        if not node.between:
+            return f"{{{{ range {over} }}}}{inner}{{{{ end }}}}"
+        between = f"{{{{ if $j }}}}{escaped(node.between)}{{{{ end }}}}"
+        return f"{{{{ range $j, $_ := {over} }}}}{between}{inner}{{{{ end }}}}"
+
+    def _if(self, node: _If) -> str:
+        yes, no, condition = node.yes, node.no, node.condition
+        if not yes:
+            yes, no, condition = no, (), f"not ({condition})"
+        text = f"{{{{ if {condition} }}}}{self.nodes(yes)}"
+        while len(no) == 1 and isinstance(no[0], _If) and no[0].yes:
+            inner = no[0]
+            text += f"{{{{ else if {inner.condition} }}}}{self.nodes(inner.yes)}"
+            no = inner.no
+        if no:
+            text += f"{{{{ else }}}}{self.nodes(no)}"
+        return text + "{{ end }}"
+
+    def _slot(self, slot: Slot) -> str:
+        if slot.kind == "role":
+            return "{{ .Role }}"
+        value = _VALUES[slot.kind]
+        if slot.kind in _JSON_SUFFIX:
+            return f'{{{{ template "{slot.form}{_JSON_SUFFIX[slot.kind]}" {value} }}}}'
+        if slot.form == "raw":
+            return f"{{{{ {value} }}}}"
+        if slot.form == "text":
+            return f'{{{{ template "text" {value} }}}}'
+        self.strips.add(slot.form)
+        return f'{{{{ template "{slot.form}" {value} }}}}'
+
+
+def escaped(text: str) -> str:
+    """Text as a template writes it: no marks of actions, nothing that a Modelfile or its reader would lose."""
+    parts = re.split(r'(\{\{|"""|\{$|[^\x20-\x7e\n\t\r])', text)
+    return "".join(
+        part if not number % 2 or _plain(part) else f"{{{{ {go_text(part)} }}}}" for number, part in enumerate(parts)
+    )
+
+
+def _plain(part: str) -> bool:
+    return len(part) == 1 and part != "{" and part.isprintable()
+
+
+def _strip(name: str, chars: str, left: bool, right: bool) -> str:
+    text = f'{{{{- define "{name}" }}}}{{{{ $rest := . }}}}'
+    if left:
+        text += (
+            f"{{{{ range len . }}}}{{{{ if eq (slice $rest 0 1) {chars} }}}}{{{{ $rest = slice $rest 1 }}}}"
+            "{{ else }}{{ break }}{{ end }}{{ end }}"
+        )
+    if right:
+        text += (
+            "{{ range len $rest }}{{ $most := len (slice $rest 1) }}"
+            f"{{{{ if eq (slice $rest $most) {chars} }}}}{{{{ $rest = slice $rest 0 $most }}}}"
+            "{{ else }}{{ break }}{{ end }}{{ end }}"
+        )
+    return text + "{{ $rest }}{{ end }}"
+
+
+_STRIPS = {
+    "trim": _strip("trim", _SPACE, True, True),
+    "left": _strip("left", _SPACE, True, False),
+    "right": _strip("right", _SPACE, False, True),
+    "lines": _strip("lines", '"\\n"', True, True),
+    "left-lines": _strip("left-lines", '"\\n"', True, False),
+    "right-lines": _strip("right-lines", '"\\n"', False, True),
+}

@@ -1,0 +1,180 @@
+"""Whether a Go template writes what the chat template writes: compared on random conversations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.data.conversation import Conversation
+from engine.data.examples import RowProblem
+from engine.export.ollama.conversations import random_conversation
+from engine.export.ollama.go_parse import GoError, GoTemplate, parse
+from engine.export.ollama.go_run import execute
+from engine.export.ollama.go_write import go_template
+from engine.export.ollama.learn import rule_of
+from engine.export.ollama.observe import END, Inexpressible, Seen, observed
+from engine.export.ollama.probe import Abilities, Render, abilities_of
+from engine.export.ollama.values import values_of
+
+COMPARED = 200
+"""Conversations on which a Go template is compared before it is written."""
+_TRIED = 10 * COMPARED
+"""Conversations that are made until so many are found that the chat template takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first conversation that the two templates write differently."""
+
+    conversation: Conversation
+    wanted: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How many conversations were compared, and how many came out equal."""
+
+    compared: int = 0
+    equal: int = 0
+    first: Difference | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all were equal, and there were any."""
+        return 0 < self.compared == self.equal
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A Go template with its proof. `text` is None where there is none that holds.
+
+    `covers` are the abilities that it was proved with, `lost` those of the chat template that it has not, with the
+    reason in `why` and the first difference in `first`.
+    """
+
+    text: str | None
+    proof: Proof = Proof()
+    covers: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    why: str = ""
+    first: Difference | None = field(default=None, repr=False)
+
+
+def derive(render: Render, arguments: Mapping[str, Any], own: Sequence[Conversation] = ()) -> Derived:
+    """The Go template that writes most of what the chat template writes, and nothing otherwise.
+
+    `own` are conversations to compare on beside the random ones. Thoughts and tools are left out, one after the other,
+    where a Go template cannot write them.
+    """
+    every = abilities_of(render, arguments)
+    why, first = "", None
+    for abilities in _fewer(every):
+        try:
+            text = _learnt(render, arguments, abilities)
+        except Inexpressible as reason:
+            why = why or str(reason)
+            continue
+        proof = compare(render, arguments, text, abilities, own)
+        if proof.holds:
+            lost = [name for name in _names(every) if name not in _names(abilities)]
+            return Derived(text, proof, _names(abilities), tuple(lost), why, first)
+        why = why or f"only {proof.equal} of {proof.compared} conversations come out equal"
+        first = first or proof.first
+    return Derived(None, Proof(), (), _names(every), why, first)
+
+
+def _fewer(abilities: Abilities) -> list[Abilities]:
+    """All of them, without thoughts, without tools, without either: each once."""
+    silent = replace(abilities, thinking=False, think_switch=False)
+    toolless = replace(abilities, tools=False, calls=False, many_calls=False)
+    plain = replace(toolless, thinking=False, think_switch=False)
+    single = replace(abilities, many_calls=False)
+    return list(dict.fromkeys((abilities, single, silent, replace(silent, many_calls=False), toolless, plain)))
+
+
+def _names(abilities: Abilities) -> tuple[str, ...]:
+    told = {
+        "tools": abilities.tools,
+        "tool calls": abilities.calls,
+        "several calls at once": abilities.many_calls,
+        "thoughts": abilities.thinking or abilities.think_switch,
+    }
+    return tuple(name for name, is_there in told.items() if is_there)
+
+
+def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> str:
+    seen = observed(render, arguments, abilities)
+    parts: dict[str, list[Seen]] = {"start": [], "turn": [], END: []}
+    for one in seen:
+        role = str(one.facts["role"])
+        parts[role if role in parts else "turn"].append(one)
+    start, turn, end = (rule_of(part) if part else () for part in parts.values())
+    return go_template(start, turn, end)
+
+
+def compare(
+    render: Render, arguments: Mapping[str, Any], text: str, abilities: Abilities, own: Sequence[Conversation] = ()
+) -> Proof:
+    """On COMPARED random conversations that the chat template takes, and on `own`."""
+    tree = parse(text)
+    proof = Proof()
+    for conversation, think, wanted in _asked(render, arguments, abilities, own):
+        found = _executed(tree, conversation, think)
+        same = found == wanted
+        first = proof.first if same or proof.first else Difference(conversation, wanted, found)
+        proof = Proof(proof.compared + 1, proof.equal + same, first)
+    return proof
+
+
+def _executed(tree: GoTemplate, conversation: Conversation, think: bool | None) -> str:
+    try:
+        return execute(tree, values_of(conversation, think))
+    except GoError as error:
+        return f"[{error}]"
+
+
+def _asked(
+    render: Render, arguments: Mapping[str, Any], abilities: Abilities, own: Sequence[Conversation]
+) -> list[tuple[Conversation, bool | None, str]]:
+    found: list[tuple[Conversation, bool | None, str]] = _rendered(render, arguments, [(one, None) for one in own])
+    most = COMPARED + len(found)
+    for first in range(0, _TRIED, COMPARED):
+        made = [random_conversation(seed, abilities) for seed in range(first, first + COMPARED)]
+        found += _rendered(render, arguments, made)
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+def _rendered(
+    render: Render, arguments: Mapping[str, Any], asked: Sequence[tuple[Conversation, bool | None]]
+) -> list[tuple[Conversation, bool | None, str]]:
+    """Those that the chat template takes, each with what it writes."""
+    given = [replace(one, arguments={**arguments, **one.arguments}) for one, _ in asked]
+    texts: list[str | RowProblem] = render(given, True)
+    return [
+        (one, think, text) for one, (_, think), text in zip(given, asked, texts, strict=True) if isinstance(text, str)
+    ]
+
+
+def told(difference: Difference, most: int = 60) -> str:
+    """The place where the two first differ, for a warning."""
+    wanted, found = difference.wanted, difference.found
+    at = next(
+        (i for i, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]),
+        min(len(wanted), len(found)),
+    )
+    start = max(0, at - most // 2)
+    return f"wanted {wanted[start : at + most]!r}, written {found[start : at + most]!r}"
+
+
+def conversation_text(conversation: Conversation) -> str:
+    """A conversation as one line of JSON, to try it again."""
+    given = {
+        "messages": list(conversation.turns),
+        **({"tools": list(conversation.tools)} if conversation.tools else {}),
+    }
+    return json.dumps(given, ensure_ascii=False)

@@ -1,0 +1,235 @@
+"""Templates of Ollama's are learnt from the chat template, and hold on random conversations or are not written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.data.chat import ChatTemplate, render
+from engine.data.conversation import Conversation
+from engine.data.templates import MARKS, template_source
+from engine.export.ollama import prove
+from engine.export.ollama.go_parse import GoError, parse
+from engine.export.ollama.go_run import execute
+from engine.export.ollama.probe import Render
+from engine.export.ollama.prove import Derived, conversation_text, derive, told
+from engine.export.ollama.values import kept, values_of
+
+TOKENIZER = SimpleNamespace(
+    special_tokens_map={"bos_token": "<s>", "eos_token": "</s>"}, bos_token="<s>", eos_token="</s>"
+)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "f",
+        "description": "d<e",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "q": {"type": ["string", "null"], "enum": ["a", 1]},
+                "p": {"type": "object", "properties": {"z": {"type": "integer"}}},
+            },
+            "required": ["q"],
+        },
+    },
+}
+ARGUMENTS = {"b": [1, 2.5, 'x"y'], "a": {"k": None, "j": True}}
+CALL = {"type": "function", "id": "a", "function": {"name": "f", "arguments": ARGUMENTS}}
+TURNS = [
+    {"role": "system", "content": "Be kind"},
+    {"role": "user", "content": " hi é<&> \n"},
+    {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [CALL]},
+    {"role": "tool", "content": "21", "name": "f"},
+]
+GO = [
+    ("{{ range .Messages }}{{ .Role }}|{{ end }}", "system|user|assistant|tool|"),
+    ('a {{- 1 -}} \n b {{ "" }} c{{/* no */}}d', "a1b  cd"),
+    ("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $x := 3 }}{{ end }}{{ $x }}", "2"),
+    (
+        '{{ range $i, $m := .Messages }}{{ if eq $i 2 }}{{ break }}{{ end }}{{ if eq $m.Role "system" }}{{ continue }}'
+        "{{ end }}{{ $i }}{{ .Role }}{{ end }}",
+        "1user",
+    ),
+    ("{{ range $i := 3 }}{{ $i }}{{ end }}{{ range len .Response }}x{{ else }}none{{ end }}", "012none"),
+    ("{{ len (index .Messages 1).Content }}{{ slice (index .Messages 1).Content 0 3 }}", "11 hi"),
+    ('{{ printf "%q %s %d %T" "a\\tb\\u00a0é" "s" 7 (len .System) }}', '"a\\tb\\u00a0é" s 7 int'),
+    ("{{ json (index .Messages 1).Content }}", '" hi é\\u003c\\u0026\\u003e \\n"'),
+    (
+        "{{ json (index (index .Messages 2).ToolCalls 0).Function.Arguments }}",
+        '{"a":{"j":true,"k":null},"b":[1,2.5,"x\\"y"]}',
+    ),
+    (
+        "{{ range $k, $v := (index (index .Messages 2).ToolCalls 0).Function.Arguments }}{{ $k }}="
+        '{{ printf "%T" $v }};{{ end }}',
+        "a=map[string]interface {};b=[]interface {};",
+    ),
+    (
+        "{{ range .Tools }}{{ range $k, $p := .Function.Parameters.Properties }}{{ $k }}{{ json $p.Type }}"
+        "{{ len $p.Type }}{{ end }}{{ end }}",
+        'p"object"1q["string","null"]2',
+    ),
+    ('{{ and 1 0 2 }} {{ or "" "b" }} {{ not .Think }} {{ lt "a" "b" }} {{ eq "b" "a" "b" }}', "0 b true true true"),
+    (
+        '{{ define "t" }}[{{ . }}{{ if gt (len .) 1 }}{{ template "t" (slice . 1) }}{{ end }}]{{ end }}'
+        '{{ template "t" "abc" }}',
+        "[abc[bc[c]]]",
+    ),
+    ('{{ .System }} {{ .Nothing }} {{ "x" | printf "%s-%s" "y" }}', "Be kind <no value> y-x"),
+    ("{{ if .Think }}a{{ else if .System }}b{{ else }}c{{ end }}", "b"),
+    ('{{ `raw "x"` }}{{ "q\\"\\\\\\n" }}', 'raw "x"q"\\\n'),
+]
+"""Templates and what Go 1.27 with Ollama's own template package writes for TURNS and TOOL."""
+BROKEN = (
+    "{{ (index .Messages 0).Nope }}",
+    "{{ index .Messages 9 }}",
+    '{{ slice "abc" 2 9 }}',
+    '{{ eq .Think "x" }}',
+    "{{ if }}x{{ end }}",
+    "{{ range .Messages }}x",
+    "{{ nothing .System }}",
+    "{{ $gone }}",
+)
+"""What Go refuses, too."""
+HERMES = """{%- if tools %}<|im_start|>system
+{%- if messages[0].role == 'system' %}{{ '\\n' + messages[0].content }}{% endif %}
+
+<tools>{% for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}
+</tools><|im_end|>
+{% elif messages[0].role == 'system' %}<|im_start|>system
+{{ messages[0].content }}<|im_end|>
+{% endif %}
+{%- set ns = namespace(last=-1) %}
+{%- for message in messages %}{% if message.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{%- if messages[loop.index0 - 1].role != 'tool' %}{{ '<|im_start|>user' }}{% endif %}
+{{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '<|im_end|>\\n' }}{% endif %}
+{%- elif not (loop.first and message.role == 'system') %}
+{{- '<|im_start|>' + message.role + '\\n' }}
+{%- if message.reasoning_content and loop.index0 > ns.last %}
+{{- '<think>\\n' + message.reasoning_content.strip('\\n') + '\\n</think>\\n\\n' }}
+{%- endif %}
+{{- message.content | trim if message.role == 'assistant' else message.content }}
+{%- for call in message.tool_calls or [] %}
+{{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+{{- call.function.arguments | tojson }}{{ '}\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}
+{%- endif %}"""
+"""Tools, calls of several tools at once, results in one turn, thoughts of the last question alone, a switch."""
+
+
+SWITCH = """{% for message in messages %}<{{ message.role }}>{{ message.content }}</s>{% endfor %}
+{%- if add_generation_prompt %}<assistant>{% if enable_thinking is defined and not enable_thinking %}<none>{% endif %}
+{%- endif %}"""
+
+
+def asking(source: str, **arguments: Any) -> Render:
+    template = ChatTemplate("auto", source, "", arguments=arguments)
+
+    def ask(conversations: Sequence[Conversation], generation: bool) -> list[Any]:
+        return render(TOKENIZER, template, conversations, generation=generation)
+
+    return ask
+
+
+def derived(source: str, **arguments: Any) -> Derived:
+    return derive(asking(source, **arguments), arguments)
+
+
+@pytest.mark.parametrize(("template", "wanted"), GO)
+def test_templates_write_what_go_writes(template: str, wanted: str) -> None:
+    assert execute(parse(template), values_of(Conversation(TURNS, [TOOL]))) == wanted
+
+
+@pytest.mark.parametrize("template", BROKEN)
+def test_templates_that_go_refuses_are_refused(template: str) -> None:
+    with pytest.raises(GoError):
+        execute(parse(template), values_of(Conversation(TURNS, [TOOL])))
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_every_built_in_template_has_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 60)
+    found = derived("{{- bos_token -}}" + template_source(name))
+    assert found.text is not None, found.why
+    assert found.proof.equal == found.proof.compared == 60
+    assert found.lost == ()
+
+
+def test_tools_calls_results_and_thoughts() -> None:
+    ask = asking(HERMES)
+    found = derive(ask, {})
+    assert found.covers == ("tools", "tool calls", "several calls at once", "thoughts")
+    assert found.lost == ()
+    assert found.proof.equal == found.proof.compared == 200
+    assert found.text is not None
+    # Ollama finds the marks of thoughts and calls by the text around these.
+    assert "{{ if .Thinking }}<think>\n" in found.text
+    assert "{{ range .ToolCalls }}\n<tool_call>\n" in found.text
+    # A thought and a call that no random conversation holds, with what Go's own JSON would write otherwise.
+    turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, CALL], "reasoning_content": "\nso\n"}]
+    turns += [{"role": "tool", "content": "<1 & 2>\u2028"}, {"role": "tool", "content": "é"}]
+    asked = kept(Conversation(turns, [TOOL]))
+    assert ask([asked], True) == [execute(parse(found.text), values_of(asked))]
+    assert "<think>\nso\n</think>" in ask([asked], True)[0]
+
+
+def test_the_switch_for_thinking_follows_ollama_unless_the_profile_sets_it() -> None:
+    hello = Conversation([{"role": "user", "content": "Hello"}])
+    for arguments, unset, off in (({}, False, True), ({"enable_thinking": False}, True, True)):
+        found = derived(SWITCH, **arguments)
+        assert found.text is not None
+        tree = parse(found.text)
+        assert execute(tree, values_of(hello)).endswith("<none>") is unset
+        assert execute(tree, values_of(hello, think=True)).endswith("<none>") is unset
+        assert execute(tree, values_of(hello, think=False)).endswith("<none>") is off
+
+
+def test_what_only_tools_cannot_be_written_with_keeps_the_rest() -> None:
+    found = derived(HERMES.replace("tool | tojson", "tool.function.name + tool.function.description | default('')"))
+    assert found.text is not None
+    assert found.lost == ("tools", "tool calls", "several calls at once")
+    assert "tools in a way of its own" in found.why
+    assert "thoughts" in found.covers
+    assert found.proof.equal == 200
+
+
+CHANGED = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}[go]"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        CHANGED.replace("content }}", "content | upper }}"),
+        CHANGED.replace("content }}", "content[:40] }}"),
+        CHANGED.replace("messages %}", "messages[-3:] %}"),
+        CHANGED.replace("messages %}", "messages | reverse %}"),
+        CHANGED.replace("[go]", "{{ messages | length }}"),
+        "{{ raise_exception('no') }}",
+    ],
+    ids=["letters", "length", "last three", "order", "count", "refusal"],
+)
+def test_what_no_template_of_ours_can_do_is_not_written(source: str) -> None:
+    found = derived(source)
+    assert found.text is None
+    assert found.why
+    if found.first is not None:
+        assert "wanted" in told(found.first)
+        assert '"messages"' in conversation_text(found.first.conversation)
+
+
+def test_text_of_the_template_that_go_or_a_modelfile_would_change() -> None:
+    found = derived("{% for message in messages %}{{ '{{ \"\"\" \u3000<x>{' + message.content + '}' }}{% endfor %}")
+    assert found.text is not None
+    assert "\u3000" not in found.text
+    assert '"""' not in found.text
+    assert found.proof.equal == 200

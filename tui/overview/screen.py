@@ -19,9 +19,9 @@ from engine.api import overview
 from engine.api.overview import Overview, OverviewReader, Row, Section
 from engine.api.runs import Run
 from tui.background import Poll
-from tui.frame.copying import copy_short
 from tui.overview.view import column_text, columns, head, nothing
 from tui.reading.snapshot import short_name
+from tui.terminal.clipboard import to_clipboard
 from tui.text import Part, fit, fit_right, line, safe, short_path
 from tui.widgets.dialogs import Modal, Pick, drop_stale
 from tui.widgets.lines import Ends, Line, Rule, hint
@@ -163,7 +163,8 @@ class OverviewScreen(Modal[None]):
 
         def copy(index: int | None) -> None:
             if index is not None:
-                copy_short(self, rows[index].path, short_path(rows[index].path))
+                places = to_clipboard(self.app, rows[index].path)
+                notify(self, f"copied to {' and '.join(places)}: {short_path(rows[index].path)}")
 
         self.app.push_screen(Pick("Copy the path of", choices), copy)
 

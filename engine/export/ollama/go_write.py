@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from engine.export.ollama.json_forms import defines, go_text
 from engine.export.ollama.learn import Rule, Split
-from engine.export.ollama.pieces import Piece, Slot
+from engine.export.ollama.pieces import Each, Numbered, Piece, Slot, common, whole_at
 
 _CONDITIONS = {
     "calls": ".ToolCalls",
@@ -26,6 +26,8 @@ _CONDITIONS = {
     "last_user": "eq $i $lastUser",
     "after_user": "gt $i $lastUser",
     "later_user": "$laterUser",
+    "later_call": "$laterCall",
+    "later_result": "$laterResult",
     "think_off": "and $.IsThinkSet (not $.Think)",
 }
 _VALUES = {
@@ -41,9 +43,11 @@ _VALUES = {
     "functions": "$.Tools",
     "tool": ".",
     "function": ".Function",
+    "key": "$key",
+    "value": "$value",
 }
 _JSON_SUFFIX = {"arguments": "0-map", "tools": "0-tools", "functions": "0-functions", "tool": "0-tool"}
-_JSON_SUFFIX["function"] = "0-function"
+_JSON_SUFFIX |= {"function": "0-function", "value": "0"}
 _SPACE = '" " "\\n" "\\t" "\\r" "\\f" "\\u000b"'
 
 
@@ -58,10 +62,10 @@ class _If:
 _Node: TypeAlias = Piece | _If
 
 
-def go_template(start: Rule, message: Rule, end: Rule) -> str:
-    """The whole template."""
+def go_template(start: Rule, message: Rule, end: Rule, values: str = "raw") -> str:
+    """The whole template. `values`: the form of VALUE_FORMS in which arguments that are no text are written."""
     before, each, after = (_nodes(rule) for rule in (start, message, end))
-    body = _Body()
+    body = _Body(values)
     texts = [body.nodes(part) for part in (before, each, after)]
     head = [*defines("".join(texts)), *(_STRIPS[form] for form in sorted(body.strips))]
     return "".join(f"{line}\n" for line in head) + _frame(*texts)
@@ -82,6 +86,8 @@ _NEXT = (
 _KEPT = {
     "$previousCalls": "{{ if .ToolCalls }}{{ $previousCalls = true }}{{ else }}{{ $previousCalls = false }}{{ end }}",
     "$laterUser": '{{ if eq .Role "user" }}{{ $laterUser = true }}{{ end }}',
+    "$laterCall": "{{ if .ToolCalls }}{{ $laterCall = true }}{{ end }}",
+    "$laterResult": '{{ if eq .Role "tool" }}{{ $laterResult = true }}{{ end }}',
 }
 """Variables that the loop sets behind each message."""
 
@@ -142,26 +148,10 @@ def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> lis
 
 
 def _common_size(one: str, other: str, front: bool) -> int:
-    size = 0
-    while size < min(len(one), len(other)) and (
-        one[size] == other[size] if front else one[-1 - size] == other[-1 - size]
-    ):
-        size += 1
-    while size and not all(_whole(text, size if front else len(text) - size) for text in (one, other)):
+    size = common(one, other) if front else common(one[::-1], other[::-1])
+    while size and not all(whole_at(text, size if front else len(text) - size) for text in (one, other)):
         size -= 1
     return size
-
-
-def _whole(text: str, at: int) -> bool:
-    """Whether a cut there leaves words and marks whole."""
-    if at in (0, len(text)):
-        return True
-    before, after = text[at - 1], text[at]
-    return before in ">]}" or after in "<[{" or not (_in_mark(before) and _in_mark(after))
-
-
-def _in_mark(char: str) -> bool:
-    return char.isalnum() or char in "<>[]|{}/_=#-"
 
 
 def _tagged(nodes: Sequence[_Node], fact: str, front: bool) -> bool:
@@ -191,7 +181,8 @@ def _condition(rule: Split) -> str:
 class _Body:
     """Writes nodes, and keeps which helpers they need."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: str) -> None:
+        self.values = values
         self.strips: set[str] = set()
 
     def nodes(self, nodes: Sequence[_Node]) -> str:
@@ -205,8 +196,19 @@ class _Body:
             return self._if(node)
         if isinstance(node, Slot):
             return self._slot(node)
-        over = ".ToolCalls" if node.over == "calls" else "$.Tools"
+        if isinstance(node, Numbered):
+            raise TypeError("a call without its message")
+        return self._each(node)
+
+    def _each(self, node: Each) -> str:
         inner = "".join(self._node(item) for item in node.items)
+        if node.over == "arguments":
+            loop = "{{ range $key, $value := .Function.Arguments }}"
+            if not node.between:
+                return f"{loop}{inner}{{{{ end }}}}"
+            between = f"{{{{ if $more }}}}{escaped(node.between)}{{{{ end }}}}{{{{ $more = true }}}}"
+            return f"{{{{ $more := false }}}}{loop}{between}{inner}{{{{ end }}}}"
+        over = ".ToolCalls" if node.over == "calls" else "$.Tools"
         if not node.between:
             return f"{{{{ range {over} }}}}{inner}{{{{ end }}}}"
         between = f"{{{{ if $j }}}}{escaped(node.between)}{{{{ end }}}}"
@@ -229,6 +231,8 @@ class _Body:
         if slot.kind == "role":
             return "{{ .Role }}"
         value = _VALUES[slot.kind]
+        if slot.kind == "value" and slot.form == "raw":
+            return f'{{{{ template "{self.values}" {value} }}}}'
         if slot.kind in _JSON_SUFFIX:
             return f'{{{{ template "{slot.form}{_JSON_SUFFIX[slot.kind]}" {value} }}}}'
         if slot.form == "raw":

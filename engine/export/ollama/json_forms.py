@@ -61,9 +61,21 @@ _TEXT = (
 )
 
 
+_STRING = '{{ $kind := printf "%T" . }}{{ if eq $kind "string" }}{{ . }}{{ else '
+_PYTHON = (
+    'if eq $kind "bool" }}{{ if . }}True{{ else }}False{{ end }}{{ else if eq $kind "<nil>" }}None{{ else }}'
+    '{{ template "spaced0" . }}{{ end }}'
+)
+VALUE_FORMS = {
+    "raw": '{{- define "raw" }}' + _STRING + '}}{{ template "spaced0" . }}{{ end }}{{ end }}',
+    "python": '{{- define "python" }}' + _STRING + _PYTHON + "{{ end }}",
+}
+"""One argument alone: text as it is, other values as JSON, or as Python writes them."""
+
+
 def defines(used: str) -> list[str]:
     """The Go templates for JSON that `used` calls, and those that they call."""
-    known = {"text": _TEXT}
+    known = {"text": _TEXT} | VALUE_FORMS
     for form in FORMS:
         for level in range(DEEPEST if form.indent else 1):
             known |= _level(form, level)

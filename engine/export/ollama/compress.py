@@ -60,7 +60,7 @@ def _pair(pieces: Sequence[Piece]) -> Each:
     if one != other:
         raise Inexpressible("arguments of calls are written in several ways")
     items = tuple("assistant" if each == _ROLE else each for each in one)
-    return Each("arguments", items, _text(pieces[slots[half - 1] + 1 : slots[half]]))  # type: ignore[arg-type]
+    return Each("arguments", items, _text(pieces[slots[half - 1] + 1 : slots[half]]))
 
 
 def _groups(pieces: Pieces) -> list[tuple[int, list[Piece]]]:
@@ -99,7 +99,7 @@ def _calls(pieces: Pieces, between: str) -> Pieces:
     first, (last, items) = groups[0][0], groups[-1]
     own = tuple("assistant" if each == _ROLE else each for each in made[0])
     before = list(pieces)
-    turned = _turned(before, first, Each("calls", own, between), pieces[last + len(items) :])  # type: ignore[arg-type]
+    turned = _turned(before, first, Each("calls", own, between), pieces[last + len(items) :])
     return joined([*before[:first], *turned])
 
 

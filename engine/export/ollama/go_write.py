@@ -1,7 +1,6 @@
 """A learnt rule as a Go template that Ollama executes.
 
-Ollama finds the marks of thoughts and calls by the text nodes around `.Thinking` and `.ToolCalls`, so these stand in
-branches of their own. Every `template` is given a value: Ollama refuses one without.
+Every `template` is given a value: Ollama refuses one without.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from engine.export.ollama.hints import calls_are_json, mark_of_calls, marks_of_thoughts
 from engine.export.ollama.json_forms import defines, go_text
 from engine.export.ollama.learn import Rule, Split
 from engine.export.ollama.pieces import Each, Numbered, Piece, Slot, common, whole_at
@@ -20,6 +20,7 @@ _CONDITIONS = {
     "content": ".Content",
     "thinking": ".Thinking",
     "previous_calls": "$previousCalls",
+    "next_calls": "$nextCalls",
     "last": "eq (len (slice $.Messages $i)) 1",
     "system": "$hasSystem",
     "tools": "$.Tools",
@@ -53,7 +54,6 @@ _SPACE = '" " "\\n" "\\t" "\\r" "\\f" "\\u000b"'
 
 @dataclass(frozen=True, slots=True)
 class _If:
-    fact: str
     condition: str
     yes: tuple[_Node, ...]
     no: tuple[_Node, ...]
@@ -68,7 +68,16 @@ def go_template(start: Rule, message: Rule, end: Rule, values: str = "raw") -> s
     body = _Body(values)
     texts = [body.nodes(part) for part in (before, each, after)]
     head = [*defines("".join(texts)), *(_STRIPS[form] for form in sorted(body.strips))]
-    return "".join(f"{line}\n" for line in head) + _frame(*texts)
+    mark, thought = mark_of_calls(message, end), marks_of_thoughts(message)
+    if mark is not None:
+        # Ollama swallows what begins with a mark and holds no JSON; with `{` for a mark it passes it on.
+        mark = "{ }" if mark == "{" or not calls_are_json(message) else escaped(mark)
+        head.append(f"{{{{- if .ToolCalls }}}}{mark}{{{{ end }}}}")
+    tail = ""
+    if thought is not None:
+        marked = escaped(thought[0]) + "{{ .Thinking }}" + escaped(thought[1])
+        tail = "{{ if false }}{{ range .Messages }}{{ if .Thinking }}" + marked + "{{ end }}{{ end }}{{ end }}"
+    return "".join(f"{line}\n" for line in head) + _frame(*texts) + tail
 
 
 _SYSTEM = (
@@ -79,10 +88,8 @@ _LAST_USER = (
     "{{- $lastUser := -1 }}{{ range $i, $_ := .Messages }}"
     '{{ if eq .Role "user" }}{{ $lastUser = $i }}{{ end }}{{ end }}\n'
 )
-_NEXT = (
-    '{{ $next := "" }}{{ range $j, $other := slice $.Messages $i }}'
-    "{{ if eq $j 1 }}{{ $next = $other.Role }}{{ end }}{{ end }}"
-)
+_NEXT = {"$next": ('""', "$other.Role"), "$nextCalls": ("false", "not (not $other.ToolCalls)")}
+"""Of the message behind this one: without one, and with one."""
 _KEPT = {
     "$previousCalls": "{{ if .ToolCalls }}{{ $previousCalls = true }}{{ else }}{{ $previousCalls = false }}{{ end }}",
     "$laterUser": '{{ if eq .Role "user" }}{{ $laterUser = true }}{{ end }}',
@@ -99,10 +106,19 @@ def _frame(start: str, each: str, end: str) -> str:
     head = _SYSTEM + (_LAST_USER if "$lastUser" in used else "")
     head += '{{- $previous := "" }}' + "".join(f"{{{{ {name} := false }}}}" for name in kept)
     loop = "{{ range $i, $_ := .Messages }}{{ if or (gt $i 0) (not $hasSystem) }}"
-    loop += (_NEXT if "$next" in each else "") + each
+    loop += _looked_ahead(each) + each
     loop += "{{ $previous = .Role }}" + "".join(_KEPT[name] for name in kept) + "{{ end }}{{ end }}"
     # The empty text keeps a line break at the start of what follows.
     return head + '\n{{- "" }}' + start + loop + end
+
+
+def _looked_ahead(each: str) -> str:
+    used = [name for name in _NEXT if re.search(rf"{re.escape(name)}\b", each)]
+    if not used:
+        return ""
+    unset = "".join(f"{{{{ {name} := {_NEXT[name][0]} }}}}" for name in used)
+    put = "".join(f"{{{{ {name} = {_NEXT[name][1]} }}}}" for name in used)
+    return unset + "{{ range $j, $other := slice $.Messages $i }}{{ if eq $j 1 }}" + put + "{{ end }}{{ end }}"
 
 
 def _nodes(rule: Rule) -> tuple[_Node, ...]:
@@ -110,9 +126,9 @@ def _nodes(rule: Rule) -> tuple[_Node, ...]:
     if not isinstance(rule, Split):
         return rule
     yes, no = list(_nodes(rule.yes)), list(_nodes(rule.no))
-    head = _shared(yes, no, rule.fact, front=True)
-    tail = _shared(yes, no, rule.fact, front=False)
-    return _texts_joined([*head, _If(rule.fact, _condition(rule), tuple(yes), tuple(no)), *tail])
+    head = _shared(yes, no, front=True)
+    tail = _shared(yes, no, front=False)
+    return _texts_joined([*head, _If(_condition(rule), tuple(yes), tuple(no)), *tail])
 
 
 def _texts_joined(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
@@ -125,11 +141,11 @@ def _texts_joined(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
     return tuple(made)
 
 
-def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> list[_Node]:
+def _shared(yes: list[_Node], no: list[_Node], *, front: bool) -> list[_Node]:
     """What both begin (end) with, taken from them."""
     found: list[_Node] = []
     at = 0 if front else -1
-    while yes and no and yes[at] == no[at] and not _tagged(yes, fact, front):
+    while yes and no and yes[at] == no[at]:
         found.append(yes.pop(at))
         no.pop(at)
     if yes and no and isinstance(yes[at], str) and isinstance(no[at], str):
@@ -137,7 +153,6 @@ def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> lis
         assert isinstance(one, str)
         assert isinstance(other, str)
         size = _common_size(one, other, front)
-        size = min(size, len(one) - _kept_size(yes, fact, front))
         if size > 0:
             found.append(one[:size] if front else one[len(one) - size :])
             yes[at], no[at] = (one[size:], other[size:]) if front else (one[:-size], other[:-size])
@@ -152,22 +167,6 @@ def _common_size(one: str, other: str, front: bool) -> int:
     while size and not all(whole_at(text, size if front else len(text) - size) for text in (one, other)):
         size -= 1
     return size
-
-
-def _tagged(nodes: Sequence[_Node], fact: str, front: bool) -> bool:
-    """Whether the outermost text is the mark of a thought, which belongs to it."""
-    return isinstance(nodes[0 if front else -1], str) and _kept_size(nodes, fact, front) > 0
-
-
-def _kept_size(nodes: Sequence[_Node], fact: str, front: bool) -> int:
-    """How much of the outermost text is the mark of a thought: its word nearest to the thought."""
-    if fact != "thinking" or len(nodes) < 2:
-        return 0
-    text, neighbor = (nodes[0], nodes[1]) if front else (nodes[-1], nodes[-2])
-    if not isinstance(text, str) or not (isinstance(neighbor, Slot) and neighbor.kind == "thinking"):
-        return 0
-    match = re.search(r"\S+\s*$" if front else r"^\s*\S+\s*", text)
-    return len(match[0]) if match else 0
 
 
 def _condition(rule: Split) -> str:

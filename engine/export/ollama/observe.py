@@ -186,7 +186,7 @@ def _pieces(shape: Shape, number: int, parts: list[Part]) -> Pieces:
     made: list[Piece] = []
     for part in parts:
         if isinstance(part, str):
-            for index, text in enumerate(re.split(rf"(?<![A-Za-z_]){role}(?![A-Za-z_])", part)):
+            for index, text in enumerate(re.split(rf"(?<![\w▁]){role}(?![\w▁])", part)):
                 made += [Slot("role"), text] if index else [text]
         elif part[0] >= 0 <= part[1]:
             made.append(Numbered(part[1], part[2]))
@@ -215,6 +215,7 @@ def _facts(shape: Shape, number: int) -> dict[str, str | bool]:
         "content": not kind or kind not in SILENT,
         "thinking": bool(kind) and kind in "akK",
         "previous_calls": bool(previous) and previous in CALLING,
+        "next_calls": inside and number + 1 < len(turns) and turns[number + 1] in CALLING,
         "system": shape.system,
         "tools": shape.tools,
         "last_user": inside and number == last_user,

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
-from engine.export.ollama.json_forms import CONTENT_FORMS, FORMS
+from engine.export.ollama.json_forms import CONTENT_FORMS, FORMS, TOOL_FORMS
 from engine.export.ollama.pieces import Slot
 
 Render = Callable[[Sequence[Conversation], bool], list[str | RowProblem]]
@@ -37,7 +37,7 @@ TOOLS = tuple(
         "type": "function",
         "function": {
             "name": f"markT{number}N",
-            "description": f"markT{number}D",
+            "description": f'markT{number}D"q',
             "parameters": {
                 "type": "object",
                 "properties": {f"markT{number}P": {"type": "string", "description": f"markT{number}E"}},
@@ -150,7 +150,7 @@ def _marks_of(kind: str, number: int) -> tuple[Written, ...]:
 def _tool_marks() -> tuple[Written, ...]:
     """The list of tools, in every form: of whole tools, of their functions, one after another or as a list."""
     found = []
-    for form in FORMS:
+    for form in TOOL_FORMS:
         for kind, tools in (("tool", list(TOOLS)), ("function", [tool["function"] for tool in TOOLS])):
             values = [(tools, -1, f"{kind}s"), *((tool, index, kind) for index, tool in enumerate(tools))]
             for value, index, slot in values:
@@ -235,7 +235,8 @@ def shapes_of(abilities: Abilities) -> Iterator[Shape]:
     if abilities.calls:
         follow |= {"U": "ACDE" if abilities.many_calls else "AC", "T": "AC"}
     seen: set[str] = set()
-    for turns in _grown("", follow):
+    longer = ("UCTAUDTT", "UDTTAUCTA", "UETTTAUDTT") if abilities.many_calls else ()
+    for turns in (*_grown("", follow), *longer):
         for variant in _variants(turns, abilities):
             if variant in seen:
                 continue

@@ -13,9 +13,10 @@ from engine.export.ollama.conversations import random_conversation
 from engine.export.ollama.go_parse import GoError, GoTemplate, parse
 from engine.export.ollama.go_run import execute
 from engine.export.ollama.go_write import go_template
+from engine.export.ollama.hints import calls_are_json
 from engine.export.ollama.learn import rule_of
 from engine.export.ollama.observe import END, Seen, observed
-from engine.export.ollama.pieces import Inexpressible
+from engine.export.ollama.pieces import Inexpressible, common
 from engine.export.ollama.probe import Abilities, Render, abilities_of, python_values
 from engine.export.ollama.values import values_of
 
@@ -62,6 +63,8 @@ class Derived:
     covers: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     why: str = ""
+    reads_calls: bool = True
+    """Whether Ollama finds the calls in a model's answers: it reads JSON alone."""
     shown: Difference | None = field(default=None, repr=False)
 
 
@@ -75,17 +78,25 @@ def derive(render: Render, arguments: Mapping[str, Any], own: Sequence[Conversat
     why, shown = "", None
     for abilities in _fewer(every):
         try:
-            text = _learnt(render, arguments, abilities)
+            text, reads_calls = _learnt(render, arguments, abilities)
         except Inexpressible as reason:
-            why = why or str(reason)
+            why, shown = why or str(reason), shown or _example(render, arguments, abilities)
             continue
         proof = compare(render, arguments, text, abilities, own)
         if proof.holds:
             lost = [name for name in _names(every) if name not in _names(abilities)]
-            return Derived(text, proof, _names(abilities), tuple(lost), why, shown)
+            return Derived(text, proof, _names(abilities), tuple(lost), why, reads_calls, shown)
         why = why or f"only {proof.equal} of {proof.compared} conversations come out equal"
         shown = shown or proof.shown
-    return Derived(None, Proof(), (), _names(every), why, shown)
+    return Derived(None, Proof(), (), _names(every), why, shown=shown)
+
+
+def _example(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> Difference | None:
+    """The shortest of some random conversations, with what the chat template writes for it."""
+    made = [random_conversation(seed, abilities) for seed in range(20)]
+    asked = [pair for pair in made if pair[0].tools or not abilities.tools] or made
+    written = sorted(_rendered(render, arguments, asked), key=lambda one: len(one[2]))
+    return Difference(written[0][0], written[0][2], "") if written else None
 
 
 def _fewer(abilities: Abilities) -> list[Abilities]:
@@ -113,8 +124,8 @@ def _names(abilities: Abilities) -> tuple[str, ...]:
     return tuple(name for name, is_there in told.items() if is_there)
 
 
-def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> str:
-    """Raises Inexpressible."""
+def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> tuple[str, bool]:
+    """The template, and whether Ollama finds calls of its form in answers. Raises Inexpressible."""
     values = "python" if abilities.calls and python_values(render, arguments) else "raw"
     try:
         return _ruled(observed(render, arguments, abilities), values)
@@ -123,13 +134,13 @@ def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) 
         return _ruled(observed(render, arguments, abilities, begins_apart=False), values)
 
 
-def _ruled(seen: Sequence[Seen], values: str) -> str:
+def _ruled(seen: Sequence[Seen], values: str) -> tuple[str, bool]:
     parts: dict[str, list[Seen]] = {"start": [], "turn": [], END: []}
     for one in {(*one.facts.items(), one.pieces): one for one in seen}.values():
         role = str(one.facts["role"])
         parts[role if role in parts else "turn"].append(one)
     start, turn, end = (rule_of(part) if part else () for part in parts.values())
-    return go_template(start, turn, end, values)
+    return go_template(start, turn, end, values), calls_are_json(turn)
 
 
 def compare(
@@ -182,12 +193,11 @@ def _rendered(
 
 
 def told(difference: Difference, most: int = 60) -> str:
-    """The place where the two first differ, for a warning."""
+    """The place where the two first differ, for a warning; where there is but one, what it writes."""
     wanted, found = difference.wanted, difference.found
-    at = next(
-        (i for i, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]),
-        min(len(wanted), len(found)),
-    )
+    if not found:
+        return f"it writes {wanted[: 4 * most]!r}"
+    at = common(wanted, found)
     start = max(0, at - most // 2)
     return f"wanted {wanted[start : at + most]!r}, written {found[start : at + most]!r}"
 

@@ -91,6 +91,9 @@ def _warnings(derived: Derived) -> list[str]:
             f"Ollama's templates cannot write what this chat template writes ({derived.why}){shown}. The Modelfile has"
             f" no TEMPLATE, and Ollama may guess a wrong one: {REMEDY}"
         ]
+    if not derived.reads_calls:
+        calls = ["Ollama finds calls in answers as JSON alone: those of this chat template come back as text"]
+        return [*calls, *_warnings(replace(derived, reads_calls=True))]
     if derived.lost:
         lost = " and no ".join(derived.lost)
         return [f"the Modelfile's TEMPLATE writes no {lost} ({derived.why}){shown}. {PART_REMEDY}"]

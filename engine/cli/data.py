@@ -6,6 +6,7 @@ Both resolve the profile here and run in a worker, the only process that loads a
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from engine.cli.common import color, json_option, line, note, print_json, table,
 from engine.cli.flags import group_flags
 from engine.cli.profile_argument import profile_argument, set_option
 from engine.data.choices import LengthChoices, choices_of
+from engine.data.unread import Unread, named
 from engine.text import format_count, sanitize
 
 _SHOWN_TOKEN_CHARS = 60
+_COLORS = {"thoughts": "magenta", "calls": "cyan", "results": "yellow"}
+LEGEND = "⟦…⟧ is trained on, ⟨…⟩ is not; T = a thought, C = a call, R = the result of a tool"
 
 
 @click.group()
@@ -48,18 +52,32 @@ def check(profile: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=2, show_default=True, help="Rows to show.")
 @click.option("--from", "first_row", type=click.IntRange(1), default=1, show_default=True, help="Row to begin with.")
+@click.option("--dataset", type=click.IntRange(1, 1000), help="Only rows of that data set; default: some of each.")
 @click.option("--words", default="", metavar="WORDS", help="Only rows that have all of these words.")
 @click.option("--tokens", "by_token", is_flag=True, help="One token a line, with its id.")
 @json_option
 def preview(
-    profile: Path, overrides: tuple[str, ...], rows: int, first_row: int, words: str, by_token: bool, as_json: bool
+    profile: Path,
+    overrides: tuple[str, ...],
+    rows: int,
+    first_row: int,
+    dataset: int | None,
+    words: str,
+    by_token: bool,
+    as_json: bool,
 ) -> None:
-    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens."""
-    result = _run("data_preview", profile, overrides, as_json, rows=rows, first_row=first_row, words=words)
+    """Show the first rows of PROFILE as the model sees them. ⟦…⟧ encloses the trained tokens.
+
+    Where rows have more than text, T⟦…⟧ is a thought, C⟦…⟧ a call, R⟨…⟩ the result of a tool; ⟨…⟩ is not trained on.
+    """
+    asked = {"rows": rows, "first_row": first_row, "words": words, "dataset": dataset or 0}
+    result = _run("data_preview", profile, overrides, as_json, **asked)
     if as_json:
         print_json(result)
         return
     line(f"template  {result['template']['name']} ({result['template']['why']})")
+    if any(token["part"] for document in result["documents"] for token in document["tokens"]):
+        line(LEGEND)
     for document in result["documents"]:
         _show_document(document, result["max_length"], by_token=by_token)
     if not result["documents"] and not result["problems"]:
@@ -134,7 +152,16 @@ def _dataset_lines(dataset: dict[str, Any]) -> list[str]:
         rows = ", ".join(map(str, drop["first_rows"])) + (", …" if drop["rows"] > len(drop["first_rows"]) else "")
         detail = f" ({drop['detail']})" if drop["detail"] else ""
         lines.append(f"  {drop['rows']} dropped: {drop['cause']}{detail}: row {rows}")
-    return lines + [f"  {text}" for text in dataset["notes"]]
+    lines += [f"  {text}" for text in dataset["notes"]]
+    return lines + unread_lines(dataset["unread"])
+
+
+def unread_lines(unread: Sequence[dict[str, Any]]) -> list[str]:
+    """Columns and message keys that nobody reads: those that matter on a line of their own, before the others."""
+    found = [Unread(one["what"], one["name"], one["rows"], one["matters"]) for one in unread]
+    lost, rest = [one for one in found if one.matters], [one for one in found if not one.matters]
+    lines = [f"  not read, and it may matter: {named(lost)}"] if lost else []
+    return lines + ([f"  not read: {named(rest)}"] if rest else [])
 
 
 def _set_row(name: str, part: dict[str, Any]) -> tuple[str, ...]:
@@ -156,20 +183,31 @@ def _show_document(document: dict[str, Any], max_length: int, *, by_token: bool)
     line(f"{Path(document['path']).name}, row {document['row']}: {counts}")
     tokens = [token for token in document["tokens"] if token["kept"]]
     if by_token:
-        rows = [("⟦⟧" if token["trained"] else "", str(token["id"]), _visible(token["text"])) for token in tokens]
+        rows = [(_enclosed("", *_look(token)), str(token["id"]), _visible(token["text"])) for token in tokens]
         for text in table(rows, header=("trained", "id", "text"), right=(1,)):
             line(text)
         return
     runs_text = [
-        _run_text("".join(token["text"] for token in run), trained)
-        for trained, run in itertools.groupby(tokens, key=lambda token: bool(token["trained"]))
+        _run_text("".join(token["text"] for token in run), *look) for look, run in itertools.groupby(tokens, _look)
     ]
     click.echo("".join(runs_text))
 
 
-def _run_text(text: str, trained: bool) -> str:
-    clean = sanitize(text, max_chars=100_000)
-    return color(f"⟦{clean}⟧", "green") if trained else clean
+def _look(token: dict[str, Any]) -> tuple[bool, str]:
+    return bool(token["trained"]), str(token["part"])
+
+
+def _run_text(text: str, trained: bool, part: str) -> str:
+    shown = _enclosed(sanitize(text, max_chars=100_000), trained, part)
+    return color(shown, _COLORS.get(part, "green")) if trained or part else shown
+
+
+def _enclosed(text: str, trained: bool, part: str) -> str:
+    """Text in the brackets of what is trained on or not, with the letter of its part."""
+    letter = "" if part in ("", "text") else part[0].upper()
+    if trained:
+        return f"{letter}⟦{text}⟧"
+    return f"{letter}⟨{text}⟩" if part else text
 
 
 def _visible(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from engine.cli.branch import branch
 from engine.cli.common import json_option, line, note, number, print_json, width
 from engine.cli.flags import group_flags
 from engine.cli.lifecycle import tell_begun, tell_removed, tell_stopped
@@ -41,7 +42,7 @@ from engine.text import format_bytes
 @click.group()
 @group_flags
 def runs() -> None:
-    """List, show, tag, watch, stop, resume or remove runs. RUN is an id, a part of one, a directory, or 'last'."""
+    """List, show, tag, watch, stop, resume, branch or remove runs. RUN: an id or a part of one, a directory, 'last'."""
 
 
 @runs.command()
@@ -68,6 +69,7 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         "state": state,
         "path": str(run.path),
         "model": record.setting("model.name_or_path"),
+        "parent": record.start.to_json() if record.start else None,
         "tags": list(notes.tags),
         "note": notes.note,
         "step": fold.step,
@@ -86,12 +88,14 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         settings = {"settings": record.settings, "provenance": record.raw.get("provenance")}
         print_json({**facts, **settings, **({"overview": asdict(OverviewReader(run).read())} if full else {})})
         return
-    _print_facts(facts, fold)
+    _print_facts(facts, fold, str(record.start or ""))
 
 
-def _print_facts(facts: dict[str, Any], fold: RunFold) -> None:
+def _print_facts(facts: dict[str, Any], fold: RunFold, begins: str) -> None:
     line(f"{facts['run']}  {facts['state']}")
     line(f"model    {facts['model']}")
+    if begins:
+        line(f"begins   with {begins}")
     line(f"steps    {facts['step']} of {facts['steps_total']}")
     loss, held_out, best = (number(facts[key]) for key in ("loss", "eval_loss", "best_eval_loss"))
     line(f"loss     {loss}  eval {held_out}  best {best}")
@@ -213,6 +217,7 @@ def _found(where: str, yes: bool) -> list[Run]:
     return [one.run for one in chosen]
 
 
+runs.add_command(branch)
 runs.add_command(list_)
 runs.add_command(tag)
 runs.add_command(note_)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 
-from engine.cli.common import NO_FIT, json_option, line, note, print_json, warn
+from engine.cli.common import NO_FIT, json_option, line, note, print_json, print_json_line, warn
 from engine.cli.following import Interrupts, interrupts_passed_on, worker_error
 from engine.cli.lifecycle import tell_begun
 from engine.cli.profile_argument import profile_argument, set_option
@@ -25,6 +26,7 @@ from engine.runs.store import Run
 from engine.runs.view import RunFold
 from engine.text import format_bytes, format_duration
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "ending the worker now"
 
 
@@ -49,7 +51,7 @@ def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: b
     for warning in resolved.warnings:
         warn(warning)
     if not as_json:
-        _tell_plan(resolved)
+        tell_plan(resolved)
     title = name or resolved.settings.name or profile.stem
     run, process = launch.start_run(title, resolved.to_run_json(), loaded.text)
     known = frozenset(told_by_worker(warning) for warning in resolved.warnings)
@@ -98,17 +100,18 @@ def finish(
     offset: int = 0,
     keep: bool = False,
     known: frozenset[str] = frozenset(),
+    more: Mapping[str, Any] = _NOTHING,
 ) -> None:
-    """Follow a run to its end and print its summary; Exit(8) if it was stopped. `known`: warnings told already.
+    """Follow a run to its end and print its summary; Exit(8) if it was stopped.
 
-    Raises the run's error.
+    `known`: warnings told already; `more`: what the JSON says beside the summary. Raises the run's error.
     """
     progress = Progress(quiet=as_json, known=known)
     outcome = follow_to_end(run, process, progress, offset=offset, keep=keep)
     if (run.path / SUMMARY_FILE).is_file():
-        tell_summary(run, as_json=as_json, warnings=progress.warnings)
+        tell_summary(run, as_json=as_json, warnings=progress.warnings, more=more)
     elif as_json:
-        print_json({"run": run.id, "path": str(run.path), "outcome": outcome})
+        _print_result({"run": run.id, "path": str(run.path), **more, "outcome": outcome})
     if outcome != "completed":
         raise click.exceptions.Exit(int(ExitCode.INTERRUPTED))
 
@@ -171,7 +174,8 @@ def _leave(run: Run, process: subprocess.Popen[bytes], ending: BaseException, *,
         discard_run(run)
 
 
-def _tell_plan(resolved: Any) -> None:
+def tell_plan(resolved: Any) -> None:
+    """Print what a run will take, and what was chosen for it."""
     estimate, plan = resolved.plan.estimate, resolved.plan
     needed, there = format_bytes(estimate.device_bytes), format_bytes(plan.available_bytes)
     note(f"{plan.model.name} on {plan.device_title}: {needed} of {there}")
@@ -187,11 +191,16 @@ def _tell_detached(run: Run, as_json: bool) -> None:
         note(f"training goes on without this terminal; watch: {watch}   stop: {stop}")
 
 
-def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
+def _print_result(found: dict[str, Any]) -> None:
+    """One document, or one line of several for a stage."""
+    print_json_line(found) if "stage" in found else print_json(found)
+
+
+def tell_summary(run: Run, *, as_json: bool, warnings: Sequence[str] = (), more: Mapping[str, Any] = _NOTHING) -> None:
     """Print how a run ended: losses, steps, time, and the path of its weights, and again what it warned of."""
     summary = read_summary(run.path)
     if as_json:
-        print_json({"run": run.id, "path": str(run.path), **summary.to_json(), "warnings": list(warnings)})
+        _print_result({"run": run.id, "path": str(run.path), **more, **summary.to_json(), "warnings": list(warnings)})
         return
     line(f"{summary.outcome} {run.id}")
     line(f"steps    {summary.step} of {summary.steps_total} in {format_duration(summary.seconds)}")

@@ -15,10 +15,14 @@ from engine.data.chat import ChatTemplate
 from engine.data.encode import Document
 from engine.data.examples import BadRow, Example, Examples, RowProblem
 from engine.data.files import data_error
+from engine.data.layouts import Layout
+from engine.data.layouts import told as formats_told
 from engine.data.pack import fit_document, split_document
 from engine.data.report import DatasetReport, Ledger, SetReport
+from engine.data.unread import Place, added, told, warnings_of
 from engine.errors import EngineError, ExitCode, Problem
 from engine.profile.schema import Profile
+from engine.profile.tables.data import Data
 
 VALIDATION = -1
 """Dataset number of the validation file."""
@@ -36,6 +40,8 @@ class Source:
     rows_read: int = 0
     usable: int = 0
     notes: Counter[str] = field(default_factory=Counter)
+    unread: Counter[Place] = field(default_factory=Counter)
+    layouts: Counter[Layout] = field(default_factory=Counter)
     ledger: Ledger = field(default_factory=Ledger)
     bad: Counter[str] = field(default_factory=Counter)
     first_bad: list[tuple[Path, BadRow]] = field(default_factory=list)
@@ -81,6 +87,8 @@ def take(account: Account, number: int, part: Examples) -> None:
     source.rows_read += part.rows_read
     source.usable += len(part.examples)
     source.notes.update(part.notes)
+    added(source.unread, part.unread)
+    source.layouts.update(part.layouts)
     for bad in part.bad:
         _take_bad(source, part.path, bad)
     account.strange += sum(
@@ -197,6 +205,8 @@ def check_result(account: Account, template: ChatTemplate) -> None:
         where = str(next(iter(account.sources.values())).path)
         raise data_error(f"no row is left to train on: {causes or 'the files hold none'}", where=where, hint=hint)
     account.warnings += _unread(account)
+    for source in account.sources.values():
+        account.warnings += warnings_of(source.path.name, told(source.unread))
     dropped = sum(item.rows for ledger in account.ledgers.values() for item in ledger.dropped())
     cut = sum(ledger.cut for ledger in account.ledgers.values())
     if dropped:
@@ -228,9 +238,21 @@ def _about_validation(account: Account) -> list[str]:
         return [
             f"{account.shared} of {account.held_out} validation rows are also trained on: their scores prove nothing"
         ]
-    if data.validation_path is None and data.validation_fraction > 0 and not account.held_out:
+    if data.validation_path is None and data.holds_out and not account.held_out:
         return ["no rows are held out: the data holds fewer than two different examples"]
+    wanted = data.validation_rows if data.validation_path is None else None
+    if wanted is not None and account.held_out < wanted:
+        return [f"data.validation_rows = {wanted:,} are more than the data holds: {account.held_out:,} are held out"]
     return []
+
+
+def held_out_source(data: Data) -> str:
+    """Where held-out rows come from, in words; '' where none are held out."""
+    if data.validation_path is not None:
+        return data.validation_path
+    if data.validation_rows is not None:
+        return f"{data.validation_rows:,} rows"
+    return f"{data.validation_fraction:g} of the rows" if data.validation_fraction > 0 else ""
 
 
 def _lost_part(settings: Profile) -> str:
@@ -242,8 +264,16 @@ def dataset_report(source: Source, share: str) -> DatasetReport:
     notes = [f"{note}: {count} rows" for note, count in source.notes.items()]
     ledger, path = source.ledger, str(source.path)
     all_notes = (*notes, *([share] if share else []))
-    dropped = ledger.dropped()
-    return DatasetReport(path, source.format, source.why, source.rows_read, ledger.kept, ledger.cut, dropped, all_notes)
+    return DatasetReport(
+        path,
+        *(formats_told(source.layouts) if source.layouts else (source.format, source.why)),
+        source.rows_read,
+        ledger.kept,
+        ledger.cut,
+        ledger.dropped(),
+        all_notes,
+        told(source.unread),
+    )
 
 
 def set_report(tally: Tally, sequences: int, tokens: int, trained_tokens: int, max_length: int) -> SetReport:

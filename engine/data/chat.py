@@ -21,6 +21,7 @@ from engine.data.examples import RowProblem
 from engine.data.reads import Reads, reads_of, shared_of
 from engine.data.rendering import run_template, template_error
 from engine.data.templates import MARKS, template_source
+from engine.data.written import MarksAs
 from engine.errors import EngineError, ExitCode
 from engine.files import write_text_atomic
 from engine.profile.schema import Profile
@@ -45,6 +46,8 @@ class ChatTemplate:
     """What the profile hands to the template; a row's own go first."""
     marks: frozenset[str] = frozenset()
     """Tokens that the profile added: they are tokens wherever text spells them."""
+    marks_as: MarksAs = "auto"
+    """What other special tokens are that rows spell out."""
 
 
 KEPT = "template.jinja"
@@ -57,21 +60,33 @@ def template_of(settings: Profile, tokenizer: Tokenizer, base_dir: Path, run_dir
     """
     name = settings.data.template
     if run_dir is None or not is_template_file(name):
-        return _as_asked(choose_template(tokenizer, name, base_dir), settings)
+        return _as_asked(tokenizer, choose_template(tokenizer, name, base_dir), settings)
     kept = run_dir / KEPT
     if not kept.is_file():
         write_text_atomic(kept, read_template(name, base_dir))
-    return _as_asked(replace(choose_template(tokenizer, KEPT, run_dir), name=name), settings)
+    return _as_asked(tokenizer, replace(choose_template(tokenizer, KEPT, run_dir), name=name), settings)
 
 
 def trained_template(settings: Profile, tokenizer: Tokenizer) -> ChatTemplate:
     """The template that a run's tokenizer keeps, with the arguments and marks of its training: of chat and scores."""
-    return _as_asked(choose_template(tokenizer), settings)
+    return _as_asked(tokenizer, choose_template(tokenizer), settings)
 
 
-def _as_asked(template: ChatTemplate, settings: Profile) -> ChatTemplate:
+def _as_asked(tokenizer: Tokenizer, template: ChatTemplate, settings: Profile) -> ChatTemplate:
     marks = frozenset(settings.model.additional_special_tokens)
-    return replace(template, arguments=settings.data.template_arguments, marks=marks)
+    asked = replace(template, arguments=settings.data.template_arguments, marks=marks, marks_as=settings.data.marks)
+    return with_start(tokenizer, asked)
+
+
+def with_start(tokenizer: Tokenizer, template: ChatTemplate) -> ChatTemplate:
+    """The template with the start of an answer added, where it writes one in training text but not for generation."""
+    header = reads_with(tokenizer, template)().header
+    if not header:
+        return template
+    source = template.source.removesuffix("\n")
+    source += f"{{{{ {json.dumps(header, ensure_ascii=False)} if add_generation_prompt else '' }}}}"
+    warning = f"the template has no generation prompt: {header!r} is added to it, so that answers begin as in training"
+    return replace(template, source=source, warnings=(*template.warnings, warning))
 
 
 def choose_template(tokenizer: Tokenizer, name: str = "auto", base_dir: Path = Path()) -> ChatTemplate:

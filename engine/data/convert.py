@@ -1,243 +1,352 @@
 """Turn one parsed row into a normalized conversation, or raise RowProblem with the cause.
 
-`layouts.py` decides which column has which role.
+`layouts.py` decides which column has which role; `turns.py` reads messages, `tooling.py` tools and calls.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.data.examples import Example, Message, RowProblem
-from engine.data.layouts import Layout
+from engine.data.examples import Example, Message, RowProblem, ToolCall
+from engine.data.hermes import LEFT, NOTE, from_text, has_marks
+from engine.data.layouts import Planned, Planner
 from engine.data.preference import is_conversation, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
+from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
+from engine.data.tooling import calls_of, tool_names, tools_of
+from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
+from engine.data.unread import RowNotes
 
-_SPEAKERS = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-}
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TABLES = ("parquet", "arrow")
+_RESERVED = frozenset(
+    {"messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt"}
+    | {"return_dict", "continue_final_message", "padding", "truncation", "max_length", "return_tensors"}
+    | {"tokenizer_kwargs", "return_assistant_tokens_mask"}
+)
+"""What `apply_chat_template` itself takes."""
+_SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
+_PRINTED = ("['", '["', "{'", "[{'", "array(")
+TRAILING = "turns after the last answer left out"
+OWN_SYSTEM = "the system column is not used: the conversation has its own system message"
 
 
-def to_example(value: Any, layout: Layout, row: int, dataset: int) -> tuple[Example, str]:
-    """One parsed row as an Example, with a note about what was left out ('' = nothing).
+def to_example(
+    value: Any, planner: Planner, row: int, dataset: int, notes: RowNotes, reading: Reading
+) -> tuple[Example, Planned]:
+    """One parsed row as an Example, and how it was read; `notes` takes what was left out.
 
     Raises RowProblem when the row cannot be trained on.
     """
     if not isinstance(value, dict):
-        raise RowProblem("not an object", f"the row is {_kind(value)}")
-    fields = {role: value.get(column) for role, column in layout.columns.items()}
-    if layout.name in ("preference", "judged"):
-        return _compared(layout.name, fields, layout.columns, row, dataset), ""
-    messages = _BUILDERS[layout.name](fields, layout.columns)
-    _check_text(messages)
-    if layout.name == "text":
-        return Example(tuple(messages), row, "text", dataset), ""
-    turns = _without_trailing(messages)
-    note = "" if len(turns) == len(messages) else "turns after the last answer left out"
-    return Example(tuple(turns), row, "chat", dataset), note
+        raise RowProblem("not an object", f"the row is {kind_of(value)}")
+    if reading.kind in _TABLES:
+        value = without_nulls(value)
+    planned = planner.plan(value, notes)
+    line = _Row(planned.fields, planned.columns, notes, reading)
+    if reading.kind == "csv" and not reading.values_as_text:
+        _empty_words(line)
+    line.tools = tools_of(line.fields.get("tools"))
+    layout = planned.layout.name
+    if layout == "text":
+        example = Example((_whole_text(line),), row, "text", dataset)
+    elif layout in ("preference", "judged"):
+        example = _compared(line, layout, row, dataset)
+    else:
+        example = _chat(line, layout, row, dataset)
+    _check_text((*example.messages, *example.rejected))
+    arguments = _template_arguments(line)
+    if line.tools or arguments:
+        example = replace(example, tools=line.tools, template_arguments=arguments)
+    return example, planned
 
 
-def _check_text(messages: Sequence[Message]) -> None:
-    if sum(len(message.content) for message in messages) > MAX_ROW_BYTES:
-        raise RowProblem(TOO_LONG, f"more than {MAX_ROW_BYTES} characters")
-    for message in messages:
-        if not message.content.isascii() and _SURROGATE.search(message.content):
-            raise RowProblem("not valid Unicode", f"half a surrogate pair in the {message.role} message")
+@dataclass(slots=True)
+class _Row:
+    """What a row's columns hold, and the tools that it offers."""
+
+    fields: dict[str, Any]
+    columns: Mapping[str, str]
+    notes: RowNotes
+    reading: Reading
+    tools: str = ""
+
+    def name(self, role: str) -> str:
+        """The column that plays a role."""
+        return self.columns.get(role, role)
 
 
-def _compared(name: str, fields: dict[str, Any], columns: Mapping[str, str], row: int, dataset: int) -> Example:
-    """A row with two answers, or with one that is judged."""
-    if name == "judged":
-        whole = fields.get("messages") if fields.get("completion") is None else None
-        messages = _answered(fields, columns, "messages" if whole is not None else "completion")
-        _check_text(messages)
-        desirable = label_of(fields["label"], columns["label"])
-        return Example(messages, row, "judged", dataset, desirable=desirable)
-    chosen, rejected = (_answered(fields, columns, role) for role in ("chosen", "rejected"))
-    _check_text([*chosen, *rejected])
-    if chosen == rejected:
-        raise RowProblem("both answers are the same")
-    return Example(chosen, row, "pair", dataset, rejected=rejected)
+def _chat(row: _Row, layout: str, number: int, dataset: int) -> Example:
+    """The conversation, with calls that its answers write as text read as calls where that is certain."""
+    messages = _BUILDERS[layout](row)
+    if not has_marks(messages):
+        return Example(_upto_answer(row, messages), number, "chat", dataset)
+    written = _upto_answer(row, messages)
+    found = from_text(written, row.tools)
+    row.notes.notes.add(LEFT if found is None else NOTE)
+    if found is None:
+        return Example(written, number, "chat", dataset)
+    # Without a column for them the tools stand in the text as well.
+    as_text, row.tools = (() if row.tools else written), found[1]
+    return Example(_upto_answer(row, found[0]), number, "chat", dataset, as_text=as_text)
 
 
-def _answered(fields: dict[str, Any], columns: Mapping[str, str], role: str) -> tuple[Message, ...]:
-    """The conversation that ends with the answer in column `role`: given whole, or beside its prompt."""
-    answer = _unpacked(fields.get(role))
-    answer = [answer] if isinstance(answer, dict) else answer
-    if is_conversation(answer):
-        return last_answer(_conversation({**fields, "messages": answer}, {**columns, "messages": columns[role]}))
-    if role not in columns or fields.get("prompt") is None:
-        raise RowProblem("missing prompt", "neither a prompt column nor one in the conversation")
-    return last_answer(_prompt_completion({**fields, "completion": answer}, {**columns, "completion": columns[role]}))
-
-
-def _without_trailing(messages: list[Message]) -> list[Message]:
+def _upto_answer(row: _Row, messages: list[Message]) -> tuple[Message, ...]:
+    """The conversation up to its last answer. Raises RowProblem."""
     last = max((index for index, message in enumerate(messages) if message.role == "assistant"), default=None)
     if last is None:
         raise RowProblem("no assistant turn")
-    turns = [message for message in messages if message.role != "system"]
-    if turns[0].role == "assistant":
+    first = next(message for message in messages if message.role != "system")
+    if first.role != "user":
         raise RowProblem("begins with an answer", "there is no prompt before the first assistant turn")
     if not any(message.train for message in messages):
         raise RowProblem("no trained answer", "every assistant turn has train = false")
-    return messages[: last + 1]
+    if last + 1 < len(messages):
+        row.notes.notes.add(TRAILING)
+    return tuple(messages[: last + 1])
 
 
-def _alpaca(fields: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
-    parts = [_text(fields.get(role), columns.get(role, role), "prompt") for role in ("instruction", "input")]
-    prompt = "\n".join(part for part in parts if part.strip())
-    if not prompt:
-        raise RowProblem("missing prompt", f"'{columns['instruction']}' is empty")
-    return [
-        *_system(fields, columns),
-        *_history(fields.get("history")),
-        Message("user", prompt),
-        Message("assistant", _answer(fields["output"], columns["output"]), True),
-    ]
+def _check_text(messages: Sequence[Message]) -> None:
+    if sum(len(text) for message in messages for text in message.texts) > MAX_ROW_BYTES:
+        raise RowProblem(TOO_LONG, f"more than {MAX_ROW_BYTES} characters")
+    for message in messages:
+        for text in message.texts:
+            if not text.isascii() and _SURROGATE.search(text):
+                raise RowProblem("not valid Unicode", f"half a surrogate pair in the {message.role} message")
 
 
-def _history(value: Any) -> list[Message]:
-    if value in (None, "", []):
+def _compared(row: _Row, layout: str, number: int, dataset: int) -> Example:
+    """A row with two answers, or with one that is judged."""
+    if layout == "judged":
+        whole = holds(row.fields.get("messages")) and not holds(row.fields.get("completion"))
+        messages = _answered(row, "messages" if whole else "completion")
+        desirable = label_of(row.fields["label"], row.columns["label"])
+        return Example(messages, number, "judged", dataset, desirable=desirable)
+    chosen, rejected = (_answered(row, role) for role in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise RowProblem("both answers are the same")
+    return Example(chosen, number, "pair", dataset, rejected=rejected)
+
+
+def _answered(row: _Row, role: str) -> tuple[Message, ...]:
+    """The conversation that ends with the answer in column `role`: given whole, or beside its prompt."""
+    answer = _unpacked(row.fields.get(role), row.name(role), must=role == "messages")
+    answer = [answer] if isinstance(answer, dict) else answer
+    if is_conversation(answer):
+        return last_answer(_conversation(row, answer, row.name(role)))
+    if not holds(row.fields.get("prompt")) and not holds(row.fields.get("input")):
+        raise RowProblem("missing prompt", "neither a prompt column nor one in the conversation")
+    return last_answer(_prompt_and_answer(row, "prompt", role, answer))
+
+
+def _alpaca(row: _Row) -> list[Message]:
+    return _prompt_and_answer(row, "instruction", "output", row.fields.get("output"))
+
+
+def _prompt_completion(row: _Row) -> list[Message]:
+    answer = _unpacked(row.fields.get("completion"), row.name("completion"))
+    return _prompt_and_answer(row, "prompt", "completion", answer)
+
+
+def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[Message]:
+    prompt = _unpacked(row.fields.get(asks), row.name(asks))
+    if row.tools and isinstance(answer, (list, dict)) and (calls := _known_calls(answer, row.tools)):
+        return [*_before(row, asks), Message("assistant", "", True, _reasoning(row), calls)]
+    _check_turns(answer, row.name(answers))
+    if not isinstance(prompt, (list, dict)) and not isinstance(answer, (list, dict)):
+        return [*_before(row, asks), _answer(row, answers, answer)]
+    return _headed(row, [*_prompt_turns(row, asks, prompt), *_answer_turns(row, answers, answer)])
+
+
+def _before(row: _Row, asks: str) -> list[Message]:
+    """System message, earlier turns and question, where the prompt is text."""
+    parts = [text_of(row.fields.get(role), row.name(role), "prompt", row.reading) for role in (asks, "input")]
+    prompt = "\n".join(part for part in parts if part.strip()) if row.fields.get("input") else parts[0]
+    if not prompt.strip():
+        raise RowProblem("missing prompt", f"'{row.name(asks)}' is empty")
+    return [*_system(row), *_history(row), Message("user", prompt)]
+
+
+def _prompt_turns(row: _Row, asks: str, prompt: Any) -> list[Message]:
+    if not isinstance(prompt, (list, dict)):
+        return _before(row, asks)[len(_system(row)) :]
+    beside = next((role for role in ("input", "history") if holds(row.fields.get(role))), None)
+    if beside is not None:
+        raise RowProblem("two prompts", f"'{row.name(beside)}' stands beside a conversation in '{row.name(asks)}'")
+    turns = _read(row, prompt if isinstance(prompt, list) else [prompt], "user")
+    return [replace(message, train=False) for message in turns]
+
+
+def _answer_turns(row: _Row, answers: str, answer: Any) -> list[Message]:
+    if isinstance(answer, (list, dict)):
+        return _read(row, answer if isinstance(answer, list) else [answer], "assistant")
+    return [_answer(row, answers, answer)]
+
+
+def _answer(row: _Row, role: str, value: Any) -> Message:
+    """The answer of a row without messages, with its thought and its calls."""
+    column = row.name(role)
+    calls = calls_of(row.fields.get("calls"), f"'{row.name('calls')}'", row.tools)
+    text = text_of(value, column, "answer", row.reading)
+    if not calls and row.tools and text.lstrip()[:1] in ("[", "{"):
+        calls = _known_calls(text, row.tools)
+        text = "" if calls else text
+    if not text.strip() and not calls:
+        raise RowProblem("missing answer", f"'{column}' is empty" if not is_absent(value) else f"no '{column}'")
+    if text in EMPTY_WORDS and row.reading.kind != "csv" and text.lower() == "nan":
+        row.notes.notes.add(f"answers that are the word {text!r}, as pandas writes an empty cell")
+    if row.reading.kind == "csv" and text.startswith(_PRINTED):
+        row.notes.notes.add("answers that are a list or an object as Python prints it")
+    return Message("assistant", text, True, _reasoning(row), calls)
+
+
+def _reasoning(row: _Row) -> str:
+    text = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
+    return text if text.strip() else ""
+
+
+def _check_turns(value: Any, column: str) -> None:
+    """Refuse a list or an object that is no message: it is neither an answer's text nor a conversation."""
+    items = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+    if isinstance(value, (list, dict)) and not any(isinstance(item, dict) and _SAID & item.keys() for item in items):
+        raise RowProblem("wrong type", f"'{column}' is {kind_of(value)}, neither text nor messages")
+
+
+def _known_calls(text: Any, tools: str) -> tuple[ToolCall, ...]:
+    """The calls that an answer's text consists of; none where it is another text."""
+    try:
+        calls = calls_of(text, "the answer", tools)
+    except RowProblem:
+        return ()
+    return calls if calls and all(call.name in tool_names(tools) for call in calls) else ()
+
+
+def _history(row: _Row) -> list[Message]:
+    value = row.fields.get("history")
+    if not holds(value):
         return []
-    value = _unpacked(value)
+    value, column = _unpacked(value, row.name("history"), must=True), row.name("history")
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return _read(row, value, "")
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-        raise RowProblem("wrong type", "history must be a list of [question, answer] pairs")
+        raise RowProblem("wrong type", f"'{column}' must be a list of [question, answer] pairs")
     turns = []
     for question, answer in value:
-        turns.append(Message("user", _text(question, "history", "prompt")))
-        turns.append(Message("assistant", _answer(answer, "history"), True))
+        turns.append(Message("user", text_of(question, column, "prompt", row.reading)))
+        text = text_of(answer, column, "answer", row.reading)
+        if not text.strip():
+            raise RowProblem("missing answer", f"'{column}' has a question without an answer")
+        turns.append(Message("assistant", text, True))
     return turns
 
 
-def _prompt_completion(fields: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
-    prompt, completion = _unpacked(fields["prompt"]), _unpacked(fields["completion"])
-    if isinstance(prompt, list) or isinstance(completion, list):
-        turns = [*_turns(prompt, trained=False, default="user"), *_turns(completion, trained=True, default="assistant")]
-        return [*_system(fields, columns), *turns]
-    text = _text(prompt, columns["prompt"], "prompt")
-    if not text.strip():
-        raise RowProblem("missing prompt", f"'{columns['prompt']}' is empty")
-    answer = Message("assistant", _answer(completion, columns["completion"]), True)
-    return [*_system(fields, columns), Message("user", text), answer]
+def _messages(row: _Row) -> list[Message]:
+    column = row.name("messages")
+    items = _unpacked(row.fields.get("messages"), column, must=True)
+    if is_absent(items):
+        raise RowProblem("missing messages", f"no '{column}'")
+    return _conversation(row, items, column)
 
 
-def _turns(value: Any, *, trained: bool, default: str) -> list[Message]:
-    items = value if isinstance(value, list) else [{"role": default, "content": value}]
-    found = [_message(item, position) for position, item in enumerate(items, 1)]
-    return [Message(message.role, message.content, message.train and trained) for message in found]
-
-
-def _conversation(fields: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
-    items = _unpacked(fields["messages"])
-    if items is None:
-        raise RowProblem("missing messages", f"no '{columns['messages']}'")
+def _conversation(row: _Row, items: Any, column: str) -> list[Message]:
     if not isinstance(items, list):
-        raise RowProblem("wrong type", f"'{columns['messages']}' is {_kind(items)}, not a list")
-    messages = [_message(item, position) for position, item in enumerate(items, 1)]
-    own = any(message.role == "system" for message in messages)
-    return [
-        *([] if own else _system(fields, columns)),
-        *(m for m in messages if m.role != "system" or m.content.strip()),
-    ]
+        raise RowProblem("wrong type", f"'{column}' is {kind_of(items)}, not a list")
+    return _headed(row, _read(row, items, ""))
 
 
-def _message(item: Any, position: int) -> Message:
-    if not isinstance(item, dict):
-        raise RowProblem("wrong type", f"message {position} is {_kind(item)}, not an object")
-    speaker = item.get("role", item.get("from"))
-    role = _SPEAKERS.get(speaker) if isinstance(speaker, str) else None
-    if role is None:
-        raise RowProblem("unknown role", f"message {position}: {str(speaker)[:40]!r}")
-    if item.get("tool_calls"):
-        raise RowProblem("tool calls are not supported", f"message {position}")
-    content = _joined_parts(item.get("content", item.get("value")), position)
-    if role == "assistant":
-        return Message(role, _answer(content, f"message {position}"), _trained(item, position))
-    text = _text(content, f"message {position}", "prompt")
-    if role == "user" and not text.strip():
-        raise RowProblem("missing prompt", f"message {position} is empty")
-    return Message(role, text)
+def _headed(row: _Row, messages: list[Message]) -> list[Message]:
+    """The messages behind the row's system message, unless they have their own."""
+    column = _system(row)
+    own = [message for message in messages if message.role == "system" and message.content.strip()]
+    if own and column and column[0].content != own[0].content:
+        row.notes.notes.add(OWN_SYSTEM)
+    kept = [message for message in messages if message.role != "system" or message.content.strip()]
+    return kept if own else [*column, *kept]
 
 
-def _trained(item: dict[str, Any], position: int) -> bool:
-    value = item.get("train", item.get("weight"))
-    if value is None or value in (0, 1):
-        return value is None or bool(value)
-    raise RowProblem("wrong type", f"message {position}: train must be true or false, weight 0 or 1")
+def _read(row: _Row, items: list[Any], default: str) -> list[Message]:
+    if not row.tools and (named := tools_in(items)) is not None:
+        row.tools = tools_of(named)
+    return read_turns(items, row.notes, row.reading, row.tools, default)
 
 
-def _joined_parts(content: Any, position: int) -> Any:
-    if not isinstance(content, list):
-        return content
-    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        raise RowProblem("not text", f"message {position} holds images, audio or other parts")
-    return "".join(part["text"] for part in content)
-
-
-def _whole_text(fields: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
-    text = _text(fields["text"], columns["text"], "text")
+def _whole_text(row: _Row) -> Message:
+    text = text_of(row.fields["text"], row.columns["text"], "text", row.reading)
     if not text.strip():
-        raise RowProblem("missing text", f"'{columns['text']}' is empty")
-    return [Message("assistant", text, True)]
+        raise RowProblem("missing text", f"'{row.columns['text']}' is empty")
+    return Message("assistant", text, True)
 
 
-def _system(fields: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
-    text = _text(fields.get("system"), columns.get("system", "system"), "system")
+def _system(row: _Row) -> list[Message]:
+    text = text_of(row.fields.get("system"), row.name("system"), "system", row.reading)
     return [Message("system", text)] if text.strip() else []
 
 
-def _text(value: Any, column: str, what: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise RowProblem("wrong type", f"{what} in '{column}' is {_kind(value)}, not text")
-    return value
+def _unpacked(value: Any, column: str, *, must: bool = False) -> Any:
+    """Messages that a cell holds as text. With `must` any text is meant as a list; else only what looks like messages.
 
-
-def _answer(value: Any, column: str) -> str:
-    text = _text(value, column, "answer")
-    if not text.strip():
-        raise RowProblem("missing answer", f"'{column}' is empty" if value is not None else f"no '{column}'")
-    return text
-
-
-def _unpacked(value: Any) -> Any:
-    """A list that a CSV cell or a parquet column holds as JSON text; anything else as it is."""
-    if not (isinstance(value, str) and value.lstrip().startswith("[{")):
+    Raises RowProblem for a text that is meant so and cannot be read: it is never learned as it stands.
+    """
+    if not isinstance(value, str) or not (must or looks_like_turns(value)):
         return value
     try:
-        return json.loads(value)
-    except (RecursionError, ValueError):
-        return value
+        return parsed(value)
+    except ValueError as error:
+        if must and value.lstrip()[:1] not in ("[", "{", "("):
+            return value
+        detail = f"'{column}' looks like a list of messages, but is neither JSON nor Python's writing ({error})"
+        raise RowProblem("messages as text cannot be read", detail[:300]) from error
 
 
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    kinds: tuple[tuple[type, str], ...] = (
-        (bool, "true or false"),
-        (str, "text"),
-        (dict, "an object"),
-        (list, "a list"),
-    )
-    return next((name for kind, name in kinds if isinstance(value, kind)), "a number")
+def _empty_words(row: _Row) -> None:
+    """Cells that say `nan` or `None` where nothing stands."""
+    for role, value in row.fields.items():
+        if not (isinstance(value, str) and value.strip() in EMPTY_WORDS):
+            continue
+        if role in _NEEDED:
+            way = "values_as_text = true in its [[data.datasets]] entry takes it as text"
+            detail = f"'{row.name(role)}' is {value.strip()!r}, as an empty cell is written; {way}"
+            raise RowProblem(_NEEDED[role], detail)
+        row.fields[role] = None
+        row.notes.notes.add(f"cells of '{row.name(role)}' that are {value.strip()!r} count as empty")
 
 
-_BUILDERS: dict[str, Callable[[dict[str, Any], Mapping[str, str]], list[Message]]] = {
-    "messages": _conversation,
+def _template_arguments(row: _Row) -> str:
+    """JSON text of what the row hands to its template."""
+    value = row.fields.get("template_arguments")
+    given = _unpacked(value, row.name("template_arguments"), must=True) if holds(value) else {}
+    if not isinstance(given, dict):
+        raise RowProblem("wrong type", f"'{row.name('template_arguments')}' is {kind_of(given)}, not an object")
+    thinking = row.fields.get("enable_thinking")
+    if holds(thinking):
+        if thinking not in (True, False, "True", "False", "true", "false"):
+            raise RowProblem("wrong type", f"'{row.name('enable_thinking')}' is not true or false")
+        given = {**given, "enable_thinking": thinking in (True, "True", "true")}
+    wrong = next((name for name in given if not str(name).isidentifier() or name in _RESERVED), None)
+    if wrong is not None:
+        raise RowProblem("wrong type", f"'{str(wrong)[:40]}' cannot be an argument of a chat template")
+    try:
+        return written(given) if given else ""
+    except ValueError as error:
+        raise RowProblem("wrong type", f"'{row.name('template_arguments')}': {error}") from error
+
+
+_BUILDERS: dict[str, Callable[[_Row], list[Message]]] = {
+    "messages": _messages,
     "alpaca": _alpaca,
     "prompt-completion": _prompt_completion,
-    "text": _whole_text,
 }
+_NEEDED = {
+    "output": "missing answer",
+    "completion": "missing answer",
+    "chosen": "missing answer",
+    "rejected": "missing answer",
+    "instruction": "missing prompt",
+    "prompt": "missing prompt",
+    "messages": "missing messages",
+    "text": "missing text",
+}
+"""Roles without which there is no row, and the cause."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -44,6 +44,8 @@ class Message:
     @property
     def texts(self) -> tuple[str, ...]:
         """Every piece of text that a template may write of it; the content first."""
+        if not (self.reasoning or self.calls or self.name or self.call_id):
+            return (self.content,)
         return (
             self.content,
             self.reasoning,
@@ -73,6 +75,8 @@ class Example:
     """JSON text of the list of tools that the conversation may call, as OpenAI's function schemas; '' = none."""
     template_arguments: str = ""
     """JSON text of an object: what the row itself hands to the chat template; '' = nothing."""
+    as_text: tuple[Message, ...] = field(default=(), compare=False, repr=False)
+    """The messages as the row has them, where its tools and calls were read from text (`hermes.py`)."""
 
     @property
     def characters(self) -> int:
@@ -132,6 +136,10 @@ class Examples:
     bad: tuple[BadRow, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
     """What was left out of usable rows, and of how many."""
+    unread: Mapping[tuple[str, str, bool], int] = field(default_factory=dict)
+    """Columns and message keys that hold something and nobody reads (`unread.py`), and in how many rows."""
+    layouts: Mapping[Any, int] = field(default_factory=dict)
+    """Formats with the columns that rows hold (`layouts.py`), and how many rows."""
 
     @property
     def causes(self) -> dict[str, int]:

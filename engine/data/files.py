@@ -24,6 +24,7 @@ KINDS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+TEXT_SUFFIX = ".txt"
 _ARROW = (b"ARROW1", b"\xff\xff\xff\xff")
 """An Arrow file, and an Arrow stream as `datasets` writes them."""
 _MAGIC = (
@@ -87,7 +88,7 @@ def _near(path: Path) -> str:
 
 
 def file_kind(path: Path, head: bytes) -> str:
-    """`json`, `jsonl`, `csv`, `parquet` or `arrow`, by content where that is certain, else by name.
+    """`json`, `jsonl`, `csv`, `parquet`, `arrow` or `text`, by content where that is certain, else by name.
 
     `head` is the start of the file. Raises EngineError(DATA) for other encodings, packers and names.
     """
@@ -96,13 +97,13 @@ def file_kind(path: Path, head: bytes) -> str:
     if head.startswith(_ARROW):
         return "arrow"
     _check_encoding(path, head)
-    kind = KINDS.get(path.suffix.lower())
+    kind = "text" if path.suffix.lower() == TEXT_SUFFIX else KINDS.get(path.suffix.lower())
     if kind is None:
-        known = ", ".join(KINDS)
+        known = ", ".join([*KINDS, TEXT_SUFFIX])
         raise data_error(f"unknown kind of file '{path.suffix or path.name}'", where=str(path), hint=f"known: {known}")
     if kind in ("parquet", "arrow"):
         raise data_error(f"this is no {kind} file: its first bytes are others", where=str(path))
-    if kind == "csv":
+    if kind in ("csv", "text"):
         return kind
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if kind == "jsonl":

@@ -8,23 +8,24 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.data.convert import to_example
 from engine.data.examples import BadRow, Example, Examples, Message, RowProblem
 from engine.data.files import data_error
-from engine.data.layouts import Layout, recognise
+from engine.data.layouts import Layout, Planner, told
 from engine.data.preference import NEEDED
 from engine.data.rows import RawRow, read_rows
 from engine.data.sources import data_files
+from engine.data.survey import PEEK_ROWS, check_columns, check_format
+from engine.data.turns import Reading
+from engine.data.unread import Place, RowNotes, added
 
 if TYPE_CHECKING:
     from engine.profile.schema import Dataset
 
-PEEK_ROWS = 100
-"""Rows whose columns decide the format."""
 PART_CHARS = 64_000_000
 """Of text that is held in memory at once."""
 
@@ -55,7 +56,9 @@ def read_parts(
     EngineError(DATA) when a file cannot be read or its format is not known.
     """
     left = limit
-    for path in data_files(dataset, base_dir):
+    files = data_files(dataset, base_dir)
+    check_columns(files, dataset, NEEDED.get(objective, dataset.format))
+    for path in files:
         for part in _file_parts(path, dataset, index, left, objective, rows):
             yield part
             left = None if left is None else left - len(part.examples)
@@ -66,16 +69,17 @@ def read_parts(
 def _file_parts(
     path: Path, dataset: Dataset, index: int, limit: int | None, objective: str, rows: int | None
 ) -> Iterator[Examples]:
-    kind, raws = read_rows(path)
+    kind, raws = read_rows(path, dataset.documents)
     first = list(itertools.islice(raws, PEEK_ROWS))
     if not first:
         raise data_error(f"the {kind} file holds no rows", where=str(path))
-    wanted = NEEDED.get(objective, dataset.format)
-    layout = recognise(_columns(path, first), wanted, dataset.columns, str(path))
+    planner = Planner(NEEDED.get(objective, dataset.format), dataset.columns, dataset.ignored_columns)
+    check_format(path, kind, first, planner)
+    reader = _Reader(path, planner, Reading(kind, dataset.values_as_text), index)
     raws = itertools.chain(first, raws)
     while True:
         bounds = [bound for bound in (limit, rows) if bound is not None]
-        part, ended = _collect(path, layout, raws, index, min(bounds, default=None))
+        part, ended = reader.part(raws, min(bounds, default=None))
         if part.rows_read:
             yield part
         limit = None if limit is None else limit - len(part.examples)
@@ -83,40 +87,51 @@ def _file_parts(
             return
 
 
-def _columns(path: Path, rows: list[RawRow]) -> set[str]:
-    objects = [row.value for row in rows if isinstance(row.value, dict)]
-    if objects:
-        return {str(key) for value in objects for key in value}
-    row = rows[0]
-    what = f"{row.cause}: {row.detail}" if row.cause else "rows must be objects with named columns"
-    raise data_error(f"row {row.row}: {what}", where=str(path), hint="none of the first rows can be read")
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Turns the rows of one file into examples, some at a time."""
 
+    path: Path
+    planner: Planner
+    reading: Reading
+    index: int
 
-def _collect(
-    path: Path, layout: Layout, rows: Iterator[RawRow], index: int, limit: int | None
-) -> tuple[Examples, bool]:
-    """The next `limit` usable rows, and whether the file ended."""
-    examples: list[Example] = []
-    bad: list[BadRow] = []
-    notes: Counter[str] = Counter()
-    read = chars = 0
-    ended = True
-    for raw in rows:
-        read += 1
-        try:
-            if raw.cause:
-                raise RowProblem(raw.cause, raw.detail)
-            example, note = to_example(raw.value, layout, raw.row, index)
-        except RowProblem as problem:
-            bad.append(BadRow(raw.row, problem.cause, problem.detail, raw.line))
-            continue
-        examples.append(example)
-        chars += example.characters
-        notes.update([note] if note else [])
-        if len(examples) == limit or (limit is not None and chars >= PART_CHARS):
-            ended = False
-            break
-    return Examples(path, layout.name, layout.why, read, tuple(examples), tuple(bad), notes), ended
+    def part(self, rows: Iterator[RawRow], limit: int | None) -> tuple[Examples, bool]:
+        """The next `limit` usable rows, and whether the file ended."""
+        examples: list[Example] = []
+        bad: list[BadRow] = []
+        notes: Counter[str] = Counter()
+        unread: Counter[Place] = Counter()
+        layouts: Counter[Layout] = Counter()
+        read = chars = 0
+        ended = True
+        for raw in rows:
+            read += 1
+            noted = RowNotes()
+            try:
+                if raw.cause:
+                    raise RowProblem(raw.cause, raw.detail)
+                example, planned = to_example(raw.value, self.planner, raw.row, self.index, noted, self.reading)
+            except RowProblem as problem:
+                bad.append(BadRow(raw.row, problem.cause, problem.detail, raw.line))
+                continue
+            except RecursionError:
+                bad.append(BadRow(raw.row, "nested too deeply", "lists and objects in each other", raw.line))
+                continue
+            finally:
+                if noted.unread:
+                    added(unread, dict.fromkeys(noted.unread, 1))
+            examples.append(example)
+            chars += example.characters
+            layouts[planned.layout] += 1
+            if noted.notes:
+                notes.update(noted.notes)
+            if len(examples) == limit or (limit is not None and chars >= PART_CHARS):
+                ended = False
+                break
+        name, why = told(layouts)
+        found = Examples(self.path, name, why, read, tuple(examples), tuple(bad), notes, unread, layouts)
+        return found, ended
 
 
 def with_system(examples: Iterable[Example], system: str) -> list[Example]:
@@ -131,7 +146,12 @@ def with_system(examples: Iterable[Example], system: str) -> list[Example]:
     return [
         example
         if example.kind == "text"
-        else replace(example, messages=headed(example.messages), rejected=headed(example.rejected))
+        else replace(
+            example,
+            messages=headed(example.messages),
+            rejected=headed(example.rejected),
+            as_text=headed(example.as_text),
+        )
         for example in examples
     ]
 
@@ -142,6 +162,9 @@ def with_mask(examples: Iterable[Example], mask: str) -> list[Example]:
 
 
 def _last_only(example: Example) -> Example:
-    last = max((at for at, message in enumerate(example.messages) if message.train), default=0)
-    turns = (replace(message, train=message.train and at == last) for at, message in enumerate(example.messages))
-    return replace(example, messages=tuple(turns))
+    return replace(example, messages=_last_trained(example.messages), as_text=_last_trained(example.as_text))
+
+
+def _last_trained(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    last = max((at for at, message in enumerate(messages) if message.train), default=0)
+    return tuple(replace(message, train=message.train and at == last) for at, message in enumerate(messages))

@@ -9,16 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.data.accounts import VALIDATION
-from engine.data.chat import Tokenizer, template_of
-from engine.data.examples import Example, RowProblem
-from engine.data.files import data_error
-from engine.data.find import find_examples
-from engine.data.formats import read_examples, with_mask, with_system
+from engine.data.chat import Tokenizer, reads_with, template_of
+from engine.data.examples import RowProblem
+from engine.data.find import find_examples, first_examples
+from engine.data.hermes import for_template
 from engine.data.lengths import length_choices
-from engine.data.mask import Rendered, masker_of
+from engine.data.mask import masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
+from engine.data.rendered import Rendered
 from engine.data.tokens import IGNORED, backend_of, tokenize
 from engine.errors import EngineError
 from engine.models.packing import alone_reason
@@ -62,8 +61,10 @@ def run_preview(job: Job) -> dict[str, Any]:
     `params["first_row"]` and `params["words"]`: those from that row on, those that have these words.
     """
     settings, tokenizer, base_dir = _open(job)
+    dataset = int(job.params.get("dataset", 0))
     first_row, words = int(job.params.get("first_row", 1)), str(job.params.get("words", ""))
-    return preview(settings, tokenizer, base_dir, int(job.params.get("rows", PREVIEW_ROWS)), first_row, words)
+    rows = int(job.params.get("rows", PREVIEW_ROWS))
+    return preview(settings, tokenizer, base_dir, rows, first_row, words, dataset)
 
 
 def _open(job: Job) -> tuple[Profile, Tokenizer, Path]:
@@ -74,19 +75,30 @@ def _open(job: Job) -> tuple[Profile, Tokenizer, Path]:
 
 
 def preview(
-    settings: Profile, tokenizer: Tokenizer, base_dir: Path, rows: int, first_row: int = 1, words: str = ""
+    settings: Profile,
+    tokenizer: Tokenizer,
+    base_dir: Path,
+    rows: int,
+    first_row: int = 1,
+    words: str = "",
+    dataset: int = 0,
 ) -> dict[str, Any]:
     """Template, and per document of the first `rows` usable rows its text and tokens.
 
-    A token is {"id", "text", "trained", "kept"}; not kept = beyond max_length. `first_row` and `words`: of the rows
+    `dataset` counts from 1: only its rows; 0 = of each data set a share.
+
+    A token is {"id", "text", "trained", "part", "kept"}; part = thoughts, calls, results or text, where a row has more
+    than text; not kept = beyond max_length. `first_row` and `words`: of the rows
     from there on that have these words. Raises EngineError(DATA) when no row can be used.
     """
+    left: list[str] = []
     if first_row > 1 or words:
-        examples, paths = find_examples(settings, base_dir, rows, first_row, words)
+        examples, paths = find_examples(settings, base_dir, rows, first_row, words, dataset)
     else:
-        examples, paths = _first_examples(settings, base_dir, rows)
+        examples, paths, left = first_examples(settings, base_dir, rows, dataset)
     template = template_of(settings, tokenizer, base_dir)
     masker = masker_of(settings, tokenizer, template)
+    examples = for_template(examples, reads_with(tokenizer, template), masker.notes.counts)
     shown, problems = [], []
     if settings.train.objective in NEEDED:
         examples = flat(examples)
@@ -103,26 +115,8 @@ def preview(
         "max_length": int(settings.model.max_length),
         "documents": shown,
         "problems": problems,
-        "warnings": [*template.warnings, *notes],
+        "warnings": [*template.warnings, *left, *notes],
     }
-
-
-def _first_examples(settings: Profile, base_dir: Path, rows: int) -> tuple[list[Example], dict[int, str]]:
-    found: list[Example] = []
-    paths: dict[int, str] = {VALIDATION: settings.data.validation_path or ""}
-    causes: dict[str, int] = {}
-    for number, dataset in enumerate(settings.data.datasets):
-        if len(found) >= rows:
-            break
-        limit = min(rows - len(found), dataset.max_samples or rows)
-        file = read_examples(dataset, base_dir, index=number, limit=limit, objective=settings.train.objective)
-        paths[number] = str(file.path)
-        found += file.examples
-        causes |= file.causes
-    if not found:
-        told = ", ".join(f"{count} x {cause}" for cause, count in causes.items())
-        raise data_error(f"no row can be used: {told}", where=paths[0])
-    return with_mask(with_system(found, settings.data.system), settings.data.mask), paths
 
 
 def _document(tokenizer: Tokenizer, document: Rendered, max_length: int) -> dict[str, Any]:
@@ -133,6 +127,7 @@ def _document(tokenizer: Tokenizer, document: Rendered, max_length: int) -> dict
             "id": int(token),
             "text": document.text[begin:end],
             "trained": bool(label != IGNORED),
+            "part": next((one.kind for one in document.parts if one.start <= begin < one.end), ""),
             "kept": position < max_length,
         }
         for position, (token, label, begin, end) in enumerate(zip(ids, labels, begins, ends, strict=True))

@@ -19,16 +19,18 @@ from engine.data.accounts import (
     check_result,
     dataset_report,
     fit,
+    held_out_source,
     refuse,
     set_report,
     splits_long,
     take,
 )
-from engine.data.chat import ChatTemplate, Tokenizer
+from engine.data.chat import ChatTemplate, Tokenizer, reads_with
 from engine.data.chunks import Chunk
 from engine.data.encode import Document, Encoded, encode_examples
 from engine.data.examples import Example
 from engine.data.formats import with_mask, with_system
+from engine.data.hermes import for_template
 from engine.data.lengths import DOCUMENTS, DocumentWriter
 from engine.data.mask import masker_of
 from engine.data.mix import repeats, shares, weigh
@@ -36,9 +38,10 @@ from engine.data.pack import pack
 from engine.data.preference import NEEDED, answered, flat, paired
 from engine.data.report import DataReport, summarise_lengths
 from engine.data.seen import Seen
-from engine.data.split import split_examples, split_part
+from engine.data.split import HeldRows, split_examples, split_part
 from engine.data.store import PackedWriter
 from engine.data.stored import example_to_json
+from engine.data.written import WRITTEN
 from engine.profile.schema import Profile
 
 CONVERSATIONS = "validation.jsonl"
@@ -60,6 +63,7 @@ class Maker:
         self.account = Account(settings)
         self.account.warnings += template.warnings
         self.seen, self.rows_seen = Seen(), Seen()
+        self.held_rows = HeldRows(settings.data.validation_rows or 0, settings.train.seed)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
         self.files = ExitStack()
         limit = int(settings.model.max_length)
@@ -118,11 +122,12 @@ class Maker:
             datasets=tuple(dataset_report(source, told.get(number, "")) for number, source in account.sources.items()),
             train=parts[0],
             validation=parts[1] if parts[1].sequences else None,
-            validation_source=data.validation_path or f"{data.validation_fraction:g} of the rows",
+            validation_source=held_out_source(data),
             duplicates=account.duplicates,
             max_length=self.writers[0].max_length,
             lengths=summarise_lengths(account.lengths),
             template=self.template.name,
+            written_rows=account.notes[WRITTEN],
             template_why=self.template.why,
             ends=tuple(account.ends),
             seconds=0.0,
@@ -137,7 +142,12 @@ class Maker:
         examples = self._changed(given)
         keys = [example.key for example in examples]
         account.duplicates += int(self.seen.mark(keys).sum())
-        if data.validation_path is None:
+        if data.validation_path is None and data.validation_rows is not None:
+            examples = self.held_rows.add(examples, keys)
+            if chunk.last:
+                rest, tested = self.held_rows.finish()
+                examples += rest
+        elif data.validation_path is None:
             part = split_examples if chunk.whole else split_part
             examples, tested = part(examples, keys, data.validation_fraction, seed)
         else:
@@ -149,7 +159,8 @@ class Maker:
 
     def _changed(self, examples: Sequence[Example]) -> list[Example]:
         data = self.settings.data
-        return with_mask(with_system(examples, data.system), data.mask)
+        fitting = for_template(examples, reads_with(self.tokenizer, self.template), self.account.notes)
+        return with_mask(with_system(fitting, data.system), data.mask)
 
     def _distinct(self, examples: list[Example]) -> list[Example]:
         """Without exact duplicates of earlier rows where that was asked; each one left out is in its ledger."""

@@ -60,6 +60,13 @@ class Packed:
         """Share of all positions that is not padding; 0 without sequences."""
         return self.real_tokens / self.input_ids.size if self.input_ids.size else 0.0
 
+    @property
+    def document_tokens(self) -> int:
+        """Of a document in the sequence that has most of them, on average: memory goes by the worst batch."""
+        counts = getattr(self.lengths, "counts", None)
+        most = max(map(len, self.lengths), default=1) if counts is None else int(counts.max(initial=1))
+        return self.max_length // max(1, most - 1)
+
     def position_ids(self, row: int) -> NDArray[np.int64]:
         """Positions of one sequence, int64 [S], from 0 in every document."""
         lengths = self.lengths[row]

@@ -19,7 +19,7 @@ PADDING, PLAIN, CHOSEN, REJECTED, DESIRED, UNDESIRED, MISMATCHED = range(-1, 6)
 """What a document is to its loss. `MISMATCHED`: a prompt with another row's answer, for KTO's reference point."""
 NEEDED = {"dpo": "preference", "orpo": "preference", "reward": "preference", "kto": "judged"}
 """Objective -> format of its rows."""
-_TRUE, _FALSE = ("true", "1", "yes", "good", "desirable"), ("false", "0", "no", "bad", "undesirable")
+_TRUE, _FALSE = ("true", "1", "1.0", "yes", "good", "desirable"), ("false", "0", "0.0", "no", "bad", "undesirable")
 
 
 def label_of(value: Any, column: str) -> bool:
@@ -41,7 +41,7 @@ def last_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
 def is_conversation(value: Any) -> bool:
     """Whether an answer is given as a whole conversation, prompt included."""
     return isinstance(value, list) and any(
-        isinstance(item, Mapping) and item.get("role", item.get("from")) in ("user", "human") for item in value
+        isinstance(item, Mapping) and (item.get("role") or item.get("from")) in ("user", "human") for item in value
     )
 
 

@@ -29,6 +29,7 @@ from engine.data.report import DataReport
 from engine.data.store import open_packed
 from engine.data.stored import example_from_json
 from engine.profile.schema import Profile
+from engine.resolve.document_lengths import remember
 
 REPORT = "report.json"
 Progress = Callable[[int, int], None]
@@ -90,6 +91,7 @@ def prepare(
 
     with cache.place(f"{origin.key}-{chunk_rows}", fill, cache_warnings.append) as (folder, kept):
         done = _opened(folder, tokenizer, template)
+    remember(settings, base_dir, done.train.document_tokens)
     seconds = round(time.monotonic() - began, 3)
     warnings = (*done.report.warnings, *cache_warnings)
     return replace(done, report=replace(done.report, seconds=seconds, from_cache=kept, warnings=warnings))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from engine.data.answers import shared_length
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
 from engine.data.rendering import run_template
@@ -24,6 +25,7 @@ Ids = Literal["any", "nine", "none"]
 
 _SYSTEM, _USER, _ANSWER = "qwsystemz", "qwuserz", "qwanswerz"
 _TOOL, _KEY, _VALUE, _RESULT, _THOUGHT, _NAME = "qwtoolz", "qwkeyz", "qwvaluez", "qwresultz", "qwthoughtz", "qwnamez"
+_SECOND = "qwsecondz"
 _TOOLS = [
     {
         "type": "function",
@@ -60,10 +62,18 @@ class Reads:
     ids_needed: bool = False
     names_read: bool = False
     """It writes which tool a result is from."""
+    several_calls: bool = True
+    """It writes every call of an answer, not the first one alone."""
     content_beside_calls: bool = True
     null_content: bool = False
     """An answer that only calls has no content at all, not an empty one."""
     result_role: str = "tool"
+    thought_closing: str = ""
+    """What it writes between a thought and the text behind."""
+    call_closing: str = ""
+    """What it writes between what a call says and the next call."""
+    header: str = ""
+    """What it writes before an answer, where it has no start of an answer to append."""
     parts: bool = False
     """Content must be a list of parts, as templates of models that also see have it."""
 
@@ -78,7 +88,9 @@ def reads_of(source: str, shared_json: str) -> Reads:
     tools = probe.keeps(_TOOL, [_user()], tools=True)
     system = probe.keeps(_SYSTEM, [{"role": "system", "content": _SYSTEM}, _user()])
     form = _call_form(probe, tools)
-    reads = Reads(system, tools, _thoughts(probe), form is not None, results=True, parts=probe.parts)
+    thoughts, closing = _thoughts(probe)
+    reads = Reads(system, tools, thoughts, form is not None, results=True, thought_closing=closing, parts=probe.parts)
+    reads = replace(reads, header=_header(probe))
     if form is None:
         result = {"role": "tool", "content": _RESULT}
         return replace(
@@ -131,6 +143,16 @@ class _Form:
         return {"role": "assistant", "content": self.content, "tool_calls": [call]}
 
 
+def _twice(form: _Form) -> dict[str, Any]:
+    """An answer with a second call, whose argument is another."""
+    turn = form.turn
+    second = _Form(form.arguments_as_text, form.id and f"{form.id[:-1]}2", form.content).turn["tool_calls"][0]
+    function = second["function"]
+    given = {_KEY: _SECOND}
+    function["arguments"] = json.dumps(given) if form.arguments_as_text else given
+    return turn | {"tool_calls": [*turn["tool_calls"], second]}
+
+
 _IDS = ("", "call_qwidz0000001", "qwid00001")
 
 
@@ -175,6 +197,7 @@ def _with_results(probe: _Probe, tools: bool, form: _Form, reads: Reads) -> Read
     role, named, id = found or ("tool", False, form.id)
     written = [_VALUE in calls_with(one, role, named) for one in _IDS] if found else [True] * 3
     beside = probe.text([_user(), _Form(form.arguments_as_text, id, _ANSWER).turn], tools)
+    twice = probe.text([_user(), _twice(form)], tools)
     return replace(
         reads,
         results=found is not None or not dropped,
@@ -182,10 +205,21 @@ def _with_results(probe: _Probe, tools: bool, form: _Form, reads: Reads) -> Read
         ids="any" if written[1] else "nine" if written[2] else "none",
         ids_needed=not written[0],
         names_read=calls_with(id, role, named=True) != calls_with(id, role, named=False),
+        several_calls=not twice or _SECOND in twice,
         content_beside_calls=not beside or _ANSWER in beside,
         null_content=form.content is None,
+        call_closing=_call_closing(probe, form, id, tools),
         result_role=role,
     )
+
+
+def _call_closing(probe: _Probe, form: _Form, id: str, tools: bool) -> str:
+    turn = _Form(form.arguments_as_text, id, form.content).turn
+    single = probe.text([_user(), turn], tools)
+    double = probe.text([_user(), turn | {"tool_calls": turn["tool_calls"] * 2}], tools)
+    between = double[double.find(_VALUE, double.find(_USER)) + len(_VALUE) :]
+    behind = single[single.rfind(_VALUE) + len(_VALUE) :]
+    return behind[: shared_length(between, behind)] if _VALUE in between else ""
 
 
 def _names(source: str, role: str) -> bool:
@@ -197,14 +231,41 @@ def _role_is_read(source: str, role: str) -> bool:
     return role == "tool" or _names(source, role)
 
 
-def _thoughts(probe: _Probe) -> Thoughts:
+def _thoughts(probe: _Probe) -> tuple[Thoughts, str]:
+    """Where thoughts belong, and what stands between one and its answer."""
+    called = {**_Form(False, "", "").turn}
     for key in _KEYS:
-        if _THOUGHT in probe.text([_user(), {"role": "assistant", "content": _ANSWER, key: _THOUGHT}]):
-            return key
-    inline = {"role": "assistant", "content": inlined(_THOUGHT, _ANSWER)}
-    if "</think>" in probe.source and _THOUGHT in probe.text([_user(), inline]):
-        return "inline"
-    return ""
+        text = probe.text([_user(), {"role": "assistant", "content": _ANSWER, key: _THOUGHT}])
+        if _THOUGHT in text:
+            return key, text.partition(_THOUGHT)[2].partition(_ANSWER)[0]
+        if _THOUGHT in probe.text([_user(), called | {key: _THOUGHT}], tools=True):
+            return key, ""
+    text = probe.text([_user(), {"role": "assistant", "content": inlined(_THOUGHT, _ANSWER)}])
+    if THINK_END in probe.source and _THOUGHT in text:
+        return "inline", text.partition(_THOUGHT)[2].partition(_ANSWER)[0]
+    return "", f"\n{THINK_END}\n\n" if THINK_END in probe.source else ""
+
+
+THINK_END = "</think>"
+
+
+def _header(probe: _Probe) -> str:
+    """What stands between a question and any answer, where the template appends nothing for generation."""
+    asked = [_user()]
+    twice = [_user(), {"role": "assistant", "content": _ANSWER}, _user()]
+    found = {_behind(probe, asked), _behind(probe, twice)}
+    header = found.pop()
+    return header if not found and header.strip() else ""
+
+
+def _behind(probe: _Probe, asked: list[dict[str, Any]]) -> str:
+    base = probe.text(asked)
+    if not base or probe.text(asked, generation=True) != base:
+        return ""
+    texts = [probe.text([*asked, {"role": "assistant", "content": word}]) for word in (_ANSWER, "zx" + _ANSWER)]
+    if not all(text.startswith(base) for text in texts):
+        return ""
+    return texts[0][len(base) : shared_length(*texts)]
 
 
 def inlined(thought: str, answer: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.unread import Unread
+
 FIRST_ROWS = 5
 PERCENTILES = (50, 90, 99, 100)
 
@@ -38,6 +40,8 @@ class DatasetReport:
     cut: int
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    """Columns and message keys that hold something and nobody reads; those that matter first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class DataReport:
     warnings: tuple[str, ...] = ()
     from_cache: bool = False
     """Whether an earlier preparation of the same rows and settings was used."""
+    written_rows: int = 0
+    """Rows that were written with a chat template already."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -17,8 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engine.data.broken import line_refusal, several_objects, why_not_json, wrapped
 from engine.data.columnar import arrow_values, parquet_values
 from engine.data.files import data_error, file_kind, open_data
+from engine.data.structured import json_decoder
+from engine.data.texts import text_rows
 
 MAX_ROW_BYTES = 8 * 1024 * 1024
 """A longer row is a bad row: no context window holds it, and a bomb must not fill the memory."""
@@ -27,6 +30,7 @@ MAX_ARRAY_BYTES = 4 * 1024 * 1024 * 1024
 HEAD_BYTES = 65536
 
 TOO_LONG = "row too long"
+_UTF_8 = "save it as UTF-8; if it is Latin-1: iconv -f LATIN1 -t UTF-8 {name} > utf8.txt"
 _BLANK = re.compile(r"[ \t\n\r]*")
 
 
@@ -41,11 +45,17 @@ class RawRow:
     detail: str = ""
 
 
-def read_rows(path: Path) -> tuple[str, Iterator[RawRow]]:
-    """The kind of file, and its rows. The file is opened and its head checked at once."""
+def read_rows(path: Path, documents: str = "file") -> tuple[str, Iterator[RawRow]]:
+    """The kind of file, and its rows. The file is opened and its head checked at once.
+
+    `documents`: what a row of a text file is, the whole `file`, each `paragraph` or each `line`.
+    """
     file = open_data(path)
     try:
-        kind = file_kind(path, _head(file))
+        head = _head(file)
+        kind = file_kind(path, head)
+        if kind == "jsonl":
+            _check_lines(path, head)
     except BaseException:
         file.close()
         raise
@@ -55,6 +65,7 @@ def read_rows(path: Path) -> tuple[str, Iterator[RawRow]]:
         "csv": _csv_rows,
         "parquet": partial(_columnar_rows, "parquet", parquet_values),
         "arrow": partial(_columnar_rows, "arrow", arrow_values),
+        "text": partial(_text_rows, documents),
     }
     return kind, _closing(file, readers[kind](path, file))
 
@@ -81,6 +92,23 @@ def _line_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
             yield _parse_line(data, row, line)
 
 
+def _check_lines(path: Path, head: bytes) -> None:
+    """Refuse objects that are written over several lines: each line alone would be a bad row."""
+    try:
+        message = line_refusal(head.decode("utf-8-sig", "replace"))
+    except RecursionError:
+        return
+    if message:
+        hint = f"write one object a line: jq -c . {path.name} > lines.jsonl"
+        raise data_error(message, where=str(path), hint=hint)
+
+
+def _text_rows(documents: str, path: Path, file: BinaryIO) -> Iterator[RawRow]:
+    for row, (line, text, detail) in enumerate(text_rows(file, documents, MAX_ROW_BYTES), 1):
+        cause = "not UTF-8" if detail else ""
+        yield RawRow(row, line, {"text": text} if not detail else None, cause, detail)
+
+
 def _skip_line(file: BinaryIO, data: bytes) -> None:
     while data and not data.endswith(b"\n"):
         data = file.readline(MAX_ROW_BYTES)
@@ -90,12 +118,13 @@ def _parse_line(data: bytes, row: int, line: int) -> RawRow:
     if b"\0" in data:
         return RawRow(row, line, cause="NUL bytes", detail="damaged or binary")
     try:
-        return RawRow(row, line, json.loads(data.decode("utf-8")))
+        return RawRow(row, line, json_decoder.decode(data.decode("utf-8")))
     except UnicodeDecodeError as error:
-        return RawRow(row, line, cause="not UTF-8", detail=f"byte {error.start + 1} of the line")
+        detail = f"byte {error.start + 1} of the line; if the file is Latin-1: iconv -f LATIN1 -t UTF-8"
+        return RawRow(row, line, cause="not UTF-8", detail=detail)
     except json.JSONDecodeError as error:
         ends = "" if data.endswith(b"\n") else "; the file ends inside this row"
-        return RawRow(row, line, cause="not valid JSON", detail=f"{error.msg} at column {error.colno}{ends}")
+        return RawRow(row, line, cause="not valid JSON", detail=f"{why_not_json(error)} at column {error.colno}{ends}")
     except (RecursionError, ValueError) as error:
         return RawRow(row, line, cause="not valid JSON", detail=_why(error))
 
@@ -109,12 +138,15 @@ def _array_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
     position = _blank_end(text, 0)
     if text[position : position + 1] != "[":
         raise _not_an_array(path, text)
-    decoder, line, counted = json.JSONDecoder(), 1, 0
+    decoder, line, counted = json_decoder, 1, 0
     position = _blank_end(text, position + 1)
     for row in itertools.count(1):
         if row == 1 and text[position : position + 1] == "]":
             break
         line, counted = line + text.count("\n", counted, position), position
+        if text[position : position + 1] == "]":
+            hint = f"remove the comma before the ']' in line {line}"
+            raise data_error(f"a comma without a row behind it, after row {row - 1}", where=str(path), hint=hint)
         try:
             value, end = decoder.raw_decode(text, position)
         except (RecursionError, ValueError) as error:
@@ -151,14 +183,14 @@ def _whole_text(path: Path, file: BinaryIO) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise data_error(
-            f"line {line}: not UTF-8 at byte {error.start}", where=str(path), hint="save it as UTF-8"
+            f"line {line}: not UTF-8 at byte {error.start}", where=str(path), hint=_UTF_8.format(name=path.name)
         ) from error
 
 
 def _array_error(path: Path, text: str, row: int, line: int, error: Exception) -> Exception:
     if isinstance(error, json.JSONDecodeError):
         ends = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        what = f"{error.msg} at line {error.lineno} column {error.colno}" + (
+        what = f"{why_not_json(error)} at line {error.lineno} column {error.colno}" + (
             " (the file may be cut off)" if ends else ""
         )
     else:
@@ -170,13 +202,16 @@ def _array_error(path: Path, text: str, row: int, line: int, error: Exception) -
 
 def _not_an_array(path: Path, text: str) -> Exception:
     try:
-        value = json.loads(text)
+        value, end = json_decoder.raw_decode(text, _blank_end(text, 0))
     except (RecursionError, ValueError) as error:
         return _array_error(path, text, 1, 1, error)
-    lists = [key for key, item in value.items() if isinstance(item, list)] if isinstance(value, dict) else []
-    hint = (
-        f"write the list under '{lists[0]}' to a file of its own" if lists else "write [{…}, {…}] or one object a line"
-    )
+    if isinstance(value, dict) and text[end:].strip():
+        hint = f"write one object a line: jq -c . {path.name} > lines.jsonl"
+        return data_error(several_objects(text, end), where=str(path), hint=hint)
+    message, hint = wrapped(value, path.name) if isinstance(value, dict) else ("", "")
+    if message:
+        return data_error(message, where=str(path), hint=hint)
+    hint = "write [{…}, {…}] or one object a line"
     return data_error("row 1: the file holds one value, not a list of rows", where=str(path), hint=hint)
 
 
@@ -194,7 +229,7 @@ def _csv_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
             yield _csv_row(header, cells, row, reader.line_num)
     except UnicodeDecodeError as error:
         raise data_error(
-            f"row {row + 1}: not UTF-8 ({error.reason})", where=str(path), hint="save it as UTF-8"
+            f"row {row + 1}: not UTF-8 ({error.reason})", where=str(path), hint=_UTF_8.format(name=path.name)
         ) from error
     except csv.Error as error:
         hint = "look for a quote that is not closed"

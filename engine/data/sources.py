@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.data.files import KINDS, data_error
 from engine.profile.data_files import HUB, data_path, hub_reference
+from engine.profile.file_patterns import is_pattern, matching_files
 
 if TYPE_CHECKING:
     from engine.profile.schema import Dataset
@@ -26,7 +27,9 @@ def data_files(dataset: Dataset, base_dir: Path) -> tuple[Path, ...]:
     if dataset.path.startswith(HUB):
         return _folder_files(_from_hub(dataset.path), dataset)
     path = data_path(dataset.path, base_dir)
-    return _folder_files(path, dataset) if os.path.isdir(path) else (path,)
+    if os.path.isdir(path):
+        return _folder_files(path, dataset)
+    return tuple(matching_files(path, tuple(KINDS))) if is_pattern(path) else (path,)
 
 
 def _from_hub(path: str) -> Path:

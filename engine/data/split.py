@@ -43,6 +43,59 @@ def split_part(examples: Sequence[Example], keys: Sequence[bytes], fraction: flo
     return _parted(examples, [_salted(key, seed) < border for key in keys])
 
 
+class HeldRows:
+    """Holds out exactly `wanted` of all rows, part by part: those whose salted digests are the lowest of all.
+
+    Rows that were held and are no longer among the lowest come back into training. Equal rows stay together, and at
+    least one content stays to train on. Memory holds the rows held out, however many come by.
+    """
+
+    def __init__(self, wanted: int, seed: int) -> None:
+        self._wanted, self._seed = wanted, seed
+        self._held: dict[bytes, tuple[bytes, list[Example]]] = {}
+        self._rows = 0
+        self._border: bytes | None = None
+        """The lowest digest that was given back: it and all above it are trained on."""
+
+    def add(self, examples: Sequence[Example], keys: Sequence[bytes]) -> list[Example]:
+        """The rows of this part, and earlier ones, that are trained on."""
+        trained: list[Example] = []
+        for example, key in zip(examples, keys, strict=True):
+            held = self._held.get(key)
+            if held is None:
+                salted = _salted(key, self._seed)
+                if self._border is not None and salted >= self._border:
+                    trained.append(example)
+                    continue
+                held = self._held[key] = (salted, [])
+            held[1].append(example)
+            self._rows += 1
+        return trained + self._given_back()
+
+    def finish(self) -> Sides:
+        """The last rows to train on, and those held out, once everything was added."""
+        if self._border is not None or not self._held:
+            return [], self._examples()
+        last = max(self._held, key=lambda key: self._held[key][0])
+        return self._held.pop(last)[1], self._examples()
+
+    def _given_back(self) -> list[Example]:
+        found: list[Example] = []
+        if self._rows <= self._wanted:
+            return found
+        for key in sorted(self._held, key=lambda key: self._held[key][0], reverse=True):
+            count = len(self._held[key][1])
+            if self._rows - count < self._wanted:
+                break
+            salted, examples = self._held.pop(key)
+            self._border, self._rows = salted, self._rows - count
+            found += examples
+        return found
+
+    def _examples(self) -> list[Example]:
+        return [example for _, examples in self._held.values() for example in examples]
+
+
 def _salted(key: bytes, seed: int) -> bytes:
     return hashlib.blake2b(key, digest_size=16, salt=seed.to_bytes(8, "little")).digest()
 

@@ -25,6 +25,11 @@ class Ragged(Sequence[NDArray[np.int32]]):
     def __init__(self, values: NDArray[np.int32], borders: NDArray[np.int64]) -> None:
         self.values, self.borders = values, borders
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Lengths of the arrays."""
+        return np.diff(self.borders)
+
     def __len__(self) -> int:
         return len(self.borders) - 1
 

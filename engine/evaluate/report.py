@@ -230,6 +230,9 @@ class EvaluationReport:
         plain = {item.name: getattr(self, item.name) for item in fields(self)}
         if self.path is None:
             del plain["path"], plain["run_of_rows"]
+        for key in ("rows_scored", "calls_asked"):
+            if plain[key] is None:
+                del plain[key]
         return {
             "v": REPORT_VERSION,
             **plain,

@@ -58,6 +58,8 @@ from engine.text import format_bytes
 
 TOLERATED_PERCENT = {"cuda": 2.0, "cpu": 5.0}
 """A prediction that is lower than the measurement by more is a warning."""
+_MORE_SHARE = 0.01
+"""Of a prediction, that short documents may add without a word."""
 _CONTEXT_BOUNDS = (16 * MIB, 8 * GIB)
 """A context of another size was not measured: somebody else took or freed memory at that moment."""
 
@@ -96,6 +98,22 @@ class Calibrator:
         if predicted is not None and predicted.shape.kernels != kernels:
             shape = replace(predicted.shape, kernels=kernels)
             self._predicted = PredictedRun(predicted.spec, shape, peak(predicted.spec, shape, self.gpu))
+
+    def meets(self, document_tokens: int) -> None:
+        """The data are there: what documents of that length take is predicted anew, and said where it is more."""
+        predicted = self._predicted
+        if predicted is None or predicted.shape.document_tokens in (0, document_tokens):
+            return
+        shape = replace(predicted.shape, document_tokens=document_tokens)
+        self._predicted = PredictedRun(predicted.spec, shape, peak(predicted.spec, shape, self.gpu))
+        more = self._predicted.closed_form.device_bytes - predicted.closed_form.device_bytes
+        if more > _MORE_SHARE * predicted.closed_form.device_bytes:
+            self._job.warn(
+                "short_documents",
+                f"documents of {document_tokens} tokens take {format_bytes(more)} more than was planned: attention "
+                "pads each. The next plan for these data counts with it; a smaller "
+                "train.per_device_train_batch_size takes less",
+            )
 
     def runs_otherwise(self) -> None:
         """Batches have other shapes than planned: what is measured tells nothing of the prediction."""

@@ -12,11 +12,11 @@ from functools import lru_cache
 
 from engine.memory import (
     device,
+    dora,
     experts,
     latent_attention,
     linear_attention,
     outliers,
-    resident,
     short_convolution,
     state_space,
     transients,
@@ -99,6 +99,8 @@ class _Layer:
     """Of a layer with linear attention."""
     length: int = 0
     """Of a row, where a state space fills it up to whole chunks."""
+    padded: float = 1.0
+    """As `device.padded_share`."""
 
     @property
     def width(self) -> int:
@@ -135,7 +137,7 @@ class _Layer:
 @lru_cache(maxsize=4096)
 def _layer_cost(layer: _Layer) -> LayerCost:
     spec, width, mlp = layer.spec, layer.width, _mlp_bytes(layer)
-    backward, scan = _backward(layer, mlp), _scan_backward_bytes(layer, mlp)
+    backward, apart = _backward(layer, mlp), max(_scan_backward_bytes(layer, mlp), _scaling_bytes(layer, mlp))
     heads = spec.num_attention_heads if layer.kernel == "capped" else 0
     # A kernel that takes no window keeps a square mask instead.
     mask = width if layer.windowed and layer.kernel == "split" else 0
@@ -146,20 +148,25 @@ def _layer_cost(layer: _Layer) -> LayerCost:
     dense = layer.decomposed and layer.dropout and layer.quantized
     return LayerCost(
         saved=_saved_bytes(layer, mlp),
-        transient=max(transients.worst_bytes(backward, again=False), scan),
+        transient=max(transients.worst_bytes(backward, again=False), apart),
         beside_matrix=transients.beside_matrix(backward, layer.inner, again=False),
-        again_transient=max(transients.worst_bytes(backward, again=True), scan),
+        again_transient=max(transients.worst_bytes(backward, again=True), apart),
         again_beside_matrix=transients.beside_matrix(backward, layer.inner, again=True),
         boundary=boundary + held,
         scores=heads * 8 + mask,
         # On a GPU the softmax's backward pass multiplies gradient and output into one more fp32 square.
         score_transient=heads * (10 if layer.on_gpu else 6),
         freed=mlp,
-        matrices=resident.matrices_bytes(layer.adapters, width) if dense else 0,
+        matrices=dora.matrices_bytes(layer.adapters, width) if dense else 0,
         attention=attention,
         # The first norm's kernel keeps the layer's input itself.
         shared=attention + (boundary if layer.fused else 0),
     )
+
+
+def _scaling_bytes(layer: _Layer, mlp: int) -> int:
+    """What scaling a decomposed adapter's output takes, forward or backward; 0 without them."""
+    return dora.backward_bytes(layer.adapters, layer.dtype, mlp) if layer.decomposed else 0
 
 
 def _scan_backward_bytes(layer: _Layer, mlp: int) -> int:
@@ -238,7 +245,7 @@ def _adapter_bytes(layer: _Layer) -> int:
         size = copied_inputs(spec, adapters, layer.full)
     size += width * layer.r * len(adapters)
     if layer.decomposed:
-        size += resident.saved_bytes(adapters, width)
+        size += dora.saved_bytes(adapters, width)
     if layer.dropout:
         # The kept values and, on a GPU, a mask of one byte each; processors keep it in the tensor's own width.
         mask_width = width if layer.kernel in ("products", "split") else 1
@@ -266,12 +273,14 @@ def _backward(layer: _Layer, mlp: int) -> transients.Backward:
         product=product,
         recomputed=recomputed,
         int8=layer.int8,
+        full=layer.full,
         dropout=layer.dropout,
         on_gpu=layer.on_gpu,
         fused=layer.fused,
         joined=layer.joined and "down_proj" in adapted,
         shared=shared_expert_bytes(spec, width, _product_needed(layer)) if spec.traits.shared_expert_last else 0,
         length=layer.length,
+        padded=layer.padded,
     )
 
 
@@ -327,7 +336,7 @@ def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
         kernel=kernel,
         one_row=shape.micro_batch == 1,
         windowed=spec.sliding_window is not None and spec.sliding_window < shape.max_length,
-        decomposed=resident.is_decomposed(shape),
+        decomposed=dora.is_decomposed(shape),
         quantized=shape.quantization != "none",
         on_gpu=shape.device != "cpu",
         keep_attention=shape.keep_attention and kernel in KEEPING,
@@ -335,6 +344,7 @@ def _layer_of(spec: ModelSpec, shape: TrainingShape, kernel: str) -> _Layer:
         joined=fuses_adapters(shape),
         rule=linear_attention.delta_rule(spec, shape),
         length=shape.max_length if mixer_of(spec).heads else 0,
+        padded=device.padded_share(spec, shape, kernel),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
-from engine.memory.shape import TrainingShape
+from engine.memory.shape import USUAL_DOCUMENT_TOKENS, TrainingShape
 from engine.models.spec import ModelSpec
 
 _FACTS = frozenset(
@@ -173,8 +173,13 @@ def model_key(spec: ModelSpec) -> str:
 
 
 def measured_shape(shape: TrainingShape) -> TrainingShape:
-    """`shape` with two accumulation steps for any number above one: memory is the same from the second on."""
-    return replace(shape, gradient_accumulation_steps=2) if shape.gradient_accumulation_steps > 2 else shape
+    """`shape` as what takes the same memory: two accumulation steps for any number above one, and documents of usual
+    length for any above it; shorter ones go by powers of two."""
+    steps, tokens = min(shape.gradient_accumulation_steps, 2), shape.document_tokens
+    alike = 0 if tokens >= USUAL_DOCUMENT_TOKENS else 1 << tokens.bit_length() >> 1
+    if (steps, alike) == (shape.gradient_accumulation_steps, tokens):
+        return shape
+    return replace(shape, gradient_accumulation_steps=steps, document_tokens=alike)
 
 
 def _how(shape: TrainingShape) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from engine.hardware.machine import Gpu
 from engine.hardware.torch_build import find_torch
-from engine.memory.shape import GIB, MIB, TrainingShape, learns_whole
+from engine.memory.shape import GIB, MIB, TrainingShape, documents_of, learns_whole
 from engine.models.spec import ModelSpec
 
 _CONTEXT_MIB = {7: 160, 8: 430, 9: 768, 10: 800, 11: 800, 12: 800}
@@ -18,6 +18,9 @@ _CONTEXT_MIB = {7: 160, 8: 430, 9: 768, 10: 800, 11: 800, 12: 800}
 _RTX_30_CONTEXT_MIB = 270
 _UNKNOWN_CONTEXT_MIB = 800
 _FLASH_HEAD_DIM = 256
+FLASH_PADDING_TOKENS = 128
+UNEVEN_SHARE = 2.0
+"""Most that documents of one call of the memory-efficient kernel take above what their own lengths would."""
 
 
 def context_bytes(gpu: Gpu | None, device: str) -> int:
@@ -68,6 +71,26 @@ def attention_kernel(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None) -> 
         return "products" if shape.compute_dtype == "bf16" else "split"
     flash = shape.compute_dtype != "fp32" and recent and spec.head_dim <= _FLASH_HEAD_DIM
     return "varlen" if flash else "packed"
+
+
+def padded_share(spec: ModelSpec, shape: TrainingShape, kernel: str) -> float:
+    """Rows of what attention's backward pass sums up in fp32, as a multiple of the tokens.
+
+    Flash attention adds 128 rows to each document (flash_api.cpp); the memory-efficient kernel gives each document as
+    many whole blocks as the longest of its call has (kernel_backward.h), which `modeling.attention_kernels` bounds.
+    """
+    tokens, documents = shape.micro_batch * shape.max_length, documents_of(shape)
+    if kernel == "varlen":
+        return 1 + FLASH_PADDING_TOKENS * documents / tokens
+    if kernel != "packed" or documents == shape.micro_batch:
+        return 1.0
+    block = efficient_block(spec.head_dim)
+    return UNEVEN_SHARE * -(-shape.document_tokens // block) * block / shape.document_tokens
+
+
+def efficient_block(head_dim: int) -> int:
+    """Rows of a block of the memory-efficient kernel."""
+    return 128 if head_dim > 64 else 64
 
 
 LIBRARIES_BYTES = 614 * MIB

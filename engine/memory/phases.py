@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.hardware.machine import Gpu
-from engine.memory import activations, device, loss, resident, stored
+from engine.memory import activations, device, dora, loss, stored
 from engine.memory.calibration import Calibration, correct
 from engine.memory.reserve import reserve_bytes
 from engine.memory.resident import (
@@ -169,20 +169,22 @@ def _moments(
     cost = activations.cost_of(spec, shape, device.attention_kernel(spec, shape, gpu))
     kept = activations.kept_bytes(spec, shape, cost, keeps_last=keeps_last)
     always = device.cublas_bytes(gpu, shape.device)
-    working = always + _cast_cache_bytes(spec, shape, learned)
+    casts = _cast_cache_bytes(spec, shape, learned)
+    # The cache ends with the forward pass; layers that are formed again cast anew.
+    working, backward = always + casts, always + _casts_in_backward(spec, shape, casts)
     matrix = device.dequantize_bytes(spec, shape)
     hidden = loss.hidden_gradient_bytes(spec, shape)
     held, first, last = _gradients(spec, shape, learned)
     depth, every = spec.num_hidden_layers, shape.checkpoint_every
     again = every > 0 and (depth - 1) % every == 0 and not keeps_last
-    top = _layer(Moment("layer", first, kept, hidden, working), spec, shape, cost, matrix, again)
+    top = _layer(Moment("layer", first, kept, hidden, backward), spec, shape, cost, matrix, again)
     below = activations.first_checkpoint_bytes(spec, shape, cost)
     arriving = hidden if shape.offload_inputs else 0
-    bottom = _layer(Moment("layer", last, below, arriving, working), spec, shape, cost, matrix, True)
+    bottom = _layer(Moment("layer", last, below, arriving, backward), spec, shape, cost, matrix, True)
     embedding = loss.embedding_backward_bytes(spec, shape)
     # The first layer that is computed again, where the last one is not.
     others = kept - activations.whole_layer_bytes(spec, shape, cost)
-    second = _layer(Moment("layer", first, others, hidden, working), spec, shape, cost, matrix, True)
+    second = _layer(Moment("layer", first, others, hidden, backward), spec, shape, cost, matrix, True)
     return (
         Moment("loss", held, kept, loss.final_norm_bytes(spec, shape) + hidden + _logits(spec, shape), working),
         Moment("loss", held, kept, 2 * hidden + loss.head_backward_bytes(spec, shape), working),
@@ -196,7 +198,7 @@ def _moments(
         top,
         *((second,) if keeps_last else ()),
         bottom,
-        Moment("layer", learned.gradients_bytes, embedding, 0, working),
+        Moment("layer", learned.gradients_bytes, embedding, 0, backward),
         Moment("optimizer", learned.gradients_bytes + learned.step_bytes, 0, 0, always),
         *_decomposing(spec, shape, cost, Moment("layer", held, kept, 0, working), last, again),
     )
@@ -206,7 +208,7 @@ def _decomposing(
     spec: ModelSpec, shape: TrainingShape, cost: activations.LayerCost, forward: Moment, gradients: int, again: bool
 ) -> tuple[Moment, ...]:
     """DoRA's dense products: in the last layer's `forward` pass, and recomputing the first with all `gradients`."""
-    dense = resident.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
+    dense = dora.dense_bytes(shape, targeted_shapes(spec, shape.lora_targets))
     if not dense:
         return ()
     forward = replace(forward, workspace=forward.workspace + dense)
@@ -254,6 +256,14 @@ def _gradients(spec: ModelSpec, shape: TrainingShape, learned: States) -> tuple[
     embedding = loss.embedding_gradient_bytes(spec, shape)
     others = whole - head - (0 if tied else embedding)
     return 0, head + others // max(1, learning_layers(spec.num_hidden_layers, shape)), head + others
+
+
+def _casts_in_backward(spec: ModelSpec, shape: TrainingShape, casts: int) -> int:
+    """Of those copies, what layers that are not checkpointed keep, and one layer that is formed again."""
+    if shape.method != "full":
+        return casts
+    depth = spec.num_hidden_layers
+    return casts * min(depth, depth - activations.checkpointed_layers(spec, shape) + 1) // depth
 
 
 def _cast_cache_bytes(spec: ModelSpec, shape: TrainingShape, learned: States) -> int:

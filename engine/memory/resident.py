@@ -20,6 +20,8 @@ WHOLE_MODULES = frozenset({"embed_tokens", "lm_head"})
 """What is counted of `modules_to_save`."""
 
 _EIGHT_BIT = frozenset({"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"})
+_PAGED_FROM = 100_000
+"""Values of a tensor from which bitsandbytes pages its states (optimizer.py get_state_buffer)."""
 _STEP_COPIES = {"adamw_torch": 2, "adafactor": 2, "lion_32bit": 1}
 """fp32 tensors, each as large as the weight in turn, that a step forms beside the gradients."""
 _FUSED_PARTS = {
@@ -113,17 +115,30 @@ def states(spec: ModelSpec, shape: TrainingShape) -> States:
     width = trainable_width(shape)
     eight_bit = shape.optimizer in _EIGHT_BIT
     moments = _moments_bytes(spec, shape, count)
-    paged = shape.optimizer.startswith("paged") and shape.device == "cuda"
+    paged = moments - _unpaged_bytes(spec, shape, moments, count) if shape.optimizer.startswith("paged") else 0
+    paged = paged if shape.device == "cuda" else 0
     master = width == 2 and not eight_bit
     return States(
         parameters=count,
         weights_bytes=_own_weights(shape, added, count if shape.method == "freeze" else biases),
         gradients_bytes=count * width,
         masters_bytes=4 * count if master else 0,
-        moments_bytes=0 if paged else moments,
-        paged_bytes=moments if paged else 0,
+        moments_bytes=moments - paged,
+        paged_bytes=paged,
         step_bytes=_step_bytes(spec, shape, count, master=master),
     )
+
+
+def _unpaged_bytes(spec: ModelSpec, shape: TrainingShape, moments: int, count: int) -> int:
+    """Of a paged optimizer's states, those of small matrices of adapters: they stay in the allocator."""
+    if shape.method != "lora":
+        return 0
+    small = sum(
+        layers * sum(shape.lora_r * side for side in sides if shape.lora_r * side < _PAGED_FROM)
+        for layers, linear in all_targeted(spec, shape.lora_targets)
+        for _, *sides in linear
+    )
+    return moments * small // max(1, count)
 
 
 def _moments_bytes(spec: ModelSpec, shape: TrainingShape, count: int) -> int:
@@ -268,39 +283,3 @@ def tower_bytes(spec: ModelSpec, quantization: str, double_quant: bool, width: i
 def largest_matrix_bytes(spec: ModelSpec, width: int) -> int:
     """The largest linear layer in the compute dtype: what dequantizing or loading one needs at once."""
     return max(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values()) * width
-
-
-def is_decomposed(shape: TrainingShape) -> bool:
-    """Whether the adapters of `shape` are of this kind."""
-    return shape.use_dora and shape.method == "lora"
-
-
-def magnitudes(adapters: Adapters) -> int:
-    """Trained values of one block: one for each output."""
-    return sum(n_out for _, _, n_out in adapters)
-
-
-def saved_bytes(adapters: Adapters, width: int) -> int:
-    """Per token and block: the frozen layer's output and the adapter's."""
-    return 2 * width * magnitudes(adapters)
-
-
-def matrices_bytes(adapters: Adapters, width: int) -> int:
-    """Per block: dequantized matrices that autograd keeps where dropout makes PEFT multiply with them again."""
-    return width * sum(n_in * n_out for _, n_in, n_out in adapters)
-
-
-@lru_cache(maxsize=2048)
-def _dense_bytes(adapters: Adapters, dtype: str, quantized: bool) -> int:
-    width = 4 if dtype == "fp32" else 2
-    # Automatic casting keeps the fp32 identity beside its copy and takes norms in fp32.
-    square, others = (6, 4) if dtype == "fp16" else (width, 0)
-    matrices = (4 if quantized else 3) * width + others
-    return max((square * n_in * n_in + matrices * n_in * n_out for _, n_in, n_out in adapters), default=0)
-
-
-def dense_bytes(shape: TrainingShape, adapters: Adapters) -> int:
-    """Temporaries of the worst layer: identity, B A, its multiple, the sum, and the weight when it is dequantized."""
-    if not is_decomposed(shape):
-        return 0
-    return _dense_bytes(adapters, shape.compute_dtype, shape.quantization != "none")

@@ -15,6 +15,8 @@ KERNEL_CHUNK_TOKENS = 1024
 fill a large GPU."""
 STEP_PORTION_BYTES = 256 * 1024 * 1024
 """fp32 gradients of 16-bit weights alive at once in an optimizer's step on a GPU."""
+USUAL_DOCUMENT_TOKENS = 64
+"""On average, where nothing is known of the data: below what most conversations have, so that shorter ones surprise."""
 GIB = 1024**3
 MIB = 1024**2
 
@@ -34,6 +36,8 @@ class TrainingShape:
     double_quant: bool = True
     micro_batch: int = 1
     max_length: int = 2048
+    document_tokens: int = 0
+    """Of the documents that share a packed row, on average; 0 = one document fills it."""
     gradient_accumulation_steps: int = 1
     lora_r: int = 16
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -68,6 +72,13 @@ def method_words(shape: TrainingShape) -> str:
     if shape.method == "freeze":
         return f"last {shape.trainable_layers} {shape.compute_dtype}"
     return f"LoRA {shape.compute_dtype}" if shape.quantization == "none" else f"QLoRA {shape.quantization}"
+
+
+def documents_of(shape: TrainingShape) -> int:
+    """Documents in a micro-batch, as kernels count them: the rest of each row that stays empty is one more."""
+    if not 0 < shape.document_tokens < shape.max_length:
+        return shape.micro_batch
+    return shape.micro_batch * (1 + -(-shape.max_length // shape.document_tokens))
 
 
 def uses_kernels(shape: TrainingShape) -> bool:

@@ -31,6 +31,8 @@ class Backward:
     recomputed: int
     """Bytes around a wide projection (phi3) while it runs backward or is formed again; 0 where nothing is wide."""
     int8: bool
+    full: bool
+    """Whether the layer's own weights learn."""
     dropout: bool
     """Whether adapters draw dropout."""
     on_gpu: bool
@@ -42,6 +44,8 @@ class Backward:
     """Bytes of the shared expert that are gone when the others run backward; 0 where it runs backward after them."""
     length: int = 0
     """Of a row, where a state space fills it up to whole chunks."""
+    padded: float = 1.0
+    """As `device.padded_share`."""
 
     @property
     def width(self) -> int:
@@ -86,8 +90,9 @@ def _attention(layer: Backward) -> int:
     # The memory-efficient kernel gets repeated keys and values, and gives gradients as wide.
     copies = {"varlen": 2, "packed": 5}.get(layer.kernel, 0) * (query != key)
     # Where the feed-forward part is small, the gradients themselves and what they are copied from count.
-    gradients = layer.width * (query + 3 * key) if layer.fused else 0
-    return (4 + copies * layer.width) * query + gradients + 4 * layer.spec.num_attention_heads - layer.kept_mlp
+    gradients = layer.width * (query + (3 if layer.fused else 2) * key)
+    accumulated = int(layer.padded * 4 * (query + layer.spec.num_attention_heads))
+    return accumulated + copies * layer.width * query + gradients - layer.kept_mlp
 
 
 def _mixer(layer: Backward) -> int:
@@ -122,6 +127,9 @@ def _plain_feed_forward(layer: Backward) -> int:
     """Gradients of the product and of both its factors, when the product is gone; autocast keeps it as a copy."""
     inner = layer.spec.intermediate_size
     more = _ACTIVATION_HALVES.get(layer.spec.traits.activation, 0) * layer.width * inner // 2
+    if layer.copied and not layer.full:
+        # fp32 copies of what adapters take, and of their gradients.
+        return more + 7 * inner + 6 * layer.spec.hidden_size
     return more + (5 * inner if layer.copied else 3 * layer.width * inner - layer.product)
 
 

@@ -79,6 +79,11 @@ def tensors_in(file: Path) -> int:
     return len(_stored(file))
 
 
+def names_in(file: Path) -> frozenset[str]:
+    """Names of an adapter's tensors, as its file has them."""
+    return frozenset(_stored(file))
+
+
 def _places(model: Any) -> dict[str, torch.Tensor]:
     from peft import get_peft_model_state_dict
 

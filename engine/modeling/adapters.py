@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine.errors import EngineError, ExitCode, Problem, problems_error
-from engine.modeling import adapter_files, experts, state_spaces, wrappers
+from engine.modeling import adapter_files, dora, experts, state_spaces, wrappers
 from engine.models.families import family_of
 from engine.profile.schema import Profile
 
@@ -28,17 +28,48 @@ def base_of(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def attach(model: Any, settings: Profile) -> Any:
+def attach(model: Any, settings: Profile, begun: Path | None = None) -> Any:
     """`model` wrapped with fresh adapters as `lora` says; everything else is frozen.
 
-    Raises EngineError(PROFILE) for names that are no module of this model.
+    With `begun`, the folder of an adapter, they have its form. Raises EngineError(PROFILE) for names that are no module
+    of this model.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
+
+    torch.manual_seed(settings.train.seed)
+    config = _fresh_config(model, settings) if begun is None else _config_of(begun, settings)
+    with experts.as_peft_sees_them(model):
+        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # lora.bias = "all" lets every bias learn, a tower's too.
+    wrappers.freeze_outside_text(model)
+    if settings.lora.use_dora:
+        dora.mend(wrapped)
+    set_trainable_dtype(wrapped, settings)
+    return wrapped
+
+
+def _config_of(folder: Path, settings: Profile) -> Any:
+    """The form of an adapter that is there; what concerns training alone is the profile's."""
+    from peft import LoraConfig
+
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    config.init_lora_weights = True
+    config.lora_dropout = settings.lora.dropout
+    config.task_type = _task(settings)
+    return config
+
+
+def _task(settings: Profile) -> str:
+    return "SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM"
+
+
+def _fresh_config(model: Any, settings: Profile) -> Any:
+    from peft import LoraConfig
 
     lora = settings.lora
     check_names(model, settings)
-    torch.manual_seed(settings.train.seed)
-    config = LoraConfig(
+    return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -50,16 +81,8 @@ def attach(model: Any, settings: Profile) -> Any:
         use_dora=lora.use_dora,
         init_lora_weights=f"pissa_niter_{PISSA_ITERATIONS}" if lora.init == "pissa" else True,
         target_parameters=experts.target_names(model) if lora.experts else None,
-        task_type="SEQ_CLS" if settings.train.objective == "reward" else "CAUSAL_LM",
+        task_type=_task(settings),
     )
-    with experts.as_peft_sees_them(model):
-        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
-    # lora.bias = "all" lets every bias learn, a tower's too.
-    wrappers.freeze_outside_text(model)
-    if lora.use_dora:
-        keep_scales(wrapped)
-    set_trainable_dtype(wrapped, settings)
-    return wrapped
 
 
 def _target_modules(model: Any, settings: Profile) -> str | list[str]:
@@ -74,22 +97,6 @@ def _target_modules(model: Any, settings: Profile) -> str | list[str]:
     if targets != "all-linear" or not others:
         return targets
     return [name for name in linear_names(model) if name != "score" and name not in misread]
-
-
-def keep_scales(model: Any) -> None:
-    """Give int8 weights back their scales where PEFT's DoRA, on a processor, leaves a copy without them.
-
-    bitsandbytes would take the missing scales over with the next product (seen with PEFT 0.21 and bitsandbytes 0.50).
-    """
-
-    def hook(module: Any, _: Any) -> None:
-        weight = module.weight
-        if weight.CB is not None and weight.SCB is None:
-            weight.SCB = module.state.SCB
-
-    for module in model.modules():
-        if type(getattr(module, "weight", None)).__name__ == "Int8Params" and hasattr(module, "state"):
-            module.register_forward_pre_hook(hook)
 
 
 def set_trainable_dtype(model: Any, settings: Profile) -> None:
@@ -128,7 +135,7 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
         with experts.as_peft_sees_them(model):
             loaded = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
         adapter_files.put_in_place(loaded, adapter_dir / "adapter_model.safetensors")
-        keep_scales(loaded)
+        dora.mend(loaded)
         return loaded
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EngineError(

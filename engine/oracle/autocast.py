@@ -1,9 +1,10 @@
 """Automatic casts to fp16 as CUDA makes them, on the meta device, whose tensors torch's autocast passes by.
 
-Products take fp16 copies of what they are given; a copy of a trained weight is made once and kept until the context
-ends (ATen/autocast_mode.h: lower_precision_fp, cached_cast). A checkpointed layer casts anew when it is recomputed.
-Operators with `out=` are left alone, as there. Not here: the operators that autocast runs in fp32, which the engine and
-these models ask for by themselves.
+Products take fp16 copies of what they are given. A copy of a trained weight, not of a view of one, is made once and
+kept until the context ends (ATen/autocast_mode.h: lower_precision_fp, cached_cast); a checkpointed layer casts anew
+when it is recomputed. Operators with `out=` are left alone, as there.
+
+Not here: the operators that autocast runs in fp32, which the engine and these models ask for by themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch.overrides import TorchFunctionMode
 
 _PRODUCTS = frozenset(
@@ -63,7 +65,7 @@ class HalfPrecision(TorchFunctionMode):
     def _half(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
             return value
-        if not (value.is_leaf and value.requires_grad):
+        if not (value.is_leaf and value.requires_grad) or value._is_view():
             return value.to(torch.float16)
         if id(value) not in self._casts:
             self._casts[id(value)] = (value, value.to(torch.float16))
@@ -73,7 +75,10 @@ class HalfPrecision(TorchFunctionMode):
 @contextlib.contextmanager
 def half_precision() -> Iterator[None]:
     """Run what follows as under autocast; libraries that ask are told so."""
-    with mock.patch.object(torch, "is_autocast_enabled", _enabled), HalfPrecision():
+    plain = torch.utils.checkpoint.checkpoint
+    again = mock.patch.object(torch.utils.checkpoint, "checkpoint", partial(_checkpointed, plain))
+    # Parts that are formed again (a head called as a module) are cast again too.
+    with mock.patch.object(torch, "is_autocast_enabled", _enabled), again, HalfPrecision():
         yield
 
 
@@ -85,7 +90,7 @@ def recompute_in_half_precision(model: Any) -> None:
             module._gradient_checkpointing_func = partial(_checkpointed, original)
 
 
-def _checkpointed(original: Callable[..., Any], function: Callable[..., Any], *arguments: Any) -> Any:
+def _checkpointed(original: Callable[..., Any], function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     def inside(*given: Any) -> Any:
         # The forward pass is in its context already, whose casts it shares.
         if torch.is_autocast_enabled():
@@ -93,7 +98,7 @@ def _checkpointed(original: Callable[..., Any], function: Callable[..., Any], *a
         with half_precision():
             return function(*given)
 
-    return original(inside, *arguments)
+    return original(inside, *arguments, **options)
 
 
 def _enabled(*_: Any) -> bool:

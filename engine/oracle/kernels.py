@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from engine.memory.device import FLASH_PADDING_TOKENS, efficient_block
 from engine.memory.outliers import COLUMN_BYTES
 from engine.oracle.tracker import Replacement, Scratch
 
@@ -17,7 +18,8 @@ ASSUMPTIONS = (
     "cuBLAS takes one workspace for the forward and one for the autograd thread, through the allocator",
     "variable-length flash attention keeps query, key, value, output and fp32 row normalizers; backward adds an fp32 "
     "query gradient padded by 128 tokens a document, and key and value gradients expanded to all query heads",
-    "memory-efficient attention adds an fp32 query gradient in 16-bit and fp32 row sums in its backward pass",
+    "memory-efficient attention adds fp32 row sums in its backward pass, and an fp32 query gradient in which each "
+    "document of a call takes whole blocks for the longest of them",
     "4-bit layers dequantize their whole matrix in the forward pass too (bitsandbytes fuses it for few tokens)",
     "int8 layers hold an int32 and an fp16 result beside the output, and as many outlier columns of the feed-forward "
     "output's input as random weights make",
@@ -26,8 +28,6 @@ ASSUMPTIONS = (
     "the gradient of an embedding is summed by segments in fp32",
     "experts are balanced",
 )
-
-BACKWARD_PADDING_TOKENS = 128
 
 
 def _bytes(tensor: torch.Tensor) -> int:
@@ -44,20 +44,25 @@ def varlen_backward(
     """flash_api.cpp mha_varlen_bwd: softmax_d, dq_accum, dk_expanded, dv_expanded. [T, H, D] tensors."""
     tokens, heads, width = query.shape
     documents = rest[2].numel() - 1
-    padded = tokens + BACKWARD_PADDING_TOKENS * documents
+    padded = tokens + FLASH_PADDING_TOKENS * documents
     sizes = [4 * heads * padded, 4 * padded * heads * _multiple(width, 32 if width <= 128 else 64)]
     if key.shape[1] != heads:
         sizes += [key.shape[0] * heads * width * query.element_size()] * 2
     return sizes
 
 
-def efficient_backward(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> list[int]:
-    """mem_eff_attention/kernel_backward.h: delta, and gradient accumulators where the output is 16-bit."""
+def efficient_backward(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **_: Any
+) -> list[int]:
+    """mem_eff_attention/kernel_backward.h: row sums, and for each document the longest one's blocks of query gradient.
+
+    Keys are split among blocks of threads, so that the sums are needed in fp32 too.
+    """
     batch, tokens, heads, width = query.shape
-    sizes = [4 * batch * heads * _multiple(tokens, 32)]
-    if query.element_size() == 2:
-        sizes.append(4 * batch * heads * _multiple(tokens, 64) * _multiple(width, 64))
-    return sizes
+    offsets, longest = rest[2], rest[4]
+    documents = batch if offsets is None else offsets.numel() - 1
+    rows = _multiple(tokens if offsets is None else longest, efficient_block(width))
+    return [4 * batch * heads * tokens, 4 * documents * heads * rows * _multiple(width, 64)]
 
 
 def four_bit_product(

@@ -195,13 +195,25 @@ def _step(
 
 
 def _batch(shape: TrainingShape, *, packed: bool, alone: bool = False) -> dict[str, Any]:
-    """Full rows of one document each, as `packed` ones, `alone` ones or behind a mask that leaves nothing out."""
+    """Full rows, as `packed` documents, `alone` ones or behind a mask that leaves nothing out."""
     rows, length = shape.micro_batch, shape.max_length
+    borders = borders_of(shape) if packed and not alone else torch.arange(0, rows + 1, dtype=torch.int32) * length
     tokens = {name: torch.empty((rows, length), dtype=torch.int64, device="meta") for name in ("input_ids", "labels")}
-    borders = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32)
+    longest = int(borders.diff().max())
     positions = torch.empty((rows, length), dtype=torch.int64, device="meta")
-    found = {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": length, "alone": alone}
+    found = {**tokens, "position_ids": positions, "cu_seq_lens": borders, "max_doc_length": longest, "alone": alone}
     return found if packed else {**found, "attention_mask": None}
+
+
+def borders_of(shape: TrainingShape) -> torch.Tensor:
+    """Where documents of equal length begin in the flattened rows, each row with a rest that is one more."""
+    rows, length, each = shape.micro_batch, shape.max_length, shape.document_tokens
+    if not 0 < each < length:
+        return torch.arange(0, rows + 1, dtype=torch.int32) * length
+    # One document less, where the rest of a row would have nothing.
+    within = torch.tensor([*range(0, length - 1, each), length - 1], dtype=torch.int32)
+    starts = (torch.arange(rows, dtype=torch.int32) * length)[:, None] + within
+    return torch.cat([starts.flatten(), torch.tensor([rows * length], dtype=torch.int32)])
 
 
 def _mark_sections(model: Any, tracker: StorageTracker) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.errors import EngineError, ExitCode
 from engine.nearby import did_you_mean
+from engine.profile.file_patterns import is_pattern, matching_files
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.template_file import is_template_file, read_template
@@ -22,6 +23,8 @@ BUILT_IN = "demo:"
 HUB = "hub:"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[\w./-]{1,200})?")
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
+TEXT_SUFFIX = ".txt"
+_PACKED = {".gz": "gunzip -k", ".zst": "unzstd", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zip": "unzip"}
 
 
 def data_path(path: str, base_dir: Path) -> Path:
@@ -71,10 +74,31 @@ def check_data_files(loaded: LoadedProfile) -> Iterator[Finding]:
             yield finding(loaded, key, message, hint, value=path, code=ExitCode.DATA)
             continue
         readable.append((key, path, part))
+        yield from _needless_part(loaded, key, path)
         if path.startswith(HUB) and not _is_cached(path):
             fetch = f"training fetches it; to do it before: hf download --repo-type dataset {hub_reference(path)[0]}"
             yield finding(loaded, key, "the data set is not on this machine", fetch, value=path, is_warning=True)
     yield from _repeated(loaded, readable)
+
+
+def _needless_part(loaded: LoadedProfile, key: str, path: str) -> Iterator[Finding]:
+    """A split or subset of what has none: rows that were asked for would be others than those that are read."""
+    profile = loaded.partial
+    if profile is None or key == "data.validation_path":
+        return
+    item = profile.data.datasets[int(key.split(".")[2])]
+    for name in parts_of_a_file(path, loaded.base_dir, item.split, item.subset):
+        value = getattr(item, name)
+        hint = f"remove {name}, or name the file that holds these rows; folders and sets of the hub have parts"
+        where = key.removesuffix("path") + name
+        yield finding(loaded, where, f"a file has no {name}", hint, value=value, code=ExitCode.DATA)
+
+
+def parts_of_a_file(path: str, base_dir: Path, split: str, subset: str | None) -> list[str]:
+    """`split` or `subset` where they ask for a part of a plain file, which has none."""
+    if path.startswith(HUB) or os.path.isdir(data_path(path, base_dir)):
+        return []
+    return [name for name, asked in (("split", split != "train"), ("subset", subset is not None)) if asked]
 
 
 def _template_file(loaded: LoadedProfile, name: str) -> Iterator[Finding]:
@@ -100,14 +124,27 @@ def data_trouble(path: str, base_dir: Path) -> tuple[str, str]:
             hub_reference(path)
             return "", ""
         file = data_path(path, base_dir)
+        if is_pattern(file):
+            for found in matching_files(file, SUFFIXES):
+                trouble = _file_trouble(found)
+                if trouble[0]:
+                    return trouble
+            return "", ""
     except EngineError as error:
         return error.message, error.hint
+    return _file_trouble(file)
+
+
+def _file_trouble(file: Path) -> tuple[str, str]:
     shown = sanitize(os.path.normpath(file.absolute()), max_chars=300, single_line=True)
     if os.path.isdir(file):
         return ("", "") if any(file.iterdir()) else (f"the folder {shown} is empty", "put data files into it")
     near = "" if os.path.lexists(file) else did_you_mean(file)
-    if file.suffix.lower() not in SUFFIXES and not near:
-        return f"{shown} is none of {', '.join(SUFFIXES)}", "convert it to one of these"
+    packer = _PACKED.get(file.suffix.lower())
+    if packer is not None and not near:
+        return f"{shown} is packed", f"unpack it first: {packer} {sanitize(file.name, max_chars=100, single_line=True)}"
+    if file.suffix.lower() not in (*SUFFIXES, TEXT_SUFFIX) and not near:
+        return f"{shown} is none of {', '.join(SUFFIXES)}, {TEXT_SUFFIX}", "convert it to one of these"
     try:
         status = file.stat()
     except (OSError, ValueError) as error:

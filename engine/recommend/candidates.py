@@ -16,6 +16,7 @@ from engine.memory.phases import peak, resting_bytes
 from engine.memory.recompute import CHOICES, CPU_CHOICES, Recompute
 from engine.memory.resident import States, states
 from engine.memory.shape import LOSS_CHUNK_TOKENS, TrainingShape, learns_whole
+from engine.models.packing import alone_reason
 from engine.models.spec import ModelSpec
 from engine.recommend.budget import Target
 from engine.recommend.kernels import choose_kernels
@@ -145,6 +146,7 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         trainable_layers=requirements.trainable_layers if requirements.method == "freeze" else 0,
         compute_dtype=dtype,
         max_length=length,
+        document_tokens=_document_tokens(spec, target, requirements),
         lora_r=requirements.lora_r,
         lora_targets=requirements.lora_targets or spec.all_linear,
         lora_dropout=requirements.lora_dropout,
@@ -157,6 +159,11 @@ def _base_shape(spec: ModelSpec, target: Target, dtype: str, requirements: Requi
         kernels=choose_kernels(spec, target.device, target.gpu, requirements.kernels)[0],
         device=target.device,
     )
+
+
+def _document_tokens(spec: ModelSpec, target: Target, asked: Requirements) -> int:
+    """0 where documents have rows of their own, and on processors, whose attention pads none."""
+    return 0 if target.device == "cpu" or alone_reason(spec, target.device) else asked.document_tokens
 
 
 def recomputes(spec: ModelSpec, base: TrainingShape, target: Target, asked: Requirements) -> tuple[Recompute, ...]:

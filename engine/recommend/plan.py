@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.hardware.cards import model_name
+from engine.memory.shape import USUAL_DOCUMENT_TOKENS
 
 if TYPE_CHECKING:
     from engine.memory.recompute import Recompute
@@ -49,6 +50,8 @@ class Requirements:
     lora_bias: str = "none"
     modules_to_save: tuple[str, ...] = ()
     use_dora: bool = False
+    document_tokens: int = USUAL_DOCUMENT_TOKENS
+    """Of the documents that share a row, on average; 0 = each has a row of its own."""
     memory_bytes: int | None = None
     """Most memory of the device that the run may take, where less than all that is free is wanted."""
     latency_ms: float | None = None

@@ -52,8 +52,8 @@ class Context:
     def holds_out(self) -> bool:
         """Whether there will be examples to evaluate on."""
         data = self.profile.data
-        sound = self.loaded.is_sound("data.validation_fraction", "data.validation_path")
-        return not sound or data.validation_path is not None or data.validation_fraction > 0
+        sound = self.loaded.is_sound("data.validation_fraction", "data.validation_rows", "data.validation_path")
+        return not sound or data.holds_out
 
 
 def gpus(machine: Machine) -> tuple[Gpu, ...]:

@@ -44,10 +44,15 @@ class Filled:
     warnings: tuple[Problem, ...]
 
 
-def fill(loaded: LoadedProfile, profile: Profile, plan: Plan, machine: Machine) -> Filled:
-    """Explicit settings stay; open ones take the plan's values and what follows from it."""
+def fill(
+    loaded: LoadedProfile, profile: Profile, plan: Plan, machine: Machine, decided: Choices | None = None
+) -> Filled:
+    """Explicit settings stay; open ones take the plan's values and what follows from it.
+
+    `decided`: what is settled by what the run begins with.
+    """
     choices: Choices = {choice.key: (choice.value, choice.reason) for choice in plan.choices}
-    choices |= _consequences(profile, plan, machine, choices)
+    choices |= _consequences(profile, plan, machine, choices) | (decided or {})
     tree = profile.model_dump()
     warnings: list[Problem] = []
     changed = _put_choices(tree, choices, loaded, warnings)
@@ -81,7 +86,7 @@ def _consequences(profile: Profile, plan: Plan, machine: Machine, planned: Choic
         own["model.name_or_path"] = (spec.path, f"where '{spec.name}' of your list is")
     if profile.model.initialise == "random":
         own["quantization.method"] = ("none", "random weights have to learn, which quantized ones cannot")
-    if profile.data.validation_path is None and profile.data.validation_fraction == 0:
+    if not profile.data.holds_out:
         own["train.load_best_model_at_end"] = (False, "no held-out examples")
     return own
 
@@ -160,9 +165,15 @@ def requirements_of(profile: Profile, gpu_uuid: str | None = None) -> Requiremen
         lora_bias=lora.bias,
         modules_to_save=_layer_names(lora.modules_to_save),
         use_dora=lora.use_dora,
+        document_tokens=Requirements().document_tokens if _shares_rows(profile) else 0,
         gpu_uuid=gpu_uuid,
         device=_asked(profile.launch.device),
     )
+
+
+def _shares_rows(profile: Profile) -> bool:
+    """Whether several documents stand in a row: packed ones, and answers that are compared."""
+    return profile.data.packing or profile.train.objective in ("dpo", "orpo", "kto", "reward")
 
 
 def _asked(value: Any) -> Any:

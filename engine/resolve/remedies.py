@@ -36,7 +36,7 @@ _MICRO, _ACCUMULATE, _TOTAL = (
     "train.total_batch_size",
 )
 _RATE = "train.learning_rate"
-_PINNED = (
+PINNED = (
     "model.dtype",
     "model.max_length",
     "quantization.method",
@@ -199,7 +199,7 @@ def _calmer(failure: Failure) -> Iterator[Remedy]:
 
 def changed_text(failure: Failure, changes: Changes) -> str:
     """The run's profile with what was chosen for it pinned and `changes` on top. Raises EngineError."""
-    pinned = {key: failure.setting(key) for key in _PINNED if failure.setting(key) is not None}
+    pinned = {key: failure.setting(key) for key in PINNED if failure.setting(key) is not None}
     pinned |= failure.record.overridden
     pinned[_TOTAL] = None  # micro-batch and accumulation say it
     return edited_text(failure.text, {**pinned, **changes}, failure.path)

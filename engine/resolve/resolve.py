@@ -20,10 +20,12 @@ from engine.profile.schema import Profile
 from engine.profile.tomltext import shown_path
 from engine.recommend.device import device_settings
 from engine.recommend.plan import Plan, Requirements
+from engine.resolve.adapter import decided_by
 from engine.resolve.check import examine
 from engine.resolve.fill import Provenance, fill, provenance_of
 from engine.resolve.warnings import space_warnings
 from engine.runs.record import SCHEMA_VERSION, package_versions
+from engine.runs.start import START, Start
 
 _LEFT_TO_A_PERSON = ("model.name_or_path", "data.datasets", "launch.device", "train.kernels")
 """Keys of a plan that a written profile spells out differently or leaves to the machine."""
@@ -41,6 +43,8 @@ class Resolved:
     profile_path: Path
     base_dir: Path
     warnings: tuple[Problem, ...] = ()
+    start: Start | None = None
+    """What it begins with beside the base."""
 
     def to_run_json(self) -> dict[str, Any]:
         """The content of run.json: JSON values only."""
@@ -55,6 +59,7 @@ class Resolved:
             "base_dir": str(self.base_dir),
             "warnings": [problem.to_dict() for problem in self.warnings],
             "versions": package_versions(),
+            **({} if self.start is None else {START: self.start.to_json()}),
         }
 
 
@@ -64,16 +69,21 @@ def resolve_profile(loaded: LoadedProfile, machine: Machine) -> Resolved:
     error = error_of(seen.problems, loaded)
     if error is not None:
         raise error
+    asked, loaded = loaded.profile, seen.loaded or loaded
+    assert asked is not None
     assert loaded.profile is not None
     assert seen.plan is not None
     assert seen.spec is not None
-    filled = fill(loaded, loaded.profile, seen.plan, machine)
+    adapter = seen.adapter
+    decided = {} if adapter is None else decided_by(adapter, seen.spec, asked)
+    filled = fill(loaded, loaded.profile, seen.plan, machine, decided)
     return Resolved(
         settings=filled.settings,
         provenance=filled.provenance,
         plan=seen.plan,
         spec=seen.spec,
         machine=machine,
+        start=None if adapter is None else adapter.start(),
         profile_path=loaded.path,
         base_dir=loaded.base_dir,
         warnings=(

@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.models.packing import alone_reason
-from engine.profile.data_files import data_path
+from engine.profile.data_files import SUFFIXES, data_path
+from engine.profile.file_patterns import is_pattern, matching_files
 from engine.profile.schedule import per_epoch_steps, total_steps
 from engine.recommend.plan import Plan
 from engine.text import format_count, format_duration
@@ -80,6 +81,8 @@ def data_bytes(provenance: Mapping[str, Mapping[str, Any]], folder: Path) -> int
 
 
 def _size(path: Path) -> int:
+    if is_pattern(path):
+        return sum(file.stat().st_size for file in matching_files(path, SUFFIXES) if file.is_file())
     if path.is_dir():
         return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
     return path.stat().st_size if path.is_file() else 0

@@ -6,7 +6,7 @@ None keeps a run from starting. Not here: problems (`cross.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.errors import Problem
 from engine.hardware.machine import Machine
@@ -45,6 +45,16 @@ def _notify(context: Context) -> Iterator[Finding]:
     yield finding(loaded, "launch.notify", f"the program '{words[0]}' was not found", hint, is_warning=True)
 
 
+def _held_out_twice(given: Callable[[str], bool]) -> list[tuple[str, str]]:
+    ways = {
+        "data.validation_path": "holds the held-out examples",
+        "data.validation_rows": "says how many are held out",
+        "data.validation_fraction": "",
+    }
+    named = [key for key in ways if given(key)]
+    return [(key, f"no effect: {named[0]} {ways[named[0]]}") for key in named[1:]]
+
+
 def _without_effect(context: Context) -> Iterator[Finding]:
     profile, loaded = context.profile, context.loaded
     train, method = profile.train, profile.quantization.method
@@ -56,8 +66,7 @@ def _without_effect(context: Context) -> Iterator[Finding]:
     ]
     if given("train.max_steps") and given("train.num_train_epochs"):
         idle.append(("train.num_train_epochs", "no effect: train.max_steps decides how long it runs"))
-    if given("data.validation_path") and given("data.validation_fraction"):
-        idle.append(("data.validation_fraction", "no effect: data.validation_path holds the held-out examples"))
+    idle += _held_out_twice(given)
     if given("train.warmup_steps") and given("train.warmup_ratio"):
         idle.append(("train.warmup_ratio", "no effect: train.warmup_steps decides"))
     if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:

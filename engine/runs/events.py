@@ -11,7 +11,8 @@ Types and their fields (units in the name; every field may be missing):
 - `progress`: phase, done, total, unit
 - `train_step`: step, steps_total, epoch, loss, learning_rate, grad_norm, tokens, step_tokens,
   tokens_per_second, step_s, eta_s; where answers are compared reward_preferred, reward_other, reward_margin, accuracy
-- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, seconds, and the same scores
+- `eval`: step, loss, perplexity (not where answers are compared), best, tokens, seconds, and the same scores; change,
+  low, high: the difference to the best evaluation before (step `against`) with its 95 % interval
 - `audit`: step, trained, untouched, zero: tensors of the first gradients
 - `kernels`: ways (`liger+fused`, `plain`), source (measured, known from a day, as the run began; empty where nothing
   was measured), gain (times as fast as the plainest), seconds (of a micro-batch, by way), unfit

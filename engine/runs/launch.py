@@ -27,7 +27,7 @@ from engine.errors import OUT_OF_MEMORY, EngineError, ExitCode
 from engine.files import write_json_atomic, write_text_atomic
 from engine.runs.events import Event, EventWriter
 from engine.runs.follow import follow_worker
-from engine.runs.lock import claim_for_worker, give_back, hand_over, holder_pid, holder_text
+from engine.runs.lock import CLAIM, claim_for_worker, give_back, hand_over, holder_pid, holder_text, token_of_claim
 from engine.runs.parent import tied
 from engine.runs.ranks import refuse_ranks, without_rank
 from engine.runs.record import (
@@ -43,6 +43,7 @@ from engine.runs.record import (
     read_result,
 )
 from engine.runs.removal import discard_run
+from engine.runs.start import bring_start, start_of
 from engine.runs.state import run_state
 from engine.runs.store import Run, create_run, directory_error, worker_pid
 from engine.runs.temporary import make_temporary
@@ -59,6 +60,7 @@ def worker_environment(settings: LaunchSettings) -> dict[str, str]:
         environment["OMP_NUM_THREADS"] = settings.threads or str(os.cpu_count() or 1)
     _set_waiting(environment)
     environment["TOKENIZERS_PARALLELISM"] = "true"
+    environment.pop("PYTHONOPTIMIZE", None)  # transformers reads its own docstrings
     environment["PYTHONUNBUFFERED"] = "1"
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if settings.device == "cuda":
@@ -100,7 +102,7 @@ def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Pop
     log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         with _sigterm_held():
-            started.append(_popen(directory, environment, log))
+            started.append(_popen(directory, {**environment, CLAIM: token_of_claim(lock)}, log))
             hand_over(lock, started[0].pid)
     except BaseException:
         for process in started:
@@ -171,6 +173,9 @@ def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[R
     launch = read_record_of(run_json).launch
     run = create_run(name, {**run_json, PROFILE_TEXT: profile_text}, profile_text)
     try:
+        start = start_of(run_json)
+        if start is not None:
+            bring_start(run.path, start)
         with _claimed(run.path, lambda pid: _is_running(run, pid)):
             write_json_atomic(run.path / JOB_FILE, JobRequest("train").to_json())
             return run, spawn_worker(run.path, worker_environment(launch))

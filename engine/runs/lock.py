@@ -14,12 +14,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import signal
 import struct
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -41,6 +42,8 @@ _FLOCK = "hhqqi"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
 _TAKEN = (errno.EAGAIN, errno.EACCES)
 _PATIENCE_S = 5.0
+CLAIM = "TUNEDECK_CLAIM"
+"""Environment variable with the token of the claim that was made for a worker."""
 ELSEWHERE = -1
 """Instead of the pid of a worker in another container or on another machine: no signal reaches it."""
 
@@ -88,7 +91,7 @@ class Held:
 def acquire(path: Path) -> Held | None:
     """Take the lock for this process, or None when another holds it. Raises OSError.
 
-    A claim that the process which started this one put there passes on to this one.
+    A claim that was made for this process (`claim_for_worker`) passes on to it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -143,7 +146,7 @@ def _own(path: Path, lacking: str) -> bool:
         return life is Life.ALIVE
 
     try:
-        return claim(place, owner, is_held, heirs=(os.getpid(), os.getppid())) is None
+        return claim(place, owner, is_held, token=os.environ.get(CLAIM, "")) is None
     except OSError:
         if lacking:
             raise
@@ -161,8 +164,15 @@ def claim_for_worker(path: Path) -> int | None:
     pid = holder_pid(path)
     if pid is not None:
         return pid
-    standing = claim(owner_path(path), this_process(), lambda _: holder_pid(path) is not None)
+    mine = replace(this_process(), token=secrets.token_hex(8))
+    standing = claim(owner_path(path), mine, lambda _: holder_pid(path) is not None)
     return None if standing is None else standing.pid
+
+
+def token_of_claim(path: Path) -> str:
+    """What the worker must know to take over this process's claim; empty without one."""
+    standing = read_owner(owner_path(path))
+    return standing.token if standing is not None and standing.pid == os.getpid() else ""
 
 
 def hand_over(path: Path, pid: int) -> None:
@@ -171,7 +181,7 @@ def hand_over(path: Path, pid: int) -> None:
     standing = read_owner(place)
     if standing is None or standing.pid != os.getpid():
         return
-    worker = process_owner(pid)
+    worker = replace(process_owner(pid), token=standing.token)
     with contextlib.suppress(OSError):
         # One that ended at once has no start to tell it apart by.
         write_owner(place, worker) if life_of(worker) is Life.ALIVE else place.unlink()

@@ -12,7 +12,8 @@ _USUAL = {
     "train_step": _OF_EVENTS
     | {"step", "steps_total", "epoch", "loss", "learning_rate", "grad_norm"}
     | {"tokens", "step_tokens", "tokens_per_second", "step_s", "eta_s"},
-    "eval": _OF_EVENTS | {"step", "loss", "best", "tokens", "seconds", "model"},
+    "eval": _OF_EVENTS
+    | {"step", "loss", "best", "tokens", "seconds", "model", "rows", "against", "change", "low", "high"},
 }
 _PREFIX = {"train_step": "", "eval": "evaluation "}
 

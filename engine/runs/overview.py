@@ -108,6 +108,10 @@ class Overview:
     """Why run.json cannot be read; then nothing of it is here."""
     model: str = ""
     profile: str = ""
+    begins: str = ""
+    """What it began with beside the base."""
+    differences: tuple[tuple[str, Any, Any], ...] = ()
+    """Settings that are others than in the run that it began with."""
     trial: str = ""
     """The sweep that it is a trial of."""
     notes: RunNotes = _NO_NOTES
@@ -181,6 +185,8 @@ def _with_record(found: Overview, record: RunRecord) -> Overview:
         found,
         model=record.text("model.name_or_path"),
         profile=str(record.profile_path or ""),
+        begins=str(record.start or ""),
+        differences=record.start.differences if record.start else (),
         trial=record.trial.sweep if record.trial else "",
         settings=ordered_settings(record),
         machine=machine_facts(record),
@@ -261,6 +267,7 @@ _FILES = (
     ("tokenizer", "the tokenizer with its template"),
     ("eval/report.json", "base against tuned"),
     ("eval/report.txt", "the same to read"),
+    ("start", "what it began with"),
 )
 _FOLDERS = (("checkpoints", "a run can go on from here"), ("export", "written for use elsewhere"))
 

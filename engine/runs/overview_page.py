@@ -144,6 +144,10 @@ def _run_rows(found: Overview) -> Iterator[Row]:
         yield Row("settings", found.problem, mark="error")
     texts = (("model", found.model), ("profile", found.profile), ("sweep", found.trial), ("folder", str(found.path)))
     yield from (Row(label, text) for label, text in texts if text)
+    if found.begins:
+        yield Row("begins with", found.begins)
+    for key, was, now in found.differences:
+        yield Row("differs", f"{key}: {value_text(was)} → {value_text(now)}", "from that run")
     if found.notes.tags:
         yield Row("tags", " ".join(found.notes.tags))
     if found.notes.note:

@@ -8,6 +8,7 @@ all there is: it appears whole or not at all (`claim`), so two processes of one 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -44,7 +45,7 @@ class Owner:
 
     host: str
     machine: str
-    """The installation, as `/etc/machine-id` has it; empty where there is none."""
+    """The installation: a hash of `/etc/machine-id`, which is nobody else's business; empty where there is none."""
     boot: str
     namespace: str
     """The namespace of process ids: a container has its own."""
@@ -53,6 +54,8 @@ class Owner:
     """When the process started, in the kernel's own ticks: a pid is used again, this is not."""
     locked: bool = True
     """Whether it holds the lock beside, too; False where the file system has none."""
+    token: str = ""
+    """Of a claim for a worker that is about to start: whoever knows it may take the claim over."""
 
 
 def this_process(*, locked: bool = True) -> Owner:
@@ -73,7 +76,9 @@ def _here() -> tuple[str, str, str, str]:
         namespace = os.readlink(PROC / "self/ns/pid")
     except OSError:
         namespace = ""
-    return socket.gethostname(), _text(Path("/etc/machine-id")), boot, namespace
+    machine = _text(Path("/etc/machine-id"))
+    known = hashlib.sha256(f"tunedeck {machine}".encode()).hexdigest()[:16] if machine else ""
+    return socket.gethostname(), known, boot, namespace
 
 
 def _text(path: Path) -> str:
@@ -129,7 +134,8 @@ def read_owner(path: Path) -> Owner | None:
         with path.open("rb") as file:
             found = json.loads(file.read(_MOST_BYTES))
         told = {name: str(found[name])[:200] for name in ("host", "machine", "boot", "namespace", "started")}
-        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False)
+        token = str(found.get("token", ""))[:200]
+        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False, token=token)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -157,13 +163,16 @@ def _bytes(owner: Owner) -> bytes:
     return (json.dumps(asdict(owner)) + "\n").encode("ascii")
 
 
-_TRIES = 5
+_TRIES = 20
+_WRITING_S = 0.05
+_YOUNG_S = 0.5
 
 
-def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: tuple[int, ...] = ()) -> Owner | None:
+def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: str = "") -> Owner | None:
     """Put `owner` there unless another one holds it; that one is the answer, None = it is ours now. Raises OSError.
 
-    `heirs`: living processes whose claim passes to `owner`, as from the command that started a worker to the worker.
+    `token`: of a claim that passes to `owner`, as from the command that started a worker to the worker. Not by process
+    ids: what starts a worker may stand between the two.
     """
     standing: Owner | None = None
     for _ in range(_TRIES):
@@ -171,7 +180,10 @@ def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, heirs: 
             return None
         before = _raw(path)
         standing = read_owner(path)
-        if standing is not None and standing.pid in heirs and life_of(standing) is Life.ALIVE:
+        if standing is None and _is_young(path):  # another process is writing it
+            time.sleep(_WRITING_S)
+            continue
+        if standing is not None and token and standing.token == token:
             write_owner(path, owner)
             return None
         if standing is not None and is_held(standing):
@@ -203,7 +215,14 @@ def _place_exclusive(path: Path, owner: Owner) -> bool:
         return False
     with os.fdopen(descriptor, "wb") as file:
         file.write(_bytes(owner))
-    return True
+    return _raw(path) == _bytes(owner)
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < _YOUNG_S
+    except OSError:
+        return False
 
 
 def _raw(path: Path) -> bytes | None:
@@ -212,6 +231,17 @@ def _raw(path: Path) -> bytes | None:
             return file.read(_MOST_BYTES)
     except OSError:
         return None
+
+
+def _bring_back(aside: Path, path: Path) -> None:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            with contextlib.suppress(OSError):
+                os.rename(aside, path)
 
 
 def _clear(path: Path, dead: bytes | None) -> None:
@@ -225,7 +255,6 @@ def _clear(path: Path, dead: bytes | None) -> None:
         return
     try:
         if _raw(aside) != dead:
-            with contextlib.suppress(OSError):
-                os.link(aside, path)
+            _bring_back(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
+from engine.runs.owner import Life, life_of, process_owner
+
 VARIABLE = "TUNEDECK_WAITED_FOR_BY"
 LOOK_S = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -53,8 +55,11 @@ def end_with(parent: int, on_end: Callable[[], None], number: signal.Signals | N
     if number is not None:
         _ask_kernel(number)
 
+    # Not by our own parent's id: something may stand between the command and its worker.
+    waiting = process_owner(parent)
+
     def look() -> None:
-        while os.getppid() == parent:
+        while life_of(waiting) is Life.ALIVE:
             time.sleep(LOOK_S)
         on_end()
 

@@ -26,6 +26,7 @@ from engine.jsonvalues import (
     version_problem,
     whole_in,
 )
+from engine.runs.start import Start, start_of
 
 SCHEMA_VERSION = 1
 """Of a profile and of run.json, which keeps a profile's settings."""
@@ -113,6 +114,8 @@ class RunRecord:
     base_dir: Path | None = None
     """The folder that relative paths of the settings start from."""
     trial: SweepTrial | None = None
+    start: Start | None = None
+    """What it began with beside the base."""
 
     def setting(self, key: str) -> Any:
         """A setting by its dotted key; None where it is not set."""
@@ -183,6 +186,7 @@ def record_of(found: Mapping[str, Any], where: str = "") -> RunRecord | Unreadab
         profile_path=_path(found, "profile_path"),
         base_dir=_path(found, "base_dir"),
         trial=_trial(table_in(found, "sweep")),
+        start=start_of(found),
     )
 
 

@@ -259,7 +259,7 @@ def describe(event: Event) -> str:
             return f"{event['model']}: loss {_short(event.get('loss'))}"
         right = event.get("accuracy")
         ahead = f", {right:.0%} of pairs right" if isinstance(right, float) else ""
-        return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{ahead}{best}"
+        return f"evaluated at step {event.get('step')}: loss {_short(event.get('loss'))}{ahead}{best}{_against(event)}"
     if kind == "checkpoint":
         size_mib = (whole_in(event, "bytes") or 0) / 2**20
         return f"checkpoint step {event.get('step')} saved, {size_mib:.1f} MiB ({event.get('reason')})"
@@ -292,6 +292,15 @@ def describe(event: Event) -> str:
         return ""
     known = {"name": "", "detail": "", "message": "", "request": "", "outcome": ""}
     return template.format(**{**known, **{key: value for key, value in event.items() if key in known}}).strip()
+
+
+def _against(event: Event) -> str:
+    """The change against the best evaluation before, and whether it could be chance."""
+    change, low, high = (number_in(event, key) for key in ("change", "low", "high"))
+    if change is None or low is None or high is None:
+        return ""
+    chance = ", could be chance" if low <= 0 <= high else ""
+    return f" ({change:+.4f} [{low:+.4f}, {high:+.4f}] against step {event.get('against')}{chance})"
 
 
 def _answered(event: Event) -> str:

@@ -51,8 +51,12 @@ def load_data(job: Job, settings: Profile, base_dir: Path) -> tuple[Any, Prepare
     return tokenizer, prepared
 
 
-def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool = False) -> Any:
-    """The base with what learns on it, as the settings say. Raises EngineError(MODEL or ENVIRONMENT).
+def load_model(
+    job: Job, settings: Profile, base_dir: Path, *, keep_last: bool = False, begun: Path | None = None
+) -> Any:
+    """The base with what learns on it, as the settings say; where given, like the adapter in `begun`.
+
+    Raises EngineError(MODEL or ENVIRONMENT).
 
     `keep_last`: the last layer is not recomputed, because that costs no memory.
     """
@@ -72,7 +76,7 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
     model.config.get_text_config().use_cache = False
     if device == "cuda":
         torch.cuda.empty_cache()
-    model = wrap(model, settings, keep_last=keep_last, warn=job.warn)
+    model = wrap(model, settings, keep_last=keep_last, warn=job.warn, begun=begun)
     if settings.tuning.method == "lora" and experts.in_words(model):
         job.phase("load", experts.in_words(model))
     if settings.tuning.method == "lora" and settings.lora.init == "pissa":
@@ -82,12 +86,12 @@ def load_model(job: Job, settings: Profile, base_dir: Path, *, keep_last: bool =
     return model
 
 
-def wrap(model: Any, settings: Profile, *, keep_last: bool, warn: Warn) -> Any:
+def wrap(model: Any, settings: Profile, *, keep_last: bool, warn: Warn, begun: Path | None = None) -> Any:
     """A loaded base with what learns on it: adapters or freed weights, their dtype, attention, checkpointing."""
     if settings.tuning.method == "lora":
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        model = adapters.attach(model, settings)
+        model = adapters.attach(model, settings, begun)
     else:
         if settings.tuning.method == "freeze":
             adapters.freeze_below(model, settings.tuning.trainable_layers)

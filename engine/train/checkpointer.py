@@ -108,7 +108,7 @@ class Checkpointer:
 
     def load_scaler(self, run: Resumable, folder: Path) -> None:
         """Put the gradient scale of fp16 training back."""
-        if run.accelerator.scaler is not None:
+        if run.accelerator.scaler is not None and (folder / saved.SCALER_JSON).is_file():
             run.accelerator.scaler.load_state_dict(read_json(folder / saved.SCALER_JSON))
 
     def load_random(self, folder: Path) -> None:

@@ -23,7 +23,7 @@ from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
 from engine.runs.job import Job
 from engine.runs.record import SUMMARY_FILE, RunRecord, Summary, package_versions, read_record
-from engine.train import outputs
+from engine.train import beginning, outputs
 from engine.train.assembly import build_trainer, load_data, load_model
 from engine.train.prompts import prompts_of
 from engine.train.trainer import EngineTrainer
@@ -55,12 +55,20 @@ def _run(
         if edited:
             job.warn("profile_edited", edited)
     tokenizer, prepared = load_data(job, settings, base_dir)
+    calibrator.meets(prepared.train.document_tokens)
     peaks.enter("load")
-    model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer())
+    start, place = record.start, job.directory
+    form = beginning.form_of(place, start)
+    model = load_model(job, settings, base_dir, keep_last=calibrator.keeps_last_layer(), begun=form)
+    if start is not None:
+        job.phase("load", str(start))
+    beginning.load_before_reference(model, place, start, job.warn)
     peaks.enter("check")
     trainer = build_trainer(
         job, settings, model, prepared, given=record.given, machine=calibrator.machine, gpu=calibrator.gpu
     )
+    beginning.load_first_weights(model, place, start)
+    trainer.moments = beginning.moments_of(place, start)
     if trainer.as_predicted:
         calibrator.runs_with("liger" if "liger" in trainer.ways else "plain")
     else:
@@ -177,6 +185,8 @@ def _finish(job: Job, trainer: EngineTrainer, tokenizer: Any, settings: Profile,
     job.phase("save", "weights and tokenizer")
     state = trainer.state
     used_step = trainer.checkpointer.load_best(trainer)
+    if used_step != state.global_step and trainer.validation is not None:
+        trainer.validation.tell_noise()
     weights = outputs.save_weights(job.directory, _as_saved(trainer.model), tokenizer, settings)
     trainable, total = adapters.parameter_counts(trainer.model)
     summary = Summary(

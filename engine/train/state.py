@@ -32,17 +32,17 @@ def save_trainable(model: torch.nn.Module, folder: Path) -> None:
 
 
 @torch.no_grad()
-def load_trainable(model: torch.nn.Module, folder: Path) -> None:
+def load_trainable(model: torch.nn.Module, folder: Path, name: str = WEIGHTS) -> None:
     """Put saved parameters back. Raises ValueError when names or shapes differ from the model's."""
-    saved = load_file(folder / WEIGHTS)
-    present = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    saved = load_file(folder / name)
+    present = {key: value for key, value in model.named_parameters() if value.requires_grad}
     different = sorted(set(saved).symmetric_difference(present))
     if different:
         raise ValueError(f"the checkpoint trains other parameters than this run, for example {different[0]}")
-    for name, value in present.items():
-        if saved[name].shape != value.shape:
-            raise ValueError(f"{name} has shape {tuple(saved[name].shape)} there, {tuple(value.shape)} here")
-        value.copy_(saved[name])
+    for key, value in present.items():
+        if saved[key].shape != value.shape:
+            raise ValueError(f"{key} has shape {tuple(saved[key].shape)} there, {tuple(value.shape)} here")
+        value.copy_(saved[key])
 
 
 def save_optimizer(optimizer: Any, folder: Path) -> None:

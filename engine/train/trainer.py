@@ -29,6 +29,7 @@ from engine.profile.schema import Profile
 from engine.runs.control import take_requests
 from engine.runs.job import Job
 from engine.train.audit import write_audit
+from engine.train.beginning import load_moments
 from engine.train.checkpointer import Checkpointer
 from engine.train.evaluating import evaluate
 from engine.train.micro_batches import MicroBatches, release
@@ -82,6 +83,8 @@ class EngineTrainer(Trainer):
             job=job, settings=settings, meter=self.meter, micro_batches=self.micro_batches, data_digest=data_digest
         )
         self.validation = None if eval_dataset is None else _validation(self, eval_dataset)
+        self.moments: Path | None = None
+        """Where the optimizer state is that a run begins with; None for moments of zero."""
         self.prompts: Prompts | None = None
         """Prompts that are answered at each evaluation."""
         self.step_log = StepLog(
@@ -282,6 +285,12 @@ class EngineTrainer(Trainer):
         if checkpoint is not None:
             self.checkpointer.load_scaler(self, Path(checkpoint))
 
+    def begin(self) -> None:
+        """Before the first step of all: moments of the run that this one goes on from."""
+        if self.moments is not None:
+            load_moments(self._bare_optimizer, self.moments, self.job.warn)
+            self.checkpointer.load_scaler(self, self.moments)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             self.checkpointer.load_random(Path(checkpoint))
@@ -292,6 +301,14 @@ class AfterStep(TrainerCallback):
 
     def __init__(self, trainer: EngineTrainer) -> None:
         self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """A run that is not resumed begins."""
+        if state.global_step == 0:
+            self._trainer.begin()
+        return control
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

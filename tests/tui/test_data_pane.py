@@ -98,6 +98,17 @@ def test_trained_tokens_stand_in_brackets_and_cut_ones_are_gone() -> None:
     text = examples_content(PREVIEW).plain
     assert "⟦answer⟧" in text
     assert "beyond" not in text
+    spoken = [
+        {"text": "ask ", "trained": False, "part": ""},
+        {"text": "hm", "trained": True, "part": "thoughts"},
+        {"text": "look()", "trained": True, "part": "calls"},
+        {"text": "cold", "trained": False, "part": "results"},
+        {"text": "It is.", "trained": True, "part": "text"},
+    ]
+    assert marked(spoken).plain == "ask T⟦hm⟧C⟦look()⟧R⟨cold⟩⟦It is.⟧"
+    document = {"path": "x", "row": 1, "length": 5, "trained_tokens": 3, "tokens": [t | {"kept": True} for t in spoken]}
+    assert "T⟦…⟧ a thought" in examples_content(PREVIEW | {"documents": [document]}).plain
+    assert "a thought" not in text
     long = [{"text": "word " * 3000, "trained": False}, {"text": "end", "trained": True}]
     assert len(marked(long).plain) < 5000
 

@@ -17,6 +17,8 @@ from engine.text import format_count, sanitize
 from tui.text import Part, fit, fit_right, line, safe, short_path
 
 BEGIN, END = "⟦", "⟧"
+_LOOKS = {"thoughts": "$secondary", "calls": "$accent", "results": "$warning"}
+_LEGEND = "T⟦…⟧ a thought  C⟦…⟧ a call  R⟨…⟩ a tool's result  ⟨…⟩ not trained on"
 EXAMPLE_CHARS = 4000
 _NAME_CELLS = 12
 
@@ -56,7 +58,23 @@ def _dataset(dataset: Mapping[str, Any]) -> list[Content]:
         detail = f" ({safe(drop['detail'], 120)})" if drop["detail"] else ""
         words = f"{drop['rows']:,} × {safe(drop['cause'], 120)}{detail}: row {rows}"
         lines.append(line((fit("dropped", _NAME_CELLS), "$warning"), words))
-    return lines + [_row("note", text) for text in dataset["notes"]]
+    lines += [_row("note", text) for text in dataset["notes"]]
+    return lines + _unread(dataset.get("unread", ()))
+
+
+def _unread(unread: Sequence[Mapping[str, Any]]) -> list[Content]:
+    """Columns and message keys that nobody reads; those that matter first and marked."""
+    found = []
+    for matters in (True, False):
+        named = [
+            f"{one['name'] if one['what'] == 'column' else one['what'] + ' ' + one['name']} ({one['rows']:,} rows)"
+            for one in unread
+            if one["matters"] is matters
+        ]
+        style = "$warning" if matters else "dim"
+        if named:
+            found.append(line((fit("not read", _NAME_CELLS), style), safe(", ".join(named), 400)))
+    return found
 
 
 _HEADS = (("", 11), ("rows", 9), ("sequences", 11), ("tokens", 11), ("trained on", 18), ("filled", 9))
@@ -94,6 +112,8 @@ def examples_content(preview: Mapping[str, Any], row: int = 1, words: str = "") 
     shown: list[Content] = [
         line(("examples ", "bold"), asked, (f"as the model reads them; {BEGIN}…{END} is trained on", "dim")),
     ]
+    if any(token.get("part") for document in preview["documents"] for token in document["tokens"]):
+        shown.append(Content.styled(_LEGEND, "dim"))
     if not preview["documents"]:
         shown.append(Content(f"no row {asked or 'can be used'}".rstrip()))
     for document in preview["documents"]:
@@ -115,17 +135,25 @@ def _document(document: Mapping[str, Any], max_length: int) -> list[Content]:
 
 
 def marked(tokens: Sequence[Mapping[str, Any]]) -> Content:
-    """Tokens as text, each run of trained ones in brackets."""
+    """Tokens as text, each run of trained ones in brackets, with a letter and color for what it is."""
     parts: list[Part] = []
     room = EXAMPLE_CHARS
-    for trained, run in itertools.groupby(tokens, key=lambda token: bool(token["trained"])):
+    for (trained, part), run in itertools.groupby(tokens, _look):
         text = sanitize("".join(str(token["text"]) for token in run), max_chars=EXAMPLE_CHARS)
         if room <= 0:
             parts.append(("…", "dim"))
             break
         room -= cell_len(text)
-        parts.append((f"{BEGIN}{text}{END}", "$success") if trained else (text, "dim"))
+        letter = "" if part in ("", "text") else part[0].upper()
+        if trained:
+            parts.append((f"{letter}{BEGIN}{text}{END}", _LOOKS.get(part, "$success")))
+        else:
+            parts.append((f"{letter}⟨{text}⟩", _LOOKS.get(part, "dim")) if part else (text, "dim"))
     return line(*parts)
+
+
+def _look(token: Mapping[str, Any]) -> tuple[bool, str]:
+    return bool(token["trained"]), str(token.get("part", ""))
 
 
 def trouble_content(error: EngineError) -> Content:

@@ -1,7 +1,8 @@
 """The named chat templates: one Jinja file each, and the marks that a tokenizer should know as one token.
 
 No file writes the begin-of-text token: `chat.py` puts it in front when the tokenizer itself would.
-`plain` writes prompt and answer as they stand, with nothing between.
+`plain` writes prompt and answer as they stand, with nothing between. `hermes` is chatml with tools, calls, results and
+thoughts, for models whose own template has none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "deepseek": ("<｜User｜>", "<｜Assistant｜>"),
     "gemma": ("<start_of_turn>", "<end_of_turn>"),
     "granite": ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"),
+    "hermes": ("<|im_start|>", "<|im_end|>"),
     "llama2": (),
     "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     "mistral": (),

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.memory.recompute import OFFLOAD
-from engine.profile.foreign import shared
+from engine.profile.foreign import common, shared
 from engine.profile.foreign.axolotl_absent import ABSENT
 from engine.profile.foreign.draft import (
     NOBODY,
@@ -63,7 +63,7 @@ def _objective(draft: Draft) -> None:
         message = f"rl: {shown(draft.value('rl'))} cannot be trained here"
         hint = f"known are {', '.join(_OBJECTIVES)}, or none of them for supervised training"
         raise EngineError(message, code=ExitCode.PROFILE, where=draft.entries["rl"].where, hint=hint)
-    if draft.value("reward_model") is True:
+    if draft.flag("reward_model"):
         draft.put("train.objective", "reward", "reward_model")
         return
     draft.carry("reward_model")
@@ -87,17 +87,12 @@ def _method(draft: Draft) -> None:
         hint = "known are lora, qlora, or empty for every weight"
         raise EngineError(f"adapter: {shown(adapter)} is not here", code=ExitCode.PROFILE, where=where, hint=hint)
     draft.put("tuning.method", "lora" if adapter else "full", "adapter" if adapter else f"{TOOL}'s default")
-    bits = next((key for key in ("load_in_4bit", "load_in_8bit") if draft.value(key) is True), None)
+    bits = shared.bits(draft, ("load_in_4bit", "load_in_8bit"))
     if bits is None and adapter == "qlora":
         bits = "adapter"
     method = "none" if bits is None else "int8" if bits == "load_in_8bit" else _four_bits(draft)
     draft.put("quantization.method", method, bits or f"{TOOL}'s default")
     draft.carry("adapter")
-    for key in ("load_in_4bit", "load_in_8bit"):
-        if draft.value(key) is True and key != bits:
-            draft.note("left out", key, f"true: {bits} is on as well")
-        elif key != bits and draft.value(key) is not None:
-            draft.note("not needed", key, f"{shown(draft.value(key))}: off")
     if not adapter:
         for key in [key for key in draft.settings if key.startswith("lora.")]:
             draft.note("not needed", draft.origins[key], "no adapters without 'adapter'")
@@ -207,13 +202,6 @@ def _pad(draft: Draft, entry: Entry) -> None:
     draft.note("not needed", entry.key, f"{shown(entry.value)}: every batch has one shape")
 
 
-def _held_out(draft: Draft, entry: Entry) -> None:
-    size = number(entry.value)
-    if size >= 1:
-        raise ValueError(f"{shown(entry.value)} rows: give a share such as 0.05, or a file of held-out examples")
-    draft.put("data.validation_fraction", size, entry.key)
-
-
 def _inside(rules: Mapping[str, Rule], reason: str) -> Rule:
     """A table whose keys have rules of their own; the others are listed with the reason."""
 
@@ -251,7 +239,7 @@ _BNB: Rules = {
     "bnb_4bit_quant_type": _bit_type,
 }
 RULES: Rules = {
-    **shared.COMMON,
+    **common.COMMON,
     "base_model": to("model.name_or_path", str),
     "revision_of_model": to("model.revision", str),
     "model_type": needless("read from the model"),
@@ -267,7 +255,7 @@ RULES: Rules = {
     "load_in_4bit": elsewhere,
     "load_in_8bit": elsewhere,
     "adapter": elsewhere,
-    "lora_model_dir": missing("training goes on from a run: engine runs resume"),
+    "lora_model_dir": shared.adapter,
     "lora_r": to("lora.r", integer),
     "lora_target_linear": _linear,
     "lora_target_modules": _targets,
@@ -284,7 +272,7 @@ RULES: Rules = {
     "dataset_prepared_path": needless("prepared data are kept and found again by what made them"),
     "dataset_exact_deduplication": to("data.deduplicate", switch),
     "shuffle_merged_datasets": shared.only(True, "examples are always shuffled by the seed"),
-    "val_set_size": _held_out,
+    "val_set_size": shared.held_out,
     "chat_template": shared.template,
     "chat_template_jinja": shared.template_text,
     "chat_template_kwargs": shared.template_arguments,
@@ -315,7 +303,7 @@ RULES: Rules = {
     "output_dir": needless("every run has a directory of its own"),
     "strict": needless("profiles are always strict"),
     "debug": needless("see the worker's log"),
-    "wandb_name": shared.run_name,
+    "wandb_name": common.run_name,
     "dpo_beta": to("train.beta", number),
     "orpo_alpha": to("train.beta", number),
     "noisy_embedding_alpha": to("train.neftune_noise_alpha", number),

@@ -9,7 +9,9 @@ from typing import Any
 from engine.profile.data_files import HUB, SUFFIXES
 from engine.profile.foreign import shared
 from engine.profile.foreign.columns import (
+    LEARNED,
     SPEAKERS,
+    THOUGHTS,
     USUAL_CONTENT,
     USUAL_ROLE,
     carry_columns,
@@ -17,7 +19,7 @@ from engine.profile.foreign.columns import (
     check_speakers,
     layout_of,
 )
-from engine.profile.foreign.dataset_info import columns_of_first, found_path
+from engine.profile.foreign.dataset_info import columns_of_first, found_path, further_rows
 from engine.profile.foreign.draft import Draft, is_off, listed, shown
 from engine.profile.foreign.told import Told
 
@@ -146,11 +148,12 @@ def _held_out(draft: Draft, places: Sequence[Path], entries: Sequence[dict[str, 
     if path.startswith(HUB) or Path(path).is_dir():
         draft.put("data.validation_split", first[1].get("split", "train"), "test_datasets")
     draft.settings.pop("data.validation_fraction", None)
+    draft.settings.pop("data.validation_rows", None)
     if draft.value("val_set_size"):
         draft.note("left out", "val_set_size", f"{shown(draft.value('val_set_size'))}: test_datasets are held out")
     for told, entry in others:
         value = listed(told.values) if told.values else shown(entry["path"])
-        draft.note("left out", told.place, f"{value}: one held-out file is used")
+        further_rows(draft, told.place, value, entry["path"])
 
 
 def _dataset(told: Told, places: Sequence[Path]) -> list[dict[str, Any]]:
@@ -228,7 +231,10 @@ def _messages(told: Told) -> None:
     """How messages and their speakers are called."""
     check_key(told, "message_field_role", USUAL_ROLE)
     check_key(told, "message_field_content", USUAL_CONTENT)
-    told.only("message_field_training", ("train", "weight"), "messages have 'train' or 'weight'")
+    told.only("message_field_training", LEARNED, f"messages have one of {', '.join(LEARNED)}")
+    told.only("field_thinking", THOUGHTS, f"messages have their thoughts in one of {', '.join(THOUGHTS)}")
+    told.only("template_thinking_key", THOUGHTS, "the chat template reads thoughts by the key that it knows")
+    told.only("split_thinking", (False,), "thoughts within an answer's text stay in it")
     mappings = told.inner("message_property_mappings")
     if mappings is not None:
         check_key(mappings, "role", USUAL_ROLE)

@@ -15,14 +15,21 @@ SPEAKERS = {
     "system": ("system", "developer"),
     "user": ("user", "human"),
     "assistant": ("assistant", "gpt", "chatgpt", "bing", "bard", "model"),
+    "tool": ("tool", "function", "observation", "ipython", "tool_response", "tool_result", "function_response"),
+    "call": ("function_call", "tool_call", "tool_calls"),
 }
 """What rows may call who speaks: recognised without a word in the profile."""
+THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
+"""Keys of a message that hold its thoughts."""
+LEARNED = ("train", "trainable", "training", "train_on_turn", "weight", "loss", "loss_weight", "loss_scale")
+"""Keys of a message that say whether it is learned."""
+_COMMON = ("system", "tools")
 ROLES: dict[str, tuple[str, ...]] = {
-    "alpaca": ("instruction", "input", "output", "system", "history"),
-    "messages": ("messages", "system"),
+    "alpaca": ("instruction", "input", "output", "history", *_COMMON),
+    "messages": ("messages", *_COMMON),
     "text": ("text",),
-    "preference": ("prompt", "chosen", "rejected", "system"),
-    "judged": ("prompt", "completion", "messages", "label", "system"),
+    "preference": ("prompt", "input", "chosen", "rejected", "history", *_COMMON),
+    "judged": ("prompt", "input", "completion", "messages", "label", "history", *_COMMON),
 }
 """Layout -> roles that a column can be named for."""
 _FOUND: dict[str, tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.profile.foreign.told import Told
 from engine.profile.tomltext import shown_path
 
 INFO = "dataset_info.json"
+MOST_SETS = 16
 MAX_INFO_BYTES = 16 * 1024 * 1024
 REMOTE, ONLINE = "REMOTE:", "ONLINE"
 ROLES = {
@@ -57,6 +59,13 @@ ROLES = {
     },
 }
 """Layout -> LLaMA-Factory's name of a column -> the role here."""
+_SPEAKER_TAGS = {
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+    "observation_tag": "tool",
+    "function_tag": "call",
+}
 _PLACES = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "file_name")
 """Where a set is, in the order in which LLaMA-Factory looks."""
 
@@ -68,7 +77,7 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
     `dataset_info.json` that cannot be read.
     """
     entries = [_by_path(draft, "data_path", folders)] if draft.value("data_path") else []
-    names_told = names(draft.value("dataset", []))
+    names_told = draft.read("dataset", names, list[str]())
     lists = _Lists(draft, folders, dataset_dir)
     entries += [_by_name(draft, name, lists, "dataset") for name in names_told]
     if entries:
@@ -106,12 +115,28 @@ def _held_out(draft: Draft, folders: Sequence[Path], lists: _Lists, entries: Seq
         return
     if not draft.value("eval_dataset"):
         return
-    first, *others = names(draft.value("eval_dataset"))
+    told = draft.read("eval_dataset", names, list[str]())
+    if not told:
+        return
+    first, *others = told
     entry = _by_name(draft, first, lists, "eval_dataset")
     draft.put("data.validation_path", entry["path"], "eval_dataset")
     columns_of_first(draft, "eval_dataset", entry, entries)
-    if others:
-        draft.note("left out", "eval_dataset", f"{', '.join(map(shown, others))}: one held-out file is used")
+    for name in others:
+        path = _by_name(draft, name, lists, "eval_dataset")["path"]
+        further_rows(draft, "eval_dataset", shown(name), path)
+
+
+def further_rows(draft: Draft, key: str, value: str, path: str) -> None:
+    """More held-out sets than one: those of files are measured after training."""
+    sets = dict(draft.settings.get("evaluate.sets", {}))
+    name = Path(path).stem[:100]
+    if path.startswith("hub:") or name in sets or len(sets) >= MOST_SETS:
+        draft.note("left out", key, f"{value}: one held-out set is used while training")
+        return
+    draft.settings["evaluate.sets"] = {**sets, name: path}
+    draft.origins["evaluate.sets"] = key
+    draft.note("changed", key, f"{value}: measured by engine evaluate, not while training (evaluate.sets)")
 
 
 def columns_of_first(draft: Draft, key: str, held_out: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
@@ -132,7 +157,9 @@ def _counts(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
     told = draft.value("max_samples")
     if told is None:
         return
-    most = integer(told)
+    most = draft.read("max_samples", integer, 0)
+    if not most:
+        return
     for entry in entries:
         entry["max_samples"] = min(most, entry.get("max_samples", most))
     draft.carry("max_samples")
@@ -158,7 +185,7 @@ def _weights(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
     for name, weight in weights.items():
         if name == task and entries:
             for entry in entries:
-                entry["weight"] = float(weight)
+                entry["weight"] = weight
             draft.carry(f"task_weights.{name}")
         else:
             message = f"{shown(name)} = {shown(weight)}: no data set here is of this task; add one with this weight"
@@ -167,7 +194,10 @@ def _weights(draft: Draft, entries: Sequence[dict[str, Any]]) -> None:
 
 def found_path(text: str, folders: Sequence[Path]) -> str:
     """The path made absolute: where it exists, else in the first folder."""
-    places = [folder / Path(text).expanduser() for folder in folders]
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # a person's folder that is not there
+        path = path.expanduser()
+    places = [folder / path for folder in folders]
     return str(next((place for place in places if place.exists()), places[0]).absolute())
 
 
@@ -182,6 +212,8 @@ def _info(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None, asked
         return {}, folders[0]
     places = [dataset_dir] if dataset_dir else [folder / asked for folder in folders]
     home = next((place for place in places if (place / INFO).is_file()), None)
+    if dataset_dir is not None and draft.value("dataset_dir") is not None:
+        draft.note("changed", "dataset_dir", f"{shown(asked)}: --dataset-dir comes first")
     draft.carry("dataset_dir")
     if home is None:
         looked = ", ".join(dict.fromkeys(shown_path(place) for place in places))
@@ -210,7 +242,9 @@ def _by_name(draft: Draft, name: str, lists: _Lists, key: str) -> dict[str, Any]
     info, home = lists.get()
     found = info.get(name)
     if not isinstance(found, dict):
-        if info:
+        if name in info:
+            draft.note("left out", f"{INFO} {name}", f"{listed(found)}: no table of settings; taken for a file")
+        elif info:
             draft.note("changed", key, f"{shown(name)} is not in {INFO}: taken for a file")
         return {"path": str((home / name).absolute())}
     root = f"{INFO} {name}"
@@ -224,8 +258,13 @@ def _entry(told: Told, name: str, home: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": _place(told, name, home), **_columns(told, layout), **shared.split(told)}
     _tags(told)
     if told.look("num_samples"):
-        entry["max_samples"] = integer(told.take("num_samples"))
-        told.note("changed", "num_samples", f"{entry['max_samples']}: its first rows, not chosen ones, and none twice")
+        count = told.read("num_samples", integer, 0)
+        entry |= {"max_samples": count} if count else {}
+        told.note(
+            "changed" if count else "left out",
+            "num_samples",
+            f"{listed(told.look('num_samples'))}: its first rows, not chosen ones, and none twice",
+        )
     ranked = layout == "preference" if told.look("ranking") else layout != "preference"
     told.note(
         "not needed" if ranked else "left out", "ranking", f"{shown(told.look('ranking'))}: the objective decides"
@@ -272,5 +311,5 @@ def _tags(told: Told) -> None:
         return
     check_key(tags, "role_tag", USUAL_ROLE)
     check_key(tags, "content_tag", USUAL_CONTENT)
-    for speaker in ("user", "assistant", "system", "observation", "function"):
-        check_speakers(tags, f"{speaker}_tag", speaker)
+    for name, speaker in _SPEAKER_TAGS.items():
+        check_speakers(tags, name, speaker)

@@ -6,15 +6,17 @@ written by `write.py`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from engine.profile.foreign.yamltext import Entry
 from engine.text import sanitize
 
+T = TypeVar("T")
 Kind = Literal["left out", "changed", "not needed"]
 CARRIED = "carried"
 MAX_LISTED_CHARS = 4000
@@ -64,13 +66,29 @@ class Draft:
         entry = self.entries.get(key)
         return default if entry is None or entry.value is None else entry.value
 
+    def read(self, key: str, convert: Callable[[Any], T], default: T) -> T:
+        """The value as `convert` takes it; one that it does not take is listed and counts as absent."""
+        value = self.value(key)
+        if value is None:
+            return default
+        try:
+            return convert(value)
+        except ValueError as error:
+            self.note("left out", key, str(error))
+            return default
+
+    def flag(self, key: str) -> bool:
+        """Whether a switch is on; what is neither on nor off is listed and counts as off."""
+        return self.read(key, switch, False)
+
     def put(self, key: str, value: Any, origin: str) -> None:
         """Set a dotted key of the profile; `origin` names the other tool's key, or says why.
 
         Where another key of the file had set it otherwise, that one gives way aloud.
         """
         before = self.origins.get(key, "")
-        if before != origin and before in self.entries and self.settings[key] != value and origin in self.entries:
+        given = before != origin and before in self.entries and origin in self.entries
+        if given and self.settings.get(key, value) != value:
             self.note("left out", before, f"{shown(self.value(before))}: {origin} says otherwise")
         self.settings[key] = value
         self.origins[key] = origin
@@ -198,7 +216,7 @@ def leaves(value: Any, place: str = "") -> dict[str, Any]:
 def integer(value: Any) -> int:
     """A whole number, also written as 3.0 or '3'. Raises ValueError in words."""
     number_ = number(value)
-    if number_ != int(number_):
+    if not math.isfinite(number_) or number_ != int(number_):
         raise ValueError(f"{shown(value)} is not a whole number")
     return int(number_)
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.foreign import shared
+from engine.profile.foreign import common, shared
 from engine.profile.foreign.draft import (
     Draft,
     Rule,
@@ -95,13 +95,17 @@ def _quantization(draft: Draft) -> None:
                 draft.note("not needed", key, f"{shown(draft.value(key))}: no quantization_bit")
         return
     draft.carry("quantization_method", *_FOUR_BITS)
-    if library not in ("bnb", "bitsandbytes") or integer(bits) not in (4, 8):
+    count = draft.read("quantization_bit", integer, 0)
+    if library not in ("bnb", "bitsandbytes") or count not in (4, 8):
         message = f"{shown(bits)} bits by {shown(library)}: only bitsandbytes' 4 and 8"
         draft.note("left out", "quantization_bit", message)
         if draft.value("quantization_method") is not None:
             draft.note("left out", "quantization_method", message)
         return
-    method = "int8" if integer(bits) == 8 else one_of(kind, {"nf4": "nf4", "fp4": "fp4"})
+    method = "int8" if count == 8 else kind if kind in ("nf4", "fp4") else "nf4"
+    if count == 4 and kind not in ("nf4", "fp4"):
+        key = "quantization_type" if draft.value("quantization_type") is not None else "bnb_4bit_quant_type"
+        draft.note("left out", key, f"{shown(kind)}: known are nf4 and fp4")
     draft.put("quantization.method", method, "quantization_bit")
     if method == "int8":
         for key in ("quantization_type", "double_quantization", "bnb_4bit_quant_type"):
@@ -188,18 +192,11 @@ def _packing(draft: Draft, entry: Entry) -> None:
             draft.note("changed", entry.key, "on: examples of one sequence do not see each other (neat_packing)")
 
 
-def _validation(draft: Draft, entry: Entry) -> None:
-    size = number(entry.value)
-    if size >= 1:
-        raise ValueError(f"{shown(entry.value)} examples: give a share such as 0.05, or a file of held-out examples")
-    draft.put("data.validation_fraction", size, entry.key)
-
-
 NULL_MATTERS = frozenset({"enable_thinking", "max_grad_norm"})
 """Keys whose null is a value of its own."""
 
 RULES: Rules = {
-    **shared.COMMON,
+    **common.COMMON,
     "model_name_or_path": to("model.name_or_path", str),
     "model_revision": to("model.revision", str),
     "cutoff_len": to("model.max_length", integer),
@@ -207,7 +204,7 @@ RULES: Rules = {
     "flash_attn": to("model.attention", partial(one_of, known=_ATTENTION)),
     "use_fast_tokenizer": shared.only(True, "only fast tokenizers are used"),
     "resize_vocab": needless("the vocabulary grows with model.additional_special_tokens"),
-    "adapter_name_or_path": missing("training goes on from a run: engine runs resume"),
+    "adapter_name_or_path": shared.adapter,
     "rope_scaling": missing("the model's own context is used"),
     "stage": elsewhere,
     "finetuning_type": elsewhere,
@@ -234,7 +231,7 @@ RULES: Rules = {
     "eval_dataset": elsewhere,
     "data_path": elsewhere,
     "eval_data_path": elsewhere,
-    "val_size": _validation,
+    "val_size": shared.held_out,
     "max_samples": elsewhere,
     "packing": _packing,
     "neat_packing": _packing,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
 from engine.profile.foreign import llamafactory, shared
-from engine.profile.foreign.dataset_info import found_path
+from engine.profile.foreign.dataset_info import found_path, further_rows
 from engine.profile.foreign.draft import (
     Draft,
     Rules,
@@ -75,27 +76,34 @@ def _adapters(draft: Draft) -> None:
     draft.put("tuning.method", method, f"{table.place}.name")
     if method == "freeze":
         draft.put(
-            "tuning.trainable_layers", integer(table.take("freeze_trainable_layers", 2)), "freeze_trainable_layers"
+            "tuning.trainable_layers", table.read("freeze_trainable_layers", integer, 2), "freeze_trainable_layers"
         )
         table.only("freeze_trainable_modules", ("all",), "the last layers learn whole")
         table.lose("freeze_extra_modules", "only whole layers learn")
         return
     for name, (key, convert) in _LORA.items():
         if table.look(name) is not None:
-            draft.put(key, convert(table.take(name)), f"{table.place}.{name}")
-    targets = names(table.take("target_modules", "all"))
+            value = table.read(name, convert, None)
+            if value is not None:
+                draft.put(key, value, f"{table.place}.{name}")
+    targets = table.read("target_modules", names, ["all"])
     draft.put("lora.target_modules", "all-linear" if targets == ["all"] else targets, f"{table.place}.target_modules")
-    table.lose("adapter_name_or_path", "training goes on from a run: engine runs resume")
+    folder = table.read("adapter_name_or_path", partial(shared.adapter_folder, draft), "")
+    if folder:
+        draft.put("tuning.adapter", folder, f"{table.place}.adapter_name_or_path")
     for name in ("export_dir", "export_size", "infer_dtype", "export_hub_model_id"):
         table.lose(name, "of another step than training: engine export")
 
 
 def _bits(draft: Draft) -> None:
     table = _table(draft, "quant_config")
-    bits = table.take("quantization_bit") if table else None
+    bits = table.read("quantization_bit", integer, 0) if table and "quantization_bit" in table else None
     if table is not None:
         table.only("name", ("bnb", "auto"), "known is bitsandbytes")
-    draft.put("quantization.method", {None: "none", 8: "int8"}.get(bits, "nf4"), "quant_config")
+    known = {None: "none", 8: "int8", 4: "nf4"}
+    if table is not None and bits not in known:
+        table.note("left out", "quantization_bit", f"{shown(table.look('quantization_bit'))}: known are 4 and 8")
+    draft.put("quantization.method", known.get(bits, "none"), "quant_config")
 
 
 def _table(draft: Draft, key: str) -> Told | None:
@@ -113,7 +121,7 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
         first, *others = _sets(draft, "eval_dataset", places)
         draft.put("data.validation_path", first["path"], "eval_dataset")
         for entry in others:
-            draft.note("left out", "eval_dataset", f"{shown(entry['path'])}: one held-out file is used")
+            further_rows(draft, "eval_dataset", shown(entry["path"]), entry["path"])
 
 
 def _sets(draft: Draft, key: str, places: Sequence[Path]) -> list[dict[str, Any]]:
@@ -142,11 +150,11 @@ def _set(draft: Draft, root: str, one: Entry, places: Sequence[Path]) -> list[di
     entry: dict[str, Any] = {"path": found_path(text, places) if source == "local" else shared.hub_path(text)}
     entry |= shared.split(table)
     if table.look("size") is not None:
-        entry["max_samples"] = integer(table.take("size"))
+        entry["max_samples"] = table.read("size", integer, None)
     if table.look("weight") is not None:
-        entry["weight"] = number(table.take("weight"))
+        entry["weight"] = table.read("weight", number, 1.0)
     table.only("streaming", (False, True), "rows pass through memory in parts")
-    return [entry]
+    return [{name: value for name, value in entry.items() if value is not None}]
 
 
 def is_newer(entries: Mapping[str, Entry]) -> bool:

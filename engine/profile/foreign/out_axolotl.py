@@ -18,6 +18,8 @@ from engine.profile.foreign.outgoing import (
     not_elsewhere,
     part_of,
     schedule,
+    share,
+    starting,
     told_rows,
     warm_up,
 )
@@ -118,6 +120,7 @@ def _method(out: Outgoing) -> None:
     if four and not values["quantization.double_quant"]:
         kwargs["bnb_4bit_use_double_quant"] = False
     out.say("quantization.double_quant", *([("bnb_config_kwargs", kwargs)] if kwargs else []))
+    starting(out, "lora_model_dir")
     if method not in ("lora", AUTO):
         out.said |= {key for key in values if key.startswith("lora.")}
         return
@@ -138,11 +141,11 @@ def _data(out: Outgoing) -> None:
         part = {"split": data.validation_split} if _has_parts(data.validation_path) else {}
         told = {**_entry(out, 0, first, quiet=True), "split": "train", **part}
         out.say("data.validation_path", ("test_datasets", [told]))
-        out.said |= {"data.validation_fraction", "data.validation_split"}
+        out.said |= {"data.validation_fraction", "data.validation_rows", "data.validation_split"}
     else:
         out.say("data.validation_path")
         out.said.add("data.validation_split")
-        out.same({"data.validation_fraction": "val_set_size"})
+        share(out, "val_set_size")
     out.words(
         "data.template",
         {AUTO: [("chat_template", "tokenizer_default")], **_own_template(out)}

@@ -17,6 +17,8 @@ from engine.profile.foreign.outgoing import (
     batch,
     not_elsewhere,
     schedule,
+    share,
+    starting,
     told_rows,
     warm_up,
 )
@@ -99,6 +101,7 @@ def _method(out: Outgoing) -> None:
     four = values["quantization.method"] in ("nf4", "fp4")
     double = [("double_quantization", values["quantization.double_quant"])] if four else []
     out.say("quantization.double_quant", *double)
+    starting(out, "adapter_name_or_path")
     if method not in ("lora", AUTO):
         out.said |= {key for key in values if key.startswith("lora.")}
         return
@@ -122,11 +125,11 @@ def _data(out: Outgoing) -> None:
         if data.validation_path.startswith(HUB):
             entry["split"] = data.validation_split
         out.say("data.validation_path", ("eval_dataset", _name(data.validation_path, info, entry)))
-        out.said |= {"data.validation_fraction", "data.validation_split"}
+        out.said |= {"data.validation_fraction", "data.validation_rows", "data.validation_split"}
     else:
         out.say("data.validation_path")
         out.said.add("data.validation_split")
-        out.same({"data.validation_fraction": "val_size"})
+        share(out, "val_size")
     known = {ours: theirs for theirs, ours in reversed(TEMPLATES.items()) if ours != AUTO}
     template = values["data.template"]
     if template == AUTO:

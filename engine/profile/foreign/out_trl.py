@@ -15,6 +15,7 @@ from engine.profile.foreign.outgoing import (
     not_elsewhere,
     part_of,
     schedule,
+    share,
     told_rows,
     warm_up,
 )
@@ -103,12 +104,13 @@ def _data(out: Outgoing) -> None:
             out.told["dataset_text_field"] = columns.pop()
     if data.validation_path:
         out.lose("data.validation_path", "rows are held out by share there (test_split_size)")
-        out.said |= {"data.validation_fraction", "data.validation_split"}
+        out.said |= {"data.validation_fraction", "data.validation_rows", "data.validation_split"}
     else:
         out.say("data.validation_path")
         out.said.add("data.validation_split")
-        size = values["data.validation_fraction"]
-        out.say("data.validation_fraction", *([("test_split_size", size)] if size else []))
+        share(out, "test_split_size")
+        if not out.told["test_split_size"]:
+            del out.told["test_split_size"]
     template = str(values["data.template"])
     if template.endswith(".jinja"):
         out.say("data.template", ("chat_template_path", template))

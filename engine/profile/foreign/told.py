@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.profile.foreign.draft import Draft, Kind, is_off, listed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class Told:
         if name in self.values:
             self.draft.carry(f"{self.place}.{name}")
         return self.look(name, default)
+
+    def read(self, name: str, convert: Callable[[Any], T], default: T) -> T:
+        """The value as `convert` takes it, taken; one that it does not take is listed and counts as absent."""
+        value = self.take(name)
+        if value is None:
+            return default
+        try:
+            return convert(value)
+        except ValueError as error:
+            self.note("left out", name, str(error))
+            return default
 
     def note(self, kind: Kind, name: str, message: str) -> None:
         """Say what became of a key of this table, if it is there."""

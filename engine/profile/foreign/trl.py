@@ -6,12 +6,11 @@ Either flat, as TRL's command line takes them, or in sections named for the obje
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from engine.memory.recompute import OFFLOAD
-from engine.profile.foreign import shared
+from engine.profile.foreign import common, shared
 from engine.profile.foreign.draft import (
     Draft,
     Rules,
@@ -30,56 +29,6 @@ from engine.profile.foreign.trl_absent import ABSENT
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "TRL"
-_PLAIN_SECTIONS = (
-    "trainingarguments",
-    "unslothtrainingarguments",
-    "trainingargs",
-    "training",
-    "train",
-    "args",
-    "trainer",
-    "unslothtrainer",
-    "loraconfig",
-    "peftconfig",
-    "peft",
-    "lora",
-    "getpeftmodel",
-    "fastlanguagemodelgetpeftmodel",
-    "fastmodelgetpeftmodel",
-    "model",
-    "modelconfig",
-    "modelargs",
-    "frompretrained",
-    "fastlanguagemodelfrompretrained",
-    "fastmodelfrompretrained",
-    "fastlanguagemodel",
-    "fastmodel",
-    "scriptarguments",
-    "scriptargs",
-    "data",
-    "dataset",
-    "dataargs",
-    "bitsandbytesconfig",
-    "bnbconfig",
-    "quantizationconfig",
-    "quantization",
-    "trainonresponsesonly",
-    "logging",
-)
-_SECTIONS = {
-    "sftconfig": "sft",
-    "sfttrainer": "sft",
-    "dpoconfig": "dpo",
-    "dpotrainer": "dpo",
-    "ktoconfig": "kto",
-    "ktotrainer": "kto",
-    "orpoconfig": "orpo",
-    "orpotrainer": "orpo",
-    "rewardconfig": "reward",
-    "rewardtrainer": "reward",
-    **dict.fromkeys(_PLAIN_SECTIONS, ""),
-}
-"""Names of sections, in small letters alone -> the objective that they say."""
 _LEARNING_RATES = {"sft": 2e-5, "pretrain": 2e-5, "dpo": 1e-6, "kto": 1e-6, "orpo": 1e-6, "reward": 1e-4}
 _ATTENTION = {
     "flash_attention_2": "packed",
@@ -110,35 +59,6 @@ _ADAPTERS = (*_RANKS, "lora_alpha", "lora_target_modules", "target_modules")
 _COMPARING = ("beta", "desirable_weight", "undesirable_weight")
 _BITS = ("load_in_4bit", "load_in_8bit")
 _FOUR_BITS = ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "use_bnb_nested_quant")
-
-
-def section_objective(name: str) -> str | None:
-    """The objective that a section's name says, '' for none, and None where no section is called so."""
-    return _SECTIONS.get(re.sub(r"[^a-z]", "", name.lower()))
-
-
-def flat(entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], dict[str, Entry], str]:
-    """Sections' keys as keys of the file; those that stand twice with two values; and the objective that they say."""
-    found: dict[str, Entry] = {}
-    twice: dict[str, Entry] = {}
-    objective = ""
-    for entry in entries.values():
-        said = section_objective(entry.key) if isinstance(entry.value, dict) and entry.value else None
-        if said is None:
-            inner: list[tuple[str, Entry]] = [(entry.key, entry)]
-        else:
-            objective = objective or said
-            below = {name: Entry(name, value, entry.where) for name, value in entry.value.items()}
-            nested, more, deeper = flat(below)
-            objective = objective or deeper
-            twice |= {f"{entry.key}.{place}": item for place, item in more.items()}
-            inner = [(f"{entry.key}.{name}", item) for name, item in nested.items()]
-        for place, item in inner:
-            if item.key not in found:
-                found[item.key] = item
-            elif found[item.key].value != item.value:
-                twice[place] = item
-    return found, twice, objective
 
 
 def decide(draft: Draft) -> None:
@@ -174,14 +94,15 @@ def is_unsloth(draft: Draft) -> bool:
 def _method(draft: Draft) -> None:
     asked = draft.value("use_peft")
     given = any(draft.value(key) is not None for key in _ADAPTERS)
-    whole = draft.value("full_finetuning") is True or (asked is not None and not switch(asked))
+    peft = draft.flag("use_peft")
+    whole = draft.flag("full_finetuning") or (asked is not None and not peft)
     draft.carry("use_peft", "full_finetuning")
     if given and not whole:
         if draft.value("lora_r") is not None and asked is None:
             draft.note("changed", "lora_r", "adapters learn, though use_peft is not there")
         draft.put("tuning.method", "lora", next(key for key in _ADAPTERS if draft.value(key) is not None))
         return
-    draft.put("tuning.method", "lora" if asked is True and not whole else "full", f"{TOOL}'s default")
+    draft.put("tuning.method", "lora" if peft and not whole else "full", f"{TOOL}'s default")
     if draft.settings["tuning.method"] == "full":
         for key in [key for key in draft.settings if key.startswith("lora.")]:
             draft.note("not needed", draft.origins[key], "every weight learns")
@@ -189,15 +110,11 @@ def _method(draft: Draft) -> None:
 
 
 def _quantization(draft: Draft) -> None:
-    on = next((key for key in _BITS if draft.value(key) is True), None)
-    for key in _BITS:
-        if draft.value(key) is not None and key != on:
-            kind, words = ("left out", f"{on} is on as well") if draft.value(key) is True else ("not needed", "off")
-            draft.note("left out" if kind == "left out" else "not needed", key, words)
+    on = shared.bits(draft, _BITS)
     default = "nf4" if on is None and is_unsloth(draft) and _lora(draft) and "load_in_4bit" not in draft.entries else ""
     method = "int8" if on == "load_in_8bit" else default or ("nf4" if on else "none")
     if method == "nf4" and draft.value("bnb_4bit_quant_type"):
-        method = one_of(draft.value("bnb_4bit_quant_type"), {"nf4": "nf4", "fp4": "fp4"})
+        method = draft.read("bnb_4bit_quant_type", partial(one_of, known={"nf4": "nf4", "fp4": "fp4"}), "nf4")
     draft.put("quantization.method", method, on or f"{'Unsloth' if default else TOOL}'s default")
     if method in ("nf4", "fp4"):
         draft.carry(*_FOUR_BITS)
@@ -215,10 +132,12 @@ def _lora(draft: Draft) -> bool:
 def _mask(draft: Draft) -> None:
     """TRL learns a conversation's prompts too unless told otherwise, but not those of prompt and completion."""
     told = [key for key in ("assistant_only_loss", "completion_only_loss") if draft.value(key) is not None]
-    on = [key for key in told if draft.value(key) is True]
+    on = [key for key in told if draft.flag(key)]
     for key in told:
         if key in on:
             draft.put("data.mask", "answers", key)
+        elif key in draft.became:
+            continue
         elif key == "completion_only_loss" and not on:
             draft.put("data.mask", "all", key)
         else:
@@ -310,13 +229,6 @@ def _loss(draft: Draft, entry: Entry) -> None:
         draft.note("left out", entry.key, f"{listed(entry.value)}: known are nll, sigmoid and kto")
 
 
-def _test_share(draft: Draft, entry: Entry) -> None:
-    size = number(entry.value)
-    if size >= 1:
-        raise ValueError(f"{shown(entry.value)} rows: give a share such as 0.05, or a file of held-out examples")
-    draft.put("data.validation_fraction", size, entry.key)
-
-
 def _full_in_16_bits(draft: Draft, entry: Entry) -> None:
     if is_off(entry.value) or not any(draft.value(key) is True for key in _BITS):
         draft.note("not needed", entry.key, f"{shown(entry.value)}: what is not quantized has 16 bits or more")
@@ -331,7 +243,7 @@ _LORA_RANK = to("lora.r", integer)
 _SAVED = to("lora.modules_to_save", names)
 _DTYPE = to("model.dtype", partial(one_of, known=_DTYPES))
 RULES: Rules = {
-    **shared.COMMON,
+    **common.COMMON,
     **ABSENT,
     "model_name_or_path": _MODEL,
     "model_name": _MODEL,
@@ -386,7 +298,7 @@ RULES: Rules = {
             "validation_file",
         )
     },
-    "test_split_size": _test_share,
+    "test_split_size": shared.held_out,
     "assistant_only_loss": elsewhere,
     "completion_only_loss": elsewhere,
     "train_on_completions": shared.mask("answers"),

@@ -64,12 +64,15 @@ def _single(draft: Draft, places: Sequence[Path]) -> list[dict[str, Any]]:
     keys = [key for key in _ONE if draft.value(key) is not None and not is_off(draft.value(key))]
     if not keys:
         return []
+    if draft.value("data_files") is not None and str(draft.value(keys[0])) in LOADERS:
+        draft.note("not needed", keys[0], f"{shown(draft.value(keys[0]))}: the kind of file is read from the file")
+        keys = ["data_files"]
     first, *others = keys
     draft.carry(first)
     for key in others:
         draft.note("left out", key, f"{listed(draft.value(key))}: {first} comes first")
     part = _part(draft)
-    paths = names(draft.value(first))
+    paths = draft.read(first, names, list[str]())
     return [{"path": _place(path, places), **part} for path in paths]
 
 

@@ -14,7 +14,7 @@ from engine.profile.fields import canonical, profile_fields
 from engine.profile.foreign.draft import MAX_LISTED_CHARS, Draft
 from engine.text import sanitize
 
-_PATHS = ("data.validation_path", "data.template")
+_PATHS = ("data.validation_path", "data.template", "tuning.adapter")
 
 
 def profile_text(draft: Draft, sources: list[Path], target: Path) -> str:
@@ -57,6 +57,8 @@ def _add(document: Any, key: str, draft: Draft, target: Path) -> None:
         if table not in document:
             document[table] = tomlkit.table()
         holder = document[table]
+    if key == "evaluate.sets":
+        value = {name: _relative(path, target) for name, path in value.items()}
     item = tomlkit.item(_relative(value, target) if key in _PATHS else value)
     holder.add(name, item)
     item.comment(sanitize(draft.origins[key], max_chars=100, single_line=True))

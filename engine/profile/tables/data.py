@@ -35,13 +35,16 @@ def _as_arguments(given: dict[str, Any]) -> dict[str, Any]:
 TemplateArguments = Annotated[dict[str, Any], AfterValidator(_as_arguments)]
 
 
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=200)]
+
+
 class Dataset(Table):
     """One source of training examples."""
 
     path: PathText = setting(
         ...,
-        "json, jsonl, csv, tsv, parquet or arrow file, or a folder of such files, relative to the profile;"
-        " 'hub:OWNER/NAME' for a set of the hub, 'demo:NAME' for a built-in one.",
+        "json, jsonl, csv, tsv, parquet, arrow or txt file, a pattern such as 'data/*.jsonl', or a folder of such"
+        " files, relative to the profile; 'hub:OWNER/NAME' for a set of the hub, 'demo:NAME' for a built-in one.",
     )
     split: Name = setting("train", "Part of a folder or of a set of the hub.")
     subset: Name | None = setting(None, "Configuration of a set that has several.", advanced=True)
@@ -55,6 +58,19 @@ class Dataset(Table):
     columns: dict[Name, Name] = setting(
         {}, "Own column names: role = column, e.g. instruction = 'question'.", advanced=True
     )
+    ignored_columns: list[Name] = setting(
+        [], "Columns left out on purpose: they are neither read nor told of.", max_length=1000, advanced=True
+    )
+    values_as_text: bool = setting(
+        False,
+        "Take numbers, true and false in prompts and answers as text, and cells such as 'nan' or 'None' as words.",
+        advanced=True,
+    )
+    documents: Literal["file", "paragraph", "line"] = setting(
+        "file",
+        "What one example of a txt file is: all of it, each block between blank lines, or each line.",
+        advanced=True,
+    )
 
 
 class Data(Table):
@@ -63,8 +79,8 @@ class Data(Table):
     datasets: list[Dataset] = setting(..., "Files of examples.", min_length=1, max_length=1000)
     template: Name = setting(
         "auto",
-        "Chat template: auto = the model's own, else a named one such as chatml, alpaca, llama3, or a file that ends in"
-        " .jinja, relative to the profile.",
+        "Chat template: auto = the model's own, else a named one such as chatml, hermes (with tools), llama3, or a file"
+        " that ends in .jinja, relative to the profile.",
     )
     template_arguments: TemplateArguments = setting(
         {},
@@ -79,13 +95,37 @@ class Data(Table):
     mask: Literal["answers", "last", "all"] = setting(
         "answers", "What the loss sees: every answer, only the last one of a conversation, or prompts too."
     )
-    response_template: Annotated[str, Field(min_length=1, max_length=200)] | None = setting(
-        None, "In plain text rows: the loss sees only what stands behind the last of these marks.", advanced=True
+    learn: list[Literal["text", "calls", "thoughts", "results"]] = setting(
+        ["text", "calls", "thoughts"],
+        "Parts of a conversation that the loss sees: the text of answers, their calls, their thoughts, and what tools"
+        " answered. The mark that ends an answer goes with its last part.",
+        advanced=True,
+        min_length=1,
+        max_length=4,
+    )
+    response_template: Annotated[str, Field(min_length=1, max_length=200)] | TokenIds | None = setting(
+        None,
+        "In plain text rows: the loss sees only what stands behind the last of these marks; behind each one where rows"
+        " are written with a chat template, or with instruction_template. Text, or a list of token ids.",
+        advanced=True,
+    )
+    instruction_template: Annotated[str, Field(min_length=1, max_length=200)] | TokenIds | None = setting(
+        None,
+        "In plain text rows: what begins a question. Every answer between response_template and this is learned.",
+        advanced=True,
+    )
+    marks: Literal["auto", "text", "tokens"] = setting(
+        "auto",
+        "Special tokens that rows spell out: tokens where a row is already written with a chat template, letters"
+        " elsewhere (auto); always letters (text); always tokens (tokens).",
     )
     deduplicate: bool = setting(False, "Leave out exact duplicates of earlier rows; they are counted in any case.")
     packing: bool = setting(True, "Put several short examples into one sequence, kept apart in attention.")
     validation_fraction: float = setting(0.05, "Share of examples held out for evaluation.", ge=0, lt=0.9)
-    validation_path: PathText | None = setting(None, "File of held-out examples; replaces validation_fraction.")
+    validation_rows: Positive | None = setting(
+        None, "Exactly so many examples are held out; replaces validation_fraction.", unit="rows", advanced=True
+    )
+    validation_path: PathText | None = setting(None, "File of held-out examples; replaces both.")
     validation_split: Name = setting(
         "validation", "Part of validation_path where that is a folder or a set of the hub.", advanced=True
     )
@@ -98,3 +138,8 @@ class Data(Table):
         "What to do with examples longer than max_length; split = plain text goes on in the next sequence.",
         advanced=True,
     )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there will be examples to evaluate on."""
+        return self.validation_path is not None or self.validation_rows is not None or self.validation_fraction > 0

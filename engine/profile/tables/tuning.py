@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.profile.tables.base import Auto, Name, Table, setting
+from engine.profile.tables.base import Auto, Name, PathText, Table, setting
 
 
 class Tuning(Table):
@@ -14,6 +14,11 @@ class Tuning(Table):
 
     method: Literal["auto", "lora", "freeze", "full"] = setting(
         "auto", "lora = adapters on a frozen base; freeze = the last layers whole; full = every weight."
+    )
+    adapter: PathText | None = setting(
+        None,
+        "Adapter that training starts from: a folder with one of ours or PEFT's, or the name of a finished run;"
+        " rank, scale and targets come from it.",
     )
     trainable_layers: int = setting(2, "With freeze: how many of the last layers learn.", unit="layers", ge=1, le=1000)
 

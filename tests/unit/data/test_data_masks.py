@@ -34,6 +34,7 @@ END = {
     "mistral": "</s>",
     "plain": "</s>",
     "qwen": "<|im_end|>",
+    "hermes": "<|im_end|>",
     "phi4": "<|im_end|>",
     "llama2": " </s>",
     "deepseek": "</s>",
@@ -148,9 +149,10 @@ def test_a_template_that_changes_earlier_turns_gives_a_document_an_answer(make_t
 def test_an_answer_start_that_only_generation_writes_is_told(make_tokenizer: Callable[..., Any]) -> None:
     tokenizer = make_tokenizer(chat_template=PREFILLED)
     found = encode(tokenizer, TURNS[:3])
-    assert trained_runs(tokenizer, found.documents[0]) == ["It is cold.<|im_end|>"]
+    assert trained_runs(tokenizer, found.documents[0]) == ["\n</think>\n\nIt is cold.<|im_end|>"]
+    assert text_of(tokenizer, found.documents[0]).count("assistant\n<think>\n\n</think>") == 1
     assert [note for note, count in found.notes.counts.items() if count] == [
-        "answers begin differently in the template's training text than at generation"
+        "answers are written behind the think mark that the template opens for them, as at generation"
     ]
 
 
@@ -202,7 +204,7 @@ def test_a_template_that_forgets_the_prompt_refuses_the_row(make_tokenizer: Call
 
 
 def test_thinking_that_a_template_removes_is_told(make_tokenizer: Callable[..., Any]) -> None:
-    template = PREFILLED.replace("m['content']", "m['content'].split('</think>')[-1]")
+    template = CHANGING.replace("m['content']", "m['content'].split('</think>')[-1]")
     tokenizer = make_tokenizer(chat_template=template)
     found = encode(tokenizer, [TURNS[1], Message("assistant", "<think>a</think>b", True)])
     assert any("thinking removed" in note and count for note, count in found.notes.counts.items())

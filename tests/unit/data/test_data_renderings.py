@@ -57,3 +57,29 @@ def test_qwen_brings_its_own_system_message_and_takes_another(tokenizer: Any) ->
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
     )
     assert render(tokenizer, chosen, [Conversation(TALK)], generation=True) == [WRITTEN["chatml"]]
+
+
+def test_hermes_writes_tools_calls_results_and_thoughts(tokenizer: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    calls = [{"type": "function", "function": {"name": "add", "arguments": {"b": 1, "a": "Ü"}}}] * 2
+    turns = [
+        TALK[1],
+        {"role": "assistant", "content": "", "reasoning_content": "R", "tool_calls": calls},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2"},
+        TALK[2],
+    ]
+    chosen = choose_template(tokenizer, "hermes")
+    (plain,) = render(tokenizer, chosen, [Conversation(TALK)], generation=True)
+    assert plain == WRITTEN["chatml"]
+    (text,) = render(tokenizer, chosen, [Conversation(turns, tools)], generation=False)
+    head, rest = text.split("<|im_end|>\n", 1)
+    assert (
+        '<tools>\n{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}\n</tools>' in head
+    )
+    call = '<tool_call>\n{"name": "add", "arguments": {"b": 1, "a": "Ü"}}\n</tool_call>'
+    assert rest == (
+        f"<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n<think>\nR\n</think>\n\n{call}\n{call}<|im_end|>\n"
+        "<|im_start|>user\n<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\nA<|im_end|>\n"
+    )

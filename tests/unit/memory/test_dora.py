@@ -11,6 +11,7 @@ from engine.memory.shape import TrainingShape
 from engine.memory.terms import estimate_memory
 from engine.models.catalog import catalog_index
 
+T4 = Gpu("Tesla T4", compute_capability=(7, 5))
 A100 = Gpu("NVIDIA A100-SXM4-80GB", compute_capability=(8, 0))
 QWEN = replace(catalog_index()["qwen2.5-0.5b-instruct"], parameters=None)
 DORA = TrainingShape(micro_batch=1, max_length=1024, use_dora=True)
@@ -34,6 +35,27 @@ def test_the_closed_form_is_the_simulated_peak(settings: dict[str, object]) -> N
     shape = replace(DORA, **settings)  # type: ignore[arg-type]
     simulated = simulate(QWEN, shape, gpu=A100).allocated_bytes
     assert -0.01 <= estimate_memory(QWEN, shape, gpu=A100).allocated_bytes / simulated - 1 <= 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("llama-3.1-8b", {"max_length": 8192}),
+        ("qwen2.5-0.5b-instruct", {"max_length": 2048}),
+        ("gemma-3-1b-it", {"max_length": 4096, "micro_batch": 2, "lora_dropout": 0.05}),
+        ("phi-3.5-mini-instruct", {"quantization": "int8"}),
+        ("smollm2-1.7b-instruct", {"quantization": "fp4", "checkpoint_every": 0, "max_length": 512}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_closed_form_is_the_simulated_peak_under_automatic_casting(name: str, settings: dict[str, object]) -> None:
+    from engine.oracle.simulate import simulate
+
+    shape = replace(DORA, compute_dtype="fp16", **{"quantization": "nf4", **settings})  # type: ignore[arg-type]
+    spec = catalog_index()[name]
+    simulated, estimate = simulate(spec, shape, gpu=T4), estimate_memory(spec, shape, gpu=T4)
+    assert -0.01 <= estimate.allocated_bytes / simulated.allocated_bytes - 1 <= 0.05
+    assert estimate.reserved_bytes >= simulated.reserved_bytes
 
 
 def test_one_magnitude_learns_for_each_output() -> None:

@@ -14,10 +14,12 @@ import yaml
 from click.testing import CliRunner
 
 from engine.cli.profile import profile
+from engine.errors import EngineError
 from engine.profile.foreign.closing import accounts
 from engine.profile.foreign.draft import Draft
 from engine.profile.foreign.read import read_draft
 from engine.profile.foreign.write import profile_text
+from engine.profile.load import load_text
 
 ODD_VALUES: list[Any] = [
     False,
@@ -111,6 +113,97 @@ def test_an_unknown_key_in_any_place_is_listed_with_its_value(tmp_path: Path, to
         assert key in text.partition("[model]")[0]
 
 
+MANY: dict[str, dict[str, Any]] = {
+    "axolotl": {
+        **AXOLOTL,
+        "load_in_4bit": True,
+        "lora_target_modules": ["q_proj"],
+        "sequence_len": 512,
+        "val_set_size": 0.1,
+        "chat_template": "chatml",
+        "optimizer": "adamw_8bit",
+        "gradient_checkpointing": True,
+        "activation_offloading": True,
+        "warmup_ratio": 0.1,
+        "default_system_message": "Be short.",
+        "bf16": "auto",
+        "evals_per_epoch": 2,
+        "eval_strategy": "steps",
+    },
+    "llamafactory": {
+        **LLAMA_FACTORY,
+        "quantization_bit": 4,
+        "quantization_type": "nf4",
+        "double_quantization": False,
+        "lora_target": "all",
+        "max_samples": 10,
+        "neat_packing": True,
+        "mask_history": True,
+        "template": "llama3",
+        "new_special_tokens": "<a>,<b>",
+        "enable_thinking": False,
+        "pref_beta": 0.2,
+        "bf16": True,
+    },
+    "trl": {
+        "model_name_or_path": "demo",
+        "datasets": [{"path": "json", "data_files": "a.jsonl", "split": "train[:5]"}],
+        "test_split_size": 0.1,
+        "use_peft": True,
+        "lora_r": 4,
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "assistant_only_loss": True,
+        "dtype": "bfloat16",
+        "warmup_steps": 5,
+        "gradient_checkpointing": True,
+    },
+}
+
+
+@pytest.mark.parametrize("tool", list(MANY))
+def test_what_counts_as_carried_over_changes_the_profile_or_what_is_said(tmp_path: Path, tool: str) -> None:
+    info = INFO if tool == "llamafactory" else None
+    before = draft_of(tmp_path, MANY[tool], info, dialect=tool)
+    carried = [place for place, became in accounts(before).items() if became in ("carried", "changed")]
+    assert len(carried) > 10
+    for place in carried:
+        files = {"told": copy.deepcopy(MANY[tool]), "info": copy.deepcopy(info)}
+        root, _, path = place.removeprefix("dataset_info.json ").partition(".")
+        holder: Any = files["info"] if place.startswith("dataset_info") else files["told"]
+        for step in [root, *path.split(".")][: -1 if path else 0]:
+            holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+        last: Any = path.rpartition(".")[2] or root
+        last = int(last) if isinstance(holder, list) else last
+        value = holder[last]
+        holder[last] = not value if isinstance(value, bool) else value / 2 if isinstance(value, float) else f"{value}x"
+        if isinstance(value, int) and not isinstance(value, bool):
+            holder[last] = value * 2
+        try:
+            after = draft_of(tmp_path, files["told"], files["info"], dialect=tool)
+        except EngineError:
+            continue
+        assert (after.settings, after.notes) != (before.settings, before.notes), place
+
+
+@pytest.mark.parametrize("tool", list(MANY))
+def test_values_of_any_type_are_carried_over_listed_or_refused(tmp_path: Path, tool: str) -> None:
+    from engine.profile.foreign.read import DIALECTS
+
+    drawn = random.Random(5)
+    odd = [*ODD_VALUES, -1, "auto", "4", float("nan"), float("inf"), 10**30, [[]], {"path": "x"}, "~nobody/x", "\0"]
+    for _ in range(30):
+        told = {**copy.deepcopy(MANY[tool]), drawn.choice(list(DIALECTS[tool].rules)): drawn.choice(odd)}
+        told[drawn.choice(list(MANY[tool]))] = drawn.choice(odd)
+        try:
+            draft = draft_of(tmp_path, told, INFO if tool == "llamafactory" else None, dialect=tool)
+        except EngineError:
+            continue
+        assert all(accounts(draft).values())
+        text = profile_text(draft, [tmp_path / "t.yaml"], tmp_path / "p.toml")
+        assert load_text(text, tmp_path / "p.toml").problems == ()
+
+
 @pytest.mark.parametrize(
     ("entry", "key", "value"),
     [
@@ -156,9 +249,17 @@ def test_every_data_file_and_column_of_an_axolotl_set_is_read(tmp_path: Path) ->
 
 
 def test_a_second_held_out_set_is_listed_whole(tmp_path: Path) -> None:
-    told = lost(draft_of(tmp_path, AXOLOTL))
-    assert "w.jsonl" in told["test_datasets.1"]
-    assert "chat_template" in told["test_datasets.1"]
+    draft = draft_of(tmp_path, AXOLOTL)
+    told = {note.key: note.message for note in draft.notes if note.kind == "changed"}["test_datasets.1"]
+    assert "w.jsonl" in told
+    assert "chat_template" in told
+    assert Path(draft.settings["evaluate.sets"]["w"]).name == "w.jsonl"
+
+
+@pytest.mark.parametrize(("size", "key"), [(100, "data.validation_rows"), (0.1, "data.validation_fraction")])
+def test_held_out_rows_are_a_share_or_a_number(tmp_path: Path, size: float, key: str) -> None:
+    assert draft_of(tmp_path, {**LLAMA_FACTORY, "eval_dataset": None, "val_size": size}, INFO).settings[key] == size
+    assert draft_of(tmp_path, {**AXOLOTL, "test_datasets": None, "val_set_size": size}).settings[key] == size
 
 
 def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
@@ -176,6 +277,7 @@ def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
         ({"ignore_pad_token_for_loss": False}, "ignore_pad_token_for_loss"),
         ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "interleave_probs"),
         ({"save_safetensors": False}, "save_safetensors"),
+        ({"eval_dataset": None, "val_size": 5, "eval_strategy": "no"}, "val_size"),
         ({"packing": False, "use_galore": True, "galore_rank": 8}, "galore_rank"),
         ({"cutoff_len": 512, "model_max_length": 1024}, "cutoff_len"),
         ({"hub_token": "hf_abc", "push_to_hub": True}, "push_to_hub"),
@@ -192,6 +294,17 @@ def test_thinking_is_an_argument_of_the_chat_template(tmp_path: Path, thinking: 
     draft = draft_of(tmp_path, {**LLAMA_FACTORY, "enable_thinking": thinking}, INFO)
     assert draft.settings["data.template_arguments"] == {"enable_thinking": thinking}
     assert "enable_thinking" not in lost(draft)
+
+
+def test_training_starts_from_the_adapter_that_a_file_names(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    for told in ({**LLAMA_FACTORY, "adapter_name_or_path": "before"}, {**AXOLOTL, "lora_model_dir": "before"}):
+        draft = draft_of(tmp_path, {**told, "lora_alpha": 8}, INFO)
+        assert draft.settings["tuning.adapter"] == str(tmp_path / "before")
+        assert not [key for key in draft.settings if key.startswith("lora.")]
+        assert accounts(draft)["lora_alpha"] == "not needed"
+    for told in ({"adapter_name_or_path": "a,b"}, {"adapter_name_or_path": "owner/adapter"}):
+        assert "adapter_name_or_path" in lost(draft_of(tmp_path, {**LLAMA_FACTORY, **told}, INFO))
 
 
 def test_a_chat_template_comes_in_by_file_or_into_one(tmp_path: Path) -> None:
@@ -252,14 +365,16 @@ def test_roles_of_columns_are_those_that_data_are_read_by() -> None:
 
 def test_speakers_that_import_takes_for_known_are_read() -> None:
     from engine.data.convert import to_example
-    from engine.data.layouts import Layout
+    from engine.data.layouts import Planner
+    from engine.data.turns import Reading
+    from engine.data.unread import RowNotes
     from engine.profile.foreign.columns import SPEAKERS
 
-    layout = Layout("messages", {"messages": "messages"}, "")
+    planner = Planner("messages", {})
     for system, user, answer in itertools.zip_longest(*(SPEAKERS[one] for one in ("system", "user", "assistant"))):
         spoken = [(system or "system", "s"), (user or "user", "q"), (answer or "gpt", "a")]
         row = {"messages": [{"role": word, "content": text} for word, text in spoken]}
-        example, _ = to_example(row, layout, 1, 0)
+        example, _ = to_example(row, planner, 1, 0, RowNotes(), Reading())
         assert [message.role for message in example.messages] == ["system", "user", "assistant"]
 
 

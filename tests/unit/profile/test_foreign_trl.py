@@ -98,6 +98,13 @@ def test_flat_arguments_of_trls_command_line_are_read(tmp_path: Path) -> None:
     assert not lost(draft)
 
 
+def test_files_are_read_whatever_loads_them(tmp_path: Path) -> None:
+    told = {"model_name_or_path": "demo", "dataset_name": "json", "data_files": "rows.jsonl"}
+    draft = draft_of(tmp_path, told)
+    assert [Path(entry["path"]).name for entry in draft.settings["data.datasets"]] == ["rows.jsonl"]
+    assert not lost(draft)
+
+
 @pytest.mark.parametrize(
     ("section", "objective"),
     [("DPOConfig", "dpo"), ("kto_config", "kto"), ("ORPOConfig", "orpo"), ("RewardConfig", "reward")],

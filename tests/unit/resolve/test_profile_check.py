@@ -117,7 +117,7 @@ def test_consistent_batches_pass(load, cpu_machine):
     ("path", "said"),
     [
         ("gone.jsonl", "there is no file"),
-        ("notes.txt", "is none of"),
+        ("notes.doc", "is none of"),
         ("empty.csv", "is empty"),
         ("folder.json", "is empty"),
         ("hub:no name", "no name of the hub"),
@@ -126,7 +126,7 @@ def test_consistent_batches_pass(load, cpu_machine):
     ],
 )
 def test_data_files_alone_exit_with_data(load, cpu_machine, tmp_path, path, said):
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.doc").write_text("x")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "folder.json").mkdir()
     loaded = load(MODEL + f"[[data.datasets]]\npath='{path}'\n")

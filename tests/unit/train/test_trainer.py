@@ -12,6 +12,7 @@ from engine.errors import EngineError, ExitCode
 from engine.runs import control
 from engine.runs.checkpoint import list_checkpoints
 from engine.runs.events import read_events
+from engine.train.noise import Scored
 from tests.unit.train.conftest import make_settings, make_trainer, weights
 
 
@@ -126,13 +127,13 @@ def test_the_best_evaluation_is_kept_and_put_back(tmp_path, monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 2.5])
     kept = {}
 
-    def scripted(*_):
+    def scripted(step, *_):
         loss = next(losses)
         if loss == 1.0:
             kept.update(weights(trainer))
-        return loss, 10
+        return Scored(step, (10 * loss,), (10,))
 
-    monkeypatch.setattr(trainer.validation, "loss", scripted)
+    monkeypatch.setattr(trainer.validation, "scored", scripted)
     trainer.train()
     assert trainer.checkpointer.load_best(trainer) == 4
     now = weights(trainer)
@@ -143,7 +144,7 @@ def test_the_best_evaluation_is_kept_and_put_back(tmp_path, monkeypatch):
 def test_early_stopping_counts_evaluations_without_gain(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path / "run", make_settings(eval_steps=1, max_steps=20, early_stopping_patience=3))
     losses = iter([2.0, 1.0, 1.5, 1.4, 1.3, 0.1, 0.1])
-    monkeypatch.setattr(trainer.validation, "loss", lambda *_: (next(losses), 10))
+    monkeypatch.setattr(trainer.validation, "scored", lambda step, *_: Scored(step, (10 * next(losses),), (10,)))
     trainer.train()
     assert trainer.state.global_step == 5
     assert [event["code"] for event in events_of(trainer, "warning")] == ["early_stopping"]
@@ -176,7 +177,7 @@ def test_a_run_with_all_its_steps_is_restored_without_training_on(trained, tmp_p
 def test_a_damaged_best_checkpoint_is_not_put_back(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path / "run", make_settings(eval_steps=2, save_steps=100))
     losses = iter([1.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(trainer.validation, "loss", lambda *_: (next(losses), 10))
+    monkeypatch.setattr(trainer.validation, "scored", lambda step, *_: Scored(step, (10 * next(losses),), (10,)))
     trainer.train()
     before = weights(trainer)
     file = trainer.job.directory / "checkpoints" / "step-2" / "trainable.safetensors"

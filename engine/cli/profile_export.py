@@ -100,6 +100,12 @@ def _moved(settings: Profile, base: Path, target: Path) -> Profile:
     sets = [entry.model_copy(update={"path": _from(entry.path, base, home)}) for entry in data.datasets]
     held_out = _from(data.validation_path, base, home) if data.validation_path else None
     moved = data.model_copy(update={"datasets": sets, "validation_path": held_out})
+    template, adapter = data.template, settings.tuning.adapter
+    if template.endswith(".jinja"):
+        moved = moved.model_copy(update={"template": _from(template, base, home)})
+    if adapter and "/" in adapter:
+        tuning = settings.tuning.model_copy(update={"adapter": _from(adapter, base, home)})
+        return settings.model_copy(update={"data": moved, "tuning": tuning})
     return settings.model_copy(update={"data": moved})
 
 

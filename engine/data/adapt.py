@@ -60,6 +60,8 @@ def _refuse_lost(turns: Sequence[dict[str, Any]], tools: bool, read: Reads) -> N
     lost = {
         "its tools": tools and not read.tools,
         "the calls of its answers": not read.calls and any(turn.get("tool_calls") for turn in turns),
+        "more than one call of an answer": not read.several_calls
+        and any(len(turn.get("tool_calls") or ()) > 1 for turn in turns),
         "the results of its tools": not read.results and any(turn["role"] == "tool" for turn in turns),
         "its system message": not read.system and bool(turns) and _is_system(turns[0]),
     }

@@ -21,6 +21,7 @@ from engine.data.examples import RowProblem
 from engine.data.reads import Reads, reads_of, shared_of
 from engine.data.rendering import run_template, template_error
 from engine.data.templates import MARKS, template_source
+from engine.data.written import MarksAs
 from engine.errors import EngineError, ExitCode
 from engine.files import write_text_atomic
 from engine.profile.schema import Profile
@@ -45,6 +46,8 @@ class ChatTemplate:
     """What the profile hands to the template; a row's own go first."""
     marks: frozenset[str] = frozenset()
     """Tokens that the profile added: they are tokens wherever text spells them."""
+    marks_as: MarksAs = "auto"
+    """What other special tokens are that rows spell out."""
 
 
 KEPT = "template.jinja"
@@ -71,7 +74,7 @@ def trained_template(settings: Profile, tokenizer: Tokenizer) -> ChatTemplate:
 
 def _as_asked(tokenizer: Tokenizer, template: ChatTemplate, settings: Profile) -> ChatTemplate:
     marks = frozenset(settings.model.additional_special_tokens)
-    asked = replace(template, arguments=settings.data.template_arguments, marks=marks)
+    asked = replace(template, arguments=settings.data.template_arguments, marks=marks, marks_as=settings.data.marks)
     return with_start(tokenizer, asked)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from engine.data.chat import ChatTemplate, Tokenizer
 from engine.data.examples import Example, RowProblem
 from engine.data.fast_tokens import tokens_of
-from engine.data.mask import Masker, MaskNotes, Rendered
+from engine.data.mask import Masker
+from engine.data.rendered import MaskNotes, Rendered
 from engine.data.tokens import IGNORED, Ids, backend_of
 
 BATCH_ROWS = 512

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.mask import Rendered
+from engine.data.rendered import Rendered
 from engine.data.tokens import IGNORED, Ids, tokenize
 
 Labelled = list[tuple[Ids, Ids]]

@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.data.chat import Tokenizer, template_of
+from engine.data.chat import Tokenizer, reads_with, template_of
 from engine.data.examples import RowProblem
 from engine.data.find import find_examples, first_examples
+from engine.data.hermes import for_template
 from engine.data.lengths import length_choices
-from engine.data.mask import Rendered, masker_of
+from engine.data.mask import masker_of
 from engine.data.preference import NEEDED, flat
 from engine.data.prepare import prepare
+from engine.data.rendered import Rendered
 from engine.data.tokens import IGNORED, backend_of, tokenize
 from engine.errors import EngineError
 from engine.models.packing import alone_reason
@@ -96,6 +98,7 @@ def preview(
         examples, paths, left = first_examples(settings, base_dir, rows, dataset)
     template = template_of(settings, tokenizer, base_dir)
     masker = masker_of(settings, tokenizer, template)
+    examples = for_template(examples, reads_with(tokenizer, template), masker.notes.counts)
     shown, problems = [], []
     if settings.train.objective in NEEDED:
         examples = flat(examples)

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from engine.data.adapt import NO_THOUGHTS, adapt
 from engine.data.answers import Placed, Turn, behind_prompt, behind_think, shared_length
-from engine.data.chat import ChatTemplate, Tokenizer, bos_text, reads_with, render
+from engine.data.chat import ChatTemplate, Tokenizer, reads_with, render
 from engine.data.conversation import Conversation, conversation_of
 from engine.data.ends import end_marks_of
 from engine.data.examples import Example, RowProblem
 from engine.data.kept import check_kept
-from engine.data.marks import OPEN, marks_of
-from engine.data.parts import KINDS, Kind, Part, parts_of_answer, results_in
-from engine.errors import EngineError, ExitCode
+from engine.data.marks import marks_of
+from engine.data.parts import KINDS, Kind, parts_of_answer, results_in
+from engine.data.rendered import MaskNotes, Rendered, unmarked
+from engine.data.text_rows import POISONED, TextRows
 from engine.profile.schema import Profile
 
 SEPARATE = "rows became one document an answer: the template writes earlier turns differently from the last"
@@ -30,34 +31,19 @@ OPENED = "answers are written behind the think mark that the template opens for 
 REBUILT = "answers are put behind the prompt of generation: the template changes what stands before them"
 ALTERED = "answers are changed by the template (trimmed inside, or thinking removed)"
 UNCLOSED = "answers in mid-conversation have no end mark in this template; only the last one teaches to stop"
-POISONED = "rows spell out special tokens; they are encoded as plain text"
 LEARNED: tuple[Kind, ...] = ("text", "calls", "thoughts")
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """One document of text. `spans` = trained (start, end) characters; `plain` = characters that must
-    not become special tokens although they spell one. `parts`: thoughts, calls and results, where there are any."""
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-    plain: tuple[tuple[int, int], ...] = ()
-    parts: tuple[Part, ...] = ()
-
-
-@dataclass(slots=True)
-class MaskNotes:
-    """What was met on the way, counted: notes for the report, and which tokens end an answer."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    ends: Counter[str] = field(default_factory=Counter)
 
 
 def masker_of(settings: Profile, tokenizer: Tokenizer, template: ChatTemplate) -> Masker:
     """What the profile's loss sees: `data.mask`, `data.learn`, `data.response_template`; all of it in pre-training."""
     data = settings.data
     whole = data.mask == "all" or settings.train.objective == "pretrain"
-    return Masker(tokenizer, template, whole=whole, response_mark=data.response_template, learn=data.learn)
+    marks = [_as_text(tokenizer, given) for given in (data.response_template, data.instruction_template)]
+    return Masker(tokenizer, template, whole=whole, response_mark=marks[0], question_mark=marks[1], learn=data.learn)
+
+
+def _as_text(tokenizer: Tokenizer, given: str | list[int] | None) -> str | None:
+    return tokenizer.decode(given, skip_special_tokens=False) if isinstance(given, list) else given
 
 
 class Masker:
@@ -70,36 +56,43 @@ class Masker:
         *,
         whole: bool = False,
         response_mark: str | None = None,
+        question_mark: str | None = None,
         learn: Collection[Kind] = LEARNED,
     ) -> None:
-        """`whole`: prompts are learned too. `response_mark`: of plain text, only what stands behind its last one.
-
-        `learn`: the parts of a conversation that are.
+        """`whole`: prompts are learned too. `response_mark` and `question_mark`: of plain text, what stands
+        between them. `learn`: the parts of a conversation that are.
         """
-        self.whole, self.response_mark = whole, response_mark
+        self.whole = whole
         self.learn = frozenset(KINDS) & frozenset(learn)
         self.tokenizer = tokenizer
         self.template = template
         self.notes = MaskNotes()
-        self.bos = bos_text(tokenizer)
         self.ends = end_marks_of(tokenizer, template.source)
         self.marks = marks_of(tokenizer, template.marks)
         self.reads = reads_with(tokenizer, template)
+        self.texts = TextRows(
+            tokenizer, template, self.marks, self.ends, self.notes, response_mark, question_mark, whole
+        )
 
     def render_examples(self, examples: Sequence[Example]) -> list[list[Rendered] | RowProblem]:
         """Documents of each example, mostly one; a RowProblem where the template refuses the example."""
         found: list[list[Turn] | RowProblem] = [[] for _ in examples]
         asked: dict[int, Conversation] = {}
         given: dict[int, Conversation] = {}
+        written: dict[int, list[Rendered] | RowProblem] = {}
         for number, example in enumerate(examples):
             try:
+                document = self.texts.document(example)
+                if document is not None:
+                    written[number] = [document]
+                    continue
                 given[number], asked[number] = self._conversations(example)
             except RowProblem as problem:
-                found[number] = problem
+                written[number] = problem
         wanted = [
             (number, index)
             for number, example in enumerate(examples)
-            if example.kind == "chat" and number in asked
+            if number in asked
             for index, message in enumerate(example.messages)
             if message.train
         ]
@@ -117,47 +110,33 @@ class Masker:
                 continue
             answers.append(Turn(prompt, whole, given[number].turns[index], before))
         return [
-            self._finish(example, answers, given.get(number))
-            for number, (example, answers) in enumerate(zip(examples, found, strict=True))
+            written[number] if number in written else self._finish(answers, given[number])
+            for number, answers in enumerate(found)
         ]
 
     def _conversations(self, example: Example) -> tuple[Conversation, Conversation]:
         """The example with special tokens in its texts marked as mere text, and the same as the template reads it."""
-        guarded, poisoned = self.marks.guard(conversation_of(example))
+        guarded, poisoned = conversation_of(example), False
+        if self.template.marks_as != "tokens":
+            guarded, poisoned = self.marks.guard(guarded)
         self.notes.counts[POISONED] += poisoned
-        if example.kind == "text":
-            return guarded, guarded
         notes: Counter[str] = Counter()
         asked = adapt(guarded, self.reads, notes)
         # Of thoughts, the rendering itself says whether they are there (`_note_changes`).
         self.notes.counts.update({note: count for note, count in notes.items() if note != NO_THOUGHTS})
         return guarded, asked
 
-    def _finish(
-        self, example: Example, answers: list[Turn] | RowProblem, given: Conversation | None
-    ) -> list[Rendered] | RowProblem:
+    def _finish(self, answers: list[Turn] | RowProblem, given: Conversation) -> list[Rendered] | RowProblem:
         if isinstance(answers, RowProblem):
             return answers
-        if example.kind == "text":
-            return self._text_document(example)
         try:
-            documents = self._documents(answers, given) if given is not None and answers else []
+            documents = self._documents(answers, given) if answers else []
         except RowProblem as problem:
             return problem
-        return [self._unmark(self._all_of(document) if self.whole else document) for document in documents]
+        return [unmarked(self.marks, self._all_of(document) if self.whole else document) for document in documents]
 
     def _all_of(self, document: Rendered) -> Rendered:
         return Rendered(document.text, ((0, len(document.text)),), document.plain, document.parts)
-
-    def _text_document(self, example: Example) -> list[Rendered] | RowProblem:
-        content = self.marks.guard_text(example.messages[0].content)
-        text, start = self.bos + content + self._eos(), 0
-        if self.response_mark is not None:
-            mark = self.marks.guard_text(self.response_mark)
-            start = text.rfind(mark) + len(mark)
-            if start < len(mark):
-                return RowProblem("no response mark", f"the text does not hold {self.response_mark[:40]!r}")
-        return [self._unmark(Rendered(text, ((start, len(text)),)))]
 
     def _documents(self, answers: list[Turn], given: Conversation) -> list[Rendered]:
         turns = [self._as_generated(turn) for turn in answers]
@@ -210,8 +189,8 @@ class Masker:
         group = [one if one.closed else self._ended_by_next(one, text) for one in group[:-1]] + [last]
         self.notes.counts[UNCLOSED] += sum(not one.closed for one in group[:-1])
         if not last.closed:
-            text += self._eos()
-            self.notes.ends[self._eos()] += 1
+            text += self.texts.eos
+            self.notes.ends[self.texts.eos] += 1
         borders = [(one, one.end) for one in group[:-1]] + [(last, len(text))]
         if not any(turn.keys() - {"role", "content"} for turn in last.turn.before.turns) and not last.is_rich:
             spans = tuple((one.start, end) for one, end in borders) if "text" in self.learn else ()
@@ -253,25 +232,3 @@ class Masker:
         if mark:
             self.notes.ends[mark] += 1
         return end, bool(mark)
-
-    def _eos(self) -> str:
-        eos = self.tokenizer.eos_token
-        if not eos:
-            hint = "add eos_token to its tokenizer_config.json, or choose a data.template with end marks it knows"
-            raise EngineError(
-                "the tokenizer has no end-of-sequence token, so no answer could end", code=ExitCode.MODEL, hint=hint
-            )
-        return str(eos)
-
-    def _unmark(self, document: Rendered) -> Rendered:
-        """Remove the private marks again and remember what they enclosed."""
-        if OPEN not in document.text and "\\udb92" not in document.text:
-            return document
-        text, plain, cuts = self.marks.bare(document.text)
-        spans = tuple((_moved(start, cuts), _moved(end, cuts)) for start, end in document.spans)
-        parts = tuple(Part(_moved(one.start, cuts), _moved(one.end, cuts), one.kind) for one in document.parts)
-        return Rendered(text, spans, tuple(plain), parts)
-
-
-def _moved(position: int, cuts: list[int]) -> int:
-    return position - sum(cut < position for cut in cuts)

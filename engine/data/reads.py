@@ -25,6 +25,7 @@ Ids = Literal["any", "nine", "none"]
 
 _SYSTEM, _USER, _ANSWER = "qwsystemz", "qwuserz", "qwanswerz"
 _TOOL, _KEY, _VALUE, _RESULT, _THOUGHT, _NAME = "qwtoolz", "qwkeyz", "qwvaluez", "qwresultz", "qwthoughtz", "qwnamez"
+_SECOND = "qwsecondz"
 _TOOLS = [
     {
         "type": "function",
@@ -61,6 +62,8 @@ class Reads:
     ids_needed: bool = False
     names_read: bool = False
     """It writes which tool a result is from."""
+    several_calls: bool = True
+    """It writes every call of an answer, not the first one alone."""
     content_beside_calls: bool = True
     null_content: bool = False
     """An answer that only calls has no content at all, not an empty one."""
@@ -140,6 +143,16 @@ class _Form:
         return {"role": "assistant", "content": self.content, "tool_calls": [call]}
 
 
+def _twice(form: _Form) -> dict[str, Any]:
+    """An answer with a second call, whose argument is another."""
+    turn = form.turn
+    second = _Form(form.arguments_as_text, form.id and f"{form.id[:-1]}2", form.content).turn["tool_calls"][0]
+    function = second["function"]
+    given = {_KEY: _SECOND}
+    function["arguments"] = json.dumps(given) if form.arguments_as_text else given
+    return turn | {"tool_calls": [*turn["tool_calls"], second]}
+
+
 _IDS = ("", "call_qwidz0000001", "qwid00001")
 
 
@@ -184,6 +197,7 @@ def _with_results(probe: _Probe, tools: bool, form: _Form, reads: Reads) -> Read
     role, named, id = found or ("tool", False, form.id)
     written = [_VALUE in calls_with(one, role, named) for one in _IDS] if found else [True] * 3
     beside = probe.text([_user(), _Form(form.arguments_as_text, id, _ANSWER).turn], tools)
+    twice = probe.text([_user(), _twice(form)], tools)
     return replace(
         reads,
         results=found is not None or not dropped,
@@ -191,6 +205,7 @@ def _with_results(probe: _Probe, tools: bool, form: _Form, reads: Reads) -> Read
         ids="any" if written[1] else "nine" if written[2] else "none",
         ids_needed=not written[0],
         names_read=calls_with(id, role, named=True) != calls_with(id, role, named=False),
+        several_calls=not twice or _SECOND in twice,
         content_beside_calls=not beside or _ANSWER in beside,
         null_content=form.content is None,
         call_closing=_call_closing(probe, form, id, tools),

@@ -83,6 +83,8 @@ class DataReport:
     warnings: tuple[str, ...] = ()
     from_cache: bool = False
     """Whether an earlier preparation of the same rows and settings was used."""
+    written_rows: int = 0
+    """Rows that were written with a chat template already."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.chat import Tokenizer
-from engine.data.mask import Rendered
+from engine.data.rendered import Rendered
 from engine.errors import EngineError, ExitCode
 
 IGNORED = -100

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.data.asked import tokens_of_conversations
 from engine.data.chat import render, trained_template
 from engine.data.conversation import Conversation, conversation_of
 from engine.data.examples import Example, RowProblem, ToolCall
@@ -54,12 +55,12 @@ def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile, room
     befores = [one.upto(at) for one, (_, at) in zip(whole, turns, strict=True)]
     upto = [one.upto(at + 1) for one, (_, at) in zip(whole, turns, strict=True)]
     prompts = render(tokenizer, template, befores, generation=True)
+    tokens = tokens_of_conversations(tokenizer, template, befores)
     ends = render(tokenizer, template, upto, generation=False)
     found, too_long = [], 0
-    for (number, at), conversation, prompt, end in zip(turns, whole, prompts, ends, strict=True):
-        if isinstance(prompt, RowProblem) or isinstance(end, RowProblem):
+    for (number, at), conversation, prompt, end, ids in zip(turns, whole, prompts, ends, tokens, strict=True):
+        if isinstance(prompt, RowProblem) or isinstance(end, RowProblem) or isinstance(ids, RowProblem):
             continue
-        ids = tokenizer(prompt, add_special_tokens=False).input_ids
         if len(ids) > room_tokens:
             too_long += 1
             continue

@@ -19,7 +19,8 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from engine.data.chat import ChatTemplate, render, trained_template
+from engine.data.asked import tokens_of_conversations
+from engine.data.chat import ChatTemplate, trained_template
 from engine.data.conversation import Conversation, turn_of
 from engine.data.examples import Message, RowProblem
 from engine.errors import EngineError
@@ -124,11 +125,11 @@ def _asks(job: Job) -> Iterator[dict[str, Any]]:
 
 def _answer(job: Job, speaker: Speaker, ask: dict[str, Any]) -> None:
     asked = Conversation(ask["messages"], ask.get("tools") or [])
-    text = render(speaker.tokenizer, speaker.template, [asked], generation=True)[0]
-    if isinstance(text, RowProblem):
-        job.events.write("refused", message=f"{text.cause}: {text.detail}")
+    tokens = tokens_of_conversations(speaker.tokenizer, speaker.template, [asked])[0]
+    if isinstance(tokens, RowProblem):
+        job.events.write("refused", message=f"{tokens.cause}: {tokens.detail}")
         return
-    ids = speaker.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    ids = torch.tensor([tokens])
     room = speaker.context - ids.shape[1]
     if room < 1:
         job.events.write("refused", message=f"the conversation fills all {speaker.context} tokens of the context")

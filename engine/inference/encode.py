@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.data.chat import ChatTemplate, choose_template, render, trained_template
-from engine.data.conversation import conversation_of
+from engine.data.asked import tokens_of_prompts
+from engine.data.chat import ChatTemplate, choose_template, trained_template
 from engine.data.encode import encode_examples
 from engine.data.examples import RowProblem
 from engine.data.mask import masker_of
@@ -103,10 +103,6 @@ def _prompts(rows: Sequence[HeldOut], tokenizer: Any, template: ChatTemplate) ->
     """Token ids of every row that has a prompt, with the start of the answer; and how many the template refused."""
     asked = [number for number, row in enumerate(rows) if row.has_prompt]
     examples = [rows[number].example for number in asked]
-    before = [conversation_of(example, example.messages[:-1]) for example in examples]
-    texts = render(tokenizer, template, before, generation=True)
-    found = {number: text for number, text in zip(asked, texts, strict=True) if not isinstance(text, RowProblem)}
-    if not found:
-        return {}, len(asked)
-    ids = tokenizer(list(found.values()), add_special_tokens=False).input_ids
-    return dict(zip(found, ids, strict=True)), len(asked) - len(found)
+    prompts = tokens_of_prompts(tokenizer, template, examples)
+    found = {number: ids for number, ids in zip(asked, prompts, strict=True) if not isinstance(ids, RowProblem)}
+    return found, len(asked) - len(found)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.data.chat import Tokenizer, bos_text, render
+from engine.data.asked import tokens_of_conversations, tokens_of_text
+from engine.data.chat import Tokenizer
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
 from engine.data.prepare import Prepared
@@ -46,18 +47,19 @@ class Question:
 def questions_of(settings: Profile, tokenizer: Tokenizer, prepared: Prepared, warn: Warn) -> list[Question]:
     """The prompts of `evaluate.prompts` as tokens; one that the template refuses is left out, aloud."""
     prompts = settings.evaluate.prompts
-    if all(dataset.format == "text" for dataset in prepared.report.datasets):
-        texts: list[str | RowProblem] = [bos_text(tokenizer) + prompt for prompt in prompts]
+    plain = all(dataset.format == "text" for dataset in prepared.report.datasets) and not prepared.report.written_rows
+    if plain:
+        texts: list[list[int] | RowProblem] = [tokens_of_text(tokenizer, prompt) for prompt in prompts]
     else:
         head = [{"role": "system", "content": settings.data.system}] if settings.data.system.strip() else []
         asked = [Conversation([*head, {"role": "user", "content": prompt}]) for prompt in prompts]
-        texts = render(tokenizer, prepared.template, asked, generation=True)
+        texts = tokens_of_conversations(tokenizer, prepared.template, asked)
     found = []
     for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         if isinstance(text, RowProblem):
             warn("prompt_refused", f"prompt {index + 1} of evaluate.prompts is left out: {text.cause}: {text.detail}")
         else:
-            found.append(Question(index, prompt, tuple(tokenizer(text, add_special_tokens=False).input_ids)))
+            found.append(Question(index, prompt, tuple(text)))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.memory.recompute import OFFLOAD
-from engine.profile.foreign import shared
+from engine.profile.foreign import common, shared
 from engine.profile.foreign.axolotl_absent import ABSENT
 from engine.profile.foreign.draft import (
     NOBODY,
@@ -239,7 +239,7 @@ _BNB: Rules = {
     "bnb_4bit_quant_type": _bit_type,
 }
 RULES: Rules = {
-    **shared.COMMON,
+    **common.COMMON,
     "base_model": to("model.name_or_path", str),
     "revision_of_model": to("model.revision", str),
     "model_type": needless("read from the model"),
@@ -255,7 +255,7 @@ RULES: Rules = {
     "load_in_4bit": elsewhere,
     "load_in_8bit": elsewhere,
     "adapter": elsewhere,
-    "lora_model_dir": missing("training goes on from a run: engine runs resume"),
+    "lora_model_dir": shared.adapter,
     "lora_r": to("lora.r", integer),
     "lora_target_linear": _linear,
     "lora_target_modules": _targets,
@@ -303,7 +303,7 @@ RULES: Rules = {
     "output_dir": needless("every run has a directory of its own"),
     "strict": needless("profiles are always strict"),
     "debug": needless("see the worker's log"),
-    "wandb_name": shared.run_name,
+    "wandb_name": common.run_name,
     "dpo_beta": to("train.beta", number),
     "orpo_alpha": to("train.beta", number),
     "noisy_embedding_alpha": to("train.neftune_noise_alpha", number),

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.foreign import shared
+from engine.profile.foreign import common, shared
 from engine.profile.foreign.draft import (
     Draft,
     Rule,
@@ -196,7 +196,7 @@ NULL_MATTERS = frozenset({"enable_thinking", "max_grad_norm"})
 """Keys whose null is a value of its own."""
 
 RULES: Rules = {
-    **shared.COMMON,
+    **common.COMMON,
     "model_name_or_path": to("model.name_or_path", str),
     "model_revision": to("model.revision", str),
     "cutoff_len": to("model.max_length", integer),
@@ -204,7 +204,7 @@ RULES: Rules = {
     "flash_attn": to("model.attention", partial(one_of, known=_ATTENTION)),
     "use_fast_tokenizer": shared.only(True, "only fast tokenizers are used"),
     "resize_vocab": needless("the vocabulary grows with model.additional_special_tokens"),
-    "adapter_name_or_path": missing("training goes on from a run: engine runs resume"),
+    "adapter_name_or_path": shared.adapter,
     "rope_scaling": missing("the model's own context is used"),
     "stage": elsewhere,
     "finetuning_type": elsewhere,

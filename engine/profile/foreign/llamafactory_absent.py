@@ -87,7 +87,7 @@ ABSENT: Rules = {
     "simpo_gamma": shared.off_unless(0.5, "a detail of SimPO, which is not here"),
     "ref_model": missing("answers are compared with the base itself"),
     "ref_model_adapters": missing("answers are compared with the base itself"),
-    "create_new_adapter": missing("training goes on from a run: engine runs resume"),
+    "create_new_adapter": missing("training goes on with the adapter that it starts from (tuning.adapter)"),
     "loraplus_lr_embedding": shared.off_unless(1e-6, "embeddings learn at the rate of the other weights"),
     "moe_aux_loss_coef": missing("the router of a mixture stays frozen"),
     "upcast_layernorm": missing("norms compute in their own precision"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ def _adapters(draft: Draft) -> None:
                 draft.put(key, value, f"{table.place}.{name}")
     targets = table.read("target_modules", names, ["all"])
     draft.put("lora.target_modules", "all-linear" if targets == ["all"] else targets, f"{table.place}.target_modules")
-    table.lose("adapter_name_or_path", "training goes on from a run: engine runs resume")
+    folder = table.read("adapter_name_or_path", partial(shared.adapter_folder, draft), "")
+    if folder:
+        draft.put("tuning.adapter", folder, f"{table.place}.adapter_name_or_path")
     for name in ("export_dir", "export_size", "infer_dtype", "export_hub_model_id"):
         table.lose(name, "of another step than training: engine export")
 

@@ -19,6 +19,7 @@ from engine.profile.foreign.outgoing import (
     part_of,
     schedule,
     share,
+    starting,
     told_rows,
     warm_up,
 )
@@ -119,6 +120,7 @@ def _method(out: Outgoing) -> None:
     if four and not values["quantization.double_quant"]:
         kwargs["bnb_4bit_use_double_quant"] = False
     out.say("quantization.double_quant", *([("bnb_config_kwargs", kwargs)] if kwargs else []))
+    starting(out, "lora_model_dir")
     if method not in ("lora", AUTO):
         out.said |= {key for key in values if key.startswith("lora.")}
         return

@@ -18,6 +18,7 @@ from engine.profile.foreign.outgoing import (
     not_elsewhere,
     schedule,
     share,
+    starting,
     told_rows,
     warm_up,
 )
@@ -100,6 +101,7 @@ def _method(out: Outgoing) -> None:
     four = values["quantization.method"] in ("nf4", "fp4")
     double = [("double_quantization", values["quantization.double_quant"])] if four else []
     out.say("quantization.double_quant", *double)
+    starting(out, "adapter_name_or_path")
     if method not in ("lora", AUTO):
         out.said |= {key for key in values if key.startswith("lora.")}
         return

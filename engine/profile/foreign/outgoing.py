@@ -30,6 +30,7 @@ SAME_WHEN_AUTO = frozenset(
 """Settings that are left to the other tool without a difference worth a line."""
 Words = Mapping[Any, Iterable[tuple[str, Any]] | None]
 """A value here -> the other tool's settings for it; None where it has none."""
+_COMPUTING = ("lora.fused", "train.kernels")
 _SET_KEYS = ("path", "split", "subset", "format", "weight", "max_samples", "columns")
 _LATER = "of another step than training"
 
@@ -121,6 +122,9 @@ def finish(out: Outgoing) -> None:
         if value == AUTO:
             if table in TRAINING and key not in SAME_WHEN_AUTO:
                 out.lose(key, f"left to {out.tool}, which has a default of its own; --resolved writes a value")
+        elif key in _COMPUTING:
+            if key in out.given:
+                out.lose(key, "how a machine computes; what is learned is the same")
         elif table in TRAINING and value != defaults.get(key):
             out.lose(key, f"{out.tool} has no such setting")
         elif table not in TRAINING and key in out.given | _parents(out.given):
@@ -158,14 +162,19 @@ def share(out: Outgoing, name: str) -> None:
 
 
 def batch(out: Outgoing) -> None:
-    """`train.total_batch_size` as accumulation, where that is open and the micro-batch is not."""
+    """`train.total_batch_size` is the micro-batch times the accumulation there, which may follow from the others."""
     total, micro = out.values["train.total_batch_size"], out.values["train.per_device_train_batch_size"]
-    if total != AUTO and micro == AUTO:
-        out.lose("train.total_batch_size", "there it is the micro-batch times the accumulation; --resolved writes both")
-    if AUTO in (total, micro) or out.values["train.gradient_accumulation_steps"] != AUTO:
+    if total == AUTO:
         return
-    out.said.add("train.total_batch_size")
-    out.values["train.gradient_accumulation_steps"] = max(1, total // micro)
+    if micro == AUTO:
+        out.lose("train.total_batch_size", "there it is the micro-batch times the accumulation; --resolved writes both")
+        return
+    if out.values["train.gradient_accumulation_steps"] == AUTO:
+        out.values["train.gradient_accumulation_steps"] = max(1, total // micro)
+    if micro * out.values["train.gradient_accumulation_steps"] == total:
+        out.said.add("train.total_batch_size")
+    else:
+        out.lose("train.total_batch_size", "there it is the micro-batch times the accumulation")
 
 
 def part_of(out: Outgoing, entry: Dataset) -> dict[str, str]:
@@ -201,6 +210,15 @@ def schedule(out: Outgoing, *, steps_key: str = "eval_steps") -> None:
         out.lose("train.load_best_model_at_end", f"{out.tool} keeps the best weights only of saves after evaluations")
     else:
         out.same({"train.load_best_model_at_end": "load_best_model_at_end"})
+
+
+def starting(out: Outgoing, name: str) -> None:
+    """The adapter that training starts from; one named by its run is only known here."""
+    adapter = out.values["tuning.adapter"]
+    if adapter and "/" not in adapter:
+        out.lose("tuning.adapter", "the name of a run is only known here: name its folder")
+    else:
+        out.say("tuning.adapter", *([(name, adapter)] if adapter else []))
 
 
 def warm_up(out: Outgoing, ratio: str = "warmup_ratio") -> None:

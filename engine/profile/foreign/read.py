@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.profile.foreign import axolotl, axolotl_data, dataset_info, llamafactory, llamafactory_v1, trl, trl_data
+from engine.profile.foreign import (
+    axolotl,
+    axolotl_data,
+    dataset_info,
+    llamafactory,
+    llamafactory_v1,
+    trl,
+    trl_data,
+    trl_sections,
+)
 from engine.profile.foreign.closing import close
 from engine.profile.foreign.draft import Draft, Rules, apply_rules, listed
+from engine.profile.foreign.shared import adapter_decides
 from engine.profile.foreign.yamltext import Entry, read_yaml
 from engine.profile.overrides import put
 from engine.profile.schema_problems import validate
@@ -81,6 +91,7 @@ def read_draft(
     chosen.decide(draft)
     chosen.attach_data(draft, draft.folders, dataset_dir)
     chosen.finish(draft)
+    adapter_decides(draft)
     _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)
     _drop_refused(draft)
@@ -92,7 +103,7 @@ def _opened(chosen: Dialect, entries: dict[str, Entry]) -> Draft:
     """An empty draft; sections of TRL's arguments are opened first."""
     if chosen.name != "trl":
         return Draft(chosen.tool, entries)
-    found, twice, objective = trl.flat(entries)
+    found, twice, objective = trl_sections.flat(entries)
     draft = Draft(chosen.tool, found)
     if objective:
         draft.put("train.objective", objective, "the name of a section")
@@ -122,7 +133,7 @@ def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
     """The tool whose keys these are. Raises EngineError(PROFILE) when no tool knows most of them."""
     newer = llamafactory_v1.is_newer(entries)
     tried = [DIALECTS["llamafactory-v1" if newer else "llamafactory"], DIALECTS["axolotl"], DIALECTS["trl"]]
-    keys = {dialect.name: list(entries) for dialect in tried} | {"trl": list(trl.flat(entries)[0])}
+    keys = {dialect.name: list(entries) for dialect in tried} | {"trl": list(trl_sections.flat(entries)[0])}
     known = {dialect.name: sum(key in dialect.rules for key in keys[dialect.name]) for dialect in tried}
     best = max(tried, key=lambda dialect: known[dialect.name] / max(1, len(keys[dialect.name])))
     count = len(keys[best.name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,13 @@ from engine.profile.foreign.draft import (
     Draft,
     Kind,
     Rule,
-    Rules,
-    elsewhere,
     integer,
     is_off,
     listed,
-    missing,
     names,
-    needless,
     number,
     shown,
     switch,
-    to,
 )
 from engine.profile.foreign.told import Told
 from engine.profile.foreign.yamltext import Entry
@@ -44,7 +40,6 @@ _NEAR_OPTIMIZERS = {
     "paged_lion_8bit": "lion_8bit",
     "lion_pytorch": "lion_32bit",
 }
-_REPORTERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FIRST_ROWS = re.compile(r"([\w.-]+)\[:([1-9]\d{0,8})\]")
 _SPLIT_NAME = re.compile(r"\w[\w.-]*")
@@ -73,7 +68,6 @@ TEMPLATES = {
     "phi_3": "phi3",
     "phi_35": "phi3",
 }
-_BAD_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def only(allowed: Any, reason: str) -> Rule:
@@ -182,6 +176,37 @@ def mask(word: str) -> Rule:
     return rule
 
 
+def adapter(draft: Draft, entry: Entry) -> None:
+    """The adapter that training starts from: one folder."""
+    found = names(entry.value)
+    if draft.flag("create_new_adapter") or len(found) > 1:
+        raise ValueError(f"{shown(entry.value)}: training starts from one adapter and goes on with it (tuning.adapter)")
+    if found:
+        draft.put("tuning.adapter", adapter_folder(draft, found[0]), entry.key)
+
+
+def adapter_folder(draft: Draft, text: str) -> str:
+    """Where an adapter is, absolute where it is found. Raises ValueError in words for one of the hub."""
+    with contextlib.suppress(RuntimeError):  # a person's folder that is not there
+        text = str(Path(text).expanduser())
+    there = [folder / text for folder in draft.folders if (folder / text).is_dir()]
+    if not there and not text.startswith((".", "/", "~")) and text.count("/") == 1 and _HUB_NAME.fullmatch(text):
+        raise ValueError(f"{shown(text)}: no such folder; one of the hub must be fetched first (tuning.adapter)")
+    return str((there or [folder / text for folder in draft.folders])[0].absolute())
+
+
+def adapter_decides(draft: Draft) -> None:
+    """Rank, scale and targets come from an adapter that training starts from."""
+    if "tuning.adapter" not in draft.settings:
+        return
+    for key in [
+        key for key in draft.settings if key.startswith("lora.") and key not in ("lora.plus_ratio", "lora.fused")
+    ]:
+        if draft.origins[key] in draft.told:
+            draft.note("not needed", draft.origins[key], "the adapter that training starts from says it")
+        del draft.settings[key]
+
+
 def held_out(draft: Draft, entry: Entry) -> None:
     """A share of the rows, or their number."""
     size = number(entry.value)
@@ -236,68 +261,15 @@ def schedules(draft: Draft, *strategy_keys: str) -> None:
             continue
         if is_off(word):
             draft.put("data.validation_fraction", 0.0, key)
-            draft.settings.pop("data.validation_rows", None)
+            if draft.settings.pop("data.validation_rows", None) is not None:
+                rows = draft.origins["data.validation_rows"]
+                draft.note("left out", rows, f"{shown(draft.value(rows))}: {key} says that nothing is evaluated")
             draft.settings.pop("train.eval_steps", None)
         elif str(word) == "steps":
             draft.note("not needed", key, "steps: that is what train.eval_steps counts")
         else:
             draft.settings.pop("train.eval_steps", None)
             draft.note("changed", key, f"{shown(word)}: evaluation is spread over the run (train.eval_steps)")
-
-
-def _steps(key: str) -> Rule:
-    def rule(draft: Draft, entry: Entry) -> None:
-        every = number(entry.value)
-        if every == 0:
-            draft.note("not needed", entry.key, f"0: spread over the run ({key})")
-            return
-        if 0 < every < 1:
-            raise ValueError(f"{shown(entry.value)}: a share of the run; it is spread by itself")
-        draft.put(key, integer(every), entry.key)
-
-    return rule
-
-
-def _max_steps(draft: Draft, entry: Entry) -> None:
-    steps = integer(entry.value)
-    if steps > 0:
-        draft.put("train.max_steps", steps, entry.key)
-    else:
-        draft.note("not needed", entry.key, f"{steps}: the epochs decide")
-
-
-def _warmup_steps(draft: Draft, entry: Entry) -> None:
-    steps = number(entry.value)
-    if steps == 0 and draft.value("warmup_ratio"):
-        draft.note("not needed", entry.key, "0: warmup_ratio decides")
-        return
-    key = "train.warmup_ratio" if 0 < steps < 1 else "train.warmup_steps"
-    draft.put(key, steps if 0 < steps < 1 else integer(steps), entry.key)
-
-
-def _best_metric(draft: Draft, entry: Entry) -> None:
-    if str(entry.value) not in ("eval_loss", "loss"):
-        raise ValueError(f"{shown(entry.value)}: the best model is the one with the lowest evaluation loss")
-    draft.note("not needed", entry.key, f"{shown(entry.value)}: that is what decides")
-
-
-def _save_strategy(draft: Draft, entry: Entry) -> None:
-    if str(entry.value) == "steps":
-        draft.note("not needed", entry.key, "steps: that is what train.save_steps counts")
-    else:
-        draft.note("changed", entry.key, f"{shown(entry.value)}: checkpoints go by train.save_steps")
-
-
-def _report(draft: Draft, entry: Entry) -> None:
-    words = [word for word in names(entry.value) if word != "none"]
-    here = [word for word in words if word in _REPORTERS]
-    if here:
-        draft.put("train.report_to", here, entry.key)
-    if others := [word for word in words if word not in _REPORTERS]:
-        message = f"{', '.join(map(shown, others))}: known are {', '.join(_REPORTERS)}; runs are kept here in any case"
-        draft.note("left out", entry.key, message)
-    if not words:
-        draft.note("not needed", entry.key, "none")
 
 
 def hub_path(text: str) -> str:
@@ -319,129 +291,3 @@ def split(told: Told) -> dict[str, Any]:
         found["split"] = word
     subset = told.take("subset") or told.take("name")
     return {**found, **({"subset": str(subset)} if subset else {})}
-
-
-def _clipping(draft: Draft, entry: Entry) -> None:
-    draft.put("train.max_grad_norm", 0.0 if entry.value is None else number(entry.value), entry.key)
-
-
-def _noise(draft: Draft, entry: Entry) -> None:
-    if number(entry.value) == 0:
-        draft.note("not needed", entry.key, "0: off")
-    else:
-        draft.put("train.neftune_noise_alpha", number(entry.value), entry.key)
-
-
-def run_name(draft: Draft, entry: Entry) -> None:
-    """A run's name, with what names may not hold replaced."""
-    name = _BAD_IN_NAMES.sub("-", str(entry.value)).strip(".-_")[:64]
-    if not name:
-        raise ValueError(f"{shown(entry.value)}: no name for a run")
-    draft.put("name", name, entry.key)
-    if name != str(entry.value):
-        draft.note("changed", entry.key, f"{shown(entry.value)} became {name}")
-
-
-_PUSHING = (
-    "push_to_hub",
-    "hub_model_id",
-    "hub_strategy",
-    "hub_token",
-    "hub_private_repo",
-    "hub_always_push",
-    "hub_revision",
-    "hf_hub_token",
-)
-_PROCESSES = (
-    "ddp_backend",
-    "ddp_broadcast_buffers",
-    "ddp_bucket_cap_mb",
-    "ddp_find_unused_parameters",
-    "ddp_static_graph",
-    "ddp_timeout",
-    "local_rank",
-    "average_tokens_across_devices",
-    "save_on_each_node",
-    "log_on_each_node",
-)
-_LOGGING = (
-    "logging_dir",
-    "logging_first_step",
-    "logging_nan_inf_filter",
-    "logging_strategy",
-    "log_level",
-    "log_level_replica",
-    "disable_tqdm",
-)
-
-COMMON: Rules = {
-    "trust_remote_code": to("model.trust_remote_code", switch),
-    "lora_alpha": to("lora.alpha", number),
-    "lora_dropout": to("lora.dropout", number),
-    "gradient_accumulation_steps": to("train.gradient_accumulation_steps", integer),
-    "learning_rate": to("train.learning_rate", number),
-    "weight_decay": to("train.weight_decay", number),
-    "max_grad_norm": _clipping,
-    "adam_beta1": to("train.adam_beta1", number),
-    "adam_beta2": to("train.adam_beta2", number),
-    "adam_epsilon": to("train.adam_epsilon", number),
-    "warmup_ratio": to("train.warmup_ratio", number),
-    "warmup_steps": _warmup_steps,
-    "max_steps": _max_steps,
-    "save_steps": _steps("train.save_steps"),
-    "eval_steps": _steps("train.eval_steps"),
-    "logging_steps": _steps("train.logging_steps"),
-    "save_strategy": _save_strategy,
-    "save_total_limit": to("train.save_total_limit", integer),
-    "seed": to("train.seed", integer),
-    "neftune_noise_alpha": _noise,
-    "dataloader_num_workers": to("train.dataloader_num_workers", integer),
-    "dataloader_pin_memory": needless("memory is pinned where there is a GPU"),
-    "load_best_model_at_end": to("train.load_best_model_at_end", switch),
-    "metric_for_best_model": _best_metric,
-    "greater_is_better": only(False, "the lowest evaluation loss is the best"),
-    "report_to": _report,
-    "streaming": needless("rows pass through memory in parts, however many there are"),
-    "run_name": run_name,
-    "fp16": elsewhere,
-    "bf16": elsewhere,
-    "pure_bf16": elsewhere,
-    "tf32": missing("products in fp32 keep its accuracy"),
-    "torch_compile": to("train.torch_compile", switch),
-    "group_by_length": needless("every batch has one shape; data.packing saves the padding"),
-    "remove_unused_columns": needless("columns that are not used are not read"),
-    "resume_from_checkpoint": missing("training goes on from a run: engine runs resume"),
-    "deepspeed": missing("one GPU is used"),
-    "fsdp": missing("one GPU is used"),
-    "fsdp_config": missing("one GPU is used"),
-    "gradient_checkpointing_kwargs": needless("there is one way of checkpointing"),
-    **{key: missing("nothing is pushed by itself: engine export") for key in _PUSHING},
-    **{key: needless("for several processes; one GPU is used") for key in _PROCESSES},
-    **{key: needless("runs are logged here in their own way") for key in _LOGGING},
-    "eval_accumulation_steps": needless("evaluation uses the micro-batch of training"),
-    "prediction_loss_only": needless("engine evaluate RUN scores answers"),
-    "include_for_metrics": needless("engine evaluate RUN scores answers"),
-    "include_tokens_per_second": needless("speed is always counted"),
-    "include_num_input_tokens_seen": needless("tokens are always counted"),
-    "dataloader_persistent_workers": needless("the loader's processes live as long as the run"),
-    "dataloader_prefetch_factor": needless("batches are prepared beforehand"),
-    "dataloader_drop_last": off_unless(False, "every example is seen in each epoch"),
-    "use_liger_kernel": needless("kernels are chosen for the machine: train.kernels"),
-    "full_determinism": missing("the seed decides order, adapters and dropout; kernels may round differently"),
-    "data_seed": missing("train.seed decides the order of data too"),
-    "label_smoothing_factor": missing("no label smoothing"),
-    "lr_scheduler_kwargs": missing("schedules have their usual shape"),
-    "optim_args": missing("optimizers have their usual settings"),
-    "optim_target_modules": missing("optimizers have their usual settings"),
-    "torch_compile_backend": missing("the usual compiler is used"),
-    "torch_compile_mode": missing("the usual compiler is used"),
-    "torch_empty_cache_steps": needless("memory is planned beforehand"),
-    "auto_find_batch_size": missing("the micro-batch is chosen beforehand: train.per_device_train_batch_size = 'auto'"),
-    "skip_memory_metrics": needless("memory is always measured"),
-    "save_safetensors": off_unless(True, "weights are always safetensors"),
-    "eval_on_start": missing("the first evaluation comes by train.eval_steps"),
-    "eval_delay": missing("the first evaluation comes by train.eval_steps"),
-    "use_cpu": missing("the device is chosen by the command: --device"),
-    "length_column_name": needless("lengths are counted"),
-    "accelerator_config": missing("one process is used"),
-}

@@ -6,12 +6,11 @@ Either flat, as TRL's command line takes them, or in sections named for the obje
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from engine.memory.recompute import OFFLOAD
-from engine.profile.foreign import shared
+from engine.profile.foreign import common, shared
 from engine.profile.foreign.draft import (
     Draft,
     Rules,
@@ -30,56 +29,6 @@ from engine.profile.foreign.trl_absent import ABSENT
 from engine.profile.foreign.yamltext import Entry
 
 TOOL = "TRL"
-_PLAIN_SECTIONS = (
-    "trainingarguments",
-    "unslothtrainingarguments",
-    "trainingargs",
-    "training",
-    "train",
-    "args",
-    "trainer",
-    "unslothtrainer",
-    "loraconfig",
-    "peftconfig",
-    "peft",
-    "lora",
-    "getpeftmodel",
-    "fastlanguagemodelgetpeftmodel",
-    "fastmodelgetpeftmodel",
-    "model",
-    "modelconfig",
-    "modelargs",
-    "frompretrained",
-    "fastlanguagemodelfrompretrained",
-    "fastmodelfrompretrained",
-    "fastlanguagemodel",
-    "fastmodel",
-    "scriptarguments",
-    "scriptargs",
-    "data",
-    "dataset",
-    "dataargs",
-    "bitsandbytesconfig",
-    "bnbconfig",
-    "quantizationconfig",
-    "quantization",
-    "trainonresponsesonly",
-    "logging",
-)
-_SECTIONS = {
-    "sftconfig": "sft",
-    "sfttrainer": "sft",
-    "dpoconfig": "dpo",
-    "dpotrainer": "dpo",
-    "ktoconfig": "kto",
-    "ktotrainer": "kto",
-    "orpoconfig": "orpo",
-    "orpotrainer": "orpo",
-    "rewardconfig": "reward",
-    "rewardtrainer": "reward",
-    **dict.fromkeys(_PLAIN_SECTIONS, ""),
-}
-"""Names of sections, in small letters alone -> the objective that they say."""
 _LEARNING_RATES = {"sft": 2e-5, "pretrain": 2e-5, "dpo": 1e-6, "kto": 1e-6, "orpo": 1e-6, "reward": 1e-4}
 _ATTENTION = {
     "flash_attention_2": "packed",
@@ -110,35 +59,6 @@ _ADAPTERS = (*_RANKS, "lora_alpha", "lora_target_modules", "target_modules")
 _COMPARING = ("beta", "desirable_weight", "undesirable_weight")
 _BITS = ("load_in_4bit", "load_in_8bit")
 _FOUR_BITS = ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "use_bnb_nested_quant")
-
-
-def section_objective(name: str) -> str | None:
-    """The objective that a section's name says, '' for none, and None where no section is called so."""
-    return _SECTIONS.get(re.sub(r"[^a-z]", "", name.lower()))
-
-
-def flat(entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], dict[str, Entry], str]:
-    """Sections' keys as keys of the file; those that stand twice with two values; and the objective that they say."""
-    found: dict[str, Entry] = {}
-    twice: dict[str, Entry] = {}
-    objective = ""
-    for entry in entries.values():
-        said = section_objective(entry.key) if isinstance(entry.value, dict) and entry.value else None
-        if said is None:
-            inner: list[tuple[str, Entry]] = [(entry.key, entry)]
-        else:
-            objective = objective or said
-            below = {name: Entry(name, value, entry.where) for name, value in entry.value.items()}
-            nested, more, deeper = flat(below)
-            objective = objective or deeper
-            twice |= {f"{entry.key}.{place}": item for place, item in more.items()}
-            inner = [(f"{entry.key}.{name}", item) for name, item in nested.items()]
-        for place, item in inner:
-            if item.key not in found:
-                found[item.key] = item
-            elif found[item.key].value != item.value:
-                twice[place] = item
-    return found, twice, objective
 
 
 def decide(draft: Draft) -> None:
@@ -323,7 +243,7 @@ _LORA_RANK = to("lora.r", integer)
 _SAVED = to("lora.modules_to_save", names)
 _DTYPE = to("model.dtype", partial(one_of, known=_DTYPES))
 RULES: Rules = {
-    **shared.COMMON,
+    **common.COMMON,
     **ABSENT,
     "model_name_or_path": _MODEL,
     "model_name": _MODEL,

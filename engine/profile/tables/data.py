@@ -35,6 +35,9 @@ def _as_arguments(given: dict[str, Any]) -> dict[str, Any]:
 TemplateArguments = Annotated[dict[str, Any], AfterValidator(_as_arguments)]
 
 
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=200)]
+
+
 class Dataset(Table):
     """One source of training examples."""
 
@@ -100,8 +103,21 @@ class Data(Table):
         min_length=1,
         max_length=4,
     )
-    response_template: Annotated[str, Field(min_length=1, max_length=200)] | None = setting(
-        None, "In plain text rows: the loss sees only what stands behind the last of these marks.", advanced=True
+    response_template: Annotated[str, Field(min_length=1, max_length=200)] | TokenIds | None = setting(
+        None,
+        "In plain text rows: the loss sees only what stands behind the last of these marks; behind each one where rows"
+        " are written with a chat template, or with instruction_template. Text, or a list of token ids.",
+        advanced=True,
+    )
+    instruction_template: Annotated[str, Field(min_length=1, max_length=200)] | TokenIds | None = setting(
+        None,
+        "In plain text rows: what begins a question. Every answer between response_template and this is learned.",
+        advanced=True,
+    )
+    marks: Literal["auto", "text", "tokens"] = setting(
+        "auto",
+        "Special tokens that rows spell out: tokens where a row is already written with a chat template, letters"
+        " elsewhere (auto); always letters (text); always tokens (tokens).",
     )
     deduplicate: bool = setting(False, "Leave out exact duplicates of earlier rows; they are counted in any case.")
     packing: bool = setting(True, "Put several short examples into one sequence, kept apart in attention.")

@@ -82,6 +82,11 @@ def test_ids_are_made_where_nine_letters_are_demanded_and_results_keep_to_them(t
     assert text == written(tokenizer, NINE)
 
 
+ASKED, CALLING = CALLED.messages[:2]
+CALLED_TWICE = replace(CALLED, messages=(ASKED, replace(CALLING, calls=CALLING.calls * 2)))
+FIRST_ONLY = HERMES.replace("in m.tool_calls %}", "in (m.tool_calls or [])[:1] %}")
+
+
 @pytest.mark.parametrize(
     ("source", "example", "what"),
     [
@@ -98,8 +103,9 @@ def test_ids_are_made_where_nine_letters_are_demanded_and_results_keep_to_them(t
             Example((Message("system", "Be brief."), Message("user", "Hi")), 1),
             "its system message",
         ),
+        (FIRST_ONLY, CALLED_TWICE, "more than one call"),
     ],
-    ids=["all", "tools", "calls", "results", "system"],
+    ids=["all", "tools", "calls", "results", "system", "second call"],
 )
 def test_what_a_template_would_drop_refuses_the_row(tokenizer: Any, source: str, example: Example, what: str) -> None:
     problem = written(tokenizer, source, example)

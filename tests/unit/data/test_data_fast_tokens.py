@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import AddedToken
 
 from engine.data.fast_tokens import _ByBytes, _byte_lengths, _plain, tokens_of
-from engine.data.mask import Rendered
+from engine.data.rendered import Rendered
 
 PIECES = [
     "The answer",

@@ -277,6 +277,7 @@ def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
         ({"ignore_pad_token_for_loss": False}, "ignore_pad_token_for_loss"),
         ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "interleave_probs"),
         ({"save_safetensors": False}, "save_safetensors"),
+        ({"eval_dataset": None, "val_size": 5, "eval_strategy": "no"}, "val_size"),
         ({"packing": False, "use_galore": True, "galore_rank": 8}, "galore_rank"),
         ({"cutoff_len": 512, "model_max_length": 1024}, "cutoff_len"),
         ({"hub_token": "hf_abc", "push_to_hub": True}, "push_to_hub"),
@@ -293,6 +294,17 @@ def test_thinking_is_an_argument_of_the_chat_template(tmp_path: Path, thinking: 
     draft = draft_of(tmp_path, {**LLAMA_FACTORY, "enable_thinking": thinking}, INFO)
     assert draft.settings["data.template_arguments"] == {"enable_thinking": thinking}
     assert "enable_thinking" not in lost(draft)
+
+
+def test_training_starts_from_the_adapter_that_a_file_names(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    for told in ({**LLAMA_FACTORY, "adapter_name_or_path": "before"}, {**AXOLOTL, "lora_model_dir": "before"}):
+        draft = draft_of(tmp_path, {**told, "lora_alpha": 8}, INFO)
+        assert draft.settings["tuning.adapter"] == str(tmp_path / "before")
+        assert not [key for key in draft.settings if key.startswith("lora.")]
+        assert accounts(draft)["lora_alpha"] == "not needed"
+    for told in ({"adapter_name_or_path": "a,b"}, {"adapter_name_or_path": "owner/adapter"}):
+        assert "adapter_name_or_path" in lost(draft_of(tmp_path, {**LLAMA_FACTORY, **told}, INFO))
 
 
 def test_a_chat_template_comes_in_by_file_or_into_one(tmp_path: Path) -> None:

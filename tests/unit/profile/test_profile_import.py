@@ -253,9 +253,9 @@ def test_an_existing_profile_is_not_replaced(folder: Path) -> None:
 
 def test_every_key_that_rules_set_is_a_setting_of_the_profile() -> None:
     from engine.profile.fields import field_at
-    from engine.profile.foreign import axolotl, llamafactory, shared
+    from engine.profile.foreign import axolotl, common, llamafactory, shared, trl
 
-    for module in (llamafactory, axolotl, shared):
+    for module in (llamafactory, axolotl, common, shared, trl):
         for key in _targets(module.__file__ or ""):
             assert field_at(key) or key in ("data.datasets", "name"), f"{module.__name__}: {key}"
 

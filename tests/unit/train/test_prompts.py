@@ -161,7 +161,7 @@ def test_a_prompt_is_written_as_the_rows_are(tokenizer, system):
     template = choose_template(made)
 
     def found(layout: str) -> tuple[int, ...]:
-        report = SimpleNamespace(datasets=[SimpleNamespace(format=layout)])
+        report = SimpleNamespace(datasets=[SimpleNamespace(format=layout)], written_rows=0)
         prepared: Any = SimpleNamespace(report=report, template=template)
         return questions_of(settings, made, prepared, lambda code, message: pytest.fail(message))[0].ids
 

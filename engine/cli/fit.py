@@ -19,7 +19,7 @@ from engine.cli.fit_table import machine_lines, show_table
 from engine.cli.names import complete_models
 from engine.errors import EngineError, ExitCode
 from engine.recommend.fit_report import FitReport, document
-from engine.text import format_bytes
+from engine.recommend.room import limit_words
 
 if TYPE_CHECKING:
     from engine.hardware.machine import Gpu, Machine
@@ -34,7 +34,7 @@ _QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 
 def _filters(function: _Function) -> _Function:
     options = (
-        click.option("--gpu", metavar="NAME", help="Plan for this card instead of this machine's, e.g. 'RTX 4090'."),
+        click.option("--gpu", metavar="NAME", help="Plan for this card, e.g. 'RTX 4090' or '2 x H100'."),
         device_option,
         click.option("--count", type=click.IntRange(1, 64), default=1, help="Number of --gpu cards."),
         click.option("--context", type=click.IntRange(16, 1_048_576), help="Tokens in one sequence."),
@@ -220,9 +220,9 @@ def _write(plan: Plan, target: Path, data_path: Path | None, asked: Requirements
 
 
 def _does_not_fit(plan: Plan, target: Path | None) -> EngineError:
-    short = format_bytes(-plan.headroom_bytes) if plan.headroom_bytes < 0 else "nothing"
+    short = limit_words(plan)
     hint = plan.alternatives[0] if plan.alternatives else "see 'engine fit' for models that fit"
-    message = f"{plan.model.name} does not fit on {plan.device_title}: {short} short"
+    message = f"{plan.model.name} does not fit on {plan.device_title}: {short}"
     if target is not None:
         message += ", so no profile was written"
     return EngineError(message, code=ExitCode.RESOURCES, hint=hint)

@@ -37,11 +37,7 @@ def show_detail(answer: FitReport) -> None:
     facts += [f"context {spec.max_position_embeddings:,}", spec.licence, "gated" if spec.gated else ""]
     line(spec.name)
     line("  " + " · ".join(fact for fact in facts if fact))
-    where = format_bytes(plan.available_bytes)
-    spare = f"{format_bytes(plan.headroom_bytes)} {'spare' if plan.headroom_bytes >= 0 else 'short'}".lstrip("-")
-    line(f"  {plan.verdict}  {bar(plan, 20)}  {format_bytes(estimate.device_bytes)} of {where}, {spare}")
-    if plan.limit not in ("", MEMORY):
-        line(f"  {plan.verdict}: {limit_words(plan)}")
+    _show_verdict(plan)
     if plan.verdict != "NO":
         _show_times(answer)
     _show_terms(plan)
@@ -57,6 +53,18 @@ def show_detail(answer: FitReport) -> None:
         for text in plan.alternatives:
             line(f"  {text}")
     line()
+
+
+def _show_verdict(plan: Plan) -> None:
+    """Print the verdict with its memory; where not memory speaks against the plan, what does comes first."""
+    of_all = f"{format_bytes(plan.estimate.device_bytes)} of {format_bytes(plan.available_bytes)}"
+    if plan.verdict == "NO" and plan.headroom_bytes >= 0:
+        _show_wrapped(f"  NO  {limit_words(plan)}", f"of the device's memory {of_all} would do")
+        return
+    spare = f"{format_bytes(plan.headroom_bytes)} {'spare' if plan.headroom_bytes >= 0 else 'short'}".lstrip("-")
+    line(f"  {plan.verdict}  {bar(plan, 20)}  {of_all}, {spare}")
+    if plan.limit not in ("", MEMORY):
+        line(f"  {plan.verdict}: {limit_words(plan)}")
 
 
 def _show_simulated(answer: FitReport) -> None:
@@ -149,6 +157,13 @@ def _show_needs(plan: Plan) -> None:
     merged = f", RAM {format_bytes(needs.merge_ram_bytes)} to merge" if needs.merge_ram_bytes else ""
     pinned = f", RAM {format_bytes(needs.pinned_ram_bytes)} for inputs" if needs.pinned_ram_bytes else ""
     line(f"  disk up to {disk} a run ({one} a checkpoint){pinned}{merged}")
+    parts = [f"download {format_bytes(needs.download_bytes)}"] if needs.download_bytes else []
+    if plan.shape.device == "cuda":
+        parts.append(
+            f"RAM about {format_bytes(needs.load_ram_bytes)} to load, {format_bytes(needs.train_ram_bytes)} to train"
+        )
+    if parts:
+        line("  " + ", ".join(parts))
 
 
 def _show_exact(answer: FitReport) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.cli.common import line, table
+import click
+
+from engine.cli.common import line, table, width
 from engine.hardware.cards import card_name, listed_gpus, model_name
 from engine.hardware.machine import Gpu, Machine
 from engine.memory.shape import method_words
@@ -72,6 +74,8 @@ def machine_lines(machine: Machine, plans: Sequence[Plan]) -> list[str]:
         memory = _free_memory(gpu.free_bytes, gpu.total_bytes, available_bytes(machine, gpu))
         named = " (named)" if gpu.hypothetical else ""
         lines.append(f"{card_name(gpu)}  {_model(gpu)}{named}  {memory}")
+        if gpu.hypothetical and gpu.notes and gpu == listed_gpus(machine)[0]:
+            lines += [f"       {text}" for text in click.wrap_text(gpu.notes[0], width() - 8).split("\n")]
         if gpu.processes:
             lines.append(f"       held by {holders(gpu.processes)}")
     if not plans or plans[0].device_index is None:

@@ -94,6 +94,20 @@ def nearest_names(name: str, count: int = 4) -> list[str]:
     return list(dict.fromkeys(holding + [plain[found] for found in similar]))[:count]
 
 
+def siblings(spec: GpuSpec) -> tuple[GpuSpec, ...]:
+    """Cards with the name of `spec` and another memory: their names differ in a size alone."""
+    plain = _words(spec.name) - _sizes(spec.name)
+    return tuple(
+        row
+        for row in _rows().values()
+        if row.total_bytes != spec.total_bytes and _words(row.name) - _sizes(row.name) == plain
+    )
+
+
+def _sizes(name: str) -> set[str]:
+    return {word for word in _words(name) if re.fullmatch(r"\d+gb", word)}
+
+
 def known_gpus() -> tuple[GpuSpec, ...]:
     """Every row, in the order of the file."""
     return tuple(_rows().values())

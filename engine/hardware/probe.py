@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.devices import list_gpus
-from engine.hardware.gpus import GpuSpec, find_gpu, nearest_names
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.memory import system_memory
+from engine.hardware.named import NamedCards, named_cards
 from engine.hardware.nvml import open_nvml
 from engine.hardware.processor import read_cpu
 from engine.hardware.torch_build import find_torch, mismatch_notes
@@ -52,24 +52,22 @@ def read_machine(root: str, environ: Mapping[str, str], *, processes: bool = Tru
 def hypothetical_machine(gpu_name: str, count: int = 1) -> Machine:
     """This machine's processor and memory with `count` empty cards of the table instead of its own.
 
-    Raises EngineError(PROFILE) for a name that is not in the table or means several cards, and for a count below 1.
+    `gpu_name` may hold the number too (`2 x RTX 4090`). Raises EngineError(PROFILE) for a name that is not in the table
+    or means several cards, and for a count below 1.
     """
     if not 1 <= count <= _MOST_GPUS:
         raise EngineError(
             f"{count} GPUs cannot be planned for", code=ExitCode.PROFILE, hint=f"use 1 to {_MOST_GPUS}", where="gpu"
         )
-    spec = find_gpu(gpu_name)
-    if spec is None:
-        near = nearest_names(gpu_name)
-        hint = f"did you mean {', '.join(near)}?" if near else "use a name such as 'RTX 4090', 'A100 80GB' or 'H100'"
-        raise EngineError(f"no card named '{gpu_name}' is known", code=ExitCode.PROFILE, hint=hint, where="gpu")
+    named = named_cards(gpu_name, count)
     machine = _without_gpus("/", os.environ)
-    gpus = tuple(_hypothetical(spec, index) for index in range(count))
-    note = f"{count} x {spec.name} from the table of known cards, with nothing running on them"
+    gpus = tuple(_hypothetical(named, index) for index in range(named.count))
+    note = f"{named.count} x {named.spec.name} from the table of known cards, with nothing running on them"
     return replace(machine, gpus=gpus, cuda_visible_devices=None, notes=(note, *machine.notes))
 
 
-def _hypothetical(spec: GpuSpec, index: int) -> Gpu:
+def _hypothetical(named: NamedCards, index: int) -> Gpu:
+    spec = named.spec
     return Gpu(
         name=spec.name,
         index=index,
@@ -84,6 +82,7 @@ def _hypothetical(spec: GpuSpec, index: int) -> Gpu:
         tensor_flops=spec.tensor_flops,
         power_limit_w=spec.power_limit_w,
         hypothetical=True,
+        notes=(named.note,) if named.note else (),
     )
 
 

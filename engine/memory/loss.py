@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engine.memory import norms
 from engine.memory.resident import compute_width, trainable_width
-from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, trains, uses_kernels
+from engine.memory.shape import KERNEL_CHUNK_TOKENS, TrainingShape, adapts, fuses_adapters, trains, uses_kernels
 from engine.models.spec import ModelSpec
 
 LOGIT_BYTES = 8
@@ -18,6 +18,8 @@ ADAPTED_LOGIT_BYTES = 12
 """A head with an adapter or a bias is called as a module and recomputed: fp32 logits, log-probabilities, gradient."""
 RECOMPUTED_LOGIT_BYTES = 12
 """In the backward pass of a head called as a module: fp32 logits, log-probabilities and gradient."""
+_DENSE_HEADS, _KERNEL_DENSE_HEADS = 2.0, 3.5
+"""Matrices as large as the head that a decomposed adapter on it forms, beside a chunk at its worst."""
 CAPPED_LOGIT_BYTES = 20
 """With a soft cap (Gemma 2, 3n and 4): logits, tanh, its square, slope and capped logits in fp32."""
 
@@ -35,12 +37,16 @@ def chunk_tokens(spec: ModelSpec, shape: TrainingShape) -> int:
 def chunk_bytes(spec: ModelSpec, shape: TrainingShape) -> int:
     """Logits of one chunk at their worst moment."""
     rows = min(shape.micro_batch * (shape.max_length - 1), chunk_tokens(spec, shape))
+    head = spec.vocab_size * spec.hidden_size * compute_width(shape)
+    heads = _KERNEL_DENSE_HEADS if has_kernel(spec, shape) else _DENSE_HEADS
+    decomposed = int(heads * head) if shape.use_dora and adapts(shape, "lm_head") else 0
     if has_kernel(spec, shape):
-        # An adapter's part is a tensor of its own before it is added.
-        return rows * spec.vocab_size * compute_width(shape) * (1 + adapts(shape, "lm_head"))
+        # Where an adapter is not formed together with the head, both parts are there beside their sum.
+        apart = adapts(shape, "lm_head") and not fuses_adapters(shape)
+        return rows * spec.vocab_size * compute_width(shape) * (3 if apart else 1) + decomposed
     called = adapts(shape, "lm_head") or spec.traits.biased_head
     per_logit = ADAPTED_LOGIT_BYTES if called else LOGIT_BYTES
-    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.has_capped_logits else per_logit)
+    return rows * spec.vocab_size * (CAPPED_LOGIT_BYTES if spec.has_capped_logits else per_logit) + decomposed
 
 
 def chunk_end_bytes(spec: ModelSpec, shape: TrainingShape) -> int:

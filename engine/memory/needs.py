@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.memory import stored
 from engine.memory.activations import host_bytes
+from engine.memory.device import CUDA_BUILD_BYTES
 from engine.memory.resident import compute_width, largest_matrix_bytes, states, trainable_width
 from engine.memory.shape import TrainingShape, learns_whole
 from engine.models.spec import ModelSpec
 
 DEFAULT_LIMIT = 3
 """Checkpoints that are kept when nothing else is said."""
+_STORED_WIDTHS = {"float32": 4, "fp32": 4, "float64": 8}
+_CONTEXT_HOST_BYTES = 512 * 1024 * 1024
+"""What the driver keeps in main memory for a CUDA context, pinned buffers with it: an allowance."""
 _SMALL_FILES_BYTES = 8 * 1024 * 1024
 """Tokenizer, logs and settings of a run."""
 
@@ -29,6 +34,12 @@ class Needs:
     merge_ram_bytes: int
     pinned_ram_bytes: int = 0
     """Main memory for inputs of recomputed layers while it trains; the system cannot move it to disk."""
+    load_ram_bytes: int = 0
+    """Resident while weights are read and put in place; on a processor the estimate itself has it, and this is 0."""
+    train_ram_bytes: int = 0
+    """The same while it trains, the data aside, which are mapped from disk."""
+    download_bytes: int = 0
+    """Files of weights to fetch from the hub; 0 where the model is on this machine."""
 
 
 def needs_of(
@@ -49,4 +60,24 @@ def needs_of(
         merged_disk_bytes=0 if learns_whole(shape) else model,
         merge_ram_bytes=0 if learns_whole(shape) else model + 2 * largest_matrix_bytes(spec, 4),
         pinned_ram_bytes=host_bytes(spec, shape),
+        load_ram_bytes=_loading_bytes(spec) if shape.device == "cuda" else 0,
+        train_ram_bytes=_resident_bytes() + host_bytes(spec, shape) if shape.device == "cuda" else 0,
+        download_bytes=0 if spec.path else file_bytes(spec),
     )
+
+
+def file_bytes(spec: ModelSpec) -> int:
+    """The files of weights, as they are stored; towers with them."""
+    if spec.stored:
+        return stored.stored_bytes(spec) + 2 * spec.sizes.tower_parameters
+    return spec.sizes.loaded_parameters * _STORED_WIDTHS.get(spec.weights_dtype.removeprefix("torch."), 2)
+
+
+def _resident_bytes() -> int:
+    return CUDA_BUILD_BYTES + _CONTEXT_HOST_BYTES
+
+
+def _loading_bytes(spec: ModelSpec) -> int:
+    """Libraries, and the tensors in hand: files are mapped, and what was read of them can be dropped at any time."""
+    largest = max(spec.vocab_size * spec.hidden_size, spec.num_experts * spec.intermediate_size * spec.hidden_size * 2)
+    return _resident_bytes() + stored.READERS * largest * _STORED_WIDTHS.get(spec.weights_dtype, 2)

@@ -12,11 +12,12 @@ from engine.memory import device
 from engine.memory.activations import host_bytes
 from engine.memory.device import attention_kernel, dequantize_bytes
 from engine.memory.loss import chunk_tokens
-from engine.memory.resident import WHOLE_MODULES, compute_width
-from engine.memory.shape import MIB, TrainingShape, trains, uses_kernels
+from engine.memory.resident import WHOLE_MODULES, compute_width, largest_trainable
+from engine.memory.shape import MIB, TrainingShape, adapts, trains, uses_kernels
 from engine.models.spec import ModelSpec
 
 _FLOOR_BYTES, _KERNELS_FLOOR_BYTES = 72 * MIB, 48 * MIB
+_USUAL_RANK = 64
 _LEAVING_INPUTS = 2
 """Layer inputs on their way to main memory and back, of those that wait there."""
 
@@ -39,8 +40,9 @@ def _with_kernels(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dyna
     inner = tokens * spec.intermediate_size * width
     int8 = 2.0 * inner if shape.quantization == "int8" else 0.0
     four_bit = 0.0 if shape.quantization == "int8" else 1.5 * dequantize_bytes(spec, shape)
+    # A head with an adapter is formed again in the backward pass: its chunk may not fit where the first one was.
     return (
-        0.2 * logits
+        (0.2 + 0.9 * adapts(shape, "lm_head")) * logits
         + 0.25 * inner
         + int8
         + four_bit
@@ -53,11 +55,23 @@ def _with_kernels(spec: ModelSpec, shape: TrainingShape, static_bytes: int, dyna
 def _plain(spec: ModelSpec, shape: TrainingShape, gpu: Gpu | None, static_bytes: int, dynamic_bytes: int) -> float:
     """A chunk of logits, a feed-forward activation, a trained embedding's fp32 gradient, squares of capped scores."""
     width, tokens = compute_width(shape), shape.micro_batch * shape.max_length
-    holes = 0.5 * 4 * min(tokens, shape.loss_chunk_tokens) * spec.vocab_size
+    # A head with an adapter is called and formed again, and leaves more behind.
+    chunk = 4 * min(tokens, shape.loss_chunk_tokens) * spec.vocab_size
+    holes = (0.5 + 0.3 * adapts(shape, "lm_head")) * chunk + _of_rank(spec, shape)
     holes += 1.0 * tokens * spec.intermediate_size * width + _learned(spec, shape, whole=0.8)
     if attention_kernel(spec, shape, gpu) == "capped":
         holes += 2.0 * tokens * shape.max_length * spec.num_attention_heads * width
     return holes + 0.005 * static_bytes + 0.045 * dynamic_bytes
+
+
+def _of_rank(spec: ModelSpec, shape: TrainingShape) -> float:
+    """What adapters of high rank leave behind, and dropout before them."""
+    if shape.method != "lora" or shape.lora_r <= _USUAL_RANK:
+        return 0.0
+    largest = 4.0 * largest_trainable(spec, shape)
+    if not shape.lora_dropout:
+        return 6.0 * largest
+    return 8.0 * largest + 0.1 * 4 * chunk_tokens(spec, shape) * spec.vocab_size
 
 
 def _learned(spec: ModelSpec, shape: TrainingShape, *, whole: float) -> float:

@@ -20,6 +20,8 @@ WHOLE_MODULES = frozenset({"embed_tokens", "lm_head"})
 """What is counted of `modules_to_save`."""
 
 _EIGHT_BIT = frozenset({"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"})
+_PAGED_FROM = 100_000
+"""Values of a tensor from which bitsandbytes pages its states (optimizer.py get_state_buffer)."""
 _STEP_COPIES = {"adamw_torch": 2, "adafactor": 2, "lion_32bit": 1}
 """fp32 tensors, each as large as the weight in turn, that a step forms beside the gradients."""
 _FUSED_PARTS = {
@@ -113,17 +115,30 @@ def states(spec: ModelSpec, shape: TrainingShape) -> States:
     width = trainable_width(shape)
     eight_bit = shape.optimizer in _EIGHT_BIT
     moments = _moments_bytes(spec, shape, count)
-    paged = shape.optimizer.startswith("paged") and shape.device == "cuda"
+    paged = moments - _unpaged_bytes(spec, shape, moments, count) if shape.optimizer.startswith("paged") else 0
+    paged = paged if shape.device == "cuda" else 0
     master = width == 2 and not eight_bit
     return States(
         parameters=count,
         weights_bytes=_own_weights(shape, added, count if shape.method == "freeze" else biases),
         gradients_bytes=count * width,
         masters_bytes=4 * count if master else 0,
-        moments_bytes=0 if paged else moments,
-        paged_bytes=moments if paged else 0,
+        moments_bytes=moments - paged,
+        paged_bytes=paged,
         step_bytes=_step_bytes(spec, shape, count, master=master),
     )
+
+
+def _unpaged_bytes(spec: ModelSpec, shape: TrainingShape, moments: int, count: int) -> int:
+    """Of a paged optimizer's states, those of small matrices of adapters: they stay in the allocator."""
+    if shape.method != "lora":
+        return 0
+    small = sum(
+        layers * sum(shape.lora_r * side for side in sides if shape.lora_r * side < _PAGED_FROM)
+        for layers, linear in all_targeted(spec, shape.lora_targets)
+        for _, *sides in linear
+    )
+    return moments * small // max(1, count)
 
 
 def _moments_bytes(spec: ModelSpec, shape: TrainingShape, count: int) -> int:

@@ -12,7 +12,7 @@ _MXFP4_BITS = 4.25
 """A value has 4 bits and shares an exponent of 8 with 31 others."""
 _PORTION_BYTES = 64 * MIB
 """fp32 values of the rows that are dequantized at a time, and their indices."""
-_READERS = 4
+READERS = 4
 """Threads of transformers' loader, each with a tensor in hand; a single one where tensors are quantized anew."""
 
 
@@ -29,7 +29,7 @@ def load_bytes(spec: ModelSpec, shape: TrainingShape, width: int) -> int:
     """What putting the largest tensors in place takes beside the weights that are there."""
     if not spec.stored:
         return experts.load_bytes(spec, shape, width)
-    readers = 1 if shape.quantization != "none" and not learns_whole(shape) else _READERS
+    readers = 1 if shape.quantization != "none" and not learns_whole(shape) else READERS
     if spec.stored == "fp8":
         in_hand = max(n_in * n_out for n_in, n_out in spec.sizes.linear_shapes.values())
         return experts.load_bytes(spec, shape, width) + readers * (in_hand + _PORTION_BYTES)

@@ -13,16 +13,27 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from engine.errors import EngineError, ExitCode
 from engine.hardware.machine import Gpu
 from engine.libraries import check_libraries
 from engine.memory.shape import TrainingShape
 from engine.models.spec import ModelSpec
+from engine.profile.tables.train import Train
 from engine.text import format_bytes
 
 _PARTS = ("load", "forward", "loss", "backward", "optimizer", "allocated", "reserved", "device")
+_CHOICES = {
+    "method": ("lora", "freeze", "full"),
+    "compute_dtype": ("bf16", "fp16", "fp32"),
+    "quantization": ("none", "nf4", "fp4", "int8"),
+    "lora_bias": ("none", "all", "lora_only"),
+    "kernels": ("plain", "liger"),
+    "optimizer": tuple(name for name in get_args(Train.model_fields["optim"].annotation) if name != "auto"),
+}
+
+_COUNTS = ("micro_batch", "max_length", "gradient_accumulation_steps", "lora_r")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.code)
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"error: {_unforeseen(options, error)}", file=sys.stderr)
+        return int(ExitCode.INTERNAL)
     if options.json:
         print(json.dumps(answer, indent=1))
         return 0
@@ -44,24 +60,42 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _count(text: str) -> int:
+    """A number of at least one."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
+    return int(text)
+
+
+def _unforeseen(options: argparse.Namespace, error: Exception) -> str:
+    """A failure in a library, or in this module, in one line."""
+    words = (str(error).strip().splitlines() or [""])[0][:200]
+    what = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return f"{options.model}: the simulation stopped with {what} - ask again with --debug, or for the closed form alone"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m engine.oracle", description="Simulated memory of one training step."
     )
     parser.add_argument("model", help="model directory, config.json, or a name of the catalogue")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--debug", action="store_true", help="let an error that nobody foresaw show its traceback")
     parser.add_argument("--extend", action="store_true", help="simulate two shallow models and extend (1 s, not 10)")
     parser.add_argument("--capability", default="8.0", help="compute capability of the GPU, such as 8.9")
     for field in dataclasses.fields(TrainingShape):
         if field.name in ("device", "loss_chunk_tokens"):
             continue
         name = "--" + field.name.replace("_", "-")
-        if isinstance(field.default, bool):
+        if field.name in _CHOICES:
+            parser.add_argument(name, choices=_CHOICES[field.name], default=field.default)
+        elif isinstance(field.default, bool):
             parser.add_argument(name, action=argparse.BooleanOptionalAction, default=field.default)
         elif isinstance(field.default, tuple):
             parser.add_argument(name, nargs="+", default=field.default)
         else:
-            parser.add_argument(name, type=type(field.default), default=field.default)
+            kind = _count if field.name in _COUNTS else type(field.default)
+            parser.add_argument(name, type=kind, default=field.default)
     return parser
 
 

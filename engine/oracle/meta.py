@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from engine.oracle.flex_on_meta import flex_on_meta
 from engine.oracle.liger_on_meta import kernels_on_meta
 from engine.oracle.offload_on_meta import offload_on_meta
+from engine.oracle.paged_on_meta import paged_on_meta
 
 
 @contextlib.contextmanager
@@ -37,7 +38,7 @@ def as_on_cuda(kernel: str) -> Iterator[None]:
         stack.enter_context(mock.patch.object(F, "dropout", _fused_dropout))
         # cuDNN's kernel keeps what flash attention does, and is asked for values first.
         stack.enter_context(mock.patch.object(attention_kernels, "has_cudnn", _never))
-        for stand_ins in (flex_on_meta, offload_on_meta, kernels_on_meta):
+        for stand_ins in (flex_on_meta, offload_on_meta, kernels_on_meta, paged_on_meta):
             stack.enter_context(stand_ins())
         yield
 

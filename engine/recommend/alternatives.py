@@ -67,7 +67,8 @@ def _outcome(found: Candidate, chosen: Candidate) -> str:
 def _differences(found: TrainingShape, chosen: TrainingShape, parts: tuple[str, ...]) -> str:
     """The batch, and what else is not as in the plan; what `parts` of the change say is not said again."""
     label = " and ".join(parts)
-    words = [] if "micro-batch" in label else [f"micro-batch {found.micro_batch}"]
+    other = f", not {chosen.micro_batch}" if found.micro_batch != chosen.micro_batch else ""
+    words = [] if "micro-batch" in label else [f"micro-batch {found.micro_batch}{other}"]
     if recompute_in(found) != recompute_in(chosen) and "checkpointing" not in label:
         words.append(_recompute_words(recompute_in(found)))
     if found.quantization != chosen.quantization:

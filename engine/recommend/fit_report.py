@@ -61,6 +61,7 @@ def document(machine: Machine, answers: Sequence[FitReport], total: int) -> dict
     """The machine, how many models were looked at, and the answers."""
     gpus = [
         {"name": gpu.name, "uuid": gpu.uuid, "free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes}
+        | ({"notes": list(gpu.notes)} if gpu.hypothetical else {})
         for gpu in machine.gpus
     ]
     ram = {"ram_available_bytes": machine.ram_available_bytes, "ram_total_bytes": machine.ram_total_bytes}

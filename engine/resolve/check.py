@@ -13,7 +13,8 @@ from engine.models.spec import ModelSpec
 from engine.profile.data_files import check_data_files
 from engine.profile.findings import Finding, error_of, finding
 from engine.profile.load import LoadedProfile
-from engine.recommend.plan import Plan
+from engine.recommend.plan import CONTEXT, Plan
+from engine.recommend.room import limit_words
 from engine.resolve.adapter import KEY, Adapter, adapter_findings, find_adapter, with_adapter
 from engine.resolve.cross import Context, chosen_gpu, cross_findings, reporter_findings
 from engine.resolve.document_lengths import remembered
@@ -135,10 +136,20 @@ def _plan(context: Context, found: list[Finding]) -> Plan | None:
 
 def _no_fit(loaded: LoadedProfile, plan: Plan) -> Finding:
     needed, there = format_bytes(plan.estimate.device_bytes), format_bytes(plan.available_bytes)
+    if plan.headroom_bytes >= 0:
+        return _out_of_reach(loaded, plan)
     message = f"{plan.model.name} needs {needed} with these settings; {there} are free on {plan.device_title}"
     near = "; or ".join(plan.alternatives[:3])
     hint = f"this would fit: {near}" if near else "choose a smaller model, see 'engine fit'"
     return finding(loaded, "model.name_or_path", message, hint, code=ExitCode.RESOURCES)
+
+
+def _out_of_reach(loaded: LoadedProfile, plan: Plan) -> Finding:
+    """Where the device's memory would do, and something else does not."""
+    key = "model.max_length" if plan.limit == CONTEXT else "train.activation_checkpointing"
+    near = "; or ".join(plan.alternatives[:3])
+    hint = f"this would fit: {near}" if near else "choose another model, see 'engine fit'"
+    return finding(loaded, key, f"{plan.model.name}: {limit_words(plan)}", hint, code=ExitCode.RESOURCES)
 
 
 def _from_error(loaded: LoadedProfile, key: str, error: EngineError) -> Finding:

@@ -71,6 +71,15 @@ def test_a_trained_weight_is_cast_once_and_let_go_at_the_end() -> None:
     assert checkpoint(F.linear, x, weight, use_reentrant=False).dtype == torch.float32
 
 
+def test_a_view_of_a_trained_weight_is_cast_each_time() -> None:
+    weight, x = torch.ones(4, 4, requires_grad=True), torch.ones(2, 4)
+    with torch.no_grad():
+        view = weight.t().requires_grad_()
+    with half_precision() as _:
+        first, second = F.linear(x, view), F.linear(x, view)
+    assert cast_of(first) is not cast_of(second)
+
+
 @pytest.mark.parametrize("gpu", [AMPERE, T4], ids=["ampere", "t4"])
 @pytest.mark.parametrize(
     ("shape", "highest"),
@@ -79,9 +88,10 @@ def test_a_trained_weight_is_cast_once_and_let_go_at_the_end() -> None:
         (TrainingShape(compute_dtype="fp16", micro_batch=2, max_length=1024, quantization="nf4"), 0.01),
         (TrainingShape(compute_dtype="fp16", micro_batch=2, max_length=1024, checkpoint_every=0), 0.03),
         (TrainingShape(compute_dtype="fp16", max_length=1024, quantization="int8"), 0.01),
-        (TrainingShape(compute_dtype="fp16", max_length=1024, method="full"), 0.05),
+        (TrainingShape(compute_dtype="fp16", max_length=1024, method="full"), 0.01),
+        (TrainingShape(compute_dtype="fp16", max_length=4096, method="full"), 0.01),
     ],
-    ids=["lora", "nf4", "uncheckpointed", "int8", "full"],
+    ids=["lora", "nf4", "uncheckpointed", "int8", "full", "full-4096"],
 )
 def test_closed_form_of_fp16(shape: TrainingShape, highest: float, gpu: Gpu) -> None:
     spec = catalog_index()["qwen2.5-0.5b-instruct"]

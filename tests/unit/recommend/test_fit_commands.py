@@ -250,3 +250,32 @@ def test_a_card_without_published_runs_is_called_rough() -> None:
     assert "may be off" in run("llama-3.1-8b", "--gpu", "RTX 5090").output
     assert "~" not in run("qwen3-8b", "llama-3.1-8b", "--gpu", "A100-SXM4-80GB").output
     assert "~" in run("qwen3.5-4b", "llama-3.1-8b", "--gpu", "A100-SXM4-80GB").output
+
+
+def test_a_context_that_is_too_long_leads_the_verdict() -> None:
+    result = run("qwen2.5-0.5b-instruct", "--gpu", "RTX 4090", "--context", "65536")
+    assert result.exit_code == ExitCode.RESOURCES
+    assert "NO  the model reads 32,768 tokens, not 65,536" in result.output
+    assert "spare" not in result.output
+    asked = run("qwen2.5-0.5b-instruct", "--gpu", "RTX 4090", "--context", "65536", command=recommend)
+    assert isinstance(asked.exception, EngineError)
+    assert "the model reads 32,768 tokens" in asked.exception.message
+
+
+def test_what_is_fetched_and_held_in_main_memory_is_told() -> None:
+    result = run("Llama-3.1-8B", "--gpu", "RTX 4090")
+    assert "download 15.0 GiB, RAM about" in result.output
+    needs = json.loads(run("Llama-3.1-8B", "--gpu", "RTX 4090", "--json").output)["models"][0]["needs"]
+    assert needs["download_bytes"] == 2 * 8_030_261_248
+    assert 0 < needs["train_ram_bytes"] < needs["load_ram_bytes"] < needs["merge_ram_bytes"]
+    demo = json.loads(run("demo", "--gpu", "RTX 4090", "--json").output)["models"][0]["needs"]
+    assert demo["download_bytes"] == 0
+
+
+def test_a_memory_that_was_chosen_of_several_is_told_with_the_number_of_cards() -> None:
+    result = run("qwen3-0.6b", "--gpu", "2 x RTX 4060 Ti")
+    assert "planned for 8 GB" in result.output
+    assert "GPU 1" in result.output
+    gpus = json.loads(run("qwen3-0.6b", "--gpu", "2 x RTX 4060 Ti", "--json").output)["machine"]["gpus"]
+    assert len(gpus) == 2
+    assert "planned for 8 GB" in gpus[0]["notes"][0]

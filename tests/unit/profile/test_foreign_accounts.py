@@ -248,6 +248,12 @@ def test_every_data_file_and_column_of_an_axolotl_set_is_read(tmp_path: Path) ->
     assert not lost(draft)
 
 
+def test_each_line_of_a_text_file_is_an_example(tmp_path: Path) -> None:
+    told = {"base_model": "demo", "datasets": [{"path": "text", "data_files": "a.txt", "type": "completion"}]}
+    entry = draft_of(tmp_path, told).settings["data.datasets"][0]
+    assert (Path(entry["path"]).name, entry["format"], entry["documents"]) == ("a.txt", "text", "line")
+
+
 def test_a_second_held_out_set_is_listed_whole(tmp_path: Path) -> None:
     draft = draft_of(tmp_path, AXOLOTL)
     told = {note.key: note.message for note in draft.notes if note.kind == "changed"}["test_datasets.1"]

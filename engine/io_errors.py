@@ -112,4 +112,7 @@ _LIBRARIES = ("safetensors", "safetensors_rust", "pyarrow", "tokenizers")
 
 
 def _text(name: object) -> str:
-    return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
+    """The file, or its folder for one that a writer makes beside the file that it means."""
+    path = os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
+    folder, base = os.path.split(path)
+    return folder if base.startswith(".") and base.endswith(".tmp") else path

@@ -35,6 +35,7 @@ from engine.runs.parent import end_with, take_parent
 from engine.runs.ranks import forget_rank
 from engine.runs.record import RESULT_FILE, RunRecord, load_record, read_job
 from engine.runs.reserve import Reserve
+from engine.surroundings import settle
 
 JOBS = {
     "train": "engine.train.run:run",
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m engine.worker DIRECTORY", file=sys.stderr)
         return int(ExitCode.PROFILE)
-    os.umask(os.umask(0o077) | 0o022)
+    settle()
     directory = Path(arguments[0]).resolve()
     try:
         return _work(directory)
@@ -148,7 +149,7 @@ def _run(job: Job, reserve: Reserve, notifier: Notifier | None = None) -> int:
     except BaseException as error:
         if is_full(error):
             reserve.free()
-        failure = _as_engine_error(error)
+        failure = _as_engine_error(error, str(job.directory))
         code = failure.code
         outcome["reason"] = failure.message
         _tell(job, reserve, "error", **failure.to_dict())
@@ -223,7 +224,7 @@ def _entry(name: str) -> Callable[[Job], dict[str, Any]]:
     return entry
 
 
-def _as_engine_error(error: BaseException) -> EngineError:
+def _as_engine_error(error: BaseException, where: str = "") -> EngineError:
     """What a person can act on; the traceback goes to the log, which is this process's stderr."""
     traceback.print_exc()
     if isinstance(error, EngineError):
@@ -236,7 +237,7 @@ def _as_engine_error(error: BaseException) -> EngineError:
             cause=OUT_OF_MEMORY,
             hint="lower train.per_device_train_batch_size or model.max_length, or use activation checkpointing",
         )
-    refused = io_error(error)
+    refused = io_error(error, where=where)
     if refused is not None:
         return refused
     frame = traceback.extract_tb(error.__traceback__)[-1]

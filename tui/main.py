@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, ExitCode
+from engine.surroundings import settle
 from engine.text import sanitize
 from tui.frame.options import Options
 from tui.terminal.opening import Attributes, keys_kept, loaded
@@ -29,6 +30,7 @@ SWITCH_S = 0.001
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Open the deck and return its exit code."""
+    settle()
     arguments = _parser().parse_args(argv)
     if arguments.keys:
         return _print_keys()

@@ -21,6 +21,7 @@ from click.exceptions import NoArgsIsHelpError
 from engine.cli.flags import Flags, group_flags, note_unparsed
 from engine.cli.printable import make_printable
 from engine.errors import MEANINGS, EngineError, ExitCode, is_out_of_memory
+from engine.surroundings import settle
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -136,7 +137,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
         signal.signal(signal.SIGHUP, _leave)
-    os.umask(os.umask(0o077) | 0o022)
+    settle()
     make_printable()
 
 
@@ -153,7 +154,8 @@ def _end_cancelled(ending: BaseException, flags: Flags) -> NoReturn:
     code = ending.code if isinstance(ending, SignalExit) else int(ExitCode.CANCELLED)
     if flags.as_json:
         name = signal.Signals(_came[0]).name if _came else "Ctrl-C"
-        message = "not confirmed" if isinstance(ending, click.Abort) and not _came else f"ended by {name}"
+        is_refused = isinstance(ending, click.Abort) and not isinstance(ending.__cause__, KeyboardInterrupt)
+        message = "not confirmed" if is_refused and not _came else f"ended by {name}"
         _print(EngineError(message, code=ExitCode.CANCELLED), flags)
     sys.exit(code)
 

@@ -26,6 +26,10 @@ def why_not_json(error: json.JSONDecodeError) -> str:
         return "True, False or None: this is Python's writing, JSON has true, false and null"
     if error.msg.startswith("Invalid control character"):
         return "a line break or tab inside a text, to be written as \\n or \\t"
+    if error.msg == "Extra data" and not rest.strip(", \t\r\n") and "," in rest:
+        return "a comma behind the object"
+    if error.msg.startswith("Expecting") and comma and rest.lstrip(" \t\r\n")[:1] == ",":
+        return "two commas in a row"
     if error.msg == "Extra data" and rest.lstrip().startswith("{"):
         return "a second object on the line"
     return error.msg
@@ -58,3 +62,11 @@ def wrapped(value: dict[str, Any], name: str) -> tuple[str, str]:
             message = f"the {len(item):,} rows are a list under '{str(key)[:80]}', in one object"
             return message, f"write that list to a file of its own: jq -c '.[\"{key}\"][]' {name} > rows.jsonl"
     return "", ""
+
+
+def is_turned(value: Any) -> bool:
+    """Whether one object holds all rows: columns of numbered cells, or numbered rows, as pandas writes by default."""
+    if not isinstance(value, dict) or not value:
+        return False
+    numbered = all(str(key).isdigit() and isinstance(item, dict) for key, item in value.items())
+    return numbered or all(isinstance(item, dict) and item and all(map(str.isdigit, item)) for item in value.values())

@@ -23,6 +23,7 @@ from engine.data.files import data_error, open_data
 from engine.data.sources import data_files
 from engine.data.tokens import backend_of
 from engine.errors import EngineError, ExitCode
+from engine.io_errors import words_of
 from engine.profile.schema import Profile
 
 KEPT_BYTES = 20 * 1024**3
@@ -108,7 +109,7 @@ def place(key: str, fill: Callable[[Path], None], warn: Callable[[str], None]) -
     """
     root = cache_root()
     folder = root / key
-    if (folder / DONE).is_file():
+    if _is_whole(folder):
         with suppress(OSError):
             os.utime(folder)
         yield folder, True
@@ -117,7 +118,7 @@ def place(key: str, fill: Callable[[Path], None], warn: Callable[[str], None]) -
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = Path(tempfile.mkdtemp(dir=root, prefix=".making-"))
     except OSError as error:
-        warn(f"prepared data are not cached for the next run: {root} cannot be written ({error.strerror})")
+        warn(f"prepared data are not cached for the next run: {root} cannot be written ({words_of(error)})")
         with tempfile.TemporaryDirectory(prefix="tunedeck-data-") as name:
             _fill(Path(name), fill)
             yield Path(name), False
@@ -129,6 +130,14 @@ def place(key: str, fill: Callable[[Path], None], warn: Callable[[str], None]) -
         shutil.rmtree(beside, ignore_errors=True)
     _make_room(root, folder)
     yield folder, False
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether it was filled to the end and can be read: another user's cache is like none."""
+    try:
+        return (folder / DONE).is_file()
+    except OSError:
+        return False
 
 
 def _fill(folder: Path, fill: Callable[[Path], None]) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from engine.data.hermes import LEFT, NOTE, from_text, has_marks
 from engine.data.layouts import Planned, Planner
 from engine.data.preference import is_conversation, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
-from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls
+from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
 from engine.data.tooling import calls_of, tool_names, tools_of
 from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
 from engine.data.unread import RowNotes
@@ -29,6 +28,8 @@ _RESERVED = frozenset(
     | {"tokenizer_kwargs", "return_assistant_tokens_mask"}
 )
 """What `apply_chat_template` itself takes."""
+_SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
+_PRINTED = ("['", '["', "{'", "[{'", "array(")
 TRAILING = "turns after the last answer left out"
 OWN_SYSTEM = "the system column is not used: the conversation has its own system message"
 
@@ -55,7 +56,7 @@ def to_example(
     elif layout in ("preference", "judged"):
         example = _compared(line, layout, row, dataset)
     else:
-        example = Example(_turns_of(line, layout), row, "chat", dataset)
+        example = _chat(line, layout, row, dataset)
     _check_text((*example.messages, *example.rejected))
     arguments = _template_arguments(line)
     if line.tools or arguments:
@@ -78,9 +79,23 @@ class _Row:
         return self.columns.get(role, role)
 
 
-def _turns_of(row: _Row, layout: str) -> tuple[Message, ...]:
+def _chat(row: _Row, layout: str, number: int, dataset: int) -> Example:
+    """The conversation, with calls that its answers write as text read as calls where that is certain."""
+    messages = _BUILDERS[layout](row)
+    if not has_marks(messages):
+        return Example(_upto_answer(row, messages), number, "chat", dataset)
+    written = _upto_answer(row, messages)
+    found = from_text(written, row.tools)
+    row.notes.notes.add(LEFT if found is None else NOTE)
+    if found is None:
+        return Example(written, number, "chat", dataset)
+    # Without a column for them the tools stand in the text as well.
+    as_text, row.tools = (() if row.tools else written), found[1]
+    return Example(_upto_answer(row, found[0]), number, "chat", dataset, as_text=as_text)
+
+
+def _upto_answer(row: _Row, messages: list[Message]) -> tuple[Message, ...]:
     """The conversation up to its last answer. Raises RowProblem."""
-    messages = _read_text_calls(row, _BUILDERS[layout](row))
     last = max((index for index, message in enumerate(messages) if message.role == "assistant"), default=None)
     if last is None:
         raise RowProblem("no assistant turn")
@@ -92,18 +107,6 @@ def _turns_of(row: _Row, layout: str) -> tuple[Message, ...]:
     if last + 1 < len(messages):
         row.notes.notes.add(TRAILING)
     return tuple(messages[: last + 1])
-
-
-def _read_text_calls(row: _Row, messages: list[Message]) -> list[Message]:
-    """Calls that answers write as text, read as calls where that is certain."""
-    if not has_marks(messages):
-        return messages
-    found = from_text(messages, row.tools)
-    row.notes.notes.add(LEFT if found is None else NOTE)
-    if found is None:
-        return messages
-    row.tools = found[1]
-    return found[0]
 
 
 def _check_text(messages: Sequence[Message]) -> None:
@@ -133,10 +136,10 @@ def _answered(row: _Row, role: str) -> tuple[Message, ...]:
     answer = _unpacked(row.fields.get(role), row.name(role), must=role == "messages")
     answer = [answer] if isinstance(answer, dict) else answer
     if is_conversation(answer):
-        return last_answer(_read_text_calls(row, _conversation(row, answer, row.name(role))))
+        return last_answer(_conversation(row, answer, row.name(role)))
     if not holds(row.fields.get("prompt")) and not holds(row.fields.get("input")):
         raise RowProblem("missing prompt", "neither a prompt column nor one in the conversation")
-    return last_answer(_read_text_calls(row, _prompt_and_answer(row, "prompt", role, answer)))
+    return last_answer(_prompt_and_answer(row, "prompt", role, answer))
 
 
 def _alpaca(row: _Row) -> list[Message]:
@@ -150,6 +153,9 @@ def _prompt_completion(row: _Row) -> list[Message]:
 
 def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[Message]:
     prompt = _unpacked(row.fields.get(asks), row.name(asks))
+    if row.tools and isinstance(answer, (list, dict)) and (calls := _known_calls(answer, row.tools)):
+        return [*_before(row, asks), Message("assistant", "", True, _reasoning(row), calls)]
+    _check_turns(answer, row.name(answers))
     if not isinstance(prompt, (list, dict)) and not isinstance(answer, (list, dict)):
         return [*_before(row, asks), _answer(row, answers, answer)]
     return _headed(row, [*_prompt_turns(row, asks, prompt), *_answer_turns(row, answers, answer)])
@@ -192,11 +198,24 @@ def _answer(row: _Row, role: str, value: Any) -> Message:
         raise RowProblem("missing answer", f"'{column}' is empty" if not is_absent(value) else f"no '{column}'")
     if text in EMPTY_WORDS and row.reading.kind != "csv" and text.lower() == "nan":
         row.notes.notes.add(f"answers that are the word {text!r}, as pandas writes an empty cell")
-    reasoning = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
-    return Message("assistant", text, True, reasoning if reasoning.strip() else "", calls)
+    if row.reading.kind == "csv" and text.startswith(_PRINTED):
+        row.notes.notes.add("answers that are a list or an object as Python prints it")
+    return Message("assistant", text, True, _reasoning(row), calls)
 
 
-def _known_calls(text: str, tools: str) -> tuple[ToolCall, ...]:
+def _reasoning(row: _Row) -> str:
+    text = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
+    return text if text.strip() else ""
+
+
+def _check_turns(value: Any, column: str) -> None:
+    """Refuse a list or an object that is no message: it is neither an answer's text nor a conversation."""
+    items = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+    if isinstance(value, (list, dict)) and not any(isinstance(item, dict) and _SAID & item.keys() for item in items):
+        raise RowProblem("wrong type", f"'{column}' is {kind_of(value)}, neither text nor messages")
+
+
+def _known_calls(text: Any, tools: str) -> tuple[ToolCall, ...]:
     """The calls that an answer's text consists of; none where it is another text."""
     try:
         calls = calls_of(text, "the answer", tools)
@@ -309,7 +328,10 @@ def _template_arguments(row: _Row) -> str:
     wrong = next((name for name in given if not str(name).isidentifier() or name in _RESERVED), None)
     if wrong is not None:
         raise RowProblem("wrong type", f"'{str(wrong)[:40]}' cannot be an argument of a chat template")
-    return json.dumps(given, ensure_ascii=False) if given else ""
+    try:
+        return written(given) if given else ""
+    except ValueError as error:
+        raise RowProblem("wrong type", f"'{row.name('template_arguments')}': {error}") from error
 
 
 _BUILDERS: dict[str, Callable[[_Row], list[Message]]] = {

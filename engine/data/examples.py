@@ -75,6 +75,8 @@ class Example:
     """JSON text of the list of tools that the conversation may call, as OpenAI's function schemas; '' = none."""
     template_arguments: str = ""
     """JSON text of an object: what the row itself hands to the chat template; '' = nothing."""
+    as_text: tuple[Message, ...] = field(default=(), compare=False, repr=False)
+    """The messages as the row has them, where its tools and calls were read from text (`hermes.py`)."""
 
     @property
     def characters(self) -> int:

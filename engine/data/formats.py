@@ -115,6 +115,9 @@ class _Reader:
             except RowProblem as problem:
                 bad.append(BadRow(raw.row, problem.cause, problem.detail, raw.line))
                 continue
+            except RecursionError:
+                bad.append(BadRow(raw.row, "nested too deeply", "lists and objects in each other", raw.line))
+                continue
             finally:
                 if noted.unread:
                     added(unread, dict.fromkeys(noted.unread, 1))
@@ -143,7 +146,12 @@ def with_system(examples: Iterable[Example], system: str) -> list[Example]:
     return [
         example
         if example.kind == "text"
-        else replace(example, messages=headed(example.messages), rejected=headed(example.rejected))
+        else replace(
+            example,
+            messages=headed(example.messages),
+            rejected=headed(example.rejected),
+            as_text=headed(example.as_text),
+        )
         for example in examples
     ]
 
@@ -154,6 +162,9 @@ def with_mask(examples: Iterable[Example], mask: str) -> list[Example]:
 
 
 def _last_only(example: Example) -> Example:
-    last = max((at for at, message in enumerate(example.messages) if message.train), default=0)
-    turns = (replace(message, train=message.train and at == last) for at, message in enumerate(example.messages))
-    return replace(example, messages=tuple(turns))
+    return replace(example, messages=_last_trained(example.messages), as_text=_last_trained(example.as_text))
+
+
+def _last_trained(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    last = max((at for at, message in enumerate(messages) if message.train), default=0)
+    return tuple(replace(message, train=message.train and at == last) for at, message in enumerate(messages))

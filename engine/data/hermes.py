@@ -6,18 +6,19 @@ All of a conversation or nothing: where one mark cannot be read for certain the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from engine.data.examples import Message, RowProblem, ToolCall
+from engine.data.examples import Example, Message, RowProblem, ToolCall
+from engine.data.reads import Reads
 from engine.data.structured import json_decoder
 from engine.data.tooling import calls_of, tools_of
 
 NOTE = "tool calls written as text are read as calls"
 LEFT = "tool calls written as text stay text: nothing says which tools there are, or a mark cannot be read"
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_RESULT = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
-_TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>", re.DOTALL)
+KEPT = "rows keep their tool calls as text: the template has no place for calls"
+_MOST_CALLS = 1000
 _BEGINNINGS = (
     "# Tools\n",
     "You are a function calling AI model",
@@ -57,15 +58,16 @@ def from_text(messages: Sequence[Message], tools: str) -> tuple[list[Message], s
 
 def _tools_of_system(text: str) -> tuple[str, str] | None:
     """What a system message says beside its tools, and the tools."""
-    match = next((found for found in _TOOLS.finditer(text)), None)
-    if match is None or not _ENDING.fullmatch(text[match.end() :].lstrip()):
+    last = text.rfind("</tools>")
+    first = text.rfind("<tools>", 0, max(last, 0))
+    if first < 0 or not _ENDING.fullmatch(text[last + len("</tools>") :].lstrip()):
         return None
-    before = text[: match.start()]
+    before = text[:first]
     starts = [at for at in map(before.find, _BEGINNINGS) if at >= 0]
     if not starts:
         return None
     try:
-        return before[: min(starts)].rstrip(), tools_of(_values(match[1]))
+        return before[: min(starts)].rstrip(), tools_of(_values(text[first + len("<tools>") : last].strip()))
     except (ValueError, RowProblem):
         return None
 
@@ -79,30 +81,64 @@ def _values(text: str) -> list[object]:
     while position < len(text):
         value, end = json_decoder.raw_decode(text, position)
         values.append(value)
-        position = end + len(text[end:]) - len(text[end:].lstrip())
+        position = end
+        while position < len(text) and text[position].isspace():
+            position += 1
     return values
+
+
+def _enclosed(text: str, mark: str) -> list[str] | None:
+    """What stands between pairs of a mark that make up all of a text; None where anything else does."""
+    opening, closing = f"<{mark}>", f"</{mark}>"
+    pieces = text.strip().split(closing)
+    if pieces.pop().strip():
+        return None
+    pieces = [piece.lstrip() for piece in pieces]
+    if not all(piece.startswith(opening) and opening not in piece[len(opening) :] for piece in pieces):
+        return None
+    return [piece[len(opening) :].strip() for piece in pieces]
 
 
 def _read(message: Message, tools: str) -> list[Message] | None:
     if message.role == "assistant" and "<tool_call>" in message.content:
         return _answer(message, tools)
     if message.role in ("user", "tool") and "<tool_response>" in message.content:
-        results = _RESULT.findall(message.content)
-        if _RESULT.sub("", message.content).strip():
+        results = _enclosed(message.content, "tool_response")
+        if results is None:
             return None
-        return [Message("tool", result.strip(), name=message.name, call_id=message.call_id) for result in results]
+        return [Message("tool", result, name=message.name, call_id=message.call_id) for result in results]
     return [message]
 
 
 def _answer(message: Message, tools: str) -> list[Message] | None:
     head, _, _ = message.content.partition("<tool_call>")
-    blocks = message.content[len(head) :]
-    if _CALL.sub("", blocks).strip():
+    blocks = _enclosed(message.content[len(head) :], "tool_call")
+    if blocks is None or len(blocks) > _MOST_CALLS:
         return None
     calls: list[ToolCall] = []
     try:
-        for block in _CALL.findall(blocks):
+        for block in blocks:
             calls += calls_of(block, "a call", tools)
     except RowProblem:
         return None
     return [replace(message, content=head.strip(), calls=(*message.calls, *calls))] if calls else None
+
+
+def for_template(
+    examples: Sequence[Example], reads: Callable[[], Reads], notes: Counter[str] | None = None
+) -> list[Example]:
+    """The examples with their calls as text again where that is how the row has them and the template has no calls.
+
+    `notes` counts them.
+    """
+    return [_text_again(example, notes) if example.as_text and not _holds(reads()) else example for example in examples]
+
+
+def _holds(reads: Reads) -> bool:
+    return reads.tools and reads.calls and reads.results
+
+
+def _text_again(example: Example, notes: Counter[str] | None) -> Example:
+    if notes is not None:
+        notes[KEPT] += 1
+    return replace(example, messages=example.as_text, tools="", as_text=())

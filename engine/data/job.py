@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.data.chat import Tokenizer, template_of
+from engine.data.chat import Tokenizer, reads_with, template_of
 from engine.data.examples import RowProblem
 from engine.data.find import find_examples, first_examples
+from engine.data.hermes import for_template
 from engine.data.lengths import length_choices
 from engine.data.mask import masker_of
 from engine.data.preference import NEEDED, flat
@@ -97,6 +98,7 @@ def preview(
         examples, paths, left = first_examples(settings, base_dir, rows, dataset)
     template = template_of(settings, tokenizer, base_dir)
     masker = masker_of(settings, tokenizer, template)
+    examples = for_template(examples, reads_with(tokenizer, template), masker.notes.counts)
     shown, problems = [], []
     if settings.train.objective in NEEDED:
         examples = flat(examples)

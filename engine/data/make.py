@@ -25,11 +25,12 @@ from engine.data.accounts import (
     splits_long,
     take,
 )
-from engine.data.chat import ChatTemplate, Tokenizer
+from engine.data.chat import ChatTemplate, Tokenizer, reads_with
 from engine.data.chunks import Chunk
 from engine.data.encode import Document, Encoded, encode_examples
 from engine.data.examples import Example
 from engine.data.formats import with_mask, with_system
+from engine.data.hermes import for_template
 from engine.data.lengths import DOCUMENTS, DocumentWriter
 from engine.data.mask import masker_of
 from engine.data.mix import repeats, shares, weigh
@@ -158,7 +159,8 @@ class Maker:
 
     def _changed(self, examples: Sequence[Example]) -> list[Example]:
         data = self.settings.data
-        return with_mask(with_system(examples, data.system), data.mask)
+        fitting = for_template(examples, reads_with(self.tokenizer, self.template), self.account.notes)
+        return with_mask(with_system(fitting, data.system), data.mask)
 
     def _distinct(self, examples: list[Example]) -> list[Example]:
         """Without exact duplicates of earlier rows where that was asked; each one left out is in its ledger."""

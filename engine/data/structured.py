@@ -13,6 +13,8 @@ from typing import Any
 EMPTY_WORDS = frozenset(("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT"))
 """What pandas and databases write into a cell that holds nothing."""
 _LOOKED_AT = 4096
+_MAX_DEPTH = 64
+"""Of tools and arguments; templates and their readers recurse into them."""
 _MAX_PIECES = 200_000
 """Of a list or object in Python's writing."""
 _SPEAKER = re.compile(r"""['"](?:role|from)['"]\s*:""")
@@ -53,8 +55,27 @@ def holds(value: Any) -> bool:
     return not is_absent(value) and value not in ([], {}, ())
 
 
+def written(value: Any) -> str:
+    """The JSON text of a value; dates and the like of a table as text. ValueError for one nested too deeply."""
+    _check_depth(value, _MAX_DEPTH)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if left == 0:
+        raise ValueError("nested too deeply")
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
+
+
 def without_nulls(value: Any) -> Any:
-    """The same without keys that are null: a column of a table has every key that any of its rows has."""
+    """The same without keys that are null: a column of a table has every key that any of its rows has.
+
+    Maps of a table, which are lists of pairs, become objects.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+        value = dict(value)
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if not is_absent(item)}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.data.broken import wrapped
+from engine.data.broken import is_turned, wrapped
 from engine.data.files import data_error
 from engine.data.layouts import KNOWN_COLUMNS, Planner, check_roles, missing_column, recognise
 from engine.data.rows import RawRow, read_rows
@@ -27,6 +27,9 @@ _TABLES = ("csv", "parquet", "arrow")
 
 def check_format(path: Path, kind: str, first: Sequence[RawRow], planner: Planner) -> None:
     """Raise EngineError(DATA) where no row of the file has a format, naming its columns and what to do."""
+    if len(first) == 1 and is_turned(first[0].value):
+        hint = "pandas writes rows with df.to_json(path, orient='records', lines=True)"
+        raise data_error("one object holds all rows by number, not one row", where=str(path), hint=hint)
     if any(_has_format(row.value, planner) for row in first):
         return
     columns = _columns(path, first)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.data.examples import RowProblem, ToolCall
-from engine.data.structured import holds, is_absent, parsed
+from engine.data.structured import holds, is_absent, parsed, written
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 _VALUES = ("default", "const", "enum", "examples")
@@ -36,7 +36,7 @@ def tools_of(value: Any) -> str:
 def _written(value: Any) -> str:
     items = value if isinstance(value, list) else [value]
     found = [_tool(item) for item in items if holds(item)]
-    return json.dumps(found, ensure_ascii=False) if found else ""
+    return _text(found, "the tools", _NO_TOOLS) if found else ""
 
 
 def _tool(item: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _call(item: Any, where: str, tools: str) -> ToolCall:
     known = _parameters(tools).get(name)
     if known is not None and known:
         arguments = {key: value for key, value in arguments.items() if key in known or not is_absent(value)}
-    told = json.dumps(arguments, ensure_ascii=False)
+    told = _text(arguments, where, _NO_CALL)
     return ToolCall(name, told, str(number) if holds(number) and isinstance(number, (str, int)) else "")
 
 
@@ -126,6 +126,13 @@ def _arguments(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RowProblem("call arguments are no JSON object", f"{where}: they are {str(value)[:40]!r}")
     return {str(key): item for key, item in value.items()}
+
+
+def _text(value: Any, where: str, cause: str) -> str:
+    try:
+        return written(value)
+    except ValueError as error:
+        raise RowProblem(cause, f"{where}: {error}") from error
 
 
 def _structure(value: Any, where: str, cause: str) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.examples import Message, RowProblem, ToolCall
-from engine.data.structured import holds, is_absent, parsed
+from engine.data.structured import holds, is_absent, parsed, written
 from engine.data.tooling import calls_of
 from engine.data.unread import MEDIA, RowNotes
 
@@ -178,12 +178,16 @@ def _check_rest(item: Mapping[str, Any], role: str, where: str, notes: RowNotes)
             raise RowProblem("images, audio and video are not read", f"{where} has '{key}'")
         notes.leave("message key", [str(key)])
     if role not in ("assistant", CALL):
-        notes.leave("message key", (f"{key} of a {role} turn" for key in REASONING if holds(item.get(key))))
+        notes.leave("message key", (f"{key} of {_turn(role)}" for key in REASONING if holds(item.get(key))))
     if role != "tool":
-        notes.leave("message key", (f"{key} of a {role} turn" for key in _IDS if holds(item.get(key))))
+        notes.leave("message key", (f"{key} of {_turn(role)}" for key in _IDS if holds(item.get(key))))
     both = [key for key in _SPOKEN if holds(item.get(key))]
     if len(both) > 1 and item["content"] != item["value"]:
         raise RowProblem("two contents", f"{where} has content and value, and they differ")
+
+
+def _turn(role: str) -> str:
+    return "an answer" if role in ("assistant", CALL) else f"a {role} turn"
 
 
 def train_of(item: Mapping[str, Any], role: str, where: str, notes: RowNotes) -> bool:
@@ -201,7 +205,7 @@ def train_of(item: Mapping[str, Any], role: str, where: str, notes: RowNotes) ->
             if key in _TURNS_ON:
                 detail = f"{where}, role {role}: {key} is true; remove it, or set it to false"
                 raise RowProblem("only answers can be trained", detail)
-            notes.leave("message key", [f"{key} of a {role} turn"])
+            notes.leave("message key", [f"{key} of {_turn(role)}"])
     return trained
 
 
@@ -240,7 +244,10 @@ def _result(content: Any, where: str) -> str:
         return ""
     if isinstance(content, list) and content and all(isinstance(part, dict) and "type" in part for part in content):
         content, _ = _parted(content, where)
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    try:
+        return content if isinstance(content, str) else written(content)
+    except ValueError as error:
+        raise RowProblem("wrong type", f"{where}: {error}") from error
 
 
 def _call_id(item: Mapping[str, Any], where: str) -> str:
@@ -273,13 +280,14 @@ def kind_of(value: Any) -> str:
     """What a parsed value is, in words."""
     if is_absent(value):
         return "null"
-    kinds: tuple[tuple[type, str], ...] = (
+    kinds: tuple[tuple[Any, str], ...] = (
         (bool, "true or false"),
         (str, "text"),
         (dict, "an object"),
         (list, "a list"),
+        ((int, float), "a number"),
     )
-    return next((name for kind, name in kinds if isinstance(value, kind)), "a number")
+    return next((name for kind, name in kinds if isinstance(value, kind)), type(value).__name__)
 
 
 def with_calls(message: Message, calls: tuple[ToolCall, ...], content: str) -> Message:

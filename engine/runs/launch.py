@@ -60,6 +60,7 @@ def worker_environment(settings: LaunchSettings) -> dict[str, str]:
         environment["OMP_NUM_THREADS"] = settings.threads or str(os.cpu_count() or 1)
     _set_waiting(environment)
     environment["TOKENIZERS_PARALLELISM"] = "true"
+    environment.pop("PYTHONOPTIMIZE", None)  # transformers reads its own docstrings
     environment["PYTHONUNBUFFERED"] = "1"
     environment.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if settings.device == "cuda":

@@ -8,6 +8,7 @@ all there is: it appears whole or not at all (`claim`), so two processes of one 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -44,7 +45,7 @@ class Owner:
 
     host: str
     machine: str
-    """The installation, as `/etc/machine-id` has it; empty where there is none."""
+    """The installation: a hash of `/etc/machine-id`, which is nobody else's business; empty where there is none."""
     boot: str
     namespace: str
     """The namespace of process ids: a container has its own."""
@@ -75,7 +76,9 @@ def _here() -> tuple[str, str, str, str]:
         namespace = os.readlink(PROC / "self/ns/pid")
     except OSError:
         namespace = ""
-    return socket.gethostname(), _text(Path("/etc/machine-id")), boot, namespace
+    machine = _text(Path("/etc/machine-id"))
+    known = hashlib.sha256(f"tunedeck {machine}".encode()).hexdigest()[:16] if machine else ""
+    return socket.gethostname(), known, boot, namespace
 
 
 def _text(path: Path) -> str:
@@ -160,7 +163,9 @@ def _bytes(owner: Owner) -> bytes:
     return (json.dumps(asdict(owner)) + "\n").encode("ascii")
 
 
-_TRIES = 5
+_TRIES = 20
+_WRITING_S = 0.05
+_YOUNG_S = 0.5
 
 
 def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: str = "") -> Owner | None:
@@ -175,6 +180,9 @@ def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: 
             return None
         before = _raw(path)
         standing = read_owner(path)
+        if standing is None and _is_young(path):  # another process is writing it
+            time.sleep(_WRITING_S)
+            continue
         if standing is not None and token and standing.token == token:
             write_owner(path, owner)
             return None
@@ -207,7 +215,14 @@ def _place_exclusive(path: Path, owner: Owner) -> bool:
         return False
     with os.fdopen(descriptor, "wb") as file:
         file.write(_bytes(owner))
-    return True
+    return _raw(path) == _bytes(owner)
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < _YOUNG_S
+    except OSError:
+        return False
 
 
 def _raw(path: Path) -> bytes | None:
@@ -216,6 +231,17 @@ def _raw(path: Path) -> bytes | None:
             return file.read(_MOST_BYTES)
     except OSError:
         return None
+
+
+def _bring_back(aside: Path, path: Path) -> None:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            with contextlib.suppress(OSError):
+                os.rename(aside, path)
 
 
 def _clear(path: Path, dead: bytes | None) -> None:
@@ -229,7 +255,6 @@ def _clear(path: Path, dead: bytes | None) -> None:
         return
     try:
         if _raw(aside) != dead:
-            with contextlib.suppress(OSError):
-                os.link(aside, path)
+            _bring_back(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,10 +20,14 @@ from typing import Any
 
 from engine.errors import EngineError, ExitCode
 from engine.files import write_json_atomic, write_text_atomic
+from engine.io_errors import words_of
 from engine.runs.lock import holder_pid
-from engine.runs.record import RUN_FILE
+from engine.runs.record import JOB_FILE, RUN_FILE
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MADE_HERE = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
+_TELLING = (RUN_FILE, JOB_FILE, "events.jsonl", "profile.toml")
+"""Any of these makes a folder a run, whatever a person has named it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,10 @@ def new_directory(root: Path, name: str, folders: Iterable[str]) -> Run:
     """A fresh `<utc>-<name>-<4 hex>` below `root` with these folders in it. Raises EngineError(DISK)."""
     made_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{slug(name)}-{secrets.token_hex(2)}"
     made = Run(made_id, root / made_id)
+    _refuse_bytes(root)
+    refuse_unsafe(root)
     try:
+        state_home().mkdir(mode=0o700, parents=True, exist_ok=True)
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         made.path.mkdir(mode=0o700)
         for folder in folders:
@@ -87,10 +95,23 @@ def new_directory(root: Path, name: str, folders: Iterable[str]) -> Run:
     return made
 
 
+def _refuse_bytes(root: Path) -> None:
+    """Tokenizers and weights are saved by libraries that take no other path: better said now than after training."""
+    try:
+        os.fspath(root).encode("utf-8")
+    except UnicodeEncodeError:
+        raise EngineError(
+            "the folder of runs has a name that is not UTF-8: models cannot be saved there",
+            code=ExitCode.DISK,
+            where=repr(os.fsencode(root)),
+            hint="set XDG_STATE_HOME to another folder",
+        ) from None
+
+
 def directory_error(path: Path, error: OSError) -> EngineError:
     """What to tell when a directory below the state home cannot be made or filled."""
     return EngineError(
-        f"cannot make a run directory: {error.strerror}",
+        f"cannot make a run directory: {words_of(error)}",
         code=ExitCode.DISK,
         where=str(path),
         hint="free space there or set XDG_STATE_HOME to another folder",
@@ -103,19 +124,50 @@ def list_runs() -> list[Run]:
 
 
 def directories(root: Path) -> list[Run]:
-    """Directories below `root` that are not hidden, newest first. Raises EngineError(DISK)."""
+    """Runs, or sweeps, below `root`, newest first; any other folder is none. Raises EngineError(DISK)."""
+    refuse_unsafe(root)
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise EngineError(
-            f"the folder cannot be read: {error.strerror}",
+            f"the folder cannot be read: {words_of(error)}",
             code=ExitCode.DISK,
             where=str(root),
             hint="put a folder there that you may read, or set XDG_STATE_HOME to another one",
         ) from error
-    return [Run(name, root / name) for name in sorted(names, reverse=True) if not name.startswith(".")]
+    return [Run(name, root / name) for name in sorted(names, reverse=True) if _is_run(root / name)]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it was made here, even where its files are lost, or holds files of a run."""
+    if folder.name.startswith("."):
+        return False
+    return bool(_MADE_HERE.fullmatch(folder.name)) or any((folder / name).exists() for name in _TELLING)
+
+
+def refuse_unsafe(root: Path) -> None:
+    """Raise EngineError(DISK) where somebody else could put runs of theirs in the place of ours.
+
+    That is a folder that all may write, or a link that another user made. Another user's folder may be read.
+    """
+    for path in (state_home(), root):
+        try:
+            entry = os.lstat(path)
+            folder = os.stat(path)
+        except OSError:
+            return
+        if stat.S_ISLNK(entry.st_mode) and entry.st_uid not in (os.getuid(), 0):
+            raise _unsafe(
+                path, "is a link that another user made", "remove it, or set XDG_STATE_HOME to another folder"
+            )
+        if folder.st_mode & stat.S_IWOTH:
+            raise _unsafe(path, "can be written by every user of this machine", f"chmod go-w {path}")
+
+
+def _unsafe(path: Path, why: str, hint: str) -> EngineError:
+    return EngineError(f"the folder of runs {why}: it is not used", code=ExitCode.DISK, where=str(path), hint=hint)
 
 
 def find_run(reference: str) -> Run:

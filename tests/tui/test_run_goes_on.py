@@ -14,11 +14,12 @@ from engine.api import runs
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
 from engine.runs.view import RunFold
-from tests.tui.conftest import HOLD, SIZES, attached, make_run, record, screen_text, shows, until
+from tests.tui.conftest import HOLD, SIZES, attached, make_run, record, screen_text, shows, until, worker_alive
 from tests.tui.test_older_run import settle_older
 from tui.commands import COMMANDS
 from tui.frame.session import DeckState
 from tui.reading.snapshot import Facts, Progress, RunSnapshot
+from tui.run.curve_pane import CurvePane
 from tui.run.view import doing, ending, headline, numbers, preparation, status_notes, stop_question
 
 NOW = 1_795_824_000.0
@@ -153,3 +154,23 @@ async def test_a_complete_run_says_why_it_is_not_resumed_and_shows_its_own_resul
         await pilot.press("5")
         await shows(pilot, "demo-c9f6")
         assert app.deck.chosen == run
+
+
+async def test_clocks_of_a_preparation_go_on_and_nothing_else_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    writer = EventWriter(run.events_path)
+    writer.write("phase", name="load", detail="weights")
+    drawn: list[RunSnapshot] = []
+    show = CurvePane.show
+    monkeypatch.setattr(CurvePane, "show", lambda pane, shot: (drawn.append(shot), show(pane, shot)))
+    with worker_alive(run):
+        app = attached(run)
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await shows(pilot, "→ loading the model, ")
+            seen, before = screen_text(app).splitlines(), len(drawn)
+            await until(pilot, lambda: screen_text(app).splitlines()[1] != seen[1])
+            assert screen_text(app).count("loading the model, ") == 2
+            assert [line for line in screen_text(app).splitlines() if "→" in line] != [
+                line for line in seen if "→" in line
+            ]
+            assert len(drawn) == before

@@ -261,7 +261,9 @@ def schedules(draft: Draft, *strategy_keys: str) -> None:
             continue
         if is_off(word):
             draft.put("data.validation_fraction", 0.0, key)
-            draft.settings.pop("data.validation_rows", None)
+            if draft.settings.pop("data.validation_rows", None) is not None:
+                rows = draft.origins["data.validation_rows"]
+                draft.note("left out", rows, f"{shown(draft.value(rows))}: {key} says that nothing is evaluated")
             draft.settings.pop("train.eval_steps", None)
         elif str(word) == "steps":
             draft.note("not needed", key, "steps: that is what train.eval_steps counts")

@@ -34,6 +34,7 @@ END = {
     "mistral": "</s>",
     "plain": "</s>",
     "qwen": "<|im_end|>",
+    "hermes": "<|im_end|>",
     "phi4": "<|im_end|>",
     "llama2": " </s>",
     "deepseek": "</s>",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from engine.data.examples import Example, Examples, Message, ToolCall
 from engine.data.find import first_examples
 from engine.data.formats import read_examples, read_parts
+from engine.data.hermes import for_template
+from engine.data.reads import Reads
 from engine.errors import EngineError
 from engine.profile.schema import Dataset, Profile
 
@@ -269,6 +272,33 @@ def test_text_calls_without_tools_stay_text_and_are_told(tmp_path: Path) -> None
     assert any("stay text" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [ASK, {**ANSWER, "content": "<tool_call>" * 200_000}], "tools": TOOLS},
+        {"messages": [{"role": "system", "content": "<tools>[" * 200_000}, ASK, {**ANSWER, "content": "<tool_call>"}]},
+        {"prompt": "x", "messages": "[{'a':" * 200_000},
+        {"prompt": "[" * 2_000_000, "completion": "x"},
+        {"prompt": "x", "messages": "['" + "\\'" * 500_000},
+    ],
+)
+def test_hostile_rows_are_read_in_little_time(tmp_path: Path, row: Any) -> None:
+    began = time.process_time()
+    assert read(tmp_path, [row, {"prompt": "p", "completion": "c"}]).rows_read == 2
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("has_calls", [True, False])
+def test_text_calls_are_calls_only_where_the_template_has_them(tmp_path: Path, has_calls: bool) -> None:
+    reads = Reads(True, has_calls, "reasoning_content", has_calls, has_calls)
+    (example,) = for_template([one(tmp_path, FORMS["hermes text"])], lambda: reads)
+    assert (example.messages == CALLED) is has_calls
+    assert bool(example.tools) is has_calls
+    if not has_calls:
+        assert texts(example)[2] == ("assistant", TEXT_CALLS)
+        assert [message.train for message in example.messages] == [False, False, True, False, True]
+
+
 TURNS = [{"role": "user", "content": 'Say "hi"\n it\'s'}, {"role": "assistant", "content": "a } { b"}]
 
 
@@ -326,6 +356,9 @@ def test_nulls_of_a_parquet_struct_are_absent(tmp_path: Path) -> None:
         ("a.json", '{\n "prompt": "a"\n}\n{\n "prompt": "b"\n}', "objects stand one after another"),
         ("a.jsonl", '{\n "prompt": "a"\n}\n{\n "prompt": "b"\n}', "objects stand one after another"),
         ("a.json", '{"v": 1, "data": [{"prompt": "a", "completion": "b"}]}', "rows are a list under 'data'"),
+        ("a.json", '{"prompt": {"0": "a", "1": "b"}, "completion": {"0": "c", "1": "d"}}', "holds all rows by number"),
+        ("a.json", '{"0": {"prompt": "a", "completion": "b"}}', "holds all rows by number"),
+        ("a.jsonl", '{"prompt": "a", "completion": "b"},\n', "a comma behind the object"),
         ("a.json", "[{'prompt': 'a'}]", "Python's writing"),
         ("a.json", '[{"prompt": "a", "completion": None}]', "Python's writing"),
         ("a.json", '[\n// rows\n{"prompt": "a"}]', "a comment"),

@@ -248,6 +248,12 @@ def test_every_data_file_and_column_of_an_axolotl_set_is_read(tmp_path: Path) ->
     assert not lost(draft)
 
 
+def test_each_line_of_a_text_file_is_an_example(tmp_path: Path) -> None:
+    told = {"base_model": "demo", "datasets": [{"path": "text", "data_files": "a.txt", "type": "completion"}]}
+    entry = draft_of(tmp_path, told).settings["data.datasets"][0]
+    assert (Path(entry["path"]).name, entry["format"], entry["documents"]) == ("a.txt", "text", "line")
+
+
 def test_a_second_held_out_set_is_listed_whole(tmp_path: Path) -> None:
     draft = draft_of(tmp_path, AXOLOTL)
     told = {note.key: note.message for note in draft.notes if note.kind == "changed"}["test_datasets.1"]
@@ -277,6 +283,7 @@ def test_counts_of_llama_factory_are_those_of_each_set(tmp_path: Path) -> None:
         ({"ignore_pad_token_for_loss": False}, "ignore_pad_token_for_loss"),
         ({"mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}, "interleave_probs"),
         ({"save_safetensors": False}, "save_safetensors"),
+        ({"eval_dataset": None, "val_size": 5, "eval_strategy": "no"}, "val_size"),
         ({"packing": False, "use_galore": True, "galore_rank": 8}, "galore_rank"),
         ({"cutoff_len": 512, "model_max_length": 1024}, "cutoff_len"),
         ({"hub_token": "hf_abc", "push_to_hub": True}, "push_to_hub"),

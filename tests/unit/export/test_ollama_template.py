@@ -251,7 +251,7 @@ def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     job = SimpleNamespace(phase=lambda *_: None, warn=lambda _, text: told.append(text))
     settings = SimpleNamespace(
         model=SimpleNamespace(max_length=8192, additional_special_tokens=()),
-        data=SimpleNamespace(system="Be kind.\nAlways.", template_arguments={}, marks="auto"),
+        data=SimpleNamespace(system="Be kind.\nAlways.", template_arguments={}, marks="text"),
     )
     trained = SimpleNamespace(settings=settings, data=lambda: SimpleNamespace(ends=("</s>",)), run_dir=tmp_path)
     tokenizer = SimpleNamespace(**vars(TOKENIZER), chat_template=TURN.replace("CALL", "").replace("LAST", ""))

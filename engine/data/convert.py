@@ -49,6 +49,8 @@ def to_example(
     line = _Row(planned.fields, planned.columns, notes, reading)
     if reading.kind == "csv" and not reading.values_as_text:
         _empty_words(line)
+    if any(value.__class__ is float and value != value for value in line.fields.values()):
+        notes.notes.add("NaN counts as empty")
     line.tools = tools_of(line.fields.get("tools"))
     layout = planned.layout.name
     if layout == "text":
@@ -198,12 +200,18 @@ def _answer(row: _Row, role: str, value: Any) -> Message:
         calls = _known_calls(text, row.tools)
         text = "" if calls else text
     if not text.strip() and not calls:
-        raise RowProblem("missing answer", f"'{column}' is empty" if not is_absent(value) else f"no '{column}'")
+        raise RowProblem("missing answer", _nothing(value, column))
     if len(text) == 3 and text.lower() == "nan" and row.reading.kind != "csv":
         row.notes.notes.add(f"answers that are the word {text!r}, as pandas writes an empty cell")
     if row.reading.kind == "csv" and text.startswith(_PRINTED):
         row.notes.notes.add("answers that are a list or an object as Python prints it")
     return Message("assistant", text, True, _reasoning(row), calls)
+
+
+def _nothing(value: Any, column: str) -> str:
+    if value is None:
+        return f"no '{column}'"
+    return f"'{column}' is empty" if value == value else f"'{column}' is NaN"
 
 
 def _reasoning(row: _Row) -> str:

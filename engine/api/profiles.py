@@ -6,6 +6,7 @@ from engine.data.choices import AtLength as AtLength
 from engine.data.choices import LengthChoices as LengthChoices
 from engine.data.choices import choices_of as choices_of
 from engine.profile.data_files import SUFFIXES as SUFFIXES
+from engine.profile.data_files import TEXT_SUFFIX as TEXT_SUFFIX
 from engine.profile.data_files import data_path as data_path
 from engine.profile.data_files import data_trouble as data_trouble
 from engine.profile.fields import field_at as field_at

@@ -31,6 +31,17 @@ def profile_argument(name: str = "profile", *, writes: bool = False) -> Callable
     return click.argument(name, metavar="PROFILE", callback=_file, shell_complete=complete_profiles)
 
 
+def profiles_argument(name: str = "profiles") -> Callable[[Any], Any]:
+    """PROFILE one or several times, each as `profile_argument` takes it."""
+    return click.argument(
+        name, metavar="PROFILE...", nargs=-1, required=True, callback=_files, shell_complete=complete_profiles
+    )
+
+
+def _files(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(_file(ctx, param, value) for value in values)
+
+
 def _file(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     from engine.profile.shipped import shipped_profiles
 

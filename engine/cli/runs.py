@@ -32,6 +32,7 @@ from engine.runs.overview import OverviewReader
 from engine.runs.overview_page import page_lines
 from engine.runs.record import SUMMARY_FILE, read_record
 from engine.runs.removal import remove_run
+from engine.runs.stages import STAGES_FILE, row_of
 from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
@@ -69,6 +70,7 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
         "state": state,
         "path": str(run.path),
         "model": record.setting("model.name_or_path"),
+        **_place(run),
         "parent": record.start.to_json() if record.start else None,
         "tags": list(notes.tags),
         "note": notes.note,
@@ -94,6 +96,8 @@ def show(run_id: str, full: bool, as_json: bool) -> None:
 def _print_facts(facts: dict[str, Any], fold: RunFold, begins: str) -> None:
     line(f"{facts['run']}  {facts['state']}")
     line(f"model    {facts['model']}")
+    if "stage" in facts:
+        line(f"stage    {facts['stage']} of {facts['stages']}")
     if begins:
         line(f"begins   with {begins}")
     line(f"steps    {facts['step']} of {facts['steps_total']}")
@@ -174,15 +178,32 @@ def _end_now(run: Run, pid: int) -> None:
 @click.option("--detach", is_flag=True, help="Return once training has restarted.")
 @json_option
 def resume(run_id: str, detach: bool, as_json: bool) -> None:
-    """Go on from the newest complete checkpoint."""
+    """Go on from the newest complete checkpoint; after a stage of several, go on with those behind it."""
     run = store.find_run(run_id)
+    in_row = (run.path / STAGES_FILE).is_file()
+    if in_row and run_state(run) == "completed" and _next_stage(run, as_json):
+        return
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = launch.resume_run(run)
     if not detach:
-        finish(run, process, as_json=as_json, offset=offset, keep=True)
+        finish(run, process, as_json=as_json, offset=offset, keep=True, more=_place(run))
+        if in_row:
+            _next_stage(run, as_json)
         return
     wait_until_it_trains(run, process, quiet=as_json, offset=offset, keep=True)
     tell_begun("run", run, as_json=as_json)
+
+
+def _place(run: Run) -> dict[str, int]:
+    row = row_of(run.path)
+    return {} if row is None else {"stage": row.number, "stages": row.count}
+
+
+def _next_stage(run: Run, as_json: bool) -> bool:
+    """Train the stages behind a complete run; False where none is left to begin."""
+    from engine.cli.stages import go_on_after
+
+    return go_on_after(run, as_json=as_json)
 
 
 @runs.command("rm")

@@ -14,7 +14,7 @@ import click
 from engine.cli.common import NO_FIT, json_option, line, note, print_json, print_json_line, warn
 from engine.cli.following import Interrupts, interrupts_passed_on, worker_error
 from engine.cli.lifecycle import tell_begun
-from engine.cli.profile_argument import profile_argument, set_option
+from engine.cli.profile_argument import profiles_argument, set_option
 from engine.cli.progress import Progress
 from engine.errors import EngineError, ExitCode, Problem
 from engine.runs import launch, store
@@ -31,21 +31,38 @@ _ON_INTERRUPT = "stopping after this step; Ctrl-C again ends it at once", "endin
 
 
 @click.command(epilog=NO_FIT)
-@profile_argument()
+@profiles_argument()
 @set_option
 @click.option("--name", help="Name of the run; default: the profile's.")
 @click.option("--detach", is_flag=True, help="Return once training has started; it goes on in the background.")
 @json_option
-def train(profile: Path, overrides: tuple[str, ...], name: str | None, detach: bool, as_json: bool) -> None:
+def train(
+    profiles: tuple[Path, ...], overrides: tuple[str, ...], name: str | None, detach: bool, as_json: bool
+) -> None:
     """Train from PROFILE: a file, or the name of a shipped profile.
 
     The run outlives this terminal; Ctrl-C saves a checkpoint and stops it.
+
+    Several profiles are stages in a row, each a run of its own that begins with the adapter of the one before: engine
+    train sft.toml dpo.toml. All are checked before the first starts. --set counts for each. With --json each stage
+    prints its result as one line.
     """
+    refuse_ranks()
+    if len(profiles) == 1:
+        _train_one(profiles[0], overrides, name, detach=detach, as_json=as_json)
+        return
+    from engine.cli.stages import train_stages
+
+    if detach:
+        raise click.UsageError("--detach goes with one profile: something has to start the next stage")
+    train_stages(profiles, overrides, name or "", as_json=as_json)
+
+
+def _train_one(profile: Path, overrides: tuple[str, ...], name: str | None, *, detach: bool, as_json: bool) -> None:
     from engine.hardware.probe import probe_machine
     from engine.profile.load import load_profile
     from engine.resolve.resolve import resolve_profile
 
-    refuse_ranks()
     loaded = load_profile(profile, overrides)
     resolved = resolve_profile(loaded, probe_machine(processes=False))
     for warning in resolved.warnings:

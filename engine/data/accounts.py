@@ -20,6 +20,7 @@ from engine.data.layouts import told as formats_told
 from engine.data.pack import fit_document, split_document
 from engine.data.report import DatasetReport, Ledger, SetReport
 from engine.data.unread import Place, added, told, warnings_of
+from engine.data.written import ALREADY, MARKS_INSIDE
 from engine.errors import EngineError, ExitCode, Problem
 from engine.profile.schema import Profile
 from engine.profile.tables.data import Data
@@ -123,8 +124,11 @@ def check_bad_fraction(sources: Sequence[Source], max_bad_fraction: float) -> No
     counted = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
     message = f"{bad} of {total} rows cannot be used ({bad / total:.1%}; allowed: {max_bad_fraction:.1%}): {counted}"
     hint = "correct these rows, or raise data.max_bad_fraction to train without them"
-    if any("template" in cause for cause in causes):
-        hint = "choose another data.template, or leave out a data.system that this template cannot hold"
+    first = next(iter(causes), "")
+    if first in (ALREADY, MARKS_INSIDE):
+        hint = 'say what the marks are with data.marks = "tokens" or "text", or give plain turns'
+    elif "template" in first:
+        hint = "choose another data.template (hermes writes tools and calls), or leave out what this one cannot hold"
     shown = [found for source in sources for found in source.first_bad][:SHOWN_BAD_ROWS]
     problems = tuple(Problem(str(row), where=row.where(path), line=row.line) for path, row in shown)
     remedy = Problem(hint, key="data.max_bad_fraction")

@@ -67,7 +67,9 @@ def _refuse_lost(turns: Sequence[dict[str, Any]], tools: bool, read: Reads) -> N
     }
     found = [what for what, is_lost in lost.items() if is_lost]
     if found:
-        raise RowProblem("lost by the chat template", f"it does not write {', '.join(found)}; choose another template")
+        raise RowProblem(
+            "lost by the chat template", f"it does not write {', '.join(found)}; choose another data.template"
+        )
 
 
 def _flat(turn: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def collate_masked(rows: Sequence[Row]) -> dict[str, Any]:
         "cu_seq_lens": torch.arange(0, len(rows) * longest + 1, longest, dtype=torch.int32),
         "max_doc_length": longest,
         "row_documents": [1] * len(rows),
+        "document_lengths": [longest] * len(rows),
     }
 
 

@@ -55,7 +55,8 @@ def collate(rows: Sequence[Row]) -> dict[str, Any]:
     `by_role` int64 [documents], their numbers sorted by role, and `reference` fp32 [documents].
 
     Host values, for which no step waits: `items` = N, `real_tokens` that are not padding, `max_doc_length`, the trained
-    tokens and documents of each row (`row_trained`, `row_documents`), `roles` int32 [documents] as a numpy array.
+    tokens and documents of each row (`row_trained`, `row_documents`), the length of each document (`document_lengths`),
+    `roles` int32 [documents] as a numpy array.
     """
     lengths = np.concatenate([row["lengths"] for row in rows])
     borders = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
@@ -70,6 +71,7 @@ def collate(rows: Sequence[Row]) -> dict[str, Any]:
         "max_doc_length": int(lengths.max()),
         "real_tokens": sum(row["input_ids"].size - row["padding"] for row in rows),
         "row_documents": [len(row["lengths"]) for row in rows],
+        "document_lengths": lengths.tolist(),
         **_trained(labels),
     }
 

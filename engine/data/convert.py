@@ -49,6 +49,8 @@ def to_example(
     line = _Row(planned.fields, planned.columns, notes, reading)
     if reading.kind == "csv" and not reading.values_as_text:
         _empty_words(line)
+    if any(value.__class__ is float and value != value for value in line.fields.values()):
+        notes.notes.add("NaN counts as empty")
     line.tools = tools_of(line.fields.get("tools"))
     layout = planned.layout.name
     if layout == "text":
@@ -163,8 +165,10 @@ def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[
 
 def _before(row: _Row, asks: str) -> list[Message]:
     """System message, earlier turns and question, where the prompt is text."""
-    parts = [text_of(row.fields.get(role), row.name(role), "prompt", row.reading) for role in (asks, "input")]
-    prompt = "\n".join(part for part in parts if part.strip()) if row.fields.get("input") else parts[0]
+    prompt = text_of(row.fields.get(asks), row.name(asks), "prompt", row.reading)
+    if row.fields.get("input"):
+        beside = text_of(row.fields["input"], row.name("input"), "prompt", row.reading)
+        prompt = "\n".join(part for part in (prompt, beside) if part.strip())
     if not prompt.strip():
         raise RowProblem("missing prompt", f"'{row.name(asks)}' is empty")
     return [*_system(row), *_history(row), Message("user", prompt)]
@@ -189,21 +193,30 @@ def _answer_turns(row: _Row, answers: str, answer: Any) -> list[Message]:
 def _answer(row: _Row, role: str, value: Any) -> Message:
     """The answer of a row without messages, with its thought and its calls."""
     column = row.name(role)
-    calls = calls_of(row.fields.get("calls"), f"'{row.name('calls')}'", row.tools)
+    given = row.fields.get("calls")
+    calls = calls_of(given, f"'{row.name('calls')}'", row.tools) if given else ()
     text = text_of(value, column, "answer", row.reading)
     if not calls and row.tools and text.lstrip()[:1] in ("[", "{"):
         calls = _known_calls(text, row.tools)
         text = "" if calls else text
     if not text.strip() and not calls:
-        raise RowProblem("missing answer", f"'{column}' is empty" if not is_absent(value) else f"no '{column}'")
-    if text in EMPTY_WORDS and row.reading.kind != "csv" and text.lower() == "nan":
+        raise RowProblem("missing answer", _nothing(value, column))
+    if len(text) == 3 and text.lower() == "nan" and row.reading.kind != "csv":
         row.notes.notes.add(f"answers that are the word {text!r}, as pandas writes an empty cell")
     if row.reading.kind == "csv" and text.startswith(_PRINTED):
         row.notes.notes.add("answers that are a list or an object as Python prints it")
     return Message("assistant", text, True, _reasoning(row), calls)
 
 
+def _nothing(value: Any, column: str) -> str:
+    if value is None:
+        return f"no '{column}'"
+    return f"'{column}' is empty" if value == value else f"'{column}' is NaN"
+
+
 def _reasoning(row: _Row) -> str:
+    if "reasoning" not in row.fields:
+        return ""
     text = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
     return text if text.strip() else ""
 
@@ -316,6 +329,8 @@ def _empty_words(row: _Row) -> None:
 
 def _template_arguments(row: _Row) -> str:
     """JSON text of what the row hands to its template."""
+    if "template_arguments" not in row.fields and "enable_thinking" not in row.fields:
+        return ""
     value = row.fields.get("template_arguments")
     given = _unpacked(value, row.name("template_arguments"), must=True) if holds(value) else {}
     if not isinstance(given, dict):

@@ -105,9 +105,11 @@ class _Reader:
         layouts: Counter[Layout] = Counter()
         read = chars = 0
         ended = True
+        noted = RowNotes()
         for raw in rows:
             read += 1
-            noted = RowNotes()
+            if noted.unread or noted.notes:
+                noted = RowNotes()
             try:
                 if raw.cause:
                     raise RowProblem(raw.cause, raw.detail)

@@ -1,12 +1,13 @@
 """Time and memory limits around the rendering of a template that came with a model.
 
 A template cannot leave Jinja's sandbox, but it can loop or build a string without end.
-Limits exist only where the system has them: time in the main thread of a POSIX process, memory on Linux.
+The memory limit exists on Linux only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -29,7 +30,8 @@ def limits(seconds: float, extra_bytes: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
+        with _thread_limit(seconds):
+            yield
         return
 
     def expire(_number: int, _frame: FrameType | None) -> None:
@@ -42,6 +44,29 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _thread_limit(seconds: float) -> Iterator[None]:
+    """The same for a thread that gets no signals: another one raises the exception in it."""
+    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    thread = ctypes.c_ulong(threading.get_ident())
+    lock, over = threading.Lock(), False
+
+    def expire() -> None:
+        with lock:
+            if not over:
+                raised(thread, ctypes.py_object(RenderTimeout))
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            over = True
+        timer.cancel()
 
 
 @contextlib.contextmanager

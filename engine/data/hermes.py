@@ -15,7 +15,7 @@ from engine.data.reads import Reads
 from engine.data.structured import json_decoder
 from engine.data.tooling import calls_of, tools_of
 
-NOTE = "tool calls written as text are read as calls"
+NOTE = "tool calls written as text are read as calls, where the template has them"
 LEFT = "tool calls written as text stay text: nothing says which tools there are, or a mark cannot be read"
 KEPT = "rows keep their tool calls as text: the template has no place for calls"
 _MOST_CALLS = 1000

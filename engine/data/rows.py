@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 from engine.data.broken import line_refusal, several_objects, why_not_json, wrapped
 from engine.data.columnar import arrow_values, parquet_values
 from engine.data.files import data_error, file_kind, open_data
-from engine.data.structured import json_decoder
 from engine.data.texts import text_rows
 
 MAX_ROW_BYTES = 8 * 1024 * 1024
@@ -30,6 +29,7 @@ MAX_ARRAY_BYTES = 4 * 1024 * 1024 * 1024
 HEAD_BYTES = 65536
 
 TOO_LONG = "row too long"
+_DECODER = json.JSONDecoder()
 _UTF_8 = "save it as UTF-8; if it is Latin-1: iconv -f LATIN1 -t UTF-8 {name} > utf8.txt"
 _BLANK = re.compile(r"[ \t\n\r]*")
 
@@ -118,7 +118,7 @@ def _parse_line(data: bytes, row: int, line: int) -> RawRow:
     if b"\0" in data:
         return RawRow(row, line, cause="NUL bytes", detail="damaged or binary")
     try:
-        return RawRow(row, line, json_decoder.decode(data.decode("utf-8")))
+        return RawRow(row, line, _DECODER.decode(data.decode("utf-8")))
     except UnicodeDecodeError as error:
         detail = f"byte {error.start + 1} of the line; if the file is Latin-1: iconv -f LATIN1 -t UTF-8"
         return RawRow(row, line, cause="not UTF-8", detail=detail)
@@ -138,7 +138,7 @@ def _array_rows(path: Path, file: BinaryIO) -> Iterator[RawRow]:
     position = _blank_end(text, 0)
     if text[position : position + 1] != "[":
         raise _not_an_array(path, text)
-    decoder, line, counted = json_decoder, 1, 0
+    decoder, line, counted = _DECODER, 1, 0
     position = _blank_end(text, position + 1)
     for row in itertools.count(1):
         if row == 1 and text[position : position + 1] == "]":
@@ -202,7 +202,7 @@ def _array_error(path: Path, text: str, row: int, line: int, error: Exception) -
 
 def _not_an_array(path: Path, text: str) -> Exception:
     try:
-        value, end = json_decoder.raw_decode(text, _blank_end(text, 0))
+        value, end = _DECODER.raw_decode(text, _blank_end(text, 0))
     except (RecursionError, ValueError) as error:
         return _array_error(path, text, 1, 1, error)
     if isinstance(value, dict) and text[end:].strip():

@@ -58,7 +58,7 @@ def holds(value: Any) -> bool:
 def written(value: Any) -> str:
     """The JSON text of a value; dates and the like of a table as text. ValueError for one nested too deeply."""
     _check_depth(value, _MAX_DEPTH)
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
 
 
 def _check_depth(value: Any, left: int) -> None:

@@ -78,7 +78,11 @@ def told(counts: Mapping[Place, int]) -> tuple[Unread, ...]:
 
 def named(unread: Iterable[Unread]) -> str:
     """`id (20 rows), source (18 rows)`."""
-    return ", ".join(f"{one.name if one.what == 'column' else one} ({one.rows:,} rows)" for one in unread)
+    return ", ".join(f"{one.name if one.what == 'column' else one} ({_rows(one)})" for one in unread)
+
+
+def _rows(one: Unread) -> str:
+    return f"{one.rows:,} row{'s' * (one.rows != 1)}"
 
 
 def warnings_of(path: str, unread: Iterable[Unread]) -> list[str]:
@@ -86,6 +90,6 @@ def warnings_of(path: str, unread: Iterable[Unread]) -> list[str]:
     lost = [one for one in unread if one.matters]
     if not lost:
         return []
-    shown = ", ".join(f"{one} ({one.rows:,} rows)" for one in lost[:8]) + (", …" if len(lost) > 8 else "")
+    shown = ", ".join(f"{one} ({_rows(one)})" for one in lost[:8]) + (", …" if len(lost) > 8 else "")
     way = "give it a role with data.datasets.columns, or name it in ignored_columns"
     return [f"{path}: not read, though it holds something: {shown} - {way}"]

@@ -17,6 +17,7 @@ from engine.data.marks import Marks
 MarksAs = Literal["auto", "text", "tokens"]
 WRITTEN = "rows are already written with a chat template: their marks are tokens, and nothing is written around them"
 OTHER_FAMILY = "rows are written with other marks than this template, with which chat and evaluation ask"
+ALREADY, MARKS_INSIDE = "written with a chat template already", "marks of a chat template in the text"
 _REMEDY = 'give plain turns, or set data.marks = "tokens" (they are marks) or "text" (they are letters)'
 
 
@@ -69,7 +70,7 @@ class Writing:
         if begins and family.answer.search(text):
             return family
         if begins or family.answer.search(text):
-            raise RowProblem("marks of a chat template in the text", f"{family.name} headers; {_REMEDY}")
+            raise RowProblem(MARKS_INSIDE, f"{family.name} headers; {_REMEDY}")
         return None
 
     def of_prompt(self, messages: Sequence[Message]) -> Family | None:
@@ -85,7 +86,7 @@ class Writing:
         if plain and _ends_with(family.answer, message.content):
             return family
         detail = f"a {message.role} message begins with {family.name} marks and would be written twice; {_REMEDY}"
-        raise RowProblem("written with a chat template already", detail)
+        raise RowProblem(ALREADY, detail)
 
     def is_written(self, messages: Sequence[Message]) -> bool:
         """Whether these are a written question with its answer; a doubtful row is not."""

@@ -33,6 +33,8 @@ class CallQuestion:
     prompt: tuple[int, ...]
     written: str
     wanted: Reply
+    shown: str
+    """`written` without the token that ends the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,17 @@ def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile, room
             continue
         written = end[len(shared_start(prompt, end)) :]
         asked = _asked(conversation, at)
-        found.append(CallQuestion((number, at), asked, tuple(ids), written, read_reply(written, form)))
+        wanted, shown = read_reply(written, form), _without_ends(written, tokenizer)
+        found.append(CallQuestion((number, at), asked, tuple(ids), written, wanted, shown))
     return CallInputs(tuple(found), form, too_long)
+
+
+def _without_ends(written: str, tokenizer: Any) -> str:
+    """Without the special tokens behind an answer."""
+    text, ends = written.rstrip(), tuple(tokenizer.all_special_tokens)
+    while found := next((mark for mark in ends if mark and text.endswith(mark)), ""):
+        text = text.removesuffix(found).rstrip()
+    return text.strip()
 
 
 def _calling(example: Example) -> list[int]:

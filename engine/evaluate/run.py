@@ -207,7 +207,7 @@ def _samples(rows: Sequence[HeldOut], inputs: Inputs, tuned: Measured, base: Mea
     found = [
         Sample(
             one.asked,
-            one.written.strip(),
+            one.shown,
             tuned.called[place].written,
             None if base is None else base.called[place].written,
         )

@@ -27,6 +27,8 @@ from engine.modeling.attention_sinks import SinkAttention
 NAME = "tunedeck_packed"
 _IMPLEMENTATION = "_attn_implementation_internal"
 """Of one configuration; transformers' public name would also change the configurations below it."""
+LENGTHS = "document_lengths"
+"""Attribute of a batch's offsets: the documents' lengths as host values, a tuple."""
 _BY_FLEX = "scores_by_flex"
 """Attribute of attention modules whose soft-capped scores go through flex attention."""
 _FLEX_SHARE = 0.02
@@ -81,7 +83,9 @@ def packed_attention(
         # Kernels take one dtype; rotation leaves queries in fp32 where the weights are fp32 (full training in fp16).
         query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
     scale = scaling or query.shape[-1] ** -0.5
-    documents = Documents(cu_seq_lens_q, int(max_length_q or query.shape[2]), query.shape[0], query.shape[2])
+    longest = int(max_length_q or query.shape[2])
+    lengths = () if s_aux is not None or torch.compiler.is_compiling() else getattr(cu_seq_lens_q, LENGTHS, ())
+    documents = Documents(cu_seq_lens_q, longest, query.shape[0], query.shape[2], lengths)
     narrow = value.shape[-1] < query.shape[-1]
     kernel = kernel_for(query, key, documents, sliding_window, narrow_values=narrow) if softcap is None else None
     if kernel is not None:

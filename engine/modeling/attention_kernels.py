@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
+from engine.memory.device import UNEVEN_SHARE, efficient_block
 from engine.modeling.attention_sinks import joined, share_left, sink_gradient
 
 Kernel = Literal["flash", "cudnn", "efficient"]
@@ -45,6 +46,8 @@ class Documents:
     longest: int
     rows: int
     length: int
+    lengths: tuple[int, ...] = ()
+    """Of each document, where the host knows them; a kernel that needs them takes all in one call otherwise."""
 
     @property
     def one_a_row(self) -> bool:
@@ -55,6 +58,44 @@ class Documents:
 def capability(tensor: torch.Tensor) -> tuple[int, int] | None:
     """Compute capability of the card that holds `tensor`; None on a processor."""
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Documents that follow each other and go through one call of the memory-efficient kernel."""
+
+    first: int
+    end: int
+    tokens: slice
+    longest: int
+
+    def offsets(self, documents: Documents) -> torch.Tensor:
+        """Where they begin, counted from the first."""
+        if self.tokens == slice(None):
+            return documents.offsets
+        return documents.offsets[self.first : self.end + 1] - self.tokens.start
+
+
+def runs_of(documents: Documents, width: int) -> list[Run]:
+    """All documents in runs of similar length.
+
+    The kernel's backward pass gives each document of a call as many blocks of fp32 rows as the longest has: one long
+    document among a hundred short ones would take a hundred times its share. In a run it takes at most
+    `UNEVEN_SHARE` times what its documents' own blocks would. Packed rows have their longest documents first.
+    """
+    lengths, count = documents.lengths, documents.offsets.shape[0] - 1
+    if len(lengths) != count or sum(lengths) != documents.rows * documents.length:
+        return [Run(0, count, slice(None), documents.longest)]
+    block, found = efficient_block(width), []
+    first = start = at = own = most = longest = 0
+    for number, length in enumerate(lengths):
+        rows = -(-length // block) * block
+        if number > first and (number + 1 - first) * max(most, rows) > UNEVEN_SHARE * (own + rows):
+            found.append(Run(first, number, slice(start, at), longest))
+            first, start, own, most, longest = number, at, 0, 0, 0
+        at, own, most, longest = at + length, own + rows, max(most, rows), max(longest, length)
+    whole = [Run(0, count, slice(None), longest)]
+    return [*found, Run(first, count, slice(start, at), longest)] if found else whole
 
 
 def kernel_for(
@@ -326,21 +367,24 @@ def _cudnn_backward(
     return gradients
 
 
-def _repeated(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    """[B, KV, S, D] -> [1, B * S, heads, D], each key head as often as query heads share it."""
-    flat = _flat(tensor)
+def _repeated(flat: torch.Tensor, heads: int) -> torch.Tensor:
+    """[T, KV, D] -> [1, T, heads, D], each key head as often as query heads share it."""
     return flat.repeat_interleave(heads // flat.shape[1], dim=1)[None]
 
 
 def _efficient_forward(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Call
 ) -> tuple[torch.Tensor, ...]:
-    at, longest, heads = call.documents.offsets, call.documents.longest, query.shape[1]
-    out, normalizer, seed, offset, _, _ = torch.ops.aten._efficient_attention_forward(
-        _flat(query)[None], _repeated(key, heads), _repeated(value, heads), None, at, at, longest, longest, 0.0,
-        _CAUSAL_FROM_TOP_LEFT, True, scale=call.scale, window_size=call.window,
-    )  # fmt: skip
-    return out, normalizer, seed, offset
+    """The output [1, T, H, V], and for each run of documents its log-sum-exp, seed and offset."""
+    flats, heads = (_flat(query), _flat(key), _flat(value)), query.shape[1]
+    outs: list[torch.Tensor] = []
+    others: list[torch.Tensor] = []
+    for run in runs_of(call.documents, query.shape[-1]):
+        parts = [flats[0][run.tokens][None], *(_repeated(flat[run.tokens], heads) for flat in flats[1:])]
+        out, *beside = efficient_forward(parts, run.offsets(call.documents), run.longest, call)
+        outs.append(out)
+        others += beside
+    return (outs[0] if len(outs) == 1 else torch.cat(outs, dim=1), *others)
 
 
 def _efficient_backward(
@@ -351,20 +395,48 @@ def _efficient_backward(
     found: tuple[torch.Tensor, ...],
     call: Call,
 ) -> tuple[torch.Tensor, ...]:
-    at, longest, heads = call.documents.offsets, call.documents.longest, query.shape[1]
-    out, normalizer, seed, offset = found
-    gradients = torch.ops.aten._efficient_attention_backward(
-        grad.flatten(0, 1)[None], _flat(query)[None], _repeated(key, heads), _repeated(value, heads), None, out, at, at,
-        longest, longest, normalizer, 0.0, seed, offset, _CAUSAL_FROM_TOP_LEFT, False, scale=call.scale,
+    flats, flat_grad = (_flat(query), _flat(key), _flat(value)), grad.flatten(0, 1)
+    heads, sizes = query.shape[1], (query.shape[1], key.shape[1], key.shape[1])
+    made: list[list[torch.Tensor]] = [[], [], []]
+    out, others = found[0], found[1:]
+    for number, run in enumerate(runs_of(call.documents, query.shape[-1])):
+        parts = [flats[0][run.tokens][None], *(_repeated(flat[run.tokens], heads) for flat in flats[1:])]
+        kept = (out[:, run.tokens], *others[3 * number : 3 * number + 3])
+        gradients = efficient_backward(
+            flat_grad[run.tokens][None], parts, kept, run.offsets(call.documents), run.longest, call
+        )
+        for collected, gradient, size in zip(made, gradients, sizes, strict=True):
+            flat = gradient[0]
+            collected.append(flat.unflatten(1, (size, heads // size)).sum(dim=2) if size != heads else flat)
+    return tuple(_heads_first(each[0] if len(each) == 1 else torch.cat(each), call) for each in made)
+
+
+def efficient_forward(
+    parts: Sequence[torch.Tensor], offsets: torch.Tensor, longest: int, call: Call
+) -> tuple[torch.Tensor, ...]:
+    """torch's operator over one run of documents: output, log-sum-exp, seed, offset."""
+    found: tuple[torch.Tensor, ...] = torch.ops.aten._efficient_attention_forward(
+        *parts, None, offsets, offsets, longest, longest, 0.0, _CAUSAL_FROM_TOP_LEFT, True, scale=call.scale,
         window_size=call.window,
-    )  # fmt: skip
-    sizes = (heads, key.shape[1], key.shape[1])
-    return tuple(
-        _heads_first(gradient[0].unflatten(1, (size, heads // size)).sum(dim=2), call)
-        if size != heads
-        else _heads_first(gradient[0], call)
-        for gradient, size in zip(gradients[:3], sizes, strict=True)
-    )
+    )[:4]  # fmt: skip
+    return found
+
+
+def efficient_backward(
+    grad: torch.Tensor,
+    parts: Sequence[torch.Tensor],
+    found: Sequence[torch.Tensor],
+    offsets: torch.Tensor,
+    longest: int,
+    call: Call,
+) -> tuple[torch.Tensor, ...]:
+    """The operator's gradients of query, key and value."""
+    out, normalizer, seed, offset = found
+    gradients: tuple[torch.Tensor, ...] = torch.ops.aten._efficient_attention_backward(
+        grad, *parts, None, out, offsets, offsets, longest, longest, normalizer, 0.0, seed, offset,
+        _CAUSAL_FROM_TOP_LEFT, False, scale=call.scale, window_size=call.window,
+    )[:3]  # fmt: skip
+    return gradients
 
 
 _FORWARD = {"flash": _flash_forward, "cudnn": _cudnn_forward, "efficient": _efficient_forward}

@@ -12,6 +12,7 @@ import torch
 from engine.memory.shape import KERNEL_CHUNK_TOKENS, LOSS_CHUNK_TOKENS
 from engine.modeling import delta_rule
 from engine.modeling.adapters import base_of
+from engine.modeling.attention import LENGTHS
 from engine.modeling.logits import rule_of
 from engine.modeling.loss import (
     by_kernel,
@@ -35,6 +36,9 @@ def _inputs(batch: Batch) -> dict[str, Any]:
     """
     if "attention_mask" in batch:
         return {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")} | {"use_cache": False}
+    if "document_lengths" in batch:
+        # On the tensor, which reaches attention as it is: as an argument they would be another graph for a compiler.
+        setattr(batch["cu_seq_lens"], LENGTHS, tuple(batch["document_lengths"]))
     found = {
         "input_ids": batch["input_ids"],
         "position_ids": batch["position_ids"],

@@ -17,6 +17,7 @@ DECIDED_BY_DATA = {
     "train.eval_steps": "ten times a run, once the number of steps is known",
     "train.save_steps": "with each evaluation, once the number of steps is known",
     "data.template": "the model's own template, once its tokenizer is read",
+    "data.marks": "as the rows are written, once they are read",
     "data.datasets.0.format": "recognised from the columns when the file is read",
 }
 

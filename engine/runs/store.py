@@ -22,9 +22,12 @@ from engine.errors import EngineError, ExitCode
 from engine.files import write_json_atomic, write_text_atomic
 from engine.io_errors import words_of
 from engine.runs.lock import holder_pid
-from engine.runs.record import RUN_FILE
+from engine.runs.record import JOB_FILE, RUN_FILE
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MADE_HERE = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
+_TELLING = (RUN_FILE, JOB_FILE, "events.jsonl", "profile.toml")
+"""Any of these makes a folder a run, whatever a person has named it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def list_runs() -> list[Run]:
 
 
 def directories(root: Path) -> list[Run]:
-    """Directories below `root` that are not hidden, newest first. Raises EngineError(DISK)."""
+    """Runs, or sweeps, below `root`, newest first; any other folder is none. Raises EngineError(DISK)."""
     refuse_unsafe(root)
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
@@ -134,7 +137,14 @@ def directories(root: Path) -> list[Run]:
             where=str(root),
             hint="put a folder there that you may read, or set XDG_STATE_HOME to another one",
         ) from error
-    return [Run(name, root / name) for name in sorted(names, reverse=True) if not name.startswith(".")]
+    return [Run(name, root / name) for name in sorted(names, reverse=True) if _is_run(root / name)]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it was made here, even where its files are lost, or holds files of a run."""
+    if folder.name.startswith("."):
+        return False
+    return bool(_MADE_HERE.fullmatch(folder.name)) or any((folder / name).exists() for name in _TELLING)
 
 
 def refuse_unsafe(root: Path) -> None:

@@ -181,7 +181,7 @@ def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:
 def _add_reference(job: Job, trainer: EngineTrainer) -> None:
     if trainer.settings.train.objective not in REFERENCED:
         return
-    job.phase("reference", "log-probabilities of the base")
+    job.phase("reference", "log-probabilities of the model as the run begins")
     held_out = trainer.validation.dataset if trainer.validation is not None else None
     for dataset in (trainer.train_dataset, held_out):
         if dataset is not None:

@@ -58,6 +58,8 @@ def rows_between(batch: Batch, start: int, end: int) -> Batch:
         "row_documents": batch["row_documents"][start:end],
         "row_trained": batch["row_trained"][start:end],
     }
+    if "document_lengths" in batch:
+        parts["document_lengths"] = batch["document_lengths"][first:last]
     if "roles" in batch:
         parts["roles"] = batch["roles"][first:last]
         parts["by_role"] = _of_documents(batch, first, last)

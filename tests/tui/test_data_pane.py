@@ -94,6 +94,19 @@ def test_the_report_says_what_became_of_every_row() -> None:
     assert "100 (20%)" in text
 
 
+def test_the_report_names_what_nobody_reads_that_which_matters_first() -> None:
+    unread = [
+        {"what": "column", "name": "split", "rows": 1200, "matters": True},
+        {"what": "message key", "name": "mood" + NASTY, "rows": 3, "matters": False},
+    ]
+    report = {**REPORT, "datasets": [{**REPORT["datasets"][0], "unread": unread}]}  # type: ignore[dict-item]
+    content = report_content(report)
+    told = [text for text in content.plain.split("\n") if text.startswith("not read")]
+    assert "split (1,200 rows)" in told[0]
+    assert "message key mood" in told[1]
+    assert not any(ord(c) < 32 and c != "\n" for c in content.plain)
+
+
 def test_trained_tokens_stand_in_brackets_and_cut_ones_are_gone() -> None:
     text = examples_content(PREVIEW).plain
     assert "⟦answer⟧" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -322,7 +323,13 @@ def test_the_shell_command_names_the_device(recorded: Recorded) -> None:
     )
 
 
-async def test_a_copied_command_is_told(recorded: Recorded) -> None:
+async def test_a_copied_command_is_told_and_reaches_tmux(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmux").write_text(f"#!/bin/sh\ncat > {tmp_path}/buffer\n")
+    (tmp_path / "tmux").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMUX", "socket,1,0")
     recorded("mixed")
     app = deck()
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -330,7 +337,8 @@ async def test_a_copied_command_is_told(recorded: Recorded) -> None:
         await choose(pilot, app, "GPU 1")
         await shows(pilot, " GPU 1 ", f" of {len(shipped_catalog()) + 1} fit")
         await pilot.press("Y")
-        await shows(pilot, "copied: engine fit demo --device 1")
+        await shows(pilot, "copied, to tmux's buffer too: engine fit demo --device 1")
+    assert (tmp_path / "buffer").read_text() == "engine fit demo --device 1"
 
 
 def test_the_run_screen_names_the_card() -> None:

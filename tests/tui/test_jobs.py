@@ -35,11 +35,12 @@ async def test_an_evaluation_of_another_shell_is_followed_to_its_end(cpu_machine
     app = opened(run)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("5")
-        await shows(pilot, "evaluating: answers of tuned", "███░░░░░░░░░", "25 of 100 answers")
+        await shows(pilot, "evaluating: answers of tuned", "███░░░░░░░░░", "25 of 100 answers", "x end it")
         await pilot.press("v")
         await told(pilot, "an evaluation is under way")
         writer.write("error", code="resources", message="out of memory", hint="evaluate fewer rows")
         writer.write("finished", outcome="failed", exit_code=5)
+        await shows(pilot, "→ ending")
         holder.kill()
         holder.wait()
         holder.stdout.close()

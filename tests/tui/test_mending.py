@@ -11,12 +11,15 @@ import pytest
 
 from engine.api import profiles
 from engine.hardware.machine import Machine
+from engine.resolve.remedies import Remedy
 from engine.runs.events import EventWriter
 from engine.runs.store import Run, create_run
 from tests.tui.conftest import HOLD, attached, record, screen_text, shows, until
 from tui.documents import document
 from tui.documents.new import demo_form
 from tui.run.commands import RemediesState
+from tui.run.view import remedy_choices
+from tui.widgets.dialogs import Pick
 
 
 def demo_run(machine: Machine) -> Run:
@@ -122,3 +125,16 @@ async def test_a_resumed_run_that_fails_again_is_kept(cpu_machine: Machine) -> N
         await shows(pilot, "the data are gone")
         await pilot.pause(0.3)
         assert (run.path / "checkpoints" / "step-10").is_dir()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_choices_of_remedies_break_nowhere_but_between_change_and_cost(width: int) -> None:
+    changes = ["checkpointing on", "checkpointing on, micro-batch 1 × 16, max_length 1,024", "nothing changed"]
+    items = [Remedy(label, {}, True, 5 * 2**30, 0.72) for label in changes]
+    for chosen in (items, items[:1]):
+        for item, shown in zip(chosen, remedy_choices(chosen, Pick.wide_room(width)), strict=True):
+            first, *second = shown.plain.splitlines()
+            assert first.startswith(item.label)
+            assert (second or [first])[0].split()[-5:] == ["0.72", "×", "speed", "goes", "on"]
+            assert "5.0 GiB" in (second or [first])[0]
+            assert width < 80 or all(len(each) <= Pick.wide_room(width) for each in shown.plain.splitlines())

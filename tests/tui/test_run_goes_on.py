@@ -14,11 +14,12 @@ from engine.api import runs
 from engine.runs.events import EventWriter
 from engine.runs.store import Run
 from engine.runs.view import RunFold
-from tests.tui.conftest import HOLD, SIZES, attached, make_run, record, screen_text, shows, until
+from tests.tui.conftest import HOLD, SIZES, attached, make_run, record, screen_text, shows, until, worker_alive
 from tests.tui.test_older_run import settle_older
 from tui.commands import COMMANDS
 from tui.frame.session import DeckState
 from tui.reading.snapshot import Facts, Progress, RunSnapshot
+from tui.run.curve_pane import CurvePane
 from tui.run.view import doing, ending, headline, numbers, preparation, status_notes, stop_question
 
 NOW = 1_795_824_000.0
@@ -55,10 +56,16 @@ def test_the_end_names_the_key_that_goes_on_and_from_where(state: str, saved: in
             "evaluating 12 of 67",
         ),
         (replace(SHOT, state="stopped", phase="load", phase_since=NOW - 75), "stopped"),
+        (replace(SHOT, state="running", finished={"t": NOW - 60, "seconds": 9.0}, last_step=PACE), "ending"),
     ],
 )
 def test_what_it_does_has_a_clock_until_it_trains(shot: RunSnapshot, told: str) -> None:
     assert doing(shot, NOW)[0] == told
+
+
+def test_a_worker_that_has_told_its_end_has_no_time_left() -> None:
+    ended = replace(SHOT, state="running", finished={"t": NOW - 60, "seconds": 9.0}, last_step=PACE)
+    assert headline(ended, NOW, 80)[1] == [("took ", "dim"), "9.0 s"]
 
 
 def test_the_evaluation_before_the_first_step_shows_counts() -> None:
@@ -153,3 +160,23 @@ async def test_a_complete_run_says_why_it_is_not_resumed_and_shows_its_own_resul
         await pilot.press("5")
         await shows(pilot, "demo-c9f6")
         assert app.deck.chosen == run
+
+
+async def test_clocks_of_a_preparation_go_on_and_nothing_else_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    writer = EventWriter(run.events_path)
+    writer.write("phase", name="load", detail="weights")
+    drawn: list[RunSnapshot] = []
+    show = CurvePane.show
+    monkeypatch.setattr(CurvePane, "show", lambda pane, shot: (drawn.append(shot), show(pane, shot)))
+    with worker_alive(run):
+        app = attached(run)
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await shows(pilot, "→ loading the model, ")
+            seen, before = screen_text(app).splitlines(), len(drawn)
+            await until(pilot, lambda: screen_text(app).splitlines()[1] != seen[1])
+            assert screen_text(app).count("loading the model, ") == 2
+            assert [line for line in screen_text(app).splitlines() if "→" in line] != [
+                line for line in seen if "→" in line
+            ]
+            assert len(drawn) == before

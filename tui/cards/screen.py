@@ -40,7 +40,7 @@ from tui.cards.waiting import Waiter
 from tui.charts.card_history import History
 from tui.charts.gauges import gauges_text
 from tui.frame.commands import bindings
-from tui.frame.copying import copy_and_tell
+from tui.frame.copying import copy_and_tell, copy_short
 from tui.frame.screen import DeckScreen
 from tui.reading.cards import CardsReader, CardsReading
 from tui.text import Part, age, safe, trouble
@@ -297,8 +297,7 @@ class CardsScreen(DeckScreen):
 
     def do_copy_probe(self) -> None:
         """The same answer in a shell."""
-        self.app.copy_to_clipboard("engine probe")
-        self.say("copied: engine probe")
+        copy_short(self, "engine probe")
 
 
 def _gauges(history: History, card: CardLoad | None, now_s: float, height: int, width: int) -> Content:

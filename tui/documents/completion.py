@@ -133,9 +133,9 @@ def _trouble(error: Exception, head: str, wanted: Wanted) -> str:
 
 def data_wanted(base: Path) -> Wanted:
     """Files and folders of examples."""
-    from engine.api.profiles import SUFFIXES
+    from engine.api.profiles import SUFFIXES, TEXT_SUFFIX
 
-    return Wanted(base, SUFFIXES, names=("hub:", "demo:"))
+    return Wanted(base, (*SUFFIXES, TEXT_SUFFIX), names=("hub:", "demo:"))
 
 
 def wanted_by(key: str, base: Path) -> Wanted | None:

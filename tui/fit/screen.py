@@ -43,6 +43,7 @@ from tui.fit.view import (
     told_whole_line,
 )
 from tui.frame.commands import bindings
+from tui.frame.copying import copy_short
 from tui.frame.screen import DeckScreen
 from tui.text import safe, trouble
 from tui.widgets.dialogs import Ask
@@ -291,8 +292,7 @@ class FitScreen(DeckScreen):
     def do_copy_fit(self) -> None:
         """The same answer in a shell, to the clipboard."""
         command = fit_command(self.deck.plan, self.ranker.requirements, self.ranker.machine, self.ranker.imagined)
-        self.app.copy_to_clipboard(command)
-        self.say(f"copied: {safe(command)}")
+        copy_short(self, command)
 
     def step_back(self) -> bool:
         """Clear the filter, then leave the imagined machine."""

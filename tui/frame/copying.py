@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textual.dom import DOMNode
 
-from tui.terminal.clipboard import copy_text
+from tui.terminal.clipboard import copy_text, to_clipboard
 from tui.text import safe, short_path
 from tui.widgets.panes import notify
 
@@ -19,3 +19,9 @@ def copy_and_tell(node: DOMNode, text: str, path: Path, what: str = "it") -> Non
         notify(node, f"{what} cannot be written to {short_path(path)}: {error.strerror}", error=True)
         return
     notify(node, safe(notice))
+
+
+def copy_short(node: DOMNode, text: str, shown: str = "") -> None:
+    """Copy a command or a path and say it again; `shown`: what stands for it there."""
+    also = ", to tmux's buffer too" if len(to_clipboard(node.app, text)) > 1 else ""
+    notify(node, f"copied{also}: {shown or safe(text)}")

@@ -34,7 +34,6 @@ class PathField(Input):
         self._wanted, self._check = wanted, check
         self._lane = Lane(self, "path")
         self._asked_at = 0.0
-        self._asked = 0
 
     @property
     def is_busy(self) -> bool:
@@ -72,15 +71,14 @@ class PathField(Input):
 
     def _ask(self, work: Callable[[], Completion] | Callable[[], str], done: Callable[..., None]) -> None:
         self._asked_at = time.monotonic()
-        self._asked += 1
         self._lane.submit(work, done, self._failed)
-        self.set_timer(PATIENCE_S, partial(self._tell_late, self._asked))
+        self.set_timer(PATIENCE_S, partial(self._tell_late, self._asked_at))
 
     def _failed(self, error: Exception) -> None:
         self._tell(safe(error, 200), True)
 
-    def _tell_late(self, asked: int) -> None:
-        if self._lane.busy and asked == self._asked:
+    def _tell_late(self, asked_at: float) -> None:
+        if self._lane.busy and asked_at == self._asked_at:
             self._tell("this folder takes long to answer; esc gives up", False)
 
     def _tell(self, text: str, is_problem: bool) -> None:

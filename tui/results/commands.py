@@ -25,6 +25,8 @@ class ResultsState:
     evaluating: bool = False
     exporting: bool = False
     answering: bool = False
+    scored: bool = False
+    """Whether there are scores."""
     samples: bool = False
     """Whether a sample is under the cursor."""
     prompts: int = 0
@@ -48,6 +50,7 @@ def results_state(
         evaluating=results.evaluation.state == "running",
         exporting=results.export.state == "running",
         answering=answering,
+        scored=results.report is not None,
         samples=has_sample,
         prompts=results.prompts,
     )
@@ -80,6 +83,11 @@ def _needs_run(state: DeckState) -> str | None:
 
 def _has_samples(state: DeckState) -> str | None:
     return _in_view("scores", "s")(state) or (None if state.of(ResultsState).samples else "there is no sample here")
+
+
+def _has_scores(state: DeckState) -> str | None:
+    unscored = None if state.of(ResultsState).scored else "nothing is scored yet: press v"
+    return _in_view("scores", "s")(state) or unscored
 
 
 def _has_answers(state: DeckState) -> str | None:
@@ -153,7 +161,16 @@ RESULTS_COMMANDS: tuple[Command, ...] = (
         bar=11,
         in_bar=_shows("chat"),
     ),
-    Command("cease", "x", "end job", "End the evaluation, export or answer that is under way", "results", _under_way),
+    Command(
+        "cease",
+        "x",
+        "end it",
+        "End the evaluation, export or answer that is under way",
+        "results",
+        _under_way,
+        bar=9,
+        rare=True,
+    ),
     Command("overview_result", "i", "overview", "Everything about this run on one page", "results", _needs_run),
     Command("read", "enter", "read", "Read the whole sample", "results", _has_samples),
     Command("seek", "slash", "filter", "Show only samples with these words", "results", _in_view("scores", "s")),
@@ -175,7 +192,7 @@ RESULTS_COMMANDS: tuple[Command, ...] = (
         "zoom",
         "Samples, scores, or both",
         "results",
-        _in_view("scores", "s"),
+        _has_scores,
         bar=13,
         in_bar=_shows("scores"),
     ),

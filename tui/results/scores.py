@@ -210,8 +210,9 @@ JOB_WORDS = {"data": "reading", "load": "loading", "evaluate": "evaluating", "ex
 
 def job_parts(job: JobView, now: float) -> tuple[list[Part], list[Part]]:
     """What a running job does and how far it is, and since when."""
-    word = JOB_WORDS.get(job.phase, job.phase or "starting the worker")
-    doing = f"{word}: {job.detail}" if job.detail else word
+    silent = "ending" if job.finished else "starting the worker"
+    word = JOB_WORDS.get(job.phase, job.phase or silent)
+    doing = f"{word}: {job.detail}" if job.detail and job.phase else word
     left: list[Part] = [("→ ", "$accent"), doing]
     progress = job.progress
     if progress is not None and progress.total > 0:

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from tui.answers.opening import AnswersOpener
 from tui.background import Lane
 from tui.frame.commands import bindings
-from tui.frame.copying import copy_and_tell
+from tui.frame.copying import copy_and_tell, copy_short
 from tui.frame.screen import DeckScreen
 from tui.overview.opening import open_overview
 from tui.reading.snapshot import short_name
@@ -287,5 +287,4 @@ class ResultsScreen(DeckScreen):
     def do_copy_twin(self) -> None:
         """Copy the shell command."""
         if self._run is not None:
-            self.app.copy_to_clipboard(self.twin())
-            self.say(f"copied: {self.twin()}")
+            copy_short(self, self.twin())

@@ -17,7 +17,7 @@ from tui.reading.snapshot import RunSnapshot
 from tui.reading.tail import events_end
 from tui.run.follower import WorkerStarted
 from tui.run.remedies import Remedies, apply_remedy, find_remedies
-from tui.run.view import failure, remedy_line
+from tui.run.view import failure, remedy_choices
 from tui.text import safe, short_path, trouble
 from tui.widgets.dialogs import Pick
 from tui.widgets.lines import Line
@@ -74,8 +74,8 @@ class RemedyPane(Line):
     def choose(self) -> None:
         """Let somebody choose the remedy to go on with."""
         if self.remedies is not None:
-            choices = [remedy_line(item, 36) for item in self.remedies.items]
-            self.app.push_screen(Pick("Go on with", choices), self._apply)
+            choices = remedy_choices(self.remedies.items, Pick.wide_room(self.app.size.width))
+            self.app.push_screen(Pick("Go on with", choices, wide=True), self._apply)
 
     def _apply(self, index: int | None) -> None:
         remedies = self.remedies

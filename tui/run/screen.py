@@ -19,6 +19,7 @@ from engine.api.runs import Run
 from tui.frame.commands import bindings
 from tui.frame.screen import DeckScreen
 from tui.overview.opening import open_overview
+from tui.reading.snapshot import RunSnapshot
 from tui.run import requests
 from tui.run.commands import RUN_COMMANDS
 from tui.run.cures import with_cure
@@ -42,7 +43,7 @@ from tui.run.view import (
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
 
-NO_RUN = "no run is attached: start one on screen 2, or choose one on screen 4"
+NO_RUN = "no run is attached: ^r on 2 starts one, enter on 4 shows one"
 
 
 HERE = Content(
@@ -169,10 +170,9 @@ class RunScreen(DeckScreen):
         if self.is_current and not self.follower.held:
             snapshot = self.deck.snapshot
             if snapshot is not None and prepares(snapshot):
-                self._show()  # its clocks go on without any event
-            else:
-                self._show_status()
-                self.stage.tick()
+                self._show_headline(snapshot)  # its clocks go on without any event
+            self._show_status()
+            self.stage.tick(snapshot)
 
     @on(RemedyPane.Found)
     def _show(self) -> None:
@@ -184,13 +184,16 @@ class RunScreen(DeckScreen):
             if self.follower.run is None or snapshot is None:
                 self._show_nothing()
                 return
-            width = max(20, self.size.width - 2)
-            self.query_one("#headline", Ends).show(*headline(snapshot, time.time(), width))
+            self._show_headline(snapshot)
             self.stage.show(snapshot, seen=self.is_current)
             self._show_numbers()
             self.log_pane.show(snapshot)
             self._show_status()
         self.refresh_keys()
+
+    def _show_headline(self, snapshot: RunSnapshot) -> None:
+        width = max(20, self.size.width - 2)
+        self.query_one("#headline", Ends).show(*headline(snapshot, time.time(), width))
 
     def _show_nothing(self) -> None:
         text = "reading the run …" if self.follower.run else NO_RUN

@@ -48,21 +48,23 @@ class Stage(Horizontal):
         deck_of(self).deck.put(RemediesState(message.remedies))
         memory.show(memory_lines, snapshot)
         self.show_card(snapshot, seen=seen)
-        learned = bool(snapshot.curves.loss or snapshot.curves.evals)
-        live = snapshot.is_live
-        broken = bool(snapshot.error) and not live
-        resuming = bool(snapshot.error) and live  # a resumed run has its old error until it trains again
+        broken = bool(snapshot.error) and not snapshot.is_live
         if broken:
             message.show_failure(snapshot)
-        elif not learned or resuming:
-            width = max(20, self.size.width - memory.size.width - 4)
-            message.show(preparation(snapshot, time.time(), width))
-        self.screen.set_class(broken or not learned or resuming, "-message")
+        self._show_preparation(snapshot)
+        self.screen.set_class(broken or _begins(snapshot), "-message")
         self.screen.set_class(broken, "-failed")
         self.query_one(CurvePane).show(snapshot)
 
-    def tick(self) -> None:
-        """A second has passed: a driver that is silent is told though nothing comes."""
+    def _show_preparation(self, snapshot: RunSnapshot) -> None:
+        if _begins(snapshot):
+            width = max(20, self.size.width - self.query_one("#memory").size.width - 4)
+            self.query_one(RemedyPane).show(preparation(snapshot, time.time(), width))
+
+    def tick(self, snapshot: RunSnapshot | None) -> None:
+        """A second has passed: clocks go on, and a driver that is silent is told, though nothing comes."""
+        if snapshot is not None:
+            self._show_preparation(snapshot)
         self.query_one(CardPane).draw()
 
     def show_card(self, snapshot: RunSnapshot | None, *, seen: bool) -> None:
@@ -70,3 +72,10 @@ class Stage(Horizontal):
         card = self.query_one(CardPane)
         card.fit_in(self.screen.size)
         card.follow(snapshot, seen=seen)
+
+
+def _begins(snapshot: RunSnapshot) -> bool:
+    """Whether nothing was learned yet, or a run that failed goes on: it has its old error until it trains again."""
+    if snapshot.error:
+        return snapshot.is_live
+    return not (snapshot.curves.loss or snapshot.curves.evals)

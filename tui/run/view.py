@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from engine.api.runs import PHASE_WORDS
@@ -41,6 +43,12 @@ def prepares(snapshot: RunSnapshot) -> bool:
     return snapshot.is_live and (awaits_worker(snapshot) or snapshot.phase not in ("train", ""))
 
 
+def _ends(snapshot: RunSnapshot) -> bool:
+    """Whether the worker has told its end and is on its way out."""
+    told = value(snapshot.finished, "t")
+    return snapshot.is_live and not snapshot.phase and told is not None and told == snapshot.last_time
+
+
 def _clock(since: float, now: float) -> str:
     """`, 12 s` since then; empty where that is not known or just now."""
     return f", {age(now - since)}" if since and now - since >= 1 else ""
@@ -53,6 +61,8 @@ def doing(snapshot: RunSnapshot, now: float) -> tuple[str, str]:
         return f"starting the worker{_clock(snapshot.asked_at, now)}", style
     if snapshot.state not in ("running", "starting"):
         return snapshot.state, style
+    if _ends(snapshot):
+        return "ending", style
     progress = snapshot.progress
     if progress is not None and progress.phase == "evaluate" and progress.total:
         return f"evaluating {progress.done:,.0f} of {progress.total:,.0f}", style
@@ -72,7 +82,7 @@ def headline(snapshot: RunSnapshot, now: float, width: int) -> tuple[list[Part],
     if epoch is not None and width >= 76:
         left.append(f"   epoch {epoch:.2f}")
     seconds = value(snapshot.finished, "seconds")
-    if seconds is not None and not snapshot.is_live:
+    if seconds is not None and (not snapshot.is_live or _ends(snapshot)):
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
     if eta is not None and snapshot.is_live and not awaits_worker(snapshot):
@@ -221,17 +231,34 @@ def remedy_lines(remedies: Remedies, width: int) -> list[Content]:
     if not remedies.items:
         return []
     head = line(("remedies", "bold"), ("   m does the first, M lets you choose", "dim"))
-    room = max(20, min(44, width - 35))
-    return [head, *(remedy_line(item, room, first=item is remedies.items[0]) for item in remedies.items)]
+    marks: list[Part] = [("m ", "bold $accent"), *["  "] * (len(remedies.items) - 1)]
+    return [head, *map(_marked, marks, remedy_choices(remedies.items, width - 2))]
 
 
-def remedy_line(remedy: Remedy, room: int, *, first: bool = False) -> Content:
-    """One remedy in a line."""
+def _marked(mark: Part, shown: Content) -> Content:
+    """`shown` behind a mark of two cells, its second line below the first."""
+    first, *rest = shown.split("\n")
+    return Content("\n").join([Content.assemble(mark, first), *(Content.assemble("  ", more) for more in rest)])
+
+
+def remedy_choices(items: Sequence[Remedy], width: int) -> list[Content]:
+    """A line each; two where there is no room for all that one changes beside what that costs."""
+    longest = max((cell_len(safe(item.label)) for item in items), default=0)
+    room = min(max(longest, 24), width - _COST_CELLS)
+    if longest <= room:
+        return [line(fit(safe(item.label), room), _remedy_cost(item)) for item in items]
+    return [line(f"{safe(item.label)}\n", _remedy_cost(item)) for item in items]
+
+
+_COST_CELLS = 32
+
+
+def _remedy_cost(remedy: Remedy) -> Part:
+    """Memory, speed and how it goes on, in as many cells for each."""
     size = format_bytes(remedy.device_bytes) if remedy.device_bytes is not None else ""
     speed = f"{remedy.speed:.2f} × speed" if remedy.speed is not None else ""
     how = "goes on" if remedy.resumes else "new run"
-    mark = ("m ", "bold $accent") if first else "  "
-    return line(mark, fit(safe(remedy.label), room), fit_right(size, 9), fit_right(speed, 14), (f"  {how}", "dim"))
+    return f"{fit_right(size, 9)}{fit_right(speed, 14)}  {how}", "dim"
 
 
 def log_text(item: LogLine) -> str:

@@ -13,6 +13,7 @@ from engine.api.runs import Run, RunNotes
 from engine.errors import EngineError
 from engine.text import format_bytes
 from tui.background import Lane
+from tui.frame.copying import copy_short
 from tui.frame.screen import DeckScreen
 from tui.reading.snapshot import short_name
 from tui.reading.tail import events_end
@@ -203,8 +204,7 @@ class RunActions:
         """Copy the path of the folder of the run or sweep under the cursor."""
         folder = self._row.run if self._row is not None else self._sweep_folder
         if folder is not None:
-            self._screen.app.copy_to_clipboard(str(folder.path))
-            self._screen.say(f"copied {short_path(folder.path)}")
+            copy_short(self._screen, str(folder.path), short_path(folder.path))
 
     def show_error(self) -> None:
         """Why the run failed."""

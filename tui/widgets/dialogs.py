@@ -22,6 +22,10 @@ Check = Callable[[str], str]
 """Gives the reason why a typed line cannot be taken, or an empty string."""
 
 
+WIDE_CELLS, WIDE_SHARE, EDGE_CELLS = 100, 0.94, 5
+"""Of `.box.wide` in the style sheet: its width, its most of the screen's; what border, padding and scrollbar take."""
+
+
 class Confirm(Modal[bool]):
     """Ask before something is done. Closes with True or False.
 
@@ -119,13 +123,21 @@ class Pick(Modal[int | None]):
 
     BINDINGS: ClassVar = [("escape,q", "give_up", "cancel")]
 
-    def __init__(self, title: str, choices: Sequence[Content], highlighted: int = 0, note: str = "") -> None:
+    @staticmethod
+    def wide_room(columns: int) -> int:
+        """Cells that a choice may fill on one line of a wide box where the screen has so many columns."""
+        return min(WIDE_CELLS, int(columns * WIDE_SHARE)) - EDGE_CELLS
+
+    def __init__(
+        self, title: str, choices: Sequence[Content], highlighted: int = 0, note: str = "", *, wide: bool = False
+    ) -> None:
         super().__init__()
+        self._wide = wide
         self._title, self._choices, self._highlighted, self._note = title, choices, highlighted, note
 
     def compose(self) -> ComposeResult:
         """Title and list."""
-        with Vertical(classes="box"):
+        with Vertical(classes="box wide" if self._wide else "box"):
             yield Line(Content.styled(self._title, "bold"))
             yield OptionList(*(Option(choice) for choice in self._choices), compact=True)
             if self._note:

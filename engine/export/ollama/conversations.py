@@ -45,6 +45,8 @@ def random_conversation(seed: int, abilities: Abilities) -> tuple[Conversation, 
             turns += _called(source, tools, abilities)
         if number < rounds - 1:
             turns.append(_answer(source, abilities))
+            if abilities.late_system and source.random() < 0.1:
+                turns.append({"role": "system", "content": _text(source)})
     shown = tools if abilities.tools and (calling or source.random() < 0.2) else []
     think = source.choice((None, True, False)) if abilities.think_switch else None
     return Conversation(turns, shown, {"enable_thinking": False} if think is False else {}), think

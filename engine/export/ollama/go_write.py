@@ -1,7 +1,6 @@
 """A learnt rule as a Go template that Ollama executes.
 
-Ollama finds the marks of thoughts and calls by the text nodes around `.Thinking` and `.ToolCalls`, so these stand in
-branches of their own. Every `template` is given a value: Ollama refuses one without.
+Every `template` is given a value: Ollama refuses one without.
 """
 
 from __future__ import annotations
@@ -11,21 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from engine.export.ollama.hints import calls_are_json, mark_of_calls, marks_of_thoughts
 from engine.export.ollama.json_forms import defines, go_text
 from engine.export.ollama.learn import Rule, Split
-from engine.export.ollama.pieces import Piece, Slot
+from engine.export.ollama.pieces import Each, Numbered, Piece, Slot, common, whole_at
 
 _CONDITIONS = {
     "calls": ".ToolCalls",
     "content": ".Content",
     "thinking": ".Thinking",
     "previous_calls": "$previousCalls",
+    "next_calls": "$nextCalls",
     "last": "eq (len (slice $.Messages $i)) 1",
     "system": "$hasSystem",
     "tools": "$.Tools",
     "last_user": "eq $i $lastUser",
     "after_user": "gt $i $lastUser",
     "later_user": "$laterUser",
+    "later_call": "$laterCall",
+    "later_result": "$laterResult",
     "think_off": "and $.IsThinkSet (not $.Think)",
 }
 _VALUES = {
@@ -41,15 +44,16 @@ _VALUES = {
     "functions": "$.Tools",
     "tool": ".",
     "function": ".Function",
+    "key": "$key",
+    "value": "$value",
 }
 _JSON_SUFFIX = {"arguments": "0-map", "tools": "0-tools", "functions": "0-functions", "tool": "0-tool"}
-_JSON_SUFFIX["function"] = "0-function"
+_JSON_SUFFIX |= {"function": "0-function", "value": "0"}
 _SPACE = '" " "\\n" "\\t" "\\r" "\\f" "\\u000b"'
 
 
 @dataclass(frozen=True, slots=True)
 class _If:
-    fact: str
     condition: str
     yes: tuple[_Node, ...]
     no: tuple[_Node, ...]
@@ -58,13 +62,22 @@ class _If:
 _Node: TypeAlias = Piece | _If
 
 
-def go_template(start: Rule, message: Rule, end: Rule) -> str:
-    """The whole template."""
+def go_template(start: Rule, message: Rule, end: Rule, values: str = "raw") -> str:
+    """The whole template. `values`: the form of VALUE_FORMS in which arguments that are no text are written."""
     before, each, after = (_nodes(rule) for rule in (start, message, end))
-    body = _Body()
+    body = _Body(values)
     texts = [body.nodes(part) for part in (before, each, after)]
     head = [*defines("".join(texts)), *(_STRIPS[form] for form in sorted(body.strips))]
-    return "".join(f"{line}\n" for line in head) + _frame(*texts)
+    mark, thought = mark_of_calls(message, end), marks_of_thoughts(message)
+    if mark is not None:
+        # Ollama swallows what begins with a mark and holds no JSON; with `{` for a mark it passes it on.
+        mark = "{ }" if mark == "{" or not calls_are_json(message) else escaped(mark)
+        head.append(f"{{{{- if .ToolCalls }}}}{mark}{{{{ end }}}}")
+    tail = ""
+    if thought is not None:
+        marked = escaped(thought[0]) + "{{ .Thinking }}" + escaped(thought[1])
+        tail = "{{ if false }}{{ range .Messages }}{{ if .Thinking }}" + marked + "{{ end }}{{ end }}{{ end }}"
+    return "".join(f"{line}\n" for line in head) + _frame(*texts) + tail
 
 
 _SYSTEM = (
@@ -75,13 +88,13 @@ _LAST_USER = (
     "{{- $lastUser := -1 }}{{ range $i, $_ := .Messages }}"
     '{{ if eq .Role "user" }}{{ $lastUser = $i }}{{ end }}{{ end }}\n'
 )
-_NEXT = (
-    '{{ $next := "" }}{{ range $j, $other := slice $.Messages $i }}'
-    "{{ if eq $j 1 }}{{ $next = $other.Role }}{{ end }}{{ end }}"
-)
+_NEXT = {"$next": ('""', "$other.Role"), "$nextCalls": ("false", "not (not $other.ToolCalls)")}
+"""Of the message behind this one: without one, and with one."""
 _KEPT = {
     "$previousCalls": "{{ if .ToolCalls }}{{ $previousCalls = true }}{{ else }}{{ $previousCalls = false }}{{ end }}",
     "$laterUser": '{{ if eq .Role "user" }}{{ $laterUser = true }}{{ end }}',
+    "$laterCall": "{{ if .ToolCalls }}{{ $laterCall = true }}{{ end }}",
+    "$laterResult": '{{ if eq .Role "tool" }}{{ $laterResult = true }}{{ end }}',
 }
 """Variables that the loop sets behind each message."""
 
@@ -93,10 +106,19 @@ def _frame(start: str, each: str, end: str) -> str:
     head = _SYSTEM + (_LAST_USER if "$lastUser" in used else "")
     head += '{{- $previous := "" }}' + "".join(f"{{{{ {name} := false }}}}" for name in kept)
     loop = "{{ range $i, $_ := .Messages }}{{ if or (gt $i 0) (not $hasSystem) }}"
-    loop += (_NEXT if "$next" in each else "") + each
+    loop += _looked_ahead(each) + each
     loop += "{{ $previous = .Role }}" + "".join(_KEPT[name] for name in kept) + "{{ end }}{{ end }}"
     # The empty text keeps a line break at the start of what follows.
     return head + '\n{{- "" }}' + start + loop + end
+
+
+def _looked_ahead(each: str) -> str:
+    used = [name for name in _NEXT if re.search(rf"{re.escape(name)}\b", each)]
+    if not used:
+        return ""
+    unset = "".join(f"{{{{ {name} := {_NEXT[name][0]} }}}}" for name in used)
+    put = "".join(f"{{{{ {name} = {_NEXT[name][1]} }}}}" for name in used)
+    return unset + "{{ range $j, $other := slice $.Messages $i }}{{ if eq $j 1 }}" + put + "{{ end }}{{ end }}"
 
 
 def _nodes(rule: Rule) -> tuple[_Node, ...]:
@@ -104,9 +126,9 @@ def _nodes(rule: Rule) -> tuple[_Node, ...]:
     if not isinstance(rule, Split):
         return rule
     yes, no = list(_nodes(rule.yes)), list(_nodes(rule.no))
-    head = _shared(yes, no, rule.fact, front=True)
-    tail = _shared(yes, no, rule.fact, front=False)
-    return _texts_joined([*head, _If(rule.fact, _condition(rule), tuple(yes), tuple(no)), *tail])
+    head = _shared(yes, no, front=True)
+    tail = _shared(yes, no, front=False)
+    return _texts_joined([*head, _If(_condition(rule), tuple(yes), tuple(no)), *tail])
 
 
 def _texts_joined(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
@@ -119,11 +141,11 @@ def _texts_joined(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
     return tuple(made)
 
 
-def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> list[_Node]:
+def _shared(yes: list[_Node], no: list[_Node], *, front: bool) -> list[_Node]:
     """What both begin (end) with, taken from them."""
     found: list[_Node] = []
     at = 0 if front else -1
-    while yes and no and yes[at] == no[at] and not _tagged(yes, fact, front):
+    while yes and no and yes[at] == no[at]:
         found.append(yes.pop(at))
         no.pop(at)
     if yes and no and isinstance(yes[at], str) and isinstance(no[at], str):
@@ -131,7 +153,6 @@ def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> lis
         assert isinstance(one, str)
         assert isinstance(other, str)
         size = _common_size(one, other, front)
-        size = min(size, len(one) - _kept_size(yes, fact, front))
         if size > 0:
             found.append(one[:size] if front else one[len(one) - size :])
             yes[at], no[at] = (one[size:], other[size:]) if front else (one[:-size], other[:-size])
@@ -142,42 +163,10 @@ def _shared(yes: list[_Node], no: list[_Node], fact: str, *, front: bool) -> lis
 
 
 def _common_size(one: str, other: str, front: bool) -> int:
-    size = 0
-    while size < min(len(one), len(other)) and (
-        one[size] == other[size] if front else one[-1 - size] == other[-1 - size]
-    ):
-        size += 1
-    while size and not all(_whole(text, size if front else len(text) - size) for text in (one, other)):
+    size = common(one, other) if front else common(one[::-1], other[::-1])
+    while size and not all(whole_at(text, size if front else len(text) - size) for text in (one, other)):
         size -= 1
     return size
-
-
-def _whole(text: str, at: int) -> bool:
-    """Whether a cut there leaves words and marks whole."""
-    if at in (0, len(text)):
-        return True
-    before, after = text[at - 1], text[at]
-    return before in ">]}" or after in "<[{" or not (_in_mark(before) and _in_mark(after))
-
-
-def _in_mark(char: str) -> bool:
-    return char.isalnum() or char in "<>[]|{}/_=#-"
-
-
-def _tagged(nodes: Sequence[_Node], fact: str, front: bool) -> bool:
-    """Whether the outermost text is the mark of a thought, which belongs to it."""
-    return isinstance(nodes[0 if front else -1], str) and _kept_size(nodes, fact, front) > 0
-
-
-def _kept_size(nodes: Sequence[_Node], fact: str, front: bool) -> int:
-    """How much of the outermost text is the mark of a thought: its word nearest to the thought."""
-    if fact != "thinking" or len(nodes) < 2:
-        return 0
-    text, neighbor = (nodes[0], nodes[1]) if front else (nodes[-1], nodes[-2])
-    if not isinstance(text, str) or not (isinstance(neighbor, Slot) and neighbor.kind == "thinking"):
-        return 0
-    match = re.search(r"\S+\s*$" if front else r"^\s*\S+\s*", text)
-    return len(match[0]) if match else 0
 
 
 def _condition(rule: Split) -> str:
@@ -191,7 +180,8 @@ def _condition(rule: Split) -> str:
 class _Body:
     """Writes nodes, and keeps which helpers they need."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: str) -> None:
+        self.values = values
         self.strips: set[str] = set()
 
     def nodes(self, nodes: Sequence[_Node]) -> str:
@@ -205,8 +195,19 @@ class _Body:
             return self._if(node)
         if isinstance(node, Slot):
             return self._slot(node)
-        over = ".ToolCalls" if node.over == "calls" else "$.Tools"
+        if isinstance(node, Numbered):
+            raise TypeError("a call without its message")
+        return self._each(node)
+
+    def _each(self, node: Each) -> str:
         inner = "".join(self._node(item) for item in node.items)
+        if node.over == "arguments":
+            loop = "{{ range $key, $value := .Function.Arguments }}"
+            if not node.between:
+                return f"{loop}{inner}{{{{ end }}}}"
+            between = f"{{{{ if $more }}}}{escaped(node.between)}{{{{ end }}}}{{{{ $more = true }}}}"
+            return f"{{{{ $more := false }}}}{loop}{between}{inner}{{{{ end }}}}"
+        over = ".ToolCalls" if node.over == "calls" else "$.Tools"
         if not node.between:
             return f"{{{{ range {over} }}}}{inner}{{{{ end }}}}"
         between = f"{{{{ if $j }}}}{escaped(node.between)}{{{{ end }}}}"
@@ -229,6 +230,8 @@ class _Body:
         if slot.kind == "role":
             return "{{ .Role }}"
         value = _VALUES[slot.kind]
+        if slot.kind == "value" and slot.form == "raw":
+            return f'{{{{ template "{self.values}" {value} }}}}'
         if slot.kind in _JSON_SUFFIX:
             return f'{{{{ template "{slot.form}{_JSON_SUFFIX[slot.kind]}" {value} }}}}'
         if slot.form == "raw":

@@ -24,10 +24,13 @@ class JsonForm:
     indent: int | None
     comma: str
     colon: str
+    bare: bool = False
+    """A function's description is put between quotes as it is, as Mistral's templates do."""
 
     def text(self, value: Any) -> str:
         """A value as transformers' `tojson` writes it in this form."""
-        return json.dumps(value, ensure_ascii=False, indent=self.indent, separators=(self.comma, self.colon))
+        text = json.dumps(value, ensure_ascii=False, indent=self.indent, separators=(self.comma, self.colon))
+        return text.replace('\\"', '"') if self.bare else text
 
 
 FORMS = (
@@ -36,7 +39,8 @@ FORMS = (
     JsonForm("indent4", 4, ",", ": "),
     JsonForm("indent2", 2, ",", ": "),
 )
-BY_NAME = {form.name: form for form in FORMS}
+TOOL_FORMS = (*FORMS, JsonForm("bare", None, ", ", ": ", bare=True))
+BY_NAME = {form.name: form for form in TOOL_FORMS}
 CONTENT_FORMS: dict[str, Callable[[str], str]] = {
     "raw": str,
     "trim": str.strip,
@@ -61,10 +65,22 @@ _TEXT = (
 )
 
 
+_STRING = '{{ $kind := printf "%T" . }}{{ if eq $kind "string" }}{{ . }}{{ else '
+_PYTHON = (
+    'if eq $kind "bool" }}{{ if . }}True{{ else }}False{{ end }}{{ else if eq $kind "<nil>" }}None{{ else }}'
+    '{{ template "spaced0" . }}{{ end }}'
+)
+VALUE_FORMS = {
+    "raw": '{{- define "raw" }}' + _STRING + '}}{{ template "spaced0" . }}{{ end }}{{ end }}',
+    "python": '{{- define "python" }}' + _STRING + _PYTHON + "{{ end }}",
+}
+"""One argument alone: text as it is, other values as JSON, or as Python writes them."""
+
+
 def defines(used: str) -> list[str]:
     """The Go templates for JSON that `used` calls, and those that they call."""
-    known = {"text": _TEXT}
-    for form in FORMS:
+    known = {"text": _TEXT} | VALUE_FORMS
+    for form in TOOL_FORMS:
         for level in range(DEEPEST if form.indent else 1):
             known |= _level(form, level)
     wanted = _called(used, known)
@@ -200,10 +216,11 @@ class _Writer:
 
     def function(self) -> str:
         """A function without its envelope."""
+        described = '"{{ .Description }}"' if self.form.bare else '{{ template "text" .Description }}'
         return self._object(
             [
                 self._optional("name", "", '{{ template "text" .Name }}'),
-                self._optional("description", ".Description", '{{ template "text" .Description }}'),
+                self._optional("description", ".Description", described),
                 self._optional("parameters", "", f'{{{{ template "{self.deeper}-parameters" .Parameters }}}}'),
             ]
         )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from engine.export.ollama.observe import Inexpressible, Seen
-from engine.export.ollama.pieces import Pieces
+from engine.export.ollama.observe import Seen
+from engine.export.ollama.pieces import Inexpressible, Pieces
 
 
 @dataclass(frozen=True, slots=True)

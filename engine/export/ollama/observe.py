@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.export.ollama.pieces import Each, Piece, Pieces, Slot, joined
+from engine.export.ollama.compress import compressed
+from engine.export.ollama.pieces import Inexpressible, Numbered, Piece, Pieces, Slot, common, joined
 from engine.export.ollama.probe import (
     CALLING,
     SILENT,
-    TOOLS,
     Abilities,
     Part,
     Render,
@@ -30,10 +30,6 @@ END = "end"
 """The role under which what starts an answer is told."""
 
 
-class Inexpressible(Exception):
-    """The template does what a Go template of ours cannot do; the text says what."""
-
-
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One message: its circumstances, and what was written for it."""
@@ -42,18 +38,23 @@ class Seen:
     pieces: Pieces
 
 
-def observed(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> list[Seen]:
-    """Every message of every shape, and the start of every answer. Raises Inexpressible."""
+def observed(
+    render: Render, arguments: Mapping[str, Any], abilities: Abilities, *, begins_apart: bool = True
+) -> list[Seen]:
+    """Every message of every shape, and the start of every answer. Raises Inexpressible.
+
+    `begins_apart`: what stands before the first message is a piece of its own where it can be told from it.
+    """
     shapes = list(shapes_of(abilities))
     asked = _Asked(render, shapes, arguments)
     cuts = [(shape, parts) for shape in shapes if (parts := asked.whole(shape)) is not None]
     if not cuts:
         raise Inexpressible("the template refuses every conversation")
-    before = _befores(asked, cuts)
+    before = _befores(asked, cuts) if begins_apart else {}
     seen: list[Seen] = []
     for shape, parts in cuts:
         seen += _seen(asked, shape, parts, before)
-    return [Seen(one.facts, pieces) for one, pieces in zip(seen, _calls_compressed(seen), strict=True)]
+    return [Seen(one.facts, pieces) for one, pieces in zip(seen, compressed([one.pieces for one in seen]), strict=True)]
 
 
 class _Asked:
@@ -158,20 +159,12 @@ def _seen(asked: _Asked, shape: Shape, parts: list[Part], before: Mapping[str, l
         own, rest = "", []
         at = span[1]
         if isinstance(follows, str) and follows:
-            own = _common(follows, asked.tail(shape, number + 1))
+            own = follows[: common(follows, asked.tail(shape, number + 1))]
             rest, at = [follows[len(own) :]], at + 1
         found.append(Seen(_facts(shape, number), _pieces(shape, number, [*gap, *parts[span[0] : span[1]], own])))
     ending = [*rest, *parts[at:]]
     found.append(Seen(_facts(shape, len(shape.turns)), joined(map(_piece, ending))))
     return found
-
-
-def _common(one: str, other: str) -> str:
-    """What both begin with."""
-    size = 0
-    while size < min(len(one), len(other)) and one[size] == other[size]:
-        size += 1
-    return one[:size]
 
 
 def _start(gap: list[Part], before: Sequence[str]) -> tuple[list[Part], list[Part]]:
@@ -193,21 +186,13 @@ def _pieces(shape: Shape, number: int, parts: list[Part]) -> Pieces:
     made: list[Piece] = []
     for part in parts:
         if isinstance(part, str):
-            for index, text in enumerate(re.split(rf"(?<![A-Za-z_]){role}(?![A-Za-z_])", part)):
+            for index, text in enumerate(re.split(rf"(?<![\w▁]){role}(?![\w▁])", part)):
                 made += [Slot("role"), text] if index else [text]
-        elif part[1] >= 0:
-            made.append(_Numbered(part[1], part[2]))  # type: ignore[arg-type]
+        elif part[0] >= 0 <= part[1]:
+            made.append(Numbered(part[1], part[2]))
         else:
             made.append(part[2])
     return joined(made)
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    """A slot of the call with this number."""
-
-    call: int
-    slot: Slot
 
 
 def _role(kind: str) -> str:
@@ -230,84 +215,13 @@ def _facts(shape: Shape, number: int) -> dict[str, str | bool]:
         "content": not kind or kind not in SILENT,
         "thinking": bool(kind) and kind in "akK",
         "previous_calls": bool(previous) and previous in CALLING,
+        "next_calls": inside and number + 1 < len(turns) and turns[number + 1] in CALLING,
         "system": shape.system,
         "tools": shape.tools,
         "last_user": inside and number == last_user,
         "after_user": inside and number > last_user,
         "later_user": inside and "U" in turns[:number],
+        "later_call": inside and any(kind in CALLING for kind in turns[:number]),
+        "later_result": inside and "T" in turns[:number],
         "think_off": shape.think_off,
     }
-
-
-def _calls_compressed(seen: Sequence[Seen]) -> list[Pieces]:
-    """With the calls of a message, and tools written one by one, as one piece each."""
-    between = _between(seen)
-    return [_compressed(one.pieces, between) for one in seen]
-
-
-def _groups(pieces: Pieces) -> list[tuple[int, list[Piece]]]:
-    """Runs of the pieces of one call each: (number, from its first slot to its last)."""
-    places: dict[int, list[int]] = {}
-    for at, piece in enumerate(pieces):
-        if isinstance(piece, _Numbered):
-            places.setdefault(piece.call, []).append(at)
-    return [(places[call][0], list(pieces[places[call][0] : places[call][-1] + 1])) for call in sorted(places)]
-
-
-def _between(seen: Sequence[Seen]) -> str:
-    """The text between two calls, the same wherever there are two."""
-    found = set()
-    for one in seen:
-        groups = _groups(one.pieces)
-        for (at, items), (next_at, _) in itertools.pairwise(groups):
-            found.add(_text(one.pieces[at + len(items) : next_at]))
-    if len(found) > 1:
-        raise Inexpressible("calls of one message are joined in several ways")
-    return found.pop() if found else ""
-
-
-def _text(pieces: Sequence[Piece]) -> str:
-    if any(not isinstance(piece, str | Slot) or (isinstance(piece, Slot) and piece.kind != "role") for piece in pieces):
-        raise Inexpressible("something else stands between two calls of a message")
-    return "".join(piece if isinstance(piece, str) else "assistant" for piece in pieces)
-
-
-def _compressed(pieces: Pieces, between: str) -> Pieces:
-    groups = _groups(pieces)
-    if not groups:
-        return _tools_compressed(pieces)
-    made = [tuple(each.slot if isinstance(each, _Numbered) else each for each in items) for _, items in groups]
-    if len(set(made)) > 1:
-        raise Inexpressible("calls of one message are written in several ways")
-    first, (last, items) = groups[0][0], groups[-1]
-    before, after = list(pieces[:first]), list(pieces[last + len(items) :])
-    own = tuple("assistant" if each == Slot("role") else each for each in made[0])
-    turned = _turned(before, Each("calls", own, between), after)  # type: ignore[arg-type]
-    return _tools_compressed(joined([*before, *turned]))
-
-
-def _turned(before: list[Piece], each: Each, after: list[Piece]) -> list[Piece]:
-    """Marks around each call put inside, where they stand around every one: `before` and what follows are changed."""
-    head = before[-1] if before and isinstance(before[-1], str) else ""
-    shared = 0
-    while shared < min(len(head), len(each.between)) and head[-1 - shared] == each.between[-1 - shared]:
-        shared += 1
-    opening, rest = each.between[len(each.between) - shared :], each.between[: len(each.between) - shared]
-    tail = after[0] if after and isinstance(after[0], str) else ""
-    if not shared or not tail.startswith(rest):
-        return [each, *after]
-    before[-1] = head[: len(head) - shared]
-    return [Each("calls", joined([opening, *each.items, rest])), tail[len(rest) :], *after[1:]]  # type: ignore[arg-type]
-
-
-def _tools_compressed(pieces: Pieces) -> Pieces:
-    """Tools that are written one by one: the marks of all stand in a row with one text between."""
-    places = [at for at, piece in enumerate(pieces) if isinstance(piece, Slot) and piece.kind in ("tool", "function")]
-    if not places:
-        return pieces
-    if len(places) != len(TOOLS) or places[1] - places[0] > 2:
-        raise Inexpressible("tools are written in pieces")
-    between = pieces[places[0] + 1] if places[1] - places[0] == 2 else ""
-    slot = pieces[places[0]]
-    each = Each("tools", (slot,), between)  # type: ignore[arg-type]
-    return joined([*pieces[: places[0]], each, *pieces[places[-1] + 1 :]])

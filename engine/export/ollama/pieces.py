@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 
+class Inexpressible(Exception):
+    """The chat template does what a Go template of ours cannot do; the text says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A place for content, thinking, system, role, tool_name, call_id, tools, functions; in a call: name, arguments,
-    id; of one tool: tool, function.
+    id, and key and value of one argument; of one tool: tool, function.
 
     `form` is how the value is written: `raw`, `trim`, `left`, `right` (blanks taken away), or a form of JSON.
     """
@@ -21,14 +25,23 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """Every call of a message, or every tool: what one is written as, and the text between two."""
+    """Every call of a message, every tool, or every argument of a call: what one is written as, and the text between
+    two."""
 
-    over: Literal["calls", "tools"]
-    items: tuple[str | Slot, ...]
+    over: Literal["calls", "tools", "arguments"]
+    items: tuple[str | Slot | Each, ...]
     between: str = ""
 
 
-Piece: TypeAlias = str | Slot | Each
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A slot of the call with this number: until all calls of a message are one piece."""
+
+    call: int
+    slot: Slot | Each
+
+
+Piece: TypeAlias = str | Slot | Each | Numbered
 Pieces: TypeAlias = tuple[Piece, ...]
 
 
@@ -41,3 +54,23 @@ def joined(pieces: Iterable[Piece]) -> Pieces:
         elif piece != "":
             made.append(piece)
     return tuple(made)
+
+
+def common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    size = 0
+    while size < min(len(one), len(other)) and one[size] == other[size]:
+        size += 1
+    return size
+
+
+def whole_at(text: str, at: int) -> bool:
+    """Whether a cut there leaves words and marks whole."""
+    if at in (0, len(text)):
+        return True
+    before, after = text[at - 1], text[at]
+    return before in ">]}" or after in "<[{" or not (_in_mark(before) and _in_mark(after))
+
+
+def _in_mark(char: str) -> bool:
+    return char.isalnum() or char in "<>[]|{}/_=#-"

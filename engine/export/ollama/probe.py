@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
-from engine.export.ollama.json_forms import CONTENT_FORMS, FORMS
+from engine.export.ollama.json_forms import CONTENT_FORMS, FORMS, TOOL_FORMS
 from engine.export.ollama.pieces import Slot
 
 Render = Callable[[Sequence[Conversation], bool], list[str | RowProblem]]
@@ -28,7 +28,7 @@ CALLING, SILENT = "CcDdEekK", "CDEK"
 COUNTS = {"D": 2, "E": 3}
 LONGEST = 7
 """Turns of a conversation that is asked about, its system message aside."""
-_MARK = re.compile(r"mark(?:S|T\d[NDPE]|\d+(?:X|R|N|ID|[FAB]\d))|mk\d+ID\d+")
+_MARK = re.compile(r"mark(?:S|T\d[NDPE]|\d+(?:X|R|N|ID|[FABVW]\d))|mk\d+ID\d+")
 Mark = tuple[int, int, Slot]
 """(turn, call or tool, slot); -1 where there is none."""
 Part = str | Mark
@@ -37,7 +37,7 @@ TOOLS = tuple(
         "type": "function",
         "function": {
             "name": f"markT{number}N",
-            "description": f"markT{number}D",
+            "description": f'markT{number}D"q',
             "parameters": {
                 "type": "object",
                 "properties": {f"markT{number}P": {"type": "string", "description": f"markT{number}E"}},
@@ -70,6 +70,8 @@ class Abilities:
     thinking: bool = False
     think_switch: bool = False
     """`enable_thinking` changes what it writes."""
+    late_system: bool = False
+    """It takes system messages behind the first message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _content(mark: str, number: int, kind: str) -> list[Written]:
 
 
 def _call(number: int, index: int) -> dict[str, Any]:
-    arguments = {f"mark{number}A{index}": "x", f"mark{number}B{index}": "y"}
+    arguments = {f"mark{number}{key}{index}": f'mark{number}{value}{index}"q' for key, value in ("AV", "BW")}
     named = {"name": f"mark{number}F{index}", "arguments": arguments}
     return {"type": "function", "id": f"mk{number:03}ID{index:02}", "function": named}
 
@@ -137,6 +139,10 @@ def _marks_of(kind: str, number: int) -> tuple[Written, ...]:
         for form in FORMS:
             text = form.text(named["arguments"])
             found.append(Written(text, text.index("mark"), (number, index, Slot("arguments", form.name))))
+        for key, value in named["arguments"].items():
+            found.append(Written(key, 0, (number, index, Slot("key"))))
+            found.append(Written(value, 0, (number, index, Slot("value"))))
+            found.append(Written(FORMS[0].text(value), 1, (number, index, Slot("value", FORMS[0].name))))
     return tuple(found)
 
 
@@ -144,7 +150,7 @@ def _marks_of(kind: str, number: int) -> tuple[Written, ...]:
 def _tool_marks() -> tuple[Written, ...]:
     """The list of tools, in every form: of whole tools, of their functions, one after another or as a list."""
     found = []
-    for form in FORMS:
+    for form in TOOL_FORMS:
         for kind, tools in (("tool", list(TOOLS)), ("function", [tool["function"] for tool in TOOLS])):
             values = [(tools, -1, f"{kind}s"), *((tool, index, kind) for index, tool in enumerate(tools))]
             for value, index, slot in values:
@@ -189,7 +195,7 @@ def unknown_mark(text: str) -> str | None:
     match = _MARK.search(text)
     if match is None:
         return None
-    return "tools" if "T" in match[0] else "arguments of calls" if match[0][-2:-1] in "AB" else "a message"
+    return "tools" if "T" in match[0] else "arguments of calls" if match[0][-2:-1] in "ABVW" else "a message"
 
 
 def abilities_of(render: Render, arguments: Mapping[str, Any]) -> Abilities:
@@ -210,24 +216,36 @@ def abilities_of(render: Render, arguments: Mapping[str, Any]) -> Abilities:
     switch = False
     if "enable_thinking" not in arguments:
         switch = differs(Shape("U", think_off=True), Shape("U"))
-    return Abilities(tools, calls, many, thinking, switch)
+    late = written(Shape("UASU")) is not None
+    return Abilities(tools, calls, many, thinking, switch, late)
+
+
+def python_values(render: Render, arguments: Mapping[str, Any]) -> bool:
+    """Whether true is written as `True` where arguments are written one by one."""
+    call = {"type": "function", "id": "mk001ID00", "function": {"name": "mark", "arguments": {"mark": True}}}
+    turns = [turn_of("U", 0), {"role": "assistant", "content": "", "tool_calls": [call]}, turn_of("T", 2)]
+    text = render([Conversation(turns, TOOLS, arguments)], True)[0]
+    without = render([Conversation(turns[:1], TOOLS, arguments)], True)[0]
+    return isinstance(text, str) and isinstance(without, str) and text.count("True") > without.count("True")
 
 
 def shapes_of(abilities: Abilities) -> Iterator[Shape]:
     """Every kind of conversation that a person may have, up to LONGEST turns."""
-    follow = {"": "U", "U": "A", "A": "US", "S": "U", "T": "A"}
+    follow = {"": "U", "U": "A", "A": "US" if abilities.late_system else "U", "S": "U", "T": "A"}
     if abilities.calls:
         follow |= {"U": "ACDE" if abilities.many_calls else "AC", "T": "AC"}
     seen: set[str] = set()
-    for turns in _grown("", follow):
+    longer = ("UCTAUDTT", "UDTTAUCTA", "UETTTAUDTT") if abilities.many_calls else ()
+    for turns in (*_grown("", follow), *longer):
         for variant in _variants(turns, abilities):
             if variant in seen:
                 continue
             seen.add(variant)
             for system, tools, off in itertools.product((False, True), repeat=3):
-                if (tools and not abilities.tools) or (off and not (abilities.think_switch and len(turns) < 5)):
+                if (tools and not abilities.tools) or (off and not (abilities.think_switch and len(turns) < 4)):
                     continue
-                yield Shape(variant, system, tools, off)
+                if len(turns) < 6 or not abilities.tools or system != tools:
+                    yield Shape(variant, system, tools, off)
 
 
 def _grown(turns: str, follow: Mapping[str, str]) -> Iterator[str]:
@@ -235,7 +253,8 @@ def _grown(turns: str, follow: Mapping[str, str]) -> Iterator[str]:
         yield turns
     for kind in follow[turns[-1:]]:
         grown = turns + {"C": "CT", "D": "DTT", "E": "ETTT"}.get(kind, kind)
-        if len(grown) <= LONGEST and grown.count("S") <= 1:
+        several, calling = sum(map(grown.count, "DE")), sum(map(grown.count, "CDE"))
+        if len(grown) <= LONGEST and grown.count("S") <= 1 and several <= 1 and ("S" not in grown or calling <= 1):
             yield from _grown(grown, follow)
 
 

@@ -13,9 +13,11 @@ from engine.export.ollama.conversations import random_conversation
 from engine.export.ollama.go_parse import GoError, GoTemplate, parse
 from engine.export.ollama.go_run import execute
 from engine.export.ollama.go_write import go_template
+from engine.export.ollama.hints import calls_are_json
 from engine.export.ollama.learn import rule_of
-from engine.export.ollama.observe import END, Inexpressible, Seen, observed
-from engine.export.ollama.probe import Abilities, Render, abilities_of
+from engine.export.ollama.observe import END, Seen, observed
+from engine.export.ollama.pieces import Inexpressible, common
+from engine.export.ollama.probe import Abilities, Render, abilities_of, python_values
 from engine.export.ollama.values import values_of
 
 COMPARED = 200
@@ -26,7 +28,7 @@ _TRIED = 10 * COMPARED
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first conversation that the two templates write differently."""
+    """A conversation that the two templates write differently."""
 
     conversation: Conversation
     wanted: str
@@ -39,7 +41,8 @@ class Proof:
 
     compared: int = 0
     equal: int = 0
-    first: Difference | None = None
+    shown: Difference | None = None
+    """The shortest one that differs."""
 
     @property
     def holds(self) -> bool:
@@ -52,7 +55,7 @@ class Derived:
     """A Go template with its proof. `text` is None where there is none that holds.
 
     `covers` are the abilities that it was proved with, `lost` those of the chat template that it has not, with the
-    reason in `why` and the first difference in `first`.
+    reason in `why` and a conversation that differs in `shown`.
     """
 
     text: str | None
@@ -60,7 +63,9 @@ class Derived:
     covers: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     why: str = ""
-    first: Difference | None = field(default=None, repr=False)
+    reads_calls: bool = True
+    """Whether Ollama finds the calls in a model's answers: it reads JSON alone."""
+    shown: Difference | None = field(default=None, repr=False)
 
 
 def derive(render: Render, arguments: Mapping[str, Any], own: Sequence[Conversation] = ()) -> Derived:
@@ -70,29 +75,42 @@ def derive(render: Render, arguments: Mapping[str, Any], own: Sequence[Conversat
     where a Go template cannot write them.
     """
     every = abilities_of(render, arguments)
-    why, first = "", None
+    why, shown = "", None
     for abilities in _fewer(every):
         try:
-            text = _learnt(render, arguments, abilities)
+            text, reads_calls = _learnt(render, arguments, abilities)
         except Inexpressible as reason:
-            why = why or str(reason)
+            why, shown = why or str(reason), shown or _example(render, arguments, abilities)
             continue
         proof = compare(render, arguments, text, abilities, own)
         if proof.holds:
             lost = [name for name in _names(every) if name not in _names(abilities)]
-            return Derived(text, proof, _names(abilities), tuple(lost), why, first)
+            return Derived(text, proof, _names(abilities), tuple(lost), why, reads_calls, shown)
         why = why or f"only {proof.equal} of {proof.compared} conversations come out equal"
-        first = first or proof.first
-    return Derived(None, Proof(), (), _names(every), why, first)
+        shown = shown or proof.shown
+    return Derived(None, Proof(), (), _names(every), why, shown=shown)
+
+
+def _example(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> Difference | None:
+    """The shortest of some random conversations, with what the chat template writes for it."""
+    made = [random_conversation(seed, abilities) for seed in range(20)]
+    asked = [pair for pair in made if pair[0].tools or not abilities.tools] or made
+    written = sorted(_rendered(render, arguments, asked), key=lambda one: len(one[2]))
+    return Difference(written[0][0], written[0][2], "") if written else None
 
 
 def _fewer(abilities: Abilities) -> list[Abilities]:
-    """All of them, without thoughts, without tools, without either: each once."""
-    silent = replace(abilities, thinking=False, think_switch=False)
-    toolless = replace(abilities, tools=False, calls=False, many_calls=False)
-    plain = replace(toolless, thinking=False, think_switch=False)
-    single = replace(abilities, many_calls=False)
-    return list(dict.fromkeys((abilities, single, silent, replace(silent, many_calls=False), toolless, plain)))
+    """All of them, then less and less: each once."""
+    tried = [abilities]
+    for left_out in (_LATE, _SEVERAL, _THOUGHTS, _SEVERAL | _THOUGHTS, _TOOLS, _TOOLS | _THOUGHTS):
+        tried += [replace(abilities, **left_out), replace(abilities, **left_out | _LATE)]
+    return list(dict.fromkeys(tried))
+
+
+_LATE = {"late_system": False}
+_SEVERAL = {"many_calls": False}
+_THOUGHTS = {"thinking": False, "think_switch": False}
+_TOOLS = {"tools": False, "calls": False, "many_calls": False}
 
 
 def _names(abilities: Abilities) -> tuple[str, ...]:
@@ -101,18 +119,28 @@ def _names(abilities: Abilities) -> tuple[str, ...]:
         "tool calls": abilities.calls,
         "several calls at once": abilities.many_calls,
         "thoughts": abilities.thinking or abilities.think_switch,
+        "later system messages": abilities.late_system,
     }
     return tuple(name for name, is_there in told.items() if is_there)
 
 
-def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> str:
-    seen = observed(render, arguments, abilities)
+def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> tuple[str, bool]:
+    """The template, and whether Ollama finds calls of its form in answers. Raises Inexpressible."""
+    values = "python" if abilities.calls and python_values(render, arguments) else "raw"
+    try:
+        return _ruled(observed(render, arguments, abilities), values)
+    except Inexpressible:
+        # What begins a conversation may depend on its first message.
+        return _ruled(observed(render, arguments, abilities, begins_apart=False), values)
+
+
+def _ruled(seen: Sequence[Seen], values: str) -> tuple[str, bool]:
     parts: dict[str, list[Seen]] = {"start": [], "turn": [], END: []}
-    for one in seen:
+    for one in {(*one.facts.items(), one.pieces): one for one in seen}.values():
         role = str(one.facts["role"])
         parts[role if role in parts else "turn"].append(one)
     start, turn, end = (rule_of(part) if part else () for part in parts.values())
-    return go_template(start, turn, end)
+    return go_template(start, turn, end, values), calls_are_json(turn)
 
 
 def compare(
@@ -124,9 +152,13 @@ def compare(
     for conversation, think, wanted in _asked(render, arguments, abilities, own):
         found = _executed(tree, conversation, think)
         same = found == wanted
-        first = proof.first if same or proof.first else Difference(conversation, wanted, found)
-        proof = Proof(proof.compared + 1, proof.equal + same, first)
+        shown = proof.shown if same else _shorter(proof.shown, Difference(conversation, wanted, found))
+        proof = Proof(proof.compared + 1, proof.equal + same, shown)
     return proof
+
+
+def _shorter(one: Difference | None, other: Difference) -> Difference:
+    return other if one is None or len(other.wanted) < len(one.wanted) else one
 
 
 def _executed(tree: GoTemplate, conversation: Conversation, think: bool | None) -> str:
@@ -161,12 +193,11 @@ def _rendered(
 
 
 def told(difference: Difference, most: int = 60) -> str:
-    """The place where the two first differ, for a warning."""
+    """The place where the two first differ, for a warning; where there is but one, what it writes."""
     wanted, found = difference.wanted, difference.found
-    at = next(
-        (i for i, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]),
-        min(len(wanted), len(found)),
-    )
+    if not found:
+        return f"it writes {wanted[: 4 * most]!r}"
+    at = common(wanted, found)
     start = max(0, at - most // 2)
     return f"wanted {wanted[start : at + most]!r}, written {found[start : at + most]!r}"
 

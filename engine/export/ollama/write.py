@@ -64,7 +64,10 @@ def _derived(trained: OpenedRun, tokenizer: Any) -> Derived:
     def ask(conversations: Sequence[Conversation], generation: bool) -> list[str | RowProblem]:
         return render(tokenizer, template, conversations, generation=generation)
 
-    return derive(ask, template.arguments, _own(trained))
+    try:
+        return derive(ask, template.arguments, _own(trained))
+    except EngineError as error:
+        return Derived(None, why=error.message)
 
 
 def _plain(tokenizer: Any) -> Derived:
@@ -82,12 +85,15 @@ def _own(trained: OpenedRun) -> list[Conversation]:
 
 
 def _warnings(derived: Derived) -> list[str]:
-    shown = f": {told(derived.first)}, in {conversation_text(derived.first.conversation)}" if derived.first else ""
+    shown = f": {told(derived.shown)}, in {conversation_text(derived.shown.conversation)}" if derived.shown else ""
     if derived.text is None:
         return [
             f"Ollama's templates cannot write what this chat template writes ({derived.why}){shown}. The Modelfile has"
             f" no TEMPLATE, and Ollama may guess a wrong one: {REMEDY}"
         ]
+    if not derived.reads_calls:
+        calls = ["Ollama finds calls in answers as JSON alone: those of this chat template come back as text"]
+        return [*calls, *_warnings(replace(derived, reads_calls=True))]
     if derived.lost:
         lost = " and no ".join(derived.lost)
         return [f"the Modelfile's TEMPLATE writes no {lost} ({derived.why}){shown}. {PART_REMEDY}"]

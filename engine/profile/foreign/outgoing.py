@@ -20,6 +20,7 @@ SAME_WHEN_AUTO = frozenset(
         "model.dtype",
         "model.attention",
         "data.template",
+        "data.marks",
         "lora.fused",
         "train.kernels",
         "train.eval_steps",

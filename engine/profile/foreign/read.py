@@ -90,6 +90,7 @@ def read_draft(
     apply_rules(draft, chosen.rules, chosen.null_matters)
     chosen.decide(draft)
     chosen.attach_data(draft, draft.folders, dataset_dir)
+    _lines_of_text(draft)
     chosen.finish(draft)
     adapter_decides(draft)
     _stand_in(draft, model, data)
@@ -97,6 +98,13 @@ def read_draft(
     _drop_refused(draft)
     close(draft)
     return draft
+
+
+def _lines_of_text(draft: Draft) -> None:
+    """Of a text file, these tools take each line for an example."""
+    for entry in draft.settings.get("data.datasets", []):
+        if Path(entry["path"]).suffix == ".txt":
+            entry["documents"] = "line"
 
 
 def _opened(chosen: Dialect, entries: dict[str, Entry]) -> Draft:

@@ -214,6 +214,15 @@ def _adapter_seed(draft: Draft, entry: Entry) -> None:
         draft.carry(entry.key)
 
 
+def _mark(value: Any) -> str | list[int]:
+    """A mark as text, or as the ids of its tokens."""
+    if isinstance(value, list) and value and all(type(item) is int for item in value):
+        return [int(item) for item in value]
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is neither text nor a list of token ids")
+    return value
+
+
 def _length(draft: Draft, entry: Entry) -> None:
     if entry.value is None:
         draft.note("left out", entry.key, "empty: examples of any length; here model.max_length cuts them")
@@ -302,8 +311,10 @@ RULES: Rules = {
     "assistant_only_loss": elsewhere,
     "completion_only_loss": elsewhere,
     "train_on_completions": shared.mask("answers"),
-    "response_part": to("data.response_template", str),
-    "response_template": to("data.response_template", str),
+    "instruction_part": to("data.instruction_template", _mark),
+    "instruction_template": to("data.instruction_template", _mark),
+    "response_part": to("data.response_template", _mark),
+    "response_template": to("data.response_template", _mark),
     "chat_template_path": shared.template_text,
     "chat_template": shared.template_text,
     "chat_template_kwargs": shared.template_arguments,

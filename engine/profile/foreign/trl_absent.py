@@ -44,7 +44,6 @@ ABSENT: Rules = {
     "label_pad_token_id": needless("padding is never learned"),
     "padding_value": needless("padding is never learned"),
     "eos_token": missing("the tokenizer's own is used"),
-    "instruction_part": needless("what stands behind the last response_part is learned"),
     "max_prompt_length": missing("model.max_length cuts the whole"),
     "max_completion_length": missing("model.max_length cuts the whole"),
     "precompute_ref_log_probs": needless("the base is asked as it is needed"),

@@ -331,7 +331,9 @@ def test_empty_cells_that_say_nan_are_empty_and_told(tmp_path: Path) -> None:
     kept = read_examples(Dataset(path="a.csv", values_as_text=True), tmp_path)
     assert kept.examples[2].messages[-1].content == "nan"
     (tmp_path / "b.jsonl").write_text('{"instruction": "x", "input": NaN, "output": "1"}\n' * 3)
-    assert read_examples(Dataset(path="b.jsonl"), tmp_path).examples[0].messages[0].content == "x"
+    empty = read_examples(Dataset(path="b.jsonl"), tmp_path)
+    assert empty.examples[0].messages[0].content == "x"
+    assert empty.notes == {"NaN counts as empty": 3}
 
 
 def test_nulls_of_a_parquet_struct_are_absent(tmp_path: Path) -> None:

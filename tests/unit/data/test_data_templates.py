@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -57,10 +58,19 @@ def test_a_huge_template_is_refused(make_tokenizer: Callable[..., Any]) -> None:
         "{% set ns = namespace(t='x') %}{% for a in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
         "{{ 'x' * 9999999999 }}",
         "{{ 'x' * 5000000 }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{% set n = namespace(x=3) %}{% for a in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}{{ n.x }}",
+        "{{ '%99999999d' % 1 }}",
+        "{{ '{:>1999999999}'.format(1) }}",
+        "{{ [1] * 99999999 }}",
+        "{{ lipsum(n=1000000) }}",
         "{% for",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     ],
-    ids=["loop", "doubling", "memory", "long", "syntax", "escape"],
+    ids=[
+        *["loop", "doubling", "memory", "long", "power", "squares", "width", "format", "list", "lipsum"],
+        *["syntax", "escape"],
+    ],
 )
 def test_harmful_templates_end_in_an_error(tokenizer: Any, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "RENDER_S", 0.5)
@@ -89,3 +99,28 @@ def test_dates_do_not_change_the_tokens_of_a_resumed_run(tokenizer: Any) -> None
     source = "{{ strftime_now('%d %b %Y') }} {{ strftime_now(\"%Y\") }}"
     found = render(tokenizer, ChatTemplate("auto", source, ""), [Conversation(TURNS)], generation=False)
     assert found == ["01 Jan 2025 2025"]
+
+
+def test_a_loop_ends_in_another_thread_too(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "RENDER_S", 0.3)
+    source = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+    def run() -> list[str | RowProblem]:
+        return render(tokenizer, ChatTemplate("auto", source, ""), [Conversation(TURNS)], generation=False)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(EngineError, match="did not end in time"):
+        pool.submit(run).result()
+
+
+@pytest.mark.parametrize("template", [5, ["x"], {"default": {"a": 1}}, True], ids=["number", "list", "dict", "bool"])
+def test_a_template_that_is_no_text_is_refused_in_words(tokenizer: Any, template: Any) -> None:
+    tokenizer.chat_template = template
+    with pytest.raises(EngineError, match="is no text") as caught:
+        choose_template(tokenizer)
+    assert caught.value.code is ExitCode.MODEL
+
+
+def test_numbers_of_usual_size_are_worked_out(tokenizer: Any) -> None:
+    source = "{{ 2 ** 10 }} {{ 2.5 * 2 }} {{ '-' * 3 }} {{ '%05.1f' % 2.5 }} {{ 7 % 3 }}"
+    found = render(tokenizer, ChatTemplate("auto", source, ""), [Conversation(TURNS)], generation=False)
+    assert found == ["1024 5.0 --- 002.5 1"]

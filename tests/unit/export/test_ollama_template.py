@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from engine.export.ollama.go_run import execute
 from engine.export.ollama.probe import Render
 from engine.export.ollama.prove import Derived, conversation_text, derive, told
 from engine.export.ollama.values import kept, values_of
+from engine.export.ollama.write import write_modelfile
 
 TOKENIZER = SimpleNamespace(
     special_tokens_map={"bos_token": "<s>", "eos_token": "</s>"}, bos_token="<s>", eos_token="</s>"
@@ -168,13 +170,14 @@ def test_every_built_in_template_has_one(name: str, monkeypatch: pytest.MonkeyPa
 def test_tools_calls_results_and_thoughts() -> None:
     ask = asking(HERMES)
     found = derive(ask, {})
-    assert found.covers == ("tools", "tool calls", "several calls at once", "thoughts")
+    assert found.covers == ("tools", "tool calls", "several calls at once", "thoughts", "later system messages")
     assert found.lost == ()
     assert found.proof.equal == found.proof.compared == 200
     assert found.text is not None
-    # Ollama finds the marks of thoughts and calls by the text around these.
-    assert "{{ if .Thinking }}<think>\n" in found.text
-    assert "{{ range .ToolCalls }}\n<tool_call>\n" in found.text
+    # Ollama finds the marks of calls and thoughts by the first branch on the one and the last on the other.
+    assert found.text.partition("{{- if .ToolCalls }}")[2].startswith("<tool_call>{{ end }}")
+    assert found.text.count("{{ if .ToolCalls }}", 0, found.text.index("{{- if .ToolCalls }}")) == 0
+    assert found.text.rpartition("{{ if .Thinking }}")[2].startswith("<think>{{ .Thinking }}</think>{{ end }}")
     # A thought and a call that no random conversation holds, with what Go's own JSON would write otherwise.
     turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, CALL], "reasoning_content": "\nso\n"}]
     turns += [{"role": "tool", "content": "<1 & 2>\u2028"}, {"role": "tool", "content": "é"}]
@@ -194,13 +197,82 @@ def test_the_switch_for_thinking_follows_ollama_unless_the_profile_sets_it() -> 
         assert execute(tree, values_of(hello, think=False)).endswith("<none>") is off
 
 
-def test_what_only_tools_cannot_be_written_with_keeps_the_rest() -> None:
-    found = derived(HERMES.replace("tool | tojson", "tool.function.name + tool.function.description | default('')"))
+TURN = """{%- for message in messages %}{% if message.role == 'tool' %}<result>{{ message.content }}</result>
+{%- elif not (message.role == 'system' and loop.first) %}<{{ message.role }}>
+{%- if message.role == 'user' and loop.last %}LAST{% endif %}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}{{ '<call ' + call.function.name + '>' }}CALL</call>{% endfor %}</s>
+{%- endif %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"""
+JOINED = "{% for tool in tools %}{{ tool | tojson }}{% if not loop.last %};{% endif %}{% endfor %}"
+SHOWN = "{% if tools %}[" + JOINED + "]{% endif %}"
+EACH = "{% for key, value in call.function.arguments.items() %}<p={{ key }}>VALUE</p>{% endfor %}"
+SYSTEM = "{% if messages[0].role == 'system' %}<<{{ messages[0].content.strip() }}>>{% endif %}"
+KINDS = {
+    "arguments one by one": TURN.replace(
+        "CALL", EACH.replace("VALUE", "{{ value if value is string else value | tojson }}")
+    ).replace("LAST", SHOWN + SYSTEM),
+    "values in JSON": TURN.replace("CALL", EACH.replace("VALUE", "{{ value | tojson }}")).replace(
+        "LAST", SHOWN + SYSTEM
+    ),
+    "JSON on lines": SYSTEM
+    + "{% if tools %}{{ tools | tojson(indent=4) }}{% endif %}"
+    + TURN.replace("CALL", "{{ call.function.arguments | tojson(indent=2) }}").replace("LAST", ""),
+    "functions, compact": SYSTEM
+    + SHOWN.replace("tool | tojson", "tool.function | tojson(separators=(',', ':'))")
+    + TURN.replace("CALL", "{{ call.function.arguments | tojson }}").replace("LAST", "!"),
+}
+
+
+@pytest.mark.parametrize("source", KINDS.values(), ids=KINDS)
+def test_ways_to_write_tools_and_calls(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    found = derived(source)
+    assert found.text is not None, found.why
+    assert found.lost == (), found.why
+    assert "tool calls" in found.covers
+    assert found.proof.equal == found.proof.compared == 40
+    assert found.reads_calls is ("<p=" not in source)
+
+
+def test_what_only_tools_cannot_be_written_with_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    named = SHOWN.replace("tool | tojson", "tool.function.name + tool.function.description | default('')")
+    found = derived(SYSTEM + named + TURN.replace("CALL", "{{ call.function.arguments | tojson }}"))
     assert found.text is not None
     assert found.lost == ("tools", "tool calls", "several calls at once")
     assert "tools in a way of its own" in found.why
-    assert "thoughts" in found.covers
-    assert found.proof.equal == 200
+    assert found.shown is not None
+    assert found.shown.conversation.tools
+    assert found.proof.equal == found.proof.compared == 40
+
+
+def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    told: list[str] = []
+    job = SimpleNamespace(phase=lambda *_: None, warn=lambda _, text: told.append(text))
+    settings = SimpleNamespace(
+        model=SimpleNamespace(max_length=8192, additional_special_tokens=()),
+        data=SimpleNamespace(system="Be kind.\nAlways.", template_arguments={}, marks="text"),
+    )
+    trained = SimpleNamespace(settings=settings, data=lambda: SimpleNamespace(ends=("</s>",)), run_dir=tmp_path)
+    tokenizer = SimpleNamespace(**vars(TOKENIZER), chat_template=TURN.replace("CALL", "").replace("LAST", ""))
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    text = (tmp_path / "Modelfile").read_text()
+    assert (made.written, made.equal, told) == (True, 40, [])
+    assert "# TEMPLATE writes 40 of 40 conversations" in text
+    assert text.endswith('SYSTEM """Be kind.\nAlways."""\nPARAMETER stop "</s>"\nPARAMETER num_ctx 8192\n')
+    tokenizer.chat_template = CHANGED.replace("[go]", "{{ messages | length }}")
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    text = (tmp_path / "Modelfile").read_text()
+    assert not made.written
+    assert 'TEMPLATE "' not in text
+    assert "# No TEMPLATE" in text
+    assert list(made.warnings) == told
+    assert "llama-server --jinja" in told[0]
+    assert '{"messages": [{"role"' in told[0]
+    tokenizer.chat_template = None
+    tokenizer.bos_token_id = None
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    assert 'TEMPLATE "{{ .Prompt }}"' in (tmp_path / "Modelfile").read_text()
 
 
 CHANGED = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}[go]"
@@ -222,9 +294,9 @@ def test_what_no_template_of_ours_can_do_is_not_written(source: str) -> None:
     found = derived(source)
     assert found.text is None
     assert found.why
-    if found.first is not None:
-        assert "wanted" in told(found.first)
-        assert '"messages"' in conversation_text(found.first.conversation)
+    if found.shown is not None:
+        assert told(found.shown).startswith(("wanted", "it writes"))
+        assert '"messages"' in conversation_text(found.shown.conversation)
 
 
 def test_text_of_the_template_that_go_or_a_modelfile_would_change() -> None:

@@ -248,6 +248,12 @@ def test_every_data_file_and_column_of_an_axolotl_set_is_read(tmp_path: Path) ->
     assert not lost(draft)
 
 
+def test_each_line_of_a_text_file_is_an_example(tmp_path: Path) -> None:
+    told = {"base_model": "demo", "datasets": [{"path": "text", "data_files": "a.txt", "type": "completion"}]}
+    entry = draft_of(tmp_path, told).settings["data.datasets"][0]
+    assert (Path(entry["path"]).name, entry["format"], entry["documents"]) == ("a.txt", "text", "line")
+
+
 def test_a_second_held_out_set_is_listed_whole(tmp_path: Path) -> None:
     draft = draft_of(tmp_path, AXOLOTL)
     told = {note.key: note.message for note in draft.notes if note.kind == "changed"}["test_datasets.1"]
@@ -387,3 +393,15 @@ def test_a_backslash_in_a_profile_is_explained(tmp_path: Path, line: str) -> Non
     problem = load_text(line, tmp_path / "p.toml").problems[0]
     assert "backslash" in problem.message
     assert "single quotes" in problem.hint
+
+
+def test_a_profile_with_further_held_out_sets_can_be_checked(tmp_path: Path) -> None:
+    from engine.profile.data_files import check_data_files
+    from engine.profile.load import load_profile
+
+    for name in ("a", "v", "w"):
+        (tmp_path / f"{name}.jsonl").write_text('{"messages": []}\n')
+    told = {"base_model": "demo", "datasets": [{"path": "a.jsonl"}], "test_datasets": AXOLOTL["test_datasets"]}
+    text = profile_text(draft_of(tmp_path, told), [tmp_path / "t.yaml"], tmp_path / "p.toml")
+    (tmp_path / "p.toml").write_text(text)
+    assert list(check_data_files(load_profile(tmp_path / "p.toml"))) == []

@@ -173,6 +173,40 @@ def test_every_setting_is_said_or_listed(tool: str) -> None:
                 assert key in out.said or key in listed, key
 
 
+USUAL: dict[str, Any] = {
+    "model.name_or_path": "owner/model",
+    "model.max_length": 1024,
+    "model.dtype": "bf16",
+    "quantization.method": "nf4",
+    "tuning.method": "lora",
+    "lora.r": 8,
+    "lora.alpha": 16.0,
+    "lora.dropout": 0.05,
+    "lora.use_rslora": True,
+    "data.datasets": [{"path": "rows.jsonl", "format": "messages"}],
+    "data.mask": "all",
+    "data.validation_fraction": 0.1,
+    "train.per_device_train_batch_size": 2,
+    "train.gradient_accumulation_steps": 4,
+    "train.learning_rate": 2e-4,
+    "train.warmup_ratio": 0.1,
+    "train.weight_decay": 0.01,
+    "train.optim": "adamw_torch",
+    "train.activation_checkpointing": True,
+    "train.eval_steps": 10,
+    "train.save_steps": 20,
+    "train.seed": 7,
+}
+
+
+@pytest.mark.parametrize("tool", list(TOOLS))
+def test_the_usual_settings_can_all_be_told(tool: str) -> None:
+    out = sent(tool, Profile.model_validate(tree_of(USUAL)))
+    assert out.lost == []
+    words = {str(value) for value in out.told.values()}
+    assert {"owner/model", "1024", "16", "0.05", "0.0002", "0.01", "10", "20", "7"} <= words
+
+
 def test_the_file_says_how_to_use_it_and_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"instruction": "Name a color.", "input": "", "output": "Blue."}] * 3

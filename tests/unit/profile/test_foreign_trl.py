@@ -73,6 +73,7 @@ def test_sections_of_an_unsloth_script_are_read(tmp_path: Path, name: str) -> No
         "train.max_steps": 60,
         "train.objective": "sft",
         "data.response_template": "<assistant>",
+        "data.instruction_template": "<user>",
     }
     assert {key: draft.settings.get(key) for key in wanted} == wanted
     assert draft.settings["data.datasets"] == [{"path": str(Path.cwd() / "rows.jsonl"), "format": "text"}]

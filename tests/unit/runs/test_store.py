@@ -107,6 +107,17 @@ def test_runs_are_found_by_part_and_last(run):
         store.find_run("nothing")
 
 
+def test_folders_that_hold_nothing_of_a_run_are_not_listed(run):
+    root = store.runs_root()
+    for name in ("backup", "20261128", ".hidden", "notes of november", "lost+found"):
+        (root / name).mkdir()
+    (root / "backup" / "readme.txt").write_text("mine")
+    assert store.list_runs() == [run]
+    (root / "20261101-101010-emptied-00ff").mkdir()
+    run.path.rename(root / "best of november")
+    assert [one.id for one in store.list_runs()] == ["best of november", "20261101-101010-emptied-00ff"]
+
+
 def test_removed_runs_are_gone(run):
     remove_run(run)
     assert store.list_runs() == []

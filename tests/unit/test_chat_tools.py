@@ -1,0 +1,107 @@
+"""Tools of a conversation in the shell: what is offered, and commands that answer calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import chat_tools
+from engine.cli.chat_tools import Toolbox, call_text, offered, run_command, toolbox_of
+from engine.data.examples import Example, Message
+from engine.errors import EngineError, ExitCode
+from engine.inference.rows import HeldOut
+from engine.inference.tools import tools_of_rows
+
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+CALL = {"name": "add", "arguments": {"a": "x; touch /tmp/never", "b": 1}}
+
+
+def command(code: str) -> Toolbox:
+    return Toolbox([ADD], {"add": [sys.executable, "-c", code]})
+
+
+def test_a_command_reads_the_arguments_and_prints_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    echo = "import json, sys; print(json.load(sys.stdin)['a'])"
+    assert run_command(command(echo), CALL) == "x; touch /tmp/never"
+    assert run_command(Toolbox([ADD]), CALL) is None
+    assert run_command(command("import sys; sys.exit('no such city')"), CALL) == "error: exit code 1: no such city"
+    assert run_command(Toolbox([ADD], {"add": ["/no/such/program"]}), CALL) == (
+        "error: [Errno 2] No such file or directory: '/no/such/program'"
+    )
+    assert "no such city" in capsys.readouterr().err
+
+
+def test_a_command_is_given_up_after_a_while_and_its_output_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chat_tools, "COMMAND_S", 0.3)
+    assert run_command(command("import time; time.sleep(30)"), CALL) == "error: no answer in 0.3 s"
+    monkeypatch.setattr(chat_tools, "COMMAND_S", 30)
+    assert len(run_command(command("print('y' * 100_000)"), CALL) or "") == chat_tools.MOST_RESULT_CHARS
+    assert "only the first 65536 characters" in capsys.readouterr().err
+
+
+def test_tools_come_from_a_file_or_from_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps([ADD, {"name": "bare", "parameters": {}}]))
+    box = toolbox_of(str(path), ["add=python add.py --fast"])
+    assert (box.names, box.commands) == (["add", "bare"], {"add": ["python", "add.py", "--fast"]})
+    offered(box, {"tools": [], "writes_calls": True})
+    assert box.names == ["add", "bare"]
+    own = toolbox_of(None, [])
+    offered(own, {"tools": [ADD], "writes_calls": True})
+    assert own.names == ["add"]
+    none = toolbox_of("none", [])
+    offered(none, {"tools": [ADD], "writes_calls": True})
+    assert none.names == []
+    with pytest.raises(EngineError, match="no tool 'sub'"):
+        offered(toolbox_of(None, ["sub=x"]), {"tools": [ADD], "writes_calls": True})
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '[{"type": "function", "function": {}}]', "nonsense", "[" * 100_000])
+def test_a_file_that_holds_no_tools_is_refused_with_its_form(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "tools.json"
+    path.write_text(content)
+    with pytest.raises(EngineError) as caught:
+        toolbox_of(str(path), [])
+    assert (caught.value.code, str(path)) == (ExitCode.DATA, caught.value.where)
+    assert '"function"' in caught.value.hint
+
+
+@pytest.mark.parametrize("given", ["add", "=x", "add=", "add='"])
+def test_a_command_without_name_or_program_is_refused(given: str) -> None:
+    with pytest.raises(EngineError, match="no tool and command") as caught:
+        toolbox_of(None, [given])
+    assert caught.value.code is ExitCode.PROFILE
+
+
+def test_calls_are_shown_without_control_characters() -> None:
+    shown = call_text({"name": "a\x1b[31m", "arguments": {"k": "\x1b]0;x\x07", "ü": 1}})
+    assert "\x1b" not in shown
+    assert '"ü": 1' in shown
+
+
+def rows(*tools: str) -> list[HeldOut]:
+    turns = (Message("user", "q"), Message("assistant", "a", True))
+    return [HeldOut(Example(turns, number, tools=text)) for number, text in enumerate(tools)]
+
+
+@pytest.mark.parametrize(
+    ("brought", "names", "note"),
+    [
+        ((), 0, ""),
+        (("", ""), 0, ""),
+        ((json.dumps([ADD]),) * 2, 1, ""),
+        ((json.dumps([ADD]), ""), 1, "some of the run's rows bring tools"),
+        ((json.dumps([ADD]), json.dumps([ADD, ADD])), 0, "2 different lists of tools"),
+    ],
+)
+def test_a_run_offers_the_tools_that_its_rows_bring(brought: tuple[str, ...], names: int, note: str) -> None:
+    tools: list[dict[str, Any]]
+    tools, told = tools_of_rows(rows(*brought))
+    assert len(tools) == names
+    assert note in told if note else not told

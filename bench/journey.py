@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.text import Text
@@ -27,6 +29,9 @@ HEAD = """\
 
 Made by `python bench/journey.py docs`, keys only, in tmux at 80 x 24 in 256 colours, on the built-in model. Each screen
 is what the terminal showed, as text here and in colour behind its link.
+
+From the first screen to an exported model it takes {count} keys: {keys}. Each of them stood on the screen before it was
+pressed; the journey ends with an error where one does not. All others are looks aside, and ways back.
 """
 
 
@@ -38,32 +43,52 @@ class Step:
     keys: tuple[str, ...]
     texts: tuple[str, ...]
     patience_s: float = 30.0
+    needed: tuple[tuple[str, str], ...] = ()
+    """Keys that nobody can do without on the way to an exported model, and how the screen before them names each."""
 
 
 STEPS = (
     Step("The deck opens: what this machine can tune, the built-in model first.", (), ("> demo", "OK")),
-    Step("`enter` shows the estimate of the highlighted model, term by term.", ("Enter",), ("make a profile",)),
-    Step("`enter` makes a profile of it; every value says where it comes from.", ("Enter",), ("demo (shipped)", "OK")),
+    Step(
+        "`enter` shows the estimate of the highlighted model, term by term.",
+        ("Enter",),
+        ("make a profile",),
+        needed=(("Enter", "enter estimate"),),
+    ),
+    Step(
+        "`enter` makes a profile of it; every value says where it comes from.",
+        ("Enter",),
+        ("demo (shipped)", "OK"),
+        needed=(("Enter", "enter make a profile"),),
+    ),
     Step("`d` reads the data: what was kept, and which tokens are trained.", ("d",), ("rows", "⟦"), 120),
     Step(
         "`esc`, then `ctrl+r`: the run starts in a process of its own.",
         ("Escape", "C-r"),
         ("training   step", "best)"),
         240,
+        (("C-r", "^r run"),),
     ),
     Step("`T` shows all curves at once, under one crosshair.", ("T",), ("evaluation loss", "learning rate")),
     Step("`T` again, then `a`: what the model answers to fixed prompts.", ("T", "a"), ("28 August", "base")),
-    Step("`esc`: the run has ended.", ("Escape",), ("completed",), 480),
+    Step("`esc`: the run has ended.", ("Escape",), ("completed", "done: 5"), 480),
     Step("`i` tells the whole run on one page.", ("i",), ("overview", "best evaluation")),
     Step(
         "`esc`, `5`: what it has come to; `v` scores base against tuned.",
         ("Escape", "5", "v"),
         ("exact match", "better"),
         240,
+        (("5", "5 results"), ("v", "v evaluate")),
     ),
     Step("`enter` reads a whole sample.", ("Enter",), ("wanted",)),
-    Step("`esc`, `e`: the formats of an export.", ("Escape", "e"), ("gguf q8_0",)),
-    Step("`w` writes adapter and merged model, reads them back and compares.", ("w",), ("written to",), 240),
+    Step("`esc`, `e`: the formats of an export.", ("Escape", "e"), ("gguf q8_0",), needed=(("e", "e export"),)),
+    Step(
+        "`w` writes adapter and merged model, reads them back and compares.",
+        ("w",),
+        ("written to",),
+        240,
+        (("w", "w write"),),
+    ),
     Step("`c` talks with it: the question is typed, `enter` sends it.", ("c", "QUESTION", "Enter"), ("tuned  2",), 120),
     Step("`esc`, `4`: all runs.", ("Escape", "Escape", "4"), ("completed", "demo")),
     Step("`?` says what every key does.", ("?",), ("Keys: runs",)),
@@ -86,9 +111,11 @@ class Terminal:
         size = ["-x", str(COLUMNS), "-y", str(ROWS)]
         subprocess.run([*self._tmux, "new-session", "-d", *size, command], check=True, env=environment)
 
-    def type(self, *keys: str) -> None:
-        """Press keys one after the other; `QUESTION` types the question."""
+    def type(self, *keys: str, named: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Press keys one after the other; `QUESTION` types the question. `named`: what must say so before some."""
         for key in keys:
+            if named.get(key, "") not in self.screen():
+                sys.exit(f"nothing names the key {key} ({named[key]!r}); the screen shows\n{self.screen()}")
             literal = ["-l", QUESTION] if key == "QUESTION" else [key]
             subprocess.run([*self._tmux, "send-keys", *literal], check=True)
             time.sleep(0.4)
@@ -122,12 +149,19 @@ def picture(screen: str, title: str) -> str:
     return console.export_svg(title=title, clear=True)
 
 
+def head() -> str:
+    """What the page begins with: which keys the way takes."""
+    labels = {"Enter": "enter", "C-r": "ctrl+r"}
+    keys = [f"`{labels.get(key, key)}`" for step in STEPS for key, _ in step.needed]
+    return HEAD.format(count=len(keys), keys=" ".join(keys))
+
+
 def travel(out: Path, folder: Path) -> str:
     """Take every step; gives the page."""
-    terminal, parts = Terminal(folder), [HEAD]
+    terminal, parts = Terminal(folder), [head()]
     try:
         for number, step in enumerate(STEPS, 1):
-            terminal.type(*step.keys)
+            terminal.type(*step.keys, named=dict(step.needed))
             took_s = terminal.wait_for(step)
             time.sleep(1.2)  # a whole picture, not the first frame that has the words
             name = f"journey-{number:02}.svg"

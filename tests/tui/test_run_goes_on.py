@@ -56,10 +56,16 @@ def test_the_end_names_the_key_that_goes_on_and_from_where(state: str, saved: in
             "evaluating 12 of 67",
         ),
         (replace(SHOT, state="stopped", phase="load", phase_since=NOW - 75), "stopped"),
+        (replace(SHOT, state="running", finished={"t": NOW - 60, "seconds": 9.0}, last_step=PACE), "ending"),
     ],
 )
 def test_what_it_does_has_a_clock_until_it_trains(shot: RunSnapshot, told: str) -> None:
     assert doing(shot, NOW)[0] == told
+
+
+def test_a_worker_that_has_told_its_end_has_no_time_left() -> None:
+    ended = replace(SHOT, state="running", finished={"t": NOW - 60, "seconds": 9.0}, last_step=PACE)
+    assert headline(ended, NOW, 80)[1] == [("took ", "dim"), "9.0 s"]
 
 
 def test_the_evaluation_before_the_first_step_shows_counts() -> None:

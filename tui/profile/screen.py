@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 
 DISK_EVERY_S, CLOCK_EVERY_S = 2.0, 1.0
 MAX_LENGTH = "model.max_length"
-NO_FORM = (
-    "o opens a profile, N makes one for the built-in demo,\nenter on a model of screen 1 makes one for that model."
-)
+NO_FORM = "o opens a profile, N makes one of the demo, p on screen 1\nmakes one for the model under the cursor."
 
 
 class ProfileScreen(DeckScreen):

@@ -43,6 +43,12 @@ def prepares(snapshot: RunSnapshot) -> bool:
     return snapshot.is_live and (awaits_worker(snapshot) or snapshot.phase not in ("train", ""))
 
 
+def _ends(snapshot: RunSnapshot) -> bool:
+    """Whether the worker has told its end and is on its way out."""
+    told = value(snapshot.finished, "t")
+    return snapshot.is_live and not snapshot.phase and told is not None and told == snapshot.last_time
+
+
 def _clock(since: float, now: float) -> str:
     """`, 12 s` since then; empty where that is not known or just now."""
     return f", {age(now - since)}" if since and now - since >= 1 else ""
@@ -55,6 +61,8 @@ def doing(snapshot: RunSnapshot, now: float) -> tuple[str, str]:
         return f"starting the worker{_clock(snapshot.asked_at, now)}", style
     if snapshot.state not in ("running", "starting"):
         return snapshot.state, style
+    if _ends(snapshot):
+        return "ending", style
     progress = snapshot.progress
     if progress is not None and progress.phase == "evaluate" and progress.total:
         return f"evaluating {progress.done:,.0f} of {progress.total:,.0f}", style
@@ -74,7 +82,7 @@ def headline(snapshot: RunSnapshot, now: float, width: int) -> tuple[list[Part],
     if epoch is not None and width >= 76:
         left.append(f"   epoch {epoch:.2f}")
     seconds = value(snapshot.finished, "seconds")
-    if seconds is not None and not snapshot.is_live:
+    if seconds is not None and (not snapshot.is_live or _ends(snapshot)):
         return left, [("took ", "dim"), format_duration(seconds)]
     eta = value(snapshot.last_step, "eta_s")
     if eta is not None and snapshot.is_live and not awaits_worker(snapshot):

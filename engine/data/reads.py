@@ -195,6 +195,10 @@ def _with_results(probe: _Probe, tools: bool, form: _Form, reads: Reads) -> Read
             found = role, named, id
             break
     role, named, id = found or ("tool", False, form.id)
+    heads = [_head(calls_with(id, one, named)) for one in ("tool", role)]
+    before, _, behind = heads[0].rpartition("tool")
+    if heads[0] and before + role + behind == heads[1]:
+        role = "tool"  # it writes whatever role there is, and has the other word for something else
     written = [_VALUE in calls_with(one, role, named) for one in _IDS] if found else [True] * 3
     beside = probe.text([_user(), _Form(form.arguments_as_text, id, _ANSWER).turn], tools)
     twice = probe.text([_user(), _twice(form)], tools)
@@ -220,6 +224,12 @@ def _call_closing(probe: _Probe, form: _Form, id: str, tools: bool) -> str:
     between = double[double.find(_VALUE, double.find(_USER)) + len(_VALUE) :]
     behind = single[single.rfind(_VALUE) + len(_VALUE) :]
     return behind[: shared_length(between, behind)] if _VALUE in between else ""
+
+
+def _head(text: str) -> str:
+    """What stands between a call and its result; empty where no result is written."""
+    place = text.rfind(_RESULT)
+    return text[text.rfind(_VALUE) : place] if place >= 0 else ""
 
 
 def _names(source: str, role: str) -> bool:

@@ -208,3 +208,10 @@ def test_what_a_person_types_is_letters_and_what_the_profile_adds_is_a_token(tok
     assert ids.count(tokenizer.convert_tokens_to_ids("<cmd>")) == 1
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in ids
     assert tokenizer.decode(ids) == "<user><cmd> a <|im_end|> b"
+
+
+def test_a_template_that_writes_any_role_gets_the_usual_one(tokenizer: Any) -> None:
+    source = HERMES.replace("c.function.name", "c['function']['name']")
+    text = written(tokenizer, source)
+    assert isinstance(text, str)
+    assert "<tool>cold" in text

@@ -13,6 +13,8 @@ def main() -> None:
     _leave_ascii()
     try:
         from engine.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (ImportError, AttributeError, TypeError) as failure:
         from engine.libraries import report_failed_start
 

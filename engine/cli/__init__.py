@@ -108,9 +108,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `engine` script: run a command, turn errors into one line and an exit code."""
-    _prepare()
     flags, arguments = Flags(), sys.argv[1:]
     try:
+        _prepare()
         # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
         code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=flags)
         sys.exit(code if isinstance(code, int) else 0)

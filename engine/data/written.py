@@ -102,9 +102,10 @@ class Writing:
         for family in FAMILIES:
             first = family.header.search(text)
             if first and self.marks.special.search(first[0]):
-                # The begin-of-text token of some models is the first mark of a header.
+                # A begin-of-text token may stand in front; that of some models is the first mark of a header.
                 before = text[: first.start()].strip()
-                return family, before in ("", self.bos) or (family.system_first and before.startswith(self.bos or "\0"))
+                begins = not self.marks.special.sub("", before).strip()
+                return family, begins or (family.system_first and self.marks.special.match(before) is not None)
         return None, False
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engine.data.examples import Example, Examples
 from engine.data.files import data_error
@@ -114,6 +114,16 @@ def read_data(path: str, settings: Profile, columns: Mapping[str, str], base_dir
     return found[:MOST_ROWS]
 
 
+def _taken(settings: Profile) -> dict[str, Any]:
+    """How the run's own data sets take values: further rows are read alike."""
+    own = settings.data.datasets
+    return {
+        "values_as_text": any(one.values_as_text for one in own),
+        "ignored_columns": sorted({name for one in own for name in one.ignored_columns}),
+        "documents": own[0].documents,
+    }
+
+
 def _parts(path: str, settings: Profile, columns: Mapping[str, str], base_dir: Path, warn: Warn) -> Iterator[Examples]:
     """The rows in the first layout that fits them."""
     own = [one for one in settings.data.datasets if one.columns or one.format != "auto"]
@@ -122,7 +132,7 @@ def _parts(path: str, settings: Profile, columns: Mapping[str, str], base_dir: P
         layouts = [("auto", dict(columns))]
     tried: list[EngineError] = []
     for number, (layout, roles) in enumerate([*layouts, ("auto", {})] if not columns else layouts):
-        dataset = Dataset.model_validate({"path": path, "format": layout, "columns": roles})
+        dataset = Dataset.model_validate({"path": path, "format": layout, "columns": roles, **_taken(settings)})
         parts = read_parts(dataset, base_dir, limit=MOST_ROWS + 1, rows=_PART_ROWS)
         try:
             first = next(parts, None)

@@ -127,7 +127,7 @@ def _spans(shape: Shape, parts: Sequence[Part]) -> list[tuple[int, int] | None]:
     """From the first to behind the last mark of each turn; None for a turn that is not written."""
     for part in parts:
         if isinstance(part, str) and (left := unknown_mark(part)):
-            raise Inexpressible(f"it writes {left} in a way of its own")
+            raise Inexpressible(f"it writes {left} in a way of its own", of_tools=left != "a message")
     spans: list[tuple[int, int] | None] = [None] * len(shape.turns)
     for at, part in enumerate(parts):
         if isinstance(part, str) or part[0] < 0:

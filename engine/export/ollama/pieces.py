@@ -8,7 +8,14 @@ from typing import Literal, TypeAlias
 
 
 class Inexpressible(Exception):
-    """The chat template does what a Go template of ours cannot do; the text says what."""
+    """The chat template does what a Go template of ours cannot do; the text says what.
+
+    `of_tools`: no template with tools or calls can be written.
+    """
+
+    def __init__(self, text: str, *, of_tools: bool = False) -> None:
+        super().__init__(text)
+        self.of_tools = of_tools
 
 
 @dataclass(frozen=True, slots=True)

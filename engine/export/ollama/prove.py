@@ -76,10 +76,14 @@ def derive(render: Render, arguments: Mapping[str, Any], own: Sequence[Conversat
     """
     every = abilities_of(render, arguments)
     why, shown = "", None
+    toolless = False
     for abilities in _fewer(every):
+        if toolless and (abilities.tools or abilities.calls):
+            continue
         try:
             text, reads_calls = _learnt(render, arguments, abilities)
         except Inexpressible as reason:
+            toolless = toolless or reason.of_tools
             why, shown = why or str(reason), shown or _example(render, arguments, abilities)
             continue
         proof = compare(render, arguments, text, abilities, own)
@@ -129,7 +133,9 @@ def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) 
     values = "python" if abilities.calls and python_values(render, arguments) else "raw"
     try:
         return _ruled(observed(render, arguments, abilities), values)
-    except Inexpressible:
+    except Inexpressible as reason:
+        if reason.of_tools:
+            raise
         # What begins a conversation may depend on its first message.
         return _ruled(observed(render, arguments, abilities, begins_apart=False), values)
 

@@ -61,6 +61,22 @@ def test_written_text_rows_are_the_tokens_of_the_same_turns(tokenizer: Any, name
     assert not notes.counts[OTHER_FAMILY]
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("<s>" + CHATML, "chatml"),
+        ("\n" + CHATML + "\n\n", "chatml"),
+        ("<|end_of_text|>" + LLAMA3, "llama3"),
+        ("<s>Be brief.<｜User｜>Hi<｜Assistant｜>Yes</s>", "deepseek"),
+    ],
+    ids=["begin of text", "blank lines", "another mark in front", "system without a header"],
+)
+def test_written_rows_may_have_something_in_front(tokenizer: Any, text: str, name: str) -> None:
+    ids, _, notes = encoded(tokenizer, text_row(text), name)
+    assert notes.counts[WRITTEN] == 1
+    assert ids.count(tokenizer.eos_token_id) == (name == "deepseek")
+
+
 def test_written_text_is_learned_whole_without_a_response_mark(tokenizer: Any) -> None:
     ids, labels, _ = encoded(tokenizer, text_row(CHATML))
     assert labels[1:] == ids[1:]

@@ -440,3 +440,29 @@ def test_the_time_left_at_half_of_a_run_is_what_it_then_takes(monkeypatch):
     for number in (30, 60, 90):
         assert told[number] == pytest.approx(now[0] - clock_at[number], rel=0.1)
     assert told[last] == pytest.approx(7.0)
+
+
+def planned_for(run, tokens):
+    """A run of full rows that was planned with documents of so many tokens."""
+    shape = TrainingShape(micro_batch=8, document_tokens=tokens)
+    estimate = {**asdict(estimate_memory(SPEC, shape, gpu=CARD)), "shape": asdict(shape)}
+    run.run_json["estimate"] = json.loads(json.dumps(estimate))
+    calibrator = run.begin()
+    assert calibrator.step_bytes() is not None
+    return calibrator
+
+
+def test_documents_that_are_shorter_than_planned_are_told_before_the_model_is_loaded(run):
+    calibrator = planned_for(run, 64)
+    planned = calibrator.step_bytes()
+    calibrator.meets(8)
+    (warned,) = run.events("warning")
+    assert warned["code"] == "short_documents"
+    assert "documents of 8 tokens take" in warned["message"]
+    assert calibrator.step_bytes() > planned
+
+
+@pytest.mark.parametrize(("planned", "met"), [(64, 300), (8, 8), (8, 500), (0, 8)])
+def test_documents_of_usual_length_and_rows_of_one_need_no_word(run, planned, met):
+    planned_for(run, planned).meets(met)
+    assert not run.events("warning")

@@ -30,8 +30,9 @@ HEAD = """\
 Made by `python bench/journey.py docs`, keys only, in tmux at 80 x 24 in 256 colours, on the built-in model. Each screen
 is what the terminal showed, as text here and in colour behind its link.
 
-From the first screen to an exported model it takes {count} keys: {keys}. Each of them stood on the screen before it was
-pressed; the journey ends with an error where one does not. All others are looks aside, and ways back.
+From the first screen to an exported model it takes {count} keys: {keys}. Each of them
+stood on the screen before it was pressed; the journey ends with an error where one does not. All others are looks
+aside, and ways back.
 """
 
 

@@ -22,6 +22,7 @@ from engine.resolve.fill import requirements_of
 from engine.resolve.prompts import prompt_findings
 from engine.resolve.search_space import sweep_findings
 from engine.resolve.warnings import warning_findings
+from engine.resolve.weights import weight_findings
 from engine.text import format_bytes
 
 
@@ -108,7 +109,9 @@ def _resolve_model(loaded: LoadedProfile, found: list[Finding]) -> ModelSpec | N
         return None
     model = loaded.partial.model
     try:
-        return resolve_model(model.name_or_path, model.revision, loaded.base_dir)
+        spec = resolve_model(model.name_or_path, model.revision, loaded.base_dir)
+        found.extend(weight_findings(loaded, key, spec))
+        return spec
     except EngineError as error:
         found.append(_from_error(loaded, key, error))
         return None

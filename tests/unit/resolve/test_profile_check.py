@@ -95,6 +95,27 @@ def test_what_no_class_loads_is_refused_in_the_workers_words(load, tmp_path, cpu
         assert all(problem.key == "model.name_or_path" and problem.hint for problem in found)
 
 
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        (["pytorch_model.bin"], True),
+        (["consolidated.00.pth"], True),
+        (["pytorch_model.bin", "model.safetensors"], False),
+        (["training_args.bin"], False),
+        ([], False),
+    ],
+    ids=lambda value: "-".join(value) or "none" if isinstance(value, list) else str(value),
+)
+def test_weights_that_are_pickles_alone_are_refused_before_training(load, tmp_path, cpu_machine, files, refused):
+    text = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    shape = {"num_attention_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}
+    (tmp_path / "config.json").write_text(json.dumps({**text, **shape}))
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    found = check_profile(load(f"[model]\nname_or_path='{tmp_path}'\nmax_length=128\n" + DATA), cpu_machine)
+    assert any("pickle" in problem.message and "safetensors" in problem.hint for problem in found) is refused
+
+
 def test_fp16_is_for_gpus(load, cpu_machine, gpu_machine):
     loaded = load("[model]\nname_or_path='demo'\nmax_length=128\ndtype='fp16'\n" + DATA)
     (problem,) = check_profile(loaded, cpu_machine)

@@ -100,6 +100,10 @@ def answer_form(tokenizer: Tokenizer, template: ChatTemplate) -> AnswerForm:
     if form is not None and form.keyed is not None:
         empty = _answer(tokenizer, template, calls=1, arguments={})
         form = replace(form, keyed=replace(form.keyed, bare=_bare(empty, form.tail)))
+    if form is not None:
+        # What ends every answer is no part of its calls: text may stand between, and the token that ends it is gone.
+        end = _answer(tokenizer, template, content=_TEXT).partition(_TEXT)[2].strip()
+        form = replace(form, tail=form.tail.removesuffix(end).strip())
     if form is not None and thought is not None:
         # Some templates write an empty thought before a call: it is no part of the call.
         form = replace(form, lead=form.lead.split(thought.close)[-1].strip())
@@ -135,12 +139,12 @@ def _answer(
         prompt = render(tokenizer, template, [Conversation([_USER], tools)], generation=True)[0]
         whole = render(tokenizer, template, [Conversation([_USER, turn], tools)], generation=False)[0]
         if isinstance(prompt, str) and isinstance(whole, str):
-            return _behind(prompt, whole)
+            return behind(prompt, whole)
     return ""
 
 
-def _behind(prompt: str, whole: str) -> str:
-    """What the whole text has behind its prompt."""
+def behind(prompt: str, whole: str) -> str:
+    """What the whole text has behind its prompt, or behind as much of it as is the same."""
     shared = shared_start(prompt, whole)
     # Two marks may begin alike: the answer's begins where its mark does.
     return whole[len(shared if len(shared) == len(prompt) else _HALF_MARK.sub("", shared)) :]

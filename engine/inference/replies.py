@@ -17,7 +17,7 @@ from typing import Any
 from engine.data.examples import ToolCall
 from engine.inference.call_forms import NAME, AnswerForm, CallForm, KeyedForm, ThoughtForm
 
-MOST_CALLS = 64
+MOST_CALLS, MOST_DEPTH = 64, 64
 _THINK = ThoughtForm("<think>", "</think>")
 """Read also where the template writes no thoughts, because models write them all the same."""
 _KNOWN = (
@@ -56,9 +56,13 @@ def read_reply(written: str, form: AnswerForm) -> Reply:
 
 
 def _split_thought(written: str, form: ThoughtForm) -> tuple[str, str]:
-    """The thought, and what follows it. An answer may begin in the middle of one, where the prompt opened it."""
+    """The thought, and what follows it. An answer may begin in the middle of one, where the prompt opened it.
+
+    One that was begun and not ended is all a thought: what it thinks of calling is no call.
+    """
     if form.close not in written:
-        return "", written
+        begun = bool(form.lead) and written.lstrip().startswith(form.lead)
+        return (written.strip().removeprefix(form.lead).strip(), "") if begun else ("", written)
     thought, rest = written.split(form.close, 1)
     return thought.strip().removeprefix(form.lead).strip(), rest
 
@@ -66,23 +70,37 @@ def _split_thought(written: str, form: ThoughtForm) -> tuple[str, str]:
 def _begins(text: str, form: CallForm) -> bool:
     if form.lead:
         return form.lead in text
-    return text.lstrip().startswith("{") if form.name_key else False
+    # Without a mark before it a call is an object with both keys; any other object is an answer in JSON.
+    keys = [f'"{key}"' for name in (form.name_key, form.arguments_key) for key in name.split(".")]
+    return bool(form.name_key) and text.lstrip().startswith("{") and all(key in text for key in keys)
 
 
 def _with_calls(text: str, form: CallForm, thought: str) -> Reply:
-    before, rest = text.split(form.lead, 1) if form.lead else ("", text)
+    """Every call, also behind text that follows others."""
+    texts, calls, rest = list[str](), list[ToolCall](), text
+    while not calls or (form.lead and form.lead in rest):
+        before, rest = rest.split(form.lead, 1) if form.lead else ("", rest)
+        found, position = _calls_at(rest, form)
+        end = _tail_end(form.tail, rest, position)
+        rest = rest[position if end is None else end :]
+        texts.append(before.strip())
+        calls += found
+        if len(calls) > MOST_CALLS:
+            raise _NotACall(f"there are more than {MOST_CALLS} calls")
+    return Reply("\n".join(filter(None, [*texts, rest.strip()])), thought, tuple(calls))
+
+
+def _calls_at(text: str, form: CallForm) -> tuple[list[ToolCall], int]:
+    """The calls at the start of a text, and where the last one ends."""
     calls: list[ToolCall] = []
-    position = len(rest) - len(rest.lstrip())
+    position = len(text) - len(text.lstrip())
     while True:
-        call, position = _call_at(rest, position, form)
+        call, position = _call_at(text, position, form)
         calls.append(call)
-        joined = _match(form.joint, rest, position) if form.joint else None
-        if joined is None or len(calls) == MOST_CALLS:
-            break
-        position = joined + len(rest[joined:]) - len(rest[joined:].lstrip())
-    end = _tail_end(form.tail, rest, position)
-    after = rest[position if end is None else end :]
-    return Reply(f"{before.strip()}\n{after.strip()}".strip(), thought, tuple(calls))
+        joined = _match(form.joint, text, position) if form.joint else None
+        if joined is None or len(calls) > MOST_CALLS:
+            return calls, position
+        position = joined + len(text[joined:]) - len(text[joined:].lstrip())
 
 
 def _call_at(text: str, position: int, form: CallForm) -> tuple[ToolCall, int]:
@@ -93,7 +111,7 @@ def _call_at(text: str, position: int, form: CallForm) -> tuple[ToolCall, int]:
         name, given = _inner(value, form.name_key), _inner(value, form.arguments_key)
         if not isinstance(name, str) or not name:
             raise _NotACall(f"the call has no '{form.name_key}'")
-        return ToolCall(name, _arguments(given, name)), end
+        return _call(name, _arguments(given, name)), end
     return _named_at(text, position, form.between)
 
 
@@ -103,7 +121,29 @@ def _inner(value: Any, key: str) -> Any:
     return value
 
 
-def _arguments(given: Any, name: str) -> str:
+def _call(name: str, arguments: Mapping[str, Any]) -> ToolCall:
+    """The call as rows hold it, which are as bounded; half a character and NaN have no place in a prompt."""
+    if _is_deep(arguments):
+        raise _NotACall(f"the arguments of {name[:40]} are nested deeper than {MOST_DEPTH}")
+    try:
+        written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        (name + written).encode()
+    except (TypeError, ValueError):
+        raise _NotACall(f"the arguments of {name[:40]} hold what JSON has no form for") from None
+    return ToolCall(name, written)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        inner = [
+            one.values() if isinstance(one, dict) else one if isinstance(one, (list, tuple)) else () for one in level
+        ]
+        level = [item for items in inner for item in items]
+    return bool(level)
+
+
+def _arguments(given: Any, name: str) -> dict[str, Any]:
     if isinstance(given, str):
         try:
             given = json.loads(given)
@@ -111,7 +151,7 @@ def _arguments(given: Any, name: str) -> str:
             raise _NotACall(f"the arguments of {name} are not JSON") from None
     if not isinstance(given, dict):
         raise _NotACall(f"the arguments of {name} are no object")
-    return json.dumps(given, ensure_ascii=False)
+    return given
 
 
 def _object_at(text: str, position: int) -> tuple[Any, int]:
@@ -128,7 +168,7 @@ def _named_at(text: str, position: int, between: str) -> tuple[ToolCall, int]:
     if match is None:
         raise _NotACall("the call names no tool with arguments behind it")
     value, end = _object_at(text, match.end())
-    return ToolCall(match[1], _arguments(value, match[1])), end
+    return _call(match[1], _arguments(value, match[1])), end
 
 
 def _keyed_at(text: str, position: int, form: CallForm, keyed: KeyedForm) -> tuple[ToolCall, int]:
@@ -144,7 +184,7 @@ def _keyed_at(text: str, position: int, form: CallForm, keyed: KeyedForm) -> tup
         key, value, end = argument
         found[key], place = value, _match(keyed.to_next, text, end)
         if place is None:
-            return ToolCall(name, json.dumps(found, ensure_ascii=False)), end
+            return _call(name, found), end
     bare = _match(keyed.bare, text, named.end()) if keyed.bare else named.end()
     if found or bare is None or not _follows(text, bare, form):
         raise _NotACall(f"the arguments of {name} cannot be read")

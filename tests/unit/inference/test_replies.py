@@ -92,6 +92,51 @@ def test_a_call_that_cannot_be_read_is_text_with_the_reason(answer: str, problem
     assert reply.text.startswith("<tool_call>")
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("hermes", '{"a": NaN}'),
+        ("hermes", '{"a": 1e999}'),
+        ("hermes", r'{"a": "\ud83d"}'),
+        ("hermes", '{"a": ' * 300 + "1" + "}" * 300),
+        ("python", "a={1, 2}"),
+        ("python", "a=b'x'"),
+    ],
+)
+def test_arguments_that_no_row_could_hold_make_no_call(name: str, arguments: str) -> None:
+    form = answer_form(TOKENIZER, ChatTemplate("x", FORMS[name], ""))
+    written = {"hermes": f'<tool_call>{{"name": "f", "arguments": {arguments}}}</tool_call>'}
+    answer = written.get(name, f"<|calls|>[f({arguments})]<|calls_end|>")
+    reply = read_reply(answer, form)
+    assert (reply.calls, reply.text) == ((), answer)
+    assert "the arguments of f" in reply.problem
+
+
+def test_calls_behind_text_that_follows_others_are_read() -> None:
+    form = answer_form(TOKENIZER, ChatTemplate("x", FORMS["hermes"], ""))
+    one = '<tool_call>\n{"name": "f%d", "arguments": {}}\n</tool_call>'
+    reply = read_reply(f"First {one % 1} then {one % 2}\n{one % 3} done", form)
+    assert ([call.name for call in reply.calls], reply.text) == (["f1", "f2", "f3"], "First\nthen\ndone")
+    reply = read_reply("\n".join([one % 0] * 65), form)
+    assert (reply.calls, reply.problem) == ((), "there are more than 64 calls")
+
+
+def test_a_call_in_a_thought_is_none_also_where_the_thought_does_not_end() -> None:
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    for form in (AnswerForm(), answer_form(TOKENIZER, ChatTemplate("x", FORMS["hermes"], ""))):
+        reply = read_reply(f"<think>\nI could {call} or", form)
+        assert (reply.calls, reply.text, reply.problem) == ((), "", "")
+        assert reply.thought == f"I could {call} or"
+
+
+def test_an_answer_in_json_is_no_call_where_calls_have_no_mark() -> None:
+    bare = "{{ {'name': c.function.name, 'parameters': c.function.arguments} | tojson }}"
+    form = answer_form(TOKENIZER, ChatTemplate("x", f"{HEAD}{{{{ m.content }}}}{CALLS}{bare}{TAIL}", ""))
+    for text in ('{"city": "Paris"}', '{"name": "Ann", "age": 3}', "{}"):
+        assert read_reply(text, form) == Reply(text)
+    assert calls_of(read_reply('{"name": "f", "parameters": {"a": 1}}', form)) == [("f", {"a": 1})]
+
+
 def test_plain_answers_stay_as_they_are() -> None:
     for text in ("It rains.", 'Use {"a": 1}.', "", "a <b> [c] {d"):
         assert read_reply(text, AnswerForm()) == Reply(text)

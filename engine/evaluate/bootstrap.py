@@ -66,11 +66,13 @@ def paired_change(
 
 
 def verdict(changes: Sequence[Change], rows: int, names: Mapping[str, str]) -> tuple[str, str]:
-    """(`better`, `no different` or `worse`; why) from the scores that decide.
+    """(`better`, `no different`, `worse` or `not measured`; why) from the scores that decide.
 
     Better needs a sure gain in one score and a sure loss in none, so a model that learned the manner of
     the answers but not their content is not called better. `names` says how each score reads.
     """
+    if not rows:
+        return "not measured", "no score of single rows was asked for, or no row has what it scores"
     if rows < FEWEST_ROWS:
         return "no different", f"{rows} rows are too few to tell; use at least {FEWEST_ROWS}"
     gains = [names.get(change.name, change.name) for change in changes if change.direction > 0]

@@ -16,7 +16,7 @@ from engine.data.chat import render, trained_template
 from engine.data.conversation import Conversation, conversation_of
 from engine.data.examples import Example, RowProblem, ToolCall
 from engine.inference.answers import Answer
-from engine.inference.call_forms import AnswerForm, answer_form, shared_start
+from engine.inference.call_forms import AnswerForm, answer_form, behind
 from engine.inference.replies import Reply, read_reply
 from engine.inference.rows import HeldOut
 from engine.profile.schema import Profile
@@ -26,24 +26,28 @@ NAMES = ("calls_parsed", "tools_right", "arguments_right")
 
 @dataclass(frozen=True, slots=True)
 class CallQuestion:
-    """One answer that calls: its row and turn, the prompt's tokens, and what is wanted, as text and in parts."""
+    """One answer that calls: its row and turn, the prompt's tokens, and what is wanted, in parts and as text."""
 
     place: tuple[int, int]
     asked: str
     prompt: tuple[int, ...]
-    written: str
     wanted: Reply
     shown: str
-    """`written` without the token that ends the answer."""
+    """What the template writes for it, without the token that ends the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallInputs:
-    """Questions in one tokenizer's tokens. `too_long`: prompts that leave no room for an answer."""
+    """Questions in one tokenizer's tokens.
+
+    `too_long`: prompts that leave no room for an answer. `unread`: calls that the template refuses, or writes in a form
+    that cannot be read back, so that nothing can be compared with them.
+    """
 
     questions: tuple[CallQuestion, ...]
     form: AnswerForm
     too_long: int
+    unread: int
 
 
 def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile, room_tokens: int) -> CallInputs | None:
@@ -59,18 +63,28 @@ def call_inputs(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile, room
     prompts = render(tokenizer, template, befores, generation=True)
     tokens = tokens_of_conversations(tokenizer, template, befores)
     ends = render(tokenizer, template, upto, generation=False)
-    found, too_long = [], 0
-    for (number, at), conversation, prompt, end, ids in zip(turns, whole, prompts, ends, tokens, strict=True):
+    found: list[CallQuestion] = []
+    too_long = unread = 0
+    for place, conversation, prompt, end, ids in zip(turns, whole, prompts, ends, tokens, strict=True):
         if isinstance(prompt, RowProblem) or isinstance(end, RowProblem) or isinstance(ids, RowProblem):
-            continue
-        if len(ids) > room_tokens:
+            unread += 1
+        elif len(ids) > room_tokens:
             too_long += 1
-            continue
-        written = end[len(shared_start(prompt, end)) :]
-        asked = _asked(conversation, at)
-        wanted, shown = read_reply(written, form), _without_ends(written, tokenizer)
-        found.append(CallQuestion((number, at), asked, tuple(ids), written, wanted, shown))
-    return CallInputs(tuple(found), form, too_long)
+        elif (question := _question(place, conversation, behind(prompt, end), form, tokenizer, ids)) is None:
+            unread += 1
+        else:
+            found.append(question)
+    return CallInputs(tuple(found), form, too_long, unread)
+
+
+def _question(
+    place: tuple[int, int], conversation: Conversation, written: str, form: AnswerForm, tokenizer: Any, ids: list[int]
+) -> CallQuestion | None:
+    """The question whose answer the template writes as `written`; None where not every call in it can be read."""
+    wanted = read_reply(written, form)
+    if len(wanted.calls) != len(conversation.turns[place[1]]["tool_calls"]):
+        return None
+    return CallQuestion(place, _asked(conversation, place[1]), tuple(ids), wanted, _without_ends(written, tokenizer))
 
 
 def _without_ends(written: str, tokenizer: Any) -> str:

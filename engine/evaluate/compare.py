@@ -14,7 +14,7 @@ from engine.evaluate.bertscore import BertScore
 from engine.evaluate.bootstrap import Change, paired_change, verdict
 from engine.evaluate.metrics import Bleu, ExactMatch, Rouge, TokenF1, mean, perplexity_of
 from engine.evaluate.relevance import Gain, change_of, gains, is_lost, per_token
-from engine.evaluate.report import AnswerCounts, RetentionFigures
+from engine.evaluate.report import FEWEST_ROWS, AnswerCounts, RetentionFigures
 from engine.evaluate.retention import Kept, judge, with_forgetting
 from engine.inference.answers import Answer, counts
 from engine.inference.losses import RowLoss
@@ -121,23 +121,32 @@ def add_calls(measured: Measured, answers: list[Answer], found: Mapping[str, lis
 
 
 def changes(base: Measured, tuned: Measured) -> list[Change]:
-    """What decides the verdict: loss per token where both were scored on the same tokens, and each row score."""
+    """What decides the verdict: loss per token where both were scored on the same tokens, and each row score.
+
+    A score that stands on fewer than FEWEST_ROWS decides nothing, however many rows others stand on.
+    """
     found = []
     tokens = [row.tokens for row in base.losses]
-    if sum(tokens) and tokens == [row.tokens for row in tuned.losses]:
+    if _same_tokens(base, tuned):
         rows = [(one.nll, other.nll, size) for one, other, size in zip(base.losses, tuned.losses, tokens, strict=True)]
         kept = [row for row in rows if row[2]]
-        found.append(paired_change("nll", *(list(part) for part in zip(*kept, strict=True)), better=-1))
+        if len(kept) >= FEWEST_ROWS:
+            found.append(paired_change("nll", *(list(part) for part in zip(*kept, strict=True)), better=-1))
     for name, values in base.row_scores.items():
-        if len(values) == len(tuned.row_scores.get(name, ())):
+        if FEWEST_ROWS <= len(values) == len(tuned.row_scores.get(name, ())):
             found.append(paired_change(name, values, tuned.row_scores[name]))
     return found
+
+
+def _same_tokens(base: Measured, tuned: Measured) -> bool:
+    tokens = [row.tokens for row in base.losses]
+    return sum(tokens) > 0 and tokens == [row.tokens for row in tuned.losses]
 
 
 def compare(base: Measured, tuned: Measured, kept: Kept | None = None) -> Findings:
     """Scores of both, what changed and how surely, and the verdict."""
     found = changes(base, tuned)
-    same_tokens = any(change.name == "nll" for change in found)
+    same_tokens = _same_tokens(base, tuned)
     relevance = change_of(base.gains, tuned.gains) if same_tokens else None
     lost = [relevance] if relevance is not None and is_lost(relevance, base.gains) else []
     word, reason = verdict([*lost, *found], _rows_measured(tuned), READABLE)
@@ -171,8 +180,9 @@ def alone(tuned: Measured, kept: Kept | None = None) -> Findings:
     """The same for one model with nothing beside it: scores with their intervals, no verdict."""
     sizes = [row.tokens for row in tuned.losses if row.tokens]
     losses = [row.nll for row in tuned.losses if row.tokens]
-    found = [paired_change("nll", [0.0] * len(sizes), losses, sizes)] if sizes else []
-    found += [paired_change(name, [0.0] * len(values), values) for name, values in tuned.row_scores.items()]
+    found = [paired_change("nll", [0.0] * len(sizes), losses, sizes)] if len(sizes) >= FEWEST_ROWS else []
+    enough = {name: values for name, values in tuned.row_scores.items() if len(values) >= FEWEST_ROWS}
+    found += [paired_change(name, [0.0] * len(values), values) for name, values in enough.items()]
     retention = None if kept is None else judge(kept, tuned.kept)
     read = {} if retention is None or retention.base is None else {"retention": retention.base}
     return Findings(

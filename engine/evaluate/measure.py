@@ -87,7 +87,9 @@ def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
     calls = call_inputs(rows, tokenizer, what.settings, room) if "calls" in metrics else None
     if calls is not None and calls.too_long:
         warn("calls_too_long", f"{calls.too_long} prompts leave no room for a tool call and are not scored")
-    if calls is not None and calls.form.calls is None:
+    if calls is not None and calls.unread:
+        warn("calls_unread", f"the chat template writes {calls.unread} calls so that they cannot be read: not scored")
+    if calls is not None and calls.questions and calls.form.calls is None:
         warn("calls", "the chat template writes no tool calls: they are read in the usual forms")
     numbers = sorted(encoded.prompts)
     asked = numbers if set(metrics) - NO_ANSWERS else numbers[:SAMPLES]

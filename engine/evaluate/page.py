@@ -92,7 +92,7 @@ def body_lines(report: EvaluationReport) -> list[str]:
         wrong = [f"{tuned} {label}" for (_, label), (_, _, tuned) in zip(_COUNTS, count_rows(report), strict=True)]
         lines += [f"answers: {', '.join(wrong)}", ""] if _went_wrong(report) else []
     else:
-        lines += [*aligned([_HEAD, *score_rows(report)]), ""]
+        lines += [*aligned([_HEAD, *score_rows(report)]), ""] if report.scores else []
         if _went_wrong(report):
             rows = [(label, str(base), str(tuned), f"{tuned - base:+d}") for label, base, tuned in count_rows(report)]
             lines += [*aligned([(*_HEAD[:3], "change"), *rows]), ""]

@@ -212,7 +212,13 @@ class EvaluationReport:
     @property
     def is_alone(self) -> bool:
         """Whether one model was measured with nothing beside it."""
-        return not self.base
+        return not self.base and "base" not in self.counts
+
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether fewer rows, or calls, were measured than a verdict needs."""
+        counted = [one for one in (self.rows_scored, self.rows_answered, self.calls_asked) if one is not None]
+        return max(counted, default=self.rows) < FEWEST_ROWS
 
     @property
     def scores(self) -> tuple[Score, ...]:

@@ -47,7 +47,8 @@ def run(job: Job) -> dict[str, Any]:
     began = time.monotonic()
     subject = open_models(job)
     job.phase("data", "held-out rows")
-    sets = [_asked(job, subject, rows, number == 0) for number, rows in enumerate(subject.rows(job.warn))]
+    encoder = _encoder(subject)
+    sets = [_asked(job, subject, rows, encoder, number == 0) for number, rows in enumerate(subject.rows(job.warn))]
     job.phase("load", f"{next(iter(subject.tokenizers))} model")
     for name, model in subject.load():
         for asked in sets:
@@ -68,7 +69,7 @@ def _result(asked: Asked, report: EvaluationReport) -> dict[str, Any]:
     return {**report.to_json(), "report": None if folder is None else str(folder / "report.txt")}
 
 
-def _asked(job: Job, subject: EvaluatedModels, rows: RowSet, first: bool) -> Asked:
+def _asked(job: Job, subject: EvaluatedModels, rows: RowSet, encoder: BertScore | None, first: bool) -> Asked:
     """What is asked of one set; texts that measure retention are read with the first one alone."""
     wanted = subject.settings.evaluate
     what = Questions(
@@ -77,7 +78,7 @@ def _asked(job: Job, subject: EvaluatedModels, rows: RowSet, first: bool) -> Ask
         subject.settings,
         subject.max_length,
         subject.context,
-        _encoder(subject),
+        encoder,
     )
     asked = Asked(rows, what, _inputs(job, what, subject.tokenizers))
     _refuse_nothing(asked, subject)

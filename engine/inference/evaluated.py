@@ -8,6 +8,7 @@ where they come from.
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,6 +37,8 @@ from engine.runs.record import SCHEMA_VERSION, read_record_of
 from engine.runs.store import slug
 
 Models = Iterator[tuple[str, Any]]
+RESERVED = ("report.json", "report.txt", "harness")
+"""Names in a run's `eval/` that are no set's."""
 MAX_LENGTH = 2048
 """Tokens of a row that are scored where neither a run nor a setting says."""
 
@@ -69,8 +72,8 @@ class EvaluatedModels:
         Raises EngineError(DATA).
         """
         if self.data:
-            names = _short_names(self.data)
-            return [self._set(name, path, Path.cwd(), warn) for name, path in zip(names, self.data, strict=True)]
+            named = list(zip(_short_names(self.data), self.data, strict=True))
+            return self._sets(named, Path.cwd(), warn)
         assert self.run_dir is not None
         more = self.settings.evaluate.sets
         rows = read_held_out(self.run_dir)
@@ -82,11 +85,14 @@ class EvaluatedModels:
                 hint="name some with --data, or train with data.validation_fraction above 0 or a data.validation_path",
             )
         own = [RowSet("", rows, self.folder)] if rows else []
-        return [*own, *(self._set(name, path, self.base_dir, warn) for name, path in more.items())]
+        return [*own, *self._sets(list(more.items()), self.base_dir, warn)]
 
-    def _set(self, name: str, path: str, base_dir: Path, warn: Warn) -> RowSet:
-        folder = None if self.folder is None else self.folder / slug(name)
-        return RowSet(name, read_data(path, self.settings, self.columns, base_dir, warn), folder)
+    def _sets(self, named: Sequence[tuple[str, str]], base_dir: Path, warn: Warn) -> list[RowSet]:
+        folders = _folders([name for name, _ in named], self.folder)
+        return [
+            RowSet(name, read_data(path, self.settings, self.columns, base_dir, warn), folder)
+            for (name, path), folder in zip(named, folders, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,19 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     """The last part of each path; the whole path where two have the same."""
     short = [Path(path).name or path for path in paths]
     return [path if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
+
+
+def _folders(names: Sequence[str], parent: Path | None) -> list[Path | None]:
+    """A folder for each set's report: numbered where two names would share one, or a file is in the way."""
+    if parent is None:
+        return [None] * len(names)
+    taken, found = set(RESERVED), list[Path | None]()
+    for name in names:
+        choices = (f"{slug(name)}{f'-{number}' if number > 1 else ''}" for number in itertools.count(1))
+        free = next(one for one in choices if one.casefold() not in taken and not (parent / one).is_file())
+        taken.add(free.casefold())
+        found.append(parent / free)
+    return found
 
 
 def open_models(job: Job) -> EvaluatedModels:

@@ -102,7 +102,7 @@ def test_tool_calls_are_asked_and_scored(run: Path, monkeypatch: pytest.MonkeyPa
     assert {name: report["tuned"][name] for name in calls.NAMES} == dict.fromkeys(calls.NAMES, 0.0)
     assert report["samples"][0]["reference"].startswith('<tool_call>{"name": "add"')
     asked, right = seen[0].questions, '<tool_call> {"arguments": {"one": 1.0, "to": 0}, "name": "add"}</tool_call>'
-    answers = [Answer("", 1, True, False, right if at == 0 else one.written) for at, one in enumerate(asked)]
+    answers = [Answer("", 1, True, False, right if at == 0 else one.shown) for at, one in enumerate(asked)]
     answers[1] = Answer("", 1, True, False, right)
     answers[2] = Answer("", 1, True, False, right.replace("add", "subtract"))
     answers[3] = Answer("", 1, True, False, "<tool_call>{")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engine.evaluate import bootstrap
 from engine.evaluate.bootstrap import Change, paired_change, verdict
+from engine.evaluate.compare import Measured, compare
+from engine.inference.losses import RowLoss
 
 NAMES = {"nll": "perplexity", "rougeL": "ROUGE-L"}
 
@@ -81,3 +85,19 @@ def test_verdict(changes: list[Change], word: str, why: str) -> None:
 
 def test_few_rows_decide_nothing() -> None:
     assert verdict([change("nll", -2, -1, -1)], 4, NAMES)[0] == "no different"
+
+
+def test_a_score_on_few_rows_decides_nothing_beside_one_on_many() -> None:
+    losses = [RowLoss(1.0, 2)] * 8
+    base = Measured(losses=losses, row_scores={"tools_right": [0.0, 0.0]})
+    tuned = Measured(losses=losses, row_scores={"tools_right": [1.0, 1.0]})
+    found = compare(base, tuned)
+    assert (found.verdict, "tools_right" in found.intervals) == ("no different", False)
+    enough = replace(base, row_scores={"tools_right": [0.0] * 5}), replace(tuned, row_scores={"tools_right": [1.0] * 5})
+    assert compare(*enough).verdict == "better"
+
+
+def test_without_a_score_of_rows_nothing_is_said_to_be_measured() -> None:
+    found = compare(Measured(scores={"bleu": 1.0}), Measured(scores={"bleu": 9.0}))
+    assert found.verdict == "not measured"
+    assert "0 rows" not in found.verdict_reason

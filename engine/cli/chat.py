@@ -76,7 +76,7 @@ def chat(
 
     Each line of standard input is a question. From a pipe, each line gets its own answer, without the turns before
     it; --json prints one {"prompt", "answer", "tokens", "stopped", "seconds"} a line, with "calls" where the model
-    calls tools.
+    calls tools, and "problem" where a call cannot be read or the model does nothing but call.
     """
     trained_run = store.find_run(run)
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
@@ -149,14 +149,14 @@ def _exchange(talk: Talk, conversation: Conversation, text: str) -> list[dict[st
 
 
 def _result(conversation: Conversation, call: dict[str, Any]) -> str | None:
-    """A call's result: its command's, or what the person types; None for nothing."""
+    """A call's result: its command's, or what the person types; None for nothing, or where Ctrl-C ended it."""
     note(f"calls {call_text(call)}")
-    found = run_command(conversation.box, call)
-    if found is not None:
-        note(f"result: {sanitize(found, max_chars=2000, single_line=True)}")
-        return found
     try:
-        return input(f"result of {sanitize(str(call['name']), max_chars=60, single_line=True)}> ").strip() or None
+        found = run_command(conversation.box, call)
+        if found is not None:
+            note(f"result: {sanitize(found, max_chars=2000, single_line=True)}")
+            return found
+        return _typed(input(f"result of {sanitize(str(call['name']), max_chars=60, single_line=True)}> ")) or None
     except (EOFError, KeyboardInterrupt):
         click.echo()
         return None
@@ -242,26 +242,34 @@ def _close(event: dict[str, Any]) -> None:
 
 
 def _answer_line(talk: Talk, conversation: Conversation, text: str, as_json: bool) -> None:
+    last, called, problem = _last_answer(talk, conversation, text)
+    if as_json:
+        known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
+        more = {**({"calls": called} if called else {}), **({"problem": problem} if problem else {})}
+        print_json_line({"prompt": text, "answer": last["text"], **more, **known})
+        return
+    for call in called:
+        click.echo(f"calls {call_text(call)}", err=True)
+    if problem:
+        warn(sanitize(problem, single_line=True))
+    click.echo(sanitize(str(last["text"]), max_chars=1_000_000))
+
+
+def _last_answer(talk: Talk, conversation: Conversation, text: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """The `answer` event that ends a question, every call before it with its result, and what is wrong with it."""
     turns: list[dict[str, Any]] = [{"role": "user", "content": text}]
     called: list[dict[str, Any]] = []
     for _ in range(MOST_ROUNDS):
         last = _last_event(talk, conversation, turns, text)
         calls = calls_in(last["turn"])
         results = [run_command(conversation.box, call) for call in calls]
-        called += [
-            {**call, **({} if result is None else {"result": result})}
-            for call, result in zip(calls, results, strict=True)
-        ]
+        pairs = list(zip(calls, results, strict=True))
+        called += [{**call, **({} if result is None else {"result": result})} for call, result in pairs]
         if not calls or None in results:
-            break
-        turns += [last["turn"], *(result_turn(call, str(result)) for call, result in zip(calls, results, strict=True))]
-    if as_json:
-        known = {key: last[key] for key in ("tokens", "stopped", "seconds")}
-        print_json_line({"prompt": text, "answer": last["text"], **({"calls": called} if called else {}), **known})
-    else:
-        for call in called:
-            click.echo(f"calls {call_text(call)}", err=True)
-        click.echo(sanitize(str(last["text"]), max_chars=1_000_000))
+            problem = str(last["problem"])
+            return last, called, f"a call that cannot be read: {problem}" if problem else ""
+        turns += [last["turn"], *(result_turn(call, str(result)) for call, result in pairs)]
+    return last, called, f"{MOST_ROUNDS} answers called tools: the last one stands, though it calls some as well"
 
 
 def _last_event(talk: Talk, conversation: Conversation, turns: list[dict[str, Any]], text: str) -> dict[str, Any]:

@@ -6,9 +6,16 @@ on a command line, and what it prints is the result.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import locale
+import os
+import selectors
 import shlex
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +25,8 @@ from engine.cli.common import warn
 from engine.errors import EngineError, ExitCode
 from engine.text import sanitize
 
-COMMAND_S = 60.0
-MOST_RESULT_CHARS = 64 * 1024
+COMMAND_S, POLL_S = 60.0, 0.05
+MOST_RESULT_CHARS, MOST_COMPLAINT_BYTES = 64 * 1024, 4096
 NONE = "none"
 
 
@@ -97,23 +104,65 @@ def run_command(box: Toolbox, call: dict[str, Any]) -> str | None:
     if words is None:
         return None
     try:
-        done = subprocess.run(
-            words,
-            input=json.dumps(call["arguments"]),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_S,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = f"no answer in {COMMAND_S:g} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
-        return _failed(call, why)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return _failed(call, f"exit code {done.returncode}{f': {last}' if last else ''}")
-    if len(done.stdout) > MOST_RESULT_CHARS:
+        code, printed, complained = _ran(words, json.dumps(call["arguments"]).encode())
+    except (OSError, TimeoutError) as error:
+        return _failed(call, str(error))
+    if code:
+        last = (_text(complained).strip().splitlines() or [""])[-1]
+        return _failed(call, f"exit code {code}{f': {last}' if last else ''}")
+    text = _text(printed)
+    if len(text) > MOST_RESULT_CHARS or code is None:
         warn(f"{call['name']}: only the first {MOST_RESULT_CHARS} characters of its result are used")
-    return done.stdout[:MOST_RESULT_CHARS].strip()
+    return text[:MOST_RESULT_CHARS].strip()
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode(locale.getpreferredencoding(False), "replace").replace("\r\n", "\n")
+
+
+def _ran(words: list[str], told: bytes) -> tuple[int | None, bytes, bytes]:
+    """Exit code, what the command printed, and the end of what it complained of.
+
+    It is ended with all that it started, and the code is None, once it has printed more than is used: what goes on
+    printing would take all memory. Raises TimeoutError where it takes longer than COMMAND_S, and OSError.
+    """
+    with tempfile.TemporaryFile() as given:
+        given.write(told)
+        given.seek(0)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(words, stdin=given, stdout=pipe, stderr=pipe, start_new_session=True)
+    with process:
+        try:
+            over, printed, complained = _read(process)
+            return None if over else process.wait(COMMAND_S), printed, complained
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"no answer in {COMMAND_S:g} s") from None
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(process: subprocess.Popen[bytes]) -> tuple[bool, bytes, bytes]:
+    """Whether it prints more than is used, what it prints up to its end, and the end of its complaints."""
+    most, end = 4 * MOST_RESULT_CHARS, time.monotonic() + COMMAND_S
+    kept = {"stdout": b"", "stderr": b""}
+    with selectors.DefaultSelector() as selector:
+        for name in kept:
+            selector.register(getattr(process, name), selectors.EVENT_READ, name)
+        while selector.get_map():
+            ready = selector.select(POLL_S)
+            for key, _ in ready:
+                part = os.read(key.fd, 64 * 1024)
+                whole = kept[key.data] + part
+                kept[key.data] = whole[: most + 1] if key.data == "stdout" else whole[-MOST_COMPLAINT_BYTES:]
+                if not part:
+                    selector.unregister(key.fileobj)
+            if len(kept["stdout"]) > most or (not ready and process.poll() is not None):
+                break
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(process.args, COMMAND_S)
+    return len(kept["stdout"]) > most, kept["stdout"], kept["stderr"]
 
 
 def _failed(call: dict[str, Any], why: str) -> str:

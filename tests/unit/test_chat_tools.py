@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,26 @@ def test_a_command_is_given_up_after_a_while_and_its_output_is_bounded(
     monkeypatch.setattr(chat_tools, "COMMAND_S", 30)
     assert len(run_command(command("print('y' * 100_000)"), CALL) or "") == chat_tools.MOST_RESULT_CHARS
     assert "only the first 65536 characters" in capsys.readouterr().err
+
+
+def test_a_command_that_prints_without_end_is_ended_and_one_that_leaves_a_child_is_not_waited_for() -> None:
+    began = time.monotonic()
+    endless = Toolbox([ADD], {"add": ["yes"]})
+    assert len(run_command(endless, CALL) or "") >= chat_tools.MOST_RESULT_CHARS - 1
+    assert run_command(Toolbox([ADD], {"add": ["sh", "-c", "sleep 9 & echo hi"]}), CALL) == "hi"
+    assert time.monotonic() - began < 5
+
+
+def test_what_a_command_started_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_tools, "COMMAND_S", 0.3)
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    monkeypatch.setattr(chat_tools.subprocess, "Popen", partial(chat_tools.subprocess.Popen, pass_fds=(write,)))
+    assert run_command(Toolbox([ADD], {"add": ["sh", "-c", "sleep 30 | cat"]}), CALL) == "error: no answer in 0.3 s"
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], 5)
+    os.close(read)
+    assert ready, "the child still holds the pipe"
 
 
 def test_tools_come_from_a_file_or_from_the_run(tmp_path: Path) -> None:

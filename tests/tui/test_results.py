@@ -37,7 +37,7 @@ from tui.results.exports import (
     make_exported,
 )
 from tui.results.reader import ResultReader, make_report
-from tui.results.scores import fitting, verdict_parts, which_samples
+from tui.results.scores import fitting, nothing_yet, verdict_parts, which_samples
 from tui.text import line
 
 
@@ -270,10 +270,35 @@ def test_a_loss_that_surely_rises_is_worse() -> None:
     assert (loss.low, loss.change, loss.high) == (0.25, 0.5, 1.0)
 
 
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 40), (200, 50)])
+async def test_other_sets_of_rows_are_named_with_their_verdicts(size: tuple[int, int], cpu_machine: object) -> None:
+    run = scored()
+    put(run.path / "eval" / "hard" / "report.json", report("worse") | {"rows_from": "hard [b]\x1b"})
+    put(run.path / "eval" / "nf4" / "report.json", report() | {"path": "/models/nf4"})
+    app = opened(run)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("5", *(("z", "z") if size[1] < 24 else ()))
+        await shows(pilot, "other rows: hard [b]\ufffd worse; tables in")
+        assert "nf4" not in screen_text(app)
+
+
+def test_a_run_with_sets_of_rows_alone_can_be_evaluated(place: Path) -> None:
+    run = settle(settings={**SETTINGS, "evaluate": {"sets": {"hard": "hard.jsonl"}}})
+    trained(run)
+    put(run.path / "data" / "report.json", {"validation": {"rows": 0}})
+    assert ResultReader(run).read().no_evaluation == ""
+    put(run.path / "eval" / "hard" / "report.json", report("worse") | {"rows_from": "hard"})
+    assert "other rows: hard worse" in nothing_yet(ResultReader(run).read()).plain
+
+
 def test_the_headline_says_how_many_rows_were_scored() -> None:
     found = make_report(read_report_of(report()))
-    headline = [line(*verdict_parts(replace(found, rows=rows), 80)).plain for rows in (100, 200, 4)]
+    headline = [line(*verdict_parts(replace(found, rows=rows), 80)).plain for rows in (100, 200)]
+    few = [{"rows": 4}, {"rows_scored": 2, "rows_answered": 3}, {"rows": 4, "rows_scored": 4, "calls_asked": 9}]
+    headline += [line(*verdict_parts(make_report(read_report_of(report() | one)), 80)).plain for one in few]
     assert headline[0] == "better, 100 of 200 held-out rows scored"
     assert headline[1] == "better, all 200 held-out rows scored"
     assert headline[2] == "too few rows to tell, 4 of 200 held-out rows scored"
+    assert headline[3] == "too few rows to tell, 100 of 200 held-out rows scored"
+    assert headline[4] == "better, 4 of 200 held-out rows scored"
     assert Measured(KINDS[0], 1.0, 1.2, 0.2, None).significance == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,8 @@ class Results:
     held_out: int = 0
     report: Report | None = None
     report_problem: str = ""
+    further: str = ""
+    """What other sets of rows said, which have tables of their own; empty where none was measured."""
     evaluation: JobView = field(default_factory=JobView)
     export: JobView = field(default_factory=JobView)
     exported: Exported | None = None
@@ -49,7 +52,7 @@ class Results:
     @property
     def no_evaluation(self) -> str:
         """Why it cannot be evaluated now, or nothing."""
-        if self.reason or self.held_out:
+        if self.reason or self.held_out or (self.record and self.record.setting("evaluate.sets")):
             return self.reason
         return "the run held no rows out: train with data.validation_fraction above 0"
 
@@ -83,6 +86,7 @@ class ResultReader:
             held_out=self._file("data/report.json", self._held_out) or 0,
             report=report,
             report_problem=problem,
+            further=self._further(),
             evaluation=self._evaluation.read(starting=evaluating),
             export=self._export.read(starting=exporting),
             exported=exported[1] if exported else None,
@@ -126,6 +130,14 @@ class ResultReader:
         found = results.load_report(self.run.path / results.EVALUATION_FOLDER)
         return (None, safe(found, 300)) if isinstance(found, Unreadable) else (make_report(found), "")
 
+    def _further(self) -> str:
+        """Verdicts of the sets of rows beside those that were held out."""
+        folder = self.run.path / results.EVALUATION_FOLDER
+        names = sorted(path.parent.name for path in folder.glob("*/report.json"))[:MOST_SETS]
+        made = (self._file(f"{folder.name}/{name}/report.json", partial(_verdict_on, folder / name)) for name in names)
+        told = ", ".join(filter(None, made))
+        return f"other rows: {told}; tables in {folder.name}/NAME/report.txt" if told else ""
+
     def _held_out(self) -> int:
         validation = runs.load_data_record(self.run.path).validation
         return (validation.rows or 0) if validation else 0
@@ -135,6 +147,15 @@ class ResultReader:
         return None if isinstance(found, Unreadable) else (found.output, make_exported(found))
 
 
+def _verdict_on(folder: Path) -> str:
+    """A set's name and verdict; empty for what is no such report, as that of an export."""
+    found = results.load_report(folder)
+    if isinstance(found, Unreadable) or found.path is not None or not found.rows_from:
+        return ""
+    return safe(f"{found.rows_from} {found.verdict or 'without verdict'}", 60)
+
+
+MOST_SETS = 16
 MOST_CHARS = 20_000
 """Of one text of a sample; the whole is in the report's file."""
 
@@ -181,6 +202,7 @@ class Report:
 
     verdict: str
     reason: str
+    has_few_rows: bool
     rows: int
     held_out: int
     how: str
@@ -195,6 +217,7 @@ def make_report(found: EvaluationReport) -> Report:
     return Report(
         verdict=safe(found.verdict or "none", 40),
         reason=safe(found.verdict_reason),
+        has_few_rows=found.has_few_rows,
         rows=found.rows,
         held_out=found.rows_held_out,
         how=safe(how),

@@ -26,14 +26,14 @@ def verdict_parts(report: Report, width: int) -> list[Part]:
     style = VERDICT_STYLES.get(report.verdict, "bold $warning")
     of = f"all {report.rows:,}" if report.rows == report.held_out else f"{report.rows:,} of {report.held_out:,}"
     rows = f", {of} held-out rows scored" if width >= 76 else f", {report.rows:,} rows scored"
-    word = report.verdict if report.rows >= FEWEST_ROWS else "too few rows to tell"
+    word = "too few rows to tell" if report.has_few_rows else report.verdict
     return [(word, style), (rows, "dim")]
 
 
-def score_lines(report: Report, most: int, width: int) -> Content:
-    """Why, and a row a score; scores without interval are left out first when there are too many."""
+def score_lines(report: Report, further: str, most: int, width: int) -> Content:
+    """Why, what other rows said, and a row a score. Where there are too many, those without interval go first."""
     at = _columns(width)
-    shown = Content(report.reason).wrap(width)
+    shown = _said(report, further, width)
     if most < 9:
         shown = [Content(clip(report.reason, width))]
     head = fit("", at.label) + "".join(fit_right(name, size) for name, size in zip(_HEAD, at.figures, strict=True))
@@ -59,9 +59,14 @@ def _bar_head(cells: int) -> str:
     return f"{fit('worse', side)} 0 {fit_right('better', side)}"
 
 
-def score_height(report: Report, width: int) -> int:
+def score_height(report: Report, further: str, width: int) -> int:
     """Lines that all scores take."""
-    return len(Content(report.reason).wrap(width)) + 1 + len(report.scores) + len(report.counts)
+    return len(_said(report, further, width)) + 1 + len(report.scores) + len(report.counts)
+
+
+def _said(report: Report, further: str, width: int) -> list[Content]:
+    more = list(Content.styled(further, "dim").wrap(width)) if further else []
+    return [*Content(report.reason).wrap(width), *more]
 
 
 def fitting(rows: Sequence[Score], most: int) -> list[Score]:
@@ -244,6 +249,8 @@ def nothing_yet(results: Results) -> Content:
     """What stands there before the first evaluation."""
     if results.report_problem:
         return Content.styled(results.report_problem, "$error")
+    if results.further and not results.held_out:
+        return line(("nothing was held out of training\n\n", "bold"), results.further)
     if results.no_evaluation:
         return line(("nothing to compare: ", "bold"), results.no_evaluation)
     rows = f"   {results.held_out:,} rows were held out of training;\n" if results.held_out else ""
@@ -255,5 +262,6 @@ def nothing_yet(results: Results) -> Content:
         "   change is more than chance\n",
         (f"{rows}   the evaluation goes on when the deck is closed\n", "dim"),
         (few, "$warning"),
+        (f"\n{results.further}\n" if results.further else "", "dim"),
         ("\nc  talk with it first    e  export it", ""),
     )

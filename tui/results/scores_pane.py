@@ -57,6 +57,8 @@ loss on other text outside the task: a sure rise over 0.1 is forgetting
 ROUGE, BLEU, chrF  how much of the wanted text is in the answer
 exact match        answers that are the wanted one, but for case and
                    punctuation
+calls, tool,       tool calls that can be read, call the wanted tool,
+arguments          and give it the wanted arguments
 token F1           words in common
 95 % interval      where the change lies when rows are drawn anew:
                    better or worse when it leaves zero out, else chance.
@@ -128,11 +130,11 @@ shows those gained, lost or wrong, / those with some words.
         self.query_one("#evaluation-note").display = bool(note.plain)
         self.set_class(report is None, "-unscored")
         if report is not None:
-            full = score_height(report, max(20, self.screen.size.width - 2))
+            full = score_height(report, results.further, max(20, self.screen.size.width - 2))
             most = self._score_room(full)
             scores = self.query_one("#scores", Drawn)
             scores.styles.height = min(most, full)
-            scores.show(score_lines, report, most)
+            scores.show(score_lines, report, results.further, most)
             self._show_samples()
 
     def _score_room(self, full: int) -> int:
@@ -250,7 +252,11 @@ shows those gained, lost or wrong, / those with some words.
 
     def text(self) -> str | None:
         """The scores and the sample under the cursor, for copying; None without a report."""
-        report, sample = self._results.report if self._results else None, self._sample
-        if report is None:
+        results, sample = self._results, self._sample
+        if results is None or results.report is None:
             return None
-        return score_lines(report, 1000, 100).plain + "\n\n" + (sample_text(sample) if sample else "")
+        return (
+            score_lines(results.report, results.further, 1000, 100).plain
+            + "\n\n"
+            + (sample_text(sample) if sample else "")
+        )

@@ -7,9 +7,10 @@ share the tokenizer. Not here: what the numbers mean (`compare.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.data.chat import trained_template
 from engine.evaluate.bertscore import BertScore
 from engine.evaluate.calls import CallInputs, call_inputs, call_scores
 from engine.evaluate.compare import Measured, add_answers, add_calls, add_gains, add_losses
@@ -17,8 +18,10 @@ from engine.evaluate.relevance import askable, mismatched
 from engine.evaluate.retention import Kept, encode_kept
 from engine.inference import answers as generation
 from engine.inference.answers import Sampling
+from engine.inference.call_forms import AnswerForm, answer_form
 from engine.inference.encode import EncodedRows, encode_rows
 from engine.inference.losses import RowLoss, score
+from engine.inference.replies import said
 from engine.inference.rows import HeldOut
 from engine.profile.schema import Profile
 from engine.profile.tables.outcome import Evaluate
@@ -38,6 +41,7 @@ class Inputs:
 
     tokenizer: Any
     encoded: EncodedRows
+    form: AnswerForm
     others: EncodedRows | None
     kept: EncodedRows | None
     asked: list[int]
@@ -93,7 +97,8 @@ def inputs_of(what: Questions, tokenizer: Any, warn: Warn) -> Inputs:
         warn("calls", "the chat template writes no tool calls: they are read in the usual forms")
     numbers = sorted(encoded.prompts)
     asked = numbers if set(metrics) - NO_ANSWERS else numbers[:SAMPLES]
-    return Inputs(tokenizer, encoded, others, kept, asked, calls)
+    form = answer_form(tokenizer, trained_template(what.settings, tokenizer))
+    return Inputs(tokenizer, encoded, form, others, kept, asked, calls)
 
 
 def measure(job: Job, name: str, model: Any, what: Questions, inputs: Inputs) -> Measured:
@@ -105,7 +110,10 @@ def measure(job: Job, name: str, model: Any, what: Questions, inputs: Inputs) ->
         job.phase("evaluate", f"{what.kept.source} of {name}")
         measured.kept = _score(job, model, inputs, inputs.kept, len(what.kept.rows), "passages")
     job.phase("evaluate", f"answers of {name}")
-    answers = _answers(job, model, what, inputs)
+    answers = [
+        _as_said(answer, what.rows[number], inputs)
+        for number, answer in zip(inputs.asked, _answers(job, model, what, inputs), strict=True)
+    ]
     if inputs.calls is not None:
         job.phase("evaluate", f"tool calls of {name}")
         called = _generated(job, model, what, inputs, [list(one.prompt) for one in inputs.calls.questions])
@@ -113,6 +121,17 @@ def measure(job: Job, name: str, model: Any, what: Questions, inputs: Inputs) ->
     references = [what.rows[number].reference for number in inputs.asked]
     add_answers(measured, answers, references, what.wanted.metrics, what.encoder)
     return measured
+
+
+def _as_said(answer: generation.Answer, row: HeldOut, inputs: Inputs) -> generation.Answer:
+    """The answer with the text that compares with the row's, which has its thought and calls apart."""
+    calls = bool(row.example.messages[-1].calls)
+    text = said(answer.written, row.reference, inputs.form, calls=calls)
+    if text is None:
+        return answer
+    for mark in inputs.tokenizer.all_special_tokens:
+        text = text.replace(mark, "")
+    return replace(answer, text=text.strip())
 
 
 def _losses(job: Job, name: str, model: Any, what: Questions, inputs: Inputs, measured: Measured) -> None:

@@ -55,6 +55,16 @@ def read_reply(written: str, form: AnswerForm) -> Reply:
     return Reply(rest.strip(), thought, (), problem)
 
 
+def said(written: str, reference: str, form: AnswerForm, *, calls: bool) -> str | None:
+    """What an answer says, to be compared with a reference that has no thought: without its own, and without its calls
+    where `calls` were wanted beside the text. None where there is nothing to leave out.
+    """
+    thought = form.thought or _THINK
+    if thought.close in reference or not (calls or thought.close in written):
+        return None
+    return read_reply(written, form).text if calls else _split_thought(written, thought)[1].strip()
+
+
 def _split_thought(written: str, form: ThoughtForm) -> tuple[str, str]:
     """The thought, and what follows it. An answer may begin in the middle of one, where the prompt opened it.
 

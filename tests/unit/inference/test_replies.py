@@ -12,7 +12,7 @@ from engine.data.chat import ChatTemplate, render
 from engine.data.conversation import Conversation
 from engine.demo.paths import model_dir
 from engine.inference.call_forms import AnswerForm, answer_form
-from engine.inference.replies import Reply, read_reply
+from engine.inference.replies import Reply, read_reply, said
 
 TOKENIZER = AutoTokenizer.from_pretrained(model_dir(), local_files_only=True)
 HEAD = "{% for m in messages %}<{{ m.role }}>"
@@ -141,3 +141,14 @@ def test_plain_answers_stay_as_they_are() -> None:
     for text in ("It rains.", 'Use {"a": 1}.', "", "a <b> [c] {d"):
         assert read_reply(text, AnswerForm()) == Reply(text)
     assert read_reply("so it\nis</think>\n\nYes.", AnswerForm()) == Reply("Yes.", "so it\nis")
+
+
+def test_an_answer_is_compared_without_its_thought_and_its_calls() -> None:
+    form = answer_form(TOKENIZER, ChatTemplate("x", FORMS["hermes"], ""))
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    assert said("<think>\nwhy\n</think>\n\n4", "4", form, calls=False) == "4"
+    assert said(f"<think>why</think>So: {call}", "So:", form, calls=True) == "So:"
+    assert said(f"Write {call}", "Write", form, calls=False) is None
+    assert said("<think>why</think>4", "<think>x</think>4", form, calls=False) is None
+    assert said("<think>never ends", "4", form, calls=False) is None
+    assert said("4", "4", form, calls=False) is None

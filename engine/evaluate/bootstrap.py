@@ -74,7 +74,8 @@ def verdict(changes: Sequence[Change], rows: int, names: Mapping[str, str]) -> t
     if not rows:
         return "not measured", "no score of single rows was asked for, or no row has what it scores"
     if rows < FEWEST_ROWS:
-        return "no different", f"{rows} rows are too few to tell; use at least {FEWEST_ROWS}"
+        are = "1 row is" if rows == 1 else f"{rows} rows are"
+        return "no different", f"{are} too few to tell; use at least {FEWEST_ROWS}"
     gains = [names.get(change.name, change.name) for change in changes if change.direction > 0]
     losses = [names.get(change.name, change.name) for change in changes if change.direction < 0]
     if gains and losses:

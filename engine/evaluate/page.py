@@ -154,7 +154,8 @@ def _measured(report: EvaluationReport) -> str:
     counted = ((report.rows_scored, "scored"), (report.rows_answered, "answered"))
     parts = [f"{count} {word}" for count, word in counted if count is not None and 0 < count < report.rows]
     parts += [f"no row {word}" for count, word in counted if count == 0]
-    parts += [f"{report.calls_asked} tool calls asked"] if report.calls_asked else []
+    calls = report.calls_asked
+    parts += [f"{calls} tool call{'s' * (calls > 1)} asked"] if calls else []
     return f": {', '.join(parts)}" if parts else ""
 
 

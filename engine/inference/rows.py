@@ -144,5 +144,7 @@ def _parts(path: str, settings: Profile, columns: Mapping[str, str], base_dir: P
         yield from () if first is None else itertools.chain([first], parts)
         return
     last = tried[-1]
+    if "column" not in f"{last.message} {last.hint}":
+        raise last
     hint = f"{last.hint}; on the command line: --column ROLE=NAME" if last.hint else "name them: --column ROLE=NAME"
     raise EngineError(last.message, code=last.code, where=last.where, hint=hint)

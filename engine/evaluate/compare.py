@@ -120,14 +120,14 @@ def add_calls(measured: Measured, answers: list[Answer], found: Mapping[str, lis
     measured.row_scores |= {name: values for name, values in found.items() if values}
 
 
-def changes(base: Measured, tuned: Measured) -> list[Change]:
+def changes(base: Measured, tuned: Measured, same_tokens: bool) -> list[Change]:
     """What decides the verdict: loss per token where both were scored on the same tokens, and each row score.
 
     A score that stands on fewer than FEWEST_ROWS decides nothing, however many rows others stand on.
     """
     found = []
     tokens = [row.tokens for row in base.losses]
-    if _same_tokens(base, tuned):
+    if same_tokens:
         rows = [(one.nll, other.nll, size) for one, other, size in zip(base.losses, tuned.losses, tokens, strict=True)]
         kept = [row for row in rows if row[2]]
         if len(kept) >= FEWEST_ROWS:
@@ -143,10 +143,10 @@ def _same_tokens(base: Measured, tuned: Measured) -> bool:
     return sum(tokens) > 0 and tokens == [row.tokens for row in tuned.losses]
 
 
-def compare(base: Measured, tuned: Measured, kept: Kept | None = None) -> Findings:
-    """Scores of both, what changed and how surely, and the verdict."""
-    found = changes(base, tuned)
-    same_tokens = _same_tokens(base, tuned)
+def compare(base: Measured, tuned: Measured, kept: Kept | None = None, *, same_tokens: bool = True) -> Findings:
+    """Scores of both, what changed and how surely, and the verdict. `same_tokens`: both cut the rows alike."""
+    same_tokens = same_tokens and _same_tokens(base, tuned)
+    found = changes(base, tuned, same_tokens)
     relevance = change_of(base.gains, tuned.gains) if same_tokens else None
     lost = [relevance] if relevance is not None and is_lost(relevance, base.gains) else []
     word, reason = verdict([*lost, *found], _rows_measured(tuned), READABLE)

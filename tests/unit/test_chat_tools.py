@@ -7,13 +7,14 @@ import os
 import select
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.cli import chat_tools
+from engine.cli import chat, chat_tools
 from engine.cli.chat_tools import Toolbox, call_text, offered, run_command, toolbox_of
 from engine.data.examples import Example, Message
 from engine.errors import EngineError, ExitCode
@@ -129,3 +130,48 @@ def test_a_run_offers_the_tools_that_its_rows_bring(brought: tuple[str, ...], na
     tools, told = tools_of_rows(rows(*brought))
     assert len(tools) == names
     assert note in told if note else not told
+
+
+class Answering:
+    """Stands for a worker: the same answer each time."""
+
+    def __init__(self, problem: str = "", calls: tuple[dict[str, Any], ...] = ()) -> None:
+        turn = {"role": "assistant", "content": "x", "tool_calls": [{"function": call} for call in calls]}
+        how = {"tokens": 1, "stopped": True, "silenced": False, "seconds": 0.1}
+        self.event = {"type": "answer", "text": "x", "turn": turn, "problem": problem, **how}
+
+    def ask(self, *_: object, **__: object) -> Iterator[dict[str, Any]]:
+        yield self.event
+
+
+@pytest.mark.parametrize(
+    ("talk", "problem"),
+    [
+        (Answering(), None),
+        (Answering("the call is not JSON"), "a call that cannot be read: the call is not JSON"),
+        (Answering(calls=(CALL,)), "16 answers called tools: the last one stands, though it calls some as well"),
+    ],
+)
+def test_from_a_pipe_what_is_wrong_with_calls_is_told(
+    talk: Any, problem: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "run_command", lambda box, call: "1")
+    chat._answer_line(talk, chat.Conversation({}, Toolbox([ADD])), "q", as_json=True)
+    assert json.loads(capsys.readouterr().out).get("problem") == problem
+    chat._answer_line(talk, chat.Conversation({}, Toolbox([ADD])), "q", as_json=False)
+    assert (problem or "") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [True, False])
+def test_ctrl_c_forgets_a_call_and_not_the_chat(command: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "run_command", interrupted if command else lambda box, call: None)
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert chat._result(chat.Conversation({}, Toolbox([ADD])), CALL) is None
+
+
+def test_a_typed_result_in_another_encoding_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda prompt: "17\udcb0")
+    assert chat._result(chat.Conversation({}, Toolbox([ADD])), CALL) is None

@@ -174,3 +174,10 @@ def test_a_folder_that_is_not_there_is_said_for_every_file(folder: Path) -> None
         with pytest.raises(EngineError, match="cannot be written") as caught:
             CliRunner().invoke(profile, [*arguments, "-o", "none/x"], catch_exceptions=False)
         assert "folder that exists" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["[a]", "yes", "{a: 1}"])
+def test_what_is_no_text_never_becomes_a_system_message(folder: Path, value: str) -> None:
+    draft = draft_of(folder, BASE + f"default_system: {value}\n")
+    assert "data.system" not in draft.settings
+    assert any(note.key == "default_system" and note.kind == "left out" for note in draft.notes)

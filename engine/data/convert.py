@@ -20,15 +20,10 @@ from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_tur
 from engine.data.tooling import calls_of, tool_names, tools_of
 from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
 from engine.data.unread import RowNotes
+from engine.profile.tables.data import TEMPLATE_RESERVED
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TABLES = ("parquet", "arrow")
-_RESERVED = frozenset(
-    {"messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt"}
-    | {"return_dict", "continue_final_message", "padding", "truncation", "max_length", "return_tensors"}
-    | {"tokenizer_kwargs", "return_assistant_tokens_mask"}
-)
-"""What `apply_chat_template` itself takes."""
 _SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
 _PRINTED = ("['", '["', "{'", "[{'", "array(")
 TRAILING = "turns after the last answer left out"
@@ -353,7 +348,7 @@ def _template_arguments(row: _Row) -> str:
         if thinking not in (True, False, "True", "False", "true", "false"):
             raise RowProblem("wrong type", f"'{row.name('enable_thinking')}' is not true or false")
         given = {**given, "enable_thinking": thinking in (True, "True", "true")}
-    wrong = next((name for name in given if not str(name).isidentifier() or name in _RESERVED), None)
+    wrong = next((name for name in given if not str(name).isidentifier() or name in TEMPLATE_RESERVED), None)
     if wrong is not None:
         raise RowProblem("wrong type", f"'{str(wrong)[:40]}' cannot be an argument of a chat template")
     try:

@@ -15,6 +15,7 @@ from engine.data.examples import RowProblem, ToolCall
 from engine.data.structured import holds, is_absent, parsed, written
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
+_CALL_KEYS = frozenset(("name", "type", "id", "call_id", "tool_call_id", "index", "function", *_ARGUMENTS))
 _VALUES = ("default", "const", "enum", "examples")
 """Keys of a schema below which null is a value."""
 _NO_TOOLS, _NO_CALL = "tools cannot be read", "a call cannot be read"
@@ -90,6 +91,15 @@ def calls_of(value: Any, where: str, tools: str = "") -> tuple[ToolCall, ...]:
     return tuple(_call(item, where, tools) for item in _each(value) if holds(item))
 
 
+def known_calls(text: Any, tools: str) -> tuple[ToolCall, ...]:
+    """The calls that an answer's text consists of; none where it is another text."""
+    try:
+        calls = calls_of(text, "the answer", tools)
+    except RowProblem:
+        return ()
+    return calls if calls and all(call.name in tool_names(tools) for call in calls) else ()
+
+
 def _each(value: Any) -> Iterator[Any]:
     yield from value if isinstance(value, list) else [value]
 
@@ -106,6 +116,8 @@ def _call(item: Any, where: str, tools: str) -> ToolCall:
     if not isinstance(name, str) or not name.strip():
         raise RowProblem(_NO_CALL, f"{where}: a call has no name")
     key = next((key for key in _ARGUMENTS if not is_absent(inner.get(key))), "")
+    if not key:
+        _refuse_others(inner, f"{where}: {name[:40]}")
     number = item.get("id")
     arguments = _arguments(inner.get(key) if key else None, f"{where}: {name[:40]}")
     known = _parameters(tools).get(name)
@@ -113,6 +125,16 @@ def _call(item: Any, where: str, tools: str) -> ToolCall:
         arguments = {key: value for key, value in arguments.items() if key in known or not is_absent(value)}
     told = _text(arguments, where, _NO_CALL)
     return ToolCall(name, told, str(number) if holds(number) and isinstance(number, (str, int)) else "")
+
+
+def _refuse_others(call: Mapping[str, Any], where: str) -> None:
+    """A call whose arguments stand under a name that nobody knows is not a call without arguments."""
+    others = [str(key) for key in call if key not in _CALL_KEYS and holds(call[key])]
+    if others:
+        known = ", ".join(_ARGUMENTS)
+        raise RowProblem(
+            _NO_CALL, f"{where}: no arguments, but {', '.join(others)[:80]}; arguments are called: {known}"
+        )
 
 
 def _arguments(value: Any, where: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def read_turns(items: Any, notes: RowNotes, reading: Reading, tools: str = "", d
         item = item if isinstance(item, dict) else _object(item, position)
         role = _role(item, where, default)
         message = _message(item, role, where, notes, reading, tools)
-        if role == CALL and found and found[-1].role == "assistant" and found[-1].train == message.train:
+        if role == CALL and found and _is_begun(found[-1], message):
             # The same answer, written as two messages.
             last = found.pop()
             message = replace(last, calls=(*last.calls, *message.calls), reasoning=last.reasoning or message.reasoning)
@@ -76,15 +76,23 @@ def read_turns(items: Any, notes: RowNotes, reading: Reading, tools: str = "", d
     return found
 
 
+def _is_begun(last: Message, call: Message) -> bool:
+    two_thoughts = bool(last.reasoning and call.reasoning)
+    return last.role == "assistant" and last.train == call.train and not two_thoughts
+
+
 def tools_in(items: Any) -> Any:
-    """The tools that a message itself names, as a system message may; None where none does."""
-    if not isinstance(items, list):
-        return None
-    for item in items:
-        if isinstance(item, dict) and ("tools" in item or "functions" in item):
-            named = (item.get("tools"), item.get("functions"))
-            return next((tools for tools in named if holds(tools)), None)
-    return None
+    """The tools that a message itself names, as a system message may; None where none does. RowProblem for two."""
+    found = [
+        item[key]
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict)
+        for key in ("tools", "functions")
+        if key in item and holds(item[key])
+    ]
+    if any(tools != found[0] for tools in found):
+        raise RowProblem("tools cannot be read", "messages name several lists of tools, and a conversation has one")
+    return found[0] if found else None
 
 
 def _object(item: Any, position: int) -> dict[str, Any]:

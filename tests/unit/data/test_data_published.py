@@ -1,0 +1,145 @@
+"""Rows in the form of published sets: what they say is learned, refused or told, never another thing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.data.examples import Example, Message, ToolCall
+from engine.data.preference import flat
+from engine.data.unread import told
+from tests.unit.data.test_data_reading import ASK, CALLED, END, HERMES, TEXT_TURNS, TOOL, TOOLS, cause, one, read, texts
+
+CALL: dict[str, Any] = {"role": "assistant", "content": None}
+ANSWER = {"role": "assistant", "content": "A"}
+
+
+def warned(folder: Path, row: Any, objective: str = "sft", **options: Any) -> list[str]:
+    return [str(one) for one in told(read(folder, [row], objective, **options).unread) if one.matters]
+
+
+def test_tools_in_a_system_message_are_tools_in_rows_without_calls_too(tmp_path: Path) -> None:
+    """Else the prompt's form would tell the model whether to call."""
+    example = one(tmp_path, {"messages": [HERMES, ASK, END]})
+    assert json.loads(example.tools) == [TOOL]
+    assert [role for role, _ in texts(example)] == ["user", "assistant"]
+    assert example.as_text[0].content == HERMES["content"]
+
+
+def test_tools_that_a_column_repeats_are_written_once(tmp_path: Path) -> None:
+    example = one(tmp_path, {"tools": TOOLS, "messages": [HERMES, *TEXT_TURNS]})
+    assert example.messages == CALLED
+    assert example.as_text[0].content == HERMES["content"]
+    other = TOOLS.replace("weather", "clock")
+    assert one(tmp_path, {"tools": other, "messages": [HERMES, *TEXT_TURNS]}).messages[0].role == "system"
+
+
+@pytest.mark.parametrize("word", ["on", "off", "High"])
+def test_a_column_that_switches_reasoning_is_no_thought(tmp_path: Path, word: str) -> None:
+    row = {"input": [ASK], "output": "A", "reasoning": word, "system_prompt": "detailed thinking on"}
+    example = one(tmp_path, row)
+    assert texts(example) == [("system", "detailed thinking on"), ("user", ASK["content"]), ("assistant", "A")]
+    assert example.messages[-1].reasoning == ""
+
+
+def test_a_switch_of_reasoning_beside_a_question_is_told(tmp_path: Path) -> None:
+    row = {"question": "Q", "answer": "A", "reasoning": "off"}
+    assert one(tmp_path, row).messages[-1].reasoning == ""
+    assert warned(tmp_path, row) == ["column 'reasoning'"]
+
+
+def test_an_input_of_zero_is_an_input(tmp_path: Path) -> None:
+    row = {"instruction": "Double it", "input": 0, "output": 0}
+    assert one(tmp_path, row, values_as_text=True).messages[0].content == "Double it\n0"
+    assert "values_as_text" in cause(tmp_path, {**row, "output": "0"})
+
+
+def test_a_message_names_tools_wherever_it_stands(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "S", "tools": None}, {**ASK, "tools": [TOOL]}, ANSWER]
+    assert json.loads(one(tmp_path, {"messages": turns}).tools) == [TOOL]
+    other = json.loads(TOOLS.replace("weather", "clock"))
+    assert "several lists of tools" in cause(tmp_path, {"messages": [*turns[1:], {**ASK, "tools": other}, ANSWER]})
+    assert warned(tmp_path, {"tools": other, "messages": turns}) == ["message key 'tools'"]
+
+
+def test_arguments_under_an_unknown_name_refuse_the_call(tmp_path: Path) -> None:
+    called = {"name": "weather", "kwargs": {"town": "Ulm"}}
+    assert "kwargs" in cause(tmp_path, {"messages": [ASK, {**CALL, "tool_calls": [called]}]})
+    plain = one(
+        tmp_path, {"messages": [ASK, {**CALL, "tool_calls": [{"id": "c1", "type": "function", "name": "now"}]}]}
+    )
+    assert plain.messages[-1].calls == (ToolCall("now", "{}", "c1"),)
+
+
+def test_two_thoughts_before_two_calls_both_stay(tmp_path: Path) -> None:
+    turns = [
+        {"role": role, "content": content, "reasoning": thought}
+        for role, content, thought in (("assistant", "Wait.", "one"), ("function_call", '{"name": "f"}', "two"))
+    ]
+    assert [message.reasoning for message in one(tmp_path, {"messages": [ASK, *turns]}).messages] == ["", "one", "two"]
+
+
+@pytest.mark.parametrize("column", ["instruction", "input", "output"])
+def test_the_word_nan_is_told_in_every_column(tmp_path: Path, column: str) -> None:
+    row = {"instruction": "i", "input": "x", "output": "o", column: "nan"}
+    assert list(read(tmp_path, [row]).notes) == [f"'{column}' is the word 'nan', as pandas writes an empty cell"]
+
+
+def test_an_answer_beside_messages_is_never_replaced_by_an_earlier_one(tmp_path: Path) -> None:
+    row = {"messages": [ASK, ANSWER, ASK], "response": "final"}
+    assert "completion = 'response'" in cause(tmp_path, row)
+    named = one(tmp_path, row, columns={"prompt": "messages", "completion": "response"})
+    assert [(message.content, message.train) for message in named.messages[-3:]] == [
+        ("A", False), (ASK["content"], False), ("final", True),
+    ]  # fmt: skip
+    assert not read(tmp_path, [{**row, "messages": [ASK, ANSWER]}]).bad
+
+
+@pytest.mark.parametrize(
+    ("row", "lost"),
+    [
+        ({"prompt": "P", "text": "T"}, ["column 'prompt'"]),
+        ({"prompt": "P", "text": "### P: T", "id": "7"}, []),
+        ({"role": "prompter", "text": "T", "parent_id": "x"}, ["column 'role'"]),
+        ({"question": "Q", "solution": "because", "answer": "A"}, ["column 'solution'"]),
+        ({"prompt": "P", "messages": [ASK, ANSWER], "solution": "s"}, []),
+    ],
+)
+def test_columns_that_say_more_than_the_text_are_told_as_such(tmp_path: Path, row: Any, lost: list[str]) -> None:
+    assert warned(tmp_path, row) == lost
+
+
+@pytest.mark.parametrize(
+    ("beside", "lost"),
+    [
+        ({"prompt": ASK["content"]}, []),
+        ({"prompt": [ASK]}, []),
+        ({"prompt": "P", "input": "I"}, ["column 'input'", "column 'prompt'"]),
+        ({"history": [["x", "y"]]}, ["column 'history'"]),
+    ],
+)
+def test_prompts_beside_whole_conversations_are_told(tmp_path: Path, beside: Any, lost: list[str]) -> None:
+    row = {**beside, "chosen": [ASK, ANSWER], "rejected": [ASK, {**ANSWER, "content": "B"}]}
+    assert warned(tmp_path, row, "dpo") == lost
+
+
+def test_a_mismatched_answer_is_the_other_rows_calls_too() -> None:
+    calls = Message("assistant", "", True, "", (ToolCall("f"),))
+    rows = [
+        Example((Message("user", text), answer), number, "judged")
+        for number, (text, answer) in enumerate((("a", calls), ("b", Message("assistant", "B", True))))
+    ]
+    assert [example.messages[-1] for example in flat(rows)][1::2] == [rows[1].messages[-1], calls]
+
+
+def test_half_a_surrogate_in_tools_is_a_bad_row(tmp_path: Path) -> None:
+    tool = {"name": "f", "description": "\ud800"}
+    assert "surrogate" in cause(tmp_path, {"tools": [tool], "messages": [ASK, ANSWER]})
+
+
+def test_a_conversation_over_two_cells_is_read_whole(tmp_path: Path) -> None:
+    row = {"instruction": str([ASK]), "output": json.dumps([ANSWER])}
+    assert texts(one(tmp_path, row)) == [("user", ASK["content"]), ("assistant", "A")]

@@ -28,6 +28,7 @@ _SWITCH_WORDS = frozenset(("on", "off", "yes", "no", "true", "false", "low", "me
 """A `reasoning` column that says how much was thought, not what."""
 _PRINTED = ("['", '["', "{'", "[{'", "array(")
 TRAILING = "turns after the last answer left out"
+UNKNOWN_CALLS = "answers that look like calls stay text: they are no calls of the tools that the row offers"
 OWN_SYSTEM = "the system column is not used: the conversation has its own system message"
 
 
@@ -211,6 +212,7 @@ def _answer(row: _Row, role: str, value: Any) -> Message:
     if not calls and row.tools and text.lstrip()[:1] in ("[", "{"):
         calls = known_calls(text, row.tools)
         text = "" if calls else text
+        row.notes.notes.update([UNKNOWN_CALLS] if '"arguments"' in text else [])
     if not text.strip() and not calls:
         raise RowProblem("missing answer", _nothing(value, column))
     if row.reading.kind == "csv" and text.startswith(_PRINTED):
@@ -349,7 +351,7 @@ def _note_nan(row: _Row) -> None:
     for role, value in row.fields.items():
         if value.__class__ is float and value != value:
             row.notes.notes.add("NaN counts as empty")
-        elif value.__class__ is str and len(value) == 3 and value.lower() == "nan":
+        elif value.__class__ is str and value in EMPTY_WORDS:
             row.notes.notes.add(f"'{row.name(role)}' is the word {value!r}, as pandas writes an empty cell")
 
 

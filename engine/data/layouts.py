@@ -82,6 +82,14 @@ REQUIRED = {
 }
 _TURN = frozenset({"role", "from"})
 """Columns of rows that are one turn of a conversation."""
+_EXAMPLE = "{ instruction = '…', output = '…' } or { prompt = '…', completion = '…' }"
+_EXAMPLES = {
+    "preference": "{ prompt = '…', chosen = '…', rejected = '…' }",
+    "judged": "{ prompt = '…', completion = '…', label = '…' }",
+    "messages": "{ messages = '…' }",
+    "text": "{ text = '…' }",
+}
+"""How the columns of a format are named; of those that are not here, as `_EXAMPLE`."""
 _INSTEAD = {"output": "calls", "completion": "calls"}
 """What may stand in place of a required column."""
 
@@ -327,5 +335,5 @@ def _unknown(columns: set[str], wanted: str, where: str) -> Exception:
         )
         return data_error(f"rows hold preference pairs (columns: {have})", where=where, hint=hint)
     what = "no known row format" if wanted == "auto" else f"these rows are not in the format {wanted}"
-    hint = "name them: columns = { instruction = '…', output = '…' } or { prompt = '…', completion = '…' }"
+    hint = f"name them: columns = {_EXAMPLES.get(wanted, _EXAMPLE)}"
     return data_error(f"{what} (columns: {have})", where=where, hint=hint)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.data.examples import RowProblem, ToolCall
-from engine.data.structured import holds, is_absent, parsed, written
+from engine.data.structured import EMPTY_WORDS, holds, is_absent, parsed, written
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 _CALL_KEYS = frozenset(("name", "type", "id", "call_id", "tool_call_id", "index", "function", *_ARGUMENTS))
@@ -28,10 +28,15 @@ def _tools_of_text(text: str) -> str:
 
 def tools_of(value: Any) -> str:
     """JSON text of the list of function schemas that a `tools` or `functions` column holds; '' for none."""
-    if not holds(value):
+    if _is_nothing(value):
         return ""
     # Rows of a set mostly offer the same tools: the text is read once.
     return _tools_of_text(value) if isinstance(value, str) else _written(value)
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether nothing stands there; a row without tools may say so as JSON or Python text."""
+    return not holds(value) or (isinstance(value, str) and value.strip() in EMPTY_WORDS)
 
 
 def _written(value: Any) -> str:
@@ -85,7 +90,7 @@ def tool_names(tools: str) -> frozenset[str]:
 
 def calls_of(value: Any, where: str, tools: str = "") -> tuple[ToolCall, ...]:
     """The calls that a `tool_calls` or `function_call` value holds: a list or one, each flat or as OpenAI nests it."""
-    if not holds(value):
+    if _is_nothing(value):
         return ()
     value = _structure(value, where, _NO_CALL)
     return tuple(_call(item, where, tools) for item in _each(value) if holds(item))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 
 from engine.data.examples import Example, Message, ToolCall
 from engine.data.preference import flat
+from engine.data.prepare import prepare
 from engine.data.unread import told
+from engine.errors import EngineError
+from engine.profile.schema import Profile
 from tests.unit.data.test_data_reading import ASK, CALLED, END, HERMES, TEXT_TURNS, TOOL, TOOLS, cause, one, read, texts
 
 CALL: dict[str, Any] = {"role": "assistant", "content": None}
@@ -82,20 +86,36 @@ def test_two_thoughts_before_two_calls_both_stay(tmp_path: Path) -> None:
     assert [message.reasoning for message in one(tmp_path, {"messages": [ASK, *turns]}).messages] == ["", "one", "two"]
 
 
-@pytest.mark.parametrize("column", ["instruction", "input", "output"])
-def test_the_word_nan_is_told_in_every_column(tmp_path: Path, column: str) -> None:
-    row = {"instruction": "i", "input": "x", "output": "o", column: "nan"}
-    assert list(read(tmp_path, [row]).notes) == [f"'{column}' is the word 'nan', as pandas writes an empty cell"]
+@pytest.mark.parametrize(("column", "word"), [("instruction", "nan"), ("input", "None"), ("output", "NaN")])
+def test_the_words_of_empty_cells_are_told_in_every_column(tmp_path: Path, column: str, word: str) -> None:
+    row = {"instruction": "i", "input": "x", "output": "o", column: word}
+    assert list(read(tmp_path, [row]).notes) == [f"'{column}' is the word '{word}', as pandas writes an empty cell"]
 
 
-def test_an_answer_beside_messages_is_never_replaced_by_an_earlier_one(tmp_path: Path) -> None:
-    row = {"messages": [ASK, ANSWER, ASK], "response": "final"}
-    assert "completion = 'response'" in cause(tmp_path, row)
-    named = one(tmp_path, row, columns={"prompt": "messages", "completion": "response"})
-    assert [(message.content, message.train) for message in named.messages[-3:]] == [
-        ("A", False), (ASK["content"], False), ("final", True),
-    ]  # fmt: skip
-    assert not read(tmp_path, [{**row, "messages": [ASK, ANSWER]}]).bad
+def test_answers_that_call_tools_that_are_not_offered_are_told(tmp_path: Path) -> None:
+    row = {"query": "Q", "tools": TOOLS, "answers": json.dumps([{"name": "clock", "arguments": {}}])}
+    assert any("look like calls stay text" in note for note in read(tmp_path, [row]).notes)
+    assert not read(tmp_path, [{**row, "answers": '{"town": "Ulm"}'}]).notes
+
+
+@pytest.mark.parametrize("nothing", ["null", "None", "[]", ""])
+def test_no_tools_may_be_written_as_text(tmp_path: Path, nothing: str) -> None:
+    assert one(tmp_path, {"tools": nothing, "messages": [ASK, {**ANSWER, "tool_calls": nothing}]}).tools == ""
+
+
+def test_a_refusal_names_the_columns_of_its_own_format(tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        read(tmp_path, [{"input": "Q", "preferred_output": "A", "non_preferred_output": "B"}], "dpo")
+    assert "chosen = '…', rejected = '…'" in caught.value.hint
+
+
+def test_several_files_of_a_set_are_told_as_such(
+    tmp_path: Path, tokenizer: Any, write_rows: Callable[..., str], make_settings: Callable[..., Profile]
+) -> None:
+    for name in ("a", "b"):
+        write_rows([{"prompt": name, "completion": "x"}], f"{name}.jsonl")
+    report = prepare(make_settings("*.jsonl"), tokenizer, tmp_path, lambda done, total: None).report
+    assert report.datasets[0].notes[0].startswith("2 files, this one first")
 
 
 @pytest.mark.parametrize(

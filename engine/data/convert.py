@@ -13,17 +13,17 @@ from typing import Any
 from engine.data.examples import Example, Message, RowProblem
 from engine.data.hermes import LEFT, NOTE, from_text, has_calls, has_marks
 from engine.data.layouts import ANSWERS, Planned, Planner
+from engine.data.own_words import SPOKEN, OwnWords, are_meant, in_usual_words
 from engine.data.preference import is_conversation, is_said, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
 from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
 from engine.data.tooling import calls_of, known_calls, tools_of
-from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
+from engine.data.turns import Reading, check_turns, kind_of, read_turns, text_of, tools_in
 from engine.data.unread import RowNotes
 from engine.profile.tables.data import TEMPLATE_RESERVED
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TABLES = ("parquet", "arrow")
-_SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
 _SWITCH_WORDS = frozenset(("on", "off", "yes", "no", "true", "false", "low", "medium", "high"))
 """A `reasoning` column that says how much was thought, not what."""
 _PRINTED = ("['", '["', "{'", "[{'", "array(")
@@ -47,6 +47,8 @@ def to_example(
     line = _Row(planned.fields, planned.columns, notes, reading)
     if reading.kind == "csv" and not reading.values_as_text:
         _empty_words(line)
+    if reading.words is not None:
+        _own_words(line, reading.words)
     _note_nan(line)
     line.tools = tools_of(line.fields.get("tools"))
     layout = planned.layout.name
@@ -170,7 +172,7 @@ def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[
         answer = _unpacked(answer, row.name(answers))
     if row.tools and isinstance(answer, (list, dict)) and (calls := known_calls(answer, row.tools)):
         return [*_before(row, asks), Message("assistant", "", True, _reasoning(row), calls)]
-    _check_turns(answer, row.name(answers))
+    check_turns(answer, row.name(answers))
     if not isinstance(prompt, (list, dict)) and not isinstance(answer, (list, dict)):
         return [*_before(row, asks), _answer(row, answers, answer)]
     return _headed(row, [*_prompt_turns(row, asks, prompt), *_answer_turns(row, answers, answer)])
@@ -234,13 +236,6 @@ def _reasoning(row: _Row) -> str:
         row.notes.leave("column", [row.name("reasoning")], None)
         return ""
     return text if text.strip() else ""
-
-
-def _check_turns(value: Any, column: str) -> None:
-    """Refuse a list or an object that is no message: it is neither an answer's text nor a conversation."""
-    items = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
-    if isinstance(value, (list, dict)) and not any(isinstance(item, dict) and _SAID & item.keys() for item in items):
-        raise RowProblem("wrong type", f"'{column}' is {kind_of(value)}, neither text nor messages")
 
 
 def _history(row: _Row) -> list[Message]:
@@ -353,6 +348,16 @@ def _note_nan(row: _Row) -> None:
             row.notes.notes.add("NaN counts as empty")
         elif value.__class__ is str and value in EMPTY_WORDS:
             row.notes.notes.add(f"'{row.name(role)}' is the word {value!r}, as pandas writes an empty cell")
+
+
+def _own_words(row: _Row, words: OwnWords) -> None:
+    """Messages in the usual words, where the data set says what they are called."""
+    for role in SPOKEN:
+        value = row.fields.get(role)
+        if isinstance(value, str):
+            value = _unpacked(value, row.name(role), must=role == "messages" or are_meant(value, words))
+        if isinstance(value, (list, dict)):
+            row.fields[role] = in_usual_words(value, words, row.notes)
 
 
 def _template_arguments(row: _Row) -> str:

@@ -155,6 +155,18 @@ def test_a_mismatched_answer_is_the_other_rows_calls_too() -> None:
     assert [example.messages[-1] for example in flat(rows)][1::2] == [rows[1].messages[-1], calls]
 
 
+def test_a_conversation_that_teaches_another_answer_is_no_duplicate(
+    tmp_path: Path, tokenizer: Any, write_rows: Callable[..., str], make_settings: Callable[..., Profile]
+) -> None:
+    def row(*trained: int) -> Any:
+        turns = [turn for at in range(2) for turn in (ASK, {**ANSWER, "content": f"A{at}", "train": at in trained})]
+        return {"messages": turns}
+
+    settings = make_settings(write_rows([row(0), row(1), row(1)]), deduplicate=True)
+    (dataset,) = prepare(settings, tokenizer, tmp_path, lambda done, total: None).report.datasets
+    assert (dataset.kept, [drop.rows for drop in dataset.dropped]) == (2, [1])
+
+
 def test_half_a_surrogate_in_tools_is_a_bad_row(tmp_path: Path) -> None:
     tool = {"name": "f", "description": "\ud800"}
     assert "surrogate" in cause(tmp_path, {"tools": [tool], "messages": [ASK, ANSWER]})

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.data.examples import Example, Message, ToolCall
-from engine.data.preference import flat
+from engine.data.examples import ToolCall
 from engine.data.prepare import prepare
 from engine.data.unread import told
 from engine.errors import EngineError
@@ -144,15 +143,6 @@ def test_columns_that_say_more_than_the_text_are_told_as_such(tmp_path: Path, ro
 def test_prompts_beside_whole_conversations_are_told(tmp_path: Path, beside: Any, lost: list[str]) -> None:
     row = {**beside, "chosen": [ASK, ANSWER], "rejected": [ASK, {**ANSWER, "content": "B"}]}
     assert warned(tmp_path, row, "dpo") == lost
-
-
-def test_a_mismatched_answer_is_the_other_rows_calls_too() -> None:
-    calls = Message("assistant", "", True, "", (ToolCall("f"),))
-    rows = [
-        Example((Message("user", text), answer), number, "judged")
-        for number, (text, answer) in enumerate((("a", calls), ("b", Message("assistant", "B", True))))
-    ]
-    assert [example.messages[-1] for example in flat(rows)][1::2] == [rows[1].messages[-1], calls]
 
 
 def test_a_conversation_that_teaches_another_answer_is_no_duplicate(

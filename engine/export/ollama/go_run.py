@@ -6,8 +6,10 @@ Texts are bytes, lists lists, maps dicts with sorted keys when ranged over, stru
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from engine.export.ollama.go_parse import (
@@ -347,9 +349,16 @@ def marshal(value: Any) -> str:
         return marshal(value[0])
     if isinstance(value, list):
         return "[" + ",".join(map(marshal, value)) + "]"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    return re.sub(r"e-0(\d)$", r"e-\1", json.dumps(value))
+    return number_text(value) if isinstance(value, float) else json.dumps(value)
+
+
+def number_text(value: float) -> str:
+    """Go's spelling of a float in JSON. Raises ValueError for what is no number."""
+    if not math.isfinite(value):
+        raise ValueError(f"JSON has no {value}")
+    if value and not 1e-6 <= abs(value) < 1e21:
+        return re.sub(r"e-0(\d)$", r"e-\1", repr(value))
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")
 
 
 def _marshal_text(text: str) -> str:

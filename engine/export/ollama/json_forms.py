@@ -44,8 +44,8 @@ BY_NAME = {form.name: form for form in TOOL_FORMS}
 CONTENT_FORMS: dict[str, Callable[[str], str]] = {
     "raw": str,
     "trim": str.strip,
-    "left": str.lstrip,
-    "right": str.rstrip,
+    "left-trim": str.lstrip,
+    "right-trim": str.rstrip,
     "lines": lambda text: text.strip("\n"),
     "left-lines": lambda text: text.lstrip("\n"),
     "right-lines": lambda text: text.rstrip("\n"),
@@ -221,7 +221,11 @@ class _Writer:
             [
                 self._optional("name", "", '{{ template "text" .Name }}'),
                 self._optional("description", ".Description", described),
-                self._optional("parameters", "", f'{{{{ template "{self.deeper}-parameters" .Parameters }}}}'),
+                self._optional(
+                    "parameters",
+                    "or .Parameters.Type .Parameters.Properties",
+                    f'{{{{ template "{self.deeper}-parameters" .Parameters }}}}',
+                ),
             ]
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,23 +246,28 @@ def test_what_only_tools_cannot_be_written_with_keeps_the_rest(monkeypatch: pyte
     assert found.proof.equal == found.proof.compared == 40
 
 
-def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prove, "COMPARED", 40)
+def run_of(folder: Path, chat_template: str) -> tuple[list[str], Any, Any, Any]:
+    """What is told, and a job, run and tokenizer for `write_modelfile`."""
     told: list[str] = []
     job = SimpleNamespace(phase=lambda *_: None, warn=lambda _, text: told.append(text))
     settings = SimpleNamespace(
         model=SimpleNamespace(max_length=8192, additional_special_tokens=()),
         data=SimpleNamespace(system="Be kind.\nAlways.", template_arguments={}, marks="text"),
     )
-    trained = SimpleNamespace(settings=settings, data=lambda: SimpleNamespace(ends=("</s>",)), run_dir=tmp_path)
-    tokenizer = SimpleNamespace(**vars(TOKENIZER), chat_template=TURN.replace("CALL", "").replace("LAST", ""))
-    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    trained = SimpleNamespace(settings=settings, data=lambda: SimpleNamespace(ends=("</s>",)), run_dir=folder)
+    return told, job, trained, SimpleNamespace(**vars(TOKENIZER), chat_template=chat_template)
+
+
+def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    told, job, trained, tokenizer = run_of(tmp_path, TURN.replace("CALL", "").replace("LAST", ""))
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
     text = (tmp_path / "Modelfile").read_text()
     assert (made.written, made.equal, told) == (True, 40, [])
     assert "# TEMPLATE writes 40 of 40 conversations" in text
     assert text.endswith('SYSTEM """Be kind.\nAlways."""\nPARAMETER stop "</s>"\nPARAMETER num_ctx 8192\n')
     tokenizer.chat_template = CHANGED.replace("[go]", "{{ messages | length }}")
-    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
     text = (tmp_path / "Modelfile").read_text()
     assert not made.written
     assert 'TEMPLATE "' not in text
@@ -271,8 +277,99 @@ def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     assert '{"messages": [{"role"' in told[0]
     tokenizer.chat_template = None
     tokenizer.bos_token_id = None
-    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
     assert 'TEMPLATE "{{ .Prompt }}"' in (tmp_path / "Modelfile").read_text()
+
+
+ASKED = [{"role": "user", "content": "Hello"}]
+ANSWER = {"role": "assistant", "content": "Yes"}
+SWITCHED = "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}<none>{% endif %}"
+OLD_SCHEMA = {"type": "object", "properties": {"q": {"type": "string", "required": True}}}
+OWN: dict[str, tuple[list[dict[str, Any]], dict[str, str], int]] = {
+    "two questions in a row": ([*ASKED, *ASKED], {}, 41),
+    "an argument of its own": (ASKED, {"template_arguments": '{"enable_thinking": false}'}, 41),
+    "no schema that Ollama takes": (
+        ASKED,
+        {"tools": json.dumps([{"type": "function", "function": {"name": "f", "parameters": OLD_SCHEMA}}])},
+        40,
+    ),
+    "a number that Go rounds": (
+        [
+            *ASKED,
+            {"role": "assistant", "content": "", "calls": [{"name": "f", "arguments": '{"a": 1234567890123456789}'}]},
+            {"role": "tool", "content": "", "name": "f"},
+        ],
+        {},
+        41,
+    ),
+    "a number that Go spells otherwise": (
+        [
+            *ASKED,
+            {"role": "assistant", "content": "", "calls": [{"name": "f", "arguments": '{"a": 1e-05}'}]},
+            {"role": "tool", "content": "", "name": "f"},
+        ],
+        {},
+        40,
+    ),
+}
+
+
+@pytest.mark.parametrize(("turns", "more", "compared"), OWN.values(), ids=OWN)
+def test_held_out_rows_are_compared_as_ollama_gets_them(
+    turns: list[dict[str, Any]],
+    more: dict[str, str],
+    compared: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    (tmp_path / "data").mkdir()
+    row = {"kind": "chat", "messages": [*turns, ANSWER], **more}
+    (tmp_path / "data" / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    told, job, trained, tokenizer = run_of(tmp_path, KINDS["functions, compact"] + SWITCHED)
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
+    assert (made.written, made.compared, made.equal, made.lost, told) == (True, compared, compared, (), [])
+
+
+def test_held_out_rows_with_tools_leave_a_template_without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    named = SHOWN.replace("tool | tojson", "tool.function.name + tool.function.description | default('')")
+    ask = asking(SYSTEM + named + TURN.replace("CALL", "{{ call.function.arguments | tojson }}").replace("LAST", ""))
+    found = derive(ask, {}, [kept(Conversation(TURNS, [TOOL])), Conversation(ASKED)])
+    assert found.text is not None
+    assert found.lost == ("tools", "tool calls", "several calls at once")
+    assert found.proof.equal == found.proof.compared == 41
+
+
+def test_an_export_goes_on_where_looking_for_a_template_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Derived:
+        raise RecursionError("too deep\nby far")
+
+    monkeypatch.setattr("engine.export.ollama.write.derive", fails)
+    told, job, trained, tokenizer = run_of(tmp_path, CHANGED)
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
+    assert not made.written
+    assert "RecursionError" in told[0]
+    # A remark is one line: the next one would be taken for a command.
+    assert all(
+        line.startswith(("#", "FROM", "SYSTEM", "Always", "PARAMETER"))
+        for line in (tmp_path / "Modelfile").read_text().splitlines()
+    )
+
+
+def test_blanks_of_all_scripts_and_tools_without_parameters() -> None:
+    source = SYSTEM + SHOWN + TURN.replace("message.content or ''", "message.content | trim").replace("LAST", "")
+    found = derived(source.replace("CALL", "{{ call.function.arguments | tojson }}"))
+    assert found.text is not None, found.why
+    assert "tool calls" in found.covers
+    blanks = "".join(char for char in map(chr, range(0x10000)) if char.isspace())
+    bare = {"type": "function", "function": {"name": "now"}}
+    turns = [{"role": "user", "content": f"{blanks}é\u3000.{blanks}"}, ANSWER, {"role": "user", "content": blanks}]
+    written = execute(parse(found.text), values_of(Conversation(turns, [bare])))
+    assert '"now"}}]' in written
+    assert "<user>é\u3000.</s>" in written
+    assert "<user></s>" in written
+    assert [written] == asking(source)([Conversation(turns, [bare])], True)
 
 
 CHANGED = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}[go]"

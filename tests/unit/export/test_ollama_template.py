@@ -58,7 +58,7 @@ GO = [
     ),
     ("{{ range $i := 3 }}{{ $i }}{{ end }}{{ range len .Response }}x{{ else }}none{{ end }}", "012none"),
     ("{{ len (index .Messages 1).Content }}{{ slice (index .Messages 1).Content 0 3 }}", "11 hi"),
-    ('{{ printf "%q %s %d %T" "a\\tb\\u00a0é" "s" 7 (len .System) }}', '"a\\tb\\u00a0é" s 7 int'),
+    ('{{ printf "%s %d %04x %T" "s" 7 26 (len .System) }}', "s 7 001a int"),
     ("{{ json (index .Messages 1).Content }}", '" hi é\\u003c\\u0026\\u003e \\n"'),
     (
         "{{ json (index (index .Messages 2).ToolCalls 0).Function.Arguments }}",
@@ -82,6 +82,7 @@ GO = [
     ),
     ('{{ .System }} {{ .Nothing }} {{ "x" | printf "%s-%s" "y" }}', "Be kind <no value> y-x"),
     ("{{ if .Think }}a{{ else if .System }}b{{ else }}c{{ end }}", "b"),
+    ('{{ printf "%.2s" "é東x" }}{{ printf "%.9s" "é" }}{{ printf "%.1s" "" }}', "é東é"),
     ('{{ `raw "x"` }}{{ "q\\"\\\\\\n" }}', 'raw "x"q"\\\n'),
 ]
 """Templates and what Go 1.27 with Ollama's own template package writes for TURNS and TOOL."""
@@ -180,7 +181,9 @@ def test_tools_calls_results_and_thoughts() -> None:
     assert found.text.count("{{ if .ToolCalls }}", 0, found.text.index("{{- if .ToolCalls }}")) == 0
     assert found.text.rpartition("{{ if .Thinking }}")[2].startswith("<think>{{ .Thinking }}</think>{{ end }}")
     # A thought and a call that no random conversation holds, with what Go's own JSON would write otherwise.
-    turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, CALL], "reasoning_content": "\nso\n"}]
+    odd = "ends in a long line \u2028 é<\n\x7f\x01\\" + "東京" * 20
+    other = {**CALL, "function": {"name": "f", "arguments": {odd: odd, "": [[], {}, 1e16]}}}
+    turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, other], "reasoning_content": "\nso\n"}]
     turns += [{"role": "tool", "content": "<1 & 2>\u2028"}, {"role": "tool", "content": "é"}]
     asked = kept(Conversation(turns, [TOOL]))
     assert ask([asked], True) == [execute(parse(found.text), values_of(asked))]

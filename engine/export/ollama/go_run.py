@@ -27,7 +27,7 @@ from engine.export.ollama.go_parse import (
     Show,
 )
 
-MOST_STEPS = 5_000_000
+MOST_STEPS = 1_000_000
 """Of one execution: more is a template that does not end."""
 _VERB = re.compile(rb"%(?:\.(\d+)s|0?\d*[sdTx%])")
 _SHORT = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}

@@ -22,6 +22,8 @@ from engine.runs.job import Job
 
 OWN_ROWS = 50
 """Held-out conversations of the run that are compared beside the random ones."""
+OWN_CHARACTERS = 20_000
+"""Of the longest held-out conversation that is compared."""
 REMEDY = (
     "serve the GGUF with llama.cpp (llama-server --jinja), which runs the chat template itself, or train with another"
     " data.template"
@@ -90,13 +92,16 @@ def _own(trained: OpenedRun) -> list[Conversation]:
 
 
 def _sent(row: HeldOut) -> Conversation | None:
-    """What Ollama hands on of a row; None where it refuses it, or spells its numbers otherwise than training did."""
+    """What Ollama hands on of a row.
+
+    None where it refuses it or spells its numbers otherwise than training did, and for a row that takes too long.
+    """
     try:
         made = kept(conversation_of(row.example, row.example.messages[:-1]))
         values_of(made)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
-    return made
+    return made if made.characters <= OWN_CHARACTERS else None
 
 
 def _warnings(derived: Derived) -> list[str]:

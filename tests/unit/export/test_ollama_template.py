@@ -296,6 +296,7 @@ OWN: dict[str, tuple[list[dict[str, Any]], dict[str, str], int]] = {
         {"tools": json.dumps([{"type": "function", "function": {"name": "f", "parameters": OLD_SCHEMA}}])},
         40,
     ),
+    "a very long row": ([{"role": "user", "content": "x" * 20_001}], {}, 40),
     "a number that Go rounds": (
         [
             *ASKED,

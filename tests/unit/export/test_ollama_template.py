@@ -185,8 +185,9 @@ def test_tools_calls_results_and_thoughts() -> None:
     other = {**CALL, "function": {"name": "f", "arguments": {odd: odd, "": [[], {}, 1e16]}}}
     turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, other], "reasoning_content": "\nso\n"}]
     turns += [{"role": "tool", "content": "<1 & 2>\u2028"}, {"role": "tool", "content": "é"}]
-    asked = kept(Conversation(turns, [TOOL]))
+    asked = kept(Conversation(turns, [TOOL, {"type": "function", "function": {"name": "now"}}]))
     assert ask([asked], True) == [execute(parse(found.text), values_of(asked))]
+    assert '"function": {"name": "now"}}' in ask([asked], True)[0]
     assert "<think>\nso\n</think>" in ask([asked], True)[0]
 
 
@@ -288,51 +289,37 @@ ASKED = [{"role": "user", "content": "Hello"}]
 ANSWER = {"role": "assistant", "content": "Yes"}
 SWITCHED = "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}<none>{% endif %}"
 OLD_SCHEMA = {"type": "object", "properties": {"q": {"type": "string", "required": True}}}
-OWN: dict[str, tuple[list[dict[str, Any]], dict[str, str], int]] = {
-    "two questions in a row": ([*ASKED, *ASKED], {}, 41),
-    "an argument of its own": (ASKED, {"template_arguments": '{"enable_thinking": false}'}, 41),
-    "no schema that Ollama takes": (
-        ASKED,
-        {"tools": json.dumps([{"type": "function", "function": {"name": "f", "parameters": OLD_SCHEMA}}])},
-        40,
-    ),
-    "a very long row": ([{"role": "user", "content": "x" * 20_001}], {}, 40),
-    "a number that Go rounds": (
-        [
-            *ASKED,
-            {"role": "assistant", "content": "", "calls": [{"name": "f", "arguments": '{"a": 1234567890123456789}'}]},
-            {"role": "tool", "content": "", "name": "f"},
-        ],
-        {},
-        41,
-    ),
-    "a number that Go spells otherwise": (
-        [
-            *ASKED,
-            {"role": "assistant", "content": "", "calls": [{"name": "f", "arguments": '{"a": 1e-05}'}]},
-            {"role": "tool", "content": "", "name": "f"},
-        ],
-        {},
-        40,
-    ),
-}
 
 
-@pytest.mark.parametrize(("turns", "more", "compared"), OWN.values(), ids=OWN)
-def test_held_out_rows_are_compared_as_ollama_gets_them(
-    turns: list[dict[str, Any]],
-    more: dict[str, str],
-    compared: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(prove, "COMPARED", 40)
+def _called(arguments: str) -> list[dict[str, Any]]:
+    call = {"role": "assistant", "content": "", "calls": [{"name": "f", "arguments": arguments}]}
+    return [*ASKED, call, {"role": "tool", "content": "", "name": "f"}]
+
+
+SENT: list[dict[str, Any]] = [
+    {"messages": [*ASKED, *ASKED, ANSWER]},
+    {"messages": [*ASKED, ANSWER], "template_arguments": '{"enable_thinking": false}'},
+    {"messages": [*_called('{"a": 1234567890123456789}'), ANSWER]},
+]
+NOT_SENT: list[dict[str, Any]] = [
+    {
+        "messages": [*ASKED, ANSWER],
+        "tools": json.dumps([{"type": "function", "function": {"name": "f", "parameters": OLD_SCHEMA}}]),
+    },
+    {"messages": [*_called('{"a": 1e-05}'), ANSWER]},
+    {"messages": [{"role": "user", "content": "x" * 20_001}, ANSWER]},
+]
+"""What Ollama refuses, what Go spells otherwise, what is very long."""
+
+
+def test_held_out_rows_are_compared_as_ollama_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 20)
     (tmp_path / "data").mkdir()
-    row = {"kind": "chat", "messages": [*turns, ANSWER], **more}
-    (tmp_path / "data" / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    rows = [json.dumps({"kind": "chat", **row}) for row in (*SENT, *NOT_SENT)]
+    (tmp_path / "data" / "validation.jsonl").write_text("\n".join(rows))
     told, job, trained, tokenizer = run_of(tmp_path, KINDS["functions, compact"] + SWITCHED)
     made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
-    assert (made.written, made.compared, made.equal, made.lost, told) == (True, compared, compared, (), [])
+    assert (made.written, made.compared, made.equal, made.lost, told) == (True, 23, 23, (), [])
 
 
 def test_held_out_rows_with_tools_leave_a_template_without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,6 +330,27 @@ def test_held_out_rows_with_tools_leave_a_template_without_tools(monkeypatch: py
     assert found.text is not None
     assert found.lost == ("tools", "tool calls", "several calls at once")
     assert found.proof.equal == found.proof.compared == 41
+
+
+def test_looking_for_a_template_ends_with_the_plainest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    seconds = [0.0]
+    monkeypatch.setattr(prove, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    ask = asking(HERMES)
+
+    def slow(conversations: Sequence[Conversation], generation: bool) -> list[Any]:
+        if len(conversations) > 1 and any(one.tools for one in conversations):
+            seconds[0] += 100
+            return [""] * len(conversations)
+        return ask(conversations, generation)
+
+    found = derive(slow, {})
+    assert found.text is not None
+    assert found.covers == ()
+    assert found.why == "looking for it took more than 90 seconds"
+    assert seconds[0] <= 100
+    monkeypatch.setattr(prove, "LONGEST_S", -1.0)
+    assert derive(ask, {}).text is None
 
 
 def test_an_export_goes_on_where_looking_for_a_template_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,19 +369,16 @@ def test_an_export_goes_on_where_looking_for_a_template_fails(tmp_path: Path, mo
     )
 
 
-def test_blanks_of_all_scripts_and_tools_without_parameters() -> None:
-    source = SYSTEM + SHOWN + TURN.replace("message.content or ''", "message.content | trim").replace("LAST", "")
-    found = derived(source.replace("CALL", "{{ call.function.arguments | tojson }}"))
+def test_blanks_of_all_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    source = "{% for message in messages %}<{{ message.role }}>{{ message.content | trim }}</s>{% endfor %}"
+    found = derived(source)
     assert found.text is not None, found.why
-    assert "tool calls" in found.covers
     blanks = "".join(char for char in map(chr, range(0x10000)) if char.isspace())
-    bare = {"type": "function", "function": {"name": "now"}}
     turns = [{"role": "user", "content": f"{blanks}é\u3000.{blanks}"}, ANSWER, {"role": "user", "content": blanks}]
-    written = execute(parse(found.text), values_of(Conversation(turns, [bare])))
-    assert '"now"}}]' in written
-    assert "<user>é\u3000.</s>" in written
-    assert "<user></s>" in written
-    assert [written] == asking(source)([Conversation(turns, [bare])], True)
+    assert execute(parse(found.text), values_of(Conversation(turns))) == (
+        "<user>é\u3000.</s><assistant>Yes</s><user></s>"
+    )
 
 
 CHANGED = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}[go]"

@@ -13,21 +13,17 @@ from typing import Any
 from engine.data.examples import Example, Message, RowProblem, ToolCall
 from engine.data.hermes import LEFT, NOTE, from_text, has_marks
 from engine.data.layouts import Planned, Planner
+from engine.data.own_words import SPOKEN, OwnWords, are_meant, in_usual_words
 from engine.data.preference import is_conversation, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
 from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
 from engine.data.tooling import calls_of, tool_names, tools_of
 from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
 from engine.data.unread import RowNotes
+from engine.profile.tables.data import TEMPLATE_RESERVED
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TABLES = ("parquet", "arrow")
-_RESERVED = frozenset(
-    {"messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt"}
-    | {"return_dict", "continue_final_message", "padding", "truncation", "max_length", "return_tensors"}
-    | {"tokenizer_kwargs", "return_assistant_tokens_mask"}
-)
-"""What `apply_chat_template` itself takes."""
 _SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
 _PRINTED = ("['", '["', "{'", "[{'", "array(")
 TRAILING = "turns after the last answer left out"
@@ -49,6 +45,8 @@ def to_example(
     line = _Row(planned.fields, planned.columns, notes, reading)
     if reading.kind == "csv" and not reading.values_as_text:
         _empty_words(line)
+    if reading.words is not None:
+        _own_words(line, reading.words)
     if any(value.__class__ is float and value != value for value in line.fields.values()):
         notes.notes.add("NaN counts as empty")
     line.tools = tools_of(line.fields.get("tools"))
@@ -327,6 +325,16 @@ def _empty_words(row: _Row) -> None:
         row.notes.notes.add(f"cells of '{row.name(role)}' that are {value.strip()!r} count as empty")
 
 
+def _own_words(row: _Row, words: OwnWords) -> None:
+    """Messages in the usual words, where the data set says what they are called."""
+    for role in SPOKEN:
+        value = row.fields.get(role)
+        if isinstance(value, str):
+            value = _unpacked(value, row.name(role), must=role == "messages" or are_meant(value, words))
+        if isinstance(value, (list, dict)):
+            row.fields[role] = in_usual_words(value, words, row.notes)
+
+
 def _template_arguments(row: _Row) -> str:
     """JSON text of what the row hands to its template."""
     if "template_arguments" not in row.fields and "enable_thinking" not in row.fields:
@@ -340,7 +348,7 @@ def _template_arguments(row: _Row) -> str:
         if thinking not in (True, False, "True", "False", "true", "false"):
             raise RowProblem("wrong type", f"'{row.name('enable_thinking')}' is not true or false")
         given = {**given, "enable_thinking": thinking in (True, "True", "true")}
-    wrong = next((name for name in given if not str(name).isidentifier() or name in _RESERVED), None)
+    wrong = next((name for name in given if not str(name).isidentifier() or name in TEMPLATE_RESERVED), None)
     if wrong is not None:
         raise RowProblem("wrong type", f"'{str(wrong)[:40]}' cannot be an argument of a chat template")
     try:

@@ -60,8 +60,7 @@ def flat(examples: Sequence[Example]) -> list[Example]:
     for at, example in enumerate(examples):
         other = example.rejected
         if example.kind == "judged":
-            stranger = examples[(at + 1) % len(examples)].messages[-1]
-            other = (*example.messages[:-1], replace(example.messages[-1], content=stranger.content))
+            other = (*example.messages[:-1], examples[(at + 1) % len(examples)].messages[-1])
         found += [
             replace(example, messages=messages, rejected=(), kind="chat") for messages in (example.messages, other)
         ]

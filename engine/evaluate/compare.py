@@ -124,7 +124,7 @@ def changes(base: Measured, tuned: Measured, same_tokens: bool = True) -> list[C
     """What decides the verdict: loss per token where both were scored on the same tokens, and each row score."""
     found = []
     tokens = [row.tokens for row in base.losses]
-    if same_tokens and sum(tokens) and tokens == [row.tokens for row in tuned.losses]:
+    if same_tokens and any(tokens) and tokens == [row.tokens for row in tuned.losses]:
         rows = [(one.nll, other.nll, size) for one, other, size in zip(base.losses, tuned.losses, tokens, strict=True)]
         kept = [row for row in rows if row[2]]
         found.append(paired_change("nll", *(list(part) for part in zip(*kept, strict=True)), better=-1))

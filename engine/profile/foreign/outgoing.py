@@ -247,9 +247,10 @@ def not_elsewhere(out: Outgoing) -> None:
     """The built-in model and data, which other tools do not know."""
     if out.values["model.name_or_path"] == "demo" or str(out.values["model.name_or_path"]).endswith(".gguf"):
         out.lost.append(Lost("model.name_or_path", out.values["model.name_or_path"], f"{out.tool} cannot load it"))
-    for number, entry in enumerate(out.profile.data.datasets):
-        if entry.path.startswith("demo:"):
-            out.lost.append(Lost(f"data.datasets.{number}.path", entry.path, f"built in; {out.tool} cannot load it"))
+    paths = {f"data.datasets.{number}.path": entry.path for number, entry in enumerate(out.profile.data.datasets)}
+    for key, path in {**paths, "data.validation_path": out.profile.data.validation_path or ""}.items():
+        if path.startswith("demo:"):
+            out.lost.append(Lost(key, path, f"built in; {out.tool} cannot load it"))
 
 
 _NO_COLUMNS = "which columns its rows have is not known: name them there"

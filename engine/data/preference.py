@@ -6,7 +6,7 @@ documents `paired` puts together again. Not here: any loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,23 @@ def is_conversation(value: Any) -> bool:
     return isinstance(value, list) and any(
         isinstance(item, Mapping) and (item.get("role") or item.get("from")) in ("user", "human") for item in value
     )
+
+
+def is_said(prompt: Any, messages: Sequence[Message]) -> bool:
+    """Whether a conversation says all that a prompt column beside it does."""
+    text = "\n".join(message.content for message in messages)
+    return all(part.strip() in text for part in _strings(prompt))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Texts of a prompt: itself, or what its turns say."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, dict):
+        yield from _strings(value.get("content") or value.get("value"))
 
 
 def answered(examples: Sequence[Example]) -> list[Example]:

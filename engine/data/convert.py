@@ -13,6 +13,7 @@ from typing import Any
 from engine.data.examples import Example, Message, RowProblem, ToolCall
 from engine.data.hermes import LEFT, NOTE, from_text, has_marks
 from engine.data.layouts import Planned, Planner
+from engine.data.own_words import SPOKEN, OwnWords, are_meant, in_usual_words
 from engine.data.preference import is_conversation, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
 from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
@@ -49,6 +50,8 @@ def to_example(
     line = _Row(planned.fields, planned.columns, notes, reading)
     if reading.kind == "csv" and not reading.values_as_text:
         _empty_words(line)
+    if reading.words is not None:
+        _own_words(line, reading.words)
     if any(value.__class__ is float and value != value for value in line.fields.values()):
         notes.notes.add("NaN counts as empty")
     line.tools = tools_of(line.fields.get("tools"))
@@ -325,6 +328,16 @@ def _empty_words(row: _Row) -> None:
             raise RowProblem(_NEEDED[role], detail)
         row.fields[role] = None
         row.notes.notes.add(f"cells of '{row.name(role)}' that are {value.strip()!r} count as empty")
+
+
+def _own_words(row: _Row, words: OwnWords) -> None:
+    """Messages in the usual words, where the data set says what they are called."""
+    for role in SPOKEN:
+        value = row.fields.get(role)
+        if isinstance(value, str):
+            value = _unpacked(value, row.name(role), must=role == "messages" or are_meant(value, words))
+        if isinstance(value, (list, dict)):
+            row.fields[role] = in_usual_words(value, words, row.notes)
 
 
 def _template_arguments(row: _Row) -> str:

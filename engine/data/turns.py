@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.examples import Message, RowProblem, ToolCall
+from engine.data.own_words import OwnWords
 from engine.data.structured import holds, is_absent, parsed, written
 from engine.data.tooling import calls_of
 from engine.data.unread import MEDIA, RowNotes
@@ -54,10 +55,11 @@ _ON, _OFF = (True, 1, "true", "True", "1"), (False, 0, "false", "False", "0")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How values of a data set are taken: its kind of file, and whether numbers and empty words count as text."""
+    """How values of a data set are taken: its kind of file, numbers and empty words as text, own names of messages."""
 
     kind: str = "jsonl"
     values_as_text: bool = False
+    words: OwnWords | None = None
 
 
 def read_turns(items: Any, notes: RowNotes, reading: Reading, tools: str = "", default: str = "") -> list[Message]:
@@ -106,10 +108,11 @@ def _role(item: Mapping[str, Any], where: str, default: str) -> str:
         if default:
             return default
         have = ", ".join(str(key)[:40] for key, value in item.items() if not is_absent(value)) or "none"
-        raise RowProblem("unknown message keys", f"{where} needs role and content, or from and value; it has: {have}")
+        way = f"needs role and content, or from and value, or their names in message_keys; it has: {have}"
+        raise RowProblem("unknown message keys", f"{where} {way}")
     role = _SPEAKERS.get(speaker) or _SPEAKERS.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:
-        known = "system, user, assistant, tool"
+        known = "system, user, assistant, tool; speakers in its [[data.datasets]] entry names others"
         raise RowProblem("unknown role", f"{where}: {str(speaker)[:40]!r}; known: {known}")
     return role
 

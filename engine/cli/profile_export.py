@@ -40,10 +40,10 @@ def export(
     Lists every setting that the other tool cannot be told, which the file's heading does too. Paths of data are
     relative to the written file.
     """
-    from engine.files import write_text_atomic
     from engine.profile.foreign.out import outgoing
     from engine.profile.foreign.out_text import yaml_text
     from engine.profile.load import load_profile
+    from engine.profile.save import write_page
 
     target = output or Path(f"{file.stem}.yaml")
     loaded = load_profile(file, overrides)
@@ -54,11 +54,7 @@ def export(
     texts |= {path: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for path, value in others.items()}
     _refuse_existing(list(texts), force)
     for path, text in texts.items():
-        try:
-            write_text_atomic(path, text, mode=0o644)
-        except OSError as error:
-            reason = error.strerror or "bad path"
-            raise EngineError(f"cannot be written: {reason}", code=ExitCode.PROFILE, where=str(path)) from None
+        write_page(path, text, "the file")
     _tell(out, list(texts), as_json)
 
 
@@ -144,7 +140,7 @@ def _look(loaded: LoadedProfile, number: int) -> Rows | None:
     words = {str(message.get(role)) for message in messages}
     user, assistant = ("human" if "human" in words else "user"), ("gpt" if "gpt" in words else "assistant")
     speakers = (own_word(dataset, "user", user), own_word(dataset, "assistant", assistant))
-    return Rows(layout.name, dict(layout.columns), (role, content), speakers)
+    return Rows(layout.name, dict(layout.columns), (role, content), speakers, bool(messages))
 
 
 def _messages(row: dict[str, Any], columns: Mapping[str, str]) -> list[dict[str, Any]]:

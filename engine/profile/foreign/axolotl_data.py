@@ -151,7 +151,10 @@ def _held_out(draft: Draft, places: Sequence[Path], entries: Sequence[dict[str, 
     tables = _tables(draft, "test_datasets")
     if not tables:
         return
-    first, *others = [(told, entry) for told in tables for entry in _dataset(told, places)]
+    found = [(told, entry) for told in tables for entry in _dataset(told, places)]
+    if not found:
+        return
+    first, *others = found
     path = first[1]["path"]
     draft.put("data.validation_path", path, "test_datasets")
     columns_of_first(draft, first[0].place, first[1], entries)
@@ -168,6 +171,9 @@ def _held_out(draft: Draft, places: Sequence[Path], entries: Sequence[dict[str, 
 
 def _dataset(told: Told, places: Sequence[Path]) -> list[dict[str, Any]]:
     """One entry a file."""
+    if not told.look("path") and not told.look("data_files"):
+        told.draft.note("left out", told.place, f"{listed(told.values)}: neither path nor data_files")
+        return []
     told.empty_ones(_KEYS)
     word, layout = _type_word(told), _layout(told)
     compares = layout in ("preference", "judged")

@@ -45,6 +45,8 @@ class Rows:
     columns: Mapping[str, str] = field(default_factory=dict)
     message_keys: tuple[str, str] = ("role", "content")
     speakers: tuple[str, str] = ("user", "assistant")
+    lists: bool = False
+    """Whether prompts or conversations are lists of messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +249,10 @@ def not_elsewhere(out: Outgoing) -> None:
     """The built-in model and data, which other tools do not know."""
     if out.values["model.name_or_path"] == "demo" or str(out.values["model.name_or_path"]).endswith(".gguf"):
         out.lost.append(Lost("model.name_or_path", out.values["model.name_or_path"], f"{out.tool} cannot load it"))
-    for number, entry in enumerate(out.profile.data.datasets):
-        if entry.path.startswith("demo:"):
-            out.lost.append(Lost(f"data.datasets.{number}.path", entry.path, f"built in; {out.tool} cannot load it"))
+    paths = {f"data.datasets.{number}.path": entry.path for number, entry in enumerate(out.profile.data.datasets)}
+    for key, path in {**paths, "data.validation_path": out.profile.data.validation_path or ""}.items():
+        if path.startswith("demo:"):
+            out.lost.append(Lost(key, path, f"built in; {out.tool} cannot load it"))
 
 
 _NO_COLUMNS = "which columns its rows have is not known: name them there"
@@ -278,7 +281,8 @@ def told_rows(out: Outgoing, number: int, entry: Dataset, *, quiet: bool = False
         layout = entry.format
     keys = entry.message_keys
     speakers = (own_word(entry, "user"), own_word(entry, "assistant"))
-    return Rows(layout, columns, (keys.get("role", "role"), keys.get("content", "content")), speakers)
+    lists = layout == "messages" or "messages" in columns or bool(entry.message_keys or entry.speakers)
+    return Rows(layout, columns, (keys.get("role", "role"), keys.get("content", "content")), speakers, lists)
 
 
 def own_word(entry: Dataset, role: str, usual: str = "") -> str:

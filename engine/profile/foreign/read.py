@@ -97,7 +97,7 @@ def read_draft(
     _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)
     _drop_refused(draft)
-    close(draft)
+    close(draft, chosen.rules)
     return draft
 
 

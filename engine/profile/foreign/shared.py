@@ -178,7 +178,9 @@ def mask(word: str) -> Rule:
 
 def model(draft: Draft, entry: Entry) -> None:
     """The model: a name, or a folder."""
-    draft.put("model.name_or_path", model_path(draft, str(entry.value)), entry.key)
+    if not isinstance(entry.value, str):
+        raise ValueError(f"{shown(entry.value)}: neither a name nor a folder")
+    draft.put("model.name_or_path", model_path(draft, entry.value), entry.key)
 
 
 def model_path(draft: Draft, text: str) -> str:

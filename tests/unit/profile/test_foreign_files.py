@@ -140,3 +140,63 @@ def test_what_other_tools_make_of_files_is_listed(folder: Path, monkeypatch: pyt
         assert str(folder / "rows.jsonl") in answer.output + "".join(
             path.read_text() for path in folder.glob("*.[yj]*")
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("base_model: demo\nadapter: lora\ndatasets:\n  - path: rows.jsonl\n  - {type: alpaca}\n", "datasets.1"),
+        (
+            "base_model: demo\nadapter: lora\ndatasets: [rows.jsonl]\ntest_datasets:\n  - {split: x}\n",
+            "test_datasets.0",
+        ),
+        ("base_model: [a, b]\nadapter: lora\ndatasets: [rows.jsonl]\n", "base_model"),
+    ],
+)
+def test_a_set_without_a_path_and_a_model_without_a_name_are_listed(folder: Path, text: str, key: str) -> None:
+    draft = draft_of(folder, text, **({"model": "demo"} if key == "base_model" else {}))
+    assert key in {note.key for note in draft.notes if note.kind == "left out"}
+    assert [Path(entry["path"]).name for entry in draft.settings["data.datasets"]] == ["rows.jsonl"]
+    assert "data.validation_path" not in draft.settings
+
+
+def test_a_key_that_is_known_and_says_nothing_is_not_called_unknown(folder: Path) -> None:
+    notes = {note.key: note.message for note in draft_of(folder, BASE + "max_samples: 0\nx: 1\n").notes}
+    assert "not known" in notes["x"]
+    assert "not known" not in notes["max_samples"]
+
+
+def test_a_folder_that_is_not_there_is_said_for_every_file(folder: Path) -> None:
+    template = 'chat_template_jinja: "{{ messages[0].content }}"\n'
+    (folder / "t.yaml").write_text("base_model: demo\nadapter: lora\ndatasets: [rows.jsonl]\n" + template)
+    assert run("import", "t.yaml", "-o", "p.toml").exit_code == 0
+    for arguments in (["import", "t.yaml"], ["export", "p.toml", "--to", "axolotl"]):
+        with pytest.raises(EngineError, match="cannot be written") as caught:
+            CliRunner().invoke(profile, [*arguments, "-o", "none/x"], catch_exceptions=False)
+        assert "folder that exists" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["[a]", "yes", "{a: 1}"])
+def test_what_is_no_text_never_becomes_a_system_message(folder: Path, value: str) -> None:
+    draft = draft_of(folder, BASE + f"default_system: {value}\n")
+    assert "data.system" not in draft.settings
+    assert any(note.key == "default_system" and note.kind == "left out" for note in draft.notes)
+
+
+def test_prompts_that_are_conversations_are_not_exported_as_text(folder: Path) -> None:
+    row = {"ask": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}}
+    (folder / "pairs.jsonl").write_text(json.dumps({**row, "rejected": {"from": "gpt", "value": "b"}}) + "\n")
+    (folder / "p.toml").write_text(
+        '[model]\nname_or_path = "owner/model"\n[train]\nobjective = "dpo"\n[[data.datasets]]\n'
+        'path = "pairs.jsonl"\ncolumns = { prompt = "ask" }\n'
+    )
+    assert run("export", "p.toml", "--to", "llamafactory", "-o", "lf.yaml").exit_code == 0
+    (told,) = json.loads((folder / "dataset_info.json").read_text()).values()
+    assert (told["formatting"], told["columns"]["messages"], told["tags"]["role_tag"]) == ("sharegpt", "ask", "from")
+    assert run("export", "p.toml", "--to", "axolotl", "-o", "ax.yaml").exit_code == 0
+    (told,) = yaml.safe_load((folder / "ax.yaml").read_text())["datasets"]
+    assert (told["type"], told["field_messages"]) == ("chat_template.default", "ask")
+    assert told["message_property_mappings"] == {"role": "from", "content": "value"}
+    for name, tool in (("lf.yaml", "llamafactory"), ("ax.yaml", "axolotl")):
+        entry = read_draft([folder / name], dialect=tool, dataset_dir=folder).settings["data.datasets"][0]
+        assert entry["columns"] == {"prompt": "ask"}

@@ -114,6 +114,13 @@ def test_a_worker_without_a_last_event(tmp_path: Path, log: str, code: int, foun
     assert (error.code, found[1] in error.message) == (found[0], True)
 
 
+def test_a_disk_that_takes_no_log_hides_no_exit_code(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as log:
+        command = [sys.executable, "-m", "engine.worker", str(tmp_path)]
+        done = subprocess.run(command, stderr=log, check=False)
+    assert done.returncode == ExitCode.PROFILE  # there is no job.json
+
+
 def test_a_second_worker_says_so_in_its_log(tmp_path: Path) -> None:
     held = launch.claim_for_worker(tmp_path / "lock")
     assert held is None

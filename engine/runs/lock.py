@@ -71,7 +71,9 @@ class Held:
         if standing == mine:
             renew(place)
             return True
-        if self.lacking and standing is not None and standing.pid != mine.pid and life_of(standing) is not Life.GONE:
+        # Not by the pid: the first process of every container has the same.
+        is_other = standing is not None and replace(standing, locked=mine.locked, token="") != mine
+        if self.lacking and standing is not None and is_other and life_of(standing) is not Life.GONE:
             return False
         with contextlib.suppress(OSError):
             write_owner(place, mine)

@@ -36,6 +36,17 @@ def places(proc: Path = PROC) -> list[tuple[int, Path]]:
     ]
 
 
+def works_in(pid: int, place: Path, proc: Path = PROC) -> bool:
+    """Whether `pid` is a worker that was started for `place`: a file's word alone gets no process a signal.
+
+    True where the system has no /proc to ask.
+    """
+    if not (proc / "self").exists():
+        return True
+    words = _command_line(proc / str(pid) / "cmdline")
+    return _MODULE in words[:-1] and Path(words[words.index(_MODULE) + 1]).resolve() == place.resolve()
+
+
 def orphans(proc: Path = PROC) -> dict[str, int]:
     """Workers of this user whose run was deleted: their pids by the run's id. Empty where the system has no /proc."""
     found: dict[str, int] = {}

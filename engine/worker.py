@@ -243,6 +243,9 @@ def _as_engine_error(error: BaseException, where: str = "") -> EngineError:
             cause=OUT_OF_MEMORY,
             hint="lower train.per_device_train_batch_size or model.max_length, or use activation checkpointing",
         )
+    if isinstance(error, RuntimeError) and "can't start new thread" in text:
+        hint = "raise the limits of addresses and processes ('ulimit -v', 'ulimit -u'), or set OMP_NUM_THREADS=1"
+        return EngineError("the worker could start no more threads", code=ExitCode.RESOURCES, hint=hint)
     refused = io_error(error, where=where)
     if refused is not None:
         return refused

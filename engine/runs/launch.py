@@ -280,6 +280,12 @@ def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
             cause=OUT_OF_MEMORY,
             hint="raise it: 'ulimit -v unlimited'; a batch system may set it, too",
         )
+    if code == 1 and any(word in text for text in _log_lines(directory)[-3:] for word in _OF_THREADS):
+        return EngineError(
+            "the worker could start no more threads",
+            code=ExitCode.RESOURCES,
+            hint="raise the limits of addresses and processes ('ulimit -v', 'ulimit -u'), or set OMP_NUM_THREADS=1",
+        )
     how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     hint = "the kernel may have killed it for memory" if code == -signal.SIGKILL else _log_tail(directory)
     return EngineError(f"the worker ended with {how} and no message", code=ExitCode.INTERNAL, hint=hint)
@@ -287,6 +293,8 @@ def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
 
 _OF_MEMORY = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 """How libraries end that do not expect to be refused memory."""
+_OF_THREADS = ("Thread creation failed", "pthread_create failed", "can't start new thread")
+"""What libgomp, OpenBLAS and Python say of it before they end."""
 _EXPLAINED = {
     ExitCode.DISK: (
         "the disk took nothing more, not even the reason",

@@ -100,6 +100,12 @@ def test_the_reason_is_written_on_a_disk_full_to_the_last_byte(tmp_path: Path, m
         ('{"error": {"code": "disk", "message": "no space"}}', 6, (ExitCode.DISK, "no space")),
         ("", 6, (ExitCode.DISK, "not even the reason")),
         ("Traceback", 1, (ExitCode.INTERNAL, "exit code 1")),
+        (
+            "libgomp: Thread creation failed: Resource temporarily unavailable",
+            1,
+            (ExitCode.RESOURCES, "no more threads"),
+        ),
+        ("RuntimeError: can't start new thread", 1, (ExitCode.RESOURCES, "no more threads")),
         ('{"error": 3}', -15, (ExitCode.INTERNAL, "SIGTERM")),
     ],
 )

@@ -40,10 +40,10 @@ def export(
     Lists every setting that the other tool cannot be told, which the file's heading does too. Paths of data are
     relative to the written file.
     """
-    from engine.files import write_text_atomic
     from engine.profile.foreign.out import outgoing
     from engine.profile.foreign.out_text import yaml_text
     from engine.profile.load import load_profile
+    from engine.profile.save import write_page
 
     target = output or Path(f"{file.stem}.yaml")
     loaded = load_profile(file, overrides)
@@ -54,11 +54,7 @@ def export(
     texts |= {path: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for path, value in others.items()}
     _refuse_existing(list(texts), force)
     for path, text in texts.items():
-        try:
-            write_text_atomic(path, text, mode=0o644)
-        except OSError as error:
-            reason = error.strerror or "bad path"
-            raise EngineError(f"cannot be written: {reason}", code=ExitCode.PROFILE, where=str(path)) from None
+        write_page(path, text, "the file")
     _tell(out, list(texts), as_json)
 
 
@@ -77,7 +73,7 @@ def _tell(out: Outgoing, paths: list[Path], as_json: bool) -> None:
 def _refuse_existing(paths: list[Path], force: bool) -> None:
     there = [path for path in paths if path.exists()]
     if there and not force:
-        hint = "name another with --output, or replace it with --force"
+        hint = "name a file in another folder with --output, or replace it with --force"
         raise EngineError("the file exists", code=ExitCode.PROFILE, where=str(there[0]), hint=hint)
 
 
@@ -100,7 +96,10 @@ def _moved(settings: Profile, base: Path, target: Path) -> Profile:
     sets = [entry.model_copy(update={"path": _from(entry.path, base, home)}) for entry in data.datasets]
     held_out = _from(data.validation_path, base, home) if data.validation_path else None
     moved = data.model_copy(update={"datasets": sets, "validation_path": held_out})
-    template, adapter = data.template, settings.tuning.adapter
+    template, adapter, model = data.template, settings.tuning.adapter, settings.model.name_or_path
+    if model != "demo" and os.path.exists(base / os.path.expanduser(model)):
+        own = settings.model.model_copy(update={"name_or_path": _from(model, base, home)})
+        settings = settings.model_copy(update={"model": own})
     if template.endswith(".jinja"):
         moved = moved.model_copy(update={"template": _from(template, base, home)})
     if adapter and "/" in adapter:
@@ -111,7 +110,7 @@ def _moved(settings: Profile, base: Path, target: Path) -> Profile:
 
 def _from(path: str, base: Path, home: Path) -> str:
     if path.startswith(("hub:", "demo:", "/", "~")):
-        return path
+        return os.path.expanduser(path)
     return os.path.relpath(base / path, home)
 
 
@@ -123,7 +122,7 @@ def _look(loaded: LoadedProfile, number: int) -> Rows | None:
     from engine.data.preference import NEEDED
     from engine.data.rows import read_rows
     from engine.data.sources import data_files
-    from engine.profile.foreign.outgoing import Rows
+    from engine.profile.foreign.outgoing import Rows, own_word
 
     assert loaded.profile is not None
     dataset = loaded.profile.data.datasets[number]
@@ -136,9 +135,11 @@ def _look(loaded: LoadedProfile, number: int) -> Rows | None:
         return None
     messages = [message for row in first for message in _messages(row, layout.columns)]
     keys = {str(key) for message in messages for key in message}
-    role, content = ("from" if "from" in keys else "role"), ("value" if "value" in keys else "content")
+    role = dataset.message_keys.get("role", "from" if "from" in keys else "role")
+    content = dataset.message_keys.get("content", "value" if "value" in keys else "content")
     words = {str(message.get(role)) for message in messages}
-    speakers = ("human" if "human" in words else "user", "gpt" if "gpt" in words else "assistant")
+    user, assistant = ("human" if "human" in words else "user"), ("gpt" if "gpt" in words else "assistant")
+    speakers = (own_word(dataset, "user", user), own_word(dataset, "assistant", assistant))
     return Rows(layout.name, dict(layout.columns), (role, content), speakers)
 
 

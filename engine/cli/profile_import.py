@@ -79,12 +79,12 @@ def import_(
 
 def _save_beside(draft: Draft, target: Path, force: bool) -> None:
     """Texts that the files held and a profile names by file, such as a chat template."""
-    from engine.files import write_text_atomic
+    from engine.profile.save import write_page
 
     for name, text in draft.files.items():
         path = target.absolute().parent / name
         if path.exists() and not force and path.read_text(encoding="utf-8", errors="replace") != text:
             hint = "name another folder with --output, or replace it with --force"
             raise EngineError("the file exists", code=ExitCode.PROFILE, where=str(path), hint=hint)
-        write_text_atomic(path, text, mode=0o644)
+        write_page(path, text, "the chat template")
         note(f"wrote {sanitize(str(path), single_line=True)}")

@@ -33,11 +33,12 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 @dataclass(slots=True)
 class Source:
-    """Counts of one data set."""
+    """Counts of one data set. `path`: its first file."""
 
     path: Path
     format: str
     why: str
+    files: set[Path] = field(default_factory=set)
     rows_read: int = 0
     usable: int = 0
     notes: Counter[str] = field(default_factory=Counter)
@@ -85,6 +86,7 @@ class Account:
 def take(account: Account, number: int, part: Examples) -> None:
     """Count what was read from a data set."""
     source = account.sources.setdefault(number, Source(part.path, part.format, part.why))
+    source.files.add(part.path)
     source.rows_read += part.rows_read
     source.usable += len(part.examples)
     source.notes.update(part.notes)
@@ -266,6 +268,8 @@ def _lost_part(settings: Profile) -> str:
 def dataset_report(source: Source, share: str) -> DatasetReport:
     """What became of one data set; `share` where weights were given."""
     notes = [f"{note}: {count} rows" for note, count in source.notes.items()]
+    if len(source.files) > 1:
+        notes.insert(0, f"{len(source.files):,} files, this one first; row numbers count within each file")
     ledger, path = source.ledger, str(source.path)
     all_notes = (*notes, *([share] if share else []))
     return DatasetReport(

@@ -8,6 +8,8 @@ from typing import Any
 from engine.data.conversation import Conversation
 
 THINK, THOUGHT = "<think>", "</think>"
+_ASKED_LAST = 16
+"""Characters of a prompt that an answer does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,6 @@ class Turn:
     def thought(self) -> str:
         """What the answer thinks first."""
         return str(self.given.get("reasoning_content") or "").strip()
-
-    @property
-    def asked(self) -> list[dict[str, Any]]:
-        """The turns before it and its own."""
-        return [*self.before.turns, self.given]
 
     @property
     def with_other_words(self) -> Conversation:
@@ -79,6 +76,9 @@ def behind_think(turn: Turn) -> Turn | None:
     closed = turn.whole.find(THOUGHT, len(header))
     behind = len(header) if closed < 0 else closed + len(THOUGHT)
     begin = turn.whole.find(content, behind) if content else -1
+    if begin < 0 and content:
+        # The answer itself may speak of the mark.
+        begin = turn.whole.find(content, len(header))
     rest = turn.whole[begin:] if begin >= 0 else turn.whole[behind:].lstrip()
     given = turn.given | {"content": content} | {"reasoning_content": thought}
     block = f"{thought}\n{THOUGHT}\n\n" if prompt.endswith(THINK) else ""
@@ -93,7 +93,12 @@ def behind_prompt(turn: Turn, base: str, otherwise: str) -> Turn | None:
     """
     header = turn.prompt.removeprefix(base)
     same = shared_length(turn.whole, otherwise)
-    at = turn.whole.rfind(header, 0, same) if header.strip() and turn.prompt.startswith(base) else -1
+    last = base[-_ASKED_LAST:]
+    asked = turn.whole.rfind(last, 0, same)
+    if asked < 0 or not header.strip() or not turn.prompt.startswith(base):
+        return None
+    # An earlier answer may have the same header: this one stands behind what is asked last.
+    at = turn.whole.rfind(header, asked + len(last), same)
     return None if at < 0 else replace(turn, whole=turn.prompt + turn.whole[at + len(header) :])
 
 

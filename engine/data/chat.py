@@ -25,7 +25,7 @@ from engine.data.written import MarksAs
 from engine.errors import EngineError, ExitCode
 from engine.files import write_text_atomic
 from engine.profile.schema import Profile
-from engine.profile.template_file import is_template_file, read_template
+from engine.profile.template_file import KEPT, is_template_file, read_template
 
 Tokenizer = Any
 """A transformers.PreTrainedTokenizerFast (TokenizersBackend)."""
@@ -48,9 +48,6 @@ class ChatTemplate:
     """Tokens that the profile added: they are tokens wherever text spells them."""
     marks_as: MarksAs = "auto"
     """What other special tokens are that rows spell out."""
-
-
-KEPT = "template.jinja"
 
 
 def template_of(settings: Profile, tokenizer: Tokenizer, base_dir: Path, run_dir: Path | None = None) -> ChatTemplate:

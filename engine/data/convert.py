@@ -10,27 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.data.examples import Example, Message, RowProblem, ToolCall
-from engine.data.hermes import LEFT, NOTE, from_text, has_marks
-from engine.data.layouts import Planned, Planner
-from engine.data.preference import is_conversation, label_of, last_answer
+from engine.data.examples import Example, Message, RowProblem
+from engine.data.hermes import LEFT, NOTE, from_text, has_calls, has_marks
+from engine.data.layouts import ANSWERS, Planned, Planner
+from engine.data.own_words import SPOKEN, OwnWords, are_meant, in_usual_words
+from engine.data.preference import is_conversation, is_said, label_of, last_answer
 from engine.data.rows import MAX_ROW_BYTES, TOO_LONG
 from engine.data.structured import EMPTY_WORDS, holds, is_absent, looks_like_turns, parsed, without_nulls, written
-from engine.data.tooling import calls_of, tool_names, tools_of
-from engine.data.turns import Reading, kind_of, read_turns, text_of, tools_in
+from engine.data.tooling import calls_of, known_calls, tools_of
+from engine.data.turns import Reading, check_turns, kind_of, read_turns, text_of, tools_in
 from engine.data.unread import RowNotes
+from engine.profile.tables.data import TEMPLATE_RESERVED
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TABLES = ("parquet", "arrow")
-_RESERVED = frozenset(
-    {"messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt"}
-    | {"return_dict", "continue_final_message", "padding", "truncation", "max_length", "return_tensors"}
-    | {"tokenizer_kwargs", "return_assistant_tokens_mask"}
-)
-"""What `apply_chat_template` itself takes."""
-_SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
+_SWITCH_WORDS = frozenset(("on", "off", "yes", "no", "true", "false", "low", "medium", "high"))
+"""A `reasoning` column that says how much was thought, not what."""
 _PRINTED = ("['", '["', "{'", "[{'", "array(")
 TRAILING = "turns after the last answer left out"
+UNKNOWN_CALLS = "answers that look like calls stay text: they are no calls of the tools that the row offers"
 OWN_SYSTEM = "the system column is not used: the conversation has its own system message"
 
 
@@ -49,8 +47,9 @@ def to_example(
     line = _Row(planned.fields, planned.columns, notes, reading)
     if reading.kind == "csv" and not reading.values_as_text:
         _empty_words(line)
-    if any(value.__class__ is float and value != value for value in line.fields.values()):
-        notes.notes.add("NaN counts as empty")
+    if reading.words is not None:
+        _own_words(line, reading.words)
+    _note_nan(line)
     line.tools = tools_of(line.fields.get("tools"))
     layout = planned.layout.name
     if layout == "text":
@@ -61,6 +60,7 @@ def to_example(
         example = _chat(line, layout, row, dataset)
     _check_text((*example.messages, *example.rejected))
     arguments = _template_arguments(line)
+    _check_unicode(line.tools + arguments, "tools or template arguments")
     if line.tools or arguments:
         example = replace(example, tools=line.tools, template_arguments=arguments)
     return example, planned
@@ -88,12 +88,12 @@ def _chat(row: _Row, layout: str, number: int, dataset: int) -> Example:
         return Example(_upto_answer(row, messages), number, "chat", dataset)
     written = _upto_answer(row, messages)
     found = from_text(written, row.tools)
-    row.notes.notes.add(LEFT if found is None else NOTE)
     if found is None:
+        row.notes.notes.update([LEFT] if has_calls(messages) else [])
         return Example(written, number, "chat", dataset)
-    # Without a column for them the tools stand in the text as well.
-    as_text, row.tools = (() if row.tools else written), found[1]
-    return Example(_upto_answer(row, found[0]), number, "chat", dataset, as_text=as_text)
+    row.notes.notes.add(NOTE)
+    turns, row.tools, in_text = found
+    return Example(_upto_answer(row, turns), number, "chat", dataset, as_text=written if in_text else ())
 
 
 def _upto_answer(row: _Row, messages: list[Message]) -> tuple[Message, ...]:
@@ -116,8 +116,12 @@ def _check_text(messages: Sequence[Message]) -> None:
         raise RowProblem(TOO_LONG, f"more than {MAX_ROW_BYTES} characters")
     for message in messages:
         for text in message.texts:
-            if not text.isascii() and _SURROGATE.search(text):
-                raise RowProblem("not valid Unicode", f"half a surrogate pair in the {message.role} message")
+            _check_unicode(text, f"{message.role} message")
+
+
+def _check_unicode(text: str, what: str) -> None:
+    if not text.isascii() and _SURROGATE.search(text):
+        raise RowProblem("not valid Unicode", f"half a surrogate pair in the {what}")
 
 
 def _compared(row: _Row, layout: str, number: int, dataset: int) -> Example:
@@ -138,10 +142,19 @@ def _answered(row: _Row, role: str) -> tuple[Message, ...]:
     answer = _unpacked(row.fields.get(role), row.name(role), must=role == "messages")
     answer = [answer] if isinstance(answer, dict) else answer
     if is_conversation(answer):
-        return last_answer(_conversation(row, answer, row.name(role)))
+        messages = _conversation(row, answer, row.name(role))
+        _leave_beside(row, messages)
+        return last_answer(messages)
     if not holds(row.fields.get("prompt")) and not holds(row.fields.get("input")):
         raise RowProblem("missing prompt", "neither a prompt column nor one in the conversation")
     return last_answer(_prompt_and_answer(row, "prompt", role, answer))
+
+
+def _leave_beside(row: _Row, messages: Sequence[Message]) -> None:
+    """Note prompt columns that say what a whole conversation beside them does not."""
+    roles = [role for role in ("prompt", "input", "history") if holds(row.fields.get(role))]
+    lost = [row.name(role) for role in roles if not is_said(row.fields[role], messages)]
+    row.notes.leave("column", lost, None)
 
 
 def _alpaca(row: _Row) -> list[Message]:
@@ -155,9 +168,11 @@ def _prompt_completion(row: _Row) -> list[Message]:
 
 def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[Message]:
     prompt = _unpacked(row.fields.get(asks), row.name(asks))
-    if row.tools and isinstance(answer, (list, dict)) and (calls := _known_calls(answer, row.tools)):
+    if isinstance(prompt, (list, dict)):
+        answer = _unpacked(answer, row.name(answers))
+    if row.tools and isinstance(answer, (list, dict)) and (calls := known_calls(answer, row.tools)):
         return [*_before(row, asks), Message("assistant", "", True, _reasoning(row), calls)]
-    _check_turns(answer, row.name(answers))
+    check_turns(answer, row.name(answers))
     if not isinstance(prompt, (list, dict)) and not isinstance(answer, (list, dict)):
         return [*_before(row, asks), _answer(row, answers, answer)]
     return _headed(row, [*_prompt_turns(row, asks, prompt), *_answer_turns(row, answers, answer)])
@@ -166,7 +181,7 @@ def _prompt_and_answer(row: _Row, asks: str, answers: str, answer: Any) -> list[
 def _before(row: _Row, asks: str) -> list[Message]:
     """System message, earlier turns and question, where the prompt is text."""
     prompt = text_of(row.fields.get(asks), row.name(asks), "prompt", row.reading)
-    if row.fields.get("input"):
+    if holds(row.fields.get("input")):
         beside = text_of(row.fields["input"], row.name("input"), "prompt", row.reading)
         prompt = "\n".join(part for part in (prompt, beside) if part.strip())
     if not prompt.strip():
@@ -197,12 +212,11 @@ def _answer(row: _Row, role: str, value: Any) -> Message:
     calls = calls_of(given, f"'{row.name('calls')}'", row.tools) if given else ()
     text = text_of(value, column, "answer", row.reading)
     if not calls and row.tools and text.lstrip()[:1] in ("[", "{"):
-        calls = _known_calls(text, row.tools)
+        calls = known_calls(text, row.tools)
         text = "" if calls else text
+        row.notes.notes.update([UNKNOWN_CALLS] if '"arguments"' in text else [])
     if not text.strip() and not calls:
         raise RowProblem("missing answer", _nothing(value, column))
-    if len(text) == 3 and text.lower() == "nan" and row.reading.kind != "csv":
-        row.notes.notes.add(f"answers that are the word {text!r}, as pandas writes an empty cell")
     if row.reading.kind == "csv" and text.startswith(_PRINTED):
         row.notes.notes.add("answers that are a list or an object as Python prints it")
     return Message("assistant", text, True, _reasoning(row), calls)
@@ -218,23 +232,10 @@ def _reasoning(row: _Row) -> str:
     if "reasoning" not in row.fields:
         return ""
     text = text_of(row.fields.get("reasoning"), row.name("reasoning"), "reasoning", row.reading)
+    if text.strip().lower() in _SWITCH_WORDS:
+        row.notes.leave("column", [row.name("reasoning")], None)
+        return ""
     return text if text.strip() else ""
-
-
-def _check_turns(value: Any, column: str) -> None:
-    """Refuse a list or an object that is no message: it is neither an answer's text nor a conversation."""
-    items = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
-    if isinstance(value, (list, dict)) and not any(isinstance(item, dict) and _SAID & item.keys() for item in items):
-        raise RowProblem("wrong type", f"'{column}' is {kind_of(value)}, neither text nor messages")
-
-
-def _known_calls(text: Any, tools: str) -> tuple[ToolCall, ...]:
-    """The calls that an answer's text consists of; none where it is another text."""
-    try:
-        calls = calls_of(text, "the answer", tools)
-    except RowProblem:
-        return ()
-    return calls if calls and all(call.name in tool_names(tools) for call in calls) else ()
 
 
 def _history(row: _Row) -> list[Message]:
@@ -261,7 +262,18 @@ def _messages(row: _Row) -> list[Message]:
     items = _unpacked(row.fields.get("messages"), column, must=True)
     if is_absent(items):
         raise RowProblem("missing messages", f"no '{column}'")
-    return _conversation(row, items, column)
+    messages = _conversation(row, items, column)
+    if messages and messages[-1].role != "assistant":
+        _refuse_answer_beside(row, column)
+    return messages
+
+
+def _refuse_answer_beside(row: _Row, column: str) -> None:
+    """Messages that end with a question, beside a column with its answer: an earlier answer would be learned alone."""
+    beside = next((name for what, name, _ in sorted(row.notes.unread) if what == "column" and name in ANSWERS), None)
+    if beside is not None:
+        way = f"columns = {{ prompt = '{column}', completion = '{beside}' }} takes it as their answer"
+        raise RowProblem("an answer beside the messages", f"they end with a question, and '{beside}' holds more; {way}")
 
 
 def _conversation(row: _Row, items: Any, column: str) -> list[Message]:
@@ -281,8 +293,11 @@ def _headed(row: _Row, messages: list[Message]) -> list[Message]:
 
 
 def _read(row: _Row, items: list[Any], default: str) -> list[Message]:
-    if not row.tools and (named := tools_in(items)) is not None:
-        row.tools = tools_of(named)
+    if (named := tools_in(items)) is not None:
+        told = tools_of(named)
+        if row.tools and told != row.tools:
+            row.notes.leave("message key", ["tools"])
+        row.tools = row.tools or told
     return read_turns(items, row.notes, row.reading, row.tools, default)
 
 
@@ -327,6 +342,24 @@ def _empty_words(row: _Row) -> None:
         row.notes.notes.add(f"cells of '{row.name(role)}' that are {value.strip()!r} count as empty")
 
 
+def _note_nan(row: _Row) -> None:
+    for role, value in row.fields.items():
+        if value.__class__ is float and value != value:
+            row.notes.notes.add("NaN counts as empty")
+        elif value.__class__ is str and value in EMPTY_WORDS:
+            row.notes.notes.add(f"'{row.name(role)}' is the word {value!r}, as pandas writes an empty cell")
+
+
+def _own_words(row: _Row, words: OwnWords) -> None:
+    """Messages in the usual words, where the data set says what they are called."""
+    for role in SPOKEN:
+        value = row.fields.get(role)
+        if isinstance(value, str):
+            value = _unpacked(value, row.name(role), must=role == "messages" or are_meant(value, words))
+        if isinstance(value, (list, dict)):
+            row.fields[role] = in_usual_words(value, words, row.notes)
+
+
 def _template_arguments(row: _Row) -> str:
     """JSON text of what the row hands to its template."""
     if "template_arguments" not in row.fields and "enable_thinking" not in row.fields:
@@ -340,7 +373,7 @@ def _template_arguments(row: _Row) -> str:
         if thinking not in (True, False, "True", "False", "true", "false"):
             raise RowProblem("wrong type", f"'{row.name('enable_thinking')}' is not true or false")
         given = {**given, "enable_thinking": thinking in (True, "True", "true")}
-    wrong = next((name for name in given if not str(name).isidentifier() or name in _RESERVED), None)
+    wrong = next((name for name in given if not str(name).isidentifier() or name in TEMPLATE_RESERVED), None)
     if wrong is not None:
         raise RowProblem("wrong type", f"'{str(wrong)[:40]}' cannot be an argument of a chat template")
     try:

@@ -96,6 +96,12 @@ class Example:
             digest.update(len(data).to_bytes(8, "little") + data)
         return digest.digest()
 
+    @property
+    def lesson_key(self) -> bytes:
+        """As `key`, and which answers are learned: a conversation may come again to teach another of its answers."""
+        trained = bytes(message.train for message in self.messages)
+        return hashlib.blake2b(self.key + trained, digest_size=16).digest()
+
 
 @dataclass(frozen=True, slots=True)
 class BadRow:

@@ -16,6 +16,7 @@ from engine.data.convert import to_example
 from engine.data.examples import BadRow, Example, Examples, Message, RowProblem
 from engine.data.files import data_error
 from engine.data.layouts import Layout, Planner, told
+from engine.data.own_words import own_words
 from engine.data.preference import NEEDED
 from engine.data.rows import RawRow, read_rows
 from engine.data.sources import data_files
@@ -75,7 +76,7 @@ def _file_parts(
         raise data_error(f"the {kind} file holds no rows", where=str(path))
     planner = Planner(NEEDED.get(objective, dataset.format), dataset.columns, dataset.ignored_columns)
     check_format(path, kind, first, planner)
-    reader = _Reader(path, planner, Reading(kind, dataset.values_as_text), index)
+    reader = _Reader(path, planner, Reading(kind, dataset.values_as_text, own_words(dataset)), index)
     raws = itertools.chain(first, raws)
     while True:
         bounds = [bound for bound in (limit, rows) if bound is not None]

@@ -13,9 +13,9 @@ from dataclasses import replace
 from engine.data.examples import Example, Message, RowProblem, ToolCall
 from engine.data.reads import Reads
 from engine.data.structured import json_decoder
-from engine.data.tooling import calls_of, tools_of
+from engine.data.tooling import calls_of, tool_names, tools_of
 
-NOTE = "tool calls written as text are read as calls, where the template has them"
+NOTE = "tools and calls written as text are read as tools and calls, where the template has them"
 LEFT = "tool calls written as text stay text: nothing says which tools there are, or a mark cannot be read"
 KEPT = "rows keep their tool calls as text: the template has no place for calls"
 _MOST_CALLS = 1000
@@ -29,22 +29,29 @@ _ENDING = re.compile(r"(?:(?:Use the following|For each (?:function|tool) call).
 
 
 def has_marks(messages: Sequence[Message]) -> bool:
-    """Whether any message holds calls as text."""
+    """Whether any message holds tools or calls as text."""
+    return has_calls(messages) or (
+        bool(messages) and messages[0].role == "system" and "</tools>" in messages[0].content
+    )
+
+
+def has_calls(messages: Sequence[Message]) -> bool:
+    """Whether any answer holds calls as text."""
     return any("<tool_call>" in message.content for message in messages if message.role == "assistant")
 
 
-def from_text(messages: Sequence[Message], tools: str) -> tuple[list[Message], str] | None:
-    """The messages with calls and results in place of their marks, and the tools; None where that is not certain.
+def from_text(messages: Sequence[Message], tools: str) -> tuple[list[Message], str, bool] | None:
+    """The messages with calls and results in place of their marks, the tools, and whether the text says these too.
 
-    Tools come from a column (`tools`) or from a system message in one of the two known forms.
+    None where that is not certain. Tools come from a column (`tools`) or from a system message in one of the two known
+    forms, which then says them no more: the template writes them.
     """
     found = list(messages)
-    if not tools and found and found[0].role == "system":
-        told = _tools_of_system(found[0].content)
-        if told is None:
-            return None
-        head, tools = told
-        found[:1] = [replace(found[0], content=head)] if head else []
+    told = _tools_of_system(found[0].content) if found and found[0].role == "system" else None
+    in_text = told is not None and tool_names(tools or told[1]) == tool_names(told[1])
+    if told is not None and in_text:
+        tools = tools or told[1]
+        found[:1] = [replace(found[0], content=told[0])] if told[0] else []
     if not tools:
         return None
     turns: list[Message] = []
@@ -53,7 +60,7 @@ def from_text(messages: Sequence[Message], tools: str) -> tuple[list[Message], s
         if read is None:
             return None
         turns += read
-    return turns, tools
+    return turns, tools, in_text
 
 
 def _tools_of_system(text: str) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from engine.data.files import data_error
 from engine.data.structured import holds
 from engine.data.unread import CONTEXT, MEDIA, PROMPTS, SWITCHES, RowNotes
 
-_ANSWERS = ("output", "response", "answer", "completion", "answers")
+ANSWERS = ("output", "response", "answer", "completion", "answers")
 _PROMPTS = ("prompt", "question", "query", "instruction")
 _MESSAGES = ("messages", "conversations", "conversation")
 _INPUT = {"input": ("input", "context")}
@@ -55,7 +55,7 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
     "alpaca": {
         "instruction": ("instruction",),
         **_INPUT,
-        "output": _ANSWERS,
+        "output": ANSWERS,
         **_HISTORY,
         **_ANSWERED,
         **_COMMON,
@@ -80,8 +80,16 @@ REQUIRED = {
     "prompt-completion": ("prompt", "completion"),
     "text": ("text",),
 }
-_MATTERS = {"messages": CONTEXT, "text": SWITCHES}
-"""Which unread columns matter beside a format, where not every prompt and answer does."""
+_TURN = frozenset({"role", "from"})
+"""Columns of rows that are one turn of a conversation."""
+_EXAMPLE = "{ instruction = '…', output = '…' } or { prompt = '…', completion = '…' }"
+_EXAMPLES = {
+    "preference": "{ prompt = '…', chosen = '…', rejected = '…' }",
+    "judged": "{ prompt = '…', completion = '…', label = '…' }",
+    "messages": "{ messages = '…' }",
+    "text": "{ text = '…' }",
+}
+"""How the columns of a format are named; of those that are not here, as `_EXAMPLE`."""
 _INSTEAD = {"output": "calls", "completion": "calls"}
 """What may stand in place of a required column."""
 
@@ -193,8 +201,19 @@ def _filled(plan: Plan, value: Mapping[str, Any], notes: RowNotes) -> Planned:
         columns = {**columns, **picked}
         layout = Layout(layout.name, tuple(columns.items()), layout.how)
     if left:
-        notes.leave("column", left, _MATTERS.get(layout.name, PROMPTS))
+        notes.leave("column", left, _meaningful(layout.name, columns, left, value))
     return Planned(layout, columns, {role: value.get(column) for role, column in columns.items()})
+
+
+def _meaningful(
+    layout: str, columns: Mapping[str, str], left: Iterable[str], value: Mapping[str, Any]
+) -> frozenset[str]:
+    """Which unread columns matter beside a format: whole conversations and texts mostly hold the others again."""
+    if layout != "text":
+        return CONTEXT if layout == "messages" else PROMPTS
+    text = str(value.get(columns["text"]))
+    beside = {name.casefold() for name in left if isinstance(value[name], str) and value[name].strip() not in text}
+    return SWITCHES | _TURN | (beside & PROMPTS - {"label"})
 
 
 def _names(wanted: str) -> tuple[str, ...]:
@@ -316,5 +335,5 @@ def _unknown(columns: set[str], wanted: str, where: str) -> Exception:
         )
         return data_error(f"rows hold preference pairs (columns: {have})", where=where, hint=hint)
     what = "no known row format" if wanted == "auto" else f"these rows are not in the format {wanted}"
-    hint = "name them: columns = { instruction = '…', output = '…' } or { prompt = '…', completion = '…' }"
+    hint = f"name them: columns = {_EXAMPLES.get(wanted, _EXAMPLE)}"
     return data_error(f"{what} (columns: {have})", where=where, hint=hint)

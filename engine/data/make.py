@@ -167,7 +167,7 @@ class Maker:
         if not self.settings.data.deduplicate:
             return examples
         kept = []
-        repeated = self.rows_seen.mark([example.key for example in examples])
+        repeated = self.rows_seen.mark([example.lesson_key for example in examples])
         for example, is_repeated in zip(examples, repeated, strict=True):
             if is_repeated:
                 self.account.ledgers[example.dataset].drop(example.row, "exact duplicate of an earlier row")

@@ -33,19 +33,20 @@ class Marks:
         """The conversation with what it spells enclosed, and whether it spells any."""
         changed = False
         for turn in conversation.turns:
-            content = turn["content"]
-            if len(turn) == 2 and isinstance(content, str):
+            if _is_plain(turn):
+                content = turn["content"]
                 turn["content"] = self.guard_text(content)
                 changed = changed or turn["content"] != content
         rich = conversation.tools or any(len(turn) > 2 for turn in conversation.turns)
         if not rich:
             return conversation, changed
-        guarded = replace(conversation, turns=self._inside(conversation.turns), tools=self._inside(conversation.tools))
+        turns = [turn if _is_plain(turn) else self._inside(turn) for turn in conversation.turns]
+        guarded = replace(conversation, turns=turns, tools=self._inside(conversation.tools))
         return guarded, changed or guarded != conversation
 
     def _inside(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.guard_text(value) if OPEN not in value else value
+            return self.guard_text(value)
         if isinstance(value, Mapping):
             return {self._inside(key): self._inside(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -66,6 +67,10 @@ class Marks:
             cuts += [*range(match.start(), match.start(1)), *range(match.end(1), match.end())]
             position = match.end()
         return "".join([*pieces, text[position:]]), plain, cuts
+
+
+def _is_plain(turn: Mapping[str, Any]) -> bool:
+    return len(turn) == 2 and isinstance(turn["content"], str)
 
 
 def marks_of(tokenizer: Any, own: frozenset[str]) -> Marks:

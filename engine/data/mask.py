@@ -9,7 +9,7 @@ token labels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from engine.data.adapt import NO_THOUGHTS, adapt
@@ -20,7 +20,7 @@ from engine.data.ends import end_marks_of
 from engine.data.examples import Example, RowProblem
 from engine.data.kept import check_kept
 from engine.data.marks import marks_of
-from engine.data.parts import KINDS, Kind, parts_of_answer, results_in
+from engine.data.parts import KINDS, Kind, Part, parts_of_answer, results_in, with_words
 from engine.data.rendered import MaskNotes, Rendered, unmarked
 from engine.data.text_rows import POISONED, TextRows
 from engine.profile.schema import Profile
@@ -154,7 +154,7 @@ class Masker:
         self.notes.counts[SEPARATE] += len(groups) > 1
         last = placed[-1].turn
         check_kept(given, len(last.before.turns), last.whole, self._write, self.notes.counts)
-        return [self._document(group) for group in groups]
+        return [self._document(group, given) for group in groups]
 
     def _write(self, conversation: Conversation) -> str | RowProblem:
         return render(self.tokenizer, self.template, [conversation], generation=False)[0]
@@ -182,7 +182,7 @@ class Masker:
             if written.count(name) < count:
                 raise RowProblem("lost by the chat template", f"it does not write each call of {name[:60]}")
 
-    def _document(self, group: list[Placed]) -> Rendered:
+    def _document(self, group: list[Placed], given: Conversation) -> Rendered:
         """Answers one behind the other, cut after the last; where no special token ends that, with the EOS token."""
         last = group[-1]
         text = last.text
@@ -199,9 +199,18 @@ class Masker:
         parts = [
             part for one, end in borders for part in parts_of_answer(text, one.start, end, one.turn.given, closing)
         ]
-        parts = sorted([*parts, *results_in(text, last.turn.asked)], key=lambda part: part.start)
+        before = given.upto(len(last.turn.before.turns))
+        parts = sorted([*parts, *self._results(text, before)], key=lambda part: part.start)
         spans = tuple((part.start, part.end) for part in parts if part.kind in self.learn)
         return Rendered(text, spans, parts=tuple(parts))
+
+    def _results(self, text: str, before: Conversation) -> Iterator[Part]:
+        """Where results of tools stand; a conversation without any costs no rendering."""
+        if all(turn["role"] != "tool" for turn in before.turns):
+            return
+        worded = self._write(replace(before, turns=with_words(before.turns)))
+        if isinstance(worded, str):
+            yield from results_in(text, before.turns, worded)
 
     def _ended_by_next(self, one: Placed, text: str) -> Placed:
         end = self.ends.next_of(text, one.end)
@@ -218,9 +227,9 @@ class Masker:
             detail = "the text before an answer changes when the answer is added; set data.template"
             raise RowProblem("the chat template is not consistent", detail)
         self.notes.counts[PARTIAL] += 1
-        shared = shared_length(turn.prompt, turn.whole)
-        content = turn.whole.find(turn.content.strip(), len(base)) if turn.content.strip() else -1
-        return min(shared, content) if content >= 0 else shared
+        other = self._write(turn.with_other_words)
+        # The answer itself may begin like the rest of the prompt.
+        return min(shared_length(turn.whole, one) for one in (turn.prompt, other) if isinstance(one, str))
 
     def _end(self, turn: Turn, start: int) -> tuple[int, bool]:
         """End of the answer with the end marks right behind it; and whether there is a mark."""

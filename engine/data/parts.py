@@ -58,25 +58,39 @@ def _kept(*parts: Part) -> list[Part]:
     return [part for part in parts if part.start < part.end]
 
 
-def results_in(text: str, turns: Sequence[dict[str, Any]]) -> Iterator[Part]:
-    """Where the results of tools stand, in the order of the conversation; what a template changed is left out."""
+RESULT = "qwresultz"
+"""A word that stands for any result."""
+
+
+def with_words(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns with RESULT in place of what each tool answered."""
+    return [turn | {"content": RESULT} if turn["role"] == "tool" else turn for turn in turns]
+
+
+def results_in(text: str, turns: Sequence[dict[str, Any]], worded: str) -> Iterator[Part]:
+    """Where the results of tools stand; what a template changed is left out. `worded`: `with_words` as it writes them.
+
+    A result may say what stands before it as well, such as an argument of its call: what is written around it tells.
+    """
     position = 0
-    for turn in turns:
-        content = _stripped(turn["content"])
-        at, length = _find(text, content, position)
-        if at < 0:
-            continue
-        position = at + length
-        if turn["role"] == "tool" and length:
-            yield Part(at, position, "results")
+    for content, before in zip(_results(turns), worded.split(RESULT), strict=False):
+        begin = text.find(before, position)
+        if begin < 0:
+            return
+        position = begin + len(before)
+        start = position + len(text[position:]) - len(text[position:].lstrip())
+        form = next((form for form in (content, _escaped(content)) if text.startswith(form, start)), "")
+        if form:
+            position = start + len(form)
+            yield Part(start, position, "results")
 
 
-def _find(text: str, content: str, position: int) -> tuple[int, int]:
-    for form in (content, json.dumps(content, ensure_ascii=False)[1:-1]):
-        at = text.find(form, position)
-        if at >= 0:
-            return at, len(form)
-    return -1, 0
+def _results(turns: Sequence[dict[str, Any]]) -> list[str]:
+    return [_stripped(turn["content"]) for turn in turns if turn["role"] == "tool"]
+
+
+def _escaped(content: str) -> str:
+    return json.dumps(content, ensure_ascii=False)[1:-1]
 
 
 def _stripped(content: str | list[dict[str, str]] | None) -> str:

@@ -6,7 +6,7 @@ documents `paired` puts together again. Not here: any loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,23 @@ def is_conversation(value: Any) -> bool:
     )
 
 
+def is_said(prompt: Any, messages: Sequence[Message]) -> bool:
+    """Whether a conversation says all that a prompt column beside it does."""
+    text = "\n".join(message.content for message in messages)
+    return all(part.strip() in text for part in _strings(prompt))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Texts of a prompt: itself, or what its turns say."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, dict):
+        yield from _strings(value.get("content") or value.get("value"))
+
+
 def answered(examples: Sequence[Example]) -> list[Example]:
     """Those whose answer is right, as plain conversations; plain text stays what it is."""
     right = (example for example in examples if example.desirable)
@@ -60,8 +77,7 @@ def flat(examples: Sequence[Example]) -> list[Example]:
     for at, example in enumerate(examples):
         other = example.rejected
         if example.kind == "judged":
-            stranger = examples[(at + 1) % len(examples)].messages[-1]
-            other = (*example.messages[:-1], replace(example.messages[-1], content=stranger.content))
+            other = (*example.messages[:-1], examples[(at + 1) % len(examples)].messages[-1])
         found += [
             replace(example, messages=messages, rejected=(), kind="chat") for messages in (example.messages, other)
         ]

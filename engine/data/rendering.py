@@ -43,6 +43,7 @@ def run_template(
     EngineError(MODEL) for a template that is broken, takes too long, or writes far more than the messages hold.
     """
     count = len(conversations)
+    _import_renderer()
     try:
         with limits(RENDER_S + RENDER_S_PER_ROW * count, RENDER_EXTRA_BYTES):
             write = _writer(source, shared, generation)
@@ -55,6 +56,13 @@ def run_template(
         if isinstance(text, str) and len(text) > MAX_ADDED_CHARS + 4 * conversation.characters:
             raise template_error(f"one conversation became {len(text)} characters of text")
     return texts
+
+
+@functools.cache
+def _import_renderer() -> None:
+    """Outside of the bounds: what a first import takes is no template's doing."""
+    import jinja2  # noqa: F401
+    import transformers.utils.chat_template_utils  # noqa: F401
 
 
 def _writer(source: str, shared: Mapping[str, Any], generation: bool) -> Callable[[Conversation], str | RowProblem]:

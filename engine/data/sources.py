@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from engine.profile.file_patterns import is_pattern, matching_files
 if TYPE_CHECKING:
     from engine.profile.schema import Dataset
 
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
 _FETCHED = ["README.md", *(f"*{suffix}" for suffix in KINDS)]
 
 
@@ -42,15 +44,30 @@ def _from_hub(path: str) -> Path:
     try:
         try:
             found = Path(snapshot_download(name, **wanted, local_files_only=True))
-            if any(file.suffix in KINDS for file in found.rglob("*")):
+            if any(file.suffix in KINDS for file in found.rglob("*")) and not _missing_shards(found):
                 return found
         except LocalEntryNotFoundError:
             pass
-        return Path(snapshot_download(name, **wanted))
+        found = Path(snapshot_download(name, **wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "check the name, or log in with 'hf auth login' for a gated set"
         raise data_error(f"'{name}' is not here and cannot be fetched: {first}", where=path, hint=hint) from error
+    missing = _missing_shards(found)
+    if missing:
+        hint = f"fetch the rest (hf download --repo-type dataset {name}), or name the files that you mean by their path"
+        raise data_error(f"only a part of '{name}' is here: {missing} files are missing", where=path, hint=hint)
+    return found
+
+
+def _missing_shards(folder: Path) -> int:
+    """How many files of a numbered row (`train-00003-of-00010`) a copy lacks, as one that was cut off does."""
+    rows: dict[tuple[str, ...], set[int]] = {}
+    for file in folder.rglob("*"):
+        shard = _SHARD.fullmatch(file.name)
+        if shard and file.suffix in KINDS and file.exists():
+            rows.setdefault((str(file.parent), shard[1], shard[3], shard[4]), set()).add(int(shard[2]))
+    return sum(int(total) - len(found) for (_, _, total, _), found in rows.items())
 
 
 def _folder_files(folder: Path, dataset: Dataset) -> tuple[Path, ...]:

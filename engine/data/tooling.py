@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from engine.data.examples import RowProblem, ToolCall
-from engine.data.structured import holds, is_absent, parsed, written
+from engine.data.structured import EMPTY_WORDS, holds, is_absent, parsed, written
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
+_CALL_KEYS = frozenset(("name", "type", "id", "call_id", "tool_call_id", "index", "function", *_ARGUMENTS))
 _VALUES = ("default", "const", "enum", "examples")
 """Keys of a schema below which null is a value."""
 _NO_TOOLS, _NO_CALL = "tools cannot be read", "a call cannot be read"
@@ -27,10 +28,15 @@ def _tools_of_text(text: str) -> str:
 
 def tools_of(value: Any) -> str:
     """JSON text of the list of function schemas that a `tools` or `functions` column holds; '' for none."""
-    if not holds(value):
+    if _is_nothing(value):
         return ""
     # Rows of a set mostly offer the same tools: the text is read once.
     return _tools_of_text(value) if isinstance(value, str) else _written(value)
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether nothing stands there; a row without tools may say so as JSON or Python text."""
+    return not holds(value) or (isinstance(value, str) and value.strip() in EMPTY_WORDS)
 
 
 def _written(value: Any) -> str:
@@ -84,10 +90,19 @@ def tool_names(tools: str) -> frozenset[str]:
 
 def calls_of(value: Any, where: str, tools: str = "") -> tuple[ToolCall, ...]:
     """The calls that a `tool_calls` or `function_call` value holds: a list or one, each flat or as OpenAI nests it."""
-    if not holds(value):
+    if _is_nothing(value):
         return ()
     value = _structure(value, where, _NO_CALL)
     return tuple(_call(item, where, tools) for item in _each(value) if holds(item))
+
+
+def known_calls(text: Any, tools: str) -> tuple[ToolCall, ...]:
+    """The calls that an answer's text consists of; none where it is another text."""
+    try:
+        calls = calls_of(text, "the answer", tools)
+    except RowProblem:
+        return ()
+    return calls if calls and all(call.name in tool_names(tools) for call in calls) else ()
 
 
 def _each(value: Any) -> Iterator[Any]:
@@ -106,6 +121,8 @@ def _call(item: Any, where: str, tools: str) -> ToolCall:
     if not isinstance(name, str) or not name.strip():
         raise RowProblem(_NO_CALL, f"{where}: a call has no name")
     key = next((key for key in _ARGUMENTS if not is_absent(inner.get(key))), "")
+    if not key:
+        _refuse_others(inner, f"{where}: {name[:40]}")
     number = item.get("id")
     arguments = _arguments(inner.get(key) if key else None, f"{where}: {name[:40]}")
     known = _parameters(tools).get(name)
@@ -113,6 +130,16 @@ def _call(item: Any, where: str, tools: str) -> ToolCall:
         arguments = {key: value for key, value in arguments.items() if key in known or not is_absent(value)}
     told = _text(arguments, where, _NO_CALL)
     return ToolCall(name, told, str(number) if holds(number) and isinstance(number, (str, int)) else "")
+
+
+def _refuse_others(call: Mapping[str, Any], where: str) -> None:
+    """A call whose arguments stand under a name that nobody knows is not a call without arguments."""
+    others = [str(key) for key in call if key not in _CALL_KEYS and holds(call[key])]
+    if others:
+        known = ", ".join(_ARGUMENTS)
+        raise RowProblem(
+            _NO_CALL, f"{where}: no arguments, but {', '.join(others)[:80]}; arguments are called: {known}"
+        )
 
 
 def _arguments(value: Any, where: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.examples import Message, RowProblem, ToolCall
+from engine.data.own_words import OwnWords
 from engine.data.structured import holds, is_absent, parsed, written
 from engine.data.tooling import calls_of
 from engine.data.unread import MEDIA, RowNotes
@@ -47,6 +48,7 @@ _WEIGHS = ("weight", "loss", "loss_weight", "loss_scale")
 _IDS = ("tool_call_id", "call_id")
 _PLAIN = frozenset(("role", "from", *_SPOKEN))
 _KNOWN = _PLAIN | {*REASONING, *_CALLS, *_TURNS_ON, *_WEIGHS, *_IDS, "name", "tools", "functions"}
+_SAID = frozenset(("role", "from", "content", "value", "tool_calls", "function_call"))
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
 _THOUGHT_PARTS = ("thinking", "reasoning")
 _ON, _OFF = (True, 1, "true", "True", "1"), (False, 0, "false", "False", "0")
@@ -54,10 +56,11 @@ _ON, _OFF = (True, 1, "true", "True", "1"), (False, 0, "false", "False", "0")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How values of a data set are taken: its kind of file, and whether numbers and empty words count as text."""
+    """How values of a data set are taken: its kind of file, numbers and empty words as text, own names of messages."""
 
     kind: str = "jsonl"
     values_as_text: bool = False
+    words: OwnWords | None = None
 
 
 def read_turns(items: Any, notes: RowNotes, reading: Reading, tools: str = "", default: str = "") -> list[Message]:
@@ -68,7 +71,7 @@ def read_turns(items: Any, notes: RowNotes, reading: Reading, tools: str = "", d
         item = item if isinstance(item, dict) else _object(item, position)
         role = _role(item, where, default)
         message = _message(item, role, where, notes, reading, tools)
-        if role == CALL and found and found[-1].role == "assistant" and found[-1].train == message.train:
+        if role == CALL and found and _is_begun(found[-1], message):
             # The same answer, written as two messages.
             last = found.pop()
             message = replace(last, calls=(*last.calls, *message.calls), reasoning=last.reasoning or message.reasoning)
@@ -76,15 +79,23 @@ def read_turns(items: Any, notes: RowNotes, reading: Reading, tools: str = "", d
     return found
 
 
+def _is_begun(last: Message, call: Message) -> bool:
+    two_thoughts = bool(last.reasoning and call.reasoning)
+    return last.role == "assistant" and last.train == call.train and not two_thoughts
+
+
 def tools_in(items: Any) -> Any:
-    """The tools that a message itself names, as a system message may; None where none does."""
-    if not isinstance(items, list):
-        return None
-    for item in items:
-        if isinstance(item, dict) and ("tools" in item or "functions" in item):
-            named = (item.get("tools"), item.get("functions"))
-            return next((tools for tools in named if holds(tools)), None)
-    return None
+    """The tools that a message itself names, as a system message may; None where none does. RowProblem for two."""
+    found = [
+        item[key]
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict)
+        for key in ("tools", "functions")
+        if key in item and holds(item[key])
+    ]
+    if any(tools != found[0] for tools in found):
+        raise RowProblem("tools cannot be read", "messages name several lists of tools, and a conversation has one")
+    return found[0] if found else None
 
 
 def _object(item: Any, position: int) -> dict[str, Any]:
@@ -106,10 +117,11 @@ def _role(item: Mapping[str, Any], where: str, default: str) -> str:
         if default:
             return default
         have = ", ".join(str(key)[:40] for key, value in item.items() if not is_absent(value)) or "none"
-        raise RowProblem("unknown message keys", f"{where} needs role and content, or from and value; it has: {have}")
+        way = f"needs role and content, or from and value, or their names in message_keys; it has: {have}"
+        raise RowProblem("unknown message keys", f"{where} {way}")
     role = _SPEAKERS.get(speaker) or _SPEAKERS.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:
-        known = "system, user, assistant, tool"
+        known = "system, user, assistant, tool; speakers in its [[data.datasets]] entry names others"
         raise RowProblem("unknown role", f"{where}: {str(speaker)[:40]!r}; known: {known}")
     return role
 
@@ -261,6 +273,13 @@ def _word(item: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(value, (str, int)):
         raise RowProblem("wrong type", f"{where}: {key} is {kind_of(value)}, not text")
     return str(value)
+
+
+def check_turns(value: Any, column: str) -> None:
+    """Refuse a list or an object that is no message: it is neither an answer's text nor a conversation."""
+    items = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+    if isinstance(value, (list, dict)) and not any(isinstance(item, dict) and _SAID & item.keys() for item in items):
+        raise RowProblem("wrong type", f"'{column}' is {kind_of(value)}, neither text nor messages")
 
 
 def text_of(value: Any, column: str, what: str, reading: Reading) -> str:

@@ -28,7 +28,8 @@ CONTEXT = SWITCHES | frozenset(
 )
 """Names that change what a conversation is."""
 PROMPTS = CONTEXT | frozenset(
-    {"instruction", "prompt", "question", "query", "output", "response", "answer", "answers", "completion"} | {"label"}
+    {"instruction", "prompt", "question", "query", "output", "response", "answer", "answers", "completion"}
+    | {"label", "solution", "rationale", "explanation", "cot", "complex_cot", "chain_of_thought", "thoughts"}
 )
 """Names that matter beside a prompt and its answer; whole conversations and texts mostly hold the same again."""
 MOST_NAMES = 200
@@ -58,9 +59,11 @@ class RowNotes:
     notes: set[str] = field(default_factory=set)
     unread: set[Place] = field(default_factory=set)
 
-    def leave(self, what: str, names: Iterable[str], meaningful: frozenset[str] = CONTEXT) -> None:
-        """Nobody reads these; those in `meaningful` matter."""
-        self.unread.update((what, name, name.split(" ")[0].casefold() in meaningful) for name in names)
+    def leave(self, what: str, names: Iterable[str], meaningful: frozenset[str] | None = CONTEXT) -> None:
+        """Nobody reads these; those in `meaningful` matter, with None all of them."""
+        self.unread.update(
+            (what, name, meaningful is None or name.split(" ")[0].casefold() in meaningful) for name in names
+        )
 
 
 def added(counts: Counter[Place], more: Mapping[Place, int]) -> None:
@@ -78,7 +81,9 @@ def told(counts: Mapping[Place, int]) -> tuple[Unread, ...]:
 
 def named(unread: Iterable[Unread]) -> str:
     """`id (20 rows), source (18 rows)`."""
-    return ", ".join(f"{one.name if one.what == 'column' else one} ({_rows(one)})" for one in unread)
+    return ", ".join(
+        f"{(one.name or 'a column without a name') if one.what == 'column' else one} ({_rows(one)})" for one in unread
+    )
 
 
 def _rows(one: Unread) -> str:

@@ -120,11 +120,11 @@ def add_calls(measured: Measured, answers: list[Answer], found: Mapping[str, lis
     measured.row_scores |= {name: values for name, values in found.items() if values}
 
 
-def changes(base: Measured, tuned: Measured) -> list[Change]:
+def changes(base: Measured, tuned: Measured, same_tokens: bool = True) -> list[Change]:
     """What decides the verdict: loss per token where both were scored on the same tokens, and each row score."""
     found = []
     tokens = [row.tokens for row in base.losses]
-    if sum(tokens) and tokens == [row.tokens for row in tuned.losses]:
+    if same_tokens and any(tokens) and tokens == [row.tokens for row in tuned.losses]:
         rows = [(one.nll, other.nll, size) for one, other, size in zip(base.losses, tuned.losses, tokens, strict=True)]
         kept = [row for row in rows if row[2]]
         found.append(paired_change("nll", *(list(part) for part in zip(*kept, strict=True)), better=-1))
@@ -134,9 +134,9 @@ def changes(base: Measured, tuned: Measured) -> list[Change]:
     return found
 
 
-def compare(base: Measured, tuned: Measured, kept: Kept | None = None) -> Findings:
-    """Scores of both, what changed and how surely, and the verdict."""
-    found = changes(base, tuned)
+def compare(base: Measured, tuned: Measured, kept: Kept | None = None, *, same_tokens: bool = True) -> Findings:
+    """Scores of both, what changed and how surely, and the verdict. `same_tokens`: both cut the rows alike."""
+    found = changes(base, tuned, same_tokens)
     same_tokens = any(change.name == "nll" for change in found)
     relevance = change_of(base.gains, tuned.gains) if same_tokens else None
     lost = [relevance] if relevance is not None and is_lost(relevance, base.gains) else []

@@ -146,10 +146,12 @@ def _shared_calls(own: Inputs, found: dict[str, Inputs]) -> CallInputs | None:
     return replace(own.calls, questions=questions) if questions else None
 
 
-def _compared(measured: dict[str, Measured], what: Questions) -> Findings:
+def _compared(asked: Asked) -> Findings:
+    measured, kept = asked.measured, asked.what.kept
     if "base" not in measured:
-        return alone(measured["tuned"], what.kept)
-    return compare(measured["base"], measured["tuned"], what.kept)
+        return alone(measured["tuned"], kept)
+    same = asked.inputs["base"].encoded.documents == asked.inputs["tuned"].encoded.documents
+    return compare(measured["base"], measured["tuned"], kept, same_tokens=same)
 
 
 def _tell(job: Job, name: str, asked: Asked, subject: EvaluatedModels) -> None:
@@ -172,7 +174,7 @@ def _tell(job: Job, name: str, asked: Asked, subject: EvaluatedModels) -> None:
 
 
 def _report(subject: EvaluatedModels, asked: Asked, seconds: float) -> EvaluationReport:
-    what, inputs, found = asked.what, asked.inputs["tuned"], _compared(asked.measured, asked.what)
+    what, inputs, found = asked.what, asked.inputs["tuned"], _compared(asked)
     tuned, base = asked.measured["tuned"], asked.measured.get("base")
     return EvaluationReport(
         run=subject.title,

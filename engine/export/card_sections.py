@@ -97,9 +97,16 @@ def _licence(facts: Facts) -> str:
     return "The licence of the base model is not known here: look it up before you pass this model on."
 
 
+def _chat(facts: Facts) -> str:
+    """A conversation as tokens, with what the template was handed in training."""
+    arguments = facts.trained.settings.data.template_arguments
+    ending = 'return_tensors="pt"'
+    return _CHAT.replace(ending, f"{ending}, **{arguments!r}") if arguments else _CHAT
+
+
 def usage(facts: Facts) -> str:
     """Code that runs as it stands, from inside the directory."""
-    code = MERGED_CODE.replace("{inputs}", _CHAT if facts.chats else _TEXT).replace("{loader}", facts.loader)
+    code = MERGED_CODE.replace("{loader}", facts.loader).replace("{inputs}", _chat(facts) if facts.chats else _TEXT)
     head, loading, rest = code.partition('dtype="auto")')
     if facts.kind == "int8-static":
         code = head + loading + "\n" + _SCALES_CODE + rest.removeprefix("\n")

@@ -85,10 +85,6 @@ def texts_of(trained: OpenedRun, tokenizer: Any, warn: Warn) -> Texts:
     )
 
 
-def _ids(encoded: EncodedRows) -> list[list[int]]:
-    return [list(row.ids) for row in encoded.documents]
-
-
 def _encoded(rows: Sequence[HeldOut], tokenizer: Any, settings: Profile) -> EncodedRows:
     return encode_rows(rows, tokenizer, max_length=ROW_TOKENS, room_tokens=2**31, settings=settings)
 

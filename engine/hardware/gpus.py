@@ -43,6 +43,8 @@ _NAME_ALTERATIONS = (
 )
 # A slice of memory that ECC or firmware takes stays under this; 8 and 10 GB variants are further apart.
 _MEMORY_TOLERANCE = 0.13
+_SOLD_SHARE = 1.08
+"""A sixteenth goes to ECC, and a little to firmware (B200)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def find_gpu(name: str, total_bytes: int | None = None) -> GpuSpec | None:
         return rows[alias]
     matching = [row for row in rows.values() if _means(words, row)]
     exact = [row for row in matching if _words(row.name) == words]
+    exact = exact or [row for row in matching if _words(row.name) == words - _sizes(words)]
     if total_bytes is not None:
         near = [row for row in matching if abs(row.total_bytes - total_bytes) <= _MEMORY_TOLERANCE * row.total_bytes]
         closest = min((abs(row.total_bytes - total_bytes) for row in near), default=0)
@@ -80,7 +83,15 @@ def find_gpu(name: str, total_bytes: int | None = None) -> GpuSpec | None:
         return near[0] if len(near) == 1 or (near and _same_rates(near)) else (exact[0] if exact else None)
     if exact:
         return exact[0]
-    return matching[0] if len(matching) == 1 else None
+    return matching[0] if len(matching) == 1 else _by_alias(words)
+
+
+def _by_alias(words: frozenset[str]) -> GpuSpec | None:
+    """The row of a short name with its memory behind it, such as `DGX Spark 128GB`."""
+    sizes = _sizes(words)
+    alias = _aliases().get(" ".join(sorted(words - sizes))) if sizes else None
+    row = _rows()[alias] if alias else None
+    return row if row is not None and sizes <= _size_of(row) else None
 
 
 def nearest_names(name: str, count: int = 4) -> list[str]:
@@ -96,16 +107,20 @@ def nearest_names(name: str, count: int = 4) -> list[str]:
 
 def siblings(spec: GpuSpec) -> tuple[GpuSpec, ...]:
     """Cards with the name of `spec` and another memory: their names differ in a size alone."""
-    plain = _words(spec.name) - _sizes(spec.name)
-    return tuple(
-        row
-        for row in _rows().values()
-        if row.total_bytes != spec.total_bytes and _words(row.name) - _sizes(row.name) == plain
-    )
+    words = _words(spec.name)
+    plain = words - _sizes(words)
+    alike = ((row, _words(row.name)) for row in _rows().values() if row.total_bytes != spec.total_bytes)
+    return tuple(row for row, its_words in alike if its_words - _sizes(its_words) == plain)
 
 
-def _sizes(name: str) -> set[str]:
-    return {word for word in _words(name) if re.fullmatch(r"\d+gb", word)}
+def memory_gb(row: GpuSpec) -> int:
+    """The memory of a card as its name has it, else as the driver reports it."""
+    named = _sizes(_words(row.name)) & _size_of(row)
+    return int(min(named).removesuffix("gb")) if named else round(row.total_bytes / MIB / 1024)
+
+
+def _sizes(words: frozenset[str]) -> frozenset[str]:
+    return frozenset(word for word in words if re.fullmatch(r"\d+gb", word))
 
 
 def known_gpus() -> tuple[GpuSpec, ...]:
@@ -119,13 +134,15 @@ def _means(words: frozenset[str], row: GpuSpec) -> bool:
     A size that the row carries and the name lacks may be added; a size in the name must be the row's.
     """
     row_words = _words(row.name)
-    size = {word for word in words if re.fullmatch(r"\d+gb", word)}
-    kept = words if size <= row_words else words - _size_of(row)
+    kept = words if _sizes(words) <= row_words else words - _size_of(row)
     return bool(kept) and kept <= row_words and not ((row_words - kept) & _DISTINCT)
 
 
 def _size_of(row: GpuSpec) -> set[str]:
-    return {f"{round(row.total_bytes / MIB / 1000)}gb", f"{round(row.total_bytes / MIB / 1024)}gb"}
+    """Sizes that mean this card: what the driver reports, and what it is sold with before ECC takes its share."""
+    gib = row.total_bytes / MIB / 1024
+    sold = range(round(gib), int(gib * _SOLD_SHARE) + 1)
+    return {f"{size}gb" for size in (round(row.total_bytes / MIB / 1000), *sold)}
 
 
 def _same_rates(rows: list[GpuSpec]) -> bool:

@@ -14,13 +14,11 @@ from engine.errors import EngineError, ExitCode
 from engine.hardware.devices import list_gpus
 from engine.hardware.machine import Gpu, Machine
 from engine.hardware.memory import system_memory
-from engine.hardware.named import NamedCards, named_cards
+from engine.hardware.named import MOST_CARDS, NamedCards, named_cards
 from engine.hardware.nvml import open_nvml
 from engine.hardware.processor import read_cpu
 from engine.hardware.torch_build import find_torch, mismatch_notes
 from engine.hardware.visible import visible_gpus
-
-_MOST_GPUS = 1024
 
 
 def probe_machine(*, processes: bool = True) -> Machine:
@@ -55,9 +53,9 @@ def hypothetical_machine(gpu_name: str, count: int = 1) -> Machine:
     `gpu_name` may hold the number too (`2 x RTX 4090`). Raises EngineError(PROFILE) for a name that is not in the table
     or means several cards, and for a count below 1.
     """
-    if not 1 <= count <= _MOST_GPUS:
+    if not 1 <= count <= MOST_CARDS:
         raise EngineError(
-            f"{count} GPUs cannot be planned for", code=ExitCode.PROFILE, hint=f"use 1 to {_MOST_GPUS}", where="gpu"
+            f"{count} GPUs cannot be planned for", code=ExitCode.PROFILE, hint=f"use 1 to {MOST_CARDS}", where="gpu"
         )
     named = named_cards(gpu_name, count)
     machine = _without_gpus("/", os.environ)

@@ -121,6 +121,8 @@ def _taken(settings: Profile) -> dict[str, Any]:
         "values_as_text": any(one.values_as_text for one in own),
         "ignored_columns": sorted({name for one in own for name in one.ignored_columns}),
         "documents": own[0].documents,
+        "message_keys": next((one.message_keys for one in own if one.message_keys), {}),
+        "speakers": next((one.speakers for one in own if one.speakers), {}),
     }
 
 

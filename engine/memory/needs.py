@@ -70,7 +70,7 @@ def file_bytes(spec: ModelSpec) -> int:
     """The files of weights, as they are stored; towers with them."""
     if spec.stored:
         return stored.stored_bytes(spec) + 2 * spec.sizes.tower_parameters
-    return spec.sizes.loaded_parameters * _STORED_WIDTHS.get(spec.weights_dtype.removeprefix("torch."), 2)
+    return spec.sizes.loaded_parameters * _stored_width(spec)
 
 
 def _resident_bytes() -> int:
@@ -80,4 +80,8 @@ def _resident_bytes() -> int:
 def _loading_bytes(spec: ModelSpec) -> int:
     """Libraries, and the tensors in hand: files are mapped, and what was read of them can be dropped at any time."""
     largest = max(spec.vocab_size * spec.hidden_size, spec.num_experts * spec.intermediate_size * spec.hidden_size * 2)
-    return _resident_bytes() + stored.READERS * largest * _STORED_WIDTHS.get(spec.weights_dtype, 2)
+    return _resident_bytes() + stored.READERS * largest * _stored_width(spec)
+
+
+def _stored_width(spec: ModelSpec) -> int:
+    return _STORED_WIDTHS.get(spec.weights_dtype.removeprefix("torch."), 2)

@@ -89,8 +89,10 @@ def _attention(layer: Backward) -> int:
     query, key = layer.spec.sizes.query_width, layer.spec.sizes.key_width
     # The memory-efficient kernel gets repeated keys and values, and gives gradients as wide.
     copies = {"varlen": 2, "packed": 5}.get(layer.kernel, 0) * (query != key)
-    # Where the feed-forward part is small, the gradients themselves and what they are copied from count.
-    gradients = layer.width * (query + (3 if layer.fused else 2) * key)
+    # Where the feed-forward part is small, the gradients themselves and what they are copied from count; of repeated
+    # keys the copies are the gradients.
+    repeated = layer.kernel == "packed" and query != key and not layer.fused
+    gradients = 0 if repeated else layer.width * (query + (3 if layer.fused else 2) * key)
     accumulated = int(layer.padded * 4 * (query + layer.spec.num_attention_heads))
     return accumulated + copies * layer.width * query + gradients - layer.kept_mlp
 

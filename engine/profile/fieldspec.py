@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WHOLE_TABLES = ("columns", "sets", "space", "template_arguments")
+WHOLE_TABLES = ("columns", "sets", "space", "template_arguments", "message_keys", "speakers")
 """Names of settings whose value is a table: one setting, not a table of settings."""
 
 

@@ -78,21 +78,26 @@ def save_text(path: Path, text: str) -> None:
     found = load_text(text, path)
     if found.problems:
         raise problems_error(list(found.problems), ExitCode.PROFILE, shown_path(path))
+    write_page(path, text)
+
+
+def write_page(path: Path, text: str, what: str = "the profile") -> None:
+    """Put a page of settings in place at once; its mode stays. Raises EngineError in words."""
     target = path.resolve()
     try:
         mode = target.stat().st_mode & 0o777 if target.exists() else _NEW_FILE_MODE
         write_text_atomic(target, text, mode=mode)
     except (OSError, ValueError) as error:
-        raise _write_error(path, error) from None
+        raise _write_error(path, error, what) from None
 
 
-def _write_error(path: Path, error: Exception) -> EngineError:
+def _write_error(path: Path, error: Exception, what: str) -> EngineError:
     number = getattr(error, "errno", None)
     full = number in (errno.ENOSPC, errno.EDQUOT)
     code = ExitCode.DISK if full else ExitCode.PROFILE
     reason = getattr(error, "strerror", None) or "bad path"
     hint = "free some space" if full else "choose a folder that exists and can be written"
-    return EngineError(f"the profile cannot be written: {reason}", code=code, hint=hint, where=shown_path(path))
+    return EngineError(f"{what} cannot be written: {reason}", code=code, hint=hint, where=shown_path(path))
 
 
 def _change(document: Any, key: str, value: Any) -> None:

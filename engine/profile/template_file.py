@@ -10,6 +10,8 @@ from engine.text import sanitize
 
 SUFFIXES = (".jinja", ".jinja2", ".j2")
 MAX_BYTES = 1024 * 1024
+KEPT = "template.jinja"
+"""A run's copy, so that it goes on as it began."""
 
 
 def is_template_file(name: str) -> bool:
@@ -44,6 +46,11 @@ def read_template(name: str, base_dir: Path) -> str:
     if not text.strip():
         raise _trouble(f"{shown} is empty")
     return text
+
+
+def kept_template(run_dir: Path) -> str | None:
+    """The text that a run began with; None where it named no file, or has not begun."""
+    return read_template(KEPT, run_dir) if (run_dir / KEPT).is_file() else None
 
 
 def _trouble(message: str) -> EngineError:

@@ -68,7 +68,7 @@ def allowed(field: FieldSpec) -> str:
         "switch": f"true, false or a whole number {_limits(field)}{_gpu_words(words)}",
         "bool": "true or false",
         "list": " or ".join([*words, _list_words(field)]),
-        "map": "a table of names, such as instruction = 'question'",
+        "map": "a table of names, such as " + (field.items or "instruction = 'question'"),
         "table": f"a table, such as {field.items or '{ lora.r = [8, 16] }'}",
         "text": _text_words(field),
     }[field.kind]

@@ -21,6 +21,7 @@ from engine.profile.load import load_text
 from engine.profile.overrides import split_override
 from engine.profile.save import edited_text
 from engine.profile.schema_problems import show
+from engine.profile.template_file import is_template_file, kept_template, read_template
 from engine.profile.tomltext import BadToml, parse, read_text
 from engine.resolve.remedies import PINNED
 from engine.resolve.resolve import Resolved, resolve_profile
@@ -109,7 +110,9 @@ def plan_branch(run: Run, overrides: Sequence[str], which: str, machine: Machine
         differences=tuple(_differences(was, now)),
         files=files,
     )
-    return Branch(run, replace(resolved, start=start), text, start, tuple(_remarks(run, start, lost, referenced)))
+    return Branch(
+        run, replace(resolved, start=start), text, start, tuple(_remarks(run, start, lost, referenced, resolved))
+    )
 
 
 def start_branch(branch: Branch, name: str | None = None) -> tuple[Run, subprocess.Popen[bytes]]:
@@ -210,7 +213,7 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
             yield key, was.get(key), now.get(key)
 
 
-def _remarks(run: Run, start: Start, lost: Sequence[str], referenced: bool) -> Iterator[str]:
+def _remarks(run: Run, start: Start, lost: Sequence[str], referenced: bool, resolved: Resolved) -> Iterator[str]:
     best = _best_step(run)
     step = f"step {start.step}"
     if best is not None and best != start.step:
@@ -223,6 +226,9 @@ def _remarks(run: Run, start: Start, lost: Sequence[str], referenced: bool) -> I
     yield "steps, learning rate with its warm-up, and the order of the data begin anew"
     if referenced:
         yield f"answers are compared with the same model as in run {run.id}"
+    name = resolved.settings.data.template
+    if is_template_file(name) and kept_template(run.path) not in (None, read_template(name, resolved.base_dir)):
+        yield f"the chat template in {name} is not the one of run {run.id}: conversations are written in another way"
 
 
 def _shown(value: Any) -> str:

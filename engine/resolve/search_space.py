@@ -31,7 +31,7 @@ _OTHER_ROWS = ("data.datasets", "data.max_samples", "data.deduplicate", "train.s
 _OTHER_LOSS = frozenset(
     {"train.objective", "train.beta", "model.name_or_path", "model.revision", "model.max_length"}
     | {"model.additional_special_tokens", "data.template", "data.system", "data.mask", "data.overlong"}
-    | {"data.response_template"}
+    | {"data.response_template", "data.instruction_template", "data.learn", "data.marks", "data.template_arguments"}
 )
 """Settings that change what the evaluation loss counts, so that two losses say nothing of each other."""
 

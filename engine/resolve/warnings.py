@@ -55,6 +55,17 @@ def _held_out_twice(given: Callable[[str], bool]) -> list[tuple[str, str]]:
     return [(key, f"no effect: {named[0]} {ways[named[0]]}") for key in named[1:]]
 
 
+def _not_masked(profile: Profile, given: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Settings of what is learned, where everything is, or where the mark that they go with is missing."""
+    choosing = ("data.learn", "data.response_template", "data.instruction_template")
+    if profile.train.objective == "pretrain":
+        yield from ((key, "no effect: pre-training learns every token") for key in choosing if given(key))
+    elif profile.data.mask == "all":
+        yield from ((key, "no effect: data.mask is 'all'") for key in choosing if given(key))
+    elif given("data.instruction_template") and profile.data.response_template is None:
+        yield "data.instruction_template", "no effect without data.response_template"
+
+
 def _without_effect(context: Context) -> Iterator[Finding]:
     profile, loaded = context.profile, context.loaded
     train, method = profile.train, profile.quantization.method
@@ -66,7 +77,7 @@ def _without_effect(context: Context) -> Iterator[Finding]:
     ]
     if given("train.max_steps") and given("train.num_train_epochs"):
         idle.append(("train.num_train_epochs", "no effect: train.max_steps decides how long it runs"))
-    idle += _held_out_twice(given)
+    idle += [*_held_out_twice(given), *_not_masked(profile, given)]
     if given("train.warmup_steps") and given("train.warmup_ratio"):
         idle.append(("train.warmup_ratio", "no effect: train.warmup_steps decides"))
     if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:

@@ -75,12 +75,12 @@ def test_a_run_that_cannot_be_read_is_a_row_that_says_so() -> None:
 async def test_a_file_in_place_of_the_runs_is_told(cpu_machine: object, tmp_path: Path) -> None:
     (tmp_path / "state" / "tunedeck").mkdir(parents=True)
     (tmp_path / "state" / "tunedeck" / "runs").write_text("")
-    with pytest.raises(EngineError, match="Not a directory"):
+    with pytest.raises(EngineError, match="a file stands where a folder is needed"):
         runs_api.list_runs()
     app = deck()
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("4")
-        await shows(pilot, "the folder cannot be read: Not a directory")
+        await shows(pilot, "the folder cannot be read: a file stands where")
         await pilot.press("5")
         await shows(pilot, "no run is chosen")
         await pilot.press("4", "j")

@@ -17,7 +17,7 @@ from tui.fit.filter import matches, parse_filter
 from tui.fit.machine import machine_lines
 from tui.fit.ranking import devices, imagine, rank
 from tui.fit.screen import FitScreen
-from tui.fit.view import columns, heading, model_row
+from tui.fit.view import columns, fit_command, heading, model_row
 from tui.widgets.dialogs import Ask
 
 
@@ -175,6 +175,14 @@ def test_a_refusal_says_how_far_off_it_is() -> None:
     for missing, words in ((11.04, "+11.0 GiB"), (129.8, "+130 GiB"), (5557.1, "+5557 GiB")):
         far = replace(refused, available_bytes=refused.estimate.device_bytes - round(missing * GIB))
         assert words in model_row(far, 80, False).plain
+
+
+@pytest.mark.parametrize("text", ["2 x RTX 4090", "2xRTX 4090", "RTX 4090 x2", "2 RTX 4090"])
+def test_imagined_cards_are_as_many_in_the_title_and_the_command(text: str) -> None:
+    machine, name = imagine(text)
+    assert len(machine.gpus) == 2
+    assert name == "2 × NVIDIA GeForce RTX 4090"
+    assert fit_command(None, fit.Requirements(), machine, name).endswith("--count 2")
 
 
 def test_many_gpus_are_cut_with_a_word() -> None:

@@ -83,7 +83,7 @@ def open_profile(terminal: Terminal, *more: str) -> None:
 
 def test_forty_steps_are_forty_rows(terminal: Terminal) -> None:
     open_profile(terminal, "f", *["j"] * 40, "k")
-    terminal.shows("train.eval_steps")
+    terminal.shows("train.max_grad_norm")
 
 
 def test_a_filter_takes_its_words(terminal: Terminal) -> None:

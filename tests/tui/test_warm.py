@@ -97,3 +97,19 @@ async def test_sheets_are_parsed_for_new_colors_alone(monkeypatch: pytest.Monkey
         assert app.screen.styles.background != dark
         assert parsed == ["anew"]
     assert runs.list_runs() == []
+
+
+@pytest.mark.parametrize("theme", ["tunedeck", "tunedeck-light"])
+@pytest.mark.usefixtures("cpu_machine")
+async def test_text_of_the_first_screens_differs_from_what_it_stands_on(
+    theme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.app.default_theme", lambda *_: theme)
+    app = deck()
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key, words in ("1", "tunedeck"), ("4", "0 runs"):
+            await pilot.press(key)
+            await shows(pilot, words)
+            segments = [segment for strip in app.screen._compositor.render_strips() for segment in strip]
+            shown = [(segment.text, segment.style) for segment in segments if segment.text.strip() and segment.style]
+            assert [text for text, style in shown if style.color == style.bgcolor] == []

@@ -5,7 +5,6 @@ Not here: when it is done (`ranker.py`), showing any of it (`view.py`, `screen.p
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -56,11 +55,8 @@ def free_changed(before: Machine, now: Machine) -> bool:
 
 def imagine(text: str) -> tuple[Machine, str]:
     """`RTX 4090`, `2 x H100`: the machine with those cards and its name. Raises EngineError."""
-    match = re.fullmatch(r"(?:(\d{1,3})\s*[x×*]\s+)?(.+)", text.strip(), re.IGNORECASE)
-    count, name = (int(match[1] or 1), match[2]) if match else (1, text)
-    machine = fit.hypothetical_machine(name, count)
-    shown = machine.gpus[0].name if machine.gpus else name
-    return machine, f"{count} × {shown}"
+    machine = fit.hypothetical_machine(text)
+    return machine, f"{len(machine.gpus)} × {machine.gpus[0].name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ class Palette(Modal[Entry | None]):
         self._found: list[Entry] = []
         self._lane = Lane(self, "palette")
         self._began = 0.0
+        self._takes_first = False
+        """Whether enter came before there was anything to take."""
 
     def compose(self) -> ComposeResult:
         """The field, what is found, the list."""
@@ -93,7 +95,9 @@ class Palette(Modal[Entry | None]):
 
     def _gathered(self, entries: list[Entry]) -> None:
         self._entries += entries
-        self._show()
+        self._show(from_top=self._takes_first)
+        if self._takes_first and self._found:
+            self.dismiss(self._found[0])
 
     def _failed(self, error: Exception) -> None:
         raise error
@@ -101,6 +105,7 @@ class Palette(Modal[Entry | None]):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
+        self._takes_first = False
         self._show(from_top=True)
 
     def _show(self, from_top: bool = False) -> None:
@@ -127,6 +132,8 @@ class Palette(Modal[Entry | None]):
         at = self.query_one(Rows).highlighted
         if at is not None and at < len(self._found):
             self.dismiss(self._found[at])
+        elif self._lane.busy:
+            self._takes_first = True
 
     def action_give_up(self) -> None:
         """Close without a choice."""

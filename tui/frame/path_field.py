@@ -34,6 +34,10 @@ class PathField(Input):
         self._wanted, self._check = wanted, check
         self._lane = Lane(self, "path")
         self._asked_at = 0.0
+        self._completing = ""
+        """What is being completed; empty when nothing is."""
+        self._submits_next = False
+        """Whether enter came while that was looked up."""
 
     @property
     def is_busy(self) -> bool:
@@ -43,19 +47,26 @@ class PathField(Input):
     def action_complete(self) -> None:
         """Go on with what was typed."""
         typed = self.value[: self.cursor_position]
+        self._completing, self._submits_next = self.value, False
         self._ask(partial(complete, typed, self._wanted), partial(self._completed, self.value, typed))
 
     def _completed(self, value: str, typed: str, found: Completion) -> None:
+        self._completing = ""
         if self.value != value or not self.is_attached:
             return  # somebody typed on
         rest = value[len(typed) :]
         self.value = found.text + (rest.removeprefix("/") if found.text.endswith("/") else rest)
         self.cursor_position = len(found.text)
         self.call_later(self._tell, found.said, bool(found.problem))
+        if self._submits_next:
+            self.call_later(self.action_submit)
 
     async def action_submit(self) -> None:
         """Have what was typed checked, then give it away."""
         value = self.value
+        if self._lane.busy and self._completing == value:
+            self._submits_next = True
+            return
         if self._check is None:
             await super().action_submit()
         else:

@@ -22,6 +22,7 @@ def refresh_rules(app: App[Any], parse_all: Callable[[bool], None], animate: boo
     if app.get_css_variables() != app.stylesheet._variables:
         parse_all(animate)
         return
+    app.stylesheet.update_nodes([app], animate=animate)  # its color is what text takes that names none
     for screen in app.screen_stack:
         if screen._css_update_count != app._css_update_count:
             screen._css_update_count = app._css_update_count

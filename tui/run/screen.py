@@ -43,7 +43,7 @@ from tui.run.view import (
 from tui.widgets.lines import Drawn, Ends, Rule
 from tui.widgets.panes import forward
 
-NO_RUN = "no run is attached: ^r on 2 starts one, enter on 4 shows one"
+NO_RUN = "no run is attached: ^r on 2 starts one, 4 lists them"
 
 
 HERE = Content(

@@ -27,9 +27,8 @@ def _arguments(pieces: Pieces) -> Pieces:
         if isinstance(piece, Numbered) and isinstance(piece.slot, Slot) and piece.slot.kind in ("key", "value"):
             end = _end_of_arguments(made, at)
             each = _pair(made[at:end])
-            before, (first, *after) = made[:at], _turned(made, at, each, made[end:])
-            before = made[:at]
-            made = [*before, Numbered(piece.call, first), *after]  # type: ignore[arg-type]
+            first, *after = _turned(made, at, each, made[end:])
+            made = [*made[:at], Numbered(piece.call, first), *after]  # type: ignore[arg-type]
         at += 1
     return joined(made)
 

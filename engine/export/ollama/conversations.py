@@ -26,8 +26,9 @@ _WORDS = (
 _NAMES = ("get_weather", "add", "search_web", "lookup-id", "f")
 _KEYS = ("city", "limit", "options", "query", "unit", "when", "x")
 _TYPES = ("string", "integer", "number", "boolean", "array", "object")
-_ENDS = ("", "", "", "", "", " ", "\n", "\n\n ")
+_ENDS = ("", "", "", "", "", "", " ", "\n", "\n\n ", "\u3000\xa0")
 """Blanks around a text: mostly none."""
+_RESULT = '{"result": 21.5, "ok": true}'
 
 
 def random_conversation(seed: int, abilities: Abilities) -> tuple[Conversation, bool | None]:
@@ -68,11 +69,12 @@ def _called(source: random.Random, tools: list[dict[str, Any]], abilities: Abili
     calls, results = [], []
     for _ in range(count):
         tool = source.choice(tools)["function"]
-        named = source.sample(sorted(tool["parameters"]["properties"]), k=len(tool["parameters"].get("required", ())))
+        schema = tool.get("parameters", {"properties": {}})
+        named = source.sample(sorted(schema["properties"]), k=len(schema.get("required", ())))
         arguments = ordered({key: _value(source) for key in named})
         identity = "".join(source.choices("abcdefghij0123456789", k=9))
         calls.append({"type": "function", "id": identity, "function": {"name": tool["name"], "arguments": arguments}})
-        content = _text(source) if source.random() < 0.5 else '{"result": 21.5, "ok": true}'
+        content = source.choice(("", _RESULT, _RESULT, _text(source), _text(source)))
         results.append({"role": "tool", "content": content, "name": tool["name"], "tool_call_id": identity})
     return [{**answer, "tool_calls": calls}, *results]
 
@@ -100,13 +102,15 @@ def _value(source: random.Random, depth: int = 0) -> Any:
 def _tool(source: random.Random, name: str) -> dict[str, Any]:
     keys = sorted(source.sample(_KEYS, k=source.randint(0, 4)))
     parameters: dict[str, Any] = {"type": "object", "properties": {key: _property(source) for key in keys}}
+    if not keys and source.random() < 0.5:
+        parameters = {}
     required = [key for key in keys if source.random() < 0.6]
     if required:
         parameters["required"] = required
     function: dict[str, Any] = {"name": name}
     if source.random() < 0.9:
         function["description"] = source.choice(_WORDS) + " " + source.choice(_WORDS)
-    return {"type": "function", "function": {**function, "parameters": parameters}}
+    return {"type": "function", "function": {**function, **({"parameters": parameters} if parameters else {})}}
 
 
 def _property(source: random.Random, depth: int = 0) -> dict[str, Any]:

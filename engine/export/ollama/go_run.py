@@ -6,8 +6,10 @@ Texts are bytes, lists lists, maps dicts with sorted keys when ranged over, stru
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from engine.export.ollama.go_parse import (
@@ -25,11 +27,10 @@ from engine.export.ollama.go_parse import (
     Show,
 )
 
-MOST_STEPS = 5_000_000
+MOST_STEPS = 1_000_000
 """Of one execution: more is a template that does not end."""
-_VERB = re.compile(rb"%[-+# 0]*(?:\*|\d+)?(?:\.\d+)?[sdvqTx%]")
+_VERB = re.compile(rb"%(?:\.(\d+)s|0?\d*[sdTx%])")
 _SHORT = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
-_QUOTED = {**_SHORT, 0x07: "\\a", 0x0B: "\\v"}
 
 
 class Struct(dict[str, Any]):
@@ -257,8 +258,8 @@ def call(name: str, given: list[Any]) -> Any:
             return _sliced(given)
         if name == "json":
             return marshal(given[0]).encode()
-        if name in ("printf", "print"):
-            return _printf(given) if name == "printf" else b"".join(map(shown, given))
+        if name == "printf":
+            return _printf(given)
     except (IndexError, TypeError, KeyError) as error:
         raise GoError(f"error calling {name}: {error}") from error
     raise GoError(f"function {name!r} not defined")
@@ -308,29 +309,17 @@ def _printf(given: list[Any]) -> bytes:
         value = next(values)
         if verb.endswith(b"T"):
             return type_of(value)
-        if verb.endswith(b"q"):
-            return quoted(value)
         if verb.endswith((b"x", b"d")) and isinstance(value, int):
             return bytes(verb % value)
-        if verb in (b"%s", b"%v"):
+        if verb == b"%s":
             return shown(value)
+        if match[1]:
+            # A letter has four bytes at most.
+            most = int(match[1])
+            return shown(value)[: 4 * most].decode("utf-8", "ignore")[:most].encode()
         raise GoError(f"printf {verb.decode()} is not known here")
 
     return _VERB.sub(put, form)
-
-
-def quoted(text: bytes) -> bytes:
-    """Go's `%q`."""
-    parts = []
-    for char in text.decode("utf-8", "replace"):
-        code = ord(char)
-        if code in _QUOTED:
-            parts.append(_QUOTED[code])
-        elif char.isprintable():
-            parts.append(char)
-        else:
-            parts.append(f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return ('"' + "".join(parts) + '"').encode()
 
 
 def marshal(value: Any) -> str:
@@ -347,9 +336,16 @@ def marshal(value: Any) -> str:
         return marshal(value[0])
     if isinstance(value, list):
         return "[" + ",".join(map(marshal, value)) + "]"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    return re.sub(r"e-0(\d)$", r"e-\1", json.dumps(value))
+    return number_text(value) if isinstance(value, float) else json.dumps(value)
+
+
+def number_text(value: float) -> str:
+    """Go's spelling of a float in JSON. Raises ValueError for what is no number."""
+    if not math.isfinite(value):
+        raise ValueError(f"JSON has no {value}")
+    if value and not 1e-6 <= abs(value) < 1e21:
+        return re.sub(r"e-0(\d)$", r"e-\1", repr(value))
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")
 
 
 def _marshal_text(text: str) -> str:

@@ -49,7 +49,12 @@ _VALUES = {
 }
 _JSON_SUFFIX = {"arguments": "0-map", "tools": "0-tools", "functions": "0-functions", "tool": "0-tool"}
 _JSON_SUFFIX |= {"function": "0-function", "value": "0"}
-_SPACE = '" " "\\n" "\\t" "\\r" "\\f" "\\u000b"'
+_SPACES = (
+    " \t\n\v\f\r\x1c\x1d\x1e\x1f",
+    "\x85\xa0",
+    "\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000",
+)
+"""What Python's `strip` takes away: of one, two and three bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,27 +259,26 @@ def _plain(part: str) -> bool:
     return len(part) == 1 and part != "{" and part.isprintable()
 
 
-def _strip(name: str, chars: str, left: bool, right: bool) -> str:
+_FIRST = "slice $rest 0 {width}", "slice $rest {width}"
+_LAST = "slice $rest (len (slice $rest {width}))", "slice $rest 0 (len (slice $rest {width}))"
+"""The first (last) bytes of a text, and what is left without them."""
+
+
+def _strip(name: str, chars: Sequence[str], *ends: tuple[str, str]) -> str:
+    """A template that takes `chars`, by their number of bytes, away at these ends."""
     text = f'{{{{- define "{name}" }}}}{{{{ $rest := . }}}}'
-    if left:
-        text += (
-            f"{{{{ range len . }}}}{{{{ if eq (slice $rest 0 1) {chars} }}}}{{{{ $rest = slice $rest 1 }}}}"
-            "{{ else }}{{ break }}{{ end }}{{ end }}"
-        )
-    if right:
-        text += (
-            "{{ range len $rest }}{{ $most := len (slice $rest 1) }}"
-            f"{{{{ if eq (slice $rest $most) {chars} }}}}{{{{ $rest = slice $rest 0 $most }}}}"
-            "{{ else }}{{ break }}{{ end }}{{ end }}"
-        )
+    for end in ends:
+        branches = []
+        for width, group in enumerate(chars, 1):
+            part, rest = (each.format(width=width) for each in end)
+            known = " ".join(map(go_text, group))
+            branches.append(f"if and (ge (len $rest) {width}) (eq ({part}) {known}) }}}}{{{{ $rest = {rest} }}}}")
+        text += "{{ range len $rest }}{{ " + "{{ else ".join(branches) + "{{ else }}{{ break }}{{ end }}{{ end }}"
     return text + "{{ $rest }}{{ end }}"
 
 
 _STRIPS = {
-    "trim": _strip("trim", _SPACE, True, True),
-    "left": _strip("left", _SPACE, True, False),
-    "right": _strip("right", _SPACE, False, True),
-    "lines": _strip("lines", '"\\n"', True, True),
-    "left-lines": _strip("left-lines", '"\\n"', True, False),
-    "right-lines": _strip("right-lines", '"\\n"', False, True),
+    prefix + name: _strip(prefix + name, chars, *ends)
+    for name, chars in (("trim", _SPACES), ("lines", ("\n",)))
+    for prefix, ends in (("", (_FIRST, _LAST)), ("left-", (_FIRST,)), ("right-", (_LAST,)))
 }

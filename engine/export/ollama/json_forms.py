@@ -44,8 +44,8 @@ BY_NAME = {form.name: form for form in TOOL_FORMS}
 CONTENT_FORMS: dict[str, Callable[[str], str]] = {
     "raw": str,
     "trim": str.strip,
-    "left": str.lstrip,
-    "right": str.rstrip,
+    "left-trim": str.lstrip,
+    "right-trim": str.rstrip,
     "lines": lambda text: text.strip("\n"),
     "left-lines": lambda text: text.lstrip("\n"),
     "right-lines": lambda text: text.rstrip("\n"),
@@ -55,14 +55,18 @@ CONTENT_FORMS: dict[str, Callable[[str], str]] = {
 
 _CALL = re.compile(r'\{\{ template "([^"]+)"')
 _PLAIN_TYPES = " ".join(json.dumps(f'"{name}"') for name in ("string", "integer", "number", "boolean"))
+_IS_PLAIN = r'eq (json {0}) (printf "\"%s\"" {0})'
 _TEXT = (
-    '{{- define "text" }}{{ $plain := json . }}{{ if eq $plain (printf "%q" .) }}{{ $plain }}{{ else }}"'
-    "{{ $rest := . }}{{ range len . }}{{ $char := slice $rest 0 1 }}{{ $rest = slice $rest 1 }}"
-    r'{{ if eq $char "\"" "\\" }}\{{ $char }}{{ else if eq $char "\n" }}\n{{ else if eq $char "\r" }}\r'
-    r'{{ else if eq $char "\t" }}\t{{ else if eq $char "\b" }}\b{{ else if eq $char "\f" }}\f'
-    r'{{ else if lt $char " " }}{{ printf "\\u%04x" (index $char 0) }}{{ else }}{{ $char }}{{ end }}'
+    '{{- define "text" }}{{ if ' + _IS_PLAIN.format(".") + ' }}{{ json . }}{{ else }}"{{ $rest := . }}{{ range len . }}'
+    '{{ if not $rest }}{{ break }}{{ end }}{{ $part := printf "%.12s" $rest }}'
+    "{{ if not (" + _IS_PLAIN.format("$part") + ') }}{{ $part = printf "%.1s" $rest }}{{ end }}'
+    "{{ $rest = slice $rest (len $part) }}"
+    r'{{ if eq $part "\"" "\\" }}\{{ $part }}{{ else if eq $part "\n" }}\n{{ else if eq $part "\r" }}\r'
+    r'{{ else if eq $part "\t" }}\t{{ else if eq $part "\b" }}\b{{ else if eq $part "\f" }}\f'
+    r'{{ else if lt $part " " }}{{ printf "\\u%04x" (index $part 0) }}{{ else }}{{ $part }}{{ end }}'
     '{{ end }}"{{ end }}{{ end }}'
 )
+"""A text as Python writes it in JSON: in parts where Go's own JSON changes nothing, else letter by letter."""
 
 
 _STRING = '{{ $kind := printf "%T" . }}{{ if eq $kind "string" }}{{ . }}{{ else '
@@ -221,7 +225,11 @@ class _Writer:
             [
                 self._optional("name", "", '{{ template "text" .Name }}'),
                 self._optional("description", ".Description", described),
-                self._optional("parameters", "", f'{{{{ template "{self.deeper}-parameters" .Parameters }}}}'),
+                self._optional(
+                    "parameters",
+                    "or .Parameters.Type .Parameters.Properties",
+                    f'{{{{ template "{self.deeper}-parameters" .Parameters }}}}',
+                ),
             ]
         )
 

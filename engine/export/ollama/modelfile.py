@@ -29,7 +29,7 @@ class Modelfile:
 
     def text(self) -> str:
         """Its text. Raises Unwritable."""
-        lines = [f"# {remark}" for remark in self.remarks]
+        lines = [f"# {' '.join(remark.split())}" for remark in self.remarks]
         lines.append(f"FROM ./{self.file}")
         if self.template is not None:
             lines.append(f"TEMPLATE {quoted(self.template)}")

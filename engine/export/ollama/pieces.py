@@ -23,7 +23,7 @@ class Slot:
     """A place for content, thinking, system, role, tool_name, call_id, tools, functions; in a call: name, arguments,
     id, and key and value of one argument; of one tool: tool, function.
 
-    `form` is how the value is written: `raw`, `trim`, `left`, `right` (blanks taken away), or a form of JSON.
+    `form` is how the value is written: `raw`, a name of CONTENT_FORMS (blanks taken away), or a form of JSON.
     """
 
     kind: str

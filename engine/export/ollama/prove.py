@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,12 @@ COMPARED = 200
 """Conversations on which a Go template is compared before it is written."""
 _TRIED = 10 * COMPARED
 """Conversations that are made until so many are found that the chat template takes."""
+LONGEST_S = 90.0
+"""Seconds that looking for a template may take; the plainest one may take as long again."""
+
+
+class TooLong(Exception):
+    """Looking for a template took longer than it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +79,52 @@ def derive(render: Render, arguments: Mapping[str, Any], own: Sequence[Conversat
     """The Go template that writes most of what the chat template writes, and nothing otherwise.
 
     `own` are conversations to compare on beside the random ones. Thoughts and tools are left out, one after the other,
-    where a Go template cannot write them.
+    where a Go template cannot write them, and all of them where looking takes longer than LONGEST_S.
     """
     every = abilities_of(render, arguments)
     why, shown = "", None
-    toolless = False
-    for abilities in _fewer(every):
-        if toolless and (abilities.tools or abilities.calls):
+    toolless = hurried = False
+    tried = _fewer(every)
+    clock = _Clock(render)
+    for abilities in tried:
+        if (toolless and (abilities.tools or abilities.calls)) or (hurried and abilities != tried[-1]):
             continue
+        lost = [name for name in _names(every) if name not in _names(abilities)]
+        within = [one for one in own if not _needed(one).intersection(lost)]
         try:
-            text, reads_calls = _learnt(render, arguments, abilities)
+            text, reads_calls = _learnt(clock.render, arguments, abilities)
+            proof = compare(clock.render, arguments, text, abilities, within, clock.check)
         except Inexpressible as reason:
             toolless = toolless or reason.of_tools
             why, shown = why or str(reason), shown or _example(render, arguments, abilities)
             continue
-        proof = compare(render, arguments, text, abilities, own)
+        except TooLong:
+            hurried, clock = True, _Clock(render)
+            why = why or f"looking for it took more than {LONGEST_S:.0f} seconds"
+            continue
         if proof.holds:
-            lost = [name for name in _names(every) if name not in _names(abilities)]
             return Derived(text, proof, _names(abilities), tuple(lost), why, reads_calls, shown)
         why = why or f"only {proof.equal} of {proof.compared} conversations come out equal"
         shown = shown or proof.shown
     return Derived(None, Proof(), (), _names(every), why, shown=shown)
+
+
+class _Clock:
+    """Raises TooLong where a template is looked for longer than it may be."""
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        self._until = time.monotonic() + LONGEST_S
+
+    def check(self) -> None:
+        """Raise TooLong when the time is over."""
+        if time.monotonic() > self._until:
+            raise TooLong
+
+    def render(self, conversations: Sequence[Conversation], generation: bool) -> list[str | RowProblem]:
+        """As the chat template writes them."""
+        self.check()
+        return self._render(conversations, generation)
 
 
 def _example(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> Difference | None:
@@ -128,6 +160,20 @@ def _names(abilities: Abilities) -> tuple[str, ...]:
     return tuple(name for name, is_there in told.items() if is_there)
 
 
+def _needed(conversation: Conversation) -> set[str]:
+    """The names of the abilities that a conversation calls for."""
+    turns = conversation.turns
+    calls = max((len(turn.get("tool_calls") or ()) for turn in turns), default=0)
+    found = {
+        "tools": bool(conversation.tools),
+        "tool calls": calls > 0 or any(turn["role"] == "tool" for turn in turns),
+        "several calls at once": calls > 1,
+        "thoughts": any(turn.get("reasoning_content") for turn in turns),
+        "later system messages": any(turn["role"] == "system" for turn in turns[1:]),
+    }
+    return {name for name, is_needed in found.items() if is_needed}
+
+
 def _learnt(render: Render, arguments: Mapping[str, Any], abilities: Abilities) -> tuple[str, bool]:
     """The template, and whether Ollama finds calls of its form in answers. Raises Inexpressible."""
     values = "python" if abilities.calls and python_values(render, arguments) else "raw"
@@ -150,12 +196,18 @@ def _ruled(seen: Sequence[Seen], values: str) -> tuple[str, bool]:
 
 
 def compare(
-    render: Render, arguments: Mapping[str, Any], text: str, abilities: Abilities, own: Sequence[Conversation] = ()
+    render: Render,
+    arguments: Mapping[str, Any],
+    text: str,
+    abilities: Abilities,
+    own: Sequence[Conversation] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> Proof:
-    """On COMPARED random conversations that the chat template takes, and on `own`."""
+    """On COMPARED random conversations that the chat template takes, and on `own`. `check` may end it."""
     tree = parse(text)
     proof = Proof()
     for conversation, think, wanted in _asked(render, arguments, abilities, own):
+        check()
         found = _executed(tree, conversation, think)
         same = found == wanted
         shown = proof.shown if same else _shorter(proof.shown, Difference(conversation, wanted, found))

@@ -6,11 +6,12 @@ and properties are maps in alphabetical order, numbers are floats, and a tool ke
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.data.conversation import Conversation
-from engine.export.ollama.go_run import Struct, Types
+from engine.export.ollama.go_run import Struct, Types, number_text
 
 TOOL = ("type", "function")
 FUNCTION = ("name", "description", "parameters")
@@ -21,10 +22,10 @@ PROPERTY = ("type", "description", "enum", "items", "properties", "required", "a
 
 def values_of(conversation: Conversation, think: bool | None = None) -> dict[str, Any]:
     """What a template is executed on. `think`: what a person set, None for nothing."""
-    messages = _collated(conversation.turns)
+    turns = conversation.turns
     return {
-        "System": b"\n\n".join(one["Content"] for one in map(_message, conversation.turns) if one["Role"] == b"system"),
-        "Messages": messages,
+        "System": b"\n\n".join(_bytes(turn.get("content") or "") for turn in turns if turn["role"] == "system"),
+        "Messages": [_message(turn) for turn in collated(turns)],
         "Tools": [_tool(tool) for tool in conversation.tools] if conversation.tools else None,
         "Response": b"",
         "Think": bool(think),
@@ -33,13 +34,14 @@ def values_of(conversation: Conversation, think: bool | None = None) -> dict[str
     }
 
 
-def _collated(turns: Sequence[Mapping[str, Any]]) -> list[Struct]:
-    found: list[Struct] = []
-    for message in map(_message, turns):
-        if found and found[-1]["Role"] == message["Role"] != b"tool":
-            found[-1]["Content"] += b"\n\n" + message["Content"]
+def collated(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbors of one role as one turn: the texts of all, the thoughts and calls of the first."""
+    found: list[dict[str, Any]] = []
+    for turn in turns:
+        if found and found[-1]["role"] == turn["role"] != "tool":
+            found[-1]["content"] = f"{found[-1].get('content') or ''}\n\n{turn.get('content') or ''}"
         else:
-            found.append(message)
+            found.append(dict(turn))
     return found
 
 
@@ -121,9 +123,13 @@ def _bytes(text: Any) -> bytes:
 
 
 def kept(conversation: Conversation) -> Conversation:
-    """The conversation with what Ollama loses of tools and calls left out, and its order of keys."""
-    turns = [_kept_turn(turn) for turn in conversation.turns]
-    return Conversation(turns, [_kept_tool(tool) for tool in conversation.tools], conversation.arguments)
+    """The conversation with what Ollama loses of tools and calls left out, its order of keys, and neighbors joined.
+
+    Arguments of the template that a row sets are none that Ollama has. Raises ValueError, TypeError, AttributeError,
+    KeyError or ArithmeticError for what Ollama refuses, or hands on in another spelling than JSON in Python has.
+    """
+    turns = [_kept_turn(turn) for turn in collated(conversation.turns)]
+    return Conversation(turns, [_kept_tool(tool) for tool in conversation.tools])
 
 
 def _kept_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,14 +143,22 @@ def _kept_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ordered(value: Any) -> Any:
-    """JSON as a Go map gives it back: keys in order, whole numbers without a point."""
+    """JSON as a Go map gives it back: keys in order, numbers as floats have them, whole ones without a point."""
     if isinstance(value, dict):
         return {key: ordered(value[key]) for key in sorted(value, key=lambda key: key.encode("utf-8", "replace"))}
     if isinstance(value, list):
         return [ordered(each) for each in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(float(value))
     return value
+
+
+def _number(value: float) -> Any:
+    text = number_text(value)
+    made = json.loads(text)
+    if json.dumps(made) != text:
+        raise ValueError(f"Go writes {text} where Python writes {made}")
+    return made
 
 
 def _kept_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +166,9 @@ def _kept_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(function.get("parameters") or {})
     properties = given.get("properties") or {}
     given["properties"] = {name: _kept_property(each) for name, each in ordered_items(properties)}
-    function["parameters"] = _chosen(given, PARAMETERS, always=("type", "properties"))
+    # What has neither comes as no parameters at all.
+    known = given.get("type") or properties
+    function["parameters"] = _chosen(given, PARAMETERS, always=("type", "properties")) if known else None
     return _chosen({**tool, "function": _chosen(function, FUNCTION, always=("name",))}, TOOL, always=TOOL)
 
 

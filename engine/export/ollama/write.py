@@ -14,14 +14,16 @@ from engine.errors import EngineError
 from engine.export.ollama.go_write import escaped
 from engine.export.ollama.modelfile import Modelfile, Unwritable, quoted
 from engine.export.ollama.prove import Derived, conversation_text, derive, told
-from engine.export.ollama.values import kept
+from engine.export.ollama.values import kept, values_of
 from engine.export.report import OllamaReport
-from engine.inference.rows import choose, read_held_out
+from engine.inference.rows import HeldOut, choose, read_held_out
 from engine.inference.run import OpenedRun
 from engine.runs.job import Job
 
 OWN_ROWS = 50
 """Held-out conversations of the run that are compared beside the random ones."""
+OWN_CHARACTERS = 20_000
+"""Of the longest held-out conversation that is compared."""
 REMEDY = (
     "serve the GGUF with llama.cpp (llama-server --jinja), which runs the chat template itself, or train with another"
     " data.template"
@@ -29,6 +31,8 @@ REMEDY = (
 PART_REMEDY = "for these, serve the GGUF with llama.cpp (llama-server --jinja), which runs the chat template itself"
 
 
+MOST_SHOWN = 2000
+"""Characters of a conversation in a warning."""
 USUAL_CONTEXT = 4096
 """Tokens that Ollama gives a model of its own accord: a shorter context is not asked for."""
 
@@ -68,6 +72,9 @@ def _derived(trained: OpenedRun, tokenizer: Any) -> Derived:
         return derive(ask, template.arguments, _own(trained))
     except EngineError as error:
         return Derived(None, why=error.message)
+    except Exception as error:
+        # The export is good without a TEMPLATE: nothing in one may take it away.
+        return Derived(None, why=f"looking for one failed: {type(error).__name__}: {error}"[:200])
 
 
 def _plain(tokenizer: Any) -> Derived:
@@ -81,22 +88,39 @@ def _own(trained: OpenedRun) -> list[Conversation]:
         rows = [row for row in read_held_out(trained.run_dir) if row.has_prompt]
     except EngineError:
         return []
-    return [kept(conversation_of(row.example, row.example.messages[:-1])) for row in choose(rows, OWN_ROWS)]
+    return [sent for row in choose(rows, OWN_ROWS) if (sent := _sent(row)) is not None]
+
+
+def _sent(row: HeldOut) -> Conversation | None:
+    """What Ollama hands on of a row.
+
+    None where it refuses it or spells its numbers otherwise than training did, and for a row that takes too long.
+    """
+    try:
+        made = kept(conversation_of(row.example, row.example.messages[:-1]))
+        values_of(made)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return made if made.characters <= OWN_CHARACTERS else None
 
 
 def _warnings(derived: Derived) -> list[str]:
-    shown = f": {told(derived.shown)}, in {conversation_text(derived.shown.conversation)}" if derived.shown else ""
+    shown = ""
+    if derived.shown:
+        asked = conversation_text(derived.shown.conversation)
+        cut = f"{asked[:MOST_SHOWN]}... ({len(asked)} characters)" if len(asked) > MOST_SHOWN else asked
+        shown = f". For example: {told(derived.shown)}, in {cut}"
     if derived.text is None:
         return [
-            f"Ollama's templates cannot write what this chat template writes ({derived.why}){shown}. The Modelfile has"
-            f" no TEMPLATE, and Ollama may guess a wrong one: {REMEDY}"
+            f"Ollama's templates cannot write what this chat template writes ({derived.why}). The Modelfile has"
+            f" no TEMPLATE, and Ollama may guess a wrong one: {REMEDY}{shown}"
         ]
     if not derived.reads_calls:
         calls = ["Ollama finds calls in answers as JSON alone: those of this chat template come back as text"]
         return [*calls, *_warnings(replace(derived, reads_calls=True))]
     if derived.lost:
         lost = " and no ".join(derived.lost)
-        return [f"the Modelfile's TEMPLATE writes no {lost} ({derived.why}){shown}. {PART_REMEDY}"]
+        return [f"the Modelfile's TEMPLATE writes no {lost} ({derived.why}). {PART_REMEDY}{shown}"]
     return []
 
 

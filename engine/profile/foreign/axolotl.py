@@ -240,7 +240,7 @@ _BNB: Rules = {
 }
 RULES: Rules = {
     **common.COMMON,
-    "base_model": to("model.name_or_path", str),
+    "base_model": shared.model,
     "revision_of_model": to("model.revision", str),
     "model_type": needless("read from the model"),
     "tokenizer_type": needless("read from the model"),

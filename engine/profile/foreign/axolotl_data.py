@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.profile.data_files import HUB, SUFFIXES
+from engine.profile.data_files import HUB, SUFFIXES, TEXT_SUFFIX
 from engine.profile.foreign import shared
 from engine.profile.foreign.columns import (
     LEARNED,
@@ -15,9 +15,10 @@ from engine.profile.foreign.columns import (
     USUAL_CONTENT,
     USUAL_ROLE,
     carry_columns,
-    check_key,
-    check_speakers,
+    carry_key,
+    carry_speakers,
     layout_of,
+    own_words,
 )
 from engine.profile.foreign.dataset_info import columns_of_first, found_path, further_rows
 from engine.profile.foreign.draft import Draft, is_off, listed, shown
@@ -62,6 +63,15 @@ _FORMAT_KEYS = (
     "rejected_format",
     "completion_format",
 )
+_PROPERTIES = {
+    "role": USUAL_ROLE,
+    "content": USUAL_CONTENT,
+    "reasoning_content": THOUGHTS,
+    "tool_calls": ("tool_calls", "function_call"),
+    "tool_call_id": ("tool_call_id", "call_id"),
+    "name": ("name",),
+}
+"""Parts of a message and the keys that are read for them anyway."""
 _KEYS = (
     "path",
     "name",
@@ -141,7 +151,10 @@ def _held_out(draft: Draft, places: Sequence[Path], entries: Sequence[dict[str, 
     tables = _tables(draft, "test_datasets")
     if not tables:
         return
-    first, *others = [(told, entry) for told in tables for entry in _dataset(told, places)]
+    found = [(told, entry) for told in tables for entry in _dataset(told, places)]
+    if not found:
+        return
+    first, *others = found
     path = first[1]["path"]
     draft.put("data.validation_path", path, "test_datasets")
     columns_of_first(draft, first[0].place, first[1], entries)
@@ -158,6 +171,9 @@ def _held_out(draft: Draft, places: Sequence[Path], entries: Sequence[dict[str, 
 
 def _dataset(told: Told, places: Sequence[Path]) -> list[dict[str, Any]]:
     """One entry a file."""
+    if not told.look("path") and not told.look("data_files"):
+        told.draft.note("left out", told.place, f"{listed(told.values)}: neither path nor data_files")
+        return []
     told.empty_ones(_KEYS)
     word, layout = _type_word(told), _layout(told)
     compares = layout in ("preference", "judged")
@@ -168,7 +184,7 @@ def _dataset(told: Told, places: Sequence[Path]) -> list[dict[str, Any]]:
         _named_type(told, word, compares=compares)
         columns = carry_columns(told, _ROLES[layout], layout)
     found |= shared.split(told)
-    _messages(told)
+    found |= _messages(told)
     _learned(told)
     _template(told)
     _shares(told)
@@ -227,23 +243,26 @@ def _system(inner: Told) -> None:
     inner.draft.put("data.system", text, f"{inner.place}.system_prompt")
 
 
-def _messages(told: Told) -> None:
+def _messages(told: Told) -> dict[str, Any]:
     """How messages and their speakers are called."""
-    check_key(told, "message_field_role", USUAL_ROLE)
-    check_key(told, "message_field_content", USUAL_CONTENT)
-    told.only("message_field_training", LEARNED, f"messages have one of {', '.join(LEARNED)}")
-    told.only("field_thinking", THOUGHTS, f"messages have their thoughts in one of {', '.join(THOUGHTS)}")
+    keys: dict[str, str] = {}
+    speakers: dict[str, str] = {}
+    carry_key(told, "message_field_role", "role", USUAL_ROLE, keys)
+    carry_key(told, "message_field_content", "content", USUAL_CONTENT, keys)
+    carry_key(told, "message_field_training", "train", LEARNED, keys)
+    carry_key(told, "field_thinking", "reasoning_content", THOUGHTS, keys)
     told.only("template_thinking_key", THOUGHTS, "the chat template reads thoughts by the key that it knows")
     told.only("split_thinking", (False,), "thoughts within an answer's text stay in it")
     mappings = told.inner("message_property_mappings")
     if mappings is not None:
-        check_key(mappings, "role", USUAL_ROLE)
-        check_key(mappings, "content", USUAL_CONTENT)
+        for name, usual in _PROPERTIES.items():
+            carry_key(mappings, name, name, usual, keys)
     roles = told.inner("roles")
     if roles is not None:
         for speaker in roles:
-            check_speakers(roles, speaker, speaker)
+            carry_speakers(roles, speaker, speaker, speakers)
     told.lose("drop_system_message", "system messages stay; leave them out of the rows")
+    return own_words(keys, speakers)
 
 
 def _learned(told: Told) -> None:
@@ -301,7 +320,7 @@ def _paths(told: Told, places: Sequence[Path]) -> list[str]:
         told.note("left out", "data_files", f"{shown(files)}: a split of the set is read (split), not single files")
     told.take("path")
     found = found_path(path, places)
-    local = Path(found).exists() or Path(path).suffix in SUFFIXES
+    local = Path(found).exists() or Path(path).suffix in (*SUFFIXES, TEXT_SUFFIX)
     if local or shared.hub_path(path) == path:
         _no_revision(told)
         return [found]

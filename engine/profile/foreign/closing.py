@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from engine.profile.foreign.draft import CARRIED, NOBODY, Draft, leaves, listed
+from engine.profile.foreign.draft import CARRIED, NOBODY, Draft, Rules, leaves, listed
+
+_BESIDE = "the other keys leave nothing for it to say"
 
 
-def close(draft: Draft) -> None:
+def close(draft: Draft, rules: Rules) -> None:
     """List what is left. Roots and opened places are looked into; all others speak for what is inside them."""
     for place, value in _silent(draft):
-        draft.note("left out", place, f"{listed(value, place)}: {NOBODY}")
+        draft.note("left out", place, f"{listed(value, place)}: {_BESIDE if place in rules else NOBODY}")
 
 
 def accounts(draft: Draft) -> dict[str, str]:

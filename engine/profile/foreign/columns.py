@@ -71,21 +71,31 @@ def carry_columns(told: Told, roles: Mapping[str, str], layout: str) -> dict[str
     return {role: column for role, column in named.items() if column not in (role, *_FOUND.get(role, ()))}
 
 
-def check_speakers(told: Told, name: str, speaker: str) -> None:
-    """List what rows call a speaker where it is not recognised."""
+def carry_speakers(told: Told, name: str, speaker: str, speakers: dict[str, str]) -> None:
+    """What rows call a speaker, into `speakers` where it is not recognised anyway."""
     value = told.look(name)
     words = [str(word) for word in value] if isinstance(value, list) else [str(value)]
     odd = [word for word in words if word not in SPEAKERS.get(speaker, ())]
     if speaker in SPEAKERS and (value is None or not odd):
         told.needless(name, "recognised by itself")
         return
-    known = ", ".join(SPEAKERS.get(speaker, ())) or "none"
-    words = [] if isinstance(value, dict) else odd
-    told.note(
-        "left out", name, f"{', '.join(map(shown, words)) or listed(value)}: no {speaker} here; known are {known}"
-    )
+    if speaker not in SPEAKERS or isinstance(value, dict):
+        told.note("left out", name, f"{listed(value)}: no such role here; known are {', '.join(SPEAKERS)}")
+        return
+    told.take(name)
+    if twice := [word for word in odd if speakers.setdefault(word, speaker) != speaker]:
+        told.note("left out", name, f"{', '.join(map(shown, twice))}: another role has this word")
 
 
-def check_key(told: Told, name: str, usual: tuple[str, ...]) -> None:
-    """List the name of a message's own key where it is not one that is read."""
-    told.only(name, usual, f"messages have {' or '.join(map(repr, usual))}")
+def carry_key(told: Told, name: str, ours: str, usual: tuple[str, ...], keys: dict[str, str]) -> None:
+    """The name of a message's own key, into `keys` where it is not one that is read anyway."""
+    value = told.look(name)
+    if isinstance(value, str) and value and value not in usual:
+        keys[ours] = str(told.take(name))
+    else:
+        told.only(name, usual, f"messages have {' or '.join(map(repr, usual))}")
+
+
+def own_words(keys: dict[str, str], speakers: dict[str, str]) -> dict[str, dict[str, str]]:
+    """`message_keys` and `speakers` of a data set, where there are any."""
+    return {name: value for name, value in (("message_keys", keys), ("speakers", speakers)) if value}

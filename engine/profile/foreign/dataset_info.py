@@ -14,9 +14,10 @@ from engine.profile.foreign.columns import (
     USUAL_CONTENT,
     USUAL_ROLE,
     carry_columns,
-    check_key,
-    check_speakers,
+    carry_key,
+    carry_speakers,
     layout_of,
+    own_words,
 )
 from engine.profile.foreign.draft import Draft, integer, listed, names, shown
 from engine.profile.foreign.told import Told
@@ -142,7 +143,7 @@ def further_rows(draft: Draft, key: str, value: str, path: str) -> None:
 def columns_of_first(draft: Draft, key: str, held_out: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
     """What held-out rows have of their own, which is read as the first data set's is."""
     same = entries[0] if entries else {}
-    for name in ("columns", "format", "subset"):
+    for name in ("columns", "format", "subset", "message_keys", "speakers"):
         if held_out.get(name) and held_out.get(name) != same.get(name):
             value = listed(held_out[name])
             draft.note("left out", f"{key} {name}", f"{value}: held-out rows are read as the first data set's")
@@ -256,7 +257,7 @@ def _entry(told: Told, name: str, home: Path) -> dict[str, Any]:
     told.empty_ones([*_PLACES, "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags"])
     layout = layout_of(str(told.draft.settings.get("train.objective", "sft")), lists=_lists(told))
     entry: dict[str, Any] = {"path": _place(told, name, home), **_columns(told, layout), **shared.split(told)}
-    _tags(told)
+    entry |= _tags(told)
     if told.look("num_samples"):
         count = told.read("num_samples", integer, 0)
         entry |= {"max_samples": count} if count else {}
@@ -305,11 +306,15 @@ def _columns(told: Told, layout: str) -> dict[str, Any]:
     return {"columns": named} if named else {}
 
 
-def _tags(told: Told) -> None:
+def _tags(told: Told) -> dict[str, Any]:
+    """What messages call their parts and who speaks."""
     tags = told.inner("tags")
     if tags is None:
-        return
-    check_key(tags, "role_tag", USUAL_ROLE)
-    check_key(tags, "content_tag", USUAL_CONTENT)
+        return {}
+    keys: dict[str, str] = {}
+    speakers: dict[str, str] = {}
+    carry_key(tags, "role_tag", "role", USUAL_ROLE, keys)
+    carry_key(tags, "content_tag", "content", USUAL_CONTENT, keys)
     for name, speaker in _SPEAKER_TAGS.items():
-        check_speakers(tags, name, speaker)
+        carry_speakers(tags, name, speaker, speakers)
+    return own_words(keys, speakers)

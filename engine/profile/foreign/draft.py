@@ -21,7 +21,10 @@ Kind = Literal["left out", "changed", "not needed"]
 CARRIED = "carried"
 MAX_LISTED_CHARS = 4000
 NOBODY = "this key is not known"
-_SECRET = re.compile(r"api_?key|secret|passw|(hub|hf|auth|access|wandb)_?token|(^|\.)token$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"api_?key|secret|passw|credential|(hub|hf|face|auth|access|api|wandb|bearer)_?token|(^|\.)token$", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[a-z]_\w{16,})|(?<=://)[^/\s@]+(?=@)")
 DEFAULT = "'s default"
 
 
@@ -187,15 +190,16 @@ def is_off(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as notes print it, short."""
-    return sanitize(str(value), max_chars=80, single_line=True)
+    """A value as notes print it, short and without what looks like a secret."""
+    return sanitize(_SECRET_VALUE.sub("(a secret)", str(value)), max_chars=80, single_line=True)
 
 
 def listed(value: Any, key: str = "") -> str:
     """A value with every key inside it: `a = 1, b.c = no`. A key that holds a secret is named without it."""
+    if value and not isinstance(value, bool) and _SECRET.search(key):
+        return "(a secret)"
     if not isinstance(value, (dict, list)) or not value:
-        hidden = bool(value) and isinstance(value, str) and _SECRET.search(key)
-        return "(a secret)" if hidden else "empty" if value is None else shown(value) or "empty text"
+        return "empty" if value is None else shown(value) or "empty text"
     if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
         return shown(value)
     words = ", ".join(f"{shown(place)} = {listed(item, place)}" for place, item in leaves(value).items())

@@ -197,7 +197,7 @@ NULL_MATTERS = frozenset({"enable_thinking", "max_grad_norm"})
 
 RULES: Rules = {
     **common.COMMON,
-    "model_name_or_path": to("model.name_or_path", str),
+    "model_name_or_path": shared.model,
     "model_revision": to("model.revision", str),
     "cutoff_len": to("model.max_length", integer),
     "model_max_length": to("model.max_length", integer),

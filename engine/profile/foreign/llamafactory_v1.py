@@ -116,11 +116,14 @@ def attach_data(draft: Draft, folders: Sequence[Path], dataset_dir: Path | None)
     places = [dataset_dir, *folders] if dataset_dir else list(folders)
     told = draft.value("train_dataset")
     if told is not None:
-        draft.put("data.datasets", _sets(draft, "train_dataset", places), "train_dataset")
+        sets = _sets(draft, "train_dataset", places)
+        if sets:
+            draft.put("data.datasets", sets, "train_dataset")
     if draft.value("eval_dataset") is not None:
-        first, *others = _sets(draft, "eval_dataset", places)
-        draft.put("data.validation_path", first["path"], "eval_dataset")
-        for entry in others:
+        held_out = _sets(draft, "eval_dataset", places)
+        if held_out:
+            draft.put("data.validation_path", held_out[0]["path"], "eval_dataset")
+        for entry in held_out[1:]:
             further_rows(draft, "eval_dataset", shown(entry["path"]), entry["path"])
 
 
@@ -172,7 +175,7 @@ _LORA: Mapping[str, tuple[str, Any]] = {
 }
 RULES: Rules = {
     **llamafactory.RULES,
-    "model": to("model.name_or_path", str),
+    "model": shared.model,
     "model_class": shared.only("llm", "only language models are trained"),
     "custom_chat_template": shared.template_text,
     "init_config": needless("weights go straight from file to device"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.profile.data_files import HUB
+from engine.profile.foreign.columns import SPEAKERS
 from engine.profile.foreign.outgoing import (
     AUTO,
     HUGGING_FACE,
@@ -15,6 +16,7 @@ from engine.profile.foreign.outgoing import (
     Rows,
     Words,
     batch,
+    lose_words,
     not_elsewhere,
     part_of,
     schedule,
@@ -184,7 +186,29 @@ def _entry(out: Outgoing, number: int, entry: Dataset, *, quiet: bool = False) -
     rows = out.look(number) or told_rows(out, number, entry, quiet=quiet)
     if out.values["train.objective"] == "pretrain" and (rows is None or rows.layout != "text") and not quiet:
         out.lost.append(Lost("train.objective", "pretrain", "rows of plain text alone are read as pre-training there"))
+    if (rows is None or rows.layout != "messages") and not quiet:
+        lose_words(out, number, entry, "told there for rows of the type chat_template alone")
+    if rows is not None and rows.layout == "messages":
+        return found | _chat(out, number, entry, rows, quiet=quiet)
     return found | (_type(out, number, rows, quiet=quiet) if rows else {})
+
+
+def _chat(out: Outgoing, number: int, entry: Dataset, rows: Rows, *, quiet: bool) -> dict[str, Any]:
+    """Rows of messages: their columns, the parts of a message, and who speaks."""
+    fields = _named(rows, {"messages": "field_messages", "system": "field_system"})
+    role, content = rows.message_keys
+    others = {ours: theirs for ours, theirs in entry.message_keys.items() if ours not in ("role", "content", "train")}
+    found: dict[str, Any] = {"type": "chat_template", **fields}
+    found["message_property_mappings"] = {"role": role, "content": content, **others}
+    if "train" in entry.message_keys:
+        found["message_field_training"] = entry.message_keys["train"]
+    if entry.speakers:
+        own = {ours: [word for word, its in entry.speakers.items() if its == ours] for ours in SPEAKERS}
+        found["roles"] = {ours: [*own[ours], *usual] for ours, usual in SPEAKERS.items() if ours != "call"}
+        if own["call"] and not quiet:
+            reason = "a message that is a call has no role there"
+            out.lost.append(Lost(f"data.datasets.{number}.speakers", own["call"], reason))
+    return found
 
 
 def _type(out: Outgoing, number: int, rows: Rows, *, quiet: bool) -> dict[str, Any]:
@@ -194,10 +218,6 @@ def _type(out: Outgoing, number: int, rows: Rows, *, quiet: bool) -> dict[str, A
             reason = "rows of plain text are read as pre-training there"
             out.lost.append(Lost("train.objective", out.values["train.objective"], reason))
         return {"type": "completion", **_named(rows, {"text": "field"})}
-    if rows.layout == "messages":
-        role, content = rows.message_keys
-        fields = _named(rows, {"messages": "field_messages", "system": "field_system"})
-        return {"type": "chat_template", **fields, "message_property_mappings": {"role": role, "content": content}}
     if rows.layout in ("preference", "judged"):
         fields = {role: f"field_{role}" for role in ("prompt", "chosen", "rejected", "completion", "label", "system")}
         if not quiet:

@@ -13,9 +13,12 @@ from engine.profile.foreign.outgoing import (
     HUGGING_FACE,
     Lost,
     Outgoing,
+    Rows,
     Words,
     batch,
+    lose_words,
     not_elsewhere,
+    own_word,
     schedule,
     share,
     starting,
@@ -26,6 +29,7 @@ from engine.profile.foreign.shared import TEMPLATES
 from engine.profile.schema import Dataset
 
 _STAGES = {"sft": "sft", "pretrain": "pt", "dpo": "dpo", "orpo": "dpo", "kto": "kto", "reward": "rm"}
+_NO_LISTS = "told there for lists of messages alone"
 _LORA = {
     "lora.r": "lora_rank",
     "lora.alpha": "lora_alpha",
@@ -201,6 +205,7 @@ def _layout(out: Outgoing, number: int, entry: Dataset) -> dict[str, Any]:
     objective = out.values["train.objective"]
     ranked = {"ranking": True} if objective in ("dpo", "orpo", "reward") else {}
     if rows is None:
+        lose_words(out, number, entry, _NO_LISTS)
         return ranked
     if rows.layout == "text" and objective == "sft":
         out.lost.append(Lost("train.objective", objective, "plain text is learned by stage pt alone there"))
@@ -214,11 +219,23 @@ def _layout(out: Outgoing, number: int, entry: Dataset) -> dict[str, Any]:
         named = {("messages" if theirs == "prompt" else theirs): column for theirs, column in named.items()}
     found: dict[str, Any] = {"formatting": "sharegpt"} if lists else {}
     if lists:
-        found["tags"] = {
-            "role_tag": rows.message_keys[0],
-            "content_tag": rows.message_keys[1],
-            "user_tag": rows.speakers[0],
-            "assistant_tag": rows.speakers[1],
-            "system_tag": "system",
-        }
+        found["tags"] = _tags(out, number, entry, rows)
+    else:
+        lose_words(out, number, entry, _NO_LISTS)
     return {**found, **ranked, **({"columns": named} if named else {})}
+
+
+def _tags(out: Outgoing, number: int, entry: Dataset, rows: Rows) -> dict[str, str]:
+    """What messages call their parts and who speaks: one word for each there."""
+    (role, content), (user, assistant) = rows.message_keys, rows.speakers
+    tags = {"role_tag": role, "content_tag": content, "user_tag": user, "assistant_tag": assistant}
+    tags["system_tag"] = own_word(entry, "system")
+    for ours, theirs in (("tool", "observation_tag"), ("call", "function_tag")):
+        if ours in entry.speakers.values():
+            tags[theirs] = own_word(entry, ours)
+    more = {word: ours for word, ours in entry.speakers.items() if word not in tags.values()}
+    others = {ours: theirs for ours, theirs in entry.message_keys.items() if ours not in ("role", "content")}
+    for name, lost in (("speakers", more), ("message_keys", others)):
+        if lost:
+            out.lost.append(Lost(f"data.datasets.{number}.{name}", lost, "there is no tag for it there"))
+    return tags

@@ -12,6 +12,7 @@ from engine.profile.foreign.outgoing import (
     Lost,
     Outgoing,
     batch,
+    lose_words,
     not_elsewhere,
     part_of,
     schedule,
@@ -152,6 +153,7 @@ def _entry(out: Outgoing, number: int, entry: Dataset) -> dict[str, Any]:
     found |= part_of(out, entry)
     if entry.weight != 1.0:
         out.lost.append(Lost(f"{place}.weight", entry.weight, f"{out.tool} has no such setting"))
+    lose_words(out, number, entry, "messages have role and content there: rename them in the rows")
     rows = out.look(number) or told_rows(out, number, entry, quiet=True)
     others = {role: column for role, column in (rows.columns if rows else entry.columns).items() if column != role}
     if others and not (rows and rows.layout == "text"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.profile.data_files import TEXT_SUFFIX
 from engine.profile.foreign.draft import listed
 from engine.profile.schema import Dataset, Profile
 
@@ -32,7 +33,7 @@ SAME_WHEN_AUTO = frozenset(
 Words = Mapping[Any, Iterable[tuple[str, Any]] | None]
 """A value here -> the other tool's settings for it; None where it has none."""
 _COMPUTING = ("lora.fused", "train.kernels")
-_SET_KEYS = ("path", "split", "subset", "format", "weight", "max_samples", "columns")
+_SET_KEYS = ("path", "split", "subset", "format", "weight", "max_samples", "columns", "message_keys", "speakers")
 _LATER = "of another step than training"
 
 
@@ -130,13 +131,19 @@ def finish(out: Outgoing) -> None:
             out.lose(key, f"{out.tool} has no such setting")
         elif table not in TRAINING and key in out.given | _parents(out.given):
             out.lose(key, _LATER if table in ("evaluate", "export") else f"{out.tool} has no such setting")
+    out.lost = list({(one.key, one.reason): one for one in out.lost}.values())
 
 
 def _of_sets(out: Outgoing) -> None:
     for number, entry in enumerate(out.profile.data.datasets):
+        place, is_text = f"data.datasets.{number}", entry.path.endswith(TEXT_SUFFIX)
+        if any(mark in entry.path for mark in "*?["):
+            out.lost.append(Lost(f"{place}.path", entry.path, "a pattern: name its files there"))
+        if is_text and entry.documents != "line":
+            out.lost.append(Lost(f"{place}.documents", entry.documents, "each line is an example there"))
         for name, value in entry.model_dump(mode="json", exclude_defaults=True).items():
-            if name not in _SET_KEYS:
-                out.lost.append(Lost(f"data.datasets.{number}.{name}", value, f"{out.tool} has no such setting"))
+            if name not in _SET_KEYS and not (is_text and name == "documents"):
+                out.lost.append(Lost(f"{place}.{name}", value, f"{out.tool} has no such setting"))
 
 
 def _parents(given: frozenset[str]) -> frozenset[str]:
@@ -240,9 +247,10 @@ def not_elsewhere(out: Outgoing) -> None:
     """The built-in model and data, which other tools do not know."""
     if out.values["model.name_or_path"] == "demo" or str(out.values["model.name_or_path"]).endswith(".gguf"):
         out.lost.append(Lost("model.name_or_path", out.values["model.name_or_path"], f"{out.tool} cannot load it"))
-    for number, entry in enumerate(out.profile.data.datasets):
-        if entry.path.startswith("demo:"):
-            out.lost.append(Lost(f"data.datasets.{number}.path", entry.path, f"built in; {out.tool} cannot load it"))
+    paths = {f"data.datasets.{number}.path": entry.path for number, entry in enumerate(out.profile.data.datasets)}
+    for key, path in {**paths, "data.validation_path": out.profile.data.validation_path or ""}.items():
+        if path.startswith("demo:"):
+            out.lost.append(Lost(key, path, f"built in; {out.tool} cannot load it"))
 
 
 _NO_COLUMNS = "which columns its rows have is not known: name them there"
@@ -262,13 +270,28 @@ def told_rows(out: Outgoing, number: int, entry: Dataset, *, quiet: bool = False
 
     layout = _BY_OBJECTIVE.get(objective) or (entry.format if entry.format != AUTO else "")
     layout = layout or next((name for name, role in _BY_ROLE.items() if role in columns), "")
+    layout = layout or ("messages" if entry.message_keys or entry.speakers else "")
     if not layout:
         if not quiet:
             out.lost.append(Lost(f"data.datasets.{number}.format", entry.format, _NO_COLUMNS))
         return None
     if objective in ("sft", "pretrain") and entry.format not in (AUTO, layout):
         layout = entry.format
-    return Rows(layout, columns)
+    keys = entry.message_keys
+    speakers = (own_word(entry, "user"), own_word(entry, "assistant"))
+    return Rows(layout, columns, (keys.get("role", "role"), keys.get("content", "content")), speakers)
+
+
+def own_word(entry: Dataset, role: str, usual: str = "") -> str:
+    """What the rows of a set call a role: the first word that the profile names, else the usual one."""
+    return next((word for word, ours in entry.speakers.items() if ours == role), usual or role)
+
+
+def lose_words(out: Outgoing, number: int, entry: Dataset, reason: str) -> None:
+    """Own keys and speakers of messages that the other tool cannot be told."""
+    for name in ("message_keys", "speakers"):
+        if getattr(entry, name):
+            out.lost.append(Lost(f"data.datasets.{number}.{name}", getattr(entry, name), reason))
 
 
 HUGGING_FACE = {

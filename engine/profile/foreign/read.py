@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
+from engine.profile.data_files import BUILT_IN, HUB
 from engine.profile.foreign import (
     axolotl,
     axolotl_data,
     dataset_info,
     llamafactory,
     llamafactory_v1,
+    shared,
     trl,
     trl_data,
     trl_sections,
 )
 from engine.profile.foreign.closing import close
 from engine.profile.foreign.draft import Draft, Rules, apply_rules, listed
-from engine.profile.foreign.shared import adapter_decides
 from engine.profile.foreign.yamltext import Entry, read_yaml
 from engine.profile.overrides import put
 from engine.profile.schema_problems import validate
@@ -92,11 +93,11 @@ def read_draft(
     chosen.attach_data(draft, draft.folders, dataset_dir)
     _lines_of_text(draft)
     chosen.finish(draft)
-    adapter_decides(draft)
+    shared.adapter_decides(draft)
     _stand_in(draft, model, data)
     _refuse_incomplete(draft, files)
     _drop_refused(draft)
-    close(draft)
+    close(draft, chosen.rules)
     return draft
 
 
@@ -126,9 +127,9 @@ def _stand_in(draft: Draft, model: str | None, data: Path | None) -> None:
     """What the command line says in place of the files."""
     given: dict[str, tuple[Any, str]] = {}
     if model is not None:
-        given["model.name_or_path"] = (model, "--model")
+        given["model.name_or_path"] = (shared.model_path(draft, model), "--model")
     if data is not None:
-        path = str(data) if str(data).startswith("demo:") else str(data.absolute())
+        path = str(data) if str(data).startswith((BUILT_IN, HUB)) else str(data.absolute())
         given["data.datasets"] = ([{"path": path}], "--data")
     for key, (value, origin) in given.items():
         before = draft.origins.get(key, "")
@@ -139,13 +140,16 @@ def _stand_in(draft: Draft, model: str | None, data: Path | None) -> None:
 
 def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
     """The tool whose keys these are. Raises EngineError(PROFILE) when no tool knows most of them."""
+    if not entries:
+        hint = "give a training file of LLaMA-Factory, Axolotl, TRL or Unsloth"
+        raise EngineError("holds no settings", code=ExitCode.PROFILE, where=shown_path(files[0]), hint=hint)
     newer = llamafactory_v1.is_newer(entries)
     tried = [DIALECTS["llamafactory-v1" if newer else "llamafactory"], DIALECTS["axolotl"], DIALECTS["trl"]]
     keys = {dialect.name: list(entries) for dialect in tried} | {"trl": list(trl_sections.flat(entries)[0])}
     known = {dialect.name: sum(key in dialect.rules for key in keys[dialect.name]) for dialect in tried}
     best = max(tried, key=lambda dialect: known[dialect.name] / max(1, len(keys[dialect.name])))
     count = len(keys[best.name])
-    if 2 * known[best.name] < count or not entries:
+    if 2 * known[best.name] < count:
         raise EngineError(
             f"{known[best.name]} of {count} keys are {best.tool}'s, the others are not known",
             code=ExitCode.PROFILE,
@@ -157,6 +161,8 @@ def recognise(entries: dict[str, Entry], files: Sequence[Path]) -> Dialect:
 
 def _refuse_incomplete(draft: Draft, files: Sequence[Path]) -> None:
     needs = {"model.name_or_path": "no model: give --model", "data.datasets": "no training data: give --data"}
+    unread = [f" ({note})" for note in draft.notes if note.key == "train_dataset" and note.kind == "left out"]
+    needs["data.datasets"] += "".join(unread)
     lacking = [message for key, message in needs.items() if key not in draft.settings]
     if lacking:
         raise EngineError(

@@ -176,6 +176,24 @@ def mask(word: str) -> Rule:
     return rule
 
 
+def model(draft: Draft, entry: Entry) -> None:
+    """The model: a name, or a folder."""
+    if not isinstance(entry.value, str):
+        raise ValueError(f"{shown(entry.value)}: neither a name nor a folder")
+    draft.put("model.name_or_path", model_path(draft, entry.value), entry.key)
+
+
+def model_path(draft: Draft, text: str) -> str:
+    """A model's folder or file as an absolute path, as a profile's paths start elsewhere; a name stays a name."""
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # a person's folder that is not there
+        path = path.expanduser()
+    there = [folder / path for folder in draft.folders if text not in ("", "demo") and (folder / path).exists()]
+    if not there and text.startswith(("./", "../")):
+        there = [folder / path for folder in draft.folders]
+    return str(there[0].absolute()) if there else text
+
+
 def adapter(draft: Draft, entry: Entry) -> None:
     """The adapter that training starts from: one folder."""
     found = names(entry.value)

@@ -247,17 +247,16 @@ def _full_in_16_bits(draft: Draft, entry: Entry) -> None:
 
 
 NULL_MATTERS = frozenset({"max_length", "max_grad_norm"})
-_MODEL = to("model.name_or_path", str)
 _LORA_RANK = to("lora.r", integer)
 _SAVED = to("lora.modules_to_save", names)
 _DTYPE = to("model.dtype", partial(one_of, known=_DTYPES))
 RULES: Rules = {
     **common.COMMON,
     **ABSENT,
-    "model_name_or_path": _MODEL,
-    "model_name": _MODEL,
-    "pretrained_model_name_or_path": _MODEL,
-    "model": _MODEL,
+    "model_name_or_path": shared.model,
+    "model_name": shared.model,
+    "pretrained_model_name_or_path": shared.model,
+    "model": shared.model,
     "model_revision": to("model.revision", str),
     "revision": to("model.revision", str),
     "max_length": _length,

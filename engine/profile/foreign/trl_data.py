@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.profile.data_files import HUB, SUFFIXES
+from engine.profile.data_files import HUB, SUFFIXES, TEXT_SUFFIX
 from engine.profile.foreign import shared
 from engine.profile.foreign.axolotl_data import LOADERS
 from engine.profile.foreign.dataset_info import found_path
@@ -116,4 +116,5 @@ def _place(text: str, places: Sequence[Path]) -> str:
     if text.startswith((HUB, "demo:")):
         return text
     here = found_path(text, places)
-    return here if Path(here).exists() or Path(text).suffix in SUFFIXES else shared.hub_path(text)
+    local = Path(here).exists() or Path(text).suffix in (*SUFFIXES, TEXT_SUFFIX)
+    return here if local else shared.hub_path(text)

@@ -14,7 +14,7 @@ from engine.profile.fields import canonical, profile_fields
 from engine.profile.foreign.draft import MAX_LISTED_CHARS, Draft
 from engine.text import sanitize
 
-_PATHS = ("data.validation_path", "data.template", "tuning.adapter")
+_PATHS = ("model.name_or_path", "data.validation_path", "data.template", "tuning.adapter")
 
 
 def profile_text(draft: Draft, sources: list[Path], target: Path) -> str:

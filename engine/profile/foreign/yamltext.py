@@ -1,7 +1,7 @@
 """YAML or JSON from a person nobody vouches for: its top-level keys with their lines, within bounds.
 
-Only plain data is built (no tags that make objects), and aliases are counted before anything is built, so that a few
-hundred bytes cannot become gigabytes.
+Only plain data is built (no tags that make objects), and values are counted with aliases written out before anything is
+built, so that a few hundred bytes cannot become gigabytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from engine.text import sanitize
 MAX_ALIASES = 100
 MAX_DEPTH = 40
 MAX_TABLES = 10_000
+MAX_VALUES = 100_000
+_HINT = "give the training file of the other tool"
+_MERGE = "tag:yaml.org,2002:merge"
 _SCRIPTS = (".py", ".ipynb", ".sh")
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
@@ -52,16 +55,28 @@ def read_yaml(path: Path) -> list[Entry]:
             return []
         if not isinstance(root, yaml.MappingNode):
             raise _error("is not a list of settings (key: value)", shown)
+        if _written_out(root, {}) > MAX_VALUES:
+            raise _error(_TOO_DEEP, shown)
+        _refuse_twice(root, shown, set())
         return _entries(root, text, shown)
     except BadToml as error:
-        raise EngineError(error.problem.message, code=ExitCode.PROFILE, where=shown, hint=error.problem.hint) from None
+        message = error.problem.message.replace("no such profile", "no such file")
+        hint = _HINT if "profile" in error.problem.hint else error.problem.hint
+        raise EngineError(message, code=ExitCode.PROFILE, where=shown, hint=hint) from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{shown}:{mark.line + 1}" if mark else shown
-        what = getattr(error, "problem", None) or "cannot be read"
-        raise _error(f"not YAML: {sanitize(str(what), max_chars=200, single_line=True)}", where) from None
+        raise _not_yaml(error, shown) from None
     except (RecursionError, ValueError) as error:
         raise _error(f"cannot be read: {sanitize(str(error), max_chars=120, single_line=True)}", shown) from None
+
+
+def _not_yaml(error: yaml.YAMLError, shown: str) -> EngineError:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{shown}:{mark.line + 1}" if mark else shown
+    what = str(getattr(error, "problem", None) or "cannot be read")
+    if "another document" in what:
+        return _error("holds several documents", where, "put each behind a --- into a file of its own; later files win")
+    hint = "indent with spaces: YAML takes no tabs" if "\\t" in what else _HINT
+    return _error(f"not YAML: {sanitize(what, max_chars=200, single_line=True)}", where, hint)
 
 
 def _refuse_bombs(text: str, shown: str) -> None:
@@ -70,16 +85,44 @@ def _refuse_bombs(text: str, shown: str) -> None:
         aliases += isinstance(event, yaml.AliasEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if aliases > MAX_ALIASES or depth > MAX_DEPTH:
-            raise _error("is nested too deeply or repeats itself too often", shown)
+            raise _error(_TOO_DEEP, shown)
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node makes once its aliases are written out; beyond all bounds where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in _parts(node))
+    return known[id(node)]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _refuse_twice(node: yaml.Node, shown: str, seen: set[int]) -> None:
+    """Raise EngineError for a table that has a key twice, wherever it stands."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    keys: set[str] = set()
+    for key in [key for key, _ in node.value if key.tag != _MERGE] if isinstance(node, yaml.MappingNode) else []:
+        if str(key.value) in keys:
+            name = sanitize(str(key.value), max_chars=80, single_line=True)
+            raise _error(f"'{name}' stands twice", f"{shown}:{key.start_mark.line + 1}", "keep one of them")
+        keys.add(str(key.value))
+    for part in _parts(node):
+        _refuse_twice(part, shown, seen)
 
 
 def _entries(root: yaml.MappingNode, text: str, shown: str) -> list[Entry]:
     loader = yaml.SafeLoader(text)
+    loader.flatten_mapping(root)  # keys that `<<` brings come first, so that the file's own win
     found: dict[str, Entry] = {}
     for key_node, value_node in root.value:
         key, where = str(key_node.value), f"{shown}:{key_node.start_mark.line + 1}"
-        if key in found:
-            raise _error(f"'{sanitize(key, max_chars=80, single_line=True)}' stands twice", where)
         found[key] = Entry(key, plain(loader.construct_object(value_node, deep=True)), where)
     return list(found.values())
 
@@ -98,10 +141,10 @@ def plain(value: Any) -> Any:
 def _json_entries(text: str, shown: str) -> list[Entry]:
     """The same from JSON, which YAML does not read where it is indented with tabs."""
     if text.count("[") + text.count("{") > MAX_TABLES:
-        raise _error("is nested too deeply or repeats itself too often", shown)
+        raise _error(_TOO_DEEP, shown)
     root = json.loads(text, object_pairs_hook=_once)
     if _depth(text) > MAX_DEPTH:
-        raise _error("is nested too deeply or repeats itself too often", shown)
+        raise _error(_TOO_DEEP, shown)
     if not isinstance(root, dict):
         raise _error("is not a list of settings (key: value)", shown)
     return [Entry(key, plain(value), f"{shown}:{_line_of(text, key)}") for key, value in root.items()]
@@ -128,5 +171,8 @@ def _line_of(text: str, key: str) -> int:
     return text.count("\n", 0, at.start()) + 1 if at else 1
 
 
-def _error(message: str, where: str, hint: str = "give the training file of the other tool") -> EngineError:
+_TOO_DEEP = "is nested too deeply or repeats itself too often"
+
+
+def _error(message: str, where: str, hint: str = _HINT) -> EngineError:
     return EngineError(message, code=ExitCode.PROFILE, where=where, hint=hint)

@@ -35,6 +35,26 @@ def _as_arguments(given: dict[str, Any]) -> dict[str, Any]:
 TemplateArguments = Annotated[dict[str, Any], AfterValidator(_as_arguments)]
 
 
+MESSAGE_KEYS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "train")
+SPEAKERS = ("system", "user", "assistant", "tool", "call")
+
+
+def _as_message_keys(given: dict[str, str]) -> dict[str, str]:
+    unknown = [name for name in given if name not in MESSAGE_KEYS]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no part of a message; known are {', '.join(MESSAGE_KEYS)}")
+    if len(set(given.values())) < len(given):
+        raise ValueError("two parts of a message have the same key")
+    return given
+
+
+def _as_speakers(given: dict[str, str]) -> dict[str, str]:
+    unknown = sorted({role for role in given.values() if role not in SPEAKERS})
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no role; known are {', '.join(SPEAKERS)}")
+    return given
+
+
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=200)]
 
 
@@ -57,6 +77,20 @@ class Dataset(Table):
     max_samples: Positive | None = setting(None, "Use only its first n examples.", unit="rows", advanced=True)
     columns: dict[Name, Name] = setting(
         {}, "Own column names: role = column, e.g. instruction = 'question'.", advanced=True
+    )
+    message_keys: Annotated[dict[Name, Name], AfterValidator(_as_message_keys)] = setting(
+        {},
+        "Own keys of messages: what = key, e.g. role = 'speaker', content = 'text'; also for reasoning_content,"
+        " tool_calls, tool_call_id, name and train.",
+        advanced=True,
+        items="role = 'speaker', content = 'text'",
+    )
+    speakers: Annotated[dict[Name, Name], AfterValidator(_as_speakers)] = setting(
+        {},
+        "Own words of messages for who speaks: word = role, e.g. customer = 'user'; roles are system, user, assistant,"
+        " tool and call (an answer that is a call).",
+        advanced=True,
+        items="customer = 'user', clerk = 'assistant'",
     )
     ignored_columns: list[Name] = setting(
         [], "Columns left out on purpose: they are neither read nor told of.", max_length=1000, advanced=True

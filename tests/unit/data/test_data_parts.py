@@ -11,6 +11,7 @@ import pytest
 from engine.data.chat import ChatTemplate, render, with_start
 from engine.data.conversation import conversation_of
 from engine.data.examples import Example, Message, RowProblem, ToolCall
+from engine.data.marks import OPEN as OPEN_MARK
 from engine.data.mask import LEARNED, NO_THOUGHTS, OPENED, REBUILT, SEPARATE, Masker
 from engine.data.rendered import Rendered
 
@@ -204,3 +205,48 @@ def test_marks_in_calls_and_tools_stay_text(tokenizer: Any) -> None:
     (document,) = documents(tokenizer, WHOLE, example)
     assert [document.text[start:end] for start, end in document.plain] == ["</s>", "</s>", "<|im_end|>"]
     assert learned(document).endswith('{"at": "a <|im_end|> b"}}\n</tool_call><|im_end|>')
+
+
+@pytest.mark.parametrize("role", ["tool", "ipython"])
+def test_a_result_is_not_taken_for_the_argument_that_says_the_same(tokenizer: Any, role: str) -> None:
+    turns = [replace(one, content="Oslo") if one.role == "tool" else one for one in TALK.messages[:4]]
+    source = WHOLE.replace("+ m.role +", f"+ ('{role}' if m.role in ('tool', '{role}') else m.role) +")
+    if role != "tool":
+        source = source.replace("{% for m in messages %}", "{% for m in messages if m.role != 'tool' %}")
+    (document,) = documents(tokenizer, source, Example(tuple(turns), 1, tools=TOOLS), ["results"])
+    ((start, end),) = document.spans
+    assert document.text[start:end] == "Oslo"
+    assert document.text[:start].endswith(f"<|im_start|>{role}\n")
+
+
+@pytest.mark.parametrize("source", [DROPPING, QUIET], ids=["open", "closed"])
+def test_an_answer_that_speaks_of_the_think_mark_stays_whole(tokenizer: Any, source: str) -> None:
+    example = Example((Message("user", "How?"), Message("assistant", "Write </think> behind it.", True)), 1)
+    (document,) = documents(tokenizer, source, example)
+    assert learned(document).endswith("Write </think> behind it.<|im_end|>")
+
+
+def test_the_private_marks_in_a_result_do_not_make_tokens_of_letters(tokenizer: Any) -> None:
+    turns = (*TALK.messages[:2], Message("tool", f"{OPEN_MARK} a <|im_end|>", call_id="call_1"), TALK.messages[3])
+    (document,) = documents(tokenizer, WHOLE, Example(turns, 1, tools=TOOLS))
+    assert [document.text[start:end] for start, end in document.plain] == ["<|im_end|>"]
+
+
+def test_an_answer_is_not_put_behind_the_header_of_an_earlier_one(tokenizer: Any) -> None:
+    again = "{{ '<think>\\n' if messages[-1].role == 'tool' else '<|im_start|>assistant\\n' }}"
+    source = FUTURE.replace("{{ '<|im_start|>assistant\n' }}", again).replace("m.content }}", "m.content + m.role }}")
+    assert again in source
+    talk = [replace(one, content="<think>\n" if at == 0 else one.content) for at, one in enumerate(TALK.messages[:4])]
+    example = Example((*talk[:3], replace(talk[3], reasoning="")), 1, tools=TOOLS)
+    (found,) = masker(tokenizer, source).render_examples([example])
+    assert isinstance(found, RowProblem), [learned(document) for document in found]
+    assert "not consistent" in found.cause
+
+
+def test_an_answer_that_says_what_its_header_says_begins_behind_it(tokenizer: Any) -> None:
+    source = WHOLE.replace(START, START.replace("assistant\n", "assistant\n<plan>"))
+    for said in ("assistant", "<p>"):
+        (document,) = documents(
+            tokenizer, source, Example((Message("user", "Who?"), Message("assistant", said, True)), 1)
+        )
+        assert learned(document) == f"{said}<|im_end|>"

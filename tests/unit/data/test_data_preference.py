@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, PADDING, REJECTED, UNDESIRED
+from engine.data.examples import Example, Message, ToolCall
+from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, PADDING, REJECTED, UNDESIRED, flat
 from engine.data.prepare import Prepared, prepare
 from engine.data.tokens import IGNORED
 from engine.errors import EngineError
@@ -84,6 +85,14 @@ def test_judged_answers_stand_beside_another_rows_answer(
     for (_, own), (role, other) in zip(found[::2], found[1::2], strict=True):
         assert role == MISMATCHED
         assert int(other[1]) == (int(own[1]) + 1) % 4
+
+
+def test_a_mismatched_answer_brings_its_own_thought_and_calls() -> None:
+    calls = (ToolCall("look", '{"at": "Oslo"}'),)
+    calling = Message("assistant", "", True, "I look.", calls)
+    answers = (calling, Message("assistant", "Fine.", True))
+    rows = [Example((Message("user", "Why?"), answer), 1, "judged") for answer in answers]
+    assert [one.messages[-1] for one in flat(rows)] == [calling, answers[1], answers[1], calling]
 
 
 @pytest.mark.parametrize(

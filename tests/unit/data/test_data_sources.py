@@ -14,8 +14,10 @@ from engine.data.examples import Example, Message
 from engine.data.formats import read_examples
 from engine.data.prepare import prepare
 from engine.data.split import HeldRows
+from engine.data.tokens import IGNORED
 from engine.profile.data_files import data_trouble, parts_of_a_file
 from engine.profile.schema import Dataset, Profile
+from tests.unit.data.test_data_reading import FORMS
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
@@ -105,6 +107,10 @@ def _parquet(path: Path, row: dict[str, Any]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row, {**other, **dict.fromkeys(row)}]), path)
 
 
+def _array(path: Path, row: dict[str, Any]) -> None:
+    path.write_text(json.dumps([row], indent=2))
+
+
 def _hub(path: Path, row: dict[str, Any]) -> None:
     (path / "data").mkdir(parents=True)
     (path / "data" / "train-00000.jsonl").write_text(json.dumps(row) + "\n")
@@ -115,7 +121,7 @@ def _hub(path: Path, row: dict[str, Any]) -> None:
     ("name", "write"),
     [
         ("a.jsonl", lambda path, row: path.write_text(json.dumps(row) + "\n")),
-        ("a.json", lambda path, row: path.write_text(json.dumps([row], indent=2))),
+        ("a.json", _array),
         ("a.csv", _csv),
         ("a.parquet", _parquet),
         ("hub", _hub),
@@ -128,6 +134,37 @@ def test_the_same_rows_are_the_same_example_in_every_form(
     found = read_examples(Dataset(path=name), tmp_path).examples[0]
     (tmp_path / "b.jsonl").write_text(json.dumps({"messages": CONVERSATION}) + "\n")
     assert found == read_examples(Dataset(path="b.jsonl"), tmp_path).examples[0]
+
+
+def learned(settings: Profile, tokenizer: Any, folder: Path) -> list[tuple[list[int], list[int]]]:
+    """Tokens and labels of what training would see."""
+    train = prepare(settings, tokenizer, folder, lambda done, total: None).train
+    return [(train.input_ids[number].tolist(), train.labels[number].tolist()) for number in range(len(train))]
+
+
+KINDS = {"a.json": _array, "a.csv": _csv, "a.parquet": _parquet, "hub": _hub}
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_the_same_rows_are_the_same_tokens_and_labels_in_every_form(
+    tmp_path: Path, tokenizer: Any, write_rows: Callable[..., str], make_settings: Callable[..., Profile], form: str
+) -> None:
+    expected = learned(make_settings(write_rows([{"messages": CONVERSATION}])), tokenizer, tmp_path)
+    assert any(label != IGNORED for _, labels in expected for label in labels)
+    for name, write in KINDS.items():
+        write(tmp_path / name, ROWS[form])
+        settings = make_settings(name, max_bad_fraction=0.5)
+        assert learned(settings, tokenizer, tmp_path) == expected, name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_calls_is_the_same_tokens_and_labels(
+    tmp_path: Path, tokenizer: Any, write_rows: Callable[..., str], make_settings: Callable[..., Profile], form: str
+) -> None:
+    name, other = write_rows([FORMS["openai"]], "a.jsonl"), write_rows([FORMS[form]], "b.jsonl")
+    first, second = (learned(make_settings(one, template="hermes", max_length=1024), tokenizer, tmp_path)
+                     for one in (name, other))  # fmt: skip
+    assert first == second
 
 
 def test_files_have_no_parts_and_packed_ones_say_how_to_unpack_them(tmp_path: Path) -> None:

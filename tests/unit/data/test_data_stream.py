@@ -240,6 +240,25 @@ def test_a_set_of_the_hub_comes_from_its_local_copy(
     assert caught.value.code is ExitCode.DATA
 
 
+def test_a_copy_that_was_cut_off_is_not_taken_for_the_set(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = "a" * 40
+    home = tmp_path / "hub" / "datasets--someone--rows"
+    (home / "snapshots" / commit).mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    for shard in (0, 2):
+        (home / "snapshots" / commit / f"train-{shard:05}-of-00003.jsonl").write_text(lines(ROWS[shard : shard + 1]))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(EngineError, match="'someone/rows'"):
+        run(settings_of("hub:someone/rows"), tokenizer, tmp_path)
+    (home / "snapshots" / commit / "train-00001-of-00003.jsonl").write_text(lines(ROWS[1:2]))
+    assert rows_of(run(settings_of("hub:someone/rows"), tokenizer, tmp_path)) == 3
+
+
 def test_seen_counts_within_and_across_calls() -> None:
     seen = Seen()
     keys = [bytes([number]) * 16 for number in (5, 1, 5, 2)]

@@ -13,6 +13,7 @@ from engine.data import rendering
 from engine.data.chat import ChatTemplate, choose_template, render
 from engine.data.conversation import Conversation
 from engine.data.examples import RowProblem
+from engine.data.guard import RenderTimeout, limits
 from engine.errors import EngineError, ExitCode
 
 TURNS = [{"role": "user", "content": "Hello"}]
@@ -110,6 +111,21 @@ def test_a_loop_ends_in_another_thread_too(tokenizer: Any, monkeypatch: pytest.M
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(EngineError, match="did not end in time"):
         pool.submit(run).result()
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["main thread", "another"])
+def test_waiting_for_a_busy_machine_is_no_fault_of_the_template(threads: bool) -> None:
+    def wait() -> None:
+        with limits(0.1, 1 << 30):
+            time.sleep(0.4)  # stands for a processor that others have
+
+    if threads:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(wait).result()
+    else:
+        wait()
+    with pytest.raises(RenderTimeout), limits(0.02, 1 << 30):
+        time.sleep(0.5)
 
 
 @pytest.mark.parametrize("template", [5, ["x"], {"default": {"a": 1}}, True], ids=["number", "list", "dict", "bool"])

@@ -30,7 +30,8 @@ def facts(
         "model": {"name_or_path": base, "max_length": 512, "dtype": "bf16"},
         "quantization": {"method": "nf4"},
         "tuning": {"method": more.get("method", "lora")},
-        "data": {"datasets": [{"path": "/home/alice/secret.jsonl"}], "system": more.get("system", "")},
+        "data": {"datasets": [{"path": "/home/alice/secret.jsonl"}], "system": more.get("system", "")}
+        | more.get("data", {}),
         "launch": {"device": "cuda", "gpu": "GPU-1234-uuid"},
     }
     run_json = {
@@ -229,6 +230,14 @@ def test_a_model_of_plain_text_is_shown_with_plain_text(tmp_path: Path) -> None:
     text = card_text(dataclasses.replace(facts(tmp_path, parity=PARITY), chats=False))
     assert "apply_chat_template" not in text
     assert 'inputs = tokenizer("Once upon a time"' in text
+
+
+def test_the_code_hands_the_template_what_training_handed_it(tmp_path: Path) -> None:
+    arguments = {"enable_thinking": False, "city": "a\n```\nb"}
+    text = card_text(facts(tmp_path, data={"template_arguments": arguments}))
+    assert "**{'enable_thinking': False, 'city': 'a\\n```\\nb'}" in text
+    code = text.partition("```python\n")[2].partition("\n```\n")[0]
+    compile(code, "card", "exec")
 
 
 def test_an_infinite_score_stays_out_of_the_metadata(tmp_path: Path) -> None:

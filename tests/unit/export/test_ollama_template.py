@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,7 +58,7 @@ GO = [
     ),
     ("{{ range $i := 3 }}{{ $i }}{{ end }}{{ range len .Response }}x{{ else }}none{{ end }}", "012none"),
     ("{{ len (index .Messages 1).Content }}{{ slice (index .Messages 1).Content 0 3 }}", "11 hi"),
-    ('{{ printf "%q %s %d %T" "a\\tb\\u00a0é" "s" 7 (len .System) }}', '"a\\tb\\u00a0é" s 7 int'),
+    ('{{ printf "%s %d %04x %T" "s" 7 26 (len .System) }}', "s 7 001a int"),
     ("{{ json (index .Messages 1).Content }}", '" hi é\\u003c\\u0026\\u003e \\n"'),
     (
         "{{ json (index (index .Messages 2).ToolCalls 0).Function.Arguments }}",
@@ -81,6 +82,7 @@ GO = [
     ),
     ('{{ .System }} {{ .Nothing }} {{ "x" | printf "%s-%s" "y" }}', "Be kind <no value> y-x"),
     ("{{ if .Think }}a{{ else if .System }}b{{ else }}c{{ end }}", "b"),
+    ('{{ printf "%.2s" "é東x" }}{{ printf "%.9s" "é" }}{{ printf "%.1s" "" }}', "é東é"),
     ('{{ `raw "x"` }}{{ "q\\"\\\\\\n" }}', 'raw "x"q"\\\n'),
 ]
 """Templates and what Go 1.27 with Ollama's own template package writes for TURNS and TOOL."""
@@ -179,10 +181,13 @@ def test_tools_calls_results_and_thoughts() -> None:
     assert found.text.count("{{ if .ToolCalls }}", 0, found.text.index("{{- if .ToolCalls }}")) == 0
     assert found.text.rpartition("{{ if .Thinking }}")[2].startswith("<think>{{ .Thinking }}</think>{{ end }}")
     # A thought and a call that no random conversation holds, with what Go's own JSON would write otherwise.
-    turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, CALL], "reasoning_content": "\nso\n"}]
+    odd = "ends in a long line \u2028 é<\n\x7f\x01\\" + "東京" * 20
+    other = {**CALL, "function": {"name": "f", "arguments": {odd: odd, "": [[], {}, 1e16]}}}
+    turns = [*TURNS, {"role": "assistant", "content": "", "tool_calls": [CALL, other], "reasoning_content": "\nso\n"}]
     turns += [{"role": "tool", "content": "<1 & 2>\u2028"}, {"role": "tool", "content": "é"}]
-    asked = kept(Conversation(turns, [TOOL]))
+    asked = kept(Conversation(turns, [TOOL, {"type": "function", "function": {"name": "now"}}]))
     assert ask([asked], True) == [execute(parse(found.text), values_of(asked))]
+    assert '"function": {"name": "now"}}' in ask([asked], True)[0]
     assert "<think>\nso\n</think>" in ask([asked], True)[0]
 
 
@@ -245,23 +250,28 @@ def test_what_only_tools_cannot_be_written_with_keeps_the_rest(monkeypatch: pyte
     assert found.proof.equal == found.proof.compared == 40
 
 
-def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prove, "COMPARED", 40)
+def run_of(folder: Path, chat_template: str) -> tuple[list[str], Any, Any, Any]:
+    """What is told, and a job, run and tokenizer for `write_modelfile`."""
     told: list[str] = []
     job = SimpleNamespace(phase=lambda *_: None, warn=lambda _, text: told.append(text))
     settings = SimpleNamespace(
         model=SimpleNamespace(max_length=8192, additional_special_tokens=()),
         data=SimpleNamespace(system="Be kind.\nAlways.", template_arguments={}, marks="text"),
     )
-    trained = SimpleNamespace(settings=settings, data=lambda: SimpleNamespace(ends=("</s>",)), run_dir=tmp_path)
-    tokenizer = SimpleNamespace(**vars(TOKENIZER), chat_template=TURN.replace("CALL", "").replace("LAST", ""))
-    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    trained = SimpleNamespace(settings=settings, data=lambda: SimpleNamespace(ends=("</s>",)), run_dir=folder)
+    return told, job, trained, SimpleNamespace(**vars(TOKENIZER), chat_template=chat_template)
+
+
+def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    told, job, trained, tokenizer = run_of(tmp_path, TURN.replace("CALL", "").replace("LAST", ""))
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
     text = (tmp_path / "Modelfile").read_text()
     assert (made.written, made.equal, told) == (True, 40, [])
     assert "# TEMPLATE writes 40 of 40 conversations" in text
     assert text.endswith('SYSTEM """Be kind.\nAlways."""\nPARAMETER stop "</s>"\nPARAMETER num_ctx 8192\n')
     tokenizer.chat_template = CHANGED.replace("[go]", "{{ messages | length }}")
-    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
     text = (tmp_path / "Modelfile").read_text()
     assert not made.written
     assert 'TEMPLATE "' not in text
@@ -271,8 +281,104 @@ def test_a_modelfile_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     assert '{"messages": [{"role"' in told[0]
     tokenizer.chat_template = None
     tokenizer.bos_token_id = None
-    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")  # type: ignore[arg-type]
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
     assert 'TEMPLATE "{{ .Prompt }}"' in (tmp_path / "Modelfile").read_text()
+
+
+ASKED = [{"role": "user", "content": "Hello"}]
+ANSWER = {"role": "assistant", "content": "Yes"}
+SWITCHED = "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}<none>{% endif %}"
+OLD_SCHEMA = {"type": "object", "properties": {"q": {"type": "string", "required": True}}}
+
+
+def _called(arguments: str) -> list[dict[str, Any]]:
+    call = {"role": "assistant", "content": "", "calls": [{"name": "f", "arguments": arguments}]}
+    return [*ASKED, call, {"role": "tool", "content": "", "name": "f"}]
+
+
+SENT: list[dict[str, Any]] = [
+    {"messages": [*ASKED, *ASKED, ANSWER]},
+    {"messages": [*ASKED, ANSWER], "template_arguments": '{"enable_thinking": false}'},
+    {"messages": [*_called('{"a": 1234567890123456789}'), ANSWER]},
+]
+NOT_SENT: list[dict[str, Any]] = [
+    {
+        "messages": [*ASKED, ANSWER],
+        "tools": json.dumps([{"type": "function", "function": {"name": "f", "parameters": OLD_SCHEMA}}]),
+    },
+    {"messages": [*_called('{"a": 1e-05}'), ANSWER]},
+    {"messages": [{"role": "user", "content": "x" * 20_001}, ANSWER]},
+]
+"""What Ollama refuses, what Go spells otherwise, what is very long."""
+
+
+def test_held_out_rows_are_compared_as_ollama_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 20)
+    (tmp_path / "data").mkdir()
+    rows = [json.dumps({"kind": "chat", **row}) for row in (*SENT, *NOT_SENT)]
+    (tmp_path / "data" / "validation.jsonl").write_text("\n".join(rows))
+    told, job, trained, tokenizer = run_of(tmp_path, KINDS["functions, compact"] + SWITCHED)
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
+    assert (made.written, made.compared, made.equal, made.lost, told) == (True, 23, 23, (), [])
+
+
+def test_held_out_rows_with_tools_leave_a_template_without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    named = SHOWN.replace("tool | tojson", "tool.function.name + tool.function.description | default('')")
+    ask = asking(SYSTEM + named + TURN.replace("CALL", "{{ call.function.arguments | tojson }}").replace("LAST", ""))
+    found = derive(ask, {}, [kept(Conversation(TURNS, [TOOL])), Conversation(ASKED)])
+    assert found.text is not None
+    assert found.lost == ("tools", "tool calls", "several calls at once")
+    assert found.proof.equal == found.proof.compared == 41
+
+
+def test_looking_for_a_template_ends_with_the_plainest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    seconds = [0.0]
+    monkeypatch.setattr(prove, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    ask = asking(HERMES)
+
+    def slow(conversations: Sequence[Conversation], generation: bool) -> list[Any]:
+        if len(conversations) > 1 and any(one.tools for one in conversations):
+            seconds[0] += 100
+            return [""] * len(conversations)
+        return ask(conversations, generation)
+
+    found = derive(slow, {})
+    assert found.text is not None
+    assert found.covers == ()
+    assert found.why == "looking for it took more than 90 seconds"
+    assert seconds[0] <= 100
+    monkeypatch.setattr(prove, "LONGEST_S", -1.0)
+    assert derive(ask, {}).text is None
+
+
+def test_an_export_goes_on_where_looking_for_a_template_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Derived:
+        raise RecursionError("too deep\nby far")
+
+    monkeypatch.setattr("engine.export.ollama.write.derive", fails)
+    told, job, trained, tokenizer = run_of(tmp_path, CHANGED)
+    made = write_modelfile(job, trained, tokenizer, tmp_path, "a.gguf")
+    assert not made.written
+    assert "RecursionError" in told[0]
+    # A remark is one line: the next one would be taken for a command.
+    assert all(
+        line.startswith(("#", "FROM", "SYSTEM", "Always", "PARAMETER"))
+        for line in (tmp_path / "Modelfile").read_text().splitlines()
+    )
+
+
+def test_blanks_of_all_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "COMPARED", 40)
+    source = "{% for message in messages %}<{{ message.role }}>{{ message.content | trim }}</s>{% endfor %}"
+    found = derived(source)
+    assert found.text is not None, found.why
+    blanks = "".join(char for char in map(chr, range(0x10000)) if char.isspace())
+    turns = [{"role": "user", "content": f"{blanks}é\u3000.{blanks}"}, ANSWER, {"role": "user", "content": blanks}]
+    assert execute(parse(found.text), values_of(Conversation(turns))) == (
+        "<user>é\u3000.</s><assistant>Yes</s><user></s>"
+    )
 
 
 CHANGED = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}[go]"

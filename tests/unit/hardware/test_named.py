@@ -51,6 +51,8 @@ def test_a_name_of_the_table_is_its_row(spec: GpuSpec) -> None:
         ("RTX 4090 x2", "NVIDIA GeForce RTX 4090", 2),
         ("A100 80GB x4", "NVIDIA A100-SXM4-80GB", 4),
         ("T4*2", "Tesla T4", 2),
+        ("4 A100 80GB", "NVIDIA A100-SXM4-80GB", 4),
+        ("2 RTX 4090", "NVIDIA GeForce RTX 4090", 2),
         ("RTX 5090", "NVIDIA GeForce RTX 5090", 1),
         ("RTX5090", "NVIDIA GeForce RTX 5090", 1),
     ],
@@ -59,6 +61,40 @@ def test_a_number_before_or_behind_the_name_counts(text: str, name: str, count: 
     found = named_cards(text)
     assert (found.spec.name, found.count) == (name, count)
     assert named_cards(text, count).count == count
+
+
+@pytest.mark.parametrize("text", ["0 x RTX 4090", "RTX 4090 x0", "65 x H100"])
+def test_a_number_that_no_plan_is_for_is_refused(text: str) -> None:
+    with pytest.raises(EngineError, match="cannot be planned for - name 1 to 64"):
+        named_cards(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("T4 16GB", "Tesla T4"),
+        ("L4 24GB", "NVIDIA L4"),
+        ("A10G 24 GB", "NVIDIA A10G"),
+        ("L40S 48GB", "NVIDIA L40S"),
+        ("H200 141GB", "NVIDIA H200"),
+        ("B200 192GB", "NVIDIA B200"),
+        ("DGX Spark 128GB", "NVIDIA GB10"),
+        ("RTX PRO 6000 96GB", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"),
+        ("Jetson Orin 64GB", "NVIDIA Jetson AGX Orin 64GB"),
+    ],
+)
+def test_the_memory_that_a_card_is_sold_with_may_stand_behind_its_name(text: str, name: str) -> None:
+    assert named_cards(text).spec.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("RTX 4090 48GB", "24 GB"), ("RTX 3080 11GB", "10 GB or 12 GB"), ("V100 24GB", "16 GB or 32 GB")],
+)
+def test_a_memory_that_a_card_never_had_is_answered_with_those_it_has(text: str, sizes: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        named_cards(text)
+    assert f"comes with {sizes};" in caught.value.hint
 
 
 def test_two_numbers_that_differ_are_refused() -> None:
@@ -71,6 +107,9 @@ def test_two_numbers_that_differ_are_refused() -> None:
     [
         ("Tesla P40", "too old (Pascal)"),
         ("GTX 1650", "too old (Turing)"),
+        ("1660 Super", "too old (Turing)"),
+        ("1080 Ti", "too old (Pascal)"),
+        ("980 Ti", "too old (Maxwell)"),
         ("K80", "too old (Kepler)"),
         ("GeForce GTX 1080 Ti", "too old (Pascal)"),
         ("Quadro M4000", "too old (Maxwell)"),

@@ -213,8 +213,9 @@ def test_values_of_any_type_are_carried_over_listed_or_refused(tmp_path: Path, t
         ({"shards": 10, "shards_idx": 0}, "datasets.0.shards", "10"),
         ({"drop_system_message": True}, "datasets.0.drop_system_message", "True"),
         ({"chat_template": "chatml"}, "datasets.0.chat_template", "chatml"),
-        ({"message_property_mappings": {"role": "speaker"}}, "datasets.0.message_property_mappings.role", "speaker"),
-        ({"roles": {"assistant": ["agent"]}}, "datasets.0.roles.assistant", "agent"),
+        ({"message_property_mappings": {"mood": "feels"}}, "datasets.0.message_property_mappings.mood", "feels"),
+        ({"roles": {"narrator": ["voice"]}}, "datasets.0.roles.narrator", "voice"),
+        ({"roles": {"user": ["x"], "assistant": ["x"]}}, "datasets.0.roles.user", "x"),
         ({"type": {"format": "[INST] {instruction}"}}, "datasets.0.type.format", "[INST]"),
         ({"path": "a/b", "data_files": ["x.jsonl"]}, "datasets.0.data_files", "x.jsonl"),
     ],
@@ -344,13 +345,36 @@ def test_own_columns_take_the_roles_of_the_stage(
     assert not lost(draft)
 
 
-def test_what_rows_of_llama_factory_call_their_speakers_is_listed_where_it_is_not_known(tmp_path: Path) -> None:
+OWN = {"message_keys": {"role": "speaker", "content": "text"}, "speakers": {"customer": "user", "asks": "call"}}
+
+
+def own_words(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name in OWN}
+
+
+def test_what_rows_of_llama_factory_call_their_parts_and_speakers_is_carried_over(tmp_path: Path) -> None:
     info = copy.deepcopy(INFO)
-    info["two"]["tags"] |= {"user_tag": "customer", "role_tag": "speaker"}
-    found = lost(draft_of(tmp_path, LLAMA_FACTORY, info))
-    assert "customer" in found["dataset_info.json two.tags.user_tag"]
-    assert "speaker" in found["dataset_info.json two.tags.role_tag"]
-    assert "dataset_info.json two.tags.assistant_tag" not in found
+    tags = {"user_tag": "customer", "function_tag": "asks", "role_tag": "speaker", "content_tag": "text"}
+    info["two"]["tags"] |= tags
+    draft = draft_of(tmp_path, {**LLAMA_FACTORY, "dataset": "two"}, info)
+    assert own_words(draft.settings["data.datasets"][0]) == OWN
+    assert not lost(draft)
+    assert own_words(draft_of(tmp_path, LLAMA_FACTORY, INFO).settings["data.datasets"][1]) == {}
+
+
+def test_what_rows_of_axolotl_call_their_parts_and_speakers_is_carried_over(tmp_path: Path) -> None:
+    names = {"role": "speaker", "content": "text", "reasoning_content": "why"}
+    entry = {
+        "path": "a.jsonl",
+        "type": "chat_template",
+        "message_property_mappings": names,
+        "message_field_training": "learn",
+        "roles": {"user": ["customer", "user"], "assistant": ["gpt"]},
+    }
+    draft = draft_of(tmp_path, {"base_model": "demo", "datasets": [entry]})
+    wanted = {"message_keys": {"train": "learn", **names}, "speakers": {"customer": "user"}}
+    assert own_words(draft.settings["data.datasets"][0]) == wanted
+    assert not lost(draft)
 
 
 def test_a_secret_is_named_and_not_written_down(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ SETS: list[dict[str, Any]] = [
     {"path": "hub:owner/name", "format": "text", "split": "test", "subset": "main"},
     {"path": "hub:owner/name@v3", "format": "prompt-completion", "weight": 0.5},
     {"path": "c.parquet"},
+    {
+        "path": "d.jsonl",
+        "format": "messages",
+        "message_keys": {"role": "speaker", "content": "text"},
+        "speakers": {"customer": "user", "clerk": "assistant", "desk": "tool"},
+    },
+    {"path": "e.txt", "format": "text", "documents": "line"},
+    {"path": "f.txt", "format": "text"},
 ]
 
 

@@ -93,10 +93,10 @@ def test_what_is_not_allowed_is_told_with_the_range(key, text, said):
 def test_what_the_form_accepts_the_schema_accepts(load):
     samples = {"int": "16", "float": "0.5", "bool": "true", "switch": "2", "text": "abc", "list": "rouge", "map": "a=b"}
     samples["table"] = "{ lora.r = [8, 16] }"
+    known = {"schema_version": "1", "data.datasets.0.message_keys": "role=b", "data.datasets.0.speakers": "a=user"}
     for field in profile_fields():
         text = field.choices[-1] if field.kind in ("choice", "list") and field.choices else samples[field.kind]
-        if field.key == "schema_version":
-            text = "1"
+        text = known.get(field.key, text)
         value = parse_value(field, text)
         loaded = load(MODEL + DATA, f"{field.key}={text}")
         assert loaded.problems == (), field.key

@@ -121,3 +121,13 @@ def test_what_answers_are_compared_with_stays_in_a_run_that_goes_on_comparing(
     start = planned(made, cpu_machine, f"train.objective={here}").start
     assert start.new_reference == anew
     assert ("reference.safetensors", str(made.path / "start" / "trainable.safetensors")) in start.files
+
+
+def test_a_template_file_that_was_changed_since_is_told(run, cpu_machine, tmp_path):
+    (run.path / "template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    file = tmp_path / "own.jinja"
+    for text in ("{{ messages }}", "{{ messages[0] }}"):
+        file.write_text(text, encoding="utf-8")
+        found = planned(run, cpu_machine, f"data.template={file}")
+        told = [remark for remark in found.remarks if "own.jinja is not the one of run" in remark]
+        assert len(told) == (text != "{{ messages }}")

@@ -64,6 +64,7 @@ def test_a_grid_is_every_combination_the_last_fastest(plan):
         ("train.optim = { low = 1, high = 8 }", "train.optim is no number - list its values"),
         ("export.merged = [true, false]", "does not change what is learnt"),
         ("data.validation_split = ['a', 'b']", "changes the rows that trials are compared on"),
+        ("data.learn = [['text'], ['calls']]", "losses cannot be compared when data.learn differs"),
         ("model.max_length = [64, 128]", "losses cannot be compared when model.max_length differs"),
     ],
 )

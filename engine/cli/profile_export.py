@@ -140,7 +140,7 @@ def _look(loaded: LoadedProfile, number: int) -> Rows | None:
     words = {str(message.get(role)) for message in messages}
     user, assistant = ("human" if "human" in words else "user"), ("gpt" if "gpt" in words else "assistant")
     speakers = (own_word(dataset, "user", user), own_word(dataset, "assistant", assistant))
-    return Rows(layout.name, dict(layout.columns), (role, content), speakers)
+    return Rows(layout.name, dict(layout.columns), (role, content), speakers, bool(messages))
 
 
 def _messages(row: dict[str, Any], columns: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -188,6 +188,8 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
     """Go on from the newest complete checkpoint; after a stage of several, go on with those behind it."""
     run = store.find_run(run_id)
     in_row = (run.path / STAGES_FILE).is_file()
+    if detach and in_row:
+        _refuse_detached(run)
     if in_row and run_state(run) == "completed" and _next_stage(run, as_json):
         return
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
@@ -204,6 +206,12 @@ def resume(run_id: str, detach: bool, as_json: bool) -> None:
 def _place(run: Run) -> dict[str, int]:
     row = row_of(run.path)
     return {} if row is None else {"stage": row.number, "stages": row.count}
+
+
+def _refuse_detached(run: Run) -> None:
+    row = row_of(run.path)
+    if row is not None and not row.is_last:
+        raise click.UsageError(f"run {run.id} is {row}: something has to start the next stage, so leave --detach out")
 
 
 def _next_stage(run: Run, as_json: bool) -> bool:

@@ -84,7 +84,8 @@ def _settings_text(settings: Profile) -> str:
         "model": [model.max_length, model.truncation_side, model.additional_special_tokens],
         "train": [train.objective, train.seed],
     }
-    return json.dumps(used, sort_keys=True)
+    # In their own order: a template may write an argument's keys as they come.
+    return json.dumps(used)
 
 
 def _tokenizer_text(tokenizer: Tokenizer) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.examples import Example, Message, RowProblem
-from engine.data.hermes import LEFT, NOTE, from_text, has_calls, has_marks
+from engine.data.hermes import COMPARED, LEFT, NOTE, from_text, has_calls, has_marks
 from engine.data.layouts import ANSWERS, Planned, Planner
 from engine.data.own_words import SPOKEN, OwnWords, are_meant, in_usual_words
 from engine.data.preference import is_conversation, is_said, label_of, last_answer
@@ -56,6 +56,7 @@ def to_example(
         example = Example((_whole_text(line),), row, "text", dataset)
     elif layout in ("preference", "judged"):
         example = _compared(line, layout, row, dataset)
+        notes.notes.update([COMPARED] if has_calls((*example.messages, *example.rejected)) else [])
     else:
         example = _chat(line, layout, row, dataset)
     _check_text((*example.messages, *example.rejected))
@@ -82,7 +83,7 @@ class _Row:
 
 
 def _chat(row: _Row, layout: str, number: int, dataset: int) -> Example:
-    """The conversation, with calls that its answers write as text read as calls where that is certain."""
+    """The conversation; calls that its answers write as text are calls where that is certain."""
     messages = _BUILDERS[layout](row)
     if not has_marks(messages):
         return Example(_upto_answer(row, messages), number, "chat", dataset)
@@ -153,8 +154,7 @@ def _answered(row: _Row, role: str) -> tuple[Message, ...]:
 def _leave_beside(row: _Row, messages: Sequence[Message]) -> None:
     """Note prompt columns that say what a whole conversation beside them does not."""
     roles = [role for role in ("prompt", "input", "history") if holds(row.fields.get(role))]
-    lost = [row.name(role) for role in roles if not is_said(row.fields[role], messages)]
-    row.notes.leave("column", lost, None)
+    row.notes.leave("column", [row.name(role) for role in roles if not is_said(row.fields[role], messages)], None)
 
 
 def _alpaca(row: _Row) -> list[Message]:

@@ -17,6 +17,7 @@ from engine.data.tooling import calls_of, tool_names, tools_of
 
 NOTE = "tools and calls written as text are read as tools and calls, where the template has them"
 LEFT = "tool calls written as text stay text: nothing says which tools there are, or a mark cannot be read"
+COMPARED = "tool calls written as text stay text in rows that compare or judge answers; tool_calls are read as calls"
 KEPT = "rows keep their tool calls as text: the template has no place for calls"
 _MOST_CALLS = 1000
 _BEGINNINGS = (

@@ -125,7 +125,10 @@ class TextRows:
         last = text.rfind(mark)
         if last < 0:
             raise RowProblem("no response mark", f"the text does not hold {str(self.response_mark)[:40]!r}")
-        return [(last + len(mark), len(text))] if question is None else answers_in(text, mark, question)
+        found = [(last + len(mark), len(text))] if question is None else answers_in(text, mark, question)
+        if not any(self.ends.one.sub("", text[start:end]).strip() for start, end in found):
+            raise RowProblem("missing answer", f"nothing stands behind {str(self.response_mark)[:40]!r}")
+        return found
 
     def _until_mark(self, text: str, start: int, end: int) -> tuple[int, int]:
         """Without the white space behind the mark that ends an answer."""

@@ -92,9 +92,18 @@ def _places(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _stored(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(str(file))
+    try:
+        return load_file(str(file))
+    except SafetensorError as error:
+        raise EngineError(
+            f"the adapter's file is damaged: {error}",
+            code=ExitCode.MODEL,
+            where=str(file),
+            hint="copy or download it again",
+        ) from error
 
 
 def _fits(places: dict[str, torch.Tensor], name: str, tensor: torch.Tensor) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ def attach(model: Any, settings: Profile, begun: Path | None = None) -> Any:
     """`model` wrapped with fresh adapters as `lora` says; everything else is frozen.
 
     With `begun`, the folder of an adapter, they have its form. Raises EngineError(PROFILE) for names that are no module
-    of this model.
+    of this model, EngineError(MODEL) for an adapter on layers that take none.
     """
     from peft import get_peft_model
 
     torch.manual_seed(settings.train.seed)
     config = _fresh_config(model, settings) if begun is None else _config_of(begun, settings)
+    if begun is not None:
+        _refuse_spared(model, config)
     with experts.as_peft_sees_them(model):
         wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     # lora.bias = "all" lets every bias learn, a tower's too.
@@ -58,6 +61,17 @@ def _config_of(folder: Path, settings: Profile) -> Any:
     config.lora_dropout = settings.lora.dropout
     config.task_type = _task(settings)
     return config
+
+
+def _refuse_spared(model: Any, config: Any) -> None:
+    """Raise EngineError(MODEL) for an adapter on layers that a merged model or a kernel would pass by."""
+    named = () if isinstance(config.target_modules, str) else sorted(config.target_modules or ())
+    asked = [("lora.target_modules", name) for name in named]
+    key, hint = "tuning.adapter", "name an adapter that leaves it out"
+    found = [*_tied_problem(model, asked), *_spared_problem(model, asked)]
+    problems = [replace(problem, where=key, key=key, hint=hint) for problem in found]
+    if problems:
+        raise problems_error(problems, ExitCode.MODEL, "the adapter's targets")
 
 
 def _task(settings: Profile) -> str:

@@ -7,10 +7,14 @@ another base, is refused before anything is loaded. Not here: loading it (`engin
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from engine.errors import EngineError, ExitCode
 from engine.models.spec import ModelSpec
@@ -18,7 +22,8 @@ from engine.nearby import did_you_mean
 from engine.profile.findings import Finding, finding
 from engine.profile.load import LoadedProfile
 from engine.profile.schema import Profile
-from engine.resolve.base_of_adapter import same_base
+from engine.profile.tables.tuning import Lora
+from engine.resolve.base_of_adapter import by_name_alone, same_base
 from engine.runs import store
 from engine.runs.record import RUN_FILE, RunRecord, load_record, summary_or_empty
 from engine.runs.start import ADAPTER, Start, adapter_files
@@ -26,9 +31,13 @@ from engine.runs.state import LIVE_STATES, run_state
 from engine.text import sanitize
 
 KEY = "tuning.adapter"
+_TOKENS = "model.additional_special_tokens"
+"""Their order counts: it gives them their numbers."""
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_TARGETS = 512
+_ALPHA = 8
+"""PEFT's own `lora_alpha`, where a configuration has none."""
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Beginnings of `init_lora_weights` that leave another base behind than the one that the adapter names."""
 
@@ -59,14 +68,15 @@ def find_adapter(reference: str, base_dir: Path) -> Adapter:
 
     Raises EngineError(MODEL) where there is none that training can start from.
     """
-    path = base_dir / Path(reference).expanduser()
-    if path.is_dir():
+    # Neither raises for a user or a name that cannot be, as Path's own do.
+    path = base_dir / os.path.expanduser(reference)
+    if os.path.isdir(path):
         folder = path if (path / CONFIG).is_file() or not (path / "adapter").is_dir() else path / "adapter"
     else:
         folder = _of_run(reference, path)
     made_by = store.Run(folder.parent.name, folder.parent) if (folder.parent / RUN_FILE).is_file() else None
     if made_by is not None and run_state(made_by) in LIVE_STATES:
-        raise _error(f"run {made_by.id} is still at work", str(folder), "wait for its end")
+        raise _error(f"run {made_by.id} is still at work", str(folder), "wait for its end", ExitCode.RESOURCES)
     config = _read_config(folder)
     if not (folder / WEIGHTS).is_file():
         other = "its weights are a pickle: save them as safetensors" if (folder / "adapter_model.bin").exists() else ""
@@ -124,11 +134,14 @@ def _refuse_kind(config: Mapping[str, Any], folder: Path) -> None:
             raise _error(f"the adapter uses {key}", str(folder), "training goes on from plain LoRA adapters alone")
     if not isinstance(config.get("r"), int) or config["r"] < 1:
         raise _error(f"{CONFIG} names no rank", str(folder), "save the adapter again")
+    alpha = config.get("lora_alpha", _ALPHA)
+    if not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise _error(f"{CONFIG} names no scale: lora_alpha is {alpha!r}", str(folder), "save the adapter again")
 
 
-def _error(message: str, where: str, hint: str) -> EngineError:
+def _error(message: str, where: str, hint: str, code: ExitCode = ExitCode.MODEL) -> EngineError:
     text, place = (sanitize(words, max_chars=300, single_line=True) for words in (message, where))
-    return EngineError(text, code=ExitCode.MODEL, where=place, hint=hint)
+    return EngineError(text, code=code, where=place, hint=hint)
 
 
 def fixed_settings(adapter: Adapter, spec: ModelSpec | None) -> dict[str, Any]:
@@ -137,7 +150,7 @@ def fixed_settings(adapter: Adapter, spec: ModelSpec | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "tuning.method": "lora",
         "lora.r": int(config["r"]),
-        "lora.alpha": float(config.get("lora_alpha") or config["r"]),
+        "lora.alpha": float(config.get("lora_alpha", _ALPHA)),
         "lora.target_modules": _targets(config, spec),
         "lora.modules_to_save": sorted(_names(config.get("modules_to_save")) - {"score", "classifier"}),
         "lora.bias": config.get("bias") or "none",
@@ -146,8 +159,8 @@ def fixed_settings(adapter: Adapter, spec: ModelSpec | None) -> dict[str, Any]:
         "lora.experts": bool(config.get("target_parameters")),
         "lora.init": "default",
     }
-    tokens = adapter.record.setting("model.additional_special_tokens") if adapter.record else None
-    return found | ({"model.additional_special_tokens": list(tokens)} if tokens else {})
+    tokens = adapter.record.setting(_TOKENS) if adapter.record else None
+    return found | ({_TOKENS: list(tokens)} if tokens else {})
 
 
 def decided_by(adapter: Adapter, spec: ModelSpec | None, asked: Profile) -> dict[str, tuple[Any, str]]:
@@ -206,6 +219,7 @@ def adapter_findings(loaded: LoadedProfile, adapter: Adapter, spec: ModelSpec | 
         message = f"{adapter.named} scores answers, and train.objective is '{objective}'"
         yield finding(loaded, KEY, message, "name an adapter that answers", value=profile.tuning.adapter)
     yield from _base(loaded, profile, adapter, spec)
+    yield from _out_of_range(loaded, profile, adapter, spec)
     yield from _disagreements(loaded, profile, adapter, spec)
 
 
@@ -226,6 +240,24 @@ def _base(loaded: LoadedProfile, profile: Profile, adapter: Adapter, spec: Model
         message = f"{adapter.named} was trained on revision '{revision}' of its base"
         hint = f"set model.revision = '{revision}'"
         yield finding(loaded, KEY, message, hint, value=profile.tuning.adapter, code=ExitCode.MODEL)
+    elif by_name_alone(str(written), asked, spec, loaded.base_dir, adapter.record):
+        message = f"{adapter.named} was trained on '{written}', and only that name says that it is '{asked}'"
+        yield finding(loaded, KEY, message, "make sure that both are the same weights", is_warning=True)
+
+
+def _out_of_range(
+    loaded: LoadedProfile, profile: Profile, adapter: Adapter, spec: ModelSpec | None
+) -> Iterator[Finding]:
+    """Values that no profile can have, such as a rank of thousands."""
+    lora = {key.partition(".")[2]: value for key, value in fixed_settings(adapter, spec).items() if key[:5] == "lora."}
+    try:
+        Lora.model_validate(lora)
+    except ValidationError as error:
+        first = {str(detail["loc"][0]): detail["msg"] for detail in reversed(error.errors(include_url=False))}
+        for name, why in first.items():
+            message = f"{adapter.named} has lora.{name} = {_shown(lora[name])}: {why[:1].lower()}{why[1:]}"
+            hint = "merge it into its base with PEFT, and name that as the model"
+            yield finding(loaded, KEY, message, hint, value=profile.tuning.adapter, code=ExitCode.MODEL)
 
 
 def _disagreements(
@@ -235,7 +267,8 @@ def _disagreements(
     for key, value in fixed_settings(adapter, spec).items():
         table, _, name = key.partition(".")
         asked = tree[table][name]
-        if key == "tuning.method" or not loaded.is_given(key) or _plain(asked) == _plain(value):
+        same = asked == value if key == _TOKENS else _plain(asked) == _plain(value)
+        if key == "tuning.method" or not loaded.is_given(key) or same:
             continue
         message = f"{adapter.named} has {_shown(value)}, not {_shown(asked)}"
         yield finding(loaded, key, message, "leave it out: it comes from the adapter", value=asked)

@@ -21,12 +21,27 @@ _PROBES = 8
 
 def same_base(written: str, asked: str, spec: ModelSpec | None, base_dir: Path, record: RunRecord | None) -> bool:
     """Whether `written`, of an adapter, means the model that a profile asks for. `record`: of the adapter's run."""
-    theirs = _folder(written, record.base_dir if record and record.base_dir else base_dir)
-    ours = Path(spec.path) if spec is not None and spec.path else _folder(asked, base_dir)
-    if theirs is not None and ours is not None and ours.is_dir():
-        return theirs.resolve() == ours.resolve() or _same_weights(theirs, ours)
+    both = _folders(written, asked, spec, base_dir, record)
+    if both is not None:
+        return both[0].resolve() == both[1].resolve() or _same_weights(*both)
     names = {_name(asked)} | ({_name(spec.name)} if spec is not None else set())
     return _name(written) in names
+
+
+def by_name_alone(written: str, asked: str, spec: ModelSpec | None, base_dir: Path, record: RunRecord | None) -> bool:
+    """Whether nothing but the last part of their names says that both are one."""
+    if _folders(written, asked, spec, base_dir, record) is not None:
+        return False
+    return _whole(written) not in {_whole(asked), _whole(spec.name) if spec is not None else ""}
+
+
+def _folders(
+    written: str, asked: str, spec: ModelSpec | None, base_dir: Path, record: RunRecord | None
+) -> tuple[Path, Path] | None:
+    """Both, where both are here."""
+    theirs = _folder(written, record.base_dir if record and record.base_dir else base_dir)
+    ours = Path(spec.path) if spec is not None and spec.path else _folder(asked, base_dir)
+    return (theirs, ours) if theirs is not None and ours is not None and ours.is_dir() else None
 
 
 def _folder(text: str, base_dir: Path) -> Path | None:
@@ -39,9 +54,13 @@ def _folder(text: str, base_dir: Path) -> Path | None:
 
 def _name(text: str) -> str:
     """The last part of a hub id or path, small; of a snapshot in the cache, the name of its model."""
+    return re.split(r"[/\\]", _whole(text))[-1]
+
+
+def _whole(text: str) -> str:
+    """A hub id or path, small; of a snapshot in the cache, the id of its model."""
     snapshot = _SNAPSHOT.search(text)
-    last = snapshot[2] if snapshot else re.split(r"[/\\]", text.rstrip("/\\"))[-1]
-    return _QUANTIZED.sub("", last.lower())
+    return _QUANTIZED.sub("", (f"{snapshot[1]}/{snapshot[2]}" if snapshot else text.rstrip("/\\")).lower())
 
 
 def _same_weights(one: Path, other: Path) -> bool:

@@ -29,7 +29,7 @@ from engine.runs.checkpoint import Checkpoint, flaw, list_checkpoints, newest_wh
 from engine.runs.follow import fold_run
 from engine.runs.launch import start_run
 from engine.runs.record import RunRecord, read_record
-from engine.runs.start import BRANCH, Start, branch_files
+from engine.runs.start import BRANCH, Start, branch_files, refuse_incomplete
 from engine.runs.state import LIVE_STATES, run_state
 from engine.runs.store import Run
 
@@ -57,6 +57,8 @@ _PARAMETERS = (
     "lora.use_dora",
 )
 """Settings that decide what the trained values are and mean."""
+_OF_ADAPTER = ("model.additional_special_tokens", *(key for key in _PARAMETERS if key.startswith("lora.")))
+"""What an adapter may have decided that its run began with."""
 _MOMENTS = ("train.optim", "model.dtype", "train.objective")
 """Settings that decide what an optimizer's moments are and mean."""
 _REFERENCED = ("dpo", "kto")
@@ -88,8 +90,10 @@ def plan_branch(run: Run, overrides: Sequence[str], which: str, machine: Machine
     """
     state = run_state(run)
     if state in LIVE_STATES:
-        raise _error(f"run {run.id} is {state}", f"wait for its end, or: engine runs stop {run.id}")
+        hint = f"wait for its end, or: engine runs stop {run.id}"
+        raise _error(f"run {run.id} is {state}", hint, ExitCode.RESOURCES)
     record = read_record(run.path)
+    refuse_incomplete(run.path, record.start)
     checkpoint = choose_checkpoint(run, which)
     text, path = _profile_of(run, record, [split_key(one) for one in overrides])
     resolved = resolve_profile(load_text(text, path, overrides), machine)
@@ -178,7 +182,7 @@ def _profile_of(run: Run, record: RunRecord, set_keys: Sequence[str]) -> tuple[s
     else:
         pins |= {key: record.setting(key) for key in _BATCH[:2]} | {_BATCH[2]: None}
     if record.start is not None:
-        pins |= {key: record.setting(key) for key in _PARAMETERS if key.startswith("lora.")} | {"tuning.adapter": None}
+        pins |= {key: record.setting(key) for key in _OF_ADAPTER} | {"tuning.adapter": None}
     return edited_text(text, {key: value for key, value in pins.items() if key not in own}, path), path
 
 

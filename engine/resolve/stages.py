@@ -14,9 +14,10 @@ from engine.errors import EngineError, ExitCode, Problem, problems_error
 from engine.hardware.machine import Machine
 from engine.profile.findings import error_of
 from engine.profile.load import LoadedProfile, load_text
-from engine.profile.schema import Profile
-from engine.resolve.adapter import KEY, Adapter, adapter_findings
+from engine.resolve.adapter import KEY, Adapter, adapter_findings, with_adapter
+from engine.resolve.check import examine
 from engine.resolve.resolve import Resolved, resolve_profile
+from engine.runs.record import RunRecord
 from engine.runs.stages import StageProfile, StageRow
 from engine.runs.start import STAGE
 from engine.runs.store import Run
@@ -41,12 +42,9 @@ def _checked(number: int, count: int, stage: StageProfile, before: Resolved | No
     loaded = _loaded(stage)
     if number > 1 and loaded.is_given(KEY):
         raise _error(stage, f"{KEY}: stage {number} begins with the adapter of stage {number - 1}", "leave it out")
-    resolved = resolve_profile(loaded, machine)
     if before is not None:
-        against = adapter_findings(loaded, _to_come(number - 1, before.settings), resolved.spec)
-        error = error_of(against, loaded)
-        if error is not None:
-            raise error
+        loaded = _begun(loaded, _to_come(number - 1, before))
+    resolved = resolve_profile(loaded, machine)
     method = resolved.settings.tuning.method
     if number < count and method != "lora":
         message = (
@@ -57,9 +55,18 @@ def _checked(number: int, count: int, stage: StageProfile, before: Resolved | No
     return resolved
 
 
-def _to_come(number: int, settings: Profile) -> Adapter:
+def _begun(loaded: LoadedProfile, adapter: Adapter) -> LoadedProfile:
+    """The profile with what `adapter` decides. Raises EngineError where the two do not go together."""
+    spec = examine(loaded, None).spec
+    error = None if spec is None else error_of(adapter_findings(loaded, adapter, spec), loaded)
+    if error is not None:
+        raise error
+    return with_adapter(loaded, adapter, spec)
+
+
+def _to_come(number: int, stage: Resolved) -> Adapter:
     """The adapter that a stage will leave, as far as it decides settings of the next."""
-    lora = settings.lora
+    settings, lora = stage.settings, stage.settings.lora
     # PiSSA's adapter is saved as one on the original base: of twice the rank, with the same scale.
     wider = 2 if lora.init == "pissa" else 1
     targets = [] if isinstance(lora.target_modules, str) else lora.target_modules
@@ -77,7 +84,8 @@ def _to_come(number: int, settings: Profile) -> Adapter:
         "use_dora": lora.use_dora,
         "target_parameters": ["experts"] if lora.experts else None,
     }
-    return Adapter(Path(f"stage {number}"), config)
+    record = RunRecord({}, settings.model_dump(mode="json"), base_dir=stage.base_dir)
+    return Adapter(Path(f"stage {number}"), config, record=record)
 
 
 def resolve_stage(row: StageRow, before: Run | None, machine: Machine) -> tuple[Resolved, LoadedProfile]:

@@ -80,8 +80,9 @@ def _without_effect(context: Context) -> Iterator[Finding]:
     idle += [*_held_out_twice(given), *_not_masked(profile, given)]
     if given("train.warmup_steps") and given("train.warmup_ratio"):
         idle.append(("train.warmup_ratio", "no effect: train.warmup_steps decides"))
-    if given("train.warmup_ratio") and train.lr_scheduler_type == "constant" and train.warmup_ratio > 0:
-        idle.append(("train.warmup_ratio", "no effect: use lr_scheduler_type = 'constant_with_warmup'"))
+    for key, length in (("train.warmup_ratio", train.warmup_ratio), ("train.warmup_steps", train.warmup_steps)):
+        if given(key) and train.lr_scheduler_type == "constant" and length:
+            idle.append((key, "no effect: use lr_scheduler_type = 'constant_with_warmup'"))
     if given("train.beta") and train.objective in ("sft", "pretrain", "reward"):
         idle.append(("train.beta", f"no effect: train.objective is '{train.objective}'"))
     if given("tuning.trainable_layers") and profile.tuning.method != "freeze":

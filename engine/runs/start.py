@@ -113,6 +113,18 @@ def branch_files(run_dir: Path, checkpoint: Path, start: Start | None, *, moment
     return tuple(found)
 
 
+def refuse_incomplete(run_dir: Path, start: Start | None) -> None:
+    """Raise EngineError(MODEL) where a run has lost what it began with: without it, it would begin with the base."""
+    for name, _ in () if start is None else start.files:
+        if not (run_dir / START / name).is_file():
+            raise EngineError(
+                "what the run began with is gone from its folder",
+                code=ExitCode.MODEL,
+                where=str(run_dir / START / name),
+                hint="put the file back, or start a new run with engine train",
+            )
+
+
 def bring_start(run_dir: Path, start: Start) -> None:
     """Put the files of a start into `run_dir`. Raises EngineError(DISK) or, where one is gone, EngineError(MODEL)."""
     for name, source in start.files:
@@ -126,7 +138,10 @@ def bring_start(run_dir: Path, start: Start) -> None:
             ) from None
         except OSError as error:
             raise EngineError(
-                f"what the run begins with cannot be copied: {error.strerror}", code=ExitCode.DISK, where=source
+                f"what the run begins with cannot be copied: {error.strerror}",
+                code=ExitCode.DISK,
+                where=source,
+                hint=f"look at it, and at the space of {run_dir}",
             ) from error
 
 

@@ -157,10 +157,12 @@ def build_trainer(
             check_rewards(trainer.model, batch)
         else:
             _take_loss(trainer, choose_loss(trainer.model, batch, job.warn))
-    _add_reference(job, trainer)
+    # Of the first rows, on which faster paths are tried; all of them are computed by the paths that will train.
+    _add_reference(job, trainer, most_rows=trainer.args.per_device_train_batch_size)
     # Times are kept by the longest rows: those of other shapes would be taken for them.
     place = Place() if machine is None or not found.as_predicted else place_of(trainer, gpu, machine)
     trainer.ways = tuple(each.key for each in choose(trainer, given, place))
+    _add_reference(job, trainer)
     if settings.launch.device == "cuda":
         torch.cuda.empty_cache()
     return trainer
@@ -178,16 +180,17 @@ def _take_loss(trainer: EngineTrainer, chosen: Any) -> None:
     trainer.objective.loss_sum = chosen
 
 
-def _add_reference(job: Job, trainer: EngineTrainer) -> None:
+def _add_reference(job: Job, trainer: EngineTrainer, most_rows: int | None = None) -> None:
     if trainer.settings.train.objective not in REFERENCED:
         return
     job.phase("reference", "log-probabilities of the model as the run begins")
-    held_out = trainer.validation.dataset if trainer.validation is not None else None
+    held_out = trainer.validation.dataset if trainer.validation is not None and most_rows is None else None
     for dataset in (trainer.train_dataset, held_out):
         if dataset is not None:
             add_reference(
                 trainer.model,
                 dataset,
+                most_rows=most_rows,
                 rows=trainer.args.per_device_train_batch_size,
                 collate=trainer.collator,
                 prepare=trainer._prepare_inputs,

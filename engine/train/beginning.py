@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from engine.errors import EngineError, ExitCode
 from engine.modeling.adapter_files import names_in, put_in_place
@@ -52,7 +53,7 @@ def load_first_weights(model: Any, run_dir: Path, start: Start | None) -> None:
 def _load(model: Any, run_dir: Path, name: str) -> None:
     try:
         saved.load_trainable(model, run_dir / START, name)
-    except ValueError as error:
+    except (ValueError, SafetensorError) as error:
         raise EngineError(
             f"the state that the run begins with does not fit: {error}",
             code=ExitCode.MODEL,

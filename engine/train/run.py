@@ -23,6 +23,7 @@ from engine.profile.schema import Profile
 from engine.runs.checkpoint import Checkpoint, list_checkpoints, newest_whole
 from engine.runs.job import Job
 from engine.runs.record import SUMMARY_FILE, RunRecord, Summary, package_versions, read_record
+from engine.runs.start import refuse_incomplete
 from engine.train import beginning, outputs
 from engine.train.assembly import build_trainer, load_data, load_model
 from engine.train.prompts import prompts_of
@@ -47,6 +48,7 @@ def run(job: Job) -> dict[str, Any]:
 def _run(
     job: Job, record: RunRecord, settings: Profile, base_dir: Path, calibrator: Calibrator, peaks: PhasePeaks
 ) -> dict[str, Any]:
+    refuse_incomplete(job.directory, record.start)
     resume = _choose_checkpoint(job) if job.params.get("resume") else None
     if resume is not None:
         _warn_versions(job, record)

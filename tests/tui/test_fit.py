@@ -119,6 +119,14 @@ async def test_what_if_card_replaces_the_machine_until_escape(cpu_machine: Machi
         assert "what if" not in screen_text(app)
 
 
+async def test_the_memory_that_is_planned_for_is_told_in_a_small_window(cpu_machine: Machine) -> None:
+    app = deck()
+    async with app.run_test(size=(60, 16), notifications=True) as pilot:
+        await shows(pilot, "> demo")
+        await pilot.press("w", *"2 x RTX 5060 Ti", "enter")
+        await shows(pilot, "comes with 8 and 16 GB")
+
+
 async def test_enter_asks_for_data_and_makes_a_profile(gpu_machine: Machine, place: Path) -> None:
     (place / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     app = deck()

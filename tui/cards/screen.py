@@ -51,10 +51,10 @@ REFRESH_S = 1.0
 _QUIET_S = 5.0
 """A driver that has not answered for so long is said to be silent."""
 HERE = Content(
-    "card      one line each: whose memory, how busy, how warm, how many watts;\n"
+    "card      whose memory, how busy, how warm, how many watts;\n"
     "          'slowed' names what keeps its clocks down\n"
-    "gauges    the card under the cursor over two minutes, now at the right\n"
-    "processes who holds what; enter shows the run, o orders, tab goes there\n"
+    "gauges    two minutes of the card under the cursor, now at the right\n"
+    "processes who holds what; enter shows the run, tab goes there\n"
     "w         starts the open profile once the card has room"
 )
 

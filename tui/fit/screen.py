@@ -286,8 +286,15 @@ class FitScreen(DeckScreen):
     def _imagine(self, text: str | None) -> None:
         if text is not None:
             self.ranker.imagine(text)
+            self._tell_notes()
             self._show_top()
             self._show_machine()
+
+    def _tell_notes(self) -> None:
+        """What was chosen for a name that means several cards; a small window shows it nowhere else."""
+        machine = self.ranker.machine
+        for note in machine.gpus[0].notes if machine is not None and self.ranker.imagined else ():
+            self.say(safe(note))
 
     def do_copy_fit(self) -> None:
         """The same answer in a shell, to the clipboard."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -34,15 +34,7 @@ _SHORT = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22:
 
 
 class Struct(dict[str, Any]):
-    """A Go struct: fields by name, those that `json` leaves out when empty named in `optional`.
-
-    `tags` are the names of fields in JSON, in order.
-    """
-
-    def __init__(self, fields: Mapping[str, Any], tags: Mapping[str, str] | None = None, optional: str = "") -> None:
-        super().__init__(fields)
-        self.tags = dict(tags or {})
-        self.optional = frozenset(optional.split())
+    """A Go struct: fields by name, all of which a template may look at and no others."""
 
 
 class Types(list[bytes]):
@@ -267,7 +259,7 @@ def call(name: str, given: list[Any]) -> Any:
 
 def _compared(name: str, given: list[Any]) -> bool:
     first, *others = given
-    if any(isinstance(first, bytes) != isinstance(other, bytes) for other in others):
+    if any(type(first) is not type(other) and None not in (first, other) for other in others):
         raise GoError("incompatible types for comparison")
     if name == "eq":
         return any(first == other for other in others)
@@ -327,8 +319,7 @@ def marshal(value: Any) -> str:
     if isinstance(value, bytes):
         return _marshal_text(value.decode("utf-8", "replace"))
     if isinstance(value, Struct):
-        kept = {tag: value[name] for name, tag in value.tags.items() if name not in value.optional or value[name]}
-        return "{" + ",".join(f"{_marshal_text(tag)}:{marshal(each)}" for tag, each in kept.items()) + "}"
+        raise GoError("a struct in JSON: templates of ours spell its fields out")
     if isinstance(value, dict):
         keys = sorted(value, key=lambda key: key.encode())
         return "{" + ",".join(f"{_marshal_text(key)}:{marshal(value[key])}" for key in keys) + "}"

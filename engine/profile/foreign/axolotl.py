@@ -28,6 +28,7 @@ from engine.profile.foreign.draft import (
     one_of,
     shown,
     switch,
+    text,
     to,
 )
 from engine.profile.foreign.yamltext import Entry
@@ -241,7 +242,7 @@ _BNB: Rules = {
 RULES: Rules = {
     **common.COMMON,
     "base_model": shared.model,
-    "revision_of_model": to("model.revision", str),
+    "revision_of_model": to("model.revision", text),
     "model_type": needless("read from the model"),
     "tokenizer_type": needless("read from the model"),
     "tokenizer_use_fast": shared.only(True, "only fast tokenizers are used"),
@@ -276,7 +277,7 @@ RULES: Rules = {
     "chat_template": shared.template,
     "chat_template_jinja": shared.template_text,
     "chat_template_kwargs": shared.template_arguments,
-    "default_system_message": to("data.system", str),
+    "default_system_message": to("data.system", text),
     "train_on_inputs": shared.mask("all"),
     "eot_tokens": _end_marks,
     "sample_packing": to("data.packing", switch),
@@ -285,7 +286,7 @@ RULES: Rules = {
     "micro_batch_size": to("train.per_device_train_batch_size", integer),
     "eval_batch_size": needless("evaluation uses the micro-batch of training"),
     "num_epochs": to("train.num_train_epochs", number),
-    "lr_scheduler": to("train.lr_scheduler_type", str),
+    "lr_scheduler": to("train.lr_scheduler_type", text),
     "optimizer": shared.optimizer,
     "adam_eps": to("train.adam_epsilon", number),
     "gradient_checkpointing": _checkpointing,

@@ -244,6 +244,13 @@ def switch(value: Any) -> bool:
     return value
 
 
+def text(value: Any) -> str:
+    """A text or a number as text. Raises ValueError in words for the rest: YAML reads `yes` and `off` as switches."""
+    if isinstance(value, (bool, dict, list)):
+        raise ValueError(f"{listed(value)} is no text; write it in quotes if it is meant as one")
+    return str(value)
+
+
 def names(value: Any) -> list[str]:
     """A list of names, also written as 'a,b'. Raises ValueError in words."""
     parts = value.split(",") if isinstance(value, str) else value

@@ -222,6 +222,10 @@ def _type(out: Outgoing, number: int, rows: Rows, *, quiet: bool) -> dict[str, A
         fields = {role: f"field_{role}" for role in ("prompt", "chosen", "rejected", "completion", "label", "system")}
         if not quiet:
             out.lost.append(Lost(f"data.datasets.{number}.format", rows.layout, f"{_RULE}; its words stand in type"))
+        if rows.lists and rows.layout == "preference":
+            own = {"prompt": "field_messages", "chosen": "field_chosen", "rejected": "field_rejected"}
+            mappings = dict(zip(("role", "content"), rows.message_keys, strict=True))
+            return {"type": "chat_template.default", **_named(rows, own), "message_property_mappings": mappings}
         return {} if lists else {"type": _named(rows, fields)}
     if not quiet:
         out.lost.append(Lost(f"data.datasets.{number}.format", rows.layout, _ALPACA_PROMPT))

@@ -210,7 +210,7 @@ def _layout(out: Outgoing, number: int, entry: Dataset) -> dict[str, Any]:
     if rows.layout == "text" and objective == "sft":
         out.lost.append(Lost("train.objective", objective, "plain text is learned by stage pt alone there"))
     layout = {"prompt-completion": "alpaca"}.get(rows.layout, rows.layout)
-    lists = layout == "messages" or "messages" in rows.columns
+    lists = rows.lists or layout == "messages" or "messages" in rows.columns
     roles = {ours: theirs for theirs, ours in reversed(THEIR_ROLES[layout].items())}
     if rows.layout == "prompt-completion":
         roles |= {"prompt": "prompt", "completion": "response"}

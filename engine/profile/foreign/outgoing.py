@@ -45,6 +45,8 @@ class Rows:
     columns: Mapping[str, str] = field(default_factory=dict)
     message_keys: tuple[str, str] = ("role", "content")
     speakers: tuple[str, str] = ("user", "assistant")
+    lists: bool = False
+    """Whether prompts or conversations are lists of messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +281,8 @@ def told_rows(out: Outgoing, number: int, entry: Dataset, *, quiet: bool = False
         layout = entry.format
     keys = entry.message_keys
     speakers = (own_word(entry, "user"), own_word(entry, "assistant"))
-    return Rows(layout, columns, (keys.get("role", "role"), keys.get("content", "content")), speakers)
+    lists = layout == "messages" or "messages" in columns or bool(entry.message_keys or entry.speakers)
+    return Rows(layout, columns, (keys.get("role", "role"), keys.get("content", "content")), speakers, lists)
 
 
 def own_word(entry: Dataset, role: str, usual: str = "") -> str:

@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> list[Entry]:
 def _not_yaml(error: yaml.YAMLError, shown: str) -> EngineError:
     mark = getattr(error, "problem_mark", None)
     where = f"{shown}:{mark.line + 1}" if mark else shown
-    what = str(getattr(error, "problem", None) or "cannot be read")
+    what = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read")
     if "another document" in what:
         return _error("holds several documents", where, "put each behind a --- into a file of its own; later files win")
     hint = "indent with spaces: YAML takes no tabs" if "\\t" in what else _HINT

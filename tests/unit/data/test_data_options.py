@@ -77,11 +77,15 @@ def test_behind_the_response_mark_of_plain_text_the_loss_begins(
     assert sorted(part.strip() for part in text.split("</s>") if part) == [f"answer {n}." for n in range(3)]
 
 
-def test_text_without_the_response_mark_is_a_bad_row(
-    tmp_path: Path, tokenizer: Any, write_rows: Write, make_settings: Make
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [("no mark", "no response mark"), ("a ### A: \n", "missing answer"), ("a ### A:</s>", "missing answer")],
+)
+def test_text_without_the_response_mark_or_an_answer_is_a_bad_row(
+    tmp_path: Path, tokenizer: Any, write_rows: Write, make_settings: Make, text: str, cause: str
 ) -> None:
-    settings = make_settings(write_rows([{"text": "no mark"}] * 3), response_template="### A:", validation_fraction=0.0)
-    with pytest.raises(EngineError, match="no response mark"):
+    settings = make_settings(write_rows([{"text": text}] * 3), response_template="### A:", validation_fraction=0.0)
+    with pytest.raises(EngineError, match=cause):
         run(settings, tokenizer, tmp_path)
 
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from engine.data.examples import Examples
 from engine.data.formats import read_examples
-from engine.profile.schema import Dataset
+from engine.inference.rows import read_data
+from engine.profile.schema import Dataset, Profile
 
 KEYS = {"role": "speaker", "content": "text"}
 SPEAKERS = {"customer": "user", "clerk": "assistant", "note": "system", "desk": "tool", "asks": "call"}
@@ -89,3 +90,11 @@ def test_a_word_for_nobody_is_refused_with_the_setting_that_names_it(tmp_path: P
 def test_names_the_wrong_way_round_are_refused(wrong: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Dataset(path="rows.jsonl", **wrong)
+
+
+def test_further_rows_of_an_evaluation_are_read_in_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "more.jsonl").write_text(json.dumps({"messages": TALK}) + "\n", encoding="utf-8")
+    data = {"datasets": [{"path": "rows.jsonl", **OWN}]}
+    settings = Profile.model_validate({"model": {"name_or_path": "demo"}, "data": data})
+    (held,) = read_data("more.jsonl", settings, {}, tmp_path, lambda *_: None)
+    assert held.example.messages[1].content == "Weather in Ulm?"

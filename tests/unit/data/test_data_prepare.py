@@ -135,6 +135,26 @@ def test_the_same_settings_give_the_same_tokens(
     assert not np.array_equal(first.train.input_ids, other.train.input_ids)
 
 
+def test_whatever_changes_the_tokens_has_a_preparation_of_its_own(
+    tmp_path: Path, make_tokenizer: Callable[..., Any], write_rows: Write, make_settings: Make
+) -> None:
+    file = tmp_path / "own.jinja"
+    name = write_rows([row(number) for number in range(3)])
+    plain = "{% for m in messages %}{{ m.content }}{{ given | tojson }}{% endfor %}"
+    given = {"template_arguments": {"given": {"a": 1, "b": 2}}}
+    turned: tuple[tuple[str, dict[str, Any]], ...] = (
+        (plain, given),
+        (plain, {"template_arguments": {"given": {"b": 2, "a": 1}}}),
+        ("x" + plain, given),
+        (plain, {**given, "learn": ["calls", "text"]}),
+        (plain, {**given, "marks": "tokens"}),
+    )
+    for source, data in turned:
+        file.write_text(source, encoding="utf-8")
+        assert not run(make_settings(name, template="own.jinja", **data), make_tokenizer(), tmp_path).report.from_cache
+    assert run(make_settings(name, template="own.jinja", **data), make_tokenizer(), tmp_path).report.from_cache
+
+
 @pytest.mark.parametrize(("rows", "held"), [(1, 0), (2, 1), (3, 1), (40, 2)])
 def test_tiny_data_holds_out_at_least_one_row_where_it_can(
     tmp_path: Path, tokenizer: Any, write_rows: Write, make_settings: Make, rows: int, held: int

@@ -145,6 +145,11 @@ def test_prompts_beside_whole_conversations_are_told(tmp_path: Path, beside: Any
     assert warned(tmp_path, row, "dpo") == lost
 
 
+def test_text_calls_of_compared_answers_are_told(tmp_path: Path) -> None:
+    row = {"tools": TOOLS, "prompt": "Q", "chosen": TEXT_TURNS[1]["content"], "rejected": "x"}
+    assert any("stay text in rows that compare" in note for note in read(tmp_path, [row], "dpo").notes)
+
+
 def test_a_conversation_that_teaches_another_answer_is_no_duplicate(
     tmp_path: Path, tokenizer: Any, write_rows: Callable[..., str], make_settings: Callable[..., Profile]
 ) -> None:

@@ -59,6 +59,15 @@ def test_every_unknown_name_is_told_with_what_there_is():
     assert second.key == "lora.modules_to_save"
 
 
+def test_an_adapter_that_stands_on_a_tied_embedding_is_no_beginning(tmp_path):
+    from peft import LoraConfig
+
+    LoraConfig(r=4, target_modules=["embed_tokens", "q_proj"], task_type="CAUSAL_LM").save_pretrained(tmp_path)
+    with pytest.raises(EngineError, match="tied to the output head") as caught:
+        adapters.attach(llama(tied=True), settings(), tmp_path)
+    assert (caught.value.code, caught.value.where) == (ExitCode.MODEL, "tuning.adapter")
+
+
 def test_an_adapter_on_a_tied_embedding_is_refused():
     adapters.attach(llama(tied=False), settings(target_modules=["embed_tokens", "q_proj"]))
     with pytest.raises(EngineError, match="tied to the output head"):

@@ -174,3 +174,29 @@ def test_a_folder_that_is_not_there_is_said_for_every_file(folder: Path) -> None
         with pytest.raises(EngineError, match="cannot be written") as caught:
             CliRunner().invoke(profile, [*arguments, "-o", "none/x"], catch_exceptions=False)
         assert "folder that exists" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["[a]", "yes", "{a: 1}"])
+def test_what_is_no_text_never_becomes_a_system_message(folder: Path, value: str) -> None:
+    draft = draft_of(folder, BASE + f"default_system: {value}\n")
+    assert "data.system" not in draft.settings
+    assert any(note.key == "default_system" and note.kind == "left out" for note in draft.notes)
+
+
+def test_prompts_that_are_conversations_are_not_exported_as_text(folder: Path) -> None:
+    row = {"ask": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}}
+    (folder / "pairs.jsonl").write_text(json.dumps({**row, "rejected": {"from": "gpt", "value": "b"}}) + "\n")
+    (folder / "p.toml").write_text(
+        '[model]\nname_or_path = "owner/model"\n[train]\nobjective = "dpo"\n[[data.datasets]]\n'
+        'path = "pairs.jsonl"\ncolumns = { prompt = "ask" }\n'
+    )
+    assert run("export", "p.toml", "--to", "llamafactory", "-o", "lf.yaml").exit_code == 0
+    (told,) = json.loads((folder / "dataset_info.json").read_text()).values()
+    assert (told["formatting"], told["columns"]["messages"], told["tags"]["role_tag"]) == ("sharegpt", "ask", "from")
+    assert run("export", "p.toml", "--to", "axolotl", "-o", "ax.yaml").exit_code == 0
+    (told,) = yaml.safe_load((folder / "ax.yaml").read_text())["datasets"]
+    assert (told["type"], told["field_messages"]) == ("chat_template.default", "ask")
+    assert told["message_property_mappings"] == {"role": "from", "content": "value"}
+    for name, tool in (("lf.yaml", "llamafactory"), ("ax.yaml", "axolotl")):
+        entry = read_draft([folder / name], dialect=tool, dataset_dir=folder).settings["data.datasets"][0]
+        assert entry["columns"] == {"prompt": "ask"}

@@ -63,6 +63,14 @@ REFUSED = {
     "no LoRA": ({"peft_type": "IA3"}, "", "tuning.adapter", "of the kind IA3"),
     "a changed base": ({"init_lora_weights": "pissa_niter_4"}, "", "tuning.adapter", "'pissa_niter_4' has changed"),
     "one that scores": ({"task_type": "SEQ_CLS"}, "", "tuning.adapter", "scores answers"),
+    "a rank beyond profiles": (
+        {"r": 4096, "lora_alpha": 64},
+        "",
+        "tuning.adapter",
+        "lora.r = 4096: input should be",
+    ),
+    "no scale": ({"lora_alpha": 0}, "", "tuning.adapter", "lora_alpha is 0"),
+    "a scale in words": ({"lora_alpha": "16"}, "", "tuning.adapter", "lora_alpha is '16'"),
     "random weights": ({}, "[model]\ninitialise = 'random'\n", "tuning.adapter", "was trained on weights"),
 }
 
@@ -101,6 +109,32 @@ def test_an_adapter_that_is_not_there_or_not_whole_is_refused(
     spoil(adapter())
     (problem,) = (item.problem for item in examine(load(BEGIN), cpu_machine).problems)
     assert words in problem.message
+
+
+@pytest.mark.parametrize("reference", ["~nobody-of-this-name/adapter", "a" * 3000])
+def test_a_name_that_no_folder_can_have_is_refused_in_words(load, cpu_machine, reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (problem,) = (item.problem for item in examine(load(BEGIN.replace("begun", reference)), cpu_machine).problems)
+    assert "neither such a folder nor such a run" in problem.message
+
+
+def test_a_base_known_by_its_name_alone_is_told(load, cpu_machine, adapter):
+    for written, told in (("demo", False), ("/elsewhere/out/demo", True)):
+        adapter(base_model_name_or_path=written)
+        warnings = examine(load(BEGIN), cpu_machine).warnings
+        assert any("only that name" in item.problem.message for item in warnings) == told
+
+
+def test_tokens_that_a_run_added_keep_their_order(load, cpu_machine, adapter, tmp_path):
+    folder = adapter("first/adapter").parent
+    settings = {"model": {"additional_special_tokens": ["<a>", "<b>"]}}
+    (folder / "run.json").write_text(json.dumps({"schema_version": 1, "settings": settings}))
+    (folder / "events.jsonl").write_text('{"v": 1, "t": 1.0, "type": "finished", "outcome": "completed"}\n')
+    text = BEGIN.replace("begun", "first")
+    assert resolve_profile(load(text), cpu_machine).settings.model.additional_special_tokens == ["<a>", "<b>"]
+    swapped = text.replace("[model]\n", "[model]\nadditional_special_tokens = ['<b>', '<a>']\n")
+    (problem,) = (item.problem for item in examine(load(swapped), cpu_machine).problems)
+    assert (problem.key, "has <a>, <b>, not <b>, <a>" in problem.message) == ("model.additional_special_tokens", True)
 
 
 @pytest.mark.parametrize(

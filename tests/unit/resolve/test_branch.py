@@ -104,6 +104,35 @@ def test_a_branch_stands_when_the_other_run_is_gone(run, cpu_machine, tmp_path):
         bring_start(tmp_path / "newer", start)
 
 
+def test_what_an_adapter_decided_stays_decided(run, cpu_machine):
+    record = json.loads((run.path / "run.json").read_text())
+    record["settings"]["model"]["additional_special_tokens"] = ["<a>"]
+    record["settings"]["lora"]["r"] = 3
+    record["start"] = {"kind": "adapter", "path": "gone"}
+    (run.path / "run.json").write_text(json.dumps(record))
+    settings = planned(run, cpu_machine, "train.max_steps=20").resolved.settings
+    assert (settings.model.additional_special_tokens, settings.lora.r) == (["<a>"], 3)
+
+
+def test_a_run_that_has_lost_what_it_began_with_is_no_parent(run, cpu_machine):
+    record = json.loads((run.path / "run.json").read_text())
+    record["start"] = {"kind": "branch", "run": "r", "files": [["trainable.safetensors", "/gone"]]}
+    (run.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(EngineError, match="is gone from its folder") as raised:
+        planned(run, cpu_machine)
+    assert raised.value.where.endswith("start/trainable.safetensors")
+    (run.path / "start").mkdir()
+    (run.path / "start" / "trainable.safetensors").touch()
+    assert planned(run, cpu_machine).start.step == 4
+
+
+def test_a_run_at_work_is_no_parent_yet(run, cpu_machine):
+    run.events_path.unlink()
+    with pytest.raises(EngineError, match="is starting") as raised:
+        planned(run, cpu_machine)
+    assert raised.value.code is ExitCode.RESOURCES
+
+
 @pytest.mark.parametrize(("there", "here", "anew"), [("dpo", "dpo", False), ("sft", "dpo", True), ("dpo", "sft", True)])
 def test_what_answers_are_compared_with_stays_in_a_run_that_goes_on_comparing(
     tmp_path, load, cpu_machine, monkeypatch, there, here, anew

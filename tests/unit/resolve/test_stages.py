@@ -32,7 +32,18 @@ def test_stages_that_go_together_pass_and_the_next_need_not_repeat_the_rank(row,
     check_stages(row(SFT, f"{NEXT}[lora]\nr = 8\n", NEXT), cpu_machine)
 
 
+def test_the_rank_of_the_first_stage_is_that_of_all_behind_it(row, cpu_machine):
+    check_stages(row(SFT, NEXT, f"{NEXT}[lora]\nr = 8\n"), cpu_machine)
+    with pytest.raises(EngineError, match="has 8, not 16"):
+        check_stages(row(SFT, NEXT, f"{NEXT}[lora]\nr = 16\n"), cpu_machine)
+
+
 REFUSED = {
+    "other tokens": (
+        SFT.replace("[model]\n", "[model]\nadditional_special_tokens = ['<a>']\n"),
+        NEXT.replace("[model]\n", "[model]\nadditional_special_tokens = ['<b>']\n"),
+        ["model.additional_special_tokens", "has <a>, not <b>"],
+    ),
     "another rank": (SFT, f"{NEXT}[lora]\nr = 4\n", ["lora.r", "stage 1"]),
     "another base": (SFT, NEXT.replace('"demo"', '"Qwen/Qwen2.5-0.5B"'), ["tuning.adapter", "'demo'"]),
     "an adapter of its own": (SFT, NEXT.replace("[tuning]\n", "[tuning]\nadapter = 'x'\n"), ["tuning.adapter"]),

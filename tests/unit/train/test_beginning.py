@@ -70,6 +70,16 @@ def test_rate_and_decay_are_the_new_runs_own(trained, tmp_path):
     assert next(iter(more.optimizer.optimizer.state.values()))["step"] == 4
 
 
+def test_a_damaged_state_is_refused_with_words(trained, tmp_path):
+    from engine.errors import EngineError
+
+    straight = trained("straight", max_steps=1, **SETTINGS)
+    checkpoint = straight.job.directory / "checkpoints" / "step-1"
+    (checkpoint / "trainable.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(EngineError, match="does not fit"):
+        gone_on(tmp_path / "more", checkpoint)
+
+
 def test_a_state_of_other_parameters_is_refused_with_words(trained, tmp_path):
     from engine.errors import EngineError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from engine.data.preference import CHOSEN, DESIRED, MISMATCHED, PADDING, REJECTE
 from engine.modeling import forward
 from engine.modeling.adapters import base_of
 from engine.profile.schema import Profile
-from engine.runs.events import read_events
+from engine.runs.events import EventWriter, read_events
+from engine.runs.job import Job
+from engine.train.assembly import build_trainer
 from engine.train.micro_batches import MicroBatches
 from engine.train.objectives.objective import Preference
 from engine.train.objectives.preference import dpo, kto, orpo
@@ -181,6 +184,25 @@ def test_a_resumed_comparison_is_bit_equal_to_the_uninterrupted_one(tmp_path: An
     resumed.train(resume_from_checkpoint=str(copy))
     ours, theirs = weights(resumed), weights(straight)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_that_begins_with_an_adapter_begins_where_that_is_in_16_bits_too(tmp_path: Any) -> None:
+    settings = make_settings(dtype="bf16", objective="dpo", beta=1.0, max_steps=1)
+    settings = settings.model_copy(update={"lora": settings.lora.model_copy(update={"dropout": 0.0})})
+    model = make_trainer(tmp_path, settings).model
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.normal_(std=0.2)
+    job = Job(tmp_path, {}, EventWriter(tmp_path / "events.jsonl"))
+    data = SimpleNamespace(train=pairs(8, ROLES["dpo"]), validation=pairs(4, ROLES["dpo"], seed=3))
+    trainer = build_trainer(job, settings, model, cast("Any", data))
+    assert trainer.ways == ("fused",)
+    assert len(trainer.train_dataset.reference) == 8
+    trainer.train()
+    (step,) = (event for event in read_events(tmp_path / "events.jsonl")[0] if event["type"] == "train_step")
+    assert step["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_pieces_keep_the_pairs_and_what_they_compare_with(tmp_path: Any) -> None:

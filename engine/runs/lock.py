@@ -206,16 +206,16 @@ def holder_pid(path: Path) -> int | None:
     place = owner_path(path)
     owner = read_owner(place)
     if owner is None:
-        return _asked(path)
+        return locked_by(path)
     life = life_of(owner)
     if life is not Life.ELSEWHERE:
         return owner.pid if life is Life.ALIVE else None
-    if owner.locked and _asked(path) is not None:
+    if owner.locked and locked_by(path) is not None:
         return ELSEWHERE
     return ELSEWHERE if is_renewed(place) and not owner.locked else None
 
 
-def _asked(path: Path) -> int | None:
+def locked_by(path: Path) -> int | None:
     """Who the system says has the lock; None where nobody has it, or no question can be asked."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -10,6 +10,7 @@ import os
 import signal
 from pathlib import Path
 
+from engine.runs.lock import locked_by
 from engine.runs.record import JOB_FILE
 from engine.runs.store import Run, runs_root
 
@@ -39,8 +40,10 @@ def places(proc: Path = PROC) -> list[tuple[int, Path]]:
 def works_in(pid: int, place: Path, proc: Path = PROC) -> bool:
     """Whether `pid` is a worker that was started for `place`: a file's word alone gets no process a signal.
 
-    True where the system has no /proc to ask.
+    The system is asked who has the lock; where there are no locks, the command line tells. True where it cannot.
     """
+    if locked_by(place / "lock") == pid:
+        return True
     if not (proc / "self").exists():
         return True
     words = _command_line(proc / str(pid) / "cmdline")

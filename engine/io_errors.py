@@ -67,6 +67,7 @@ _OF_SOCKETS_TOO = frozenset(
 )
 """Numbers that processes and sockets give as well: they are the disk's only beside the name of a file."""
 _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|\berrno: (\d+)")
+_OF_A_FILE = re.compile(r"I/O error|\[Errno \d+\] [^][:]+: '")
 _WORDS = {os.strerror(number).lower(): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)}
 
 
@@ -101,11 +102,17 @@ def _number_of(error: BaseException) -> tuple[int, str]:
         return (0 if error.errno in _OF_SOCKETS_TOO and not name else error.errno), name
     found = _NUMBER.search(str(error))
     if found is not None:
-        return int(next(group for group in found.groups() if group)), ""
+        number = int(next(group for group in found.groups() if group))
+        return (0 if number in _OF_SOCKETS_TOO and not _of_files(error) else number), ""
     if isinstance(error, (OSError, RuntimeError)) or type(error).__module__.partition(".")[0] in _LIBRARIES:
         text = str(error).lower()
         return next((number for words, number in _WORDS.items() if words in text), 0), ""
     return 0, ""
+
+
+def _of_files(error: BaseException) -> bool:
+    """Whether it tells of a file; libraries of networks hide the numbers of sockets."""
+    return type(error).__module__.partition(".")[0] in _LIBRARIES or bool(_OF_A_FILE.search(str(error)))
 
 
 _LIBRARIES = ("safetensors", "safetensors_rust", "pyarrow", "tokenizers")

@@ -7,6 +7,7 @@ code whatever happens. Started by `engine.runs.launch`; the work itself is in `t
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import json
@@ -108,9 +109,14 @@ def _work_held(directory: Path, held: Held, reserve: Reserve) -> int:
 
 def _end_early(error: EngineError) -> int:
     """What keeps a worker from its work: told in its log, as the one who waits for it reads it there."""
-    print(error, file=sys.stderr)
-    print(json.dumps({"error": error.to_dict()}), file=sys.stderr)
+    _log(f"{error}\n{json.dumps({'error': error.to_dict()})}")
     return int(error.code)
+
+
+def _log(text: str) -> None:
+    """A line of the log. The log's disk may be what is broken: that must not hide the exit code."""
+    with contextlib.suppress(OSError):
+        print(text.rstrip("\n"), file=sys.stderr)
 
 
 def _end_with(parent: int, job: Job) -> None:
@@ -167,7 +173,7 @@ _LEAVE_S = 20.0
 
 def _leave(job: Job, why: str) -> None:
     """End at once: what is saved now would be found by nobody, or nobody waits for it."""
-    print(f"{why}: the work ends", file=sys.stderr)
+    _log(f"{why}: the work ends")
     job.stop.ask(why)
     job.stoppable.clear()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -201,7 +207,7 @@ def _tell(job: Job, reserve: Reserve, kind: str, **fields: Any) -> None:
             reserve.free()
             job.events.write(kind, **fields)
     except OSError:
-        traceback.print_exc()
+        _log(traceback.format_exc())
 
 
 def _unneeded(job: Job) -> tuple[str, ...]:
@@ -226,7 +232,7 @@ def _entry(name: str) -> Callable[[Job], dict[str, Any]]:
 
 def _as_engine_error(error: BaseException, where: str = "") -> EngineError:
     """What a person can act on; the traceback goes to the log, which is this process's stderr."""
-    traceback.print_exc()
+    _log(traceback.format_exc())
     if isinstance(error, EngineError):
         return error
     kind, text = type(error).__name__, str(error)
@@ -237,6 +243,9 @@ def _as_engine_error(error: BaseException, where: str = "") -> EngineError:
             cause=OUT_OF_MEMORY,
             hint="lower train.per_device_train_batch_size or model.max_length, or use activation checkpointing",
         )
+    if isinstance(error, RuntimeError) and "can't start new thread" in text:
+        hint = "raise the limits of addresses and processes ('ulimit -v', 'ulimit -u'), or set OMP_NUM_THREADS=1"
+        return EngineError("the worker could start no more threads", code=ExitCode.RESOURCES, hint=hint)
     refused = io_error(error, where=where)
     if refused is not None:
         return refused

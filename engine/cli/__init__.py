@@ -111,16 +111,15 @@ def main() -> None:
     flags, arguments = Flags(), sys.argv[1:]
     try:
         _prepare()
-        # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
-        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=flags)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_run(arguments, flags))
     except EngineError as error:
         _end(error, error, flags)
     except click.ClickException as error:
         note_unparsed(flags, arguments)
         if flags.as_json:
             _end(_usage(error), error, flags)
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         sys.exit(int(ExitCode.PROFILE))
     except (click.Abort, KeyboardInterrupt, SignalExit) as ending:
         note_unparsed(flags, arguments)
@@ -130,6 +129,21 @@ def main() -> None:
         sys.exit(141)
     except Exception as error:
         _end(_explained(error), error, flags)
+
+
+def _run(arguments: list[str], flags: Flags) -> int:
+    """Run a command; its exit code. Raises what ends it, BrokenPipeError where nobody reads its output."""
+    stdout = sys.stdout
+    try:
+        # Outside standalone mode click hands the code of an Exit back instead of leaving with it.
+        code = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=flags)
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        # click has put another stream in the place of a broken pipe, and leaves with 1.
+        raise BrokenPipeError from None
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
 
 
 def _prepare() -> None:
@@ -180,6 +194,8 @@ def _print(error: EngineError, flags: Flags) -> None:
         sys.stdout.flush()
     except OSError:
         _forget_stdout()
+        with contextlib.suppress(OSError):
+            print_error(error, as_json=False)
 
 
 def _forget_stdout() -> None:

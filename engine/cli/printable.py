@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 from typing import TextIO
 
@@ -59,7 +60,13 @@ def make_printable() -> None:
     """Let stdout and stderr of this process take any text. What a person chose with PYTHONIOENCODING stays."""
     codecs.register_error(STAND_INS, stand_in)
     codecs.register(_named)
-    sys.stdout, sys.stderr = _printable(sys.stdout), _printable(sys.stderr)
+    sys.stdin = sys.stdin or _nothing()
+    sys.stdout, sys.stderr = _printable(sys.stdout or _nothing()), _printable(sys.stderr or _nothing())
+
+
+def _nothing() -> TextIO:
+    """In place of a stream that was closed before this process began: Python has None there."""
+    return open(os.devnull, "r+", encoding="utf-8")
 
 
 _FROM_PYTHON = ("strict", "surrogateescape", "backslashreplace")

@@ -36,7 +36,7 @@ from engine.runs.stages import STAGES_FILE, row_of
 from engine.runs.state import LIVE_STATES, REMOVED, run_state
 from engine.runs.store import Run
 from engine.runs.view import RunFold
-from engine.runs.workers import end_orphan
+from engine.runs.workers import end_orphan, works_in
 from engine.text import format_bytes
 
 
@@ -160,12 +160,19 @@ def stop(run_id: str, now: bool, wait: float, as_json: bool) -> None:
 
 
 def _end_now(run: Run, pid: int) -> None:
-    """Send two SIGTERMs, on which a worker ends at once. Only the process that holds the run's lock gets them."""
+    """Send two SIGTERMs, on which a worker ends at once. Only a worker that was started for the run gets them."""
     if pid <= 0:
         raise EngineError(
             f"run {run.id} works in another container or on another host: --now cannot reach it from here",
             code=ExitCode.RESOURCES,
             hint=f"leave --now out: engine runs stop {run.id}",
+        )
+    if not works_in(pid, run.path):
+        raise EngineError(
+            f"pid {pid} is no worker of run {run.id}, though the run's files say so: it gets no signal",
+            code=ExitCode.RESOURCES,
+            where=str(run.path),
+            hint="look at it with 'ps'; a run that starts is ended a moment later",
         )
     os.kill(pid, signal.SIGTERM)
     time.sleep(0.2)

@@ -47,6 +47,7 @@ from engine.runs.start import bring_start, start_of
 from engine.runs.state import run_state
 from engine.runs.store import Run, create_run, directory_error, worker_pid
 from engine.runs.temporary import make_temporary
+from engine.runs.workers import works_in
 from engine.text import format_bytes
 
 _LOOKS = ("data_check", "data_preview")
@@ -95,13 +96,13 @@ def _set_waiting(environment: dict[str, str]) -> None:
 def spawn_worker(directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own: neither a closed terminal nor our death reaches it.
 
-    A SIGTERM that arrives meanwhile ends the worker, too: nobody else knows of it yet.
+    A signal that ends this process meanwhile ends the worker, too: nobody else knows of it yet.
     """
     started: list[subprocess.Popen[bytes]] = []
     lock = directory / "lock"
     log = os.open(directory / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        with _sigterm_held():
+        with _signals_held():
             started.append(_popen(directory, {**environment, CLAIM: token_of_claim(lock)}, log))
             hand_over(lock, started[0].pid)
     except BaseException:
@@ -148,20 +149,25 @@ def _claimed(place: Path, refusal: Callable[[int], EngineError]) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def _sigterm_held() -> Iterator[None]:
-    """A SIGTERM within takes effect at the end, where a handler of Python's would raise in the middle of a start."""
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+def _signals_held() -> Iterator[None]:
+    """A signal within takes effect at the end, where a handler of Python's would raise in the middle of a start."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[FrameType | None] = []
-    signal.signal(signal.SIGTERM, lambda _, frame: came.append(frame))
+    handlers = {number: found for number in _ENDING if callable(found := signal.getsignal(number))}
+    came: list[tuple[int, FrameType | None]] = []
+    for number in handlers:
+        signal.signal(number, lambda told, frame: came.append((told, frame)))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-    if came:
-        before(signal.SIGTERM, came[0])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for signalled in came[:1]:
+        handlers[signal.Signals(signalled[0])](*signalled)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def start_run(name: str, run_json: dict[str, Any], profile_text: str) -> tuple[Run, subprocess.Popen[bytes]]:
@@ -215,6 +221,7 @@ def resume_run(
             hint=f"a new run that goes on from it: engine runs branch {run.id}",
         )
     with _claimed(run.path, lambda pid: _is_running(run, pid)):
+        (run.path / "control").mkdir(mode=0o700, exist_ok=True)  # copies of a run may lack empty folders
         for stale in (run.path / "control").iterdir():
             stale.unlink(missing_ok=True)
         if run_json is not None:
@@ -273,6 +280,12 @@ def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
             cause=OUT_OF_MEMORY,
             hint="raise it: 'ulimit -v unlimited'; a batch system may set it, too",
         )
+    if code == 1 and any(word in text for text in _log_lines(directory)[-3:] for word in _OF_THREADS):
+        return EngineError(
+            "the worker could start no more threads",
+            code=ExitCode.RESOURCES,
+            hint="raise the limits of addresses and processes ('ulimit -v', 'ulimit -u'), or set OMP_NUM_THREADS=1",
+        )
     how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     hint = "the kernel may have killed it for memory" if code == -signal.SIGKILL else _log_tail(directory)
     return EngineError(f"the worker ended with {how} and no message", code=ExitCode.INTERNAL, hint=hint)
@@ -280,6 +293,8 @@ def died(directory: Path, process: subprocess.Popen[bytes]) -> EngineError:
 
 _OF_MEMORY = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 """How libraries end that do not expect to be refused memory."""
+_OF_THREADS = ("Thread creation failed", "pthread_create failed", "can't start new thread")
+"""What libgomp, OpenBLAS and Python say of it before they end."""
 _EXPLAINED = {
     ExitCode.DISK: (
         "the disk took nothing more, not even the reason",
@@ -363,7 +378,7 @@ def _is_taken(place: Path, pid: int) -> EngineError:
 def stop_job(place: Path) -> bool:
     """Ask the worker at work in `place` to end at once; False when none is there that a signal reaches."""
     pid = holder_pid(place / "lock")
-    if pid is None or pid <= 0:
+    if pid is None or pid <= 0 or not works_in(pid, place):
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

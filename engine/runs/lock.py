@@ -71,7 +71,9 @@ class Held:
         if standing == mine:
             renew(place)
             return True
-        if self.lacking and standing is not None and standing.pid != mine.pid and life_of(standing) is not Life.GONE:
+        # Not by the pid: the first process of every container has the same.
+        is_other = standing is not None and replace(standing, locked=mine.locked, token="") != mine
+        if self.lacking and standing is not None and is_other and life_of(standing) is not Life.GONE:
             return False
         with contextlib.suppress(OSError):
             write_owner(place, mine)
@@ -204,16 +206,16 @@ def holder_pid(path: Path) -> int | None:
     place = owner_path(path)
     owner = read_owner(place)
     if owner is None:
-        return _asked(path)
+        return locked_by(path)
     life = life_of(owner)
     if life is not Life.ELSEWHERE:
         return owner.pid if life is Life.ALIVE else None
-    if owner.locked and _asked(path) is not None:
+    if owner.locked and locked_by(path) is not None:
         return ELSEWHERE
     return ELSEWHERE if is_renewed(place) and not owner.locked else None
 
 
-def _asked(path: Path) -> int | None:
+def locked_by(path: Path) -> int | None:
     """Who the system says has the lock; None where nobody has it, or no question can be asked."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

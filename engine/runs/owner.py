@@ -8,6 +8,7 @@ all there is: it appears whole or not at all (`claim`), so two processes of one 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ SILENT_S = 300.0
 """An owner on another machine that has not renewed its file for this long is taken for dead."""
 PROC = Path("/proc")
 _MOST_BYTES = 4096
+_MOST_PID = 2**31 - 1
+"""Zero and numbers below it mean groups of processes, not one."""
 
 
 class Life(Enum):
@@ -131,12 +134,12 @@ def owner_path(lock_path: Path) -> Path:
 def read_owner(path: Path) -> Owner | None:
     """The owner that a file names; None where there is none, or nothing that can be understood."""
     try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_MOST_BYTES))
+        found = json.loads(_raw(path) or b"")
         told = {name: str(found[name])[:200] for name in ("host", "machine", "boot", "namespace", "started")}
         token = str(found.get("token", ""))[:200]
-        return Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False, token=token)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        owner = Owner(**told, pid=int(found["pid"]), locked=found["locked"] is not False, token=token)
+        return owner if 0 < owner.pid <= _MOST_PID else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -171,6 +174,8 @@ _YOUNG_S = 0.5
 def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: str = "") -> Owner | None:
     """Put `owner` there unless another one holds it; that one is the answer, None = it is ours now. Raises OSError.
 
+    A file that cannot be read says nothing of its owner: it stays, and is an OSError.
+
     `token`: of a claim that passes to `owner`, as from the command that started a worker to the worker. Not by process
     ids: what starts a worker may stand between the two.
     """
@@ -189,7 +194,9 @@ def claim(path: Path, owner: Owner, is_held: Callable[[Owner], bool], *, token: 
         if standing is not None and is_held(standing):
             return standing
         _clear(path, before)
-    return standing or owner
+    if standing is None:
+        raise OSError(errno.EACCES, "it cannot be read", str(path))
+    return standing
 
 
 def _place_whole(path: Path, owner: Owner) -> bool:
@@ -227,10 +234,15 @@ def _is_young(path: Path) -> bool:
 
 def _raw(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             return file.read(_MOST_BYTES)
     except OSError:
         return None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe in the file's place keeps nobody waiting."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _bring_back(aside: Path, path: Path) -> None:

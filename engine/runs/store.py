@@ -71,9 +71,11 @@ def create_run(name: str, run_json: dict[str, Any], profile_text: str) -> Run:
     try:
         write_text_atomic(run.path / "profile.toml", profile_text)
         write_json_atomic(run.path / RUN_FILE, run_json)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(run.path, ignore_errors=True)
-        raise directory_error(run.path, error) from error
+        if isinstance(error, OSError):
+            raise directory_error(run.path, error) from error
+        raise
     return run
 
 
@@ -89,9 +91,11 @@ def new_directory(root: Path, name: str, folders: Iterable[str]) -> Run:
         made.path.mkdir(mode=0o700)
         for folder in folders:
             (made.path / folder).mkdir(mode=0o700)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(made.path, ignore_errors=True)
-        raise directory_error(made.path, error) from error
+        if isinstance(error, OSError):
+            raise directory_error(made.path, error) from error
+        raise
     return made
 
 

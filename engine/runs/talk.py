@@ -33,13 +33,17 @@ class Talk:
 
     def __init__(self, run: Run) -> None:
         refuse_ranks()
-        self.place = make_temporary("chat")
         launch = read_record(run.path).launch
-        job = {"v": JOB_VERSION, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}
-        write_json_atomic(self.place / JOB_FILE, job)
-        self._asks = EventWriter(self.place / "asks.jsonl")
-        self._events = EventReader(self.place / "events.jsonl")
-        self._process: subprocess.Popen[bytes] = spawn_worker(self.place, tied(worker_environment(launch)))
+        self.place = make_temporary("chat")
+        try:
+            job = {"v": JOB_VERSION, "job": "chat", "run_dir": str(run.path), "owner": os.getpid()}
+            write_json_atomic(self.place / JOB_FILE, job)
+            self._asks = EventWriter(self.place / "asks.jsonl")
+            self._events = EventReader(self.place / "events.jsonl")
+            self._process: subprocess.Popen[bytes] = spawn_worker(self.place, tied(worker_environment(launch)))
+        except BaseException:
+            shutil.rmtree(self.place, ignore_errors=True)
+            raise
 
     def __enter__(self) -> Talk:
         return self

@@ -10,6 +10,7 @@ import os
 import signal
 from pathlib import Path
 
+from engine.runs.lock import locked_by
 from engine.runs.record import JOB_FILE
 from engine.runs.store import Run, runs_root
 
@@ -34,6 +35,19 @@ def places(proc: Path = PROC) -> list[tuple[int, Path]]:
         for entry in _processes(proc)
         if _is_ours(entry) and _MODULE in (words := _command_line(entry / "cmdline"))[:-1]
     ]
+
+
+def works_in(pid: int, place: Path, proc: Path = PROC) -> bool:
+    """Whether `pid` is a worker that was started for `place`: a file's word alone gets no process a signal.
+
+    The system is asked who has the lock; where there are no locks, the command line tells. True where it cannot.
+    """
+    if locked_by(place / "lock") == pid:
+        return True
+    if not (proc / "self").exists():
+        return True
+    words = _command_line(proc / str(pid) / "cmdline")
+    return _MODULE in words[:-1] and Path(words[words.index(_MODULE) + 1]).resolve() == place.resolve()
 
 
 def orphans(proc: Path = PROC) -> dict[str, int]:

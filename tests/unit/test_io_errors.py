@@ -47,8 +47,10 @@ def test_each_number_of_the_disk_has_words_and_one_code(name: str) -> None:
         (RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter: No space left on device"), True),
         (OSError("[Errno 122] Error writing bytes to file. Detail: [errno 122] Disk quota exceeded"), True),
         (OSError("[Errno 30] Failed to open local file '/x'"), False),
+        (RuntimeError("cannot save: [Errno 13] Permission denied: '/x'"), False),
+        (RuntimeError("I/O error: Permission denied (os error 13)"), False),
     ],
-    ids=("safetensors", "rust", "torch", "arrow", "arrow-read-only"),
+    ids=("safetensors", "rust", "torch", "arrow", "arrow-read-only", "wrapped", "rust-rights"),
 )
 def test_libraries_that_hide_the_number(told: Exception, full: bool) -> None:
     found = _as_engine_error(told, "/run")
@@ -64,6 +66,8 @@ def test_libraries_that_hide_the_number(told: Exception, full: bool) -> None:
         FileNotFoundError(errno.ENOENT, "no such file", "/x"),
         ValueError("28 is no number of the disk"),
         OSError("Can't load tokenizer for 'x'"),
+        OSError("Max retries exceeded (Caused by NewConnectionError('<c>: [Errno 110] Connection timed out'))"),
+        RuntimeError("cannot reach the hub: [Errno 13] Permission denied"),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -197,3 +197,26 @@ def test_a_place_that_no_library_can_name_is_refused_before_training(
         store.create_run("p", {}, "")
     assert caught.value.code is ExitCode.DISK
     assert os.listdir(tmp_path) == []
+
+
+ENGINE = f"{sys.executable} -m engine"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        (f"{ENGINE} jobs --json | true", 141, ""),
+        (f"{ENGINE} --help | true", 141, ""),
+        (f"{ENGINE} jobs --json >&-", 0, ""),
+        (f"{ENGINE} nope --json >&- 2>&- <&-", 2, ""),
+        (f"{ENGINE} nope 2>/dev/full", 2, ""),
+        (f"{ENGINE} jobs --json >/dev/full", 6, "no space left"),
+    ],
+)
+def test_streams_that_are_closed_full_or_unread(tmp_path: Path, line: str, code: int, told: str) -> None:
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    command = ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr

@@ -30,6 +30,7 @@ def raised(error):
         (OSError(122, "Disk quota exceeded"), ExitCode.DISK),
         (MemoryError(), ExitCode.RESOURCES),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), ExitCode.RESOURCES),
+        (RuntimeError("can't start new thread"), ExitCode.RESOURCES),
         (KeyError("surprise"), ExitCode.INTERNAL),
     ],
     ids=str,

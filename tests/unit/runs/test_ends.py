@@ -100,6 +100,12 @@ def test_the_reason_is_written_on_a_disk_full_to_the_last_byte(tmp_path: Path, m
         ('{"error": {"code": "disk", "message": "no space"}}', 6, (ExitCode.DISK, "no space")),
         ("", 6, (ExitCode.DISK, "not even the reason")),
         ("Traceback", 1, (ExitCode.INTERNAL, "exit code 1")),
+        (
+            "libgomp: Thread creation failed: Resource temporarily unavailable",
+            1,
+            (ExitCode.RESOURCES, "no more threads"),
+        ),
+        ("RuntimeError: can't start new thread", 1, (ExitCode.RESOURCES, "no more threads")),
         ('{"error": 3}', -15, (ExitCode.INTERNAL, "SIGTERM")),
     ],
 )
@@ -112,6 +118,13 @@ def test_a_worker_without_a_last_event(tmp_path: Path, log: str, code: int, foun
 
     error = launch.died(tmp_path, Ended())  # type: ignore[arg-type]
     assert (error.code, found[1] in error.message) == (found[0], True)
+
+
+def test_a_disk_that_takes_no_log_hides_no_exit_code(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as log:
+        command = [sys.executable, "-m", "engine.worker", str(tmp_path)]
+        done = subprocess.run(command, stderr=log, check=False)
+    assert done.returncode == ExitCode.PROFILE  # there is no job.json
 
 
 def test_a_second_worker_says_so_in_its_log(tmp_path: Path) -> None:

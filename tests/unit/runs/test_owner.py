@@ -144,6 +144,29 @@ def test_a_file_that_names_nobody_is_nobody_s(path: Path, content: bytes) -> Non
     held.release()
 
 
+def test_a_pipe_in_the_file_s_place_keeps_nobody_waiting(path: Path) -> None:
+    os.mkfifo(owner_path(path))
+    os.utime(owner_path(path), (1, 1))
+    assert holder_pid(path) is None
+    held = acquire(path)
+    assert held is not None
+    assert holder_pid(path) == os.getpid()
+    held.release()
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31, 10**1000])
+def test_a_number_that_is_no_process_s_names_nobody(path: Path, pid: int) -> None:
+    owner.write_owner(owner_path(path), replace(HERE, pid=pid, started=""))
+    assert holder_pid(path) is None
+
+
+def test_an_owner_that_cannot_be_read_is_not_this_process(path: Path) -> None:
+    owner_path(path).mkdir()  # as unreadable as another user's, for root too
+    os.utime(owner_path(path), (1, 1))
+    with pytest.raises(OSError, match=r"lock\.owner"):
+        claim_for_worker(path)
+
+
 def test_a_full_disk_costs_only_the_word_of_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = replace(HERE, pid=2**22 + 1)
     owner.write_owner(owner_path(path), dead)
@@ -206,6 +229,8 @@ def test_one_that_was_replaced_elsewhere_notices_it(path: Path, other: subproces
     held.lacking = "none"
     owner.write_owner(owner_path(path), process_owner(other.pid))
     assert not held.keep()
+    owner.write_owner(owner_path(path), replace(this_process(), namespace="pid:[1]"))
+    assert not held.keep()  # containers give the same number
     held.lacking = ""  # with a lock in hand the file is put right
     assert held.keep()
     assert holder_pid(path) == os.getpid()

@@ -17,7 +17,7 @@ from engine.recommend.fit_report import FitReport, uncounted_note
 from engine.recommend.plan import MEMORY, Plan
 from engine.recommend.room import limit_words
 from engine.speed.decode import PROMPT_TOKENS
-from engine.text import format_bytes, format_count, format_duration
+from engine.text import format_bytes, format_count, format_duration, wrap
 
 _PHASES = {"load": "loading", "layer": "backward pass of a layer", "loss": "loss", "optimizer": "optimizer step"}
 
@@ -111,7 +111,8 @@ def _show_terms(plan: Plan) -> None:
     line(f"  {format_count(estimate.trainable_parameters)} parameters learn ({share:.2%})")
     _show_needs(plan)
     for text in estimate.notes:
-        line(f"  note: {text}")
+        for part in wrap(text, first="  note: ", rest=" " * 8):
+            line(part)
 
 
 def _show_evaluation(answer: FitReport) -> None:

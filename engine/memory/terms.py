@@ -209,7 +209,7 @@ def _state_notes(spec: ModelSpec, shape: TrainingShape) -> list[str]:
 
 
 def _notes(spec: ModelSpec, shape: TrainingShape, found: Peak) -> tuple[str, ...]:
-    notes = [f"loading peaks at {format_bytes(found.load_bytes)} on the device: weights and the matrix being placed"]
+    notes = [f"loading peaks at {format_bytes(found.load_bytes)} on the device, with one matrix more"]
     notes += filter(None, [stored.note(spec, shape, found.weights)])
     if shape.method == "lora" and not targeted_shapes(spec, shape.lora_targets):
         notes.append("no linear layer matches the adapter targets: nothing would learn")

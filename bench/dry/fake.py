@@ -20,6 +20,8 @@ from torch.nn.attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.modeling import attention_flex, attention_kernels, gpu_programs
+from engine.modeling.attention_documents import Documents
+from engine.modeling.attention_operators import Call
 from engine.oracle.kernels import REPLACEMENTS, int8_operators
 from engine.oracle.liger_on_meta import kernels_on_meta
 
@@ -96,9 +98,9 @@ def both_kernels_run(groups: int, width: int, dtype: torch.dtype, device: torch.
     shapes = [(2, heads, 128, width) for heads in (2 * groups, 2, 2)]
     parts = [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
     offsets = torch.empty(3, dtype=torch.int32, device=device)
-    documents = attention_kernels.Documents(offsets, 128, 2, 128)
+    documents = Documents(offsets, 128, 2, 128)
     for kernel in ("cudnn", "flash"):
-        call = attention_kernels.Call(kernel, documents, width**-0.5)
+        call = Call(kernel, documents, width**-0.5)
         found = attention_kernels._with_gradients(parts, call)
         if [each.shape for each in found[1:]] != [part.shape for part in parts]:
             raise AssertionError(f"{kernel} gives gradients of {[tuple(each.shape) for each in found[1:]]}")

@@ -77,7 +77,7 @@ def padded_share(spec: ModelSpec, shape: TrainingShape, kernel: str) -> float:
     """Rows of what attention's backward pass sums up in fp32, as a multiple of the tokens.
 
     Flash attention adds 128 rows to each document (flash_api.cpp); the memory-efficient kernel gives each document as
-    many whole blocks as the longest of its call has (kernel_backward.h), which `modeling.attention_kernels` bounds.
+    many whole blocks as the longest of its call has (kernel_backward.h), which `modeling.attention_documents` bounds.
     """
     tokens, documents = shape.micro_batch * shape.max_length, documents_of(shape)
     if kernel == "varlen":

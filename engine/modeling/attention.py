@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 
 from engine.errors import EngineError, ExitCode
+from engine.modeling.attention_documents import Documents
 from engine.modeling.attention_flex import Capped, capped_attention
-from engine.modeling.attention_kernels import Call, Documents, capability, fused_attention, kernel_for, widened
+from engine.modeling.attention_kernels import capability, fused_attention, kernel_for
+from engine.modeling.attention_operators import Call, widened
 from engine.modeling.attention_sinks import SinkAttention
 
 NAME = "tunedeck_packed"

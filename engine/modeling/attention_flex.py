@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from engine.modeling.attention_kernels import Documents
+from engine.modeling.attention_documents import Documents
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config
 
 from engine.modeling import attention, attention_kernels, checkpointing, forward, fused_lora, liger
-from engine.modeling.attention_kernels import Call, Documents, fused_attention
+from engine.modeling.attention_documents import Documents
+from engine.modeling.attention_kernels import fused_attention
+from engine.modeling.attention_operators import Call
 from tests.tiny_llama import tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]

@@ -19,7 +19,8 @@ from engine.modeling import checkpointing as recompute
 from engine.modeling import forward, four_bit, fused_lora
 from engine.modeling import liger as liger_kernels
 from engine.modeling.adapters import base_of
-from engine.modeling.attention_kernels import Documents, kernel_for
+from engine.modeling.attention_documents import Documents
+from engine.modeling.attention_kernels import kernel_for
 from engine.modeling.load import DTYPES
 from engine.profile.schema import Profile
 from engine.selftest.checks import FAILED, PASSED, SKIPPED, Finding

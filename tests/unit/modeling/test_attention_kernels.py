@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine.modeling import attention, attention_flex, attention_kernels
-from engine.modeling.attention_kernels import Call, Documents, KeptOutputs, fused_attention, kernel_for
+from engine.modeling import attention, attention_flex, attention_kernels, attention_operators
+from engine.modeling.attention_documents import Documents
+from engine.modeling.attention_kernels import KeptOutputs, fused_attention, kernel_for
+from engine.modeling.attention_operators import Call
 
 OFFSETS = torch.tensor([0, 10, 16, 20, 32], dtype=torch.int32)
 
@@ -94,8 +96,8 @@ class Stand:
 @pytest.fixture
 def stand(monkeypatch):
     found = Stand()
-    monkeypatch.setitem(attention_kernels._FORWARD, "flash", found.forward)
-    monkeypatch.setitem(attention_kernels._BACKWARD, "flash", found.backward)
+    monkeypatch.setitem(attention_operators.FORWARD, "flash", found.forward)
+    monkeypatch.setitem(attention_operators.BACKWARD, "flash", found.backward)
     return found
 
 

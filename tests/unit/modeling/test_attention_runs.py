@@ -11,8 +11,10 @@ import torch
 
 from engine.data.batch import collate
 from engine.memory.device import UNEVEN_SHARE
-from engine.modeling import attention, attention_kernels, forward
-from engine.modeling.attention_kernels import Call, Documents, fused_attention, runs_of
+from engine.modeling import attention, attention_operators, forward
+from engine.modeling.attention_documents import Documents, runs_of
+from engine.modeling.attention_kernels import fused_attention
+from engine.modeling.attention_operators import Call
 
 LENGTHS = (200, 90, 30, 30, 20, 10, 4, 300, 40, 20, 10, 8, 6)
 """Two rows of 384, the longest documents first as packing puts them."""
@@ -46,8 +48,8 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             own = [part.detach().requires_grad_() for part in parts]
             return torch.autograd.grad(plain(own, offsets, call), own, grad)
 
-    monkeypatch.setattr(attention_kernels, "efficient_forward", ahead)
-    monkeypatch.setattr(attention_kernels, "efficient_backward", back)
+    monkeypatch.setattr(attention_operators, "efficient_forward", ahead)
+    monkeypatch.setattr(attention_operators, "efficient_backward", back)
     return taken
 
 

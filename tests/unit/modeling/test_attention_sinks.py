@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
-from engine.modeling import attention, attention_kernels
-from engine.modeling.attention_kernels import Call, Documents, KeptOutputs, fused_attention
+from engine.modeling import attention, attention_operators
+from engine.modeling.attention_documents import Documents
+from engine.modeling.attention_kernels import KeptOutputs, fused_attention
+from engine.modeling.attention_operators import Call
 
 ROWS, LENGTH, HEADS, KEY_HEADS, WIDTH, SCALE = 2, 24, 4, 2, 8, 0.3
 MANY, WHOLE = (0, 5, 6, 24, 33, 48), (0, 24, 48)
@@ -131,8 +133,8 @@ def test_every_kernels_layout_takes_sinks(monkeypatch, kernel, borders):
         forwards.append(1)
         return stand_in_forward(*given)
 
-    monkeypatch.setitem(attention_kernels._FORWARD, kernel, counted)
-    monkeypatch.setitem(attention_kernels._BACKWARD, kernel, stand_in_backward)
+    monkeypatch.setitem(attention_operators.FORWARD, kernel, counted)
+    monkeypatch.setitem(attention_operators.BACKWARD, kernel, stand_in_backward)
     offsets = torch.tensor(borders, dtype=torch.int32)
     call = Call(kernel, Documents(offsets, int(offsets.diff().max()), ROWS, LENGTH), SCALE, 4)
     parts, kept = inputs(), KeptOutputs()

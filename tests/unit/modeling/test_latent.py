@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.modeling import attention, attention_kernels, forward
-from engine.modeling.attention_kernels import Call, Documents, fused_attention
+from engine.modeling import attention, attention_kernels, attention_operators, forward
+from engine.modeling.attention_documents import Documents
+from engine.modeling.attention_kernels import fused_attention
+from engine.modeling.attention_operators import Call
 from engine.train.leaks import find_leak
 
 attention.register()
@@ -105,8 +107,8 @@ def test_a_kernel_of_one_width_gets_zeros_that_nothing_keeps(monkeypatch: pytest
             inner = [part.detach().requires_grad_() for part in (query, key, value)]
             return torch.autograd.grad(plain(*inner), inner, grad)
 
-    monkeypatch.setitem(attention_kernels._FORWARD, "flash", forward_)
-    monkeypatch.setitem(attention_kernels._BACKWARD, "flash", backward)
+    monkeypatch.setitem(attention_operators.FORWARD, "flash", forward_)
+    monkeypatch.setitem(attention_operators.BACKWARD, "flash", backward)
     parts, kept = narrow(torch.float32), []
     with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.shape) or each, lambda each: each):
         found = fused_attention(*parts, Call("flash", Documents(OFFSETS, 12, 2, 16), 0.3))

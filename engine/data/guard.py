@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+
+from engine.alarm import alarm, can_ring
 
 PATIENCE = 12
 """Times the allowed seconds that may pass on the clock."""
@@ -36,33 +36,23 @@ def limits(seconds: float, extra_bytes: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        with _thread_limit(seconds):
-            yield
-        return
-
     meter = _Meter(seconds)
 
-    def expire(_number: int, _frame: FrameType | None) -> None:
+    def ring() -> float:
         left = meter.left_s()
         if left <= 0:
             raise RenderTimeout
-        signal.setitimer(signal.ITIMER_REAL, left)
+        return left
 
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
+    with alarm(seconds, ring) if can_ring() else _thread_limit(meter):
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class _Meter:
     """Counts the processor time of the thread that makes it."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         # macOS has no clock of another thread: there the clock on the wall decides.
         clock = getattr(time, "pthread_getcpuclockid", None)
         self._clock = None if clock is None else clock(threading.get_ident())
@@ -73,9 +63,9 @@ class _Meter:
 
     def left_s(self) -> float:
         """Until the thread may have used up its time; 0 or less when it has, or the patience is over."""
-        if time.monotonic() - self._began_wall >= PATIENCE * self._seconds:
+        if time.monotonic() - self._began_wall >= PATIENCE * self.seconds:
             return 0.0
-        left = self._seconds - (self._used() - self._began)
+        left = self.seconds - (self._used() - self._began)
         return 0.0 if left <= _CLOSE_S else left
 
 
@@ -83,14 +73,14 @@ _CLOSE_S = 0.01
 
 
 @contextlib.contextmanager
-def _thread_limit(seconds: float) -> Iterator[None]:
+def _thread_limit(meter: _Meter) -> Iterator[None]:
     """The same for a thread that gets no signals: another one raises the exception in it."""
     raised = ctypes.pythonapi.PyThreadState_SetAsyncExc
     thread = ctypes.c_ulong(threading.get_ident())
-    meter, ended, lock = _Meter(seconds), threading.Event(), threading.Lock()
+    ended, lock = threading.Event(), threading.Lock()
 
     def watch() -> None:
-        left = seconds
+        left = meter.seconds
         while not ended.wait(left):
             left = meter.left_s()
             if left > 0:

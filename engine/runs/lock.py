@@ -15,15 +15,12 @@ import errno
 import fcntl
 import os
 import secrets
-import signal
 import struct
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
+from engine.alarm import alarm
 from engine.runs.owner import (
     Life,
     Owner,
@@ -111,30 +108,16 @@ def acquire(path: Path) -> Held | None:
 def _lock(descriptor: int) -> str | None:
     """Lock an open file: empty when it is ours, None when another's, else why the system cannot."""
     try:
-        with _limited(_PATIENCE_S):
+        with alarm(_PATIENCE_S, _give_up):
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return None if error.errno in _TAKEN else error.strerror or f"error {error.errno}"
     return ""
 
 
-@contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """TimeoutError after a while: Python asks again as long as the system says that it was interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def _give_up() -> float:
+    """Python asks again as long as the system says that it was interrupted."""
+    raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
 
 
 def _own(path: Path, lacking: str) -> bool:

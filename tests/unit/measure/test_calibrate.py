@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +12,10 @@ import torch
 from engine.errors import ExitCode
 from engine.hardware.machine import Cpu, Gpu, Machine
 from engine.measure import calibrate, meter
-from engine.measure.calibrate import Calibrator, join, keep
-from engine.measure.meter import Meter, times_due
+from engine.measure.calibrate import Calibrator
+from engine.measure.meter import Meter
 from engine.measure.peaks import MEASURED_STEPS, PhasePeaks, resident_peak_bytes
-from engine.memory.calibration import Measurement, model_key
-from engine.memory.calibration_store import MOST_RECORDS, calibration_path, decode, load_calibration, read_records
+from engine.memory.calibration_store import load_calibration
 from engine.memory.phases import peak
 from engine.memory.shape import GIB, MIB, TrainingShape
 from engine.memory.terms import estimate_memory
@@ -319,127 +315,6 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(run, monkeypatch):
     calibrator.tell("first_steps", run.peaks, Meter())
     assert run.events("calibration")[0]["kept"] is False
     assert [event["code"] for event in run.events("warning")] == ["calibration_not_kept"]
-
-
-def measurement(index=0, **changes):
-    shape = TrainingShape(max_length=256 + index)
-    found = Measurement(model_key(SPEC), shape, "2026-11-24", 2 * GIB, GIB, GIB, 400 * MIB, 10.0, 20.0)
-    return replace(found, **changes)
-
-
-def no_warning(code, message):
-    raise AssertionError(f"{code}: {message}")
-
-
-@pytest.fixture
-def path(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    return calibration_path("GPU-1")
-
-
-def test_the_newest_configurations_stay_and_the_file_is_private(path):
-    for index in range(MOST_RECORDS + 5):
-        keep(path, measurement(index), {"torch": "1"}, no_warning)
-    lengths = [record["shape"]["max_length"] for record in read_records(path)]
-    assert lengths == list(range(256 + 5, 256 + 5 + MOST_RECORDS))
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-
-
-def test_the_same_configuration_is_one_record_for_each_set_of_versions(path):
-    for torch_version in ("1", "2", "1"):
-        keep(path, measurement(), {"torch": torch_version}, no_warning)
-    assert [record["software"]["torch"] for record in read_records(path)] == ["2", "1"]
-
-
-def test_runs_that_end_together_lose_nothing(path):
-    """Processes of their own: POSIX locks are a process's, and threads that fork at once are refused by filelock 4."""
-    command = [sys.executable, "-c", _KEEPS, str(path)]
-    kept = ["1", "2", "3", "4"]
-    processes = [subprocess.Popen([*command, number], cwd=Path(__file__).parents[3]) for number in kept]
-    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
-    found = sorted(record["shape"]["max_length"] for record in read_records(path))
-    assert found == sorted(100 * int(number) + index for number in kept for index in range(8))
-
-
-_KEEPS = """
-import sys
-from pathlib import Path
-from engine.memory.calibration import Measurement
-from engine.memory.shape import TrainingShape
-from engine.measure.calibrate import keep
-for index in range(8):
-    shape = TrainingShape(max_length=100 * int(sys.argv[2]) + index)
-    keep(Path(sys.argv[1]), Measurement("demo", shape, "2026-11-24", 2, 1, 1, 1, 10.0, 20.0), {"torch": "1"}, print)
-"""
-
-
-def test_a_run_waits_for_others_on_a_slow_disk(path, monkeypatch):
-    """A network home takes seconds for each write; the last of several runs waits for all of them."""
-    now, take = [0.0], calibrate.acquire
-    monkeypatch.setattr(calibrate.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(calibrate.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    monkeypatch.setattr(calibrate, "acquire", lambda lock: take(lock) if now[0] > 30.0 else None)
-    keep(path, measurement(), {"torch": "1"}, no_warning)
-    assert len(read_records(path)) == 1
-
-
-def test_a_file_held_for_long_is_an_error_that_a_run_survives(path, monkeypatch):
-    monkeypatch.setattr(calibrate, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(calibrate, "acquire", lambda _: None)
-    with pytest.raises(OSError, match="held by another run"):
-        keep(path, measurement(), {}, no_warning)
-
-
-def test_a_damaged_file_is_set_aside_with_a_warning(path):
-    path.parent.mkdir(parents=True)
-    path.write_text("{")
-    told = []
-    keep(path, measurement(), {}, lambda code, message: told.append(code))
-    assert told == ["calibration_damaged"]
-    assert path.with_suffix(".damaged").read_text() == "{"
-    assert decode(read_records(path)[0]) == measurement()
-
-
-def test_two_runs_of_one_configuration_join_to_the_higher_peaks():
-    old, new = measurement(reserved_bytes=3 * GIB), measurement(allocated_bytes=2 * GIB, tokens_per_second=None)
-    both = join(old, new)
-    assert (both.reserved_bytes, both.allocated_bytes, both.tokens_per_second) == (3 * GIB, 2 * GIB, 10.0)
-    died = measurement(out_of_memory=True, reserved_bytes=GIB)
-    assert join(old, died) == old, "it had less this time than a good run took"
-    assert join(died, new) == new
-    died = replace(died, reserved_bytes=4 * GIB)
-    assert join(old, died) == died
-
-
-@pytest.mark.parametrize(
-    ("every", "at", "last", "count"),
-    [(10, 1, 25, 3), (10, 10, 25, 3), (10, 11, 25, 2), (10, 25, 25, 1), (10, 21, 30, 1), (0, 1, 25, 0), (50, 1, 25, 1)],
-)
-def test_what_is_still_due_counts_the_present_and_the_last_step(every, at, last, count):
-    assert times_due(every, at, last) == count
-    due = [step for step in range(at, last + 1) if every and (step % every == 0 or step == last)]
-    assert count == len(due)
-
-
-def test_the_time_left_at_half_of_a_run_is_what_it_then_takes(monkeypatch):
-    """Slow first steps, evaluations as long as five steps, checkpoints, a short step at each epoch's end."""
-    now, clock_at = [0.0], {}
-    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
-    clock, last, told = Meter(), 120, {}
-    for number in range(1, last + 1):
-        now[0] += {1: 8.0, 2: 3.0}.get(number, 0.5 if number % 12 == 0 else 1.0)
-        clock.end_step()
-        due = {kind: times_due(every, number, last) for kind, every in {"evaluate": 12, "checkpoint": 30}.items()}
-        told[number], clock_at[number] = clock.take(last - number, due)["eta_s"], now[0]
-        for kind, every, seconds in (("evaluate", 12, 5.0), ("checkpoint", 30, 2.0)):
-            if number % every == 0 or number == last:
-                now[0] += seconds
-                clock.add_pause(kind, seconds)
-        clock.restart()
-    for number in (30, 60, 90):
-        assert told[number] == pytest.approx(now[0] - clock_at[number], rel=0.1)
-    assert told[last] == pytest.approx(7.0)
 
 
 def planned_for(run, tokens):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from engine.data.answers import shared_length
 from engine.data.chat import ChatTemplate, Tokenizer, render
 from engine.data.conversation import Conversation
 
@@ -37,6 +38,7 @@ _TOOLS = [
     for name in _NAMES
 ]
 NAME = "\0"
+"""Stands for a tool's name in a piece of a form."""
 _HALF_MARK = re.compile(r"[<\[|｜]+$")
 _USER = {"role": "user", "content": "probe question"}
 
@@ -145,31 +147,29 @@ def _answer(
 
 def behind(prompt: str, whole: str) -> str:
     """What the whole text has behind its prompt, or behind as much of it as is the same."""
-    shared = shared_start(prompt, whole)
+    shared = _shared(prompt, whole)
     # Two marks may begin alike: the answer's begins where its mark does.
     return whole[len(shared if len(shared) == len(prompt) else _HALF_MARK.sub("", shared)) :]
 
 
 def _call_form(single: str, double: str) -> CallForm | None:
-    found = _located(single, _NAMES[0], 0)
+    found = _located(single, _NAMES[0])
     if found is None:
         return None
     start, end, form = found
-    joint, tail = "", single[end:]
-    first, other = (_located(double, name, 0) if double else None for name in _NAMES)
+    joint = ""
+    first, other = (_located(double, name) for name in _NAMES)
     if first is not None and other is not None and first[1] <= other[0]:
         joint = double[first[1] : other[0]]
-    return CallForm(
-        single[:start].strip(), joint.strip(), tail.strip(), form.name_key, form.arguments_key, form.between, form.keyed
-    )
+    return replace(form, lead=single[:start].strip(), joint=joint.strip(), tail=single[end:].strip())
 
 
-def _located(text: str, name: str, start: int) -> tuple[int, int, CallForm] | None:
-    """Where a call stands, first and last character, and how it is written."""
-    place = text.find(name, start)
+def _located(text: str, name: str) -> tuple[int, int, CallForm] | None:
+    """Where a call stands, first character and one behind the last, and how it is written."""
+    place = text.find(name)
     if place < 0:
         return None
-    for at, end, value in objects_in(text):
+    for at, end, value in _objects_in(text):
         keys = _keys_of(value, name) if at < place < end else None
         if keys is not None:
             return at, end, CallForm("", "", "", *keys)
@@ -202,7 +202,7 @@ def _keyed(text: str, name: str, place: int) -> tuple[int, int, CallForm] | None
     if not pieces[1].strip():
         return None
     # What closes a value is the same behind the last one, up to the next key or the call's end.
-    close = shared_start(pieces[2].lstrip(), rest.lstrip()).removesuffix("<").rstrip()
+    close = _shared(pieces[2].lstrip(), rest.lstrip()).removesuffix("<").rstrip()
     quote = _quote(pieces[1], close)
     blank = len(rest) - len(rest.lstrip())
     to_next = pieces[2].lstrip()[len(close) :]
@@ -217,13 +217,12 @@ def _quote(opening: str, close: str) -> str:
     return next((close[:length] for length in lengths if opening.endswith(close[:length])), "")
 
 
-def shared_start(one: str, other: str) -> str:
-    """The longest text that both begin with."""
-    count = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:count]
+def _shared(one: str, other: str) -> str:
+    """What both texts begin with."""
+    return one[: shared_length(one, other)]
 
 
-def objects_in(text: str) -> Iterator[tuple[int, int, Any]]:
+def _objects_in(text: str) -> Iterator[tuple[int, int, Any]]:
     """JSON objects in a text that are in no other one: first character, one behind the last, value."""
     decoder, position = json.JSONDecoder(), text.find("{")
     while position >= 0:
@@ -245,5 +244,5 @@ def _thought_form(tokenizer: Tokenizer, template: ChatTemplate) -> ThoughtForm |
     calling = _answer(tokenizer, template, calls=1, thought=_THOUGHT)
     place = calling.find(_THOUGHT)
     if place >= 0:
-        between = shared_start(between, calling[place + len(_THOUGHT) :])
+        between = _shared(between, calling[place + len(_THOUGHT) :])
     return ThoughtForm(answer[:start].strip(), between.strip()) if between.strip() else None

@@ -23,13 +23,11 @@ from engine.data.asked import tokens_of_conversations
 from engine.data.chat import ChatTemplate, trained_template
 from engine.data.conversation import Conversation, turn_of
 from engine.data.examples import Message, RowProblem
-from engine.errors import EngineError
 from engine.inference.answers import stop_ids
 from engine.inference.call_forms import AnswerForm, answer_form
 from engine.inference.replies import read_reply
-from engine.inference.rows import HeldOut, read_held_out
 from engine.inference.run import OpenedRun, device_of, load_tokenizer, models, open_run, refuse_scores
-from engine.inference.tools import tools_of_rows
+from engine.inference.tools import tools_of_run
 from engine.modeling.adapters import base_of
 from engine.runs.events import EventReader
 from engine.runs.job import Job
@@ -57,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
     refuse_scores(trained, "chat with")
     job.phase("load", trained.settings.model.name_or_path)
     speaker = _speaker(job, trained)
-    tools, note = tools_of_rows(_held_out(trained))
+    tools, note = tools_of_run(trained.run_dir)
     if note:
         job.warn("tools", f"{note}; name others with --tools")
     job.events.write(
@@ -76,14 +74,6 @@ def run(job: Job) -> dict[str, Any]:
         _answer(job, speaker, ask)
         answers += 1
     return {"outcome": "completed", "answers": answers}
-
-
-def _held_out(trained: OpenedRun) -> list[HeldOut]:
-    """What the run held out; a file that is damaged or gone tells nothing of tools."""
-    try:
-        return read_held_out(trained.run_dir)
-    except EngineError:
-        return []
 
 
 def _speaker(job: Job, trained: OpenedRun) -> Speaker:

@@ -22,6 +22,7 @@ from engine.profile.schema import Profile
 from engine.profile.tables.data import Dataset
 from engine.runs.job import Warn
 
+VALIDATION_FILE = Path("data") / "validation.jsonl"
 Chosen = TypeVar("Chosen")
 
 
@@ -55,7 +56,7 @@ def read_held_out(run_dir: Path) -> list[HeldOut]:
 
     Raises EngineError(DATA) for a file that is missing or damaged, naming the line.
     """
-    path = run_dir / "data" / "validation.jsonl"
+    path = run_dir / VALIDATION_FILE
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:

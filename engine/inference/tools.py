@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ExitCode
-from engine.inference.rows import HeldOut
+from engine.inference.rows import VALIDATION_FILE
 
 MOST_BYTES = 1024 * 1024
 Tools = list[dict[str, Any]]
 
 
-def tools_of_rows(rows: Sequence[HeldOut]) -> tuple[Tools, str]:
-    """The tools that every row brings, and what to tell of them: '' where all rows bring the same, or none brings any.
+def tools_of_run(run_dir: Path) -> tuple[Tools, str]:
+    """The tools of the rows that a run held out, as `tools_brought`; none of a file that is gone or damaged."""
+    try:
+        with (run_dir / VALIDATION_FILE).open(encoding="utf-8") as lines:
+            return tools_brought(_tools_in(text) for text in lines if text.strip())
+    except (OSError, UnicodeDecodeError, ValueError, AttributeError):
+        return [], ""
+
+
+def _tools_in(text: str) -> str:
+    # Most rows bring none, and there may be many: only those that do are parsed.
+    return str(json.loads(text).get("tools", "")) if '"tools"' in text else ""
+
+
+def tools_brought(found: Iterable[str]) -> tuple[Tools, str]:
+    """The tools that rows bring, each row's as JSON text or empty, and what to tell of them.
 
     Rows with tools of their own each give none: a conversation that showed the model one row's would be a guess.
     """
-    found = {row.example.tools for row in rows}
-    brought = sorted(tools for tools in found if tools)
-    if not brought:
+    brought: set[str] = set()
+    for tools in found:
+        brought.add(tools)
+        if len(brought - {""}) > 1:
+            return [], "the run's rows bring different lists of tools: none is offered"
+    some = next((tools for tools in brought if tools), "")
+    if not some:
         return [], ""
-    if len(brought) > 1:
-        return [], f"the run's rows bring {len(brought)} different lists of tools: none is offered"
-    some = "" in found
-    note = "some of the run's rows bring tools and some do not: they are offered" if some else ""
-    return list(json.loads(brought[0])), note
+    note = "some of the run's rows bring tools and some do not: they are offered" if "" in brought else ""
+    return checked_tools(json.loads(some)), note
 
 
 def read_tools(path: Path) -> Tools:

@@ -16,10 +16,8 @@ import pytest
 
 from engine.cli import chat, chat_tools
 from engine.cli.chat_tools import Toolbox, call_text, offered, run_command, toolbox_of
-from engine.data.examples import Example, Message
 from engine.errors import EngineError, ExitCode
-from engine.inference.rows import HeldOut
-from engine.inference.tools import tools_of_rows
+from engine.inference.tools import tools_of_run
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 CALL = {"name": "add", "arguments": {"a": "x; touch /tmp/never", "b": 1}}
@@ -110,11 +108,6 @@ def test_calls_are_shown_without_control_characters() -> None:
     assert '"ü": 1' in shown
 
 
-def rows(*tools: str) -> list[HeldOut]:
-    turns = (Message("user", "q"), Message("assistant", "a", True))
-    return [HeldOut(Example(turns, number, tools=text)) for number, text in enumerate(tools)]
-
-
 @pytest.mark.parametrize(
     ("brought", "names", "note"),
     [
@@ -122,12 +115,17 @@ def rows(*tools: str) -> list[HeldOut]:
         (("", ""), 0, ""),
         ((json.dumps([ADD]),) * 2, 1, ""),
         ((json.dumps([ADD]), ""), 1, "some of the run's rows bring tools"),
-        ((json.dumps([ADD]), json.dumps([ADD, ADD])), 0, "2 different lists of tools"),
+        ((json.dumps([ADD]), json.dumps([ADD, ADD])), 0, "different lists of tools"),
     ],
 )
-def test_a_run_offers_the_tools_that_its_rows_bring(brought: tuple[str, ...], names: int, note: str) -> None:
+def test_a_run_offers_the_tools_that_its_rows_bring(
+    tmp_path: Path, brought: tuple[str, ...], names: int, note: str
+) -> None:
     tools: list[dict[str, Any]]
-    tools, told = tools_of_rows(rows(*brought))
+    (tmp_path / "data").mkdir()
+    rows = [{"messages": [], **({"tools": text} if text else {})} for text in brought]
+    (tmp_path / "data" / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tools, told = tools_of_run(tmp_path)
     assert len(tools) == names
     assert note in told if note else not told
 
@@ -175,3 +173,11 @@ def test_ctrl_c_forgets_a_call_and_not_the_chat(command: bool, monkeypatch: pyte
 def test_a_typed_result_in_another_encoding_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda prompt: "17\udcb0")
     assert chat._result(chat.Conversation({}, Toolbox([ADD])), CALL) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b'"tools"\n', b'{"tools": "["}\n', b'["tools"]\n'])
+def test_held_out_rows_that_are_gone_or_damaged_bring_no_tools(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "data").mkdir()
+    if content is not None:
+        (tmp_path / "data" / "validation.jsonl").write_bytes(content)
+    assert tools_of_run(tmp_path) == ([], "")

@@ -300,7 +300,9 @@ def _against(event: Event) -> str:
     if change is None or low is None or high is None:
         return ""
     chance = ", could be chance" if low <= 0 <= high else ""
-    return f" ({change:+.4f} [{low:+.4f}, {high:+.4f}] against step {event.get('against')}{chance})"
+    # Late in a run changes are small: four places would say that nothing changed.
+    form = "+.4f" if max(abs(low), abs(high)) >= 0.001 else "+.1e"
+    return f" ({change:{form}} [{low:{form}}, {high:{form}}] against step {event.get('against')}{chance})"
 
 
 def _answered(event: Event) -> str:

@@ -54,4 +54,6 @@ def test_the_line_of_an_evaluation_says_it() -> None:
     assert describe(event) == (
         "evaluated at step 20: loss 1.4000, best so far (-0.1000 [-0.2000, +0.1000] against step 10, could be chance)"
     )
+    small = event | {"change": -1.2e-5, "low": -2e-5, "high": -4e-6}
+    assert "(-1.2e-05 [-2.0e-05, -4.0e-06] against step 10)" in describe(small)
     assert describe({"type": "eval", "step": 20, "loss": 1.4, "low": "x"}) == "evaluated at step 20: loss 1.4000"

@@ -47,6 +47,6 @@ def told(best: Scored, last: Scored, change: Change) -> str:
         return ""
     return (
         f"the best evaluation (step {best.step}, {best.loss:.4f}) and the last (step {last.step}, {last.loss:.4f})"
-        f" differ by {change.delta:.4f} [{change.low:.4f}, {change.high:.4f}]: that could be chance;"
+        f" differ by {change.delta:.2g} [{change.low:.2g}, {change.high:.2g}]: that could be chance;"
         " the best one's weights are kept all the same"
     )

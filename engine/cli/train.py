@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -103,7 +103,6 @@ def wait_until_it_trains(
             launch.wait_started(run, process, progress, offset=offset, keep=keep)
     except (SystemExit, KeyboardInterrupt) as ending:
         _leave(run, process, ending, began=False, keep=keep)
-        raise
     except EngineError as error:
         raise _as_cancelled(run, keep) if came.count and _is_stopped(process, progress.fold) else error from None
     progress.close()
@@ -147,7 +146,6 @@ def follow_to_end(
                 progress(event)
     except (SystemExit, KeyboardInterrupt) as ending:
         _leave(run, process, ending, began=bool(progress.fold.started), keep=keep)
-        raise
     progress.close()
     began = bool(progress.fold.started)
     if not (keep or began):
@@ -181,7 +179,7 @@ def _as_cancelled(run: Run, keep: bool) -> EngineError:
     return EngineError("stopped before training began: there is no run", code=ExitCode.CANCELLED)
 
 
-def _leave(run: Run, process: subprocess.Popen[bytes], ending: BaseException, *, began: bool, keep: bool) -> None:
+def _leave(run: Run, process: subprocess.Popen[bytes], ending: BaseException, *, began: bool, keep: bool) -> NoReturn:
     """When this command is ended: leave a run that trains, and any where a terminal hangs up; end another one."""
     if began or (isinstance(ending, SystemExit) and ending.code == 128 + signal.SIGHUP):
         message = f"run {run.id} goes on without this command"
@@ -189,6 +187,8 @@ def _leave(run: Run, process: subprocess.Popen[bytes], ending: BaseException, *,
     launch.end_worker(process)
     if not keep:
         discard_run(run)
+    told = _as_cancelled(run, keep)
+    raise EngineError(told.message, code=ExitCode.CANCELLED, hint=told.hint) from ending
 
 
 def tell_plan(resolved: Any) -> None:

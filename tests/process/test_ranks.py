@@ -112,8 +112,9 @@ def test_a_command_that_is_ended_before_training_takes_its_worker_along(shell, h
     run = wait_for(lambda: shell.runs and shell.runs[0])
     worker = wait_for(lambda: holder_pid(run / "lock"))
     starter.terminate()
-    starter.communicate(timeout=20)
+    _, said = starter.communicate(timeout=20)
     assert starter.returncode == 128 + signal.SIGTERM
+    assert "stopped before training began: there is no run" in said
     assert gone(worker)
     assert shell.runs == []
 
